@@ -1,0 +1,105 @@
+//! The backlog of a connection: what was read and the socket did not take yet.
+
+/// Bytes that wait to be written. Holds memory only while there are any.
+///
+/// An idle connection has an empty backlog, so this is one pointer wide.
+#[derive(Debug, Default)]
+pub struct Backlog(Option<Box<Pending>>);
+
+#[derive(Debug)]
+struct Pending {
+    bytes: Box<[u8]>,
+    written: usize,
+}
+
+impl Backlog {
+    /// Stores a copy of `bytes`, exactly as large.
+    ///
+    /// Nothing is read while there is a backlog, so there is never one to append to.
+    pub fn store(&mut self, bytes: &[u8]) {
+        debug_assert!(self.is_empty(), "nothing is read while there is a backlog");
+        if !bytes.is_empty() {
+            self.0 = Some(Box::new(Pending {
+                bytes: bytes.into(),
+                written: 0,
+            }));
+        }
+    }
+
+    /// Notes that the first `count` of the waiting bytes were written, and frees the memory after
+    /// the last one.
+    ///
+    /// # Panics
+    /// When more were written than waited.
+    pub fn consume(&mut self, count: usize) {
+        assert!(count <= self.len(), "wrote more than there was");
+        if count == self.len() {
+            self.0 = None;
+        } else if let Some(pending) = &mut self.0 {
+            pending.written += count;
+        }
+    }
+
+    /// Drops all that waits and returns how much it was.
+    pub fn clear(&mut self) -> usize {
+        let lost = self.len();
+        self.0 = None;
+        lost
+    }
+
+    /// What waits, in order.
+    pub fn bytes(&self) -> &[u8] {
+        self.0
+            .as_ref()
+            .map_or(&[], |pending| &pending.bytes[pending.written..])
+    }
+
+    /// How many bytes wait.
+    pub fn len(&self) -> usize {
+        self.bytes().len()
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+// The layout promise of the type's documentation.
+const _: () = assert!(size_of::<Backlog>() == size_of::<usize>());
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_stored_comes_out_in_order_and_memory_goes_with_the_last_byte(
+            bytes in prop::collection::vec(any::<u8>(), 0..300),
+            steps in prop::collection::vec(1_usize..100, 0..40),
+        ) {
+            let mut backlog = Backlog::default();
+            backlog.store(&bytes);
+            let mut out = Vec::new();
+            for step in steps {
+                let step = step.min(backlog.len());
+                out.extend_from_slice(&backlog.bytes()[..step]);
+                backlog.consume(step);
+                prop_assert_eq!(backlog.is_empty(), out.len() == bytes.len());
+                prop_assert_eq!(backlog.len(), bytes.len() - out.len());
+            }
+            prop_assert_eq!(backlog.clear(), bytes.len() - out.len());
+            prop_assert!(backlog.is_empty());
+            prop_assert_eq!(&out[..], &bytes[..out.len()]);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "wrote more than there was")]
+    fn writing_more_than_waits_is_a_defect() {
+        let mut backlog = Backlog::default();
+        backlog.store(b"abc");
+        backlog.consume(4);
+    }
+}

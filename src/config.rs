@@ -1,0 +1,77 @@
+//! Everything a server can be told, as plain typed values. Where they come from (flags, a file, a
+//! test) is not known here.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use crate::net::affinity;
+use crate::net::endpoint::{Endpoint, HostPort};
+use crate::net::tuning::Tuning;
+use crate::service::Service;
+
+/// The configuration of a [`Server`](crate::Server). [`Config::default`] echoes on
+/// `tcp://127.0.0.1:7777` with every CPU that the process may use.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Config {
+    /// What to serve and where.
+    pub services: Vec<(Service, Endpoint)>,
+    /// How many workers, each a thread with an event loop of its own.
+    pub workers: NonZeroUsize,
+    /// Whether worker i is bound to the i-th CPU that the process may use.
+    pub pin: bool,
+    /// Whether a worker waits for events awake.
+    pub spin: Spin,
+    /// Connections that the kernel may hold completed and not yet accepted, for each listener;
+    /// the kernel cuts it to net.core.somaxconn (listen(2)).
+    pub backlog: u32,
+    /// Options of the listeners, inherited by every accepted connection.
+    pub tuning: Tuning,
+    /// Bytes of a worker's read buffer: the most that one read takes, and so the most that the
+    /// server keeps in memory for a peer that does not read.
+    pub read_buffer: NonZeroUsize,
+    /// The most connections open at a time over all workers; more are accepted and closed.
+    pub max_connections: NonZeroUsize,
+    /// Closes a connection on which no byte moved for so long.
+    pub idle_timeout: Option<Duration>,
+    /// How long a drain goes on accepting, so that load balancers notice that the server leaves.
+    pub drain_delay: Duration,
+    /// How long a drain then lets open connections finish.
+    pub drain_timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            services: vec![(
+                Service::Echo,
+                Endpoint::Tcp(HostPort {
+                    host: "127.0.0.1".to_owned(),
+                    port: 7777,
+                }),
+            )],
+            workers: affinity::usable_cpus(),
+            pin: false,
+            spin: Spin::Never,
+            backlog: 4096,
+            tuning: Tuning::default(),
+            read_buffer: const { NonZeroUsize::new(64 << 10).unwrap() },
+            max_connections: NonZeroUsize::MAX,
+            idle_timeout: None,
+            drain_delay: Duration::ZERO,
+            drain_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Whether a worker with nothing to do asks the kernel again and again instead of sleeping. Awake it
+/// answers sooner, because nobody has to wake it, and uses a whole CPU.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Spin {
+    /// Sleep at once.
+    #[default]
+    Never,
+    /// Stay awake for so long after the last event.
+    For(Duration),
+    /// Never sleep.
+    Always,
+}

@@ -1,0 +1,338 @@
+//! One connection: its state, and the one function that moves bytes through it.
+//!
+//! Generic over its stream, so that a scripted stream can drive it through any sequence of short
+//! reads, short writes, blocking and failure without a socket.
+//!
+//! What holds after every call of [`Conn::pump`] that did not close the connection:
+//! - What was written is a prefix of what was read, and the rest of what was read is the backlog.
+//! - The backlog is never larger than the read buffer, and while there is one, nothing is read.
+//! - Either the stream would block in the direction that is needed next, and an edge will come when
+//!   that changes, or the answer was [`Next::Yield`].
+
+use std::io;
+
+use crate::buffer::Backlog;
+use crate::metrics::{CloseReason, WorkerMetrics};
+use crate::net::sys;
+use crate::stream::Stream;
+
+/// Reads in one call of [`Conn::pump`] before other connections have their turn. With the buffer's
+/// size it bounds how long one peer at full speed can keep a worker to itself.
+const READS_PER_PUMP: usize = 4;
+
+/// What a connection needs after [`Conn::pump`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Next {
+    /// Nothing until the kernel reports an event.
+    Wait,
+    /// Another call soon: there is more to do, and others had to have their turn.
+    Yield,
+    /// To be removed.
+    Close(CloseReason),
+}
+
+/// What the kernel reported of a connection. Readiness sticks until a call says "would block", so
+/// reports only ever add to it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Readiness {
+    /// There may be something to read, even if it is only an end or an error.
+    pub readable: bool,
+    /// There may be room to write, even if only to learn of an error.
+    pub writable: bool,
+    /// The peer shut its side down, the connection is gone, or it has an error.
+    pub hangup: bool,
+    /// Urgent data is on its way.
+    pub urgent: bool,
+}
+
+impl From<&mio::event::Event> for Readiness {
+    fn from(event: &mio::event::Event) -> Self {
+        let hangup = event.is_read_closed() || event.is_write_closed() || event.is_error();
+        Self {
+            readable: event.is_readable() || hangup,
+            writable: event.is_writable() || hangup,
+            hangup,
+            urgent: event.is_priority(),
+        }
+    }
+}
+
+/// A connection that echoes.
+#[derive(Debug)]
+pub struct Conn<S> {
+    stream: S,
+    backlog: Backlog,
+    /// When a byte last moved, in the reactor's ticks.
+    last_active: u64,
+    state: State,
+    readable: bool,
+    writable: bool,
+    /// A hang-up was reported once: from then on only read(2) tells where the input ends.
+    hangup: bool,
+    /// Urgent data was reported: a read may have stopped short of its mark with more behind it.
+    urgent: bool,
+    queued: bool,
+    /// A byte moved since this was last asked.
+    moved: bool,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum State {
+    Open,
+    /// The peer has sent its last byte; what is left is to return the backlog.
+    Ended,
+    /// We said our last byte for this reason and wait for the peer to do so. Input is discarded:
+    /// closing a socket with unread input would reset the connection, and a reset may destroy what
+    /// the peer has not read yet (RFC 9293 section 3.10.4; RFC 1122 section 4.2.2.13).
+    Lingering(CloseReason),
+    Closed,
+}
+
+impl<S: Stream> Conn<S> {
+    /// A connection whose stream is writable, as a fresh socket is, and not known to be readable.
+    pub fn new(stream: S, now: u64) -> Self {
+        Self {
+            stream,
+            backlog: Backlog::default(),
+            last_active: now,
+            state: State::Open,
+            readable: false,
+            writable: true,
+            hangup: false,
+            urgent: false,
+            queued: false,
+            moved: false,
+        }
+    }
+
+    /// Adds what the kernel reported to what is known.
+    pub fn note(&mut self, readiness: Readiness) {
+        self.readable |= readiness.readable;
+        self.writable |= readiness.writable;
+        self.hangup |= readiness.hangup;
+        self.urgent |= readiness.urgent;
+    }
+
+    /// Writes what is pending and reads in turn, until both would block, the input has ended and
+    /// everything was returned, or the budget is spent. `buffer` is only used during the call.
+    pub fn pump(&mut self, buffer: &mut [u8], metrics: &WorkerMetrics) -> Next {
+        let next = match self.state {
+            State::Open | State::Ended => self.echo(buffer, metrics),
+            State::Lingering(reason) => Ok(self.discard(buffer, reason)),
+            State::Closed => Ok(Next::Wait),
+        };
+        let next = next.unwrap_or_else(|error| {
+            Next::Close(if sys::is_disconnect(&error) {
+                CloseReason::Reset
+            } else {
+                CloseReason::Error
+            })
+        });
+        if matches!(next, Next::Close(_)) {
+            self.close(metrics);
+        }
+        next
+    }
+
+    /// Ends the connection by our own decision: no more is echoed, the peer is told, and until it
+    /// has closed too, its input is discarded. The caller bounds how long that may take.
+    pub fn linger(
+        &mut self,
+        reason: CloseReason,
+        buffer: &mut [u8],
+        metrics: &WorkerMetrics,
+    ) -> Next {
+        metrics.backlog_bytes.sub(self.backlog.clear() as u64);
+        if self.stream.shutdown_write().is_err() {
+            self.close(metrics);
+            return Next::Close(reason);
+        }
+        self.state = State::Lingering(reason);
+        // A read that stopped at the short-read rule may have left an end unseen.
+        self.readable = true;
+        self.pump(buffer, metrics)
+    }
+
+    /// Marks the connection as closed: it takes no more part, and waits to be removed.
+    pub fn close(&mut self, metrics: &WorkerMetrics) {
+        metrics.backlog_bytes.sub(self.backlog.clear() as u64);
+        self.state = State::Closed;
+    }
+
+    /// Marks the connection as waiting in the run queue and says whether it was not yet.
+    pub fn enqueue(&mut self) -> bool {
+        !std::mem::replace(&mut self.queued, true)
+    }
+
+    /// Takes the mark of [`Conn::enqueue`] away and says whether it was there.
+    pub fn dequeue(&mut self) -> bool {
+        std::mem::replace(&mut self.queued, false)
+    }
+
+    /// Notes that it is `now`, in case a byte moved since the last call.
+    pub fn touch(&mut self, now: u64) {
+        if std::mem::replace(&mut self.moved, false) {
+            self.last_active = now;
+        }
+    }
+
+    /// When a byte last moved.
+    pub fn last_active(&self) -> u64 {
+        self.last_active
+    }
+
+    /// Why the connection lingers, if it does.
+    pub fn lingering(&self) -> Option<CloseReason> {
+        match self.state {
+            State::Lingering(reason) => Some(reason),
+            State::Open | State::Ended | State::Closed => None,
+        }
+    }
+
+    /// Whether it was closed and waits to be removed.
+    pub fn is_closed(&self) -> bool {
+        self.state == State::Closed
+    }
+
+    /// Bytes that were read and wait to be written.
+    pub fn backlog_len(&self) -> usize {
+        self.backlog.len()
+    }
+
+    fn echo(&mut self, buffer: &mut [u8], metrics: &WorkerMetrics) -> io::Result<Next> {
+        let mut reads = READS_PER_PUMP;
+        loop {
+            match self.flush(metrics)? {
+                Flushed::All => {}
+                Flushed::Blocked => return Ok(Next::Wait),
+                Flushed::Interrupted => return Ok(Next::Yield),
+            }
+            if self.state == State::Ended {
+                // Closing sends the end of our stream behind the last echoed byte, as shutting the
+                // write side down before would: all input was read, so it can't become a reset.
+                return Ok(Next::Close(CloseReason::Finished));
+            }
+            if !self.readable {
+                return Ok(Next::Wait);
+            }
+            if reads == 0 {
+                return Ok(Next::Yield);
+            }
+            reads -= 1;
+            match self.read(buffer)? {
+                Input::Bytes(count) => {
+                    metrics.received_bytes.add(count as u64);
+                    self.write_or_keep(&buffer[..count], metrics)?;
+                }
+                Input::Blocked => return Ok(Next::Wait),
+                Input::Interrupted => return Ok(Next::Yield),
+                Input::End => self.state = State::Ended,
+            }
+        }
+    }
+
+    /// Reads once and draws the conclusion: did that drain the stream?
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<Input> {
+        match self.stream.read(buffer) {
+            Ok(0) => {
+                self.readable = false;
+                Ok(Input::End)
+            }
+            Ok(count) => {
+                self.moved = true;
+                // Fewer bytes than asked for: the stream is drained, and the next arrival raises an
+                // edge (epoll(7), question 9). Not so when an end or an error hides behind the
+                // bytes, for which no further edge comes, nor at an urgent mark, where a read stops
+                // with more behind it (tcp(7)).
+                if count < buffer.len() && !self.hangup && !self.urgent {
+                    self.readable = false;
+                }
+                Ok(Input::Bytes(count))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.readable = false;
+                self.urgent = false;
+                Ok(Input::Blocked)
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Input::Interrupted),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes fresh input at once and keeps what the stream did not take.
+    fn write_or_keep(&mut self, input: &[u8], metrics: &WorkerMetrics) -> io::Result<()> {
+        let written = match self.stream.write(input) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => written,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.writable = false;
+                0
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+            Err(error) => return Err(error),
+        };
+        metrics.sent_bytes.add(written as u64);
+        if written < input.len() {
+            metrics.short_writes.add(1);
+            metrics.backlog_bytes.add((input.len() - written) as u64);
+            self.backlog.store(&input[written..]);
+        }
+        Ok(())
+    }
+
+    /// Writes the backlog. A short write is not taken as "would block": only the error is.
+    fn flush(&mut self, metrics: &WorkerMetrics) -> io::Result<Flushed> {
+        // Each turn either takes bytes out of the bounded backlog or leaves the loop.
+        while !self.backlog.is_empty() {
+            if !self.writable {
+                return Ok(Flushed::Blocked);
+            }
+            match self.stream.write(self.backlog.bytes()) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    self.moved = true;
+                    self.backlog.consume(written);
+                    metrics.sent_bytes.add(written as u64);
+                    metrics.backlog_bytes.sub(written as u64);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable = false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    return Ok(Flushed::Interrupted);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Flushed::All)
+    }
+
+    fn discard(&mut self, buffer: &mut [u8], reason: CloseReason) -> Next {
+        for _ in 0..READS_PER_PUMP {
+            if !self.readable {
+                return Next::Wait;
+            }
+            match self.read(buffer) {
+                Ok(Input::Bytes(_)) => {}
+                Ok(Input::Blocked) => return Next::Wait,
+                Ok(Input::Interrupted) => return Next::Yield,
+                Ok(Input::End) | Err(_) => return Next::Close(reason),
+            }
+        }
+        Next::Yield
+    }
+}
+
+enum Input {
+    Bytes(usize),
+    Blocked,
+    Interrupted,
+    End,
+}
+
+enum Flushed {
+    All,
+    Blocked,
+    Interrupted,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,343 @@
+//! `Conn` against scripted streams: every sequence of short reads, short writes, blocking,
+//! interruption, end and reset that a socket could produce, and some that none would.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// What the next call on the stream does.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// Move at most so many bytes.
+    Move(usize),
+    Block,
+    Interrupt,
+    Fail(io::ErrorKind),
+}
+
+/// A peer that sends `input`, then ends its stream, and calls that behave as scripted. After the
+/// script, reads and writes move all they can.
+#[derive(Debug)]
+struct Scripted {
+    input: Vec<u8>,
+    sent: usize,
+    reads: VecDeque<Step>,
+    writes: VecDeque<Step>,
+    output: Vec<u8>,
+    shut_down: bool,
+    read_calls: usize,
+    /// Whether the peer ends its stream after the input or stays silent.
+    ends: bool,
+    /// Whether the kernel owes an event for reading: something arrives after the last call.
+    read_edge: bool,
+    /// Whether the kernel owes an event for writing: the last write found no room.
+    write_edge: bool,
+    /// What the last event for reading said besides. All that is left to read, or all up to the
+    /// next block, was there when it was raised: a short read earns no further event.
+    hangup: bool,
+    urgent: bool,
+}
+
+impl Scripted {
+    fn new(input: impl Into<Vec<u8>>) -> Self {
+        Self {
+            input: input.into(),
+            sent: 0,
+            reads: VecDeque::new(),
+            writes: VecDeque::new(),
+            output: Vec::new(),
+            shut_down: false,
+            read_calls: 0,
+            ends: true,
+            read_edge: true,
+            write_edge: false,
+            hangup: false,
+            urgent: false,
+        }
+    }
+
+    fn next(steps: &mut VecDeque<Step>) -> io::Result<usize> {
+        match steps.pop_front() {
+            None => Ok(usize::MAX),
+            Some(Step::Move(count)) => Ok(count),
+            Some(Step::Block) => Err(io::ErrorKind::WouldBlock.into()),
+            Some(Step::Interrupt) => Err(io::ErrorKind::Interrupted.into()),
+            Some(Step::Fail(kind)) => Err(kind.into()),
+        }
+    }
+}
+
+impl Read for Scripted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.read_calls += 1;
+        let most = Self::next(&mut self.reads).inspect_err(|error| {
+            if error.kind() == io::ErrorKind::WouldBlock {
+                self.read_edge = true;
+                self.urgent = false;
+            }
+        })?;
+        let rest = &self.input[self.sent..];
+        if rest.is_empty() && !self.ends {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let count = rest.len().min(buffer.len()).min(most);
+        buffer[..count].copy_from_slice(&rest[..count]);
+        self.sent += count;
+        self.read_edge |= count < buffer.len() && !self.hangup && !self.urgent;
+        Ok(count)
+    }
+}
+
+impl Write for Scripted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        assert!(!self.shut_down, "wrote after shutting down");
+        let count = Self::next(&mut self.writes)
+            .inspect_err(|error| {
+                self.write_edge |= error.kind() == io::ErrorKind::WouldBlock;
+            })?
+            .min(bytes.len());
+        self.output.extend_from_slice(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Stream for Scripted {
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        self.shut_down = true;
+        Ok(())
+    }
+}
+
+const READABLE: Readiness = Readiness {
+    readable: true,
+    writable: false,
+    hangup: false,
+    urgent: false,
+};
+const WRITABLE: Readiness = Readiness {
+    writable: true,
+    ..NOTHING
+};
+const NOTHING: Readiness = Readiness {
+    readable: false,
+    ..READABLE
+};
+const EVERYTHING: Readiness = Readiness {
+    readable: true,
+    writable: true,
+    hangup: true,
+    urgent: false,
+};
+
+fn pump(conn: &mut Conn<Scripted>, readiness: Readiness, metrics: &WorkerMetrics) -> Next {
+    conn.note(readiness);
+    conn.pump(&mut [0; 16], metrics)
+}
+
+#[test]
+fn one_short_read_is_one_read_and_one_write() {
+    let metrics = WorkerMetrics::default();
+    let mut conn = Conn::new(Scripted::new(*b"hello"), 0);
+    conn.stream.ends = false;
+    assert_eq!(pump(&mut conn, READABLE, &metrics), Next::Wait);
+    assert_eq!(conn.stream.output, b"hello");
+    assert_eq!(conn.stream.read_calls, 1, "no read to learn of EAGAIN");
+    assert_eq!(metrics.received_bytes.value(), 5);
+    assert_eq!(metrics.sent_bytes.value(), 5);
+}
+
+#[test]
+fn a_hangup_reported_once_makes_every_later_read_go_to_the_end() {
+    let metrics = WorkerMetrics::default();
+    let mut conn = Conn::new(Scripted::new(*b"last"), 0);
+    conn.stream.reads.push_back(Step::Block);
+    let hangup = Readiness {
+        hangup: true,
+        ..READABLE
+    };
+    assert_eq!(pump(&mut conn, hangup, &metrics), Next::Wait);
+    // The report sticks: without the flag on this event the read must still not stop short.
+    assert_eq!(
+        pump(&mut conn, READABLE, &metrics),
+        Next::Close(CloseReason::Finished)
+    );
+    assert_eq!(conn.stream.output, b"last");
+}
+
+#[test]
+fn an_urgent_mark_makes_reads_go_on_until_they_block() {
+    let metrics = WorkerMetrics::default();
+    let mut conn = Conn::new(Scripted::new(*b"abcXdef"), 0);
+    conn.stream.ends = false;
+    conn.stream.reads = [Step::Move(3), Step::Move(1)].into();
+    let urgent = Readiness {
+        urgent: true,
+        ..READABLE
+    };
+    assert_eq!(pump(&mut conn, urgent, &metrics), Next::Wait);
+    assert_eq!(conn.stream.output, b"abcXdef");
+    assert!(!conn.urgent, "cleared by the read that blocked");
+}
+
+#[test]
+fn nothing_is_read_while_output_waits() {
+    let metrics = WorkerMetrics::default();
+    let mut conn = Conn::new(Scripted::new([7; 64]), 0);
+    conn.stream.writes = [Step::Move(3), Step::Block].into();
+    assert_eq!(pump(&mut conn, READABLE, &metrics), Next::Wait);
+    assert_eq!((conn.stream.sent, conn.backlog_len()), (16, 13));
+    assert_eq!(metrics.backlog_bytes.value(), 13);
+    assert_eq!(pump(&mut conn, READABLE, &metrics), Next::Wait);
+    assert_eq!(conn.stream.sent, 16);
+    // Room to write is all the news there is; the input was readable all along.
+    assert_eq!(
+        pump(&mut conn, WRITABLE, &metrics),
+        Next::Close(CloseReason::Finished)
+    );
+    assert_eq!(metrics.backlog_bytes.value(), 0);
+    assert_eq!(conn.stream.output, [7; 64]);
+}
+
+#[test]
+fn a_greedy_peer_yields_after_its_budget() {
+    let metrics = WorkerMetrics::default();
+    let mut conn = Conn::new(Scripted::new(vec![1; 1000]), 0);
+    assert_eq!(pump(&mut conn, READABLE, &metrics), Next::Yield);
+    assert_eq!(conn.stream.output.len(), 16 * READS_PER_PUMP);
+}
+
+#[test]
+fn lingering_discards_input_until_the_peer_ends() {
+    let metrics = WorkerMetrics::default();
+    let mut conn = Conn::new(Scripted::new([9; 40]), 0);
+    conn.stream.writes = [Step::Move(3), Step::Block].into();
+    assert_eq!(pump(&mut conn, READABLE, &metrics), Next::Wait);
+    conn.stream.reads = [Step::Move(16), Step::Block].into();
+    let next = conn.linger(CloseReason::IdleTimeout, &mut [0; 16], &metrics);
+    assert_eq!(next, Next::Wait);
+    assert!(conn.stream.shut_down);
+    assert_eq!(conn.lingering(), Some(CloseReason::IdleTimeout));
+    assert_eq!(metrics.backlog_bytes.value(), 0);
+    assert_eq!(
+        pump(&mut conn, EVERYTHING, &metrics),
+        Next::Close(CloseReason::IdleTimeout)
+    );
+    assert_eq!(conn.stream.output.len(), 3);
+}
+
+#[test]
+fn a_closed_connection_does_nothing_more() {
+    let metrics = WorkerMetrics::default();
+    let mut conn = Conn::new(Scripted::new(*b"late"), 0);
+    conn.close(&metrics);
+    assert_eq!(pump(&mut conn, EVERYTHING, &metrics), Next::Wait);
+    assert_eq!(conn.stream.read_calls, 0);
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (1_usize..40).prop_map(Step::Move),
+        2 => Just(Step::Block),
+        1 => Just(Step::Interrupt),
+    ]
+}
+
+fn script() -> impl Strategy<Value = Vec<Step>> {
+    prop::collection::vec(step(), 0..60)
+}
+
+/// Pumps until the connection closes, with exactly the events that a kernel would raise, and checks
+/// what must hold after every step. The scripts are finite, so the rounds are bounded.
+fn drive(
+    conn: &mut Conn<Scripted>,
+    buffer_len: usize,
+    flags: &[(bool, bool)],
+) -> Result<CloseReason, TestCaseError> {
+    let metrics = WorkerMetrics::default();
+    let mut buffer = vec![0; buffer_len];
+    let mut flags = flags.iter().copied().cycle();
+    let mut next = Next::Wait;
+    for _ in 0..10_000 {
+        let readable = std::mem::take(&mut conn.stream.read_edge);
+        let writable = std::mem::take(&mut conn.stream.write_edge);
+        if readable || writable {
+            let (hangup, urgent) = flags.next().unwrap_or_default();
+            conn.stream.hangup |= hangup;
+            conn.stream.urgent |= urgent;
+            conn.note(Readiness {
+                readable: readable || hangup || urgent,
+                writable: writable || hangup,
+                hangup,
+                urgent,
+            });
+        } else {
+            prop_assert_eq!(next, Next::Yield, "waits for an event that never comes");
+        }
+        next = conn.pump(&mut buffer, &metrics);
+        let (read, written) = (conn.stream.sent, conn.stream.output.len());
+        prop_assert_eq!(&conn.stream.output[..], &conn.stream.input[..written]);
+        prop_assert!(conn.backlog_len() <= buffer_len);
+        prop_assert_eq!(metrics.backlog_bytes.value(), conn.backlog_len() as u64);
+        prop_assert_eq!(metrics.received_bytes.value(), read as u64);
+        prop_assert_eq!(metrics.sent_bytes.value(), written as u64);
+        match next {
+            Next::Close(reason) => return Ok(reason),
+            Next::Wait | Next::Yield => prop_assert_eq!(written + conn.backlog_len(), read),
+        }
+    }
+    Err(TestCaseError::fail("never closed"))
+}
+
+proptest! {
+    #[test]
+    fn after_a_clean_end_everything_came_back(
+        input in prop::collection::vec(any::<u8>(), 0..600),
+        reads in script(),
+        writes in script(),
+        buffer_len in 1_usize..64,
+        flags in prop::collection::vec(any::<(bool, bool)>(), 1..8),
+    ) {
+        let mut stream = Scripted::new(input.clone());
+        stream.reads = reads.into();
+        stream.writes = writes.into();
+        let mut conn = Conn::new(stream, 0);
+        let reason = drive(&mut conn, buffer_len, &flags)?;
+        prop_assert_eq!(reason, CloseReason::Finished);
+        prop_assert_eq!(&conn.stream.output, &input);
+    }
+
+    #[test]
+    fn after_a_reset_at_any_point_a_prefix_came_back(
+        input in prop::collection::vec(any::<u8>(), 0..600),
+        mut reads in script(),
+        mut writes in script(),
+        reset_reads in any::<bool>(),
+        buffer_len in 1_usize..64,
+        kind in prop_oneof![
+            Just(io::ErrorKind::ConnectionReset),
+            Just(io::ErrorKind::BrokenPipe),
+            Just(io::ErrorKind::PermissionDenied),
+        ],
+    ) {
+        if reset_reads { &mut reads } else { &mut writes }.push(Step::Fail(kind));
+        let mut stream = Scripted::new(input.clone());
+        stream.reads = reads.into();
+        stream.writes = writes.into();
+        let mut conn = Conn::new(stream, 0);
+        let reason = drive(&mut conn, buffer_len, &[(false, false)])?;
+        let failed = conn.stream.reads.is_empty() && reset_reads
+            || conn.stream.writes.is_empty() && !reset_reads;
+        match reason {
+            CloseReason::Finished => prop_assert_eq!(&conn.stream.output, &input),
+            _ => prop_assert!(failed),
+        }
+        prop_assert_eq!(conn.backlog_len(), 0, "closing frees the backlog");
+    }
+}

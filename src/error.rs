@@ -1,0 +1,94 @@
+//! Why a server could not start or had to stop. Errors of one connection are not here: they become
+//! its [`CloseReason`](crate::metrics::CloseReason).
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+
+use crate::net::endpoint::Endpoint;
+use crate::net::tuning::TuningError;
+
+/// A failure of the whole server; each names the address or thread it happened on.
+#[derive(Debug)]
+pub enum Error {
+    /// The host of an endpoint has no address.
+    Resolve {
+        /// As configured.
+        endpoint: Endpoint,
+        /// What the resolver said.
+        source: io::Error,
+    },
+    /// An address could not be bound: in use, not of this machine, not permitted.
+    Bind {
+        /// As configured.
+        endpoint: Endpoint,
+        /// The address it resolved to.
+        address: SocketAddr,
+        /// What bind(2) or listen(2) said.
+        source: io::Error,
+    },
+    /// The kernel refused a socket option.
+    Tuning {
+        /// As configured.
+        endpoint: Endpoint,
+        /// Which option, and why.
+        source: TuningError,
+    },
+    /// A worker could not be set up: no descriptor, no thread.
+    Setup {
+        /// The worker's index.
+        worker: usize,
+        /// The failed call's error.
+        source: io::Error,
+    },
+    /// A worker's event loop failed, and the server stopped.
+    Worker {
+        /// The worker's index.
+        worker: usize,
+        /// The failed call's error.
+        source: io::Error,
+    },
+    /// A worker panicked, and the server stopped. A defect of this program.
+    Panicked {
+        /// The worker's index.
+        worker: usize,
+    },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Resolve { endpoint, source } => {
+                write!(f, "cannot resolve the host of {endpoint}: {source}")
+            }
+            Self::Bind {
+                endpoint,
+                address,
+                source,
+            } => {
+                write!(f, "cannot listen on {endpoint}")?;
+                if Endpoint::from(*address) != *endpoint {
+                    write!(f, " ({address})")?;
+                }
+                write!(f, ": {source}")
+            }
+            Self::Tuning { endpoint, source } => write!(f, "{endpoint}: {source}"),
+            Self::Setup { worker, source } => write!(f, "cannot set worker {worker} up: {source}"),
+            Self::Worker { worker, source } => write!(f, "worker {worker} failed: {source}"),
+            Self::Panicked { worker } => write!(f, "worker {worker} panicked"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Resolve { source, .. }
+            | Self::Bind { source, .. }
+            | Self::Setup { source, .. }
+            | Self::Worker { source, .. } => Some(source),
+            Self::Tuning { source, .. } => Some(source),
+            Self::Panicked { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Echomark's server: an echo service on every core, as a library. The program `echod` is a thin
+//! wrapper around it.
+//!
+//! # The map, in reading order
+//! - [`server`]: binds endpoints, starts and joins workers; [`Handle`] steers them.
+//! - `reactor`: the event loop of one worker and its phases. Owns the epoll instance, the slab of
+//!   connections, the timers and this worker's listeners.
+//! - [`conn`]: one connection and [`Conn::pump`](conn::Conn::pump), the one function that moves
+//!   bytes, generic over its [`stream`].
+//! - [`buffer`], [`timer`], [`admission`], [`metrics`]: what the above are made of. None of them
+//!   knows a socket or reads a clock.
+//! - [`config`], [`error`], [`service`]: what a server is told, why it fails, what it offers.
+//! - [`net`]: endpoints, units, socket options, affinity, and [`net::sys`], the one door to the
+//!   kernel's raw calls.
+//!
+//! # Threads
+//! ```text
+//!   caller's thread                 worker 0                worker 1            ...
+//!   Server::bind ──── listeners ──▶ Reactor                 Reactor
+//!   Server::run  ──── spawns ─────▶ ┌─▶ wait ◀── epoll      ┌─▶ wait ◀── epoll
+//!        │                          │   dispatch ─▶ pump    │   dispatch ─▶ pump
+//!        │                          │   resume_yielded      │   ...
+//!        │                          │   remove_closed       │
+//!        │                          │   accept              │
+//!        │                          │   expire              │
+//!        │ joins                    └── obey                └── obey
+//!   Handle::{drain, stop} ── an atomic wish and an eventfd to every worker
+//!   Handle::metrics       ── reads every worker's counters
+//! ```
+//! The kernel spreads connections over the workers' listeners (SO_REUSEPORT); from then on a
+//! connection stays with its worker.
+//!
+//! # Invariants
+//! 1. The data plane takes no lock and never blocks; workers share atomics alone.
+//! 2. A connection is registered once, edge-triggered, for everything, and never again.
+//! 3. What is read goes out at once from the worker's one buffer. Only what the socket did not take
+//!    is kept, and nothing is read while it is: an idle connection holds no buffer, and a peer that
+//!    never reads costs one buffer at the most.
+//! 4. A short read means "drained" unless a hang-up or urgent data was reported.
+//! 5. All that a client sent before its half-close comes back.
+//! 6. A connection that could go on forever yields, so that it can't starve the others.
+//! 7. Connections are removed after the batch of events, and accepting comes after that.
+//! 8. An error of accept(2) neither ends the loop nor spins.
+//! 9. Every loop and queue has a bound.
+//! 10. Nothing is allocated per echo, and the clock is read at most once in a turn of the loop.
+
+pub mod admission;
+pub mod buffer;
+pub mod config;
+pub mod conn;
+pub mod error;
+pub mod metrics;
+pub mod net;
+mod reactor;
+pub mod server;
+pub mod service;
+pub mod stream;
+pub mod timer;
+
+pub use config::{Config, Spin};
+pub use error::Error;
+pub use server::{Handle, Server};
+pub use service::Service;

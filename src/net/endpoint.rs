@@ -1,0 +1,224 @@
+//! Where to listen or to connect: `tcp://HOST:PORT`, IPv6 hosts in brackets.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::str::FromStr;
+
+/// A transport address as a user writes it; the host may still be a name.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Endpoint {
+    /// A TCP endpoint.
+    Tcp(HostPort),
+}
+
+impl Endpoint {
+    /// Looks the host up and returns its addresses in the resolver's order, at least one.
+    ///
+    /// # Errors
+    /// Whatever the resolver reports, and `NotFound` when it knows the name but no address.
+    pub fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
+        let Self::Tcp(HostPort { host, port }) = self;
+        let addresses: Vec<_> = (host.as_str(), *port).to_socket_addrs()?.collect();
+        if addresses.is_empty() {
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "the name has no address",
+            ));
+        }
+        Ok(addresses)
+    }
+}
+
+impl From<SocketAddr> for Endpoint {
+    fn from(address: SocketAddr) -> Self {
+        Self::Tcp(HostPort {
+            host: address.ip().to_string(),
+            port: address.port(),
+        })
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = EndpointError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let fail = |problem| EndpointError {
+            text: text.to_owned(),
+            problem,
+        };
+        let (scheme, rest) = text
+            .split_once("://")
+            .ok_or_else(|| fail(Problem::NoScheme))?;
+        if scheme != "tcp" {
+            return Err(fail(Problem::UnknownScheme));
+        }
+        rest.parse().map(Self::Tcp).map_err(fail)
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Tcp(address) = self;
+        write!(f, "tcp://{address}")
+    }
+}
+
+/// A host name or IP address, without brackets, and a port.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct HostPort {
+    /// A name, an IPv4 address or an IPv6 address.
+    pub host: String,
+    /// The port; 0 asks the kernel for a free one when listening.
+    pub port: u16,
+}
+
+impl FromStr for HostPort {
+    type Err = Problem;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (host, port) = match text.strip_prefix('[') {
+            Some(rest) => {
+                let (host, port) = rest.split_once("]:").ok_or(Problem::NoPort)?;
+                if host.parse::<std::net::Ipv6Addr>().is_err() && !host.contains('%') {
+                    return Err(Problem::NotIpv6);
+                }
+                (host, port)
+            }
+            None => {
+                let (host, port) = text.rsplit_once(':').ok_or(Problem::NoPort)?;
+                if host.contains(':') {
+                    return Err(Problem::NoBrackets);
+                }
+                (host, port)
+            }
+        };
+        if host.is_empty() || host.contains(|c: char| c.is_whitespace() || c == '/') {
+            return Err(Problem::BadHost);
+        }
+        if !port.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(Problem::BadPort);
+        }
+        Ok(Self {
+            host: host.to_owned(),
+            port: port.parse().map_err(|_| Problem::BadPort)?,
+        })
+    }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// An endpoint that could not be read, with what was written and what would do.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct EndpointError {
+    text: String,
+    problem: Problem,
+}
+
+impl fmt::Display for EndpointError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "`{}` is not an endpoint: {}; write for example tcp://127.0.0.1:7777 or tcp://[::1]:7777",
+            self.text, self.problem
+        )
+    }
+}
+
+impl std::error::Error for EndpointError {}
+
+/// Why a text is not an endpoint.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Problem {
+    /// There is no `://`.
+    NoScheme,
+    /// The scheme is not one of ours.
+    UnknownScheme,
+    /// There is no `:PORT` at the end.
+    NoPort,
+    /// The port is not a number from 0 to 65535.
+    BadPort,
+    /// The host is empty or has characters that no host name has.
+    BadHost,
+    /// An IPv6 address stands without brackets.
+    NoBrackets,
+    /// What stands in brackets is not an IPv6 address.
+    NotIpv6,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoScheme => "it does not start with a scheme such as tcp://",
+            Self::UnknownScheme => "its scheme is not tcp",
+            Self::NoPort => "its port is missing",
+            Self::BadPort => "its port is not a number from 0 to 65535",
+            Self::BadHost => "its host is not a name or an address",
+            Self::NoBrackets => "an IPv6 host stands in brackets",
+            Self::NotIpv6 => "what stands in brackets is not an IPv6 address",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn endpoints_read_and_print_the_same() {
+        for text in [
+            "tcp://127.0.0.1:7777",
+            "tcp://[::1]:0",
+            "tcp://[fe80::1%lo]:7",
+            "tcp://localhost:65535",
+        ] {
+            assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (text, problem) in [
+            ("127.0.0.1:7", Problem::NoScheme),
+            ("quic://127.0.0.1:7", Problem::UnknownScheme),
+            ("tcp://127.0.0.1", Problem::NoPort),
+            ("tcp://[::1]", Problem::NoPort),
+            ("tcp://host:65536", Problem::BadPort),
+            ("tcp://host:+7", Problem::BadPort),
+            ("tcp://host:", Problem::BadPort),
+            ("tcp://:7", Problem::BadHost),
+            ("tcp://a b:7", Problem::BadHost),
+            ("tcp://::1:7", Problem::NoBrackets),
+            ("tcp://[host]:7", Problem::NotIpv6),
+        ] {
+            let error = text.parse::<Endpoint>().unwrap_err();
+            assert_eq!(error.problem, problem, "{text}");
+            assert!(error.to_string().contains(text));
+        }
+    }
+
+    #[test]
+    fn an_unknown_host_does_not_resolve() {
+        // RFC 6761 reserves .invalid: no resolver may answer it.
+        let endpoint: Endpoint = "tcp://no-such-host.invalid:7".parse().unwrap();
+        assert!(endpoint.resolve().is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_parser_panic(text in "(tcp://)?\\PC{0,20}") {
+            if let Ok(endpoint) = text.parse::<Endpoint>() {
+                prop_assert_eq!(endpoint.to_string().parse::<Endpoint>(), Ok(endpoint));
+            }
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! What stands between the programs and the kernel: addresses, units, socket options, system calls.
+//!
+//! Nothing here knows of servers, connections or load; nothing here imports another module of ours.
+
+pub mod affinity;
+pub mod endpoint;
+pub mod sys;
+pub mod tuning;
+pub mod units;

@@ -1,0 +1,289 @@
+//! The one door to raw libc: every `unsafe` block of the workspace is in this file.
+//!
+//! Each wrapper takes and returns safe types and turns a negative return into an [`io::Error`].
+
+#![allow(unsafe_code)]
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use mio::event::Source;
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+
+/// CLOCK_MONOTONIC in nanoseconds: the time line of every measurement and of [`Alarm`].
+pub fn monotonic_ns() -> u64 {
+    let mut now = MaybeUninit::<libc::timespec>::uninit();
+    // SAFETY: clock_gettime(2) writes a timespec to the pointer, which is valid for writes.
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, now.as_mut_ptr()) };
+    // clock_gettime(2) fails only for an unknown clock or a bad pointer.
+    assert_eq!(result, 0, "CLOCK_MONOTONIC exists on every Linux");
+    // SAFETY: the call succeeded, so the timespec is written.
+    let now = unsafe { now.assume_init() };
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// A timerfd(2) on CLOCK_MONOTONIC: wakes a [`mio::Poll`] with nanosecond deadlines, where the
+/// timeout of epoll_wait(2) counts whole milliseconds.
+#[derive(Debug)]
+pub struct Alarm {
+    fd: OwnedFd,
+}
+
+impl Alarm {
+    /// Makes an alarm that is not set.
+    pub fn new() -> io::Result<Self> {
+        let flags = libc::TFD_NONBLOCK | libc::TFD_CLOEXEC;
+        // SAFETY: timerfd_create(2) takes no pointers.
+        let fd = check(unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, flags) })?;
+        // SAFETY: a successful timerfd_create(2) returns a new descriptor that nobody else owns.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(Self { fd })
+    }
+
+    /// Fires once at `deadline_ns` on the clock of [`monotonic_ns`], at once if that is past.
+    ///
+    /// Setting it again replaces the deadline. Registered with mio, which is edge-triggered, each
+    /// expiry is an event of its own, and nothing has to be read.
+    pub fn set(&self, deadline_ns: u64) -> io::Result<()> {
+        // A deadline of zero would disarm the timer; the first nanosecond is as much in the past.
+        let deadline_ns = deadline_ns.max(1);
+        let spec = libc::itimerspec {
+            it_interval: libc::timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            },
+            it_value: libc::timespec {
+                tv_sec: (deadline_ns / 1_000_000_000) as libc::time_t,
+                tv_nsec: (deadline_ns % 1_000_000_000) as libc::c_long,
+            },
+        };
+        let flags = libc::TFD_TIMER_ABSTIME;
+        let old = std::ptr::null_mut();
+        // SAFETY: timerfd_settime(2) reads `spec`, which lives across the call, and accepts a null
+        // pointer for the old value.
+        check(unsafe { libc::timerfd_settime(self.fd.as_raw_fd(), flags, &spec, old) })?;
+        Ok(())
+    }
+}
+
+impl Source for Alarm {
+    fn register(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        interests: Interest,
+    ) -> io::Result<()> {
+        SourceFd(&self.fd.as_raw_fd()).register(registry, token, interests)
+    }
+
+    fn reregister(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        interests: Interest,
+    ) -> io::Result<()> {
+        SourceFd(&self.fd.as_raw_fd()).reregister(registry, token, interests)
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        SourceFd(&self.fd.as_raw_fd()).deregister(registry)
+    }
+}
+
+/// What the calling thread has used so far, after getrusage(2) with `RUSAGE_THREAD`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ThreadUsage {
+    /// Time on a processor in user mode.
+    pub user: Duration,
+    /// Time on a processor in the kernel.
+    pub system: Duration,
+    /// Times the thread gave the processor up, usually to wait.
+    pub voluntary_switches: u64,
+    /// Times the thread was taken off the processor.
+    pub involuntary_switches: u64,
+}
+
+/// Reads what the calling thread has used so far.
+pub fn thread_usage() -> ThreadUsage {
+    let mut usage = MaybeUninit::<libc::rusage>::uninit();
+    // SAFETY: getrusage(2) writes a rusage to the pointer, which is valid for writes.
+    let result = unsafe { libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr()) };
+    // getrusage(2) fails only for an unknown `who` or a bad pointer.
+    assert_eq!(result, 0, "RUSAGE_THREAD exists since Linux 2.6.26");
+    // SAFETY: the call succeeded, so the rusage is written.
+    let usage = unsafe { usage.assume_init() };
+    let duration = |time: libc::timeval| {
+        Duration::from_secs(time.tv_sec as u64) + Duration::from_micros(time.tv_usec as u64)
+    };
+    ThreadUsage {
+        user: duration(usage.ru_utime),
+        system: duration(usage.ru_stime),
+        voluntary_switches: usage.ru_nvcsw as u64,
+        involuntary_switches: usage.ru_nivcsw as u64,
+    }
+}
+
+/// The CPUs that the calling thread may run on, in ascending order.
+pub fn allowed_cpus() -> io::Result<Vec<usize>> {
+    // SAFETY: cpu_set_t is a plain bit mask, for which all zeroes is the empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    let size = size_of::<libc::cpu_set_t>();
+    // SAFETY: sched_getaffinity(2) writes at most `size` bytes to `set`, which has as many.
+    check(unsafe { libc::sched_getaffinity(0, size, &mut set) })?;
+    Ok((0..libc::CPU_SETSIZE as usize)
+        // SAFETY: CPU_ISSET(3) reads the bit of a CPU below CPU_SETSIZE.
+        .filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) })
+        .collect())
+}
+
+/// Binds the calling thread to one CPU.
+pub fn pin_thread(cpu: usize) -> io::Result<()> {
+    if cpu >= libc::CPU_SETSIZE as usize {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: cpu_set_t is a plain bit mask, for which all zeroes is the empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: CPU_SET(3) writes the bit of `cpu`, which was just checked to be within the set.
+    unsafe { libc::CPU_SET(cpu, &mut set) };
+    let size = size_of::<libc::cpu_set_t>();
+    // SAFETY: sched_setaffinity(2) reads `size` bytes from `set`, which has as many.
+    check(unsafe { libc::sched_setaffinity(0, size, &set) })?;
+    Ok(())
+}
+
+/// Raises the soft limit on open descriptors to the hard one and returns it.
+pub fn raise_descriptor_limit() -> io::Result<u64> {
+    let mut limit = MaybeUninit::<libc::rlimit>::uninit();
+    // SAFETY: getrlimit(2) writes a rlimit to the pointer, which is valid for writes.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, limit.as_mut_ptr()) })?;
+    // SAFETY: the call succeeded, so the rlimit is written.
+    let mut limit = unsafe { limit.assume_init() };
+    if limit.rlim_cur < limit.rlim_max {
+        limit.rlim_cur = limit.rlim_max;
+        // SAFETY: setrlimit(2) reads `limit`, which lives across the call.
+        check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) })?;
+    }
+    Ok(limit.rlim_cur)
+}
+
+/// Whether the peer or the network ended the connection, rather than anything on this side.
+pub fn is_disconnect(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::ECONNRESET
+                | libc::ECONNABORTED
+                | libc::EPIPE
+                | libc::ETIMEDOUT
+                | libc::EHOSTUNREACH
+                | libc::ENETUNREACH
+                | libc::ENETDOWN
+                | libc::EHOSTDOWN
+        )
+    )
+}
+
+/// Whether accept(2) failed because of the one connection it was about to return, so that the next
+/// call may succeed: its manual page lists these under "Error handling", besides ECONNABORTED.
+/// All else, a lack of descriptors or memory first of all, would fail again at once.
+pub fn is_error_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::ECONNABORTED
+                | libc::EPROTO
+                | libc::EPERM
+                | libc::ENETDOWN
+                | libc::ENOPROTOOPT
+                | libc::EHOSTDOWN
+                | libc::ENONET
+                | libc::EHOSTUNREACH
+                | libc::EOPNOTSUPP
+                | libc::ENETUNREACH
+        )
+    )
+}
+
+/// Whether the error says that a non-blocking connect is under way (connect(2), EINPROGRESS).
+pub fn is_connecting(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EINPROGRESS)
+}
+
+/// Whether the error says that no more local addresses or ports are left (EADDRNOTAVAIL).
+pub fn is_out_of_ports(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EADDRNOTAVAIL)
+}
+
+/// Turns the -1 of a system call into the errno that it left.
+fn check(result: RawFd) -> io::Result<RawFd> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mio::{Events, Poll};
+
+    #[test]
+    fn an_alarm_wakes_the_poll_at_its_deadline_each_time() {
+        let mut poll = Poll::new().unwrap();
+        let mut events = Events::with_capacity(4);
+        let mut alarm = Alarm::new().unwrap();
+        alarm
+            .register(poll.registry(), Token(7), Interest::READABLE)
+            .unwrap();
+        for _ in 0..3 {
+            let deadline = monotonic_ns() + 200_000;
+            alarm.set(deadline).unwrap();
+            poll.poll(&mut events, Some(Duration::from_secs(10)))
+                .unwrap();
+            assert_eq!(
+                events.iter().map(|e| e.token()).collect::<Vec<_>>(),
+                [Token(7)]
+            );
+            assert!(monotonic_ns() >= deadline);
+        }
+    }
+
+    #[test]
+    fn a_pinned_thread_may_run_on_one_cpu() {
+        std::thread::spawn(|| {
+            let cpus = allowed_cpus().unwrap();
+            let last = *cpus.last().unwrap();
+            pin_thread(last).unwrap();
+            assert_eq!(allowed_cpus().unwrap(), [last]);
+            assert!(pin_thread(usize::MAX).is_err());
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[test]
+    fn a_busy_thread_uses_processor_time() {
+        let before = thread_usage();
+        let deadline = monotonic_ns() + 10_000_000_000;
+        let used = loop {
+            let now = thread_usage();
+            if now.user + now.system > before.user + before.system || monotonic_ns() > deadline {
+                break now;
+            }
+        };
+        assert!(used.user + used.system > before.user + before.system);
+    }
+
+    #[test]
+    fn errors_are_told_apart() {
+        let error = io::Error::from_raw_os_error;
+        assert!(is_error_of_one_connection(&error(libc::ECONNABORTED)));
+        assert!(!is_error_of_one_connection(&error(libc::EMFILE)));
+        assert!(is_disconnect(&error(libc::ECONNRESET)));
+        assert!(!is_disconnect(&error(libc::EBADF)));
+    }
+}

@@ -1,0 +1,308 @@
+//! Socket options: every listener and every client socket of ours is made here.
+//!
+//! On Linux an accepted socket inherits the options of its listener (buffer sizes, TCP_NODELAY,
+//! SO_OOBINLINE, SO_KEEPALIVE, congestion control, TCP_USER_TIMEOUT), so a server sets them once
+//! and pays no system call for them per connection.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockFilter, Socket, Type};
+
+use super::sys;
+
+/// Options of a TCP socket; `None` leaves the kernel's default.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Tuning {
+    /// SO_RCVBUF in bytes. Setting it turns the kernel's automatic sizing off; the kernel doubles
+    /// the value for its own book-keeping (socket(7)).
+    pub recv_buffer: Option<usize>,
+    /// SO_SNDBUF in bytes, as for `recv_buffer`.
+    pub send_buffer: Option<usize>,
+    /// TCP_CONGESTION: an algorithm's name, such as `cubic` or `bbr`.
+    pub congestion: Option<String>,
+    /// TCP_NODELAY: send small segments at once.
+    pub nodelay: bool,
+    /// TCP_USER_TIMEOUT: how long sent data may stay unacknowledged before the kernel ends the
+    /// connection.
+    pub user_timeout: Option<Duration>,
+}
+
+impl Tuning {
+    /// Sets the options on a socket that is neither connected nor listening yet: the buffer sizes
+    /// decide the window scale of the handshake.
+    ///
+    /// # Errors
+    /// [`TuningError`] names the option and what would do.
+    pub fn apply(&self, socket: &Socket) -> Result<(), TuningError> {
+        let option = |option: &'static str| {
+            move |source| TuningError {
+                option: option.to_owned(),
+                source,
+                available: None,
+            }
+        };
+        if let Some(bytes) = self.recv_buffer {
+            socket
+                .set_recv_buffer_size(bytes)
+                .map_err(option("SO_RCVBUF"))?;
+        }
+        if let Some(bytes) = self.send_buffer {
+            socket
+                .set_send_buffer_size(bytes)
+                .map_err(option("SO_SNDBUF"))?;
+        }
+        if let Some(name) = &self.congestion {
+            socket
+                .set_tcp_congestion(name.as_bytes())
+                .map_err(|source| TuningError {
+                    option: format!("congestion algorithm `{name}`"),
+                    source,
+                    available: available_congestion(),
+                })?;
+        }
+        socket
+            .set_tcp_nodelay(self.nodelay)
+            .map_err(option("TCP_NODELAY"))?;
+        if let Some(timeout) = self.user_timeout {
+            socket
+                .set_tcp_user_timeout(Some(timeout))
+                .map_err(option("TCP_USER_TIMEOUT"))?;
+        }
+        Ok(())
+    }
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            recv_buffer: None,
+            send_buffer: None,
+            congestion: None,
+            nodelay: true,
+            user_timeout: None,
+        }
+    }
+}
+
+/// A socket option that the kernel refused.
+#[derive(Debug)]
+pub struct TuningError {
+    option: String,
+    source: io::Error,
+    available: Option<String>,
+}
+
+impl fmt::Display for TuningError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot set the {}: {}", self.option, self.source)?;
+        if let Some(available) = &self.available {
+            write!(f, "; this kernel has: {available}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for TuningError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+/// Why a group of listeners could not be made.
+#[derive(Debug)]
+pub enum ListenError {
+    /// The address can't be bound: in use, not ours, not permitted.
+    Bind(io::Error),
+    /// A socket option was refused.
+    Tuning(TuningError),
+    /// Any other call failed.
+    Socket(io::Error),
+}
+
+/// Binds `count` TCP listeners to one address, among which the kernel spreads the connections by a
+/// hash of their addresses (SO_REUSEPORT, socket(7)).
+///
+/// The first is bound before SO_REUSEPORT is set, so that an address that another program listens
+/// on is reported as in use, even if that program would share it: two servers that each get a part
+/// of the connections by accident are worse than an error. With port 0 the kernel chooses one port
+/// for all.
+///
+/// # Errors
+/// [`ListenError`] says which step failed.
+pub fn listen(
+    address: SocketAddr,
+    count: usize,
+    backlog: u32,
+    tuning: &Tuning,
+) -> Result<Vec<std::net::TcpListener>, ListenError> {
+    let mut address = address;
+    let mut sockets = Vec::with_capacity(count);
+    for index in 0..count {
+        let socket = stream_socket(address).map_err(ListenError::Socket)?;
+        // Lets a restarted server bind while old connections linger in TIME_WAIT (tcp(7)).
+        socket
+            .set_reuse_address(true)
+            .map_err(ListenError::Socket)?;
+        // An urgent byte stays in its place in the stream: an echo must return it like any other.
+        socket
+            .set_out_of_band_inline(true)
+            .map_err(ListenError::Socket)?;
+        tuning.apply(&socket).map_err(ListenError::Tuning)?;
+        if index > 0 {
+            socket.set_reuse_port(true).map_err(ListenError::Socket)?;
+        }
+        socket.bind(&address.into()).map_err(ListenError::Bind)?;
+        if index == 0 {
+            socket.set_reuse_port(true).map_err(ListenError::Socket)?;
+            if let Some(bound) = socket
+                .local_addr()
+                .map_err(ListenError::Socket)?
+                .as_socket()
+            {
+                address = bound;
+            }
+        }
+        sockets.push(socket);
+    }
+    let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
+    for socket in &sockets {
+        // Two programs that bind at the same moment both pass bind(2); listen(2) tells them apart.
+        socket.listen(backlog).map_err(ListenError::Bind)?;
+    }
+    Ok(sockets.into_iter().map(Into::into).collect())
+}
+
+/// Makes a non-blocking TCP socket and starts to connect it. Completion shows as writability.
+///
+/// # Errors
+/// What socket(2), connect(2) or setting an option report at once.
+pub fn connect(address: SocketAddr, tuning: &Tuning) -> io::Result<std::net::TcpStream> {
+    let socket = stream_socket(address)?;
+    tuning.apply(&socket).map_err(io::Error::other)?;
+    match socket.connect(&address.into()) {
+        Ok(()) => {}
+        Err(error) if sys::is_connecting(&error) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(socket.into())
+}
+
+/// Makes a listener ignore new connection requests, while those that the kernel already answered
+/// still complete and can be accepted: the first step of closing a listener without losing one.
+///
+/// A classic BPF socket filter sees an incoming segment from its TCP header on (the kernel's
+/// tcp_filter); byte 13 holds the flags, of which 0x02 is SYN. Returning 0 drops the segment, and
+/// the peer sends it again later, when either another listener answers or the port is closed.
+///
+/// # Errors
+/// What setsockopt(2) with SO_ATTACH_FILTER reports.
+pub fn ignore_new_connections(listener: &impl std::os::fd::AsFd) -> io::Result<()> {
+    const LOAD_BYTE_13: SockFilter = SockFilter::new(0x30, 0, 0, 13);
+    const SKIP_NEXT_UNLESS_SYN: SockFilter = SockFilter::new(0x45, 0, 1, 0x02);
+    const DROP: SockFilter = SockFilter::new(0x06, 0, 0, 0);
+    const PASS: SockFilter = SockFilter::new(0x06, 0, 0, u32::MAX);
+    socket2::SockRef::from(listener).attach_filter(&[
+        LOAD_BYTE_13,
+        SKIP_NEXT_UNLESS_SYN,
+        DROP,
+        PASS,
+    ])
+}
+
+/// The ceiling that the kernel puts on every backlog, if it can be read (listen(2)).
+pub fn somaxconn() -> Option<u32> {
+    let text = fs::read_to_string("/proc/sys/net/core/somaxconn").ok()?;
+    text.trim().parse().ok()
+}
+
+fn stream_socket(address: SocketAddr) -> io::Result<Socket> {
+    let kind = Type::STREAM.nonblocking().cloexec();
+    Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))
+}
+
+fn available_congestion() -> Option<String> {
+    let text = fs::read_to_string("/proc/sys/net/ipv4/tcp_available_congestion_control").ok()?;
+    Some(text.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOOPBACK: SocketAddr =
+        SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+    #[test]
+    fn listeners_share_one_port_and_pass_their_options_on() {
+        let tuning = Tuning {
+            recv_buffer: Some(32 << 10),
+            congestion: Some("reno".to_owned()),
+            user_timeout: Some(Duration::from_secs(7)),
+            ..Tuning::default()
+        };
+        let listeners = listen(LOOPBACK, 3, 16, &tuning).unwrap();
+        let address = listeners[0].local_addr().unwrap();
+        assert!(listeners.iter().all(|l| l.local_addr().unwrap() == address));
+
+        // One listener left, so the connection must reach it.
+        let listener = listeners.into_iter().next_back().unwrap();
+        listener.set_nonblocking(false).unwrap();
+        let _client = std::net::TcpStream::connect(address).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        let accepted = socket2::SockRef::from(&accepted);
+        assert!(accepted.tcp_nodelay().unwrap());
+        assert!(accepted.out_of_band_inline().unwrap());
+        assert_eq!(accepted.recv_buffer_size().unwrap(), 64 << 10);
+        assert_eq!(
+            accepted.tcp_user_timeout().unwrap(),
+            Some(Duration::from_secs(7))
+        );
+        assert!(accepted.tcp_congestion().unwrap().starts_with(b"reno"));
+    }
+
+    #[test]
+    fn an_address_that_someone_listens_on_is_in_use_even_if_shared() {
+        let taken = listen(LOOPBACK, 2, 16, &Tuning::default()).unwrap();
+        let address = taken[0].local_addr().unwrap();
+        match listen(address, 2, 16, &Tuning::default()) {
+            Err(ListenError::Bind(error)) => {
+                assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+            }
+            other => panic!("expected an address in use, got {other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_unknown_congestion_algorithm_is_named_with_what_there_is() {
+        let tuning = Tuning {
+            congestion: Some("nosuch".to_owned()),
+            ..Tuning::default()
+        };
+        let Err(ListenError::Tuning(error)) = listen(LOOPBACK, 1, 16, &tuning) else {
+            panic!("`nosuch` was accepted as a congestion algorithm");
+        };
+        let text = error.to_string();
+        assert!(text.contains("nosuch") && text.contains("reno"), "{text}");
+    }
+
+    #[test]
+    fn a_listener_that_ignores_new_connections_keeps_those_it_has() {
+        let listener = listen(LOOPBACK, 1, 16, &Tuning::default())
+            .unwrap()
+            .remove(0);
+        let address = listener.local_addr().unwrap();
+        let _before = std::net::TcpStream::connect(address).unwrap();
+        ignore_new_connections(&listener).unwrap();
+        let after = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200));
+        assert_eq!(after.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(listener.accept().is_ok());
+        assert_eq!(
+            listener.accept().unwrap_err().kind(),
+            io::ErrorKind::WouldBlock
+        );
+    }
+}
