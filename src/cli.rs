@@ -1,8 +1,11 @@
 //! The command line of `echod`. Only this file knows clap; what leaves it is a typed [`Config`].
 
+use std::io::{self, Write};
 use std::num::{NonZeroU32, NonZeroUsize};
+use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::error::ErrorKind;
 use clap::{Parser, ValueEnum};
 use echomark::net::affinity;
 use echomark::net::endpoint::Endpoint;
@@ -127,18 +130,44 @@ pub(crate) enum LogLevel {
     Trace,
 }
 
+/// Help and version go to stdout; a usage error becomes one line on stderr and exit code 2.
+pub(crate) fn refuse(error: &clap::Error) -> ExitCode {
+    if matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    ) {
+        // A reader that closed the pipe has seen enough.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let text = error.render().to_string();
+    let problem: Vec<_> = text
+        .lines()
+        .map(|line| line.trim().trim_start_matches("error: "))
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
+        .filter(|line| !line.is_empty())
+        .collect();
+    // Nobody is left to tell when stderr is closed.
+    let _ = writeln!(
+        io::stderr(),
+        "echod: {}; see echod --help",
+        problem.join("; ")
+    );
+    ExitCode::from(2)
+}
+
 /// What the user can do about a failure, in terms of the command line.
 pub(crate) fn way_out(error: &Error) -> Option<&'static str> {
     match error {
         Error::Bind { source, .. } => Some(match source.kind() {
-            std::io::ErrorKind::AddrInUse => {
+            io::ErrorKind::AddrInUse => {
                 "choose another port with --echo tcp://HOST:PORT, or port 0 for a free one"
             }
-            std::io::ErrorKind::PermissionDenied => {
+            io::ErrorKind::PermissionDenied => {
                 "ports below 1024 need CAP_NET_BIND_SERVICE; choose a higher one with \
                  --echo tcp://HOST:PORT"
             }
-            std::io::ErrorKind::AddrNotAvailable => {
+            io::ErrorKind::AddrNotAvailable => {
                 "the address is not of this machine; choose one with --echo tcp://HOST:PORT, \
                  0.0.0.0 or [::] for all"
             }

@@ -16,7 +16,10 @@ mod cli;
 use cli::{Args, LogFormat, LogLevel};
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return cli::refuse(&error),
+    };
     start_logging(args.log_format, args.log_level);
     match serve(args.into_config()) {
         Ok(()) => ExitCode::SUCCESS,

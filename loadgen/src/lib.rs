@@ -1,1 +1,48 @@
-//! x
+//! Echomark's load generator: measures latency and throughput of echo servers, and says when its
+//! own numbers can't be believed. The program `loadgen` is a thin wrapper around it.
+//!
+//! # The map, in reading order
+//! - [`plan`]: a run with every option resolved.
+//! - [`run`](mod@run): one run from plan to result; starts the threads and adds up what they record.
+//! - `worker`: one measuring thread; its event loop.
+//! - `flow`: a connection that is made, used, and made anew when it ends.
+//! - [`workload`]: what a flow does with its connection, as pure book-keeping.
+//! - [`pace`]: when messages are due: the one thing that tells an open loop from a closed one. Pure.
+//! - [`payload`]: what messages consist of, so that every wrong byte shows.
+//! - [`record`]: histograms and counts; slices of a run that add up exactly.
+//! - [`result`](mod@result), [`verdict`], [`report`]: the stored result, whether it can be believed,
+//!   and the forms in which it is read.
+//!
+//! # Threads
+//! ```text
+//!   coordinator (the caller of run)          loadgen-0              loadgen-1      ...
+//!     spawn ───────────────────────────────▶ connect_all            connect_all
+//!     await_connections ◀── Connected ──────   │                      │
+//!     go: the common start ────────────────▶ begin                  begin
+//!     gather  ◀── Slice, each interval ─────  ┌─▶ wait ◀── epoll     ...
+//!       adds, clears,                         │   dispatch ─▶ Flow::receive, Flow::send
+//!       computes percentiles                  │   read_on
+//!       ── cleared slices, to use again ────▶ │   issue  ◀── Pace
+//!                                             └── look_after
+//!     gather  ◀── Finished ─────────────────  finish
+//!     into_result, Verdict
+//! ```
+//! Measuring threads share nothing but a stop flag. No lock is taken and no percentile is computed
+//! on them, and nothing is allocated per message in steady state.
+
+mod flow;
+mod host;
+pub mod pace;
+pub mod payload;
+pub mod plan;
+pub mod record;
+pub mod report;
+pub mod result;
+pub mod run;
+pub mod verdict;
+mod worker;
+pub mod workload;
+
+pub use plan::Plan;
+pub use result::RunResult;
+pub use run::{RunError, run};

@@ -1,0 +1,294 @@
+//! What a thread records while it measures: histograms and counts, one [`Slice`] for each interval.
+//!
+//! Histograms add, and so do counts: a slice of several threads, the whole run, and later the union
+//! of several hosts are all sums of slices, exact to the last sample. No percentile is computed
+//! here; that happens on another thread, out of the way of the measurement.
+
+use std::ops::AddAssign;
+
+use hdrhistogram::Histogram;
+
+use crate::workload::request::{Abandoned, Done, Sent};
+
+/// The largest latency that histograms tell apart: one hour. Larger ones count as one hour.
+const HIGHEST_NS: u64 = 3_600_000_000_000;
+/// Values are told apart by their first three digits.
+const SIGNIFICANT_DIGITS: u8 = 3;
+
+/// An empty histogram of nanoseconds. All have the same bounds, so adding is exact, and none grows.
+pub fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, HIGHEST_NS, SIGNIFICANT_DIGITS)
+        .expect("the bounds are constants that HdrHistogram accepts")
+}
+
+/// What happened in one interval.
+#[derive(Clone, Debug)]
+pub struct Slice {
+    /// From the intended time to the last byte of the echo. Recorded in an open loop only: in a
+    /// closed loop it is the service time.
+    pub response: Histogram<u64>,
+    /// From the start of the write call to the last byte of the echo.
+    pub service: Histogram<u64>,
+    /// From the intended time to the start of the write call, of messages that only this program
+    /// could have delayed. Recorded in an open loop only.
+    pub own_lag: Histogram<u64>,
+    /// The same, of messages that had to wait for their connection: it was full, or down, or its
+    /// pipeline was at its bound.
+    pub held_lag: Histogram<u64>,
+    /// From the start of the connect call until the connection stood.
+    pub connect: Histogram<u64>,
+    /// How often what happened.
+    pub counts: Counts,
+}
+
+/// How often what happened. Messages are those intended for the window unless told otherwise.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Counts {
+    /// Messages that the schedule or an answer made due.
+    pub issued: u64,
+    /// Messages whose first byte was handed to the kernel.
+    pub sent: u64,
+    /// Messages whose echo is complete.
+    pub received: u64,
+    /// Those of `received` whose every byte was compared and right.
+    pub verified: u64,
+    /// Those of `received` in which a byte was wrong.
+    pub corrupt: u64,
+    /// Corrupt messages of the warm-up.
+    pub corrupt_in_warm_up: u64,
+    /// Messages that were out when their connection ended.
+    pub lost: u64,
+    /// Messages that were out for the timeout, whose connection was ended for that.
+    pub timed_out: u64,
+    /// Times that the server sent more than it had received.
+    pub duplicated: u64,
+    /// Messages that never reached the kernel.
+    pub unsent: u64,
+    /// Messages that were still out at the end.
+    pub unfinished: u64,
+    /// Echoes that were complete within the window, whenever their message was intended.
+    pub completed: u64,
+    /// Payload bytes handed to the kernel.
+    pub bytes_sent: u64,
+    /// Payload bytes read back.
+    pub bytes_received: u64,
+    /// Connections that stood.
+    pub opened: u64,
+    /// Connections that could not be made.
+    pub failed: u64,
+    /// Connections that were reset or broke.
+    pub reset: u64,
+    /// Connections that the server ended in good order.
+    pub closed_by_peer: u64,
+}
+
+impl Slice {
+    /// Nothing happened yet.
+    pub fn new() -> Self {
+        Self {
+            response: histogram(),
+            service: histogram(),
+            own_lag: histogram(),
+            held_lag: histogram(),
+            connect: histogram(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// An empty slice whose memory is there: recording into it takes no page faults, which would
+    /// be measured as latency.
+    pub fn touched() -> Box<Self> {
+        let mut slice = Box::<Self>::default();
+        slice.clear();
+        slice
+    }
+
+    /// Records a message whose first byte was handed to the kernel by a call that began at `began`.
+    pub fn record_sent(&mut self, sent: Sent, began: u64, is_open_loop: bool) {
+        if !sent.counted {
+            return;
+        }
+        self.counts.sent += 1;
+        if is_open_loop {
+            let lag = began.saturating_sub(sent.intended);
+            let histogram = if sent.held {
+                &mut self.held_lag
+            } else {
+                &mut self.own_lag
+            };
+            histogram.saturating_record(lag);
+        }
+    }
+
+    /// Records a message whose echo was complete at `now`.
+    pub fn record_done(&mut self, done: Done, now: u64, is_open_loop: bool, is_verified: bool) {
+        if !done.counted {
+            self.counts.corrupt_in_warm_up += u64::from(!done.intact);
+            return;
+        }
+        self.counts.received += 1;
+        if !done.intact {
+            self.counts.corrupt += 1;
+        } else if is_verified {
+            self.counts.verified += 1;
+        }
+        self.service
+            .saturating_record(now.saturating_sub(done.write_began));
+        if is_open_loop {
+            self.response
+                .saturating_record(now.saturating_sub(done.intended));
+        }
+    }
+
+    /// Records what was out when a connection ended.
+    pub fn record_abandoned(&mut self, abandoned: Abandoned) {
+        self.counts.lost += abandoned.lost;
+        self.counts.timed_out += abandoned.timed_out;
+    }
+
+    /// Forgets everything, keeping the memory.
+    pub fn clear(&mut self) {
+        self.response.reset();
+        self.service.reset();
+        self.own_lag.reset();
+        self.held_lag.reset();
+        self.connect.reset();
+        self.counts = Counts::default();
+    }
+
+    /// Whether nothing was recorded.
+    pub fn is_empty(&self) -> bool {
+        self.counts == Counts::default() && self.connect.is_empty()
+    }
+}
+
+impl Default for Slice {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl AddAssign<&Self> for Slice {
+    fn add_assign(&mut self, other: &Self) {
+        for (sum, part) in [
+            (&mut self.response, &other.response),
+            (&mut self.service, &other.service),
+            (&mut self.own_lag, &other.own_lag),
+            (&mut self.held_lag, &other.held_lag),
+            (&mut self.connect, &other.connect),
+        ] {
+            sum.add(part).expect("all histograms have the same bounds");
+        }
+        self.counts += other.counts;
+    }
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.issued += other.issued;
+        self.sent += other.sent;
+        self.received += other.received;
+        self.verified += other.verified;
+        self.corrupt += other.corrupt;
+        self.corrupt_in_warm_up += other.corrupt_in_warm_up;
+        self.lost += other.lost;
+        self.timed_out += other.timed_out;
+        self.duplicated += other.duplicated;
+        self.unsent += other.unsent;
+        self.unfinished += other.unfinished;
+        self.completed += other.completed;
+        self.bytes_sent += other.bytes_sent;
+        self.bytes_received += other.bytes_received;
+        self.opened += other.opened;
+        self.failed += other.failed;
+        self.reset += other.reset;
+        self.closed_by_peer += other.closed_by_peer;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const DONE: Done = Done {
+        intended: 1_000,
+        write_began: 4_000,
+        intact: true,
+        counted: true,
+    };
+
+    #[test]
+    fn response_and_service_time_begin_at_their_own_moments() {
+        let mut slice = Slice::new();
+        slice.record_done(DONE, 9_000, true, true);
+        assert_eq!(
+            slice.response.max(),
+            slice.response.highest_equivalent(8_000)
+        );
+        assert_eq!(slice.service.max(), slice.service.highest_equivalent(5_000));
+        assert_eq!((slice.counts.received, slice.counts.verified), (1, 1));
+    }
+
+    #[test]
+    fn lag_is_ours_unless_the_connection_held_the_message() {
+        let mut slice = Slice::new();
+        for held in [false, true] {
+            let sent = Sent {
+                intended: 1_000,
+                held,
+                counted: true,
+            };
+            slice.record_sent(sent, 3_000, true);
+        }
+        assert_eq!((slice.own_lag.len(), slice.held_lag.len()), (1, 1));
+    }
+
+    #[test]
+    fn a_message_of_the_warm_up_counts_only_when_corrupt() {
+        let mut slice = Slice::new();
+        let warm_up = Done {
+            counted: false,
+            ..DONE
+        };
+        slice.record_done(warm_up, 9_000, true, true);
+        assert!(slice.is_empty());
+        let corrupt = Done {
+            intact: false,
+            ..warm_up
+        };
+        slice.record_done(corrupt, 9_000, true, true);
+        assert_eq!(slice.counts.corrupt_in_warm_up, 1);
+        assert!(slice.service.is_empty());
+    }
+
+    #[test]
+    fn an_hour_and_more_is_an_hour() {
+        let mut slice = Slice::new();
+        slice.record_done(DONE, u64::MAX, true, true);
+        assert!(slice.service.max() >= HIGHEST_NS);
+        slice.clear();
+        assert!(slice.is_empty() && slice.service.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn slices_add_up_to_what_one_slice_would_have_recorded(
+            samples in prop::collection::vec((0_usize..3, 1_000_u64..10_000_000_000), 0..200),
+        ) {
+            let mut parts = [Slice::new(), Slice::new(), Slice::new()];
+            let mut whole = Slice::new();
+            for (part, now) in samples {
+                parts[part].record_done(DONE, now, true, true);
+                whole.record_done(DONE, now, true, true);
+            }
+            let mut sum = Slice::new();
+            for part in &parts {
+                sum += part;
+            }
+            prop_assert_eq!(sum.counts, whole.counts);
+            prop_assert_eq!(sum.response, whole.response);
+            prop_assert_eq!(sum.service, whole.service);
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The result file.
+
+use std::io::{self, Write};
+
+use crate::result::RunResult;
+
+/// Writes `result` as JSON of schema 1, with a newline at the end.
+///
+/// # Errors
+/// What writing to `out` reports.
+pub fn write(result: &RunResult, mut out: impl Write) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut out, result)?;
+    writeln!(out)?;
+    out.flush()
+}

@@ -1,0 +1,600 @@
+//! One run from plan to result: starts the threads, gathers what they recorded, draws the verdict.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use echomark::net::endpoint::Endpoint;
+use echomark::net::sys::{self, monotonic_ns};
+use echomark::{Config, Server, Service};
+
+use crate::host::{self, CpuTicks};
+use crate::payload::Payload;
+use crate::plan::{Plan, Target};
+use crate::record::Slice;
+use crate::result::{
+    Bytes, Client, Connections, Corruption, IntervalLatency, IntervalResult, Latencies, Latency,
+    Messages, Rate, RunResult, ThreadResult, Tool,
+};
+use crate::verdict::{Evidence, Verdict};
+use crate::worker::{Account, Failure, Interval, Report, Task, Worker};
+
+/// Descriptors besides those of the connections: standard streams, epoll instances, listeners.
+const SPARE_DESCRIPTORS: usize = 64;
+/// Time between the last connect and the start of the schedule, for the threads to get there.
+const START_DELAY_NS: u64 = 5_000_000;
+/// How often the coordinator looks whether the run was interrupted while threads connect.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// Runs `plan` and returns what it found. Setting `stop` ends it early, with a valid result of what
+/// was measured until then. `progress` is told of each interval that all threads have left.
+///
+/// # Errors
+/// [`RunError`] when there is nothing to report: no target, no connection, no resources.
+pub fn run(
+    plan: &Plan,
+    stop: &Arc<AtomicBool>,
+    progress: &mut dyn FnMut(&IntervalResult),
+) -> Result<RunResult, RunError> {
+    let started_at = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+    check_descriptors(plan)?;
+    match &plan.target {
+        Target::Servers { targets } => measure(plan, targets, started_at, stop, progress),
+        Target::Embedded { embedded_workers } => {
+            let server = Embedded::start(*embedded_workers)?;
+            measure(
+                plan,
+                std::slice::from_ref(&server.endpoint),
+                started_at,
+                stop,
+                progress,
+            )
+        }
+    }
+}
+
+/// Why a run has no result.
+#[derive(Debug)]
+#[expect(
+    missing_docs,
+    reason = "the fields are the target and the cause; Display says the rest"
+)]
+pub enum RunError {
+    /// A target's host has no address.
+    Resolve { target: Endpoint, source: io::Error },
+    /// Not one connection could be made; the first failure.
+    NoConnection { target: Endpoint, source: io::Error },
+    /// A target accepts connections and closes them before it echoes a byte.
+    ClosesAtOnce { target: Endpoint },
+    /// More descriptors are needed than the process may have.
+    Descriptors { needed: usize, limit: u64 },
+    /// The embedded server could not be started.
+    Embedded(echomark::Error),
+    /// A system call failed that should not.
+    System(io::Error),
+    /// It was interrupted before anything was measured.
+    Interrupted,
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Resolve { target, source } => {
+                write!(
+                    f,
+                    "cannot resolve the host of {target}: {source}; check the name"
+                )
+            }
+            Self::NoConnection { target, source } => write!(
+                f,
+                "cannot connect to {target}: {source}; is an echo server listening there?"
+            ),
+            Self::ClosesAtOnce { target } => write!(
+                f,
+                "{target} accepts connections and closes them before it echoes a byte; is it an \
+                 echo server, and does it admit this host?"
+            ),
+            Self::Descriptors { needed, limit } => write!(
+                f,
+                "{needed} open descriptors are needed and {limit} allowed; raise the limit \
+                 (ulimit -Hn) or use fewer connections (-c)"
+            ),
+            Self::Embedded(error) => write!(f, "cannot start the embedded server: {error}"),
+            Self::System(error) => write!(f, "a system call failed: {error}"),
+            Self::Interrupted => f.write_str("interrupted before the measurement began"),
+        }
+    }
+}
+
+impl std::error::Error for RunError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Resolve { source, .. } | Self::NoConnection { source, .. } => Some(source),
+            Self::Embedded(source) => Some(source),
+            Self::System(source) => Some(source),
+            Self::ClosesAtOnce { .. } | Self::Descriptors { .. } | Self::Interrupted => None,
+        }
+    }
+}
+
+/// An echod in this process. Its threads and sockets are real; only the process is shared.
+struct Embedded {
+    endpoint: Endpoint,
+    handle: echomark::Handle,
+    thread: Option<thread::JoinHandle<Result<echomark::metrics::Snapshot, echomark::Error>>>,
+}
+
+impl Embedded {
+    fn start(workers: NonZeroUsize) -> Result<Self, RunError> {
+        let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+        let server = Server::bind(Config {
+            services: vec![(Service::Echo, Endpoint::from(any_port))],
+            workers,
+            ..Config::default()
+        })
+        .map_err(RunError::Embedded)?;
+        let endpoint = server.endpoints()[0].1.clone();
+        let handle = server.handle();
+        let thread = thread::Builder::new()
+            .name("echod".to_owned())
+            .spawn(move || server.run())
+            .map_err(RunError::System)?;
+        Ok(Self {
+            endpoint,
+            handle,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        self.handle.stop();
+        if let Some(thread) = self.thread.take() {
+            // Its failure would have shown in the measurement.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn measure(
+    plan: &Plan,
+    targets: &[Endpoint],
+    started_at: String,
+    stop: &Arc<AtomicBool>,
+    progress: &mut dyn FnMut(&IntervalResult),
+) -> Result<RunResult, RunError> {
+    let addresses: Arc<[SocketAddr]> = targets
+        .iter()
+        .map(|target| address_of(target, plan.timeout))
+        .collect::<Result<_, _>>()?;
+    let threads = plan.threads.get();
+    let (reports_in, reports) = mpsc::channel();
+    let mut crew = Crew {
+        go: Vec::with_capacity(threads),
+        spare: Vec::with_capacity(threads),
+        threads: Vec::with_capacity(threads),
+    };
+    let shared_plan = Arc::new(plan.clone());
+    let payload = Arc::new(Payload::new(plan.seed));
+    for index in 0..threads {
+        let (go, go_receiver) = mpsc::channel();
+        let (spare, spare_receiver) = mpsc::channel();
+        let task = Task {
+            index,
+            plan: Arc::clone(&shared_plan),
+            payload: Arc::clone(&payload),
+            addresses: Arc::clone(&addresses),
+            reports: reports_in.clone(),
+            go: go_receiver,
+            stop: Arc::clone(stop),
+        };
+        let thread = thread::Builder::new()
+            .name(format!("loadgen-{index}"))
+            .spawn(move || Worker::run(task, spare_receiver))
+            .map_err(RunError::System)?;
+        // One to record into and one on its way back: the thread never has to make one.
+        let _ = spare.send(Slice::touched());
+        crew.go.push(go);
+        crew.spare.push(spare);
+        crew.threads.push(thread);
+    }
+    drop(reports_in);
+
+    await_connections(&reports, threads, targets, stop)?;
+    let start = monotonic_ns() + START_DELAY_NS;
+    for go in &crew.go {
+        // A thread that ended has reported why.
+        let _ = go.send(start);
+    }
+    let ticks = CpuTicks::now();
+    let mut gathered = Gathered::new(plan, start, threads);
+    gathered.gather(&reports, &crew.spare, targets, progress)?;
+    let steal_ratio = CpuTicks::now()
+        .zip(ticks)
+        .and_then(|(now, earlier)| now.steal_ratio_since(earlier));
+    Ok(gathered.into_result(plan, started_at, stop.load(Ordering::Relaxed), steal_ratio))
+}
+
+/// The threads of a run. Dropping it lets those that wait for the start end, and joins all.
+struct Crew {
+    go: Vec<Sender<u64>>,
+    spare: Vec<Sender<Box<Slice>>>,
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        self.go.clear();
+        for thread in self.threads.drain(..) {
+            // A panic has been printed, and its missing report ends the run with an error.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn await_connections(
+    reports: &Receiver<Report>,
+    threads: usize,
+    targets: &[Endpoint],
+    stop: &AtomicBool,
+) -> Result<(), RunError> {
+    let mut total = 0;
+    let mut first_failure = None;
+    let mut waiting = threads;
+    while waiting > 0 {
+        match reports.recv_timeout(PATIENCE) {
+            Ok(Report::Connected { opened, failure }) => {
+                total += opened;
+                first_failure = first_failure.or(failure);
+                waiting -= 1;
+            }
+            Ok(Report::Failed(failure)) => return Err(failure.into_error(targets)),
+            Ok(Report::Slice { .. } | Report::Finished { .. }) => {}
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Err(thread_died()),
+        }
+    }
+    if stop.load(Ordering::Relaxed) {
+        return Err(RunError::Interrupted);
+    }
+    match first_failure {
+        Some((target, source)) if total == 0 => Err(RunError::NoConnection {
+            target: targets[target].clone(),
+            source,
+        }),
+        _ => Ok(()),
+    }
+}
+
+impl Failure {
+    fn into_error(self, targets: &[Endpoint]) -> RunError {
+        match self {
+            Self::System(error) => RunError::System(error),
+            Self::ClosesAtOnce { target } => RunError::ClosesAtOnce {
+                target: targets[target].clone(),
+            },
+        }
+    }
+}
+
+fn thread_died() -> RunError {
+    RunError::System(io::Error::other("a measuring thread ended unexpectedly"))
+}
+
+/// What the threads reported, added up.
+struct Gathered {
+    window_start: u64,
+    interval: Duration,
+    duration: Option<Duration>,
+    is_open_loop: bool,
+    threads: usize,
+    total: Slice,
+    /// Intervals that some threads have not left yet.
+    open: BTreeMap<Interval, OpenInterval>,
+    intervals: Vec<IntervalResult>,
+    drain: Option<Slice>,
+    accounts: Vec<Account>,
+}
+
+struct OpenInterval {
+    slice: Slice,
+    missing: usize,
+}
+
+impl Gathered {
+    fn new(plan: &Plan, start: u64, threads: usize) -> Self {
+        Self {
+            window_start: start + plan.warmup.as_nanos() as u64,
+            interval: plan.interval,
+            duration: plan.duration,
+            is_open_loop: plan.is_open_loop(),
+            threads,
+            total: Slice::new(),
+            open: BTreeMap::new(),
+            intervals: Vec::new(),
+            drain: None,
+            accounts: vec![Account::default(); threads],
+        }
+    }
+
+    fn gather(
+        &mut self,
+        reports: &Receiver<Report>,
+        spare: &[Sender<Box<Slice>>],
+        targets: &[Endpoint],
+        progress: &mut dyn FnMut(&IntervalResult),
+    ) -> Result<(), RunError> {
+        let mut running = self.threads;
+        while running > 0 {
+            match reports.recv() {
+                Ok(Report::Slice {
+                    worker,
+                    interval,
+                    slice,
+                }) => {
+                    self.add(interval, slice.as_deref(), progress);
+                    if let Some(mut slice) = slice {
+                        slice.clear();
+                        // Of no use to a thread that has ended.
+                        let _ = spare[worker].send(slice);
+                    }
+                }
+                Ok(Report::Finished { worker, account }) => {
+                    self.accounts[worker] = account;
+                    running -= 1;
+                }
+                Ok(Report::Failed(failure)) => return Err(failure.into_error(targets)),
+                Ok(Report::Connected { .. }) => {}
+                Err(_) => return Err(thread_died()),
+            }
+        }
+        // Threads that a number of messages or an interruption stopped need not have entered the
+        // same last interval.
+        for (interval, open) in std::mem::take(&mut self.open) {
+            self.close(interval, open.slice, &mut |_| ());
+        }
+        Ok(())
+    }
+
+    fn add(
+        &mut self,
+        interval: Interval,
+        slice: Option<&Slice>,
+        progress: &mut dyn FnMut(&IntervalResult),
+    ) {
+        let open = self.open.entry(interval).or_insert_with(|| OpenInterval {
+            slice: Slice::new(),
+            missing: self.threads,
+        });
+        if let Some(slice) = slice {
+            open.slice += slice;
+        }
+        open.missing -= 1;
+        if open.missing == 0
+            && let Some(open) = self.open.remove(&interval)
+        {
+            self.close(interval, open.slice, progress);
+        }
+    }
+
+    /// Adds a complete interval to the total and keeps a few figures of it.
+    fn close(
+        &mut self,
+        interval: Interval,
+        mut slice: Slice,
+        progress: &mut dyn FnMut(&IntervalResult),
+    ) {
+        if !self.is_open_loop {
+            // In a closed loop the intended time is the time of the write.
+            slice.response = slice.service.clone();
+        }
+        self.total += &slice;
+        match interval {
+            Interval::Before => {}
+            Interval::Within(number) => {
+                let start_s = self.interval.as_secs_f64() * number as f64;
+                let mut end_s = start_s + self.interval.as_secs_f64();
+                if let Some(duration) = self.duration {
+                    end_s = end_s.min(duration.as_secs_f64());
+                }
+                let result = interval_result(start_s, end_s, &slice);
+                progress(&result);
+                self.intervals.push(result);
+            }
+            Interval::Drain => self.drain = Some(slice),
+        }
+    }
+
+    fn into_result(
+        mut self,
+        plan: &Plan,
+        started_at: String,
+        interrupted: bool,
+        steal_ratio: Option<f64>,
+    ) -> RunResult {
+        let finished_at = self.accounts.iter().map(|a| a.finished_at).max();
+        let lived = finished_at.unwrap_or(0).saturating_sub(self.window_start) as f64 / 1e9;
+        // A number of messages or an interruption may have ended the window before its time.
+        let duration_s = match plan.duration {
+            Some(duration) if !interrupted && plan.requests.is_none() => duration.as_secs_f64(),
+            Some(duration) => duration.as_secs_f64().min(lived),
+            None => lived,
+        };
+        if let Some(last) = self.intervals.last_mut() {
+            last.end_s = last.end_s.min(duration_s).max(last.start_s);
+        }
+        if let Some(drain) = self.drain.take().filter(|drain| !drain.is_empty()) {
+            self.intervals
+                .push(interval_result(duration_s, lived.max(duration_s), &drain));
+        }
+        let counts = self.total.counts;
+        let per_second = |count: u64| {
+            if duration_s > 0.0 {
+                count as f64 / duration_s
+            } else {
+                0.0
+            }
+        };
+        let rate = Rate {
+            target: plan.target_rate(),
+            offered: per_second(counts.issued),
+            achieved: per_second(counts.completed),
+        };
+        let mut send_lag = self.total.own_lag.clone();
+        send_lag
+            .add(&self.total.held_lag)
+            .expect("all histograms have the same bounds");
+        let latency_ns = Latencies {
+            response: Latency::new(self.total.response),
+            service: Latency::new(self.total.service),
+            connect: Latency::new(self.total.connect),
+            send_lag: Latency::new(send_lag),
+        };
+        let client = Client {
+            threads: self
+                .accounts
+                .iter()
+                .copied()
+                .map(Account::into_result)
+                .collect(),
+            steal_ratio,
+            own_send_lag: Latency::new(self.total.own_lag),
+            first_corruption: self
+                .accounts
+                .iter()
+                .find_map(|account| account.corruption)
+                .map(|(connection, offset)| Corruption { connection, offset }),
+        };
+        let verdict = Verdict::of(&Evidence {
+            offered: rate.offered,
+            achieved: rate.achieved,
+            is_open_loop: plan.is_open_loop(),
+            issued: counts.issued,
+            received: counts.received,
+            unsent: counts.unsent,
+            corrupt: counts.corrupt + counts.corrupt_in_warm_up + counts.duplicated,
+            missing: counts.lost + counts.timed_out + counts.unfinished,
+            failed_connections: counts.failed,
+            response: latency_ns.response.as_ref(),
+            own_send_lag: client.own_send_lag.as_ref(),
+            threads: &client.threads,
+        });
+        RunResult {
+            schema: 1,
+            tool: Tool {
+                name: env!("CARGO_PKG_NAME"),
+                version: env!("CARGO_PKG_VERSION"),
+            },
+            started_at,
+            interrupted,
+            host: host::describe(),
+            plan: plan.clone(),
+            duration_s,
+            rate,
+            messages: Messages {
+                sent: counts.sent,
+                received: counts.received,
+                verified: counts.verified,
+                corrupt: counts.corrupt,
+                lost: counts.lost,
+                duplicated: counts.duplicated,
+                reordered: 0,
+                unsent: counts.unsent,
+                unfinished: counts.unfinished,
+                timed_out: counts.timed_out,
+            },
+            bytes: Bytes {
+                sent: counts.bytes_sent,
+                received: counts.bytes_received,
+            },
+            connections: Connections {
+                opened: counts.opened,
+                failed: counts.failed,
+                reset: counts.reset,
+                closed_by_peer: counts.closed_by_peer,
+            },
+            latency_ns,
+            intervals: self.intervals,
+            client,
+            verdict,
+        }
+    }
+}
+
+impl Account {
+    fn into_result(self) -> ThreadResult {
+        let share = |nanoseconds: u64| {
+            if self.wall_ns > 0 {
+                nanoseconds as f64 / self.wall_ns as f64
+            } else {
+                0.0
+            }
+        };
+        ThreadResult {
+            cpu_ratio: share(self.cpu_ns),
+            busy_ratio: share(self.cpu_ns.saturating_sub(self.spin_ns)),
+            involuntary_switches: self.involuntary_switches,
+        }
+    }
+}
+
+fn interval_result(start_s: f64, end_s: f64, slice: &Slice) -> IntervalResult {
+    IntervalResult {
+        start_s,
+        end_s,
+        sent: slice.counts.sent,
+        received: slice.counts.received,
+        lost: slice.counts.lost,
+        timed_out: slice.counts.timed_out,
+        response: IntervalLatency::new(&slice.response),
+        service: IntervalLatency::new(&slice.service),
+    }
+}
+
+/// Looks a target up. Of several addresses, the first that accepts a connection is taken, as a
+/// client would that tries them in turn.
+fn address_of(target: &Endpoint, timeout: Duration) -> Result<SocketAddr, RunError> {
+    let addresses = target.resolve().map_err(|source| RunError::Resolve {
+        target: target.clone(),
+        source,
+    })?;
+    if let [only] = addresses[..] {
+        return Ok(only);
+    }
+    let mut failure = io::Error::from(io::ErrorKind::NotFound);
+    for address in addresses {
+        match TcpStream::connect_timeout(&address, timeout) {
+            Ok(_) => return Ok(address),
+            Err(error) => failure = error,
+        }
+    }
+    Err(RunError::NoConnection {
+        target: target.clone(),
+        source: failure,
+    })
+}
+
+fn check_descriptors(plan: &Plan) -> Result<(), RunError> {
+    let sockets_per_connection = match plan.target {
+        Target::Servers { .. } => 1,
+        Target::Embedded { .. } => 2,
+    };
+    let needed = plan
+        .connections
+        .get()
+        .saturating_mul(sockets_per_connection)
+        .saturating_add(SPARE_DESCRIPTORS);
+    let limit = sys::raise_descriptor_limit().map_err(RunError::System)?;
+    if needed as u64 > limit {
+        return Err(RunError::Descriptors { needed, limit });
+    }
+    Ok(())
+}
