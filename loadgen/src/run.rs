@@ -220,7 +220,7 @@ fn measure(
     let steal_ratio = CpuTicks::now()
         .zip(ticks)
         .and_then(|(now, earlier)| now.steal_ratio_since(earlier));
-    Ok(gathered.into_result(plan, started_at, stop.load(Ordering::Relaxed), steal_ratio))
+    Ok(gathered.into_result(plan, started_at, steal_ratio))
 }
 
 /// The threads of a run. Dropping it lets those that wait for the start end, and joins all.
@@ -417,9 +417,9 @@ impl Gathered {
         mut self,
         plan: &Plan,
         started_at: String,
-        interrupted: bool,
         steal_ratio: Option<f64>,
     ) -> RunResult {
+        let interrupted = self.accounts.iter().any(|a| a.was_interrupted);
         let finished_at = self.accounts.iter().map(|a| a.finished_at).max();
         let lived = finished_at.unwrap_or(0).saturating_sub(self.window_start) as f64 / 1e9;
         // A number of messages or an interruption may have ended the window before its time.

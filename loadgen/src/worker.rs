@@ -115,6 +115,8 @@ pub(crate) struct Account {
     /// The part of it that it spun, with nothing to do but wait for the next message's time.
     pub(crate) spin_ns: u64,
     pub(crate) involuntary_switches: u64,
+    /// The stop flag ended its window.
+    pub(crate) was_interrupted: bool,
     /// Where the first wrong byte was: flow, and offset in its stream.
     pub(crate) corruption: Option<(usize, u64)>,
 }
@@ -377,20 +379,22 @@ impl Worker {
         let timeout = if !self.unread.is_empty() {
             Duration::ZERO
         } else {
+            let until_housekeeping = self.housekeeping_at.saturating_sub(before);
             match self.meter.pace.next_due() {
                 Some(due) if due <= before + SPIN_NS => {
                     is_spinning = true;
                     Duration::ZERO
                 }
-                Some(due) if due < self.housekeeping_at => {
+                Some(due) => {
+                    // Even if housekeeping comes first: it may wake up to a millisecond late.
                     let wake_at = due - SPIN_NS;
                     if self.armed_for != wake_at {
                         self.alarm.set(wake_at)?;
                         self.armed_for = wake_at;
                     }
-                    Duration::from_nanos(HOUSEKEEPING_NS)
+                    Duration::from_nanos(until_housekeeping)
                 }
-                _ => Duration::from_nanos(self.housekeeping_at.saturating_sub(before)),
+                None => Duration::from_nanos(until_housekeeping),
             }
         };
         self.poll_events(events, Some(timeout))?;
@@ -563,6 +567,7 @@ impl Worker {
 
     /// Ends the window now and shortens the wait for echoes.
     fn interrupt(&mut self, now: u64) {
+        self.meter.account.was_interrupted = true;
         self.meter.pace.end_at(now);
         self.meter.window.end = now;
         self.meter.window.start = self.meter.window.start.min(now);

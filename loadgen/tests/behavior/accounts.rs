@@ -1,0 +1,178 @@
+//! Every message is accounted for: in each loop, workload and length, whatever the threads.
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use loadgen::plan::{Load, Plan, Spacing, Target};
+
+use crate::support::{PlainServer, check_accounts, constant, embedded, number, plan, run, server};
+
+#[test]
+fn the_embedded_echod_is_measured_in_a_closed_loop() {
+    let result = run(&plan(embedded()));
+    assert!(result.messages.received > 0);
+    assert_eq!(result.messages.verified, result.messages.received);
+    assert_eq!(result.messages.unfinished, 0);
+    assert_eq!(result.bytes.received, result.messages.received * 64);
+    assert_eq!(result.connections.opened, 4);
+    assert_eq!(result.rate.target, None);
+    assert!(result.latency_ns.send_lag.is_none());
+    assert_eq!(result.latency_ns.connect.unwrap().count(), 4);
+}
+
+#[test]
+fn a_plain_echo_is_measured_as_well() {
+    let plain = PlainServer::echo();
+    for (size, depth) in [(1, 1), (64, 4), (100_000, 2)] {
+        let result = run(&Plan {
+            size: NonZeroU64::new(size).unwrap(),
+            load: Load::Closed {
+                pipeline: number(depth),
+            },
+            threads: number(2),
+            ..plan(server(&plain))
+        });
+        assert!(result.messages.verified > 0, "{size} bytes");
+        assert_eq!(result.messages.verified, result.messages.sent);
+        assert_eq!(result.client.threads.len(), 2);
+    }
+}
+
+#[test]
+fn a_number_of_messages_is_kept_exactly() {
+    for load in [
+        Load::Closed {
+            pipeline: number(3),
+        },
+        constant(20_000.0),
+    ] {
+        let result = run(&Plan {
+            duration: None,
+            requests: NonZeroU64::new(1000),
+            threads: number(3),
+            load,
+            ..plan(embedded())
+        });
+        assert_eq!(result.messages.received, 1000);
+        assert_eq!(result.messages.sent, 1000);
+        assert!(result.duration_s > 0.0);
+    }
+}
+
+#[test]
+fn a_constant_schedule_issues_exactly_its_rate() {
+    let result = run(&Plan {
+        connections: number(7),
+        threads: number(2),
+        load: constant(2000.0),
+        warmup: Duration::from_millis(100),
+        ..plan(embedded())
+    });
+    assert_eq!(result.messages.sent + result.messages.unsent, 1000);
+    assert_eq!(result.messages.received, 1000);
+    assert!((result.rate.offered - 2000.0).abs() < 1e-6);
+}
+
+#[test]
+fn the_same_seed_offers_the_same_poisson_arrivals() {
+    let plan = Plan {
+        load: Load::Open {
+            rate: 2000.0,
+            arrivals: Spacing::Poisson,
+            pipeline: None,
+        },
+        ..plan(embedded())
+    };
+    let issued = |plan: &Plan| {
+        let messages = run(plan).messages;
+        messages.sent + messages.unsent
+    };
+    let first = issued(&plan);
+    assert_eq!(issued(&plan), first);
+    // 1000 are expected; six standard deviations to either side.
+    assert!((810..1190).contains(&first), "{first}");
+    assert_ne!(issued(&Plan { seed: 2, ..plan }), first);
+}
+
+#[test]
+fn the_warm_up_flows_and_is_not_counted() {
+    let plain = PlainServer::echo();
+    let result = run(&Plan {
+        warmup: Duration::from_millis(300),
+        load: constant(1000.0),
+        ..plan(server(&plain))
+    });
+    assert_eq!(result.messages.received, 500);
+    assert_eq!(result.bytes.received, 500 * 64);
+    assert_eq!(plain.bytes(), 800 * 64);
+}
+
+#[test]
+fn connections_are_spread_over_the_targets() {
+    let (a, b) = (PlainServer::echo(), PlainServer::echo());
+    let result = run(&Plan {
+        connections: number(10),
+        threads: number(2),
+        ..plan(Target::Servers {
+            targets: vec![a.endpoint(), b.endpoint()],
+        })
+    });
+    assert_eq!(result.connections.opened, 10);
+    assert_eq!((a.connections(), b.connections()), (5, 5));
+}
+
+#[test]
+fn a_thousand_connections_lose_nothing() {
+    let result = run(&Plan {
+        connections: number(1000),
+        threads: number(2),
+        duration: Some(Duration::from_secs(1)),
+        ramp: Duration::from_millis(100),
+        ..plan(embedded())
+    });
+    assert_eq!(result.connections.opened, 1000);
+    assert!(result.messages.verified >= 1000);
+    assert_eq!(result.messages.verified, result.messages.sent);
+}
+
+#[test]
+fn without_verification_nothing_is_called_verified() {
+    let result = run(&Plan {
+        verify: false,
+        ..plan(embedded())
+    });
+    assert!(result.messages.received > 0);
+    assert_eq!(result.messages.verified, 0);
+}
+
+#[test]
+fn an_interrupted_run_accounts_for_what_it_did() {
+    let plain = PlainServer::echo();
+    for load in [
+        Load::Closed {
+            pipeline: number(2),
+        },
+        constant(5000.0),
+    ] {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut intervals = 0;
+        let plan = Plan {
+            load,
+            duration: Some(Duration::from_secs(3600)),
+            ..plan(server(&plain))
+        };
+        let result = loadgen::run(&plan, &stop, &mut |_| {
+            intervals += 1;
+            if intervals == 3 {
+                stop.store(true, Ordering::Relaxed);
+            }
+        })
+        .unwrap();
+        check_accounts(&result);
+        assert!(result.interrupted);
+        assert!(result.messages.received > 0);
+        assert!(result.duration_s >= 0.3 && result.duration_s < 3600.0);
+    }
+}

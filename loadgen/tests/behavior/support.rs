@@ -1,0 +1,285 @@
+//! Servers with a known behaviour, and plans that are short.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use echomark::net::endpoint::Endpoint;
+use loadgen::plan::{Load, Plan, Spacing, Target, Workload};
+use loadgen::{RunError, RunResult};
+
+/// No test waits longer for anything. Far above what a busy machine needs.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Echo servers with a thread per connection, in blocking calls: as plain as can be.
+pub(crate) struct PlainServer {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    acceptor: Option<thread::JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    stop: AtomicBool,
+    connections: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// What a server does with the bytes it reads on one connection: it writes what it wants and says
+/// whether to go on.
+pub(crate) type Behavior = dyn Fn(&mut Peer, &[u8]) -> bool + Send + Sync;
+
+/// One connection as its behaviour sees it.
+pub(crate) struct Peer {
+    pub(crate) stream: TcpStream,
+    /// Bytes read before those at hand.
+    pub(crate) received: u64,
+}
+
+impl Peer {
+    /// Writes; a client that is gone ends the connection.
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).is_ok()
+    }
+
+    /// Ends the connection with a reset.
+    pub(crate) fn reset(&self) {
+        socket2::SockRef::from(&self.stream)
+            .set_linger(Some(Duration::ZERO))
+            .expect("SO_LINGER can be set on any socket");
+    }
+}
+
+impl PlainServer {
+    /// An honest echo.
+    pub(crate) fn echo() -> Self {
+        Self::start(|peer, bytes| peer.send(bytes))
+    }
+
+    /// A server on a free port in which every connection behaves alike.
+    pub(crate) fn start(
+        behavior: impl Fn(&mut Peer, &[u8]) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        Self::start_if(|_| true, behavior)
+    }
+
+    /// A server that serves the connections that `admit` wants and closes the others at once.
+    pub(crate) fn start_if(
+        admit: impl Fn(u64) -> bool + Send + 'static,
+        behavior: impl Fn(&mut Peer, &[u8]) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared::default());
+        let behavior: Arc<Behavior> = Arc::new(behavior);
+        let acceptor = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || {
+                for stream in listener.incoming().map_while(Result::ok) {
+                    if shared.stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let number = shared.connections.fetch_add(1, Ordering::Relaxed);
+                    if !admit(number) {
+                        continue;
+                    }
+                    let (shared, behavior) = (Arc::clone(&shared), Arc::clone(&behavior));
+                    thread::spawn(move || serve(stream, &shared, &*behavior));
+                }
+            })
+        };
+        Self {
+            address,
+            shared,
+            acceptor: Some(acceptor),
+        }
+    }
+
+    pub(crate) fn endpoint(&self) -> Endpoint {
+        Endpoint::from(self.address)
+    }
+
+    pub(crate) fn connections(&self) -> u64 {
+        self.shared.connections.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.shared.bytes.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for PlainServer {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        // Wakes the acceptor. Connections end with their clients.
+        let _ = TcpStream::connect(self.address);
+        if let Some(acceptor) = self.acceptor.take() {
+            let _ = acceptor.join();
+        }
+    }
+}
+
+fn serve(stream: TcpStream, shared: &Shared, behavior: &Behavior) {
+    stream.set_nodelay(true).unwrap();
+    let mut peer = Peer {
+        stream,
+        received: 0,
+    };
+    let mut buffer = vec![0; 64 << 10];
+    while let Ok(count) = peer.stream.read(&mut buffer) {
+        if count == 0 || !behavior(&mut peer, &buffer[..count]) {
+            break;
+        }
+        peer.received += count as u64;
+        shared.bytes.fetch_add(count as u64, Ordering::Relaxed);
+    }
+    let _ = peer.stream.shutdown(Shutdown::Both);
+}
+
+/// A gate that all connections of a server pass: while it is closed, none of them answers.
+#[derive(Default)]
+pub(crate) struct Gate {
+    is_closed: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    pub(crate) fn pass(&self) {
+        let closed = self.is_closed.lock().unwrap();
+        drop(self.opened.wait_while(closed, |closed| *closed).unwrap());
+    }
+
+    /// Closes the gate for `duration` and returns how long it really was closed.
+    pub(crate) fn close_for(&self, duration: Duration) -> Duration {
+        *self.is_closed.lock().unwrap() = true;
+        let closed_at = Instant::now();
+        // A wait that nobody ends early: the stall is the experiment, not a way to synchronise.
+        while let Some(left) = duration.checked_sub(closed_at.elapsed()) {
+            thread::park_timeout(left);
+        }
+        *self.is_closed.lock().unwrap() = false;
+        let closed_for = closed_at.elapsed();
+        self.opened.notify_all();
+        closed_for
+    }
+}
+
+/// Waits until `condition` holds.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        thread::park_timeout(Duration::from_millis(1));
+    }
+}
+
+/// A closed loop on four connections for half a second, without warm-up.
+pub(crate) fn plan(target: Target) -> Plan {
+    Plan {
+        target,
+        workload: Workload::Request,
+        connections: number(4),
+        threads: number(1),
+        load: Load::Closed {
+            pipeline: number(1),
+        },
+        size: NonZeroU64::new(64).unwrap(),
+        duration: Some(Duration::from_millis(500)),
+        warmup: Duration::ZERO,
+        requests: None,
+        ramp: Duration::ZERO,
+        timeout: DEADLINE,
+        seed: 1,
+        verify: true,
+        interval: Duration::from_millis(100),
+    }
+}
+
+pub(crate) fn embedded() -> Target {
+    Target::Embedded {
+        embedded_workers: number(1),
+    }
+}
+
+pub(crate) fn server(server: &PlainServer) -> Target {
+    Target::Servers {
+        targets: vec![server.endpoint()],
+    }
+}
+
+pub(crate) fn number(number: usize) -> NonZeroUsize {
+    NonZeroUsize::new(number).unwrap()
+}
+
+pub(crate) fn constant(rate: f64) -> Load {
+    Load::Open {
+        rate,
+        arrivals: Spacing::Constant,
+        pipeline: None,
+    }
+}
+
+/// Runs a plan and checks what must hold of every result.
+#[track_caller]
+pub(crate) fn run(plan: &Plan) -> RunResult {
+    let result = try_run(plan).unwrap_or_else(|error| panic!("the run failed: {error}"));
+    check_accounts(&result);
+    result
+}
+
+pub(crate) fn try_run(plan: &Plan) -> Result<RunResult, RunError> {
+    loadgen::run(plan, &Arc::default(), &mut |_| ())
+}
+
+/// The identities that hold in every result, whatever happened.
+#[track_caller]
+pub(crate) fn check_accounts(result: &RunResult) {
+    let messages = &result.messages;
+    assert_eq!(
+        messages.sent,
+        messages.received + messages.lost + messages.unfinished + messages.timed_out,
+        "{messages:?}"
+    );
+    if result.plan.verify {
+        assert_eq!(messages.received, messages.verified + messages.corrupt);
+    }
+    let intervals = &result.intervals;
+    let sum = |field: fn(&loadgen::result::IntervalResult) -> u64| -> u64 {
+        intervals.iter().map(field).sum()
+    };
+    assert_eq!(sum(|interval| interval.sent), messages.sent);
+    assert_eq!(sum(|interval| interval.received), messages.received);
+    assert_eq!(sum(|interval| interval.lost), messages.lost);
+    assert_eq!(sum(|interval| interval.timed_out), messages.timed_out);
+    assert!(
+        intervals
+            .windows(2)
+            .all(|pair| pair[0].end_s <= pair[1].start_s + 1e-9)
+    );
+    for latency in [&result.latency_ns.response, &result.latency_ns.service] {
+        let count = latency.as_ref().map_or(0, |latency| latency.count());
+        assert_eq!(count, messages.received);
+    }
+    if result.plan.is_open_loop() {
+        let lag = result.latency_ns.send_lag.as_ref();
+        assert_eq!(lag.map_or(0, |lag| lag.count()), messages.sent);
+    }
+    let size = result.plan.size.get();
+    assert!(result.bytes.sent <= messages.sent * size);
+    assert!(result.bytes.received >= messages.received * size);
+}
+
+/// The codes of the verdict's reasons.
+pub(crate) fn codes(result: &RunResult) -> Vec<&'static str> {
+    result
+        .verdict
+        .reasons
+        .iter()
+        .map(|reason| reason.code)
+        .collect()
+}
