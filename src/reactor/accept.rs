@@ -47,8 +47,10 @@ impl Listener {
         self.socket.is_some()
     }
 
-    pub(super) fn note_event(&mut self) {
-        self.more = true;
+    /// Asks for connections again. A closed listener has none: asking it for ever would keep the
+    /// loop awake.
+    pub(super) fn look_again(&mut self) {
+        self.more = self.is_open();
     }
 
     /// Lets handshakes that the kernel answered complete, and no new ones begin.
@@ -58,13 +60,13 @@ impl Listener {
         {
             warn!(%error, "connects that arrive while the listener closes may be reset");
         }
-        self.more = true;
+        self.look_again();
     }
 
     /// Closes the listener once everything that the kernel completed is accepted.
     pub(super) fn close_when_empty(&mut self) {
         self.closing = true;
-        self.more = true;
+        self.look_again();
     }
 
     pub(super) fn close(&mut self) {

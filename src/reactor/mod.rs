@@ -165,7 +165,7 @@ impl Reactor {
                         self.pump(key);
                     }
                 }
-                Source::Listener(index) => self.listeners[index].note_event(),
+                Source::Listener(index) => self.listeners[index].look_again(),
                 Source::Waker => self.woken = true,
             }
         }
