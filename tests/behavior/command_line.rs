@@ -1,0 +1,200 @@
+//! What scripts rely on: the lines on stdout, the exit codes, and one line on stderr that says what
+//! is wrong.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{self, Command};
+
+use crate::support::Client;
+use crate::support::echod::{Echod, Exit, PROGRAM};
+
+#[test]
+fn stdout_has_a_line_for_each_endpoint_and_then_ready() {
+    let echod = Echod::start(&["--echo=tcp://127.0.0.1:0", "--echo=tcp://[::1]:0"]);
+    echod.connect().echo(b"it listens where it says");
+    echod.signal("TERM");
+    let exit = echod.wait_for_exit();
+    assert_eq!(exit.code, Some(0));
+    let [first, second, ready] = &exit.stdout[..] else {
+        panic!("not three lines: {exit:#?}");
+    };
+    assert_port(first.strip_prefix("listening echo tcp://127.0.0.1:"));
+    assert_port(second.strip_prefix("listening echo tcp://[::1]:"));
+    assert_eq!(ready, "ready");
+}
+
+#[track_caller]
+fn assert_port(text: Option<&str>) {
+    let port: Option<u16> = text.and_then(|text| text.parse().ok());
+    assert!(port.is_some_and(|port| port != 0), "a bound port: {text:?}");
+}
+
+#[test]
+fn logs_go_to_stderr_in_the_format_asked_for() {
+    for (format, start) in [("text", "20"), ("json", "{\"timestamp\":\"20")] {
+        let echod = Echod::start(&[
+            "--echo=tcp://127.0.0.1:0",
+            "--log-level=trace",
+            &format!("--log-format={format}"),
+        ]);
+        echod.connect().echo(b"Hello, World!");
+        echod.signal("TERM");
+        let exit = echod.wait_for_exit();
+        assert_eq!(exit.stdout.len(), 2, "{exit:#?}");
+        assert!(!exit.stderr.is_empty());
+        for line in &exit.stderr {
+            assert!(line.starts_with(start), "{line}");
+        }
+    }
+}
+
+#[test]
+fn help_and_version_are_for_stdout() {
+    for flag in ["--help", "--version"] {
+        let exit = run(&[flag]);
+        assert_eq!(exit.code, Some(0));
+        assert!(exit.stdout.join(" ").contains("echo"), "{exit:#?}");
+        assert!(exit.stderr.is_empty(), "{exit:#?}");
+    }
+}
+
+#[test]
+fn an_address_in_use_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let exit = run(&[&format!("--echo=tcp://{address}")]);
+    assert_failure(&exit, &address);
+    assert!(exit.stderr[0].contains("--echo"), "a way out: {exit:#?}");
+}
+
+#[test]
+fn the_address_of_another_echod_is_in_use() {
+    let other = Echod::start(&["--echo=tcp://127.0.0.1:0", "--workers=2"]);
+    let address = other.address().to_string();
+    assert_failure(&run(&[&format!("--echo=tcp://{address}")]), &address);
+    other.connect().echo(b"not disturbed");
+}
+
+#[test]
+fn an_unknown_host_is_named() {
+    // RFC 6761 reserves .invalid: no resolver may answer it.
+    let host = "no-such-host.invalid";
+    assert_failure(&run(&[&format!("--echo=tcp://{host}:7777")]), host);
+}
+
+#[test]
+fn an_address_of_another_machine_is_named() {
+    // TEST-NET-1 of RFC 5737: nobody's address. Binding sends nothing.
+    assert_failure(&run(&["--echo=tcp://192.0.2.1:7777"]), "192.0.2.1:7777");
+}
+
+#[test]
+fn an_unknown_congestion_algorithm_is_named() {
+    let exit = run(&["--echo=tcp://127.0.0.1:0", "--congestion=nosuch"]);
+    assert_failure(&exit, "nosuch");
+}
+
+#[test]
+fn a_privileged_port_is_named() {
+    let first_unprivileged = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+        .expect("the first unprivileged port");
+    let first_unprivileged: u16 = first_unprivileged.trim().parse().expect("a number");
+    let program = ProgramForAll::copy();
+    let mut command = program.command_as_nobody();
+    command.arg("--echo=tcp://127.0.0.12:7");
+    if first_unprivileged <= 7 {
+        // Containers are often set up so that everybody may use every port.
+        let echod = Echod::start_command(&mut command);
+        Client::connect(echod.address()).echo(b"port 7");
+    } else {
+        assert_failure(&Echod::run_to_end(&mut command), "127.0.0.12:7");
+    }
+}
+
+/// A copy of the program where users without any rights can reach it.
+struct ProgramForAll {
+    directory: PathBuf,
+}
+
+impl ProgramForAll {
+    fn copy() -> Self {
+        let name = format!("echod-behavior-{}", process::id());
+        let directory = std::env::temp_dir().join(name);
+        fs::create_dir(&directory).expect("a directory for temporary files");
+        let all_may_read = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(&directory, all_may_read).expect("permissions");
+        fs::copy(PROGRAM, directory.join("echod")).expect("a copy of echod");
+        Self { directory }
+    }
+
+    /// Nobody's privileges if the tests run as root, and those of the tests otherwise.
+    fn command_as_nobody(&self) -> Command {
+        let program = self.directory.join("echod");
+        if !runs_as_root() {
+            return Command::new(program);
+        }
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+            .args(["--inh-caps=-all", "--bounding-set=-all"])
+            .arg(program);
+        command
+    }
+}
+
+impl Drop for ProgramForAll {
+    fn drop(&mut self) {
+        // What is left behind in the directory for temporary files does no harm.
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+fn runs_as_root() -> bool {
+    let status = fs::read_to_string("/proc/self/status").expect("/proc/self/status");
+    // Real, effective, saved and file system user.
+    let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    ids.expect("user ids").split_whitespace().nth(1) == Some("0")
+}
+
+#[test]
+fn what_is_wrong_with_the_command_line_is_named() {
+    for (argument, named) in [
+        ("--echo=127.0.0.1:7777", "127.0.0.1:7777"),
+        ("--echo=quic://127.0.0.1:7777", "quic://127.0.0.1:7777"),
+        ("--echo=tcp://127.0.0.1", "tcp://127.0.0.1"),
+        ("--echo=tcp://127.0.0.1:65536", "tcp://127.0.0.1:65536"),
+        ("--read-buffer=12parsecs", "--read-buffer"),
+        ("--read-buffer=0", "--read-buffer"),
+        ("--idle-timeout=12parsecs", "--idle-timeout"),
+        ("--idle-timeout=0", "--idle-timeout"),
+        ("--drain-timeout=-1s", "--drain-timeout"),
+        ("--spin=sometimes", "--spin"),
+        ("--workers=0", "--workers"),
+        ("--workers=many", "--workers"),
+        ("--backlog=0", "--backlog"),
+        ("--max-connections=0", "--max-connections"),
+        ("--log-level=loud", "--log-level"),
+        ("--no-such-option", "--no-such-option"),
+        ("an-argument", "an-argument"),
+    ] {
+        let exit = run(&[argument]);
+        assert_eq!(exit.code, Some(2), "{argument}: {exit:#?}");
+        assert!(exit.stdout.is_empty(), "{argument}: {exit:#?}");
+        assert!(exit.stderr[0].contains(named), "{argument}: {exit:#?}");
+    }
+}
+
+fn run(args: &[&str]) -> Exit {
+    Echod::run_to_end(Command::new(PROGRAM).args(args))
+}
+
+/// A failure at run time, in one line that names its cause.
+#[track_caller]
+fn assert_failure(exit: &Exit, named: &str) {
+    assert_eq!(exit.code, Some(1), "{exit:#?}");
+    assert!(exit.stdout.is_empty(), "{exit:#?}");
+    assert_eq!(exit.stderr.len(), 1, "one line: {exit:#?}");
+    assert!(exit.stderr[0].contains(named), "{exit:#?}");
+}

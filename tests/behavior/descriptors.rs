@@ -1,0 +1,52 @@
+//! Out of descriptors: the server neither spins nor ends, serves whom it has, and takes others in
+//! as soon as it can.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::support::echod::{Echod, PROGRAM};
+
+const DESCRIPTORS: usize = 40;
+
+#[test]
+fn at_the_descriptor_limit_it_stays_idle_and_recovers() {
+    let mut echod = Echod::start_command(
+        Command::new("sh")
+            .arg("-c")
+            .arg(format!("ulimit -n {DESCRIPTORS}; exec \"$0\" \"$@\""))
+            .arg(PROGRAM)
+            .args(["--echo=tcp://127.0.0.1:0", "--workers=1"]),
+    );
+    let mut first = echod.connect();
+    first.echo(b"first");
+    // All of these connect, because the kernel completes what the program can't accept yet.
+    let mut clients: Vec<_> = (0..2 * DESCRIPTORS)
+        .map(|_| {
+            let mut client = echod.connect();
+            client.send(b"waiting");
+            client
+        })
+        .collect();
+    echod.wait_for_log("cannot accept");
+
+    // Served as ever, and no work besides: while nothing is asked, next to no processor time. The
+    // wait is for a line that a program in trouble may log, and it rarely does.
+    const ROUND_TRIPS: u32 = 20;
+    let (start, before) = (Instant::now(), echod.cpu_time());
+    for _ in 0..ROUND_TRIPS {
+        first.echo(b"still there?");
+        echod.watch_log_for(Duration::from_millis(100));
+    }
+    let (elapsed, used) = (start.elapsed(), echod.cpu_time() - before);
+    assert!(
+        used < Duration::from_millis(50) + elapsed / 20,
+        "used {used:?} of {elapsed:?} at the limit"
+    );
+
+    // Each that leaves makes room for one that waits, in the order of their arrival.
+    for mut client in clients.drain(..) {
+        assert_eq!(client.receive(7), b"waiting");
+    }
+    echod.connect().echo(b"as before");
+    first.echo(b"still there");
+}

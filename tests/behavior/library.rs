@@ -1,0 +1,108 @@
+//! The server as a library: bound before it runs, steered from other threads, counted exactly.
+
+use std::net::TcpListener;
+use std::num::NonZeroUsize;
+use std::thread;
+
+use echomark::metrics::CloseReason;
+use echomark::{Config, Error, Server};
+
+use crate::support::pattern::Pattern;
+use crate::support::{Running, addresses, config, config_on, in_parallel};
+
+#[test]
+fn a_server_that_never_runs_gives_its_port_back() {
+    // An address that no other test uses, so that the port can't be another's by then.
+    let server = Server::bind(Config {
+        workers: NonZeroUsize::new(3).unwrap(),
+        ..config_on("127.0.0.13")
+    })
+    .expect("a free port");
+    let address = addresses(&server)[0];
+    let handle = server.handle();
+    assert!(TcpListener::bind(address).is_err(), "the port is taken");
+    drop(server);
+    TcpListener::bind(address).expect("the port is free again");
+    // Steering a server that is gone is in vain, and nothing else.
+    handle.drain();
+    handle.stop();
+}
+
+#[test]
+fn a_server_that_ended_gives_its_port_back() {
+    let server = Running::start(config_on("127.0.0.14"));
+    let address = server.address();
+    server.connect().echo(b"Hello, World!");
+    server.handle.stop();
+    server.join();
+    TcpListener::bind(address).expect("the port is free again");
+}
+
+#[test]
+fn a_stop_from_another_thread_ends_it_with_connections_open() {
+    let server = Running::start(Config {
+        workers: NonZeroUsize::new(2).unwrap(),
+        ..config()
+    });
+    let mut clients: Vec<_> = (0..10).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        client.echo(b"Hello, World!");
+    }
+    let handle = server.handle.clone();
+    thread::spawn(move || handle.stop())
+        .join()
+        .expect("stop does not panic");
+    let metrics = server.join();
+    assert_eq!(metrics.closed(CloseReason::Stopped), 10);
+    assert_eq!(metrics.active, 0);
+}
+
+#[test]
+fn a_stop_before_the_run_ends_it_at_once() {
+    let server = Server::bind(config()).expect("a free port");
+    server.handle().stop();
+    let metrics = Running::run(server).join();
+    assert_eq!(metrics.accepted, 0);
+}
+
+#[test]
+fn the_counters_match_the_traffic_exactly() {
+    const CLIENTS: u64 = 30;
+    let server = Running::start(Config {
+        workers: NonZeroUsize::new(3).unwrap(),
+        ..config()
+    });
+    let bytes = in_parallel(CLIENTS as usize, |index| {
+        let mut client = server.connect();
+        let bytes = (index as u64 + 1) * 10_007;
+        client.echo_stream(Pattern(index as u64), bytes);
+        client.half_close();
+        client.expect_end();
+        bytes
+    });
+    let bytes: u64 = bytes.into_iter().sum();
+    let metrics = server.wait_for_all_closed(CLIENTS);
+    assert_eq!(metrics.received_bytes, bytes);
+    assert_eq!(metrics.sent_bytes, bytes);
+    assert_eq!(metrics.closed(CloseReason::Finished), CLIENTS);
+    assert_eq!(metrics.refused_max_connections, 0);
+    // What run returns at the end is the same.
+    server.handle.drain();
+    let total = server.join();
+    assert_eq!(total.received_bytes, bytes);
+    assert_eq!(total.accepted, CLIENTS);
+}
+
+#[test]
+fn an_address_in_use_is_an_error_that_names_it() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("an address");
+    let mut config = config();
+    config.services[0].1 = address.into();
+    match Server::bind(config) {
+        Err(error @ Error::Bind { .. }) => {
+            assert!(error.to_string().contains(&address.to_string()), "{error}");
+        }
+        other => panic!("expected an address in use, got {other:?}"),
+    }
+}

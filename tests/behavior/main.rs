@@ -1,0 +1,21 @@
+//! What the server promises, one module for each promise, checked from outside: plain std sockets
+//! on the other end, and the server either in this process or as the program `echod`.
+//!
+//! No test sleeps, uses a fixed port or limits how long something may take; each waits for a
+//! condition, and a deadline far away turns a hang into a failure.
+
+mod back_pressure;
+mod beginner;
+mod churn;
+mod command_line;
+mod descriptors;
+mod drain;
+mod echo;
+mod fairness;
+mod half_close;
+mod library;
+mod max_connections;
+mod policy_close;
+mod reset;
+mod support;
+mod urgent;

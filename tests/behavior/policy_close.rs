@@ -1,0 +1,112 @@
+//! Connections that the server ends by its own decision: which, and how. What it had echoed arrives
+//! although input is left unread, and then the end of the stream, not a reset.
+
+use std::io::Read;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use echomark::Config;
+use echomark::metrics::CloseReason;
+
+use crate::support::pattern::Pattern;
+use crate::support::{Client, Running, config, wait_until};
+
+fn closing_after(idle: Duration) -> Running {
+    Running::start(Config {
+        idle_timeout: Some(idle),
+        ..config()
+    })
+}
+
+#[test]
+fn an_idle_connection_is_ended_and_an_active_one_is_not() {
+    // Longer than a busy machine keeps this thread from its next message.
+    let server = closing_after(Duration::from_secs(2));
+    let mut active = server.connect();
+    active.echo(b"here first");
+    let mut idle = server.connect();
+    idle.echo(b"here second");
+    // From here on the idle one does nothing. The active one is older, so if activity did not
+    // count, it would be the first to go.
+    wait_until("end of the idle connection", || {
+        active.echo(b"busy");
+        let read = idle.receive_at_once(&mut [0]);
+        read.expect("an end, not a reset") == Some(0)
+    });
+    active.echo(b"still there");
+    drop(idle);
+    let metrics = server.wait_for_metrics("one close", |metrics| metrics.active == 1);
+    assert_eq!(metrics.closed(CloseReason::IdleTimeout), 1);
+    active.half_close();
+    active.expect_end();
+}
+
+#[test]
+fn a_connection_that_never_speaks_is_idle_too() {
+    let server = closing_after(Duration::from_millis(100));
+    let mut client = server.connect();
+    client.expect_end();
+    drop(client);
+    let metrics = server.wait_for_all_closed(1);
+    assert_eq!(metrics.closed(CloseReason::IdleTimeout), 1);
+}
+
+#[test]
+fn what_was_echoed_to_an_idle_peer_arrives_although_it_sent_more() {
+    let server = closing_after(Duration::from_secs(2));
+    let pattern = Pattern(1);
+    let mut client = Client::connect_with_buffers(server.address(), 64 << 10);
+    // Stuck: output waits for the client, input waits unread in the kernel.
+    let stuck = || server.metrics().backlog_bytes > 0;
+    client.send_until_blocked(pattern, stuck);
+    // The client does nothing at all until the server is done with it.
+    let metrics = server.wait_for_all_closed(1);
+    assert_eq!(metrics.closed(CloseReason::IdleTimeout), 1);
+    client.receive_stream(pattern, 0, metrics.sent_bytes);
+    client.expect_end();
+}
+
+#[test]
+fn what_was_echoed_arrives_although_the_peer_goes_on_sending() {
+    let mut config = config();
+    // What is echoed and unread is little, so that reading it takes next to no time.
+    config.tuning.send_buffer = Some(64 << 10);
+    let server = Running::start(Config {
+        drain_timeout: Duration::from_millis(100),
+        ..config
+    });
+    let pattern = Pattern(2);
+    let mut client = Client::connect_with_buffers(server.address(), 64 << 10);
+    let sender = Client::of(&client);
+    let ended = AtomicBool::new(false);
+    let received = thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut sent = 0;
+            let mut chunk = [0; 4096];
+            wait_until("end of the stream", || {
+                pattern.fill(sent, &mut chunk);
+                sent += sender.send_at_once(&chunk) as u64;
+                ended.load(Ordering::Relaxed)
+            });
+        });
+        server.wait_for_metrics("backlog", |metrics| metrics.backlog_bytes > 0);
+        server.handle.drain();
+        let mut received = 0;
+        let mut buffer = [0; 64 << 10];
+        loop {
+            let count = client.read(&mut buffer).expect("an end, not a reset");
+            if count == 0 {
+                break;
+            }
+            pattern.check(received, &buffer[..count]);
+            received += count as u64;
+        }
+        ended.store(true, Ordering::Relaxed);
+        received
+    });
+    drop((client, sender));
+    let metrics = server.join();
+    assert_eq!(metrics.closed(CloseReason::DrainTimeout), 1, "{metrics:#?}");
+    assert_eq!(received, metrics.sent_bytes);
+}

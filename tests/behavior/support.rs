@@ -1,0 +1,357 @@
+//! What the tests are made of: a server that ends with its test, a client that can't hang, and
+//! waiting for a condition.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::num::NonZeroUsize;
+use std::ops::{Deref, DerefMut};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use echomark::metrics::{CloseReason, Snapshot};
+use echomark::{Config, Error, Handle, Server, Service};
+use socket2::SockRef;
+
+pub(crate) mod echod;
+pub(crate) mod pattern;
+
+use pattern::Pattern;
+
+/// How long anything may take before it counts as hanging. Far above what a busy machine needs.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Returns once `condition` holds.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    wait_for(what, || condition().then_some(()));
+}
+
+/// Returns what `attempt` returns once it returns something.
+#[track_caller]
+pub(crate) fn wait_for<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
+    /// Leaves the processor to the server between two attempts.
+    const PAUSE: Duration = Duration::from_millis(1);
+    let end = Instant::now() + DEADLINE;
+    loop {
+        if let Some(value) = attempt() {
+            return value;
+        }
+        assert!(Instant::now() < end, "not within {DEADLINE:?}: {what}");
+        thread::park_timeout(PAUSE);
+    }
+}
+
+/// Runs `task` in so many threads at once, each with its index, and returns what they return.
+#[track_caller]
+pub(crate) fn in_parallel<T: Send>(threads: usize, task: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    let task = &task;
+    thread::scope(|scope| {
+        let mut running = Vec::with_capacity(threads);
+        for index in 0..threads {
+            running.push(scope.spawn(move || task(index)));
+        }
+        let results = running.into_iter().map(|thread| thread.join());
+        results
+            .map(|result| result.expect("no thread panics"))
+            .collect()
+    })
+}
+
+/// One worker that echoes on a free port of `host`.
+pub(crate) fn config_on(host: &str) -> Config {
+    let endpoint = format!("tcp://{host}:0");
+    Config {
+        services: vec![(Service::Echo, endpoint.parse().expect("an endpoint"))],
+        workers: NonZeroUsize::MIN,
+        ..Config::default()
+    }
+}
+
+/// One worker that echoes on a free port of 127.0.0.1.
+pub(crate) fn config() -> Config {
+    config_on("127.0.0.1")
+}
+
+/// The addresses that a server listens on, in the order of its services.
+pub(crate) fn addresses(server: &Server) -> Vec<SocketAddr> {
+    server
+        .endpoints()
+        .iter()
+        .map(|(_, endpoint)| endpoint.resolve().expect("bound addresses are numeric")[0])
+        .collect()
+}
+
+/// A server in this process. Dropping it stops and joins it.
+pub(crate) struct Running {
+    pub(crate) handle: Handle,
+    pub(crate) addresses: Vec<SocketAddr>,
+    thread: Option<JoinHandle<Result<Snapshot, Error>>>,
+}
+
+impl Running {
+    #[track_caller]
+    pub(crate) fn start(config: Config) -> Self {
+        Self::run(Server::bind(config).expect("a free port can be bound"))
+    }
+
+    /// Runs a server that was bound before, so that clients may have connected already.
+    pub(crate) fn run(server: Server) -> Self {
+        Self {
+            handle: server.handle(),
+            addresses: addresses(&server),
+            thread: Some(thread::spawn(|| server.run())),
+        }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.addresses[0]
+    }
+
+    #[track_caller]
+    pub(crate) fn connect(&self) -> Client {
+        Client::connect(self.address())
+    }
+
+    pub(crate) fn metrics(&self) -> Snapshot {
+        self.handle.metrics()
+    }
+
+    /// Returns the counters once they fulfil `condition`.
+    #[track_caller]
+    pub(crate) fn wait_for_metrics(
+        &self,
+        what: &str,
+        condition: impl Fn(&Snapshot) -> bool,
+    ) -> Snapshot {
+        let end = Instant::now() + DEADLINE;
+        loop {
+            let metrics = self.metrics();
+            if condition(&metrics) {
+                return metrics;
+            }
+            assert!(Instant::now() < end, "no {what} in {metrics:#?}");
+            thread::park_timeout(Duration::from_millis(1));
+        }
+    }
+
+    /// Waits until `count` connections were served and all of them are gone.
+    #[track_caller]
+    pub(crate) fn wait_for_all_closed(&self, count: u64) -> Snapshot {
+        let metrics = self.wait_for_metrics("end of all connections", |metrics| {
+            metrics.accepted >= count && metrics.active == 0
+        });
+        assert_eq!(metrics.accepted, count, "connections accepted");
+        assert_eq!(closed(&metrics), count, "each closed once: {metrics:#?}");
+        assert_eq!(metrics.backlog_bytes, 0, "no backlog outlives its peer");
+        metrics
+    }
+
+    /// Waits until the server has ended by itself and returns its final counters.
+    #[track_caller]
+    pub(crate) fn join(mut self) -> Snapshot {
+        self.end().expect("the server was not joined yet")
+    }
+
+    #[track_caller]
+    fn end(&mut self) -> Option<Snapshot> {
+        let thread = self.thread.take()?;
+        wait_until("end of the server", || thread.is_finished());
+        let result = thread.join().expect("run does not panic");
+        Some(result.expect("the server ends without an error"))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.handle.stop();
+        // Another panic while one unwinds would hide the first.
+        if !thread::panicking() {
+            self.end();
+        }
+    }
+}
+
+/// Connections closed for whatever reason.
+pub(crate) fn closed(metrics: &Snapshot) -> u64 {
+    CloseReason::ALL
+        .iter()
+        .map(|&reason| metrics.closed(reason))
+        .sum()
+}
+
+/// A plain socket of which every call has a deadline. Unlike the socket, it panics for errors.
+pub(crate) struct Client(TcpStream);
+
+impl Client {
+    #[track_caller]
+    pub(crate) fn connect(address: SocketAddr) -> Self {
+        match Self::try_connect(address) {
+            Ok(client) => client,
+            Err(error) => panic!("cannot connect to {address}: {error}"),
+        }
+    }
+
+    pub(crate) fn try_connect(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, DEADLINE)?;
+        stream.set_read_timeout(Some(DEADLINE))?;
+        stream.set_write_timeout(Some(DEADLINE))?;
+        stream.set_nodelay(true)?;
+        Ok(Self(stream))
+    }
+
+    /// Another handle on the same connection, which ends when both are dropped.
+    #[track_caller]
+    pub(crate) fn of(client: &Self) -> Self {
+        Self(client.0.try_clone().expect("another descriptor"))
+    }
+
+    /// Connects with buffers so small that the connection soon pushes back.
+    #[track_caller]
+    pub(crate) fn connect_with_buffers(address: SocketAddr, size: usize) -> Self {
+        let client = Self::connect(address);
+        let socket = SockRef::from(&client.0);
+        socket.set_send_buffer_size(size).expect("SO_SNDBUF");
+        socket.set_recv_buffer_size(size).expect("SO_RCVBUF");
+        client
+    }
+
+    #[track_caller]
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        self.0.write_all(bytes).expect("send");
+    }
+
+    #[track_caller]
+    pub(crate) fn receive(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        self.0.read_exact(&mut bytes).expect("receive");
+        bytes
+    }
+
+    /// Sends `bytes` and expects them back.
+    #[track_caller]
+    pub(crate) fn echo(&mut self, bytes: &[u8]) {
+        self.send(bytes);
+        let back = self.receive(bytes.len());
+        assert!(back == bytes, "sent {bytes:?}, received {back:?}");
+    }
+
+    /// Sends the first `count` bytes of `pattern` and checks them as they come back, both at the
+    /// same time: the buffers on the way may hold less.
+    #[track_caller]
+    pub(crate) fn echo_stream(&mut self, pattern: Pattern, count: u64) {
+        let mut sender = Self::of(self);
+        thread::scope(|scope| {
+            scope.spawn(move || sender.send_stream(pattern, count));
+            self.receive_stream(pattern, 0, count);
+        });
+    }
+
+    /// Sends the first `count` bytes of `pattern`.
+    #[track_caller]
+    pub(crate) fn send_stream(&mut self, pattern: Pattern, count: u64) {
+        for (offset, len) in chunks(0, count) {
+            let mut chunk = vec![0; len];
+            pattern.fill(offset, &mut chunk);
+            self.send(&chunk);
+        }
+    }
+
+    /// Sends from the start of `pattern` until nothing more is taken and the server is stuck too, and
+    /// says how much that was.
+    #[track_caller]
+    pub(crate) fn send_until_blocked(
+        &self,
+        pattern: Pattern,
+        server_is_stuck: impl Fn() -> bool,
+    ) -> u64 {
+        let mut sent = 0;
+        let mut chunk = vec![0; 16 << 10];
+        wait_until("back-pressure", || {
+            loop {
+                pattern.fill(sent, &mut chunk);
+                // Asked before the write: what is stuck now is stuck afterwards.
+                let stuck = server_is_stuck();
+                let taken = self.send_at_once(&chunk);
+                sent += taken as u64;
+                if taken == 0 {
+                    return stuck;
+                }
+            }
+        });
+        sent
+    }
+
+    /// Receives the bytes of `pattern` from offset `from` up to `to`, and checks them.
+    #[track_caller]
+    pub(crate) fn receive_stream(&mut self, pattern: Pattern, from: u64, to: u64) {
+        for (offset, len) in chunks(from, to) {
+            pattern.check(offset, &self.receive(len));
+        }
+    }
+
+    /// Expects the end of the stream: neither a byte nor a reset.
+    #[track_caller]
+    pub(crate) fn expect_end(&mut self) {
+        let count = self.0.read(&mut [0; 64]).expect("the end of the stream");
+        assert_eq!(count, 0, "bytes before the end of the stream");
+    }
+
+    #[track_caller]
+    pub(crate) fn half_close(&self) {
+        self.0.shutdown(Shutdown::Write).expect("half-close");
+    }
+
+    /// Closes with a reset: SO_LINGER with no time (socket(7)).
+    #[track_caller]
+    pub(crate) fn reset(self) {
+        SockRef::from(&self.0)
+            .set_linger(Some(Duration::ZERO))
+            .expect("SO_LINGER");
+    }
+
+    /// Writes once without waiting, and says how much the socket took.
+    #[track_caller]
+    pub(crate) fn send_at_once(&self, bytes: &[u8]) -> usize {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        match SockRef::from(&self.0).send_with_flags(bytes, flags) {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(error) => panic!("send: {error}"),
+        }
+    }
+
+    /// Reads once without waiting; `None` when there is nothing, not even an end. Not for a
+    /// connection that another thread uses: its calls would not wait either.
+    pub(crate) fn receive_at_once(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        self.0.set_nonblocking(true)?;
+        let result = self.0.read(buffer);
+        self.0.set_nonblocking(false)?;
+        match result {
+            Ok(count) => Ok(Some(count)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Splits a range of a stream into pieces of a handy size: offset and length of each.
+fn chunks(from: u64, to: u64) -> impl Iterator<Item = (u64, usize)> {
+    const CHUNK: usize = 256 << 10;
+    (from..to)
+        .step_by(CHUNK)
+        .map(move |offset| (offset, CHUNK.min((to - offset) as usize)))
+}
+
+impl Deref for Client {
+    type Target = TcpStream;
+
+    fn deref(&self) -> &TcpStream {
+        &self.0
+    }
+}
+
+impl DerefMut for Client {
+    fn deref_mut(&mut self) -> &mut TcpStream {
+        &mut self.0
+    }
+}

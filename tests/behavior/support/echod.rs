@@ -1,0 +1,224 @@
+//! The program itself, as a user starts it: its output, its exit code, its use of the machine.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+use super::{Client, DEADLINE, wait_for};
+
+/// The program under test.
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_echod");
+
+/// A running `echod`. Dropping it kills it.
+pub(crate) struct Echod {
+    child: Child,
+    stdout: Lines,
+    stderr: Lines,
+}
+
+/// How `echod` ended, with all that it printed.
+#[derive(Debug)]
+pub(crate) struct Exit {
+    /// `None` when a signal killed it.
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: Vec<String>,
+    pub(crate) stderr: Vec<String>,
+}
+
+impl Echod {
+    /// Starts `echod` with these arguments and returns when it says that it is ready.
+    #[track_caller]
+    pub(crate) fn start(args: &[&str]) -> Self {
+        Self::start_command(Command::new(PROGRAM).args(args))
+    }
+
+    /// As [`Echod::start`], for a command that becomes `echod`.
+    #[track_caller]
+    pub(crate) fn start_command(command: &mut Command) -> Self {
+        let mut echod = Self::spawn(command);
+        if let Err(error) = echod.stdout.next_line_with("ready") {
+            let _ = echod.child.kill();
+            let said = (echod.stdout.all(), echod.stderr.all());
+            panic!("echod did not get ready: {error}; stdout and stderr: {said:#?}");
+        }
+        echod
+    }
+
+    #[track_caller]
+    fn spawn(command: &mut Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+        let stdout = Lines::of(child.stdout.take().expect("a pipe"));
+        let stderr = Lines::of(child.stderr.take().expect("a pipe"));
+        Self {
+            child,
+            stdout,
+            stderr,
+        }
+    }
+
+    /// Runs a command that is expected to end by itself.
+    #[track_caller]
+    pub(crate) fn run_to_end(command: &mut Command) -> Exit {
+        Self::spawn(command).wait_for_exit()
+    }
+
+    /// The first address that it says it listens on.
+    #[track_caller]
+    pub(crate) fn address(&self) -> SocketAddr {
+        let line = self.stdout.seen.first().expect("a first line");
+        let address = line.strip_prefix("listening echo tcp://");
+        address
+            .and_then(|address| address.parse().ok())
+            .unwrap_or_else(|| panic!("no address in `{line}`"))
+    }
+
+    #[track_caller]
+    pub(crate) fn connect(&self) -> Client {
+        Client::connect(self.address())
+    }
+
+    /// Sends a signal by its name without the SIG.
+    #[track_caller]
+    pub(crate) fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .arg(format!("-{name}"))
+            .arg(self.child.id().to_string())
+            .status()
+            .expect("kill(1) is installed");
+        assert!(status.success(), "kill -{name} failed");
+    }
+
+    /// Waits until a line of the log contains `text`.
+    #[track_caller]
+    pub(crate) fn wait_for_log(&mut self, text: &str) {
+        if let Err(error) = self.stderr.next_line_with(text) {
+            panic!("no `{text}` in the log: {error}: {:#?}", self.stderr.seen);
+        }
+    }
+
+    /// Waits for whatever it logs next, or until so much time has passed.
+    pub(crate) fn watch_log_for(&mut self, time: Duration) {
+        if let Ok(line) = self.stderr.receiver.recv_timeout(time) {
+            self.stderr.seen.push(line);
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn wait_for_exit(mut self) -> Exit {
+        let child = &mut self.child;
+        let status = wait_for("end of echod", || child.try_wait().expect("wait for echod"));
+        let exit = Exit {
+            code: status.code(),
+            stdout: self.stdout.all(),
+            stderr: self.stderr.all(),
+        };
+        let panicked = exit.stderr.iter().any(|line| line.contains("panicked"));
+        assert!(!panicked, "{exit:#?}");
+        exit
+    }
+
+    /// Physical memory that it occupies now.
+    #[track_caller]
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let status = self.proc_file("status");
+        let kilobytes = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:")?.strip_suffix("kB"))
+            .expect("VmRSS in /proc/PID/status");
+        kilobytes.trim().parse::<u64>().expect("a number") * 1024
+    }
+
+    /// Processor time that it has used up to now, in steps of 10 ms.
+    #[track_caller]
+    pub(crate) fn cpu_time(&self) -> Duration {
+        /// The unit of times in /proc is 1/100 s on every Linux, whatever the kernel's own tick
+        /// (USER_HZ, proc(5)).
+        const TICK_MS: u64 = 10;
+        let stat = self.proc_file("stat");
+        // The name in parentheses may hold spaces. utime and stime are the 14th and 15th field, and
+        // the 3rd comes first behind the name.
+        let (_, fields) = stat.rsplit_once(')').expect("a name in /proc/PID/stat");
+        let ticks: u64 = fields
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .map(|field| field.parse::<u64>().expect("a number"))
+            .sum();
+        Duration::from_millis(ticks * TICK_MS)
+    }
+
+    #[track_caller]
+    fn proc_file(&self, name: &str) -> String {
+        let path = format!("/proc/{}/{name}", self.child.id());
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("cannot read {path}: {error}"))
+    }
+}
+
+impl Drop for Echod {
+    fn drop(&mut self) {
+        // Both fail only if it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            return;
+        }
+        let panicked = self.stderr.all();
+        let panicked = panicked.iter().any(|line| line.contains("panicked"));
+        assert!(!panicked, "echod panicked");
+    }
+}
+
+/// The lines of a pipe, read by a thread of its own so that the program never blocks on writing.
+struct Lines {
+    receiver: Receiver<String>,
+    seen: Vec<String>,
+}
+
+impl Lines {
+    fn of(pipe: impl Read + Send + 'static) -> Self {
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || {
+            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Self {
+            receiver,
+            seen: Vec::new(),
+        }
+    }
+
+    /// Waits for a line that contains `text`.
+    fn next_line_with(&mut self, text: &str) -> Result<(), RecvTimeoutError> {
+        loop {
+            let line = self.receiver.recv_timeout(DEADLINE)?;
+            let found = line.contains(text);
+            self.seen.push(line);
+            if found {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Everything up to the end of the pipe.
+    fn all(&mut self) -> Vec<String> {
+        loop {
+            match self.receiver.recv_timeout(DEADLINE) {
+                Ok(line) => self.seen.push(line),
+                Err(RecvTimeoutError::Disconnected) => return self.seen.clone(),
+                Err(RecvTimeoutError::Timeout) => panic!("the pipe was not closed"),
+            }
+        }
+    }
+}
