@@ -15,7 +15,7 @@ use echomark::net::units::format_duration_ns;
 use loadgen::report::{json, text};
 use loadgen::result::IntervalResult;
 use loadgen::verdict::Status;
-use loadgen::{Plan, RunError, RunResult};
+use loadgen::{Plan, RunResult};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -52,7 +52,6 @@ fn main() -> ExitCode {
             Ok(()) => exit_code(&args, &result),
             Err(problem) => complain(FAILED, &problem),
         },
-        Err(RunError::Interrupted) => complain(INTERRUPTED, &RunError::Interrupted.to_string()),
         Err(error) => complain(FAILED, &error.to_string()),
     }
 }
@@ -146,6 +145,10 @@ fn refuse(error: &clap::Error) -> ExitCode {
         // A reader that closed the pipe has seen enough.
         let _ = error.print();
         return ExitCode::SUCCESS;
+    }
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = error.print();
+        return ExitCode::from(USAGE);
     }
     let text = error.render().to_string();
     let problem = text

@@ -79,8 +79,6 @@ pub enum RunError {
     Embedded(echomark::Error),
     /// A system call failed that should not.
     System(io::Error),
-    /// It was interrupted before anything was measured.
-    Interrupted,
 }
 
 impl fmt::Display for RunError {
@@ -108,7 +106,6 @@ impl fmt::Display for RunError {
             ),
             Self::Embedded(error) => write!(f, "cannot start the embedded server: {error}"),
             Self::System(error) => write!(f, "a system call failed: {error}"),
-            Self::Interrupted => f.write_str("interrupted before the measurement began"),
         }
     }
 }
@@ -119,7 +116,7 @@ impl std::error::Error for RunError {
             Self::Resolve { source, .. } | Self::NoConnection { source, .. } => Some(source),
             Self::Embedded(source) => Some(source),
             Self::System(source) => Some(source),
-            Self::ClosesAtOnce { .. } | Self::Descriptors { .. } | Self::Interrupted => None,
+            Self::ClosesAtOnce { .. } | Self::Descriptors { .. } => None,
         }
     }
 }
@@ -178,6 +175,7 @@ fn measure(
     let threads = plan.threads.get();
     let (reports_in, reports) = mpsc::channel();
     let mut crew = Crew {
+        abort: Arc::default(),
         go: Vec::with_capacity(threads),
         spare: Vec::with_capacity(threads),
         threads: Vec::with_capacity(threads),
@@ -194,7 +192,7 @@ fn measure(
             addresses: Arc::clone(&addresses),
             reports: reports_in.clone(),
             go: go_receiver,
-            stop: Arc::clone(stop),
+            stop: [Arc::clone(stop), Arc::clone(&crew.abort)],
         };
         let thread = thread::Builder::new()
             .name(format!("loadgen-{index}"))
@@ -223,8 +221,10 @@ fn measure(
     Ok(gathered.into_result(plan, started_at, steal_ratio))
 }
 
-/// The threads of a run. Dropping it lets those that wait for the start end, and joins all.
+/// The threads of a run. Dropping it ends those that still run, because another one failed, and
+/// joins all.
 struct Crew {
+    abort: Arc<AtomicBool>,
     go: Vec<Sender<u64>>,
     spare: Vec<Sender<Box<Slice>>>,
     threads: Vec<thread::JoinHandle<()>>,
@@ -232,6 +232,7 @@ struct Crew {
 
 impl Drop for Crew {
     fn drop(&mut self) {
+        self.abort.store(true, Ordering::Relaxed);
         self.go.clear();
         for thread in self.threads.drain(..) {
             // A panic has been printed, and its missing report ends the run with an error.
@@ -262,11 +263,10 @@ fn await_connections(
             Err(RecvTimeoutError::Disconnected) => return Err(thread_died()),
         }
     }
-    if stop.load(Ordering::Relaxed) {
-        return Err(RunError::Interrupted);
-    }
+    // An interrupted run goes on to its end, which is near, for the sake of its result.
+    let is_interrupted = stop.load(Ordering::Relaxed);
     match first_failure {
-        Some((target, source)) if total == 0 => Err(RunError::NoConnection {
+        Some((target, source)) if total == 0 && !is_interrupted => Err(RunError::NoConnection {
             target: targets[target].clone(),
             source,
         }),

@@ -36,8 +36,8 @@ const MAX_CONNECTING: usize = 100;
 /// How often timeouts, reconnects and the stop flag are looked at.
 const HOUSEKEEPING_NS: u64 = 20_000_000;
 /// How long before a message is due the thread stops sleeping and spins, because waking up takes
-/// that long now and then. docs: ARCHITECTURE.md, "Pacing".
-const SPIN_NS: u64 = 50_000;
+/// that long now and then: docs/calibration.md has the experiment.
+const SPIN_NS: u64 = 100_000;
 /// How long an interrupted run waits for the echoes of what is out.
 const INTERRUPTED_DRAIN_NS: u64 = 500_000_000;
 /// Connections in a row that every flow saw closed before a byte came back, until the target is
@@ -58,8 +58,8 @@ pub(crate) struct Task {
     pub(crate) reports: Sender<Report>,
     /// The start of the schedule, once every thread is connected; closed if there will be none.
     pub(crate) go: Receiver<u64>,
-    /// Set to end the run early.
-    pub(crate) stop: Arc<AtomicBool>,
+    /// Any of them set ends the run early: the user's wish, another thread's failure.
+    pub(crate) stop: [Arc<AtomicBool>; 2],
 }
 
 /// What a thread tells the coordinator.
@@ -250,7 +250,7 @@ impl Worker {
         let mut failure = None;
         let mut events = Events::with_capacity(EVENTS);
         while next < self.flows.len() || connecting > 0 {
-            if self.task.stop.load(Ordering::Relaxed) {
+            if self.task.is_stopped() {
                 break;
             }
             self.meter.now = monotonic_ns();
@@ -538,7 +538,7 @@ impl Worker {
             return Ok(());
         }
         self.housekeeping_at = now + HOUSEKEEPING_NS;
-        if self.task.stop.load(Ordering::Relaxed) && self.meter.interval != Interval::Drain {
+        if self.task.is_stopped() && self.meter.interval != Interval::Drain {
             self.interrupt(now);
         }
         if now >= self.meter.window.end {
@@ -615,6 +615,10 @@ impl Worker {
 }
 
 impl Task {
+    fn is_stopped(&self) -> bool {
+        self.stop.iter().any(|flag| flag.load(Ordering::Relaxed))
+    }
+
     fn share(&self) -> Share {
         Share {
             total: self.plan.connections.get(),

@@ -148,6 +148,20 @@ fn without_verification_nothing_is_called_verified() {
 }
 
 #[test]
+fn a_run_interrupted_before_it_began_has_a_result_too() {
+    let stop = Arc::new(AtomicBool::new(true));
+    let plan = Plan {
+        duration: Some(Duration::from_secs(3600)),
+        warmup: Duration::from_secs(3600),
+        ..plan(embedded())
+    };
+    let result = loadgen::run(&plan, &stop, &mut |_| ()).unwrap();
+    check_accounts(&result);
+    assert!(result.interrupted);
+    assert_eq!(result.messages.sent, 0);
+}
+
+#[test]
 fn an_interrupted_run_accounts_for_what_it_did() {
     let plain = PlainServer::echo();
     for load in [

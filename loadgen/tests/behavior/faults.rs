@@ -172,6 +172,21 @@ fn a_server_that_closes_at_once_is_named() {
 }
 
 #[test]
+fn one_thread_s_failure_ends_the_others() {
+    let honest = PlainServer::echo();
+    let closes = PlainServer::start_if(|_| false, |_, _| true);
+    // Two threads, of which each gets one target's connections.
+    let error = try_run(&Plan {
+        threads: number(2),
+        duration: Some(Duration::from_secs(3600)),
+        ..plan(loadgen::plan::Target::Servers {
+            targets: vec![honest.endpoint(), closes.endpoint()],
+        })
+    });
+    assert!(matches!(error, Err(RunError::ClosesAtOnce { .. })));
+}
+
+#[test]
 fn a_server_that_never_answers_times_messages_out() {
     let target = PlainServer::start(|_, _| true);
     let result = run(&Plan {
