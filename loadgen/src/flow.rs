@@ -197,11 +197,11 @@ impl Flow {
 
     /// Writes what is queued until nothing is left or the socket is full.
     pub(crate) fn send(&mut self, meter: &mut Meter) -> Result<(), Ended> {
-        let State::Open { stream } = &mut self.state else {
-            return Ok(());
-        };
         // Each turn either writes some of the bounded queue or leaves the loop.
         while self.writable {
+            let State::Open { stream } = &mut self.state else {
+                return Ok(());
+            };
             let left = self.requests.writable();
             if left == 0 {
                 return Ok(());
@@ -222,12 +222,24 @@ impl Flow {
                     });
                     meter.slice.counts.bytes_sent += bytes;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable = false,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.writable = false;
+                    self.hold(began, meter);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return Err(Ended::Broken),
             }
         }
         Ok(())
+    }
+
+    /// From `now` on, what is queued waits for the connection.
+    fn hold(&mut self, now: u64, meter: &mut Meter) {
+        self.requests.hold(|intended| {
+            if meter.is_open_loop {
+                meter.slice.record_held(intended, now);
+            }
+        });
     }
 
     /// Gives the connection up. What was out is recorded as timed out or lost, and a closed loop
@@ -245,6 +257,7 @@ impl Flow {
             Ended::TimedOut => now.saturating_sub(meter.timeout_ns),
             _ => 0,
         };
+        self.hold(now, meter);
         let abandoned = self.requests.restart(timed_out_before);
         meter.slice.record_abandoned(abandoned);
         for _ in 0..abandoned.places {

@@ -29,12 +29,15 @@ pub struct Slice {
     pub response: Histogram<u64>,
     /// From the start of the write call to the last byte of the echo.
     pub service: Histogram<u64>,
-    /// From the intended time to the start of the write call, of messages that only this program
-    /// could have delayed. Recorded in an open loop only.
-    pub own_lag: Histogram<u64>,
+    /// From the intended time to the start of the write call, of messages that had to wait for this
+    /// program alone. Recorded in an open loop only, as the next two are.
+    pub free_lag: Histogram<u64>,
     /// The same, of messages that had to wait for their connection: it was full, or down, or its
     /// pipeline was at its bound.
     pub held_lag: Histogram<u64>,
+    /// The part of the held messages' lag that is this program's own: from the intended time until
+    /// it would have written the message, had the connection taken it.
+    pub held_own_lag: Histogram<u64>,
     /// From the start of the connect call until the connection stood.
     pub connect: Histogram<u64>,
     /// How often what happened.
@@ -88,8 +91,9 @@ impl Slice {
         Self {
             response: histogram(),
             service: histogram(),
-            own_lag: histogram(),
+            free_lag: histogram(),
             held_lag: histogram(),
+            held_own_lag: histogram(),
             connect: histogram(),
             counts: Counts::default(),
         }
@@ -114,10 +118,27 @@ impl Slice {
             let histogram = if sent.held {
                 &mut self.held_lag
             } else {
-                &mut self.own_lag
+                &mut self.free_lag
             };
             histogram.saturating_record(lag);
         }
+    }
+
+    /// Records that a counted message intended for `intended` has to wait for its connection from
+    /// `now` on.
+    pub fn record_held(&mut self, intended: u64, now: u64) {
+        self.held_own_lag
+            .saturating_record(now.saturating_sub(intended));
+    }
+
+    /// The lag of all messages, whoever caused it.
+    pub fn send_lag(&self) -> Histogram<u64> {
+        sum(&self.free_lag, &self.held_lag)
+    }
+
+    /// The lag of all messages as far as this program caused it.
+    pub fn own_send_lag(&self) -> Histogram<u64> {
+        sum(&self.free_lag, &self.held_own_lag)
     }
 
     /// Records a message whose echo was complete at `now`.
@@ -150,8 +171,9 @@ impl Slice {
     pub fn clear(&mut self) {
         self.response.reset();
         self.service.reset();
-        self.own_lag.reset();
+        self.free_lag.reset();
         self.held_lag.reset();
+        self.held_own_lag.reset();
         self.connect.reset();
         self.counts = Counts::default();
     }
@@ -160,6 +182,12 @@ impl Slice {
     pub fn is_empty(&self) -> bool {
         self.counts == Counts::default() && self.connect.is_empty()
     }
+}
+
+fn sum(a: &Histogram<u64>, b: &Histogram<u64>) -> Histogram<u64> {
+    let mut sum = a.clone();
+    sum.add(b).expect("all histograms have the same bounds");
+    sum
 }
 
 impl Default for Slice {
@@ -173,8 +201,9 @@ impl AddAssign<&Self> for Slice {
         for (sum, part) in [
             (&mut self.response, &other.response),
             (&mut self.service, &other.service),
-            (&mut self.own_lag, &other.own_lag),
+            (&mut self.free_lag, &other.free_lag),
             (&mut self.held_lag, &other.held_lag),
+            (&mut self.held_own_lag, &other.held_own_lag),
             (&mut self.connect, &other.connect),
         ] {
             sum.add(part).expect("all histograms have the same bounds");
@@ -231,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn lag_is_ours_unless_the_connection_held_the_message() {
+    fn lag_is_ours_until_the_connection_holds_the_message() {
         let mut slice = Slice::new();
         for held in [false, true] {
             let sent = Sent {
@@ -241,7 +270,11 @@ mod tests {
             };
             slice.record_sent(sent, 3_000, true);
         }
-        assert_eq!((slice.own_lag.len(), slice.held_lag.len()), (1, 1));
+        slice.record_held(1_000, 1_500);
+        assert_eq!(slice.send_lag().len(), 2);
+        assert_eq!(slice.send_lag().min(), 2_000);
+        assert_eq!(slice.own_send_lag().len(), 2);
+        assert_eq!(slice.own_send_lag().min(), 500);
     }
 
     #[test]

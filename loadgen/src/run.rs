@@ -448,10 +448,7 @@ impl Gathered {
             offered: per_second(counts.issued),
             achieved: per_second(counts.completed),
         };
-        let mut send_lag = self.total.own_lag.clone();
-        send_lag
-            .add(&self.total.held_lag)
-            .expect("all histograms have the same bounds");
+        let (send_lag, own_send_lag) = (self.total.send_lag(), self.total.own_send_lag());
         let latency_ns = Latencies {
             response: Latency::new(self.total.response),
             service: Latency::new(self.total.service),
@@ -466,7 +463,7 @@ impl Gathered {
                 .map(Account::into_result)
                 .collect(),
             steal_ratio,
-            own_send_lag: Latency::new(self.total.own_lag),
+            own_send_lag: Latency::new(own_send_lag),
             first_corruption: self
                 .accounts
                 .iter()

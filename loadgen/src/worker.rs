@@ -37,7 +37,7 @@ const MAX_CONNECTING: usize = 100;
 const HOUSEKEEPING_NS: u64 = 20_000_000;
 /// How long before a message is due the thread stops sleeping and spins, because waking up takes
 /// that long now and then: docs/calibration.md has the experiment.
-const SPIN_NS: u64 = 100_000;
+const SPIN_NS: u64 = 250_000;
 /// How long an interrupted run waits for the echoes of what is out.
 const INTERRUPTED_DRAIN_NS: u64 = 500_000_000;
 /// Connections in a row that every flow saw closed before a byte came back, until the target is
@@ -397,12 +397,13 @@ impl Worker {
                 None => Duration::from_nanos(until_housekeeping),
             }
         };
+        let began = if is_spinning { monotonic_ns() } else { 0 };
         self.poll_events(events, Some(timeout))?;
         // With a connection's event, its first read tells the time.
         if events.is_empty() {
             self.meter.now = monotonic_ns();
             if is_spinning && self.meter.is_within_window() {
-                self.meter.account.spin_ns += self.meter.now - before;
+                self.meter.account.spin_ns += self.meter.now - began;
             }
         }
         Ok(())
@@ -493,7 +494,10 @@ impl Worker {
         self.meter.outstanding += 1;
         let flow = &mut self.flows[due.flow];
         let can_write = flow.can_write();
-        flow.requests.push(due.intended, can_write, is_counted);
+        let is_held = flow.requests.push(due.intended, can_write, is_counted);
+        if is_held && is_counted && self.meter.is_open_loop {
+            self.meter.slice.record_held(due.intended, self.meter.now);
+        }
         self.mark_dirty(due.flow);
     }
 

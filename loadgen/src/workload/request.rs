@@ -36,7 +36,7 @@ struct Request {
 /// The state of a message's first byte.
 #[derive(Clone, Copy, Debug)]
 enum Write {
-    /// Queued; `held` if something but our own pace stood between it and the kernel.
+    /// Queued; `held` if it has to wait for its connection and not only for us.
     Queued { held: bool },
     /// Handed to the kernel by a call that began then.
     Began(u64),
@@ -93,10 +93,11 @@ impl Requests {
         }
     }
 
-    /// Queues a message. `connected` says whether the connection could take it now, as far as is
-    /// known; `counted` whether it belongs to the measured window.
-    pub fn push(&mut self, intended: u64, connected: bool, counted: bool) {
-        let held = !connected || self.out < self.queue.len() || self.out >= self.depth;
+    /// Queues a message and says whether it has to wait for its connection, besides for us.
+    /// `connected` says whether the connection could take it now, as far as is known; `counted`
+    /// whether it belongs to the measured window.
+    pub fn push(&mut self, intended: u64, connected: bool, counted: bool) -> bool {
+        let held = !connected || self.queue.len() >= self.depth;
         if counted && self.counted_from.is_none() {
             let number = self.done + self.queue.len() as u64;
             self.counted_from = Some(number * self.size);
@@ -106,6 +107,20 @@ impl Requests {
             write: Write::Queued { held },
             counted,
         });
+        held
+    }
+
+    /// Notes that the connection can't take what is queued, and tells the intended time of each
+    /// counted message that did not have to wait for it until now.
+    pub fn hold(&mut self, mut newly_held: impl FnMut(u64)) {
+        for request in self.queue.iter_mut().skip(self.out) {
+            if let Write::Queued { held: held @ false } = &mut request.write {
+                *held = true;
+                if request.counted {
+                    newly_held(request.intended);
+                }
+            }
+        }
     }
 
     /// Notes that a write call that began at `began` handed `count` bytes to the kernel, and tells
@@ -176,9 +191,6 @@ impl Requests {
             }
         }
         let first_counted = self.queue.iter().position(|request| request.counted);
-        for request in &mut self.queue {
-            request.write = Write::Queued { held: true };
-        }
         let queue = std::mem::take(&mut self.queue);
         *self = Self {
             queue,
@@ -299,6 +311,21 @@ mod tests {
         assert_eq!(requests.writable(), 4);
         requests.wrote(4, 20, |sent| held.push(sent.held));
         assert_eq!(held, [false, true]);
+    }
+
+    #[test]
+    fn messages_are_held_once_and_only_if_the_connection_makes_them_wait() {
+        let mut requests = Requests::new(4, None);
+        // A client that comes late queues several at once: that is not the connection's doing.
+        assert!(!requests.push(1, true, true));
+        assert!(!requests.push(2, true, true));
+        requests.wrote(2, 10, |sent| assert!(!sent.held));
+        let mut held = Vec::new();
+        requests.hold(|intended| held.push(intended));
+        requests.hold(|intended| held.push(intended));
+        assert_eq!(held, [2]);
+        assert!(requests.push(3, false, true));
+        requests.wrote(10, 20, |sent| assert!(sent.held));
     }
 
     #[test]
