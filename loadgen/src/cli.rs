@@ -74,6 +74,10 @@ pub(crate) struct RunArgs {
     #[arg(short, long, value_name = "N", value_parser = parse_number)]
     pipeline: Option<NonZeroUsize>,
 
+    /// What connections do
+    #[arg(long, value_enum, default_value_t = WorkloadArg::Request)]
+    workload: WorkloadArg,
+
     /// Bytes of a message
     #[arg(short, long, value_name = "SIZE", default_value = "64", value_parser = parse_message_size)]
     size: NonZeroU64,
@@ -109,6 +113,12 @@ pub(crate) struct RunArgs {
     /// No progress and no table
     #[arg(short, long)]
     pub(crate) quiet: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum WorkloadArg {
+    /// Messages go out and come back
+    Request,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -183,7 +193,9 @@ impl RunArgs {
                     targets: self.targets.clone(),
                 }
             },
-            workload: Workload::Request,
+            workload: match self.workload {
+                WorkloadArg::Request => Workload::Request,
+            },
             connections: self.connections,
             threads,
             load,

@@ -38,6 +38,9 @@ const HOUSEKEEPING_NS: u64 = 20_000_000;
 /// How long before a message is due the thread stops sleeping and spins, because waking up takes
 /// that long now and then: docs/calibration.md has the experiment.
 const SPIN_NS: u64 = 250_000;
+/// The longest that a poll which finds nothing can take while it runs. In one that took longer, the
+/// thread was not on a processor, and that is no spinning.
+const EMPTY_POLL_NS: u64 = 10_000;
 /// How long an interrupted run waits for the echoes of what is out.
 const INTERRUPTED_DRAIN_NS: u64 = 500_000_000;
 /// Connections in a row that every flow saw closed before a byte came back, until the target is
@@ -403,7 +406,8 @@ impl Worker {
         if events.is_empty() {
             self.meter.now = monotonic_ns();
             if is_spinning && self.meter.is_within_window() {
-                self.meter.account.spin_ns += self.meter.now - began;
+                let spun = self.meter.now.saturating_sub(began);
+                self.meter.account.spin_ns += spun.min(EMPTY_POLL_NS);
             }
         }
         Ok(())

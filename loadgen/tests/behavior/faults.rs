@@ -254,6 +254,34 @@ fn a_server_that_takes_nothing_leaves_messages_unsent_and_the_lag_is_its_own() {
 }
 
 #[test]
+fn a_target_that_does_not_answer_a_connect_is_named_after_the_timeout() {
+    // A listener whose queue is full drops further connects, as an unreachable host does.
+    let listener =
+        socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let any_port = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    listener.bind(&any_port.into()).unwrap();
+    listener.listen(0).unwrap();
+    let target = listener.local_addr().unwrap().as_socket().unwrap();
+    let mut queued = Vec::new();
+    while let Ok(stream) = std::net::TcpStream::connect_timeout(&target, Duration::from_millis(500))
+    {
+        queued.push(stream);
+    }
+    let error = try_run(&Plan {
+        timeout: Duration::from_millis(300),
+        ..plan(loadgen::plan::Target::Servers {
+            targets: vec![target.into()],
+        })
+    })
+    .unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains(&target.to_string()) && text.contains("timed out"),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_target_that_refuses_is_named_with_the_reason() {
     let target = {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
