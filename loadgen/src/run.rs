@@ -293,7 +293,6 @@ fn thread_died() -> RunError {
 struct Gathered {
     window_start: u64,
     interval: Duration,
-    duration: Option<Duration>,
     is_open_loop: bool,
     threads: usize,
     total: Slice,
@@ -306,6 +305,8 @@ struct Gathered {
 
 struct OpenInterval {
     slice: Slice,
+    /// When the last thread left it.
+    end: u64,
     missing: usize,
 }
 
@@ -314,7 +315,6 @@ impl Gathered {
         Self {
             window_start: start + plan.warmup.as_nanos() as u64,
             interval: plan.interval,
-            duration: plan.duration,
             is_open_loop: plan.is_open_loop(),
             threads,
             total: Slice::new(),
@@ -338,9 +338,10 @@ impl Gathered {
                 Ok(Report::Slice {
                     worker,
                     interval,
+                    end,
                     slice,
                 }) => {
-                    self.add(interval, slice.as_deref(), progress);
+                    self.add(interval, end, slice.as_deref(), progress);
                     if let Some(mut slice) = slice {
                         slice.clear();
                         // Of no use to a thread that has ended.
@@ -359,7 +360,7 @@ impl Gathered {
         // Threads that a number of messages or an interruption stopped need not have entered the
         // same last interval.
         for (interval, open) in std::mem::take(&mut self.open) {
-            self.close(interval, open.slice, &mut |_| ());
+            self.close(interval, open, &mut |_| ());
         }
         Ok(())
     }
@@ -367,13 +368,16 @@ impl Gathered {
     fn add(
         &mut self,
         interval: Interval,
+        end: u64,
         slice: Option<&Slice>,
         progress: &mut dyn FnMut(&IntervalResult),
     ) {
         let open = self.open.entry(interval).or_insert_with(|| OpenInterval {
             slice: Slice::new(),
+            end: 0,
             missing: self.threads,
         });
+        open.end = open.end.max(end);
         if let Some(slice) = slice {
             open.slice += slice;
         }
@@ -381,7 +385,7 @@ impl Gathered {
         if open.missing == 0
             && let Some(open) = self.open.remove(&interval)
         {
-            self.close(interval, open.slice, progress);
+            self.close(interval, open, progress);
         }
     }
 
@@ -389,9 +393,10 @@ impl Gathered {
     fn close(
         &mut self,
         interval: Interval,
-        mut slice: Slice,
+        open: OpenInterval,
         progress: &mut dyn FnMut(&IntervalResult),
     ) {
+        let mut slice = open.slice;
         if !self.is_open_loop {
             // In a closed loop the intended time is the time of the write.
             slice.response = slice.service.clone();
@@ -401,10 +406,7 @@ impl Gathered {
             Interval::Before => {}
             Interval::Within(number) => {
                 let start_s = self.interval.as_secs_f64() * number as f64;
-                let mut end_s = start_s + self.interval.as_secs_f64();
-                if let Some(duration) = self.duration {
-                    end_s = end_s.min(duration.as_secs_f64());
-                }
+                let end_s = open.end.saturating_sub(self.window_start) as f64 / 1e9;
                 let result = interval_result(start_s, end_s, &slice);
                 progress(&result);
                 self.intervals.push(result);
@@ -428,9 +430,6 @@ impl Gathered {
             Some(duration) => duration.as_secs_f64().min(lived),
             None => lived,
         };
-        if let Some(last) = self.intervals.last_mut() {
-            last.end_s = last.end_s.min(duration_s).max(last.start_s);
-        }
         if let Some(drain) = self.drain.take().filter(|drain| !drain.is_empty()) {
             self.intervals
                 .push(interval_result(duration_s, lived.max(duration_s), &drain));

@@ -78,6 +78,8 @@ pub(crate) enum Report {
     Slice {
         worker: usize,
         interval: Interval,
+        /// When the interval ended, by plan or because the window did.
+        end: u64,
         slice: Option<Box<Slice>>,
     },
     /// The thread is done; it has reported every slice.
@@ -740,6 +742,7 @@ impl Meter {
         let _ = self.reports.send(Report::Slice {
             worker: self.worker,
             interval: self.interval,
+            end: self.boundary,
             slice,
         });
     }

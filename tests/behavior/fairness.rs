@@ -2,7 +2,10 @@
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
+use std::num::NonZeroUsize;
 use std::thread;
+
+use echomark::Config;
 
 use crate::support::pattern::Pattern;
 use crate::support::{Client, Running, config};
@@ -10,16 +13,22 @@ use crate::support::{Client, Running, config};
 #[test]
 fn greedy_peers_leave_the_others_their_turn() {
     const PEERS: u64 = 4;
-    /// A few budgets of one turn, which is four reads of 64 KiB.
-    const SHARE: u64 = 4 * (256 << 10);
+    /// Small, so that the peers can always send faster than the server echoes.
+    const READ_BUFFER: usize = 4 << 10;
+    /// What one peer may have echoed before it is another's turn: a few times four reads.
+    const SHARE: u64 = 4 * 4 * READ_BUFFER as u64;
     const ROUND_TRIPS: usize = 200;
-    let server = Running::start(config());
+    let server = Running::start(Config {
+        read_buffer: NonZeroUsize::new(READ_BUFFER).unwrap(),
+        ..config()
+    });
     let peers: Vec<_> = (0..PEERS).map(|_| server.connect()).collect();
     let mut client = server.connect();
     thread::scope(|scope| {
+        let hang_up = HangUp(&peers);
         for peer in &peers {
             let (mut sender, mut receiver) = (Client::of(peer), Client::of(peer));
-            // Both end with an error or an end once the connection is shut down below.
+            // Both end with an error or an end once the connection is shut down.
             scope.spawn(move || {
                 let chunk = Pattern(1).bytes(256 << 10);
                 while sender.write_all(&chunk).is_ok() {}
@@ -41,9 +50,7 @@ fn greedy_peers_leave_the_others_their_turn() {
                 server.metrics().received_bytes - before
             })
             .collect();
-        for peer in &peers {
-            peer.shutdown(Shutdown::Both).expect("shutdown");
-        }
+        drop(hang_up);
         meanwhile.sort_unstable();
         let typical = meanwhile[ROUND_TRIPS / 2];
         assert!(
@@ -54,4 +61,16 @@ fn greedy_peers_leave_the_others_their_turn() {
     drop(peers);
     drop(client);
     server.wait_for_all_closed(PEERS + 1);
+}
+
+/// Shuts the connections down, also when the test fails, so that no thread goes on for ever.
+struct HangUp<'a>(&'a [Client]);
+
+impl Drop for HangUp<'_> {
+    fn drop(&mut self) {
+        for client in self.0 {
+            // It fails only for a connection that is gone already.
+            let _ = client.shutdown(Shutdown::Both);
+        }
+    }
 }

@@ -116,7 +116,8 @@ impl Running {
         self.handle.metrics()
     }
 
-    /// Returns the counters once they fulfil `condition`.
+    /// Returns the counters once they fulfil `condition`. They are not read at one moment: only what
+    /// the condition asks for is known.
     #[track_caller]
     pub(crate) fn wait_for_metrics(
         &self,
@@ -137,9 +138,11 @@ impl Running {
     /// Waits until `count` connections were served and all of them are gone.
     #[track_caller]
     pub(crate) fn wait_for_all_closed(&self, count: u64) -> Snapshot {
-        let metrics = self.wait_for_metrics("end of all connections", |metrics| {
-            metrics.accepted >= count && metrics.active == 0
+        self.wait_for_metrics("end of all connections", |metrics| {
+            metrics.active == 0 && closed(metrics) >= count
         });
+        // The counters above were perhaps read while the last of them changed.
+        let metrics = self.metrics();
         assert_eq!(metrics.accepted, count, "connections accepted");
         assert_eq!(closed(&metrics), count, "each closed once: {metrics:#?}");
         assert_eq!(metrics.backlog_bytes, 0, "no backlog outlives its peer");
@@ -192,7 +195,11 @@ impl Client {
     }
 
     pub(crate) fn try_connect(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&address, DEADLINE)?;
+        Self::try_connect_for(DEADLINE, address)
+    }
+
+    pub(crate) fn try_connect_for(patience: Duration, address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, patience)?;
         stream.set_read_timeout(Some(DEADLINE))?;
         stream.set_write_timeout(Some(DEADLINE))?;
         stream.set_nodelay(true)?;
