@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
+use echomark::net::affinity;
 use echomark::net::sys::{self, Alarm, ThreadUsage, monotonic_ns};
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
@@ -35,9 +36,12 @@ const MAX_OUTSTANDING: usize = 1 << 21;
 const MAX_CONNECTING: usize = 100;
 /// How often timeouts, reconnects and the stop flag are looked at.
 const HOUSEKEEPING_NS: u64 = 20_000_000;
-/// How long before a message is due the thread stops sleeping and spins, because waking up takes
-/// that long now and then: docs/calibration.md has the experiment.
-const SPIN_NS: u64 = 250_000;
+/// How long before a message is due the thread stops sleeping and spins. A thread that sleeps gives
+/// its processor away and may get it back late: docs/calibration.md has the experiment.
+const SPIN_NS: u64 = 1_000_000;
+/// The same where spinning would take the processor away from the server: when this process may not
+/// use more of them than it has measuring threads.
+const SPIN_SHARED_NS: u64 = 50_000;
 /// The longest that a poll which finds nothing can take while it runs. In one that took longer, the
 /// thread was not on a processor, and that is no spinning.
 const EMPTY_POLL_NS: u64 = 10_000;
@@ -132,6 +136,8 @@ pub(crate) struct Worker {
     poll: Poll,
     alarm: Alarm,
     armed_for: u64,
+    /// How long before a message is due the thread stops sleeping.
+    spin_ns: u64,
     flows: Slab<Flow>,
     meter: Meter,
     buffer: Box<[u8]>,
@@ -216,6 +222,11 @@ impl Worker {
             poll,
             alarm,
             armed_for: 0,
+            spin_ns: if task.plan.threads < affinity::usable_cpus() {
+                SPIN_NS
+            } else {
+                SPIN_SHARED_NS
+            },
             flows,
             meter,
             buffer: vec![0; BUFFER].into_boxed_slice(),
@@ -386,13 +397,13 @@ impl Worker {
         } else {
             let until_housekeeping = self.housekeeping_at.saturating_sub(before);
             match self.meter.pace.next_due() {
-                Some(due) if due <= before + SPIN_NS => {
+                Some(due) if due <= before + self.spin_ns => {
                     is_spinning = true;
                     Duration::ZERO
                 }
                 Some(due) => {
                     // Even if housekeeping comes first: it may wake up to a millisecond late.
-                    let wake_at = due - SPIN_NS;
+                    let wake_at = due - self.spin_ns;
                     if self.armed_for != wake_at {
                         self.alarm.set(wake_at)?;
                         self.armed_for = wake_at;

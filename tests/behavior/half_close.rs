@@ -70,8 +70,9 @@ fn a_hundred_megabytes_come_back_while_they_are_sent() {
     assert_eq!(metrics.sent_bytes, HUNDRED_MEGABYTES);
 }
 
+/// The end waits in the client's kernel, because the server's takes no more.
 #[test]
-fn an_end_behind_what_the_server_could_not_take_yet_is_seen() {
+fn an_end_that_can_not_be_sent_yet_is_seen_later() {
     let server = Running::start(config());
     let pattern = Pattern(3);
     let mut client = Client::connect_with_buffers(server.address(), 64 << 10);
@@ -81,6 +82,31 @@ fn an_end_behind_what_the_server_could_not_take_yet_is_seen() {
     client.expect_end();
     let metrics = server.wait_for_all_closed(1);
     assert_eq!(metrics.closed(CloseReason::Finished), 1);
+}
+
+/// The end reaches the server while that has output to return first, and input to read.
+#[test]
+fn an_end_behind_input_that_the_server_could_not_read_yet_is_seen() {
+    const ROUNDS: u64 = 10;
+    let server = Running::start(config());
+    for round in 0..ROUNDS {
+        let pattern = Pattern(round);
+        let mut client = Client::connect_with_buffers(server.address(), 64 << 10);
+        let mut sent = 0;
+        let mut chunk = [0; 8 << 10];
+        wait_until("backlog", || {
+            pattern.fill(sent, &mut chunk);
+            sent += client.send_at_once(&chunk) as u64;
+            server.metrics().backlog_bytes > 0
+        });
+        pattern.fill(sent, &mut chunk);
+        sent += client.send_at_once(&chunk) as u64;
+        client.half_close();
+        client.receive_stream(pattern, 0, sent);
+        client.expect_end();
+        let metrics = server.wait_for_all_closed(round + 1);
+        assert_eq!(metrics.closed(CloseReason::Finished), round + 1);
+    }
 }
 
 /// Data and end both wait in the kernel when the server first looks: no event comes after its
