@@ -9,8 +9,8 @@ use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
+use crate::meter::Meter;
 use crate::payload::StreamId;
-use crate::worker::Meter;
 use crate::workload::request::Requests;
 
 /// Reads of one flow before others have their turn: their waiting would be measured as latency.

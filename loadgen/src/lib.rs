@@ -3,8 +3,9 @@
 //!
 //! # The map, in reading order
 //! - [`plan`]: a run with every option resolved.
-//! - [`run`](mod@run): one run from plan to result; starts the threads and adds up what they record.
-//! - `worker`: one measuring thread; its event loop.
+//! - [`run`](mod@run): one run from plan to result; starts the threads and waits for them.
+//! - `gather`: adds up what threads report, and makes the result of it.
+//! - `worker`: one measuring thread; its event loop. `meter`: what it records into and draws from.
 //! - `flow`: a connection that is made, used, and made anew when it ends.
 //! - [`workload`]: what a flow does with its connection, as pure book-keeping.
 //! - [`pace`]: when messages are due: the one thing that tells an open loop from a closed one. Pure.
@@ -31,7 +32,9 @@
 //! on them, and nothing is allocated per message in steady state.
 
 mod flow;
+mod gather;
 mod host;
+mod meter;
 pub mod pace;
 pub mod payload;
 pub mod plan;

@@ -110,6 +110,21 @@ enum Schedule {
 }
 
 impl Pace {
+    /// A pace at which nothing is ever due, until the real one is known.
+    pub fn idle() -> Self {
+        Self {
+            schedule: Schedule::Closed {
+                ready: VecDeque::new(),
+            },
+            span: Span {
+                start: u64::MAX,
+                counted_from: u64::MAX,
+                end: u64::MAX,
+                quota: 0,
+            },
+        }
+    }
+
     /// A pace for the flows of `share`.
     pub fn new(arrivals: Arrivals, share: Share, span: Span) -> Self {
         let schedule = match arrivals {

@@ -14,16 +14,19 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
 use echomark::net::affinity;
-use echomark::net::sys::{self, Alarm, ThreadUsage, monotonic_ns};
+use echomark::net::sys::{Alarm, monotonic_ns};
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
+mod connect;
+
 use crate::flow::{Connect, Ended, Flow};
+use crate::meter::{Account, Interval, Meter, nanoseconds};
 use crate::pace::{Arrivals, Due, Pace, Share, Span};
 use crate::payload::Payload;
 use crate::plan::{Load, Plan, Spacing};
 use crate::record::Slice;
-use crate::workload::request::{Done, Requests};
+use crate::workload::request::Requests;
 
 /// Events taken from the kernel at once.
 const EVENTS: usize = 256;
@@ -32,8 +35,6 @@ const BUFFER: usize = 64 << 10;
 /// Messages of a thread that may be queued or out at a time. Beyond it, messages that are due are
 /// counted as unsent, so that a server that stands still can't fill the client's memory.
 const MAX_OUTSTANDING: usize = 1 << 21;
-/// Connects under way at a time: within any listener's backlog.
-const MAX_CONNECTING: usize = 100;
 /// How often timeouts, reconnects and the stop flag are looked at.
 const HOUSEKEEPING_NS: u64 = 20_000_000;
 /// How long before a message is due the thread stops sleeping and spins. A thread that sleeps gives
@@ -42,9 +43,6 @@ const SPIN_NS: u64 = 1_000_000;
 /// The same where spinning would take the processor away from the server: when this process may not
 /// use more of them than it has measuring threads.
 const SPIN_SHARED_NS: u64 = 50_000;
-/// The longest that a poll which finds nothing can take while it runs. In one that took longer, the
-/// thread was not on a processor, and that is no spinning.
-const EMPTY_POLL_NS: u64 = 10_000;
 /// How long an interrupted run waits for the echoes of what is out.
 const INTERRUPTED_DRAIN_NS: u64 = 500_000_000;
 /// Connections in a row that every flow saw closed before a byte came back, until the target is
@@ -92,17 +90,6 @@ pub(crate) enum Report {
     Failed(Failure),
 }
 
-/// A stretch of the run.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(crate) enum Interval {
-    /// Connecting and warming up.
-    Before,
-    /// The number-th interval of the window.
-    Within(u64),
-    /// After the window, waiting for what is still out.
-    Drain,
-}
-
 /// Why a thread can't go on.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -110,24 +97,6 @@ pub(crate) enum Failure {
     System(io::Error),
     /// The target with this number accepts connections and closes them without an echo.
     ClosesAtOnce { target: usize },
-}
-
-/// A thread's account of itself over the window.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Account {
-    /// When it recorded its last echo, or gave up waiting.
-    pub(crate) finished_at: u64,
-    /// Length of the window as the thread lived it.
-    pub(crate) wall_ns: u64,
-    /// Time on a processor.
-    pub(crate) cpu_ns: u64,
-    /// The part of it that it spun, with nothing to do but wait for the next message's time.
-    pub(crate) spin_ns: u64,
-    pub(crate) involuntary_switches: u64,
-    /// The stop flag ended its window.
-    pub(crate) was_interrupted: bool,
-    /// Where the first wrong byte was: flow, and offset in its stream.
-    pub(crate) corruption: Option<(usize, u64)>,
 }
 
 /// One thread's flows and loop.
@@ -149,38 +118,6 @@ pub(crate) struct Worker {
     /// Waiting for echoes ends then.
     deadline: u64,
     task: Task,
-}
-
-/// What a flow records into and draws from: everything of the thread but its sockets.
-#[derive(Debug)]
-pub(crate) struct Meter {
-    pub(crate) payload: Arc<Payload>,
-    pub(crate) slice: Box<Slice>,
-    pub(crate) pace: Pace,
-    pub(crate) is_open_loop: bool,
-    pub(crate) is_verifying: bool,
-    pub(crate) timeout_ns: u64,
-    now: u64,
-    window: Window,
-    interval: Interval,
-    interval_ns: u64,
-    /// When the current interval ends.
-    boundary: u64,
-    /// Messages queued or out, over all flows.
-    outstanding: usize,
-    has_received: bool,
-    usage: ThreadUsage,
-    usage_at: u64,
-    account: Account,
-    reports: Sender<Report>,
-    spare: Receiver<Box<Slice>>,
-    worker: usize,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Window {
-    start: u64,
-    end: u64,
 }
 
 impl Worker {
@@ -256,79 +193,6 @@ impl Worker {
         Ok(())
     }
 
-    /// Makes every connection once, spread over the ramp, a bounded number at a time.
-    fn connect_all(&mut self) -> io::Result<()> {
-        let share = self.task.share();
-        let begin = monotonic_ns();
-        let ramp_ns = nanoseconds(self.task.plan.ramp) as f64;
-        let mut next = 0;
-        let mut connecting = 0;
-        let mut failure = None;
-        let mut events = Events::with_capacity(EVENTS);
-        while next < self.flows.len() || connecting > 0 {
-            if self.task.is_stopped() {
-                break;
-            }
-            self.meter.now = monotonic_ns();
-            while next < self.flows.len() && connecting < MAX_CONNECTING {
-                let due = begin + (ramp_ns * share.global(next) as f64 / share.total as f64) as u64;
-                if due > self.meter.now {
-                    break;
-                }
-                match self.flows[next].connect(self.poll.registry(), Token(next)) {
-                    Ok(()) => connecting += 1,
-                    Err(ended) => self.fail_connect(next, ended, &mut failure),
-                }
-                next += 1;
-            }
-            // Short, so that the ramp's times and the connect timeout are kept.
-            self.poll_events(&mut events, Some(Duration::from_millis(1)))?;
-            for event in &events {
-                let Token(key) = event.token();
-                let Some(flow) = self.flows.get_mut(key) else {
-                    continue;
-                };
-                let was_connecting = flow.is_connecting();
-                flow.note(event);
-                match flow.finish_connect(&self.meter) {
-                    Ok(Connect::Pending) => {}
-                    Ok(Connect::Done(took)) => {
-                        connecting -= 1;
-                        self.meter.record_connect(took);
-                    }
-                    Err(ended) => {
-                        connecting -= usize::from(was_connecting);
-                        self.fail_connect(key, ended, &mut failure);
-                    }
-                }
-            }
-            self.meter.now = monotonic_ns();
-            for key in 0..next {
-                if self.flows[key].is_connecting()
-                    && let Some(ended) =
-                        self.flows[key].overdue(self.meter.now, self.meter.timeout_ns)
-                {
-                    connecting -= 1;
-                    self.fail_connect(key, ended, &mut failure);
-                }
-            }
-        }
-        let opened = self.flows.iter().filter(|(_, flow)| flow.is_open()).count();
-        let _ = self
-            .task
-            .reports
-            .send(Report::Connected { opened, failure });
-        Ok(())
-    }
-
-    fn fail_connect(&mut self, key: usize, ended: Ended, failure: &mut Option<(usize, io::Error)>) {
-        let flow = &mut self.flows[key];
-        flow.end(&ended, self.meter.now, &mut self.meter);
-        if let Ended::NotConnected(error) = ended {
-            failure.get_or_insert((flow.target, error));
-        }
-    }
-
     /// Lays the schedule out from the common start on.
     fn begin(&mut self, start: u64) {
         let plan = &self.task.plan;
@@ -361,23 +225,15 @@ impl Worker {
                 seed: plan.seed.wrapping_add(self.task.index as u64),
             },
         };
-        self.meter.pace = Pace::new(
-            arrivals,
-            share,
-            Span {
-                start,
-                counted_from: window_start,
-                end,
-                quota,
-            },
-        );
-        self.meter.window = Window {
-            start: window_start,
+        let span = Span {
+            start,
+            counted_from: window_start,
             end,
+            quota,
         };
-        self.meter.boundary = window_start;
+        let pace = Pace::new(arrivals, share, span);
+        self.meter.begin(pace, window_start, end);
         self.deadline = end.saturating_add(self.meter.timeout_ns);
-        self.meter.now = monotonic_ns();
         // What happened to the connections since they stood shows at the first read.
         for (key, flow) in &mut self.flows {
             flow.is_unread = flow.is_open();
@@ -390,7 +246,7 @@ impl Worker {
     /// Sleeps until something happens or is due; spins when it is due so soon that waking up could
     /// come too late. epoll_wait(2) counts milliseconds, so the precise part is a timer's.
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
-        let before = self.meter.now;
+        let before = self.meter.now();
         let mut is_spinning = false;
         let timeout = if !self.unread.is_empty() {
             Duration::ZERO
@@ -417,10 +273,9 @@ impl Worker {
         self.poll_events(events, Some(timeout))?;
         // With a connection's event, its first read tells the time.
         if events.is_empty() {
-            self.meter.now = monotonic_ns();
-            if is_spinning && self.meter.is_within_window() {
-                let spun = self.meter.now.saturating_sub(began);
-                self.meter.account.spin_ns += spun.min(EMPTY_POLL_NS);
+            self.meter.tick();
+            if is_spinning {
+                self.meter.note_spin(began);
             }
         }
         Ok(())
@@ -429,7 +284,7 @@ impl Worker {
     fn dispatch(&mut self, events: &Events) {
         for event in events {
             match event.token() {
-                ALARM => self.meter.now = monotonic_ns(),
+                ALARM => self.meter.tick(),
                 Token(key) => {
                     self.handle(key, event);
                     // At once, so that a closed loop's next message does not wait for the batch.
@@ -486,7 +341,7 @@ impl Worker {
 
     /// Queues every message that is due on its flow and writes what flows have to write.
     fn issue(&mut self) {
-        while let Some(due) = self.meter.pace.pop(self.meter.now) {
+        while let Some(due) = self.meter.pace.pop(self.meter.now()) {
             self.queue(due);
         }
         while let Some(key) = self.dirty.pop() {
@@ -499,9 +354,9 @@ impl Worker {
     }
 
     fn queue(&mut self, due: Due) {
-        let is_counted = due.intended >= self.meter.window.start;
+        let is_counted = self.meter.counts(due.intended);
         if is_counted {
-            self.meter.enter_interval_of(self.meter.now);
+            self.meter.enter_interval_of(self.meter.now());
             self.meter.slice.counts.issued += 1;
         }
         if self.meter.outstanding >= MAX_OUTSTANDING {
@@ -513,7 +368,7 @@ impl Worker {
         let can_write = flow.can_write();
         let is_held = flow.requests.push(due.intended, can_write, is_counted);
         if is_held && is_counted && self.meter.is_open_loop {
-            self.meter.slice.record_held(due.intended, self.meter.now);
+            self.meter.slice.record_held(due.intended, self.meter.now());
         }
         self.mark_dirty(due.flow);
     }
@@ -526,8 +381,8 @@ impl Worker {
 
     /// Gives a connection up and, if there is a point in it, makes it anew.
     fn end(&mut self, key: usize, ended: &Ended) {
-        self.meter.now = monotonic_ns();
-        let now = self.meter.now;
+        self.meter.tick();
+        let now = self.meter.now();
         self.meter.enter_interval_of(now);
         let flow = &mut self.flows[key];
         let before = flow.requests.len();
@@ -540,9 +395,9 @@ impl Worker {
     }
 
     fn reconnect(&mut self, key: usize) {
-        let now = self.meter.now;
+        let now = self.meter.now();
         let flow = &mut self.flows[key];
-        if now < self.meter.window.end
+        if !self.meter.is_window_over()
             && flow.wants_to_connect(now)
             && let Err(ended) = flow.connect(self.poll.registry(), Token(key))
         {
@@ -553,16 +408,16 @@ impl Worker {
 
     /// Timeouts, reconnects, the stop flag: what needs no precision.
     fn look_after(&mut self) -> Result<(), Failure> {
-        let now = self.meter.now;
+        let now = self.meter.now();
         self.meter.enter_interval_of(now);
         if now < self.housekeeping_at {
             return Ok(());
         }
         self.housekeeping_at = now + HOUSEKEEPING_NS;
-        if self.task.is_stopped() && self.meter.interval != Interval::Drain {
+        if self.task.is_stopped() && !self.meter.is_draining() {
             self.interrupt(now);
         }
-        if now >= self.meter.window.end {
+        if self.meter.is_window_over() {
             return Ok(());
         }
         for key in 0..self.flows.len() {
@@ -588,42 +443,32 @@ impl Worker {
 
     /// Ends the window now and shortens the wait for echoes.
     fn interrupt(&mut self, now: u64) {
-        self.meter.account.was_interrupted = true;
-        self.meter.pace.end_at(now);
-        self.meter.window.end = now;
-        self.meter.window.start = self.meter.window.start.min(now);
-        self.meter.boundary = self.meter.boundary.min(now);
-        self.meter.enter_interval_of(now);
+        self.meter.note_interrupt();
+        self.meter.end_window(now);
         self.deadline = now + INTERRUPTED_DRAIN_NS.min(self.meter.timeout_ns);
     }
 
     fn is_finished(&self) -> bool {
-        let now = self.meter.now;
+        let now = self.meter.now();
         if now >= self.deadline {
             return true;
         }
-        let is_window_over = now >= self.meter.window.end || self.task.plan.requests.is_some();
+        let is_window_over = self.meter.is_window_over() || self.task.plan.requests.is_some();
         is_window_over && self.meter.outstanding == 0 && self.meter.pace.is_over(now)
     }
 
     /// Closes the books: what is still out is unfinished, what is still queued is unsent.
     fn finish(&mut self) {
-        let now = self.meter.now;
-        if self.meter.interval != Interval::Drain {
-            self.meter.window.end = self.meter.window.end.min(now);
-            self.meter.boundary = self.meter.boundary.min(self.meter.window.end);
-            self.meter.enter_interval_of(now);
-        }
+        self.meter.end_window(self.meter.now());
         for (_, flow) in &self.flows {
             let (out, queued) = flow.requests.left();
             self.meter.slice.counts.unfinished += out;
             self.meter.slice.counts.unsent += queued;
         }
-        self.meter.report_slice();
-        self.meter.account.finished_at = now;
+        let account = self.meter.finish();
         let _ = self.task.reports.send(Report::Finished {
             worker: self.task.index,
-            account: self.meter.account,
+            account,
         });
     }
 
@@ -647,118 +492,4 @@ impl Task {
             stride: self.plan.threads.get(),
         }
     }
-}
-
-impl Meter {
-    fn new(task: &Task, spare: Receiver<Box<Slice>>) -> Self {
-        // Replaced by the real one when the start is known; until then nothing is due.
-        let idle = Span {
-            start: u64::MAX,
-            counted_from: u64::MAX,
-            end: u64::MAX,
-            quota: 0,
-        };
-        Self {
-            payload: Arc::clone(&task.payload),
-            slice: Slice::touched(),
-            pace: Pace::new(Arrivals::Closed { depth: 0 }, task.share(), idle),
-            is_open_loop: task.plan.is_open_loop(),
-            is_verifying: task.plan.verify,
-            timeout_ns: nanoseconds(task.plan.timeout),
-            now: 0,
-            window: Window {
-                start: u64::MAX,
-                end: u64::MAX,
-            },
-            interval: Interval::Before,
-            interval_ns: nanoseconds(task.plan.interval),
-            boundary: u64::MAX,
-            outstanding: 0,
-            has_received: false,
-            usage: ThreadUsage::default(),
-            usage_at: 0,
-            account: Account::default(),
-            reports: task.reports.clone(),
-            spare,
-            worker: task.index,
-        }
-    }
-
-    /// Notes that it is `now`, and hands in what was recorded in every interval that is over.
-    pub(crate) fn enter_interval_of(&mut self, now: u64) {
-        self.now = now;
-        while now >= self.boundary {
-            self.report_slice();
-            let next = match self.interval {
-                Interval::Before => {
-                    self.usage = sys::thread_usage();
-                    self.usage_at = monotonic_ns();
-                    0
-                }
-                Interval::Within(number) => number + 1,
-                Interval::Drain => return,
-            };
-            let start = self.window.start + next * self.interval_ns;
-            if start >= self.window.end {
-                self.close_account();
-                self.interval = Interval::Drain;
-                self.boundary = u64::MAX;
-            } else {
-                self.interval = Interval::Within(next);
-                self.boundary = (start + self.interval_ns).min(self.window.end);
-            }
-        }
-    }
-
-    pub(crate) fn record_done(&mut self, flow: usize, done: Done, now: u64) {
-        self.pace.completed(flow);
-        self.outstanding -= 1;
-        self.has_received = true;
-        self.slice.counts.completed += u64::from(self.is_within_window());
-        self.slice
-            .record_done(done, now, self.is_open_loop, self.is_verifying);
-    }
-
-    pub(crate) fn note_corruption(&mut self, flow: usize, offset: u64) {
-        self.account.corruption.get_or_insert((flow, offset));
-    }
-
-    fn record_connect(&mut self, took: u64) {
-        self.slice.counts.opened += 1;
-        self.slice.connect.saturating_record(took);
-    }
-
-    fn is_within_window(&self) -> bool {
-        self.window.start <= self.now && self.now < self.window.end
-    }
-
-    /// What the thread used in the window ends with it.
-    fn close_account(&mut self) {
-        let usage = sys::thread_usage();
-        let used = |usage: ThreadUsage| (usage.user + usage.system).as_nanos() as u64;
-        self.account.wall_ns = monotonic_ns() - self.usage_at;
-        self.account.cpu_ns = used(usage) - used(self.usage);
-        self.account.involuntary_switches =
-            usage.involuntary_switches - self.usage.involuntary_switches;
-    }
-
-    fn report_slice(&mut self) {
-        let slice = if self.slice.is_empty() {
-            None
-        } else {
-            // A slice that the coordinator has added up and cleared, or a new one.
-            let fresh = self.spare.try_recv().unwrap_or_default();
-            Some(std::mem::replace(&mut self.slice, fresh))
-        };
-        let _ = self.reports.send(Report::Slice {
-            worker: self.worker,
-            interval: self.interval,
-            end: self.boundary,
-            slice,
-        });
-    }
-}
-
-fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
