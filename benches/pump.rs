@@ -165,7 +165,7 @@ impl Stream for Memory {
 fn take(available: &Cell<usize>, most: usize) -> io::Result<usize> {
     match available.get().min(most) {
         // As the kernel says it: the kind is found out by whoever asks for it.
-        0 => Err(io::Error::from_raw_os_error(libc::EAGAIN)),
+        0 => Err(io::ErrorKind::WouldBlock.into()),
         count => {
             available.set(available.get() - count);
             Ok(count)

@@ -162,7 +162,8 @@ impl Reactor {
                 Source::Conn(key) => {
                     if let Some(conn) = self.conns.get_mut(key) {
                         conn.note(Readiness::from(event));
-                        self.pump(key);
+                        let next = conn.pump(&mut self.buffer, &self.metrics);
+                        self.follow(key, next);
                     }
                 }
                 Source::Listener(index) => self.listeners[index].look_again(),
@@ -188,8 +189,11 @@ impl Reactor {
             };
             // The connection may be gone, and its key may be another's by now: only a connection
             // that put itself into the queue carries the mark.
-            if self.conns.get_mut(key).is_some_and(Conn::dequeue) {
-                self.pump(key);
+            if let Some(conn) = self.conns.get_mut(key)
+                && conn.dequeue()
+            {
+                let next = conn.pump(&mut self.buffer, &self.metrics);
+                self.follow(key, next);
             }
         }
     }
@@ -282,17 +286,6 @@ impl Reactor {
         ))
     }
 
-    fn pump(&mut self, key: usize) {
-        let Some(conn) = self.conns.get_mut(key) else {
-            return;
-        };
-        let next = conn.pump(&mut self.buffer, &self.metrics);
-        if self.idle_ms.is_some() {
-            conn.touch(self.clock.now_ms());
-        }
-        self.follow(key, next);
-    }
-
     /// Ends a connection by our own decision, in good order and within a bound.
     fn linger(&mut self, key: usize, reason: CloseReason) {
         let Some(conn) = self.conns.get_mut(key).filter(|conn| !conn.is_closed()) else {
@@ -303,7 +296,21 @@ impl Reactor {
         self.follow(key, next);
     }
 
+    /// Does what the connection needs after a call of `pump`: in steady state nothing.
+    #[inline]
     fn follow(&mut self, key: usize, next: Next) {
+        if self.idle_ms.is_some()
+            && let Some(conn) = self.conns.get_mut(key)
+        {
+            conn.touch(self.clock.now_ms());
+        }
+        if next != Next::Wait {
+            self.yield_or_close(key, next);
+        }
+    }
+
+    #[cold]
+    fn yield_or_close(&mut self, key: usize, next: Next) {
         match next {
             Next::Wait => {}
             Next::Yield => {
