@@ -1,6 +1,6 @@
 //! The server as a library: bound before it runs, steered from other threads, counted exactly.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
 use std::thread;
 
@@ -8,7 +8,7 @@ use echomark::metrics::CloseReason;
 use echomark::{Config, Error, Server};
 
 use crate::support::pattern::Pattern;
-use crate::support::{Running, addresses, config, config_on, in_parallel};
+use crate::support::{Running, addresses, config, config_on, in_parallel, wait_until};
 
 #[test]
 fn a_server_that_never_runs_gives_its_port_back() {
@@ -22,7 +22,7 @@ fn a_server_that_never_runs_gives_its_port_back() {
     let handle = server.handle();
     assert!(TcpListener::bind(address).is_err(), "the port is taken");
     drop(server);
-    TcpListener::bind(address).expect("the port is free again");
+    wait_until_free(address);
     // Steering a server that is gone is in vain, and nothing else.
     handle.drain();
     handle.stop();
@@ -35,7 +35,14 @@ fn a_server_that_ended_gives_its_port_back() {
     server.connect().echo(b"Hello, World!");
     server.handle.stop();
     server.join();
-    TcpListener::bind(address).expect("the port is free again");
+    wait_until_free(address);
+}
+
+/// Not at once, because a program that another test starts may have copies of all descriptors for a
+/// moment, between fork(2) and execve(2).
+#[track_caller]
+fn wait_until_free(address: SocketAddr) {
+    wait_until("free port", || TcpListener::bind(address).is_ok());
 }
 
 #[test]
