@@ -39,7 +39,7 @@ const MAX_OUTSTANDING: usize = 1 << 21;
 const HOUSEKEEPING_NS: u64 = 20_000_000;
 /// How long before a message is due the thread stops sleeping and spins. A thread that sleeps gives
 /// its processor away and may get it back late: docs/calibration.md has the experiment.
-const SPIN_NS: u64 = 1_000_000;
+const SPIN_NS: u64 = 250_000;
 /// The same where spinning would take the processor away from the server: when this process may not
 /// use more of them than it has measuring threads.
 const SPIN_SHARED_NS: u64 = 50_000;
