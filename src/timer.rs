@@ -72,10 +72,16 @@ impl Timers {
 
     /// Forgets the deadline of `id`, if it has one.
     pub fn cancel(&mut self, id: usize) {
-        if self.nodes.get(id).is_some_and(|n| n.place != UNARMED) {
+        if self.is_armed(id) {
             self.unlink(id as u32);
             self.armed -= 1;
         }
+    }
+
+    /// Whether `id` has a deadline. One that [`Timers::advance`] reported has none until it is armed
+    /// again.
+    pub fn is_armed(&self, id: usize) -> bool {
+        self.nodes.get(id).is_some_and(|n| n.place != UNARMED)
     }
 
     /// Moves the time on to `now` and appends the ids whose deadline is reached to `due`. They are
@@ -205,7 +211,9 @@ mod tests {
         timers.cancel(1);
         timers.cancel(7);
         assert!(due_at(&mut timers, 1499).is_empty());
+        assert!(timers.is_armed(0) && !timers.is_armed(1) && !timers.is_armed(7));
         assert_eq!(due_at(&mut timers, 2000), [0]);
+        assert!(!timers.is_armed(0));
     }
 
     #[test]

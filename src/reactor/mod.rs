@@ -222,6 +222,11 @@ impl Reactor {
         let mut due = std::mem::take(&mut self.due);
         self.timers.advance(self.clock.now_ms(), &mut due);
         for id in due.drain(..) {
+            // What was due before it in this batch may have set it anew: the end of a drain gives
+            // every connection time for a farewell.
+            if self.timers.is_armed(id) {
+                continue;
+            }
             match Deadline::of(id) {
                 Deadline::AcceptRetry => self.accept_paused = false,
                 Deadline::StopAccepting => self.stop_accepting(),

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use echomark::Config;
 use echomark::metrics::CloseReason;
+use echomark::{Config, Server};
 
 use crate::support::pattern::Pattern;
-use crate::support::{Client, Running, config, wait_until};
+use crate::support::{Client, Running, addresses, closed, config, wait_until};
 
 fn closing_after(idle: Duration) -> Running {
     Running::start(Config {
@@ -110,4 +110,27 @@ fn what_was_echoed_arrives_although_the_peer_goes_on_sending() {
     let metrics = server.join();
     assert_eq!(metrics.closed(CloseReason::DrainTimeout), 1, "{metrics:#?}");
     assert_eq!(received, metrics.sent_bytes);
+}
+
+/// Both deadlines are due in one turn of the loop. The second must not cut the farewell short that
+/// the first began.
+#[test]
+fn a_connection_that_is_idle_when_the_drain_ends_is_ended_in_good_order() {
+    const TIMEOUT: Duration = Duration::from_millis(40);
+    let server = Server::bind(Config {
+        idle_timeout: Some(TIMEOUT),
+        drain_timeout: TIMEOUT,
+        ..config()
+    })
+    .expect("a free port");
+    // Accepted in the turn in which the drain begins, so that both timeouts begin there.
+    let mut client = Client::connect(addresses(&server)[0]);
+    server.handle().drain();
+    let server = Running::run(server);
+    client.expect_end();
+    // The server still listens to what a peer says that did not know.
+    client.send(b"a word that crossed the farewell");
+    client.half_close();
+    client.expect_end();
+    assert_eq!(closed(&server.join()), 1);
 }
