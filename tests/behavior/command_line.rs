@@ -65,7 +65,7 @@ fn an_address_in_use_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("an address").to_string();
     let exit = run(&[&format!("--echo=tcp://{address}")]);
-    assert_failure(&exit, &address);
+    assert_failure(1, &exit, &address);
     assert!(exit.stderr[0].contains("--echo"), "a way out: {exit:#?}");
 }
 
@@ -73,7 +73,7 @@ fn an_address_in_use_is_named() {
 fn the_address_of_another_echod_is_in_use() {
     let other = Echod::start(&["--echo=tcp://127.0.0.1:0", "--workers=2"]);
     let address = other.address().to_string();
-    assert_failure(&run(&[&format!("--echo=tcp://{address}")]), &address);
+    assert_failure(1, &run(&[&format!("--echo=tcp://{address}")]), &address);
     other.connect().echo(b"not disturbed");
 }
 
@@ -81,19 +81,19 @@ fn the_address_of_another_echod_is_in_use() {
 fn an_unknown_host_is_named() {
     // RFC 6761 reserves .invalid: no resolver may answer it.
     let host = "no-such-host.invalid";
-    assert_failure(&run(&[&format!("--echo=tcp://{host}:7777")]), host);
+    assert_failure(1, &run(&[&format!("--echo=tcp://{host}:7777")]), host);
 }
 
 #[test]
 fn an_address_of_another_machine_is_named() {
     // TEST-NET-1 of RFC 5737: nobody's address. Binding sends nothing.
-    assert_failure(&run(&["--echo=tcp://192.0.2.1:7777"]), "192.0.2.1:7777");
+    assert_failure(1, &run(&["--echo=tcp://192.0.2.1:7777"]), "192.0.2.1:7777");
 }
 
 #[test]
 fn an_unknown_congestion_algorithm_is_named() {
     let exit = run(&["--echo=tcp://127.0.0.1:0", "--congestion=nosuch"]);
-    assert_failure(&exit, "nosuch");
+    assert_failure(1, &exit, "nosuch");
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn a_privileged_port_is_named() {
         let echod = Echod::start_command(&mut command);
         Client::connect(echod.address()).echo(b"port 7");
     } else {
-        assert_failure(&Echod::run_to_end(&mut command), "127.0.0.12:7");
+        assert_failure(1, &Echod::run_to_end(&mut command), "127.0.0.12:7");
     }
 }
 
@@ -179,10 +179,7 @@ fn what_is_wrong_with_the_command_line_is_named() {
         ("--no-such-option", "--no-such-option"),
         ("an-argument", "an-argument"),
     ] {
-        let exit = run(&[argument]);
-        assert_eq!(exit.code, Some(2), "{argument}: {exit:#?}");
-        assert!(exit.stdout.is_empty(), "{argument}: {exit:#?}");
-        assert!(exit.stderr[0].contains(named), "{argument}: {exit:#?}");
+        assert_failure(2, &run(&[argument]), named);
     }
 }
 
@@ -190,11 +187,12 @@ fn run(args: &[&str]) -> Exit {
     Echod::run_to_end(Command::new(PROGRAM).args(args))
 }
 
-/// A failure at run time, in one line that names its cause.
+/// A failure with this exit code, told in one line that names its cause.
 #[track_caller]
-fn assert_failure(exit: &Exit, named: &str) {
-    assert_eq!(exit.code, Some(1), "{exit:#?}");
+fn assert_failure(code: i32, exit: &Exit, named: &str) {
+    assert_eq!(exit.code, Some(code), "{exit:#?}");
     assert!(exit.stdout.is_empty(), "{exit:#?}");
     assert_eq!(exit.stderr.len(), 1, "one line: {exit:#?}");
+    assert!(exit.stderr[0].starts_with("echod: "), "{exit:#?}");
     assert!(exit.stderr[0].contains(named), "{exit:#?}");
 }
