@@ -5,10 +5,10 @@ use std::net::Shutdown;
 use std::num::NonZeroUsize;
 use std::thread;
 
-use echomark::Config;
+use echomark::{Config, Server};
 
 use crate::support::pattern::Pattern;
-use crate::support::{Client, Running, config};
+use crate::support::{Client, Running, addresses, config};
 
 #[test]
 fn greedy_peers_leave_the_others_their_turn() {
@@ -61,6 +61,35 @@ fn greedy_peers_leave_the_others_their_turn() {
     drop(peers);
     drop(client);
     server.wait_for_all_closed(PEERS + 1);
+}
+
+/// All of it waits in the kernel, so nothing but the server's own budget makes a turn end.
+#[test]
+fn one_turn_of_the_loop_takes_a_bounded_amount_from_a_peer() {
+    const READ_BUFFER: usize = 256;
+    /// What one peer may have echoed in a turn: a few times four reads.
+    const SHARE: usize = 4 * 4 * READ_BUFFER;
+    /// Below any initial receive window.
+    const BYTES: usize = 60_000;
+    let server = Server::bind(Config {
+        read_buffer: NonZeroUsize::new(READ_BUFFER).unwrap(),
+        ..config()
+    })
+    .expect("a free port");
+    let address = addresses(&server)[0];
+    let mut peers: Vec<_> = (0..4).map(|_| Client::connect(address)).collect();
+    for peer in &mut peers {
+        peer.send(&Pattern(1).bytes(BYTES));
+    }
+    let server = Running::run(server);
+    for peer in &mut peers {
+        peer.receive_stream(Pattern(1), 0, BYTES as u64);
+    }
+    let turns = server.metrics().loop_iterations;
+    assert!(
+        turns > (BYTES / SHARE) as u64,
+        "{turns} turns for {BYTES} bytes of each peer"
+    );
 }
 
 /// Shuts the connections down, also when the test fails, so that no thread goes on for ever.

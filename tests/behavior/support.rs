@@ -316,11 +316,14 @@ impl Client {
             .expect("SO_LINGER");
     }
 
-    /// Writes once without waiting, and says how much the socket took.
+    /// Writes once without waiting, and says how much the socket took. Not for a connection that
+    /// another thread uses: its calls would not wait either.
     #[track_caller]
     pub(crate) fn send_at_once(&self, bytes: &[u8]) -> usize {
-        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-        match SockRef::from(&self.0).send_with_flags(bytes, flags) {
+        self.0.set_nonblocking(true).expect("O_NONBLOCK");
+        let result = (&self.0).write(bytes);
+        self.0.set_nonblocking(false).expect("O_NONBLOCK");
+        match result {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             Err(error) => panic!("send: {error}"),
