@@ -316,13 +316,16 @@ impl Client {
             .expect("SO_LINGER");
     }
 
-    /// Writes once without waiting, and says how much the socket took. Not for a connection that
-    /// another thread uses: its calls would not wait either.
+    /// Writes once and says how much the socket took, after a moment at the most. Another thread may
+    /// read the connection meanwhile, so O_NONBLOCK, which the two would share, is no way to do it.
     #[track_caller]
     pub(crate) fn send_at_once(&self, bytes: &[u8]) -> usize {
-        self.0.set_nonblocking(true).expect("O_NONBLOCK");
+        const MOMENT: Duration = Duration::from_millis(1);
+        self.0.set_write_timeout(Some(MOMENT)).expect("SO_SNDTIMEO");
         let result = (&self.0).write(bytes);
-        self.0.set_nonblocking(false).expect("O_NONBLOCK");
+        self.0
+            .set_write_timeout(Some(DEADLINE))
+            .expect("SO_SNDTIMEO");
         match result {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
