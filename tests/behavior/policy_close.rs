@@ -87,7 +87,7 @@ fn what_was_echoed_arrives_although_the_peer_goes_on_sending() {
             let mut chunk = [0; 4096];
             wait_until("end of the stream", || {
                 pattern.fill(sent, &mut chunk);
-                sent += sender.send_at_once(&chunk) as u64;
+                sent += sender.send_in_a_moment(&chunk) as u64;
                 ended.load(Ordering::Relaxed)
             });
         });

@@ -316,21 +316,22 @@ impl Client {
             .expect("SO_LINGER");
     }
 
-    /// Writes once and says how much the socket took, after a moment at the most. Another thread may
-    /// read the connection meanwhile, so O_NONBLOCK, which the two would share, is no way to do it.
+    /// Writes once without waiting, and says how much the socket took. Not for a connection that
+    /// another thread uses: its calls would not wait either.
     #[track_caller]
     pub(crate) fn send_at_once(&self, bytes: &[u8]) -> usize {
+        self.0.set_nonblocking(true).expect("O_NONBLOCK");
+        let result = (&self.0).write(bytes);
+        self.0.set_nonblocking(false).expect("O_NONBLOCK");
+        taken(result)
+    }
+
+    /// The same for a connection that another thread reads: waits a moment.
+    #[track_caller]
+    pub(crate) fn send_in_a_moment(&self, bytes: &[u8]) -> usize {
         const MOMENT: Duration = Duration::from_millis(1);
         self.0.set_write_timeout(Some(MOMENT)).expect("SO_SNDTIMEO");
-        let result = (&self.0).write(bytes);
-        self.0
-            .set_write_timeout(Some(DEADLINE))
-            .expect("SO_SNDTIMEO");
-        match result {
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            Err(error) => panic!("send: {error}"),
-        }
+        taken((&self.0).write(bytes))
     }
 
     /// Reads once without waiting; `None` when there is nothing, not even an end. Not for a
@@ -344,6 +345,16 @@ impl Client {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(error),
         }
+    }
+}
+
+/// How much a write took; nothing if there was no room.
+#[track_caller]
+fn taken(written: io::Result<usize>) -> usize {
+    match written {
+        Ok(count) => count,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+        Err(error) => panic!("send: {error}"),
     }
 }
 
