@@ -277,6 +277,22 @@ mod tests {
     }
 
     #[test]
+    fn the_backlog_is_the_one_asked_for() {
+        for backlog in [3, 200] {
+            let listeners = listen(LOOPBACK, 1, backlog, &Tuning::default()).unwrap();
+            let address = listeners[0].local_addr().unwrap();
+            // Nobody accepts, so connects succeed until the queue is full: one more than the
+            // backlog, in the kernel's way of counting (sk_acceptq_is_full).
+            let patience = Duration::from_secs(1);
+            let mut queued = Vec::new();
+            while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, patience) {
+                queued.push(stream);
+            }
+            assert_eq!(queued.len(), backlog as usize + 1);
+        }
+    }
+
+    #[test]
     fn an_unknown_congestion_algorithm_is_named_with_what_there_is() {
         let tuning = Tuning {
             congestion: Some("nosuch".to_owned()),

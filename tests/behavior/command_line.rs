@@ -51,6 +51,12 @@ fn logs_go_to_stderr_in_the_format_asked_for() {
 }
 
 #[test]
+fn a_backlog_that_the_kernel_cuts_is_reported() {
+    let mut echod = Echod::start(&["--echo=tcp://127.0.0.1:0", "--backlog=2G"]);
+    echod.wait_for_log("somaxconn");
+}
+
+#[test]
 fn help_and_version_are_for_stdout() {
     for flag in ["--help", "--version"] {
         let exit = run(&[flag]);
