@@ -32,19 +32,6 @@ impl CloseReason {
         Self::DrainTimeout,
         Self::Stopped,
     ];
-
-    /// The name, as a metric's label has it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Finished => "finished",
-            Self::Reset => "reset",
-            Self::Error => "error",
-            Self::IdleTimeout => "idle_timeout",
-            Self::DrainTimeout => "drain_timeout",
-            Self::Stopped => "stopped",
-            Self::Refused => "refused",
-        }
-    }
 }
 
 /// Why a connection was refused: accepted and closed without service.

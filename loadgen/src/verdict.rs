@@ -39,17 +39,6 @@ pub enum Status {
     Invalid,
 }
 
-impl Status {
-    /// As in the result file.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Valid => "valid",
-            Self::Suspect => "suspect",
-            Self::Invalid => "invalid",
-        }
-    }
-}
-
 /// One objection, with its evidence.
 #[derive(Clone, Debug, Serialize)]
 pub struct Reason {

@@ -212,11 +212,6 @@ pub fn is_connecting(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EINPROGRESS)
 }
 
-/// Whether the error says that no more local addresses or ports are left (EADDRNOTAVAIL).
-pub fn is_out_of_ports(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(libc::EADDRNOTAVAIL)
-}
-
 /// Turns the -1 of a system call into the errno that it left.
 fn check(result: RawFd) -> io::Result<RawFd> {
     if result < 0 {
