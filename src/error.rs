@@ -67,7 +67,7 @@ impl fmt::Display for Error {
                 source,
             } => {
                 write!(f, "cannot listen on {endpoint}")?;
-                if Endpoint::from(*address) != *endpoint {
+                if Endpoint::Tcp((*address).into()) != *endpoint {
                     write!(f, " ({address})")?;
                 }
                 write!(f, ": {source}")

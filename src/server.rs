@@ -224,5 +224,5 @@ fn listen(
         Some(listener) => listener.local_addr().map_err(bind_error)?,
         None => address,
     };
-    Ok((Endpoint::from(bound), listeners))
+    Ok((Endpoint::Tcp(bound.into()), listeners))
 }

@@ -37,7 +37,7 @@ pub(crate) enum Command {
 pub(crate) struct RunArgs {
     /// Echo servers, tcp://HOST:PORT; connections are spread over them [default: an echod inside
     /// this process, on a free loopback port]
-    #[arg(value_name = "TARGET")]
+    #[arg(value_name = "TARGET", value_parser = parse_target)]
     targets: Vec<Endpoint>,
 
     /// Connections, in total
@@ -218,8 +218,18 @@ impl RunArgs {
     }
 }
 
+fn parse_target(text: &str) -> Result<Endpoint, String> {
+    match text.parse::<Endpoint>() {
+        Ok(target @ Endpoint::Tcp(_)) => Ok(target),
+        Ok(_) => Err("only tcp:// targets can be measured".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 fn is_loopback(target: &Endpoint) -> bool {
-    let Endpoint::Tcp(HostPort { host, port }) = target;
+    let Endpoint::Tcp(HostPort { host, port }) = target else {
+        return true;
+    };
     (host.as_str(), *port)
         .to_socket_addrs()
         .is_ok_and(|mut addresses| addresses.any(|address| address.ip().is_loopback()))

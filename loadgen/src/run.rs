@@ -143,7 +143,7 @@ impl Embedded {
     fn start(workers: NonZeroUsize) -> Result<Self, RunError> {
         let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
         let server = Server::bind(Config {
-            services: vec![(Service::Echo, Endpoint::from(any_port))],
+            services: vec![(Service::Echo, Endpoint::Tcp(any_port.into()))],
             workers,
             ..Config::default()
         })

@@ -1,41 +1,37 @@
-//! Where to listen or to connect: `tcp://HOST:PORT`, IPv6 hosts in brackets.
+//! Where to listen or to connect: `tcp://HOST:PORT`, `udp://HOST:PORT`, IPv6 hosts in brackets, or
+//! `unix:PATH`.
 
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 /// A transport address as a user writes it; the host may still be a name.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Endpoint {
     /// A TCP endpoint.
     Tcp(HostPort),
+    /// A UDP endpoint.
+    Udp(HostPort),
+    /// A Unix stream socket in the file system.
+    Unix(PathBuf),
 }
 
 impl Endpoint {
     /// Looks the host up and returns its addresses in the resolver's order, at least one.
     ///
     /// # Errors
-    /// Whatever the resolver reports, and `NotFound` when it knows the name but no address.
+    /// Whatever the resolver reports, `NotFound` when it knows the name but no address, and
+    /// `Unsupported` for a path, which has no internet address.
     pub fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
-        let Self::Tcp(HostPort { host, port }) = self;
-        let addresses: Vec<_> = (host.as_str(), *port).to_socket_addrs()?.collect();
-        if addresses.is_empty() {
-            return Err(io::Error::new(
-                io::ErrorKind::NotFound,
-                "the name has no address",
-            ));
+        match self {
+            Self::Tcp(address) | Self::Udp(address) => address.resolve(),
+            Self::Unix(_) => Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "a path has no internet address",
+            )),
         }
-        Ok(addresses)
-    }
-}
-
-impl From<SocketAddr> for Endpoint {
-    fn from(address: SocketAddr) -> Self {
-        Self::Tcp(HostPort {
-            host: address.ip().to_string(),
-            port: address.port(),
-        })
     }
 }
 
@@ -47,30 +43,70 @@ impl FromStr for Endpoint {
             text: text.to_owned(),
             problem,
         };
+        if let Some(path) = text.strip_prefix("unix:") {
+            return match path.len() {
+                0 => Err(fail(Problem::NoPath)),
+                1..=LONGEST_PATH if !path.contains('\0') => Ok(Self::Unix(path.into())),
+                _ => Err(fail(Problem::BadPath)),
+            };
+        }
         let (scheme, rest) = text
             .split_once("://")
             .ok_or_else(|| fail(Problem::NoScheme))?;
-        if scheme != "tcp" {
-            return Err(fail(Problem::UnknownScheme));
+        match scheme {
+            "tcp" => rest.parse().map(Self::Tcp).map_err(fail),
+            "udp" => rest.parse().map(Self::Udp).map_err(fail),
+            _ => Err(fail(Problem::UnknownScheme)),
         }
-        rest.parse().map(Self::Tcp).map_err(fail)
     }
 }
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::Tcp(address) = self;
-        write!(f, "tcp://{address}")
+        match self {
+            Self::Tcp(address) => write!(f, "tcp://{address}"),
+            Self::Udp(address) => write!(f, "udp://{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
     }
 }
 
+/// What fits `sun_path` with its terminating zero (unix(7)).
+const LONGEST_PATH: usize = 107;
+
 /// A host name or IP address, without brackets, and a port.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct HostPort {
     /// A name, an IPv4 address or an IPv6 address.
     pub host: String,
     /// The port; 0 asks the kernel for a free one when listening.
     pub port: u16,
+}
+
+impl HostPort {
+    /// Looks the host up and returns its addresses in the resolver's order, at least one.
+    ///
+    /// # Errors
+    /// Whatever the resolver reports, and `NotFound` when it knows the name but no address.
+    pub fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
+        let addresses: Vec<_> = (self.host.as_str(), self.port).to_socket_addrs()?.collect();
+        if addresses.is_empty() {
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "the name has no address",
+            ));
+        }
+        Ok(addresses)
+    }
+}
+
+impl From<SocketAddr> for HostPort {
+    fn from(address: SocketAddr) -> Self {
+        Self {
+            host: address.ip().to_string(),
+            port: address.port(),
+        }
+    }
 }
 
 impl FromStr for HostPort {
@@ -127,7 +163,8 @@ impl fmt::Display for EndpointError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "`{}` is not an endpoint: {}; write for example tcp://127.0.0.1:7777 or tcp://[::1]:7777",
+            "`{}` is not an endpoint: {}; write for example tcp://127.0.0.1:7777, udp://[::1]:7777 \
+             or unix:/run/echod.sock",
             self.text, self.problem
         )
     }
@@ -152,18 +189,24 @@ pub enum Problem {
     NoBrackets,
     /// What stands in brackets is not an IPv6 address.
     NotIpv6,
+    /// There is nothing behind `unix:`.
+    NoPath,
+    /// The path does not fit a socket's address.
+    BadPath,
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NoScheme => "it does not start with a scheme such as tcp://",
-            Self::UnknownScheme => "its scheme is not tcp",
+            Self::UnknownScheme => "its scheme is not tcp, udp or unix",
             Self::NoPort => "its port is missing",
             Self::BadPort => "its port is not a number from 0 to 65535",
             Self::BadHost => "its host is not a name or an address",
             Self::NoBrackets => "an IPv6 host stands in brackets",
             Self::NotIpv6 => "what stands in brackets is not an IPv6 address",
+            Self::NoPath => "its path is missing",
+            Self::BadPath => "its path is longer than 107 bytes or holds a zero byte",
         })
     }
 }
@@ -180,6 +223,10 @@ mod tests {
             "tcp://[::1]:0",
             "tcp://[fe80::1%lo]:7",
             "tcp://localhost:65535",
+            "udp://0.0.0.0:7",
+            "udp://[::]:7",
+            "unix:/run/echod.sock",
+            "unix:relative name",
         ] {
             assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), text);
         }
@@ -199,6 +246,8 @@ mod tests {
             ("tcp://a b:7", Problem::BadHost),
             ("tcp://::1:7", Problem::NoBrackets),
             ("tcp://[host]:7", Problem::NotIpv6),
+            ("unix:", Problem::NoPath),
+            (&format!("unix:/{}", "x".repeat(107)), Problem::BadPath),
         ] {
             let error = text.parse::<Endpoint>().unwrap_err();
             assert_eq!(error.problem, problem, "{text}");
@@ -215,7 +264,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_makes_the_parser_panic(text in "(tcp://)?\\PC{0,20}") {
+        fn no_text_makes_the_parser_panic(text in "(tcp://|udp://|unix:)?\\PC{0,20}") {
             if let Ok(endpoint) = text.parse::<Endpoint>() {
                 prop_assert_eq!(endpoint.to_string().parse::<Endpoint>(), Ok(endpoint));
             }

@@ -100,7 +100,7 @@ impl PlainServer {
     }
 
     pub(crate) fn endpoint(&self) -> Endpoint {
-        Endpoint::from(self.address)
+        Endpoint::Tcp(self.address.into())
     }
 
     pub(crate) fn connections(&self) -> u64 {
