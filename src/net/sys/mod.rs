@@ -1,4 +1,4 @@
-//! The one door to raw libc: every `unsafe` block of the workspace is in this file.
+//! The one door to raw libc: every `unsafe` block of the workspace is in this folder.
 //!
 //! Each wrapper takes and returns safe types and turns a negative return into an [`io::Error`].
 
