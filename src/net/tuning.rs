@@ -13,8 +13,9 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
 use super::sys;
+use super::sys::datagram::{self, Family};
 
-/// Options of a TCP socket; `None` leaves the kernel's default.
+/// Options of a TCP socket, of which UDP has the buffer sizes; `None` leaves the kernel's default.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Tuning {
     /// SO_RCVBUF in bytes. Setting it turns the kernel's automatic sizing off; the kernel doubles
@@ -38,23 +39,7 @@ impl Tuning {
     /// # Errors
     /// [`TuningError`] names the option and what would do.
     pub fn apply(&self, socket: &Socket) -> Result<(), TuningError> {
-        let option = |option: &'static str| {
-            move |source| TuningError {
-                option: option.to_owned(),
-                source,
-                available: None,
-            }
-        };
-        if let Some(bytes) = self.recv_buffer {
-            socket
-                .set_recv_buffer_size(bytes)
-                .map_err(option("SO_RCVBUF"))?;
-        }
-        if let Some(bytes) = self.send_buffer {
-            socket
-                .set_send_buffer_size(bytes)
-                .map_err(option("SO_SNDBUF"))?;
-        }
+        self.apply_buffers(socket)?;
         if let Some(name) = &self.congestion {
             socket
                 .set_tcp_congestion(name.as_bytes())
@@ -71,6 +56,20 @@ impl Tuning {
             socket
                 .set_tcp_user_timeout(Some(timeout))
                 .map_err(option("TCP_USER_TIMEOUT"))?;
+        }
+        Ok(())
+    }
+
+    fn apply_buffers(&self, socket: &Socket) -> Result<(), TuningError> {
+        if let Some(bytes) = self.recv_buffer {
+            socket
+                .set_recv_buffer_size(bytes)
+                .map_err(option("SO_RCVBUF"))?;
+        }
+        if let Some(bytes) = self.send_buffer {
+            socket
+                .set_send_buffer_size(bytes)
+                .map_err(option("SO_SNDBUF"))?;
         }
         Ok(())
     }
@@ -176,6 +175,58 @@ pub fn listen(
     Ok(sockets.into_iter().map(Into::into).collect())
 }
 
+/// Binds `count` UDP sockets to one address, among which the kernel spreads the peers by a hash of
+/// their addresses (SO_REUSEPORT), ready for [`Batch`](datagram::Batch).
+///
+/// As for [`listen`], an address that another program has is reported as in use, and with port 0
+/// the kernel chooses one port for all.
+///
+/// # Errors
+/// [`ListenError`] says which step failed.
+pub fn datagram_sockets(
+    address: SocketAddr,
+    count: usize,
+    tuning: &Tuning,
+) -> Result<Vec<std::net::UdpSocket>, ListenError> {
+    let mut address = address;
+    let mut sockets = Vec::with_capacity(count);
+    for index in 0..count {
+        let domain = Domain::for_address(address);
+        let socket = Socket::new(domain, Type::DGRAM.cloexec(), Some(Protocol::UDP))
+            .map_err(ListenError::Socket)?;
+        // Before it is bound, so that the first datagram already tells its destination.
+        prepare(&socket, family_of(address), tuning)?;
+        if index > 0 {
+            socket.set_reuse_port(true).map_err(ListenError::Socket)?;
+        }
+        socket.bind(&address.into()).map_err(ListenError::Bind)?;
+        let socket = std::net::UdpSocket::from(socket);
+        if index == 0 {
+            socket2::SockRef::from(&socket)
+                .set_reuse_port(true)
+                .map_err(ListenError::Socket)?;
+            address = socket.local_addr().map_err(ListenError::Socket)?;
+        }
+        sockets.push(socket);
+    }
+    Ok(sockets)
+}
+
+/// Makes a bound UDP socket that was inherited like those of [`datagram_sockets`]. What it received
+/// before does not tell its destination.
+///
+/// # Errors
+/// [`ListenError`] says which step failed.
+pub fn adopt_datagram_socket(
+    socket: std::net::UdpSocket,
+    tuning: &Tuning,
+) -> Result<std::net::UdpSocket, ListenError> {
+    let address = socket.local_addr().map_err(ListenError::Socket)?;
+    let socket = Socket::from(socket);
+    prepare(&socket, family_of(address), tuning)?;
+    Ok(socket.into())
+}
+
 /// Makes a non-blocking TCP socket and starts to connect it. Completion shows as writability.
 ///
 /// # Errors
@@ -219,9 +270,31 @@ pub fn somaxconn() -> Option<u32> {
     text.trim().parse().ok()
 }
 
+fn option(option: &'static str) -> impl Fn(io::Error) -> TuningError {
+    move |source| TuningError {
+        option: option.to_owned(),
+        source,
+        available: None,
+    }
+}
+
 fn stream_socket(address: SocketAddr) -> io::Result<Socket> {
     let kind = Type::STREAM.nonblocking().cloexec();
     Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))
+}
+
+fn prepare(socket: &Socket, family: Family, tuning: &Tuning) -> Result<(), ListenError> {
+    socket.set_nonblocking(true).map_err(ListenError::Socket)?;
+    tuning.apply_buffers(socket).map_err(ListenError::Tuning)?;
+    datagram::prepare(socket, family).map_err(ListenError::Socket)
+}
+
+fn family_of(address: SocketAddr) -> Family {
+    if address.is_ipv4() {
+        Family::V4
+    } else {
+        Family::V6
+    }
 }
 
 fn available_congestion() -> Option<String> {
@@ -273,6 +346,44 @@ mod tests {
                 assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
             }
             other => panic!("expected an address in use, got {other:?}"),
+        }
+    }
+
+    #[test]
+    fn datagram_sockets_share_one_port_and_nobody_else_does() {
+        let tuning = Tuning {
+            recv_buffer: Some(32 << 10),
+            send_buffer: Some(16 << 10),
+            ..Tuning::default()
+        };
+        let sockets = datagram_sockets(LOOPBACK, 3, &tuning).unwrap();
+        let address = sockets[0].local_addr().unwrap();
+        for socket in &sockets {
+            assert_eq!(socket.local_addr().unwrap(), address);
+            let socket = socket2::SockRef::from(socket);
+            assert_eq!(socket.recv_buffer_size().unwrap(), 64 << 10);
+            assert_eq!(socket.send_buffer_size().unwrap(), 32 << 10);
+        }
+        match datagram_sockets(address, 2, &Tuning::default()) {
+            Err(ListenError::Bind(error)) => {
+                assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+            }
+            other => panic!("expected an address in use, got {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_kernel_spreads_peers_over_datagram_sockets() {
+        let sockets = datagram_sockets(LOOPBACK, 2, &Tuning::default()).unwrap();
+        let address = sockets[0].local_addr().unwrap();
+        // The chance that 64 peers all hash to one of two is 2^-63. Loopback delivers at once.
+        for _ in 0..64 {
+            let peer = std::net::UdpSocket::bind(LOOPBACK).unwrap();
+            peer.send_to(b"x", address).unwrap();
+        }
+        for socket in sockets {
+            let mut buffer = [0; 1];
+            assert_eq!(socket.recv(&mut buffer).unwrap(), 1);
         }
     }
 

@@ -4,6 +4,8 @@
 
 #![allow(unsafe_code)]
 
+pub mod datagram;
+
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
