@@ -216,13 +216,17 @@ pub fn datagram_sockets(
 /// before does not tell its destination.
 ///
 /// # Errors
-/// [`ListenError`] says which step failed.
+/// [`ListenError`] says which step failed; `InvalidInput` if it is no UDP socket.
 pub fn adopt_datagram_socket(
     socket: std::net::UdpSocket,
     tuning: &Tuning,
 ) -> Result<std::net::UdpSocket, ListenError> {
     let address = socket.local_addr().map_err(ListenError::Socket)?;
     let socket = Socket::from(socket);
+    let protocol = socket.protocol().map_err(ListenError::Socket)?;
+    if protocol != Some(Protocol::UDP) {
+        return Err(ListenError::Socket(io::ErrorKind::InvalidInput.into()));
+    }
     prepare(&socket, family_of(address), tuning)?;
     Ok(socket.into())
 }
@@ -373,15 +377,42 @@ mod tests {
     }
 
     #[test]
+    fn an_inherited_socket_is_adopted_if_it_is_one_of_udp() {
+        let inherited = std::net::UdpSocket::bind(LOOPBACK).unwrap();
+        let adopted = adopt_datagram_socket(inherited, &Tuning::default()).unwrap();
+        let address = adopted.local_addr().unwrap();
+        let peer = std::net::UdpSocket::bind(LOOPBACK).unwrap();
+        peer.send_to(b"x", address).unwrap();
+        let mut batch = datagram::Batch::new();
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        while batch.receive(&adopted).is_err() {
+            assert!(std::time::Instant::now() < deadline);
+        }
+        let destination = batch.datagram(0).destination.unwrap();
+        assert_eq!(destination.address, address.ip());
+
+        let stream = std::net::TcpListener::bind(LOOPBACK).unwrap();
+        let stream = std::net::UdpSocket::from(std::os::fd::OwnedFd::from(stream));
+        assert!(matches!(
+            adopt_datagram_socket(stream, &Tuning::default()),
+            Err(ListenError::Socket(_))
+        ));
+    }
+
+    #[test]
     fn the_kernel_spreads_peers_over_datagram_sockets() {
         let sockets = datagram_sockets(LOOPBACK, 2, &Tuning::default()).unwrap();
         let address = sockets[0].local_addr().unwrap();
-        // The chance that 64 peers all hash to one of two is 2^-63. Loopback delivers at once.
+        // The chance that 64 peers all hash to one of two is 2^-63.
         for _ in 0..64 {
             let peer = std::net::UdpSocket::bind(LOOPBACK).unwrap();
             peer.send_to(b"x", address).unwrap();
         }
         for socket in sockets {
+            socket.set_nonblocking(false).unwrap();
+            socket
+                .set_read_timeout(Some(Duration::from_secs(60)))
+                .unwrap();
             let mut buffer = [0; 1];
             assert_eq!(socket.recv(&mut buffer).unwrap(), 1);
         }
