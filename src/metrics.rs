@@ -41,6 +41,55 @@ pub enum RefuseReason {
     MaxConnections,
 }
 
+/// Why a datagram was not answered.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum DropReason {
+    /// It came from port 0 or from a port of the system's services.
+    SourcePort,
+    /// It came from a port that we have too: an answer would be answered, for ever.
+    OwnPort,
+    /// It was sent to a group of hosts, or claims to come from one.
+    NotUnicast,
+    /// An access list denies its source.
+    Denied,
+    /// Its source is beyond the rate of one source.
+    RatePerSource,
+    /// All sources together are beyond the rate.
+    Rate,
+    /// It did not come whole.
+    Truncated,
+    /// The kernel refused to send the answer.
+    SendError,
+}
+
+impl DropReason {
+    /// Every reason, in the order of the counters.
+    pub const ALL: [Self; 8] = [
+        Self::SourcePort,
+        Self::OwnPort,
+        Self::NotUnicast,
+        Self::Denied,
+        Self::RatePerSource,
+        Self::Rate,
+        Self::Truncated,
+        Self::SendError,
+    ];
+
+    /// The reason as the value of a metric's label.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SourcePort => "source_port",
+            Self::OwnPort => "own_port",
+            Self::NotUnicast => "not_unicast",
+            Self::Denied => "denied",
+            Self::RatePerSource => "rate_per_source",
+            Self::Rate => "rate",
+            Self::Truncated => "truncated",
+            Self::SendError => "send_error",
+        }
+    }
+}
+
 /// A counter with one writer: adding is a load and a store, no locked instruction.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -67,9 +116,9 @@ impl Counter {
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct WorkerMetrics {
-    /// Bytes read from connections.
+    /// Bytes read from connections and in datagrams.
     pub received_bytes: Counter,
-    /// Bytes that sockets took.
+    /// Bytes that sockets took, of connections and in datagrams.
     pub sent_bytes: Counter,
     /// Turns of the event loop.
     pub loop_iterations: Counter,
@@ -91,7 +140,12 @@ pub struct WorkerMetrics {
     pub accept_errors_skipped: Counter,
     /// Failures of accept(2) for lack of descriptors or memory, each followed by a pause.
     pub accept_errors_paused: Counter,
+    /// Datagrams received, each of an aggregate counted.
+    pub udp_received_datagrams: Counter,
+    /// Datagrams that sockets took, each of an aggregate counted.
+    pub udp_sent_datagrams: Counter,
     closed: [Counter; CloseReason::ALL.len()],
+    udp_dropped: [Counter; DropReason::ALL.len()],
 }
 
 impl WorkerMetrics {
@@ -110,6 +164,11 @@ impl WorkerMetrics {
         }
     }
 
+    /// The counter of datagrams not answered for `reason`.
+    pub fn udp_dropped(&self, reason: DropReason) -> &Counter {
+        &self.udp_dropped[reason as usize]
+    }
+
     /// All values as they are now.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
@@ -125,7 +184,10 @@ impl WorkerMetrics {
             refused_max_connections: self.refused_max_connections.value(),
             accept_errors_skipped: self.accept_errors_skipped.value(),
             accept_errors_paused: self.accept_errors_paused.value(),
+            udp_received_datagrams: self.udp_received_datagrams.value(),
+            udp_sent_datagrams: self.udp_sent_datagrams.value(),
             closed: CloseReason::ALL.map(|reason| self.closed(reason).value()),
+            udp_dropped: DropReason::ALL.map(|reason| self.udp_dropped(reason).value()),
         }
     }
 }
@@ -146,13 +208,21 @@ pub struct Snapshot {
     pub refused_max_connections: u64,
     pub accept_errors_skipped: u64,
     pub accept_errors_paused: u64,
+    pub udp_received_datagrams: u64,
+    pub udp_sent_datagrams: u64,
     closed: [u64; CloseReason::ALL.len()],
+    udp_dropped: [u64; DropReason::ALL.len()],
 }
 
 impl Snapshot {
     /// Connections closed for `reason`; none for [`CloseReason::Refused`].
     pub fn closed(&self, reason: CloseReason) -> u64 {
         self.closed.get(reason as usize).copied().unwrap_or(0)
+    }
+
+    /// Datagrams not answered for `reason`.
+    pub fn udp_dropped(&self, reason: DropReason) -> u64 {
+        self.udp_dropped[reason as usize]
     }
 }
 
@@ -170,6 +240,11 @@ impl AddAssign for Snapshot {
         self.refused_max_connections += other.refused_max_connections;
         self.accept_errors_skipped += other.accept_errors_skipped;
         self.accept_errors_paused += other.accept_errors_paused;
+        self.udp_received_datagrams += other.udp_received_datagrams;
+        self.udp_sent_datagrams += other.udp_sent_datagrams;
+        for (sum, value) in self.udp_dropped.iter_mut().zip(other.udp_dropped) {
+            *sum += value;
+        }
         for (sum, value) in self.closed.iter_mut().zip(other.closed) {
             *sum += value;
         }
@@ -189,11 +264,32 @@ mod tests {
         b.active.sub(1);
         a.closed(CloseReason::Reset).add(1);
         b.closed(CloseReason::Reset).add(2);
+        a.udp_dropped(DropReason::SendError).add(4);
+        b.udp_dropped(DropReason::SendError).add(5);
         let mut sum = a.snapshot();
         sum += b.snapshot();
         assert_eq!(sum.received_bytes, 12);
         assert_eq!(sum.active, 2);
         assert_eq!(sum.closed(CloseReason::Reset), 3);
         assert_eq!(sum.closed(CloseReason::Finished), 0);
+        assert_eq!(sum.udp_dropped(DropReason::SendError), 9);
+        assert_eq!(sum.udp_dropped(DropReason::SourcePort), 0);
+    }
+
+    #[test]
+    fn reasons_are_counted_apart_under_names_of_their_own() {
+        let metrics = WorkerMetrics::default();
+        for (index, reason) in DropReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index);
+            metrics.udp_dropped(reason).add(1);
+        }
+        let snapshot = metrics.snapshot();
+        assert!(
+            DropReason::ALL
+                .iter()
+                .all(|r| snapshot.udp_dropped(*r) == 1)
+        );
+        let names: std::collections::HashSet<_> = DropReason::ALL.map(DropReason::name).into();
+        assert_eq!(names.len(), DropReason::ALL.len());
     }
 }
