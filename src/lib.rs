@@ -7,6 +7,8 @@
 //!   connections, the timers and this worker's listeners.
 //! - [`conn`]: one connection and [`Conn::pump`](conn::Conn::pump), the one function that moves
 //!   bytes, generic over its [`stream`].
+//! - [`udp`]: one UDP socket of a worker, which answers in batches, and the guard that keeps it
+//!   harmless.
 //! - [`buffer`], [`timer`], [`admission`], [`metrics`]: what the above are made of. None of them
 //!   knows a socket or reads a clock.
 //! - [`config`], [`error`], [`service`]: what a server is told, why it fails, what it offers.
@@ -56,6 +58,7 @@ pub mod server;
 pub mod service;
 pub mod stream;
 pub mod timer;
+pub mod udp;
 
 pub use config::{Config, Spin};
 pub use error::Error;

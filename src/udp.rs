@@ -1,0 +1,279 @@
+//! One UDP socket of a worker: datagrams are received in batches, and each batch is answered at
+//! once.
+//!
+//! What holds:
+//! - An answer is never longer than its request, and leaves from the address that was asked.
+//! - What [`Guard`] or the admission turns down is not answered at all. Discarding answers nothing,
+//!   so it asks neither.
+//! - Answers that the socket does not take are kept, those of one batch at the most. While there are
+//!   any, nothing is received: the kernel's receive buffer is the queue, and drops what exceeds it.
+//! - An aggregate counts as the datagrams in it, for limits and in metrics.
+
+use std::io;
+use std::net::IpAddr;
+
+use mio::net::UdpSocket;
+use mio::{Interest, Registry, Token};
+
+mod guard;
+
+pub use guard::Guard;
+
+use crate::conn::Readiness;
+use crate::metrics::{DropReason, WorkerMetrics};
+use crate::net::sys::datagram::{Batch, Datagram, Kept, Progress, Tally};
+use crate::service::{Service, chargen};
+
+/// Batches in one call of [`Datagrams::pump`] before others have their turn.
+const BATCHES_PER_PUMP: usize = 4;
+
+/// Bytes received after which others have their turn, even if fewer batches came: with aggregates,
+/// one batch alone may be 2 MiB.
+const BYTES_PER_PUMP: usize = 256 << 10;
+
+/// The longest datagram of chargen (RFC 864: "between 0 and 512").
+const CHARGEN_MAX: usize = 512;
+
+/// What a socket needs after [`Datagrams::pump`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Next {
+    /// Nothing until the kernel reports an event.
+    Wait,
+    /// Another call soon: there is more to do, and others had to have their turn.
+    Yield,
+}
+
+/// How many of a source's datagrams may be answered.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Allowance {
+    /// So many, from the first on.
+    pub granted: u64,
+    /// Why not all. Of no meaning when all are granted.
+    pub reason: DropReason,
+}
+
+/// A UDP socket and its service.
+#[derive(Debug)]
+pub struct Datagrams {
+    socket: UdpSocket,
+    service: Service,
+    /// Answers that the socket did not take.
+    kept: Vec<Kept>,
+    readable: bool,
+    writable: bool,
+    /// Where the next datagram of chargen starts in its stream: at a line.
+    chargen_offset: usize,
+}
+
+impl Datagrams {
+    /// Serves `socket`, which [`datagram_sockets`](crate::net::tuning::datagram_sockets) made. It is
+    /// writable, as a fresh socket is, and not known to be readable.
+    pub fn new(socket: std::net::UdpSocket, service: Service) -> Self {
+        Self {
+            socket: UdpSocket::from_std(socket),
+            service,
+            kept: Vec::new(),
+            readable: false,
+            writable: true,
+            chargen_offset: 0,
+        }
+    }
+
+    /// Registers the socket for all that it can report, once and for good.
+    ///
+    /// # Errors
+    /// What epoll_ctl(2) reports.
+    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        let interests = Interest::READABLE | Interest::WRITABLE;
+        registry.register(&mut self.socket, token, interests)
+    }
+
+    /// Adds what the kernel reported to what is known. Readiness sticks until a call says "would
+    /// block".
+    pub fn note(&mut self, readiness: Readiness) {
+        self.readable |= readiness.readable;
+        self.writable |= readiness.writable;
+    }
+
+    /// Sends what was kept, then receives and answers batches until nothing waits, the socket takes
+    /// no more, or the budget is spent.
+    ///
+    /// `batch` is only used during the call. `allowance` says how many of so many datagrams from an
+    /// address may be answered, and is asked once for each that passed the guard, or aggregate.
+    pub fn pump(
+        &mut self,
+        batch: &mut Batch,
+        guard: &Guard,
+        mut allowance: impl FnMut(IpAddr, u64) -> Allowance,
+        metrics: &WorkerMetrics,
+    ) -> Next {
+        if self.flush(batch, metrics) == Progress::Blocked {
+            return Next::Wait;
+        }
+        let mut bytes = 0;
+        for _ in 0..BATCHES_PER_PUMP {
+            if !self.readable {
+                return Next::Wait;
+            }
+            match batch.receive(&self.socket) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.readable = false;
+                    return Next::Wait;
+                }
+                // Interrupted, or an error that was pending and is cleared by being reported: a
+                // bound, unconnected socket has no other.
+                Err(_) => return Next::Yield,
+            }
+            for index in 0..batch.len() {
+                bytes += batch.datagram(index).payload.len();
+                self.answer(index, batch, guard, &mut allowance, metrics);
+            }
+            if self.send(batch, metrics) == Progress::Blocked {
+                return Next::Wait;
+            }
+            if bytes >= BYTES_PER_PUMP {
+                break;
+            }
+        }
+        Next::Yield
+    }
+
+    /// Bytes of answers that wait for the socket.
+    pub fn backlog_len(&self) -> usize {
+        self.kept.iter().map(Kept::len).sum()
+    }
+
+    /// Closes the socket. Answers that were kept are lost, as any datagram may be.
+    pub fn close(self, metrics: &WorkerMetrics) {
+        metrics.backlog_bytes.sub(self.backlog_len() as u64);
+    }
+
+    /// Counts what came in slot `index` and marks the answer that it deserves.
+    fn answer(
+        &mut self,
+        index: usize,
+        batch: &mut Batch,
+        guard: &Guard,
+        allowance: &mut impl FnMut(IpAddr, u64) -> Allowance,
+        metrics: &WorkerMetrics,
+    ) {
+        let datagram = batch.datagram(index);
+        let count = datagram.count();
+        metrics.udp_received_datagrams.add(count);
+        metrics.received_bytes.add(datagram.payload.len() as u64);
+        if self.service == Service::Discard {
+            return;
+        }
+        let granted = match permitted(&datagram, guard, allowance) {
+            Ok(Allowance { granted, reason }) => {
+                if granted < count {
+                    metrics.udp_dropped(reason).add(count - granted);
+                }
+                granted.min(count)
+            }
+            Err(reason) => {
+                metrics.udp_dropped(reason).add(count);
+                0
+            }
+        };
+        if granted == 0 {
+            return;
+        }
+        let (len, segment_len) = (datagram.payload.len(), datagram.segment_len);
+        // All but the last datagram of an aggregate are of one length, so the first ones are too.
+        let len = len.min(usize::try_from(granted).map_or(len, |n| n.saturating_mul(segment_len)));
+        match self.service {
+            Service::Discard => {}
+            // An empty datagram has a segment length of 0, and an answer of as many bytes.
+            Service::Echo => batch.answer(index, len),
+            Service::Chargen => {
+                let (len, segment_len) = chargen_lens(len, segment_len);
+                let payload = chargen::from(self.chargen_offset, len);
+                batch.answer_with(index, payload, segment_len);
+                self.chargen_offset = (self.chargen_offset + chargen::LINE) % chargen::CYCLE;
+            }
+        }
+    }
+
+    /// Sends the answers of `batch` and keeps copies of those that the socket does not take.
+    fn send(&mut self, batch: &mut Batch, metrics: &WorkerMetrics) -> Progress {
+        let mut tally = Tally::default();
+        let progress = batch.send(&self.socket, &mut tally);
+        count(tally, metrics);
+        if progress == Progress::Blocked {
+            self.keep(batch, metrics);
+        }
+        progress
+    }
+
+    #[cold]
+    fn keep(&mut self, batch: &Batch, metrics: &WorkerMetrics) {
+        self.writable = false;
+        self.kept.extend(batch.unsent());
+        metrics.short_writes.add(1);
+        metrics.backlog_bytes.add(self.backlog_len() as u64);
+    }
+
+    /// Sends what was kept.
+    fn flush(&mut self, batch: &mut Batch, metrics: &WorkerMetrics) -> Progress {
+        if self.kept.is_empty() {
+            return Progress::Done;
+        }
+        if !self.writable {
+            return Progress::Blocked;
+        }
+        let before = self.backlog_len();
+        let mut tally = Tally::default();
+        let progress = batch.send_kept(&mut self.kept, &self.socket, &mut tally);
+        count(tally, metrics);
+        metrics
+            .backlog_bytes
+            .sub((before - self.backlog_len()) as u64);
+        match progress {
+            Progress::Done => self.kept = Vec::new(),
+            Progress::Blocked => self.writable = false,
+        }
+        progress
+    }
+}
+
+/// How many datagrams of what was received may be answered, if any.
+fn permitted(
+    datagram: &Datagram<'_>,
+    guard: &Guard,
+    allowance: &mut impl FnMut(IpAddr, u64) -> Allowance,
+) -> Result<Allowance, DropReason> {
+    if datagram.truncated {
+        return Err(DropReason::Truncated);
+    }
+    guard.verdict(datagram.source, datagram.destination)?;
+    let source = datagram.source.ip().to_canonical();
+    Ok(allowance(source, datagram.count()))
+}
+
+fn count(tally: Tally, metrics: &WorkerMetrics) {
+    metrics.udp_sent_datagrams.add(tally.sent_datagrams);
+    metrics.sent_bytes.add(tally.sent_bytes);
+    if tally.failed_datagrams > 0 {
+        metrics
+            .udp_dropped(DropReason::SendError)
+            .add(tally.failed_datagrams);
+    }
+}
+
+/// The lengths of chargen's answer to datagrams of `segment_len` bytes that are `len` bytes
+/// together: as many datagrams, none longer than the one it answers.
+fn chargen_lens(len: usize, segment_len: usize) -> (usize, usize) {
+    if segment_len <= CHARGEN_MAX {
+        return (len, segment_len);
+    }
+    let last = match len % segment_len {
+        0 => 0,
+        last => last.min(CHARGEN_MAX),
+    };
+    (len / segment_len * CHARGEN_MAX + last, CHARGEN_MAX)
+}
+
+#[cfg(test)]
+mod tests;
