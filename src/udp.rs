@@ -7,6 +7,9 @@
 //!   so it asks neither.
 //! - Answers that the socket does not take are kept, those of one batch at the most. While there are
 //!   any, nothing is received: the kernel's receive buffer is the queue, and drops what exceeds it.
+//! - Unlike a stream, the socket is registered for reading alone, and for writing only while answers
+//!   are kept: a stream wakes its writer once there is room again, a datagram socket whenever a
+//!   datagram has left (sock_wfree in the kernel), which would cost a turn of the loop per answer.
 //! - An aggregate counts as the datagrams in it, for limits and in metrics.
 
 use std::io;
@@ -21,7 +24,7 @@ pub use guard::Guard;
 
 use crate::conn::Readiness;
 use crate::metrics::{DropReason, WorkerMetrics};
-use crate::net::sys::datagram::{Batch, Datagram, Kept, Progress, Tally};
+use crate::net::sys::datagram::{Batch, Datagram, Kept, Progress, SLOTS, Tally};
 use crate::service::{Service, chargen};
 
 /// Batches in one call of [`Datagrams::pump`] before others have their turn.
@@ -56,6 +59,7 @@ pub struct Allowance {
 #[derive(Debug)]
 pub struct Datagrams {
     socket: UdpSocket,
+    token: Token,
     service: Service,
     /// Answers that the socket did not take.
     kept: Vec<Kept>,
@@ -66,11 +70,13 @@ pub struct Datagrams {
 }
 
 impl Datagrams {
-    /// Serves `socket`, which [`datagram_sockets`](crate::net::tuning::datagram_sockets) made. It is
-    /// writable, as a fresh socket is, and not known to be readable.
-    pub fn new(socket: std::net::UdpSocket, service: Service) -> Self {
+    /// Serves `socket`, which [`datagram_sockets`](crate::net::tuning::datagram_sockets) made, and
+    /// whose events will carry `token`. It is writable, as a fresh socket is, and not known to be
+    /// readable.
+    pub fn new(socket: std::net::UdpSocket, service: Service, token: Token) -> Self {
         Self {
             socket: UdpSocket::from_std(socket),
+            token,
             service,
             kept: Vec::new(),
             readable: false,
@@ -79,13 +85,12 @@ impl Datagrams {
         }
     }
 
-    /// Registers the socket for all that it can report, once and for good.
+    /// Registers the socket, once.
     ///
     /// # Errors
     /// What epoll_ctl(2) reports.
-    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        let interests = Interest::READABLE | Interest::WRITABLE;
-        registry.register(&mut self.socket, token, interests)
+    pub fn register(&mut self, registry: &Registry) -> io::Result<()> {
+        registry.register(&mut self.socket, self.token, Interest::READABLE)
     }
 
     /// Adds what the kernel reported to what is known. Readiness sticks until a call says "would
@@ -98,16 +103,18 @@ impl Datagrams {
     /// Sends what was kept, then receives and answers batches until nothing waits, the socket takes
     /// no more, or the budget is spent.
     ///
-    /// `batch` is only used during the call. `allowance` says how many of so many datagrams from an
+    /// `batch` is only used during the call; `registry` is the one of [`Datagrams::register`].
+    /// `allowance` says how many of so many datagrams from an
     /// address may be answered, and is asked once for each that passed the guard, or aggregate.
     pub fn pump(
         &mut self,
         batch: &mut Batch,
+        registry: &Registry,
         guard: &Guard,
         mut allowance: impl FnMut(IpAddr, u64) -> Allowance,
         metrics: &WorkerMetrics,
     ) -> Next {
-        if self.flush(batch, metrics) == Progress::Blocked {
+        if self.flush(batch, registry, metrics) == Progress::Blocked {
             return Next::Wait;
         }
         let mut bytes = 0;
@@ -116,6 +123,9 @@ impl Datagrams {
                 return Next::Wait;
             }
             match batch.receive(&self.socket) {
+                // The call ended at EAGAIN inside (recvmmsg(2)), which need not be asked for again:
+                // what comes after it raises an edge.
+                Ok(count) if count < SLOTS => self.readable = false,
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.readable = false;
@@ -129,14 +139,18 @@ impl Datagrams {
                 bytes += batch.datagram(index).payload.len();
                 self.answer(index, batch, guard, &mut allowance, metrics);
             }
-            if self.send(batch, metrics) == Progress::Blocked {
+            if self.send(batch, registry, metrics) == Progress::Blocked {
                 return Next::Wait;
             }
             if bytes >= BYTES_PER_PUMP {
                 break;
             }
         }
-        Next::Yield
+        if self.readable {
+            Next::Yield
+        } else {
+            Next::Wait
+        }
     }
 
     /// Bytes of answers that wait for the socket.
@@ -197,26 +211,44 @@ impl Datagrams {
     }
 
     /// Sends the answers of `batch` and keeps copies of those that the socket does not take.
-    fn send(&mut self, batch: &mut Batch, metrics: &WorkerMetrics) -> Progress {
+    fn send(
+        &mut self,
+        batch: &mut Batch,
+        registry: &Registry,
+        metrics: &WorkerMetrics,
+    ) -> Progress {
         let mut tally = Tally::default();
         let progress = batch.send(&self.socket, &mut tally);
         count(tally, metrics);
         if progress == Progress::Blocked {
-            self.keep(batch, metrics);
+            self.keep(batch, registry, metrics);
         }
         progress
     }
 
     #[cold]
-    fn keep(&mut self, batch: &Batch, metrics: &WorkerMetrics) {
-        self.writable = false;
+    fn keep(&mut self, batch: &Batch, registry: &Registry, metrics: &WorkerMetrics) {
         self.kept.extend(batch.unsent());
         metrics.short_writes.add(1);
         metrics.backlog_bytes.add(self.backlog_len() as u64);
+        self.await_room(registry);
+    }
+
+    /// Asks for an event when the socket takes more. One that already does is reported at once.
+    fn await_room(&mut self, registry: &Registry) {
+        let interests = Interest::READABLE | Interest::WRITABLE;
+        let changed = registry.reregister(&mut self.socket, self.token, interests);
+        // Should epoll_ctl(2) fail, any other event leads to a try.
+        self.writable = changed.is_err();
     }
 
     /// Sends what was kept.
-    fn flush(&mut self, batch: &mut Batch, metrics: &WorkerMetrics) -> Progress {
+    fn flush(
+        &mut self,
+        batch: &mut Batch,
+        registry: &Registry,
+        metrics: &WorkerMetrics,
+    ) -> Progress {
         if self.kept.is_empty() {
             return Progress::Done;
         }
@@ -231,8 +263,12 @@ impl Datagrams {
             .backlog_bytes
             .sub((before - self.backlog_len()) as u64);
         match progress {
-            Progress::Done => self.kept = Vec::new(),
-            Progress::Blocked => self.writable = false,
+            Progress::Done => {
+                self.kept = Vec::new();
+                // Failing, it would cost needless events and nothing else.
+                let _ = registry.reregister(&mut self.socket, self.token, Interest::READABLE);
+            }
+            Progress::Blocked => self.await_room(registry),
         }
         progress
     }

@@ -4,6 +4,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
+use proptest::prelude::*;
 
 use super::*;
 use crate::net::sys::datagram::cut_into_segments;
@@ -29,8 +30,8 @@ impl Served {
             .remove(0);
         let port = socket.local_addr().unwrap().port();
         let poll = Poll::new().unwrap();
-        let mut datagrams = Datagrams::new(socket, service);
-        datagrams.register(poll.registry(), Token(0)).unwrap();
+        let mut datagrams = Datagrams::new(socket, service, Token(0));
+        datagrams.register(poll.registry()).unwrap();
         Self {
             poll,
             datagrams,
@@ -63,9 +64,13 @@ impl Served {
         let deadline = Instant::now() + PATIENCE;
         let mut events = Events::with_capacity(4);
         loop {
-            let next =
-                self.datagrams
-                    .pump(&mut self.batch, &self.guard, &mut allowance, &self.metrics);
+            let next = self.datagrams.pump(
+                &mut self.batch,
+                self.poll.registry(),
+                &self.guard,
+                &mut allowance,
+                &self.metrics,
+            );
             let timeout = match next {
                 Next::Yield => Duration::ZERO,
                 Next::Wait if self.metrics.udp_received_datagrams.value() >= datagrams => return,
@@ -330,6 +335,23 @@ fn chargen_never_answers_more_than_it_was_sent() {
     }
 }
 
+proptest! {
+    #[test]
+    fn chargen_answers_as_many_datagrams_none_of_them_longer(
+        len in 1_usize..=65_507,
+        segment_len in 1_usize..=65_507,
+    ) {
+        let segment_len = segment_len.min(len);
+        let (answer_len, answer_segment_len) = chargen_lens(len, segment_len);
+        prop_assert!(answer_len <= chargen::MAX_LEN);
+        let (asked, answered) = (vec![0; len], vec![0; answer_len]);
+        let asked: Vec<_> = asked.chunks(segment_len).map(<[u8]>::len).collect();
+        let answered: Vec<_> = answered.chunks(answer_segment_len).map(<[u8]>::len).collect();
+        let expected: Vec<_> = asked.into_iter().map(|len| len.min(CHARGEN_MAX)).collect();
+        prop_assert_eq!(answered, expected);
+    }
+}
+
 #[test]
 fn chargen_answers_each_datagram_of_an_aggregate() {
     for (segment_len, answers) in [(1000, [512, 512, 300]), (400, [400, 400, 300])] {
@@ -359,7 +381,10 @@ fn nothing_is_received_while_answers_wait() {
         std::thread::yield_now();
     }
     served.batch.answer(0, 5);
-    served.datagrams.keep(&served.batch, &served.metrics);
+    let registry = served.poll.registry();
+    served
+        .datagrams
+        .keep(&served.batch, registry, &served.metrics);
     assert_eq!(served.metrics.backlog_bytes.value(), 5);
 
     peer.send_to(b"second", served.address()).unwrap();
@@ -371,10 +396,7 @@ fn nothing_is_received_while_answers_wait() {
     assert_eq!(served.metrics.udp_received_datagrams.value(), 0);
     assert_eq!(served.datagrams.backlog_len(), 5);
 
-    served.datagrams.note(Readiness {
-        writable: true,
-        ..Readiness::default()
-    });
+    // The kernel reports the room that there is.
     served.until_received(1);
     assert_eq!(receive(&peer).0, b"first");
     assert_eq!(receive(&peer).0, b"second");
@@ -383,10 +405,24 @@ fn nothing_is_received_while_answers_wait() {
 }
 
 #[test]
+fn sending_does_not_wake_the_loop() {
+    let mut served = Served::new(Service::Echo, "127.0.0.1:0");
+    let peer = peer("127.0.0.1:0");
+    let mut events = Events::with_capacity(4);
+    for number in 1..=3 {
+        peer.send_to(b"x", served.address()).unwrap();
+        served.until_received(number);
+        assert_eq!(receive(&peer).0, b"x");
+        served.poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+        assert!(!events.iter().any(mio::event::Event::is_writable));
+    }
+}
+
+#[test]
 fn a_flood_gives_others_their_turn() {
     let mut served = Served::new(Service::Discard, "127.0.0.1:0");
     let peer = peer("127.0.0.1:0");
-    let total = BATCHES_PER_PUMP * crate::net::sys::datagram::SLOTS + 1;
+    let total = BATCHES_PER_PUMP * SLOTS + 1;
     for _ in 0..total {
         peer.send_to(b"x", served.address()).unwrap();
     }
@@ -398,9 +434,13 @@ fn a_flood_gives_others_their_turn() {
         granted,
         reason: DropReason::Rate,
     };
-    let next = served
-        .datagrams
-        .pump(&mut served.batch, &served.guard, grant, &served.metrics);
+    let next = served.datagrams.pump(
+        &mut served.batch,
+        served.poll.registry(),
+        &served.guard,
+        grant,
+        &served.metrics,
+    );
     let received = served.metrics.udp_received_datagrams.value();
     // Unless the kernel was late in delivering, the budget ends the call.
     assert!(next == Next::Yield || received < total as u64);

@@ -244,6 +244,12 @@ impl Default for Batch {
     }
 }
 
+// A worker's batch moves to its thread: no pointer is kept between two calls.
+const _: () = {
+    const fn is_send<T: Send>() {}
+    is_send::<Batch>();
+};
+
 /// A received datagram, or an aggregate of several from one source.
 #[derive(Clone, Copy, Debug)]
 pub struct Datagram<'a> {
