@@ -3,6 +3,7 @@
 //! Nothing here knows of servers, connections or load; nothing here imports another module of ours.
 
 pub mod affinity;
+pub mod cidr;
 pub mod endpoint;
 pub mod sys;
 pub mod tuning;

@@ -1,0 +1,324 @@
+//! Address prefixes: `10.0.0.0/8`, `2001:db8::/32`, and what counts as one source.
+//!
+//! A dual-stack listener sees IPv4 peers as IPv4-mapped IPv6 addresses (RFC 4291 section 2.5.5.2).
+//! Everything here takes both forms of an address for the same one.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU64;
+use std::str::FromStr;
+
+/// The address itself, or the IPv4 address that an IPv4-mapped IPv6 address stands for.
+pub fn canonical(address: IpAddr) -> IpAddr {
+    address.to_canonical()
+}
+
+/// A set of addresses that agree in their first bits (RFC 4632, RFC 4291 section 2.3). No bit
+/// beyond the prefix is set, and an IPv4-mapped IPv6 prefix is kept as the IPv4 one.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Cidr {
+    network: IpAddr,
+    length: u8,
+}
+
+impl Cidr {
+    /// The lowest address of the set.
+    pub fn network(&self) -> IpAddr {
+        self.network
+    }
+
+    /// How many leading bits the addresses have in common: up to 32 in IPv4, 128 in IPv6.
+    pub fn length(&self) -> u8 {
+        self.length
+    }
+
+    /// Whether `address` is in the set. An IPv6 prefix contains no IPv4 address, not even `::/0`.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let address = canonical(address);
+        self.network.is_ipv4() == address.is_ipv4() && masked(address, self.length) == self.network
+    }
+}
+
+impl From<IpAddr> for Cidr {
+    /// The prefix of this one address.
+    fn from(address: IpAddr) -> Self {
+        let network = canonical(address);
+        Self {
+            network,
+            length: width(network),
+        }
+    }
+}
+
+impl FromStr for Cidr {
+    type Err = CidrError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let fail = |problem| CidrError {
+            text: text.to_owned(),
+            problem,
+        };
+        let (address, length) = match text.split_once('/') {
+            Some((address, length)) => (address, Some(length)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| fail(CidrProblem::BadAddress))?;
+        let Some(length) = length else {
+            return Ok(Self::from(address));
+        };
+        let most = width(address);
+        let bad_length = || fail(CidrProblem::BadLength { most });
+        if !length.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(bad_length());
+        }
+        let length: u8 = length.parse().map_err(|_| bad_length())?;
+        if length > most {
+            return Err(bad_length());
+        }
+        let (address, length) = match canonical(address) {
+            // The first 96 bits of a mapped prefix say no more than that it is mapped.
+            v4 @ IpAddr::V4(_) if most == 128 && length >= 96 => (v4, length - 96),
+            _ => (address, length),
+        };
+        let meant = Self {
+            network: masked(address, length),
+            length,
+        };
+        if meant.network != address {
+            return Err(fail(CidrProblem::HostBits { meant }));
+        }
+        Ok(meant)
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.network, self.length)
+    }
+}
+
+/// A prefix that could not be read, with what was written and what would do.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CidrError {
+    text: String,
+    problem: CidrProblem,
+}
+
+impl fmt::Display for CidrError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "`{}` is not an address prefix: {}; write for example ",
+            self.text, self.problem
+        )?;
+        match self.problem {
+            CidrProblem::HostBits { meant } => write!(f, "{meant}"),
+            _ => f.write_str("10.0.0.0/8, 2001:db8::/32 or 192.0.2.1"),
+        }
+    }
+}
+
+impl std::error::Error for CidrError {}
+
+/// Why a text is not an address prefix.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CidrProblem {
+    /// What stands before the slash is not an IP address.
+    BadAddress,
+    /// What stands behind the slash is not a number of bits that the address has.
+    BadLength {
+        /// How many bits the address has.
+        most: u8,
+    },
+    /// Bits are set beyond the length of the prefix.
+    HostBits {
+        /// The prefix with these bits cleared.
+        meant: Cidr,
+    },
+}
+
+impl fmt::Display for CidrProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BadAddress => f.write_str("it does not start with an IPv4 or IPv6 address"),
+            Self::BadLength { most } => {
+                write!(f, "its length is not a number from 0 to {most}")
+            }
+            Self::HostBits { meant } => {
+                write!(f, "bits are set beyond the first {}", meant.length)
+            }
+        }
+    }
+}
+
+/// What counts as one peer where peers are limited: an IPv4 address, or an IPv6 /64, the least that
+/// one customer is given (RFC 6177) and within which a host picks any address it likes (RFC 8981).
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct SourcePrefix(NonZeroU64);
+
+impl From<IpAddr> for SourcePrefix {
+    fn from(address: IpAddr) -> Self {
+        /// Upper half of the key of every IPv4 address. In IPv6, ffff::/16 is multicast, which
+        /// nobody sends from (RFC 4291 section 2.7).
+        const IPV4: u64 = 0xffff_ffff << 32;
+        let bits = match canonical(address) {
+            IpAddr::V4(v4) => IPV4 | u64::from(v4.to_bits()),
+            IpAddr::V6(v6) => (v6.to_bits() >> 64) as u64,
+        };
+        // The complement leaves zero to the limited broadcast address, which nobody sends from
+        // either, and so an `Option` of this takes no space of its own.
+        Self(NonZeroU64::new(!bits).unwrap_or(NonZeroU64::MIN))
+    }
+}
+
+fn width(address: IpAddr) -> u8 {
+    match address {
+        IpAddr::V4(_) => 32,
+        IpAddr::V6(_) => 128,
+    }
+}
+
+/// The address with only its first `length` bits.
+fn masked(address: IpAddr, length: u8) -> IpAddr {
+    // Shifting by the whole width leaves nothing, which `checked_shl` says by `None`.
+    let host = u32::from(width(address) - length);
+    match address {
+        IpAddr::V4(v4) => {
+            let mask = u32::MAX.checked_shl(host).unwrap_or(0);
+            IpAddr::V4(Ipv4Addr::from_bits(v4.to_bits() & mask))
+        }
+        IpAddr::V6(v6) => {
+            let mask = u128::MAX.checked_shl(host).unwrap_or(0);
+            IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & mask))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn cidr(text: &str) -> Cidr {
+        text.parse().unwrap()
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn prefixes_read_and_print_in_one_form() {
+        for (text, printed) in [
+            ("10.0.0.0/8", "10.0.0.0/8"),
+            ("0.0.0.0/0", "0.0.0.0/0"),
+            ("192.0.2.1", "192.0.2.1/32"),
+            ("2001:db8::/32", "2001:db8::/32"),
+            ("2001:DB8:0::/32", "2001:db8::/32"),
+            ("::/0", "::/0"),
+            ("::1", "::1/128"),
+            ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+            ("::ffff:0:0/96", "0.0.0.0/0"),
+            ("::ffff:192.0.2.1", "192.0.2.1/32"),
+        ] {
+            assert_eq!(cidr(text).to_string(), printed, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (text, problem) in [
+            ("", CidrProblem::BadAddress),
+            ("localhost/8", CidrProblem::BadAddress),
+            ("10/8", CidrProblem::BadAddress),
+            ("fe80::1%lo", CidrProblem::BadAddress),
+            ("10.0.0.0/33", CidrProblem::BadLength { most: 32 }),
+            ("10.0.0.0/", CidrProblem::BadLength { most: 32 }),
+            ("10.0.0.0/+8", CidrProblem::BadLength { most: 32 }),
+            ("10.0.0.0/8/8", CidrProblem::BadLength { most: 32 }),
+            ("10.0.0.0/255.0.0.0", CidrProblem::BadLength { most: 32 }),
+            ("::/129", CidrProblem::BadLength { most: 128 }),
+            ("::/999", CidrProblem::BadLength { most: 128 }),
+        ] {
+            let error = text.parse::<Cidr>().unwrap_err();
+            assert_eq!(error.problem, problem, "{text}");
+            assert!(error.to_string().contains(&format!("`{text}`")));
+        }
+    }
+
+    #[test]
+    fn host_bits_are_an_error_that_names_what_was_meant() {
+        for (text, meant) in [
+            ("10.1.2.3/8", "10.0.0.0/8"),
+            ("10.1.2.3/0", "0.0.0.0/0"),
+            ("2001:db8::1/64", "2001:db8::/64"),
+            ("::ffff:10.1.2.3/104", "10.0.0.0/8"),
+            // Part of the mark itself lies beyond this prefix.
+            ("::ffff:0:0/90", "::ffc0:0:0/90"),
+        ] {
+            let error = text.parse::<Cidr>().unwrap_err();
+            assert_eq!(error.problem, CidrProblem::HostBits { meant: cidr(meant) });
+            assert!(error.to_string().ends_with(meant), "{error}");
+        }
+    }
+
+    #[test]
+    fn mapped_addresses_are_the_ipv4_ones() {
+        assert!(cidr("10.0.0.0/8").contains(ip("::ffff:10.1.2.3")));
+        assert!(!cidr("::/0").contains(ip("::ffff:10.1.2.3")));
+        assert!(!cidr("::/0").contains(ip("10.1.2.3")));
+        assert!(!cidr("0.0.0.0/0").contains(ip("::a01:203")));
+        assert_eq!(
+            SourcePrefix::from(ip("::ffff:10.1.2.3")),
+            SourcePrefix::from(ip("10.1.2.3"))
+        );
+    }
+
+    #[test]
+    fn a_source_is_an_ipv4_address_or_an_ipv6_slash_64() {
+        let source = |text| SourcePrefix::from(ip(text));
+        assert_eq!(source("2001:db8::1"), source("2001:db8::ffff:0:0:2"));
+        assert_ne!(source("2001:db8::1"), source("2001:db8:0:1::1"));
+        assert_ne!(source("10.0.0.1"), source("10.0.0.2"));
+        assert_ne!(source("::1"), source("0.0.0.0"));
+        assert_eq!(size_of::<Option<SourcePrefix>>(), 8);
+    }
+
+    prop_compose! {
+        fn addresses()(bits in any::<u128>(), v4 in any::<bool>()) -> IpAddr {
+            if v4 {
+                IpAddr::V4(Ipv4Addr::from_bits(bits as u32))
+            } else {
+                IpAddr::V6(Ipv6Addr::from_bits(bits))
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_parser_panic(text in "([0-9a-f:.]{1,12}/[0-9]{1,3}|\\PC{0,20})") {
+            if let Ok(cidr) = text.parse::<Cidr>() {
+                prop_assert_eq!(cidr.to_string().parse::<Cidr>(), Ok(cidr));
+            }
+        }
+
+        #[test]
+        fn a_prefix_contains_what_agrees_in_its_first_bits(
+            network in addresses(),
+            flipped in 0u8..128,
+            length in 0u8..=128,
+        ) {
+            let network = canonical(network);
+            let length = length % (width(network) + 1);
+            let flipped = flipped % width(network);
+            let cidr = Cidr { network: masked(network, length), length };
+            let other = match network {
+                IpAddr::V4(v4) => IpAddr::from(Ipv4Addr::from_bits(v4.to_bits() ^ 1 << (31 - flipped))),
+                IpAddr::V6(v6) => IpAddr::from(Ipv6Addr::from_bits(v6.to_bits() ^ 1 << (127 - flipped))),
+            };
+            prop_assume!(canonical(other) == other);
+            prop_assert!(cidr.contains(network));
+            prop_assert_eq!(cidr.contains(other), flipped >= length);
+        }
+    }
+}
