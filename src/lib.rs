@@ -9,8 +9,8 @@
 //!   bytes, generic over its [`stream`].
 //! - [`udp`]: one UDP socket of a worker, which answers in batches, and the guard that keeps it
 //!   harmless.
-//! - [`buffer`], [`timer`], [`admission`], [`metrics`]: what the above are made of. None of them
-//!   knows a socket or reads a clock.
+//! - [`buffer`], [`timer`], [`admission`] with [`access`] and [`rate`], [`metrics`]: what the above
+//!   are made of. None of them knows a socket or reads a clock.
 //! - [`config`], [`error`], [`service`]: what a server is told, why it fails, what it offers.
 //! - [`net`]: endpoints, units, socket options, affinity, and [`net::sys`], the one door to the
 //!   kernel's raw calls.
@@ -46,6 +46,7 @@
 //! 9. Every loop and queue has a bound.
 //! 10. Nothing is allocated per echo, and the clock is read at most once in a turn of the loop.
 
+pub mod access;
 pub mod admission;
 pub mod buffer;
 pub mod config;
@@ -53,6 +54,7 @@ pub mod conn;
 pub mod error;
 pub mod metrics;
 pub mod net;
+pub mod rate;
 mod reactor;
 pub mod server;
 pub mod service;
