@@ -1,86 +1,249 @@
-//! How many connections may be open at a time: one count over all workers.
+//! Who is served: the access list, and limits of connections and of rates over all workers.
+//!
+//! [`Policy`] is what the configuration asks for, a value that never changes: every worker holds
+//! the current one, and a reload hands out another. [`Admission`] is what was counted so far,
+//! shared by all workers, and survives a reload.
+//!
+//! All limits hold exactly, however many workers accept at once, and a connection that is refused
+//! takes nothing: no place, and nothing of the accept rate.
 
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+use crate::access::AccessList;
+use crate::config::Limits;
 use crate::metrics::RefuseReason;
+use crate::net::cidr::SourcePrefix;
+use crate::rate::{Bucket, Rate, SourceBuckets};
 
-/// Admits connections up to a limit that holds exactly, however many workers accept at once.
-#[derive(Debug)]
-pub struct Admission {
+/// The rules of admission, compiled from [`Limits`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    access: AccessList,
+    accept_rate: Option<Rate>,
     max_connections: usize,
+    max_connections_per_ip: Option<NonZeroUsize>,
+    udp_rate: Option<Rate>,
+    udp_rate_per_source: Option<Rate>,
+}
+
+impl Policy {
+    /// The rules that `limits` ask for.
+    pub fn new(limits: &Limits) -> Self {
+        Self {
+            access: AccessList::new(&limits.allow, &limits.deny),
+            accept_rate: limits.accept_rate.map(Rate::per_second),
+            max_connections: limits.max_connections.map_or(usize::MAX, NonZeroUsize::get),
+            max_connections_per_ip: limits.max_connections_per_ip,
+            udp_rate: limits.udp_rate.map(Rate::per_second),
+            udp_rate_per_source: limits.udp_rate_per_source.map(Rate::per_second),
+        }
+    }
+}
+
+/// What was admitted so far, counted over all workers.
+///
+/// The total is one atomic. Connections per address are counted under one of 64 locks, each taken
+/// for a look-up, at accept and at close only, and only while a limit per address is set.
+#[derive(Debug, Default)]
+pub struct Admission {
     open: AtomicUsize,
+    accepts: Bucket,
+    per_ip: PerIp,
+    datagrams: Bucket,
+    /// Made when a rate per source is first asked for: most servers never need the memory.
+    datagrams_per_source: OnceLock<SourceBuckets>,
+}
+
+/// The place of an admitted connection, to be given back by [`Admission::leave`].
+#[derive(Debug, Eq, PartialEq)]
+#[must_use = "a place that is not given back by `leave` stays taken"]
+pub struct Place {
+    /// The address that the connection counts for. It is kept here, because a reload may switch
+    /// the limit per address on or off while the connection is open.
+    counted: Option<SourcePrefix>,
+}
+
+/// What becomes of datagrams that ask for an answer; the four add up to those asked for.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct UdpAllowance {
+    /// To be answered.
+    pub granted: u32,
+    /// Dropped, because the access list denies their source.
+    pub denied: u32,
+    /// Dropped, because their source is over its rate.
+    pub over_source_rate: u32,
+    /// Dropped, because all sources together are over the total rate.
+    pub over_rate: u32,
 }
 
 impl Admission {
-    /// Admits up to `max_connections` at a time.
-    pub fn new(max_connections: NonZeroUsize) -> Self {
-        Self {
-            max_connections: max_connections.get(),
-            open: AtomicUsize::new(0),
-        }
+    /// Nothing admitted yet.
+    pub fn new() -> Self {
+        Self::default()
     }
 
-    /// Takes a place, to be given back by [`Admission::leave`].
+    /// Takes a place for a connection from `peer`, to be given back by [`Admission::leave`]. A peer
+    /// without an address, as on a Unix socket, is subject to the accept rate and the total only.
+    /// Connections that came in while no limit per address was set do not count for one set later.
+    ///
+    /// The time is asked for only if there is an accept rate.
     ///
     /// # Errors
-    /// The reason to refuse the connection.
-    pub fn enter(&self) -> Result<(), RefuseReason> {
-        // Relaxed: the count itself is all that is shared, nothing is published through it.
-        self.open
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
-                (open < self.max_connections).then_some(open + 1)
-            })
-            .map(drop)
-            .map_err(|_| RefuseReason::MaxConnections)
+    /// The first reason, in the order of [`RefuseReason::ALL`], to refuse the connection.
+    pub fn enter(
+        &self,
+        policy: &Policy,
+        peer: Option<IpAddr>,
+        now_ns: impl FnOnce() -> u64,
+    ) -> Result<Place, RefuseReason> {
+        if peer.is_some_and(|peer| !policy.access.admits(peer)) {
+            return Err(RefuseReason::Denied);
+        }
+        let accept_rate = policy.accept_rate.map(|rate| (rate, now_ns()));
+        // Looked at first and taken last: what was taken from a bucket can't be given back without
+        // a chance that it is granted twice.
+        if accept_rate.is_some_and(|(rate, now_ns)| !self.accepts.would_grant(rate, now_ns)) {
+            return Err(RefuseReason::AcceptRate);
+        }
+        let (Some(most), Some(peer)) = (policy.max_connections_per_ip, peer) else {
+            self.enter_total(policy, accept_rate)?;
+            return Ok(Place { counted: None });
+        };
+        let source = SourcePrefix::from(peer);
+        let mut open = self.per_ip.lock(source);
+        if open.get(&source).is_some_and(|&open| open >= most.get()) {
+            // Both limits may be reached, and the total comes first.
+            return Err(if self.open() >= policy.max_connections {
+                RefuseReason::MaxConnections
+            } else {
+                RefuseReason::MaxConnectionsPerIp
+            });
+        }
+        // Under the lock, so that the room found above is still there.
+        self.enter_total(policy, accept_rate)?;
+        *open.entry(source).or_insert(0) += 1;
+        Ok(Place {
+            counted: Some(source),
+        })
     }
 
     /// Gives back a place taken by [`Admission::enter`].
-    pub fn leave(&self) {
-        let before = self.open.fetch_sub(1, Ordering::Relaxed);
-        debug_assert!(before > 0, "left more often than entered");
+    pub fn leave(&self, place: Place) {
+        if let Some(source) = place.counted {
+            self.per_ip.leave(source);
+        }
+        self.leave_total();
     }
 
     /// Connections open now.
     pub fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }
+
+    /// How many of `datagrams`, all from `source`, may be answered.
+    ///
+    /// What the total rate drops was charged to its source nevertheless: a bucket can't take back
+    /// exactly, and it is the busy sources that should feel it when the total is reached.
+    pub fn udp_allowance(
+        &self,
+        policy: &Policy,
+        source: IpAddr,
+        now_ns: u64,
+        datagrams: u32,
+    ) -> UdpAllowance {
+        if !policy.access.admits(source) {
+            return UdpAllowance {
+                denied: datagrams,
+                ..UdpAllowance::default()
+            };
+        }
+        let of_source = match policy.udp_rate_per_source {
+            Some(rate) => self
+                .datagrams_per_source
+                .get_or_init(SourceBuckets::new)
+                .take(rate, source.into(), now_ns, datagrams),
+            None => datagrams,
+        };
+        let granted = match policy.udp_rate {
+            Some(rate) => self.datagrams.take(rate, now_ns, of_source),
+            None => of_source,
+        };
+        UdpAllowance {
+            granted,
+            denied: 0,
+            over_source_rate: datagrams - of_source,
+            over_rate: of_source - granted,
+        }
+    }
+
+    fn enter_total(
+        &self,
+        policy: &Policy,
+        accept_rate: Option<(Rate, u64)>,
+    ) -> Result<(), RefuseReason> {
+        // Relaxed: the count itself is all that is shared, nothing is published through it.
+        self.open
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
+                (open < policy.max_connections).then_some(open + 1)
+            })
+            .map_err(|_| RefuseReason::MaxConnections)?;
+        if let Some((rate, now_ns)) = accept_rate
+            && self.accepts.take(rate, now_ns, 1) == 0
+        {
+            // Another worker took the last of the rate since it was looked at, so whoever found no
+            // place in this moment would have been refused for the rate.
+            self.leave_total();
+            return Err(RefuseReason::AcceptRate);
+        }
+        Ok(())
+    }
+
+    fn leave_total(&self) {
+        let before = self.open.fetch_sub(1, Ordering::Relaxed);
+        debug_assert!(before > 0, "left more often than entered");
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::Barrier;
-    use std::thread;
+/// Locks over which the addresses are spread, so that workers seldom meet at one.
+const STRIPES: usize = 64;
 
-    #[test]
-    fn the_limit_holds_exactly_under_a_storm_from_many_threads() {
-        const LIMIT: usize = 10;
-        const THREADS: usize = 8;
-        let admission = Admission::new(NonZeroUsize::new(LIMIT).unwrap());
-        let barrier = Barrier::new(THREADS);
-        let admitted: usize = thread::scope(|scope| {
-            let threads: Vec<_> = (0..THREADS)
-                .map(|_| {
-                    scope.spawn(|| {
-                        barrier.wait();
-                        for _ in 0..1000 {
-                            if admission.enter().is_ok() {
-                                assert!(admission.open() <= LIMIT);
-                                admission.leave();
-                            }
-                        }
-                        barrier.wait();
-                        (0..LIMIT).filter(|_| admission.enter().is_ok()).count()
-                    })
-                })
-                .collect();
-            threads.into_iter().map(|t| t.join().unwrap()).sum()
-        });
-        assert_eq!(admitted, LIMIT);
-        assert_eq!(admission.open(), LIMIT);
-        assert_eq!(admission.enter(), Err(RefuseReason::MaxConnections));
-        admission.leave();
-        assert_eq!(admission.enter(), Ok(()));
+/// Connections open for each address. One with none has no entry, so that there are never more
+/// entries than connections.
+#[derive(Debug)]
+struct PerIp {
+    key: RandomState,
+    stripes: [Mutex<HashMap<SourcePrefix, usize>>; STRIPES],
+}
+
+impl Default for PerIp {
+    fn default() -> Self {
+        Self {
+            key: RandomState::new(),
+            stripes: std::array::from_fn(|_| Mutex::default()),
+        }
+    }
+}
+
+impl PerIp {
+    fn lock(&self, source: SourcePrefix) -> MutexGuard<'_, HashMap<SourcePrefix, usize>> {
+        let stripe = self.key.hash_one(source) as usize % STRIPES;
+        // No step under the lock leaves the map half changed, even if it panicked.
+        self.stripes[stripe]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn leave(&self, source: SourcePrefix) {
+        let mut open = self.lock(source);
+        match open.get_mut(&source) {
+            Some(count) if *count > 1 => *count -= 1,
+            Some(_) => drop(open.remove(&source)),
+            None => debug_assert!(false, "left more often than entered"),
+        }
     }
 }

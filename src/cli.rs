@@ -11,7 +11,7 @@ use echomark::net::affinity;
 use echomark::net::endpoint::Endpoint;
 use echomark::net::tuning::Tuning;
 use echomark::net::units::{self, UnitError};
-use echomark::{Config, Error, Service, Spin};
+use echomark::{Config, Error, Limits, Service, Spin};
 
 /// An echo service (RFC 862) with one epoll event loop per core.
 #[derive(Debug, Parser)]
@@ -102,8 +102,11 @@ impl Args {
                 user_timeout: self.user_timeout,
             },
             read_buffer: self.read_buffer,
-            max_connections: self.max_connections.unwrap_or(NonZeroUsize::MAX),
-            idle_timeout: self.idle_timeout,
+            limits: Limits {
+                max_connections: self.max_connections,
+                idle_timeout: self.idle_timeout,
+                ..Limits::default()
+            },
             drain_delay: self.drain_delay,
             drain_timeout: self.drain_timeout,
             ..Config::default()
@@ -274,7 +277,7 @@ mod tests {
         assert_eq!(config.spin, Spin::For(Duration::from_micros(50)));
         assert_eq!(config.tuning.recv_buffer, Some(65_536));
         assert!(!config.tuning.nodelay);
-        assert_eq!(config.max_connections.get(), 10_000);
+        assert_eq!(config.limits.max_connections, NonZeroUsize::new(10_000));
     }
 
     #[test]

@@ -5,13 +5,14 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use crate::net::affinity;
+use crate::net::cidr::Cidr;
 use crate::net::endpoint::{Endpoint, HostPort};
 use crate::net::tuning::Tuning;
 use crate::service::Service;
 
 /// The configuration of a [`Server`](crate::Server). [`Config::default`] echoes on
 /// `tcp://127.0.0.1:7777` with every CPU that the process may use.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// What to serve and where.
     pub services: Vec<(Service, Endpoint)>,
@@ -29,10 +30,8 @@ pub struct Config {
     /// Bytes of a worker's read buffer: the most that one read takes, and so the most that the
     /// server keeps in memory for a peer that does not read.
     pub read_buffer: NonZeroUsize,
-    /// The most connections open at a time over all workers; more are accepted and closed.
-    pub max_connections: NonZeroUsize,
-    /// Closes a connection on which no byte moved for so long.
-    pub idle_timeout: Option<Duration>,
+    /// Who is served, how many and how long.
+    pub limits: Limits,
     /// How long a drain goes on accepting, so that load balancers notice that the server leaves.
     pub drain_delay: Duration,
     /// How long a drain then lets open connections finish.
@@ -55,10 +54,58 @@ impl Default for Config {
             backlog: 4096,
             tuning: Tuning::default(),
             read_buffer: const { NonZeroUsize::new(64 << 10).unwrap() },
-            max_connections: NonZeroUsize::MAX,
-            idle_timeout: None,
+            limits: Limits::default(),
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Who is served, how many and how long: all that may change while the server runs. What is `None`
+/// or empty is not limited, which is the default of all.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    /// The most connections open at a time over all workers; more are accepted and closed.
+    pub max_connections: Option<NonZeroUsize>,
+    /// The most connections open at a time from one IPv4 address or one IPv6 /64.
+    pub max_connections_per_ip: Option<NonZeroUsize>,
+    /// The most connections served anew per second, above 0, with a burst of as many as a second
+    /// brings; more are accepted and closed.
+    pub accept_rate: Option<f64>,
+    /// Who is served. Empty: everyone that is not denied.
+    pub allow: Vec<Cidr>,
+    /// Who is not served. Of several prefixes with an address, here and in `allow`, the longest
+    /// decides, and of the same in both this one.
+    pub deny: Vec<Cidr>,
+    /// Closes a connection on which no byte moved for so long.
+    pub idle_timeout: Option<Duration>,
+    /// Closes a connection on which fewer than `stall_bytes` moved in so long.
+    pub stall_timeout: Option<Duration>,
+    /// Bytes, both directions together, that a connection has to move within each `stall_timeout`.
+    pub stall_bytes: u64,
+    /// Closes a connection so long after it was accepted, whatever it does.
+    pub lifetime: Option<Duration>,
+    /// The most datagrams answered per second over all sources, above 0, with a burst of as many
+    /// as a second brings; more are dropped.
+    pub udp_rate: Option<f64>,
+    /// The same for each source: an IPv4 address or an IPv6 /64.
+    pub udp_rate_per_source: Option<f64>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: None,
+            max_connections_per_ip: None,
+            accept_rate: None,
+            allow: Vec::new(),
+            deny: Vec::new(),
+            idle_timeout: None,
+            stall_timeout: None,
+            stall_bytes: 1024,
+            lifetime: None,
+            udp_rate: None,
+            udp_rate_per_source: None,
         }
     }
 }

@@ -33,7 +33,8 @@
 //! connection stays with its worker.
 //!
 //! # Invariants
-//! 1. The data plane takes no lock and never blocks; workers share atomics alone.
+//! 1. The data plane takes no lock and never blocks; workers share atomics alone. Only counting
+//!    connections per address, if that is asked for, takes a short lock at accept and at close.
 //! 2. A connection is registered once, edge-triggered, for everything, and never again.
 //! 3. What is read goes out at once from the worker's one buffer. Only what the socket did not take
 //!    is kept, and nothing is read while it is: an idle connection holds no buffer, and a peer that
@@ -62,7 +63,7 @@ pub mod stream;
 pub mod timer;
 pub mod udp;
 
-pub use config::{Config, Spin};
+pub use config::{Config, Limits, Spin};
 pub use error::Error;
 pub use server::{Handle, Server};
 pub use service::Service;

@@ -35,10 +35,36 @@ impl CloseReason {
 }
 
 /// Why a connection was refused: accepted and closed without service.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum RefuseReason {
+    /// The access list denies its address.
+    Denied,
+    /// As many connections as a second allows were accepted.
+    AcceptRate,
     /// As many connections as allowed were open.
     MaxConnections,
+    /// As many connections as allowed were open from its address.
+    MaxConnectionsPerIp,
+}
+
+impl RefuseReason {
+    /// Every reason, in the order of the counters, which is that of the checks.
+    pub const ALL: [Self; 4] = [
+        Self::Denied,
+        Self::AcceptRate,
+        Self::MaxConnections,
+        Self::MaxConnectionsPerIp,
+    ];
+
+    /// The reason as a label in metrics and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Denied => "denied",
+            Self::AcceptRate => "accept_rate",
+            Self::MaxConnections => "max_connections",
+            Self::MaxConnectionsPerIp => "max_connections_per_ip",
+        }
+    }
 }
 
 /// Why a datagram was not answered.
@@ -134,8 +160,6 @@ pub struct WorkerMetrics {
     pub accepted: Counter,
     /// Connections open, now.
     pub active: Counter,
-    /// Connections refused because the limit was reached.
-    pub refused_max_connections: Counter,
     /// Failures of accept(2) that were skipped: the connection died before it was taken.
     pub accept_errors_skipped: Counter,
     /// Failures of accept(2) for lack of descriptors or memory, each followed by a pause.
@@ -144,6 +168,7 @@ pub struct WorkerMetrics {
     pub udp_received_datagrams: Counter,
     /// Datagrams that sockets took, each of an aggregate counted.
     pub udp_sent_datagrams: Counter,
+    refused: [Counter; RefuseReason::ALL.len()],
     closed: [Counter; CloseReason::ALL.len()],
     udp_dropped: [Counter; DropReason::ALL.len()],
 }
@@ -159,9 +184,7 @@ impl WorkerMetrics {
 
     /// The counter of connections refused for `reason`.
     pub fn refused(&self, reason: RefuseReason) -> &Counter {
-        match reason {
-            RefuseReason::MaxConnections => &self.refused_max_connections,
-        }
+        &self.refused[reason as usize]
     }
 
     /// The counter of datagrams not answered for `reason`.
@@ -181,11 +204,11 @@ impl WorkerMetrics {
             backlog_bytes: self.backlog_bytes.value(),
             accepted: self.accepted.value(),
             active: self.active.value(),
-            refused_max_connections: self.refused_max_connections.value(),
             accept_errors_skipped: self.accept_errors_skipped.value(),
             accept_errors_paused: self.accept_errors_paused.value(),
             udp_received_datagrams: self.udp_received_datagrams.value(),
             udp_sent_datagrams: self.udp_sent_datagrams.value(),
+            refused: RefuseReason::ALL.map(|reason| self.refused(reason).value()),
             closed: CloseReason::ALL.map(|reason| self.closed(reason).value()),
             udp_dropped: DropReason::ALL.map(|reason| self.udp_dropped(reason).value()),
         }
@@ -205,16 +228,21 @@ pub struct Snapshot {
     pub backlog_bytes: u64,
     pub accepted: u64,
     pub active: u64,
-    pub refused_max_connections: u64,
     pub accept_errors_skipped: u64,
     pub accept_errors_paused: u64,
     pub udp_received_datagrams: u64,
     pub udp_sent_datagrams: u64,
+    refused: [u64; RefuseReason::ALL.len()],
     closed: [u64; CloseReason::ALL.len()],
     udp_dropped: [u64; DropReason::ALL.len()],
 }
 
 impl Snapshot {
+    /// Connections refused for `reason`.
+    pub fn refused(&self, reason: RefuseReason) -> u64 {
+        self.refused[reason as usize]
+    }
+
     /// Connections closed for `reason`; none for [`CloseReason::Refused`].
     pub fn closed(&self, reason: CloseReason) -> u64 {
         self.closed.get(reason as usize).copied().unwrap_or(0)
@@ -237,12 +265,14 @@ impl AddAssign for Snapshot {
         self.backlog_bytes += other.backlog_bytes;
         self.accepted += other.accepted;
         self.active += other.active;
-        self.refused_max_connections += other.refused_max_connections;
         self.accept_errors_skipped += other.accept_errors_skipped;
         self.accept_errors_paused += other.accept_errors_paused;
         self.udp_received_datagrams += other.udp_received_datagrams;
         self.udp_sent_datagrams += other.udp_sent_datagrams;
         for (sum, value) in self.udp_dropped.iter_mut().zip(other.udp_dropped) {
+            *sum += value;
+        }
+        for (sum, value) in self.refused.iter_mut().zip(other.refused) {
             *sum += value;
         }
         for (sum, value) in self.closed.iter_mut().zip(other.closed) {
@@ -266,14 +296,29 @@ mod tests {
         b.closed(CloseReason::Reset).add(2);
         a.udp_dropped(DropReason::SendError).add(4);
         b.udp_dropped(DropReason::SendError).add(5);
+        a.refused(RefuseReason::Denied).add(1);
+        b.refused(RefuseReason::Denied).add(3);
         let mut sum = a.snapshot();
         sum += b.snapshot();
         assert_eq!(sum.received_bytes, 12);
         assert_eq!(sum.active, 2);
         assert_eq!(sum.closed(CloseReason::Reset), 3);
         assert_eq!(sum.closed(CloseReason::Finished), 0);
+        assert_eq!(sum.refused(RefuseReason::Denied), 4);
+        assert_eq!(sum.refused(RefuseReason::AcceptRate), 0);
         assert_eq!(sum.udp_dropped(DropReason::SendError), 9);
         assert_eq!(sum.udp_dropped(DropReason::SourcePort), 0);
+    }
+
+    #[test]
+    fn every_reason_has_a_counter_and_a_name_of_its_own() {
+        for (index, reason) in RefuseReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index);
+            let named = RefuseReason::ALL
+                .iter()
+                .filter(|r| r.name() == reason.name());
+            assert_eq!(named.count(), 1);
+        }
     }
 
     #[test]

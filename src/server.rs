@@ -6,7 +6,7 @@ use std::thread;
 
 use tracing::warn;
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Policy};
 use crate::config::Config;
 use crate::error::Error;
 use crate::metrics::{Snapshot, WorkerMetrics};
@@ -67,15 +67,17 @@ impl Server {
             );
         }
         let control = Arc::new(Control::new(
-            Admission::new(config.max_connections),
+            Admission::new(),
             (0..workers)
                 .map(|_| Arc::new(WorkerMetrics::default()))
                 .collect(),
         ));
+        let policy = Arc::new(Policy::new(&config.limits));
         let mut reactors = Vec::with_capacity(workers);
         let mut wakers = Vec::with_capacity(workers);
         for (worker, listeners) in listeners.into_iter().enumerate() {
-            let (reactor, waker) = Reactor::new(worker, listeners, &config, Arc::clone(&control))
+            let (policy, control) = (Arc::clone(&policy), Arc::clone(&control));
+            let (reactor, waker) = Reactor::new(worker, listeners, &config, policy, control)
                 .map_err(|source| Error::Setup { worker, source })?;
             reactors.push(reactor);
             wakers.push(waker);

@@ -1,7 +1,7 @@
 //! Taking new connections in: batches, limits, and what to do when the system has nothing to give.
 
 use std::io;
-use std::net::Shutdown;
+use std::net::{IpAddr, Shutdown};
 
 use mio::Interest;
 use mio::net::{TcpListener, TcpStream};
@@ -100,7 +100,7 @@ impl Reactor {
                 return;
             };
             match socket.accept() {
-                Ok((stream, _)) => self.admit(stream),
+                Ok((stream, peer)) => self.admit(stream, peer.ip()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     listener.more = false;
                     if listener.closing {
@@ -136,18 +136,23 @@ impl Reactor {
         self.arm(Deadline::AcceptRetry, RETRY_MS);
     }
 
-    fn admit(&mut self, stream: TcpStream) {
+    fn admit(&mut self, stream: TcpStream, peer: IpAddr) {
         if self.accept_troubled {
             self.accept_troubled = false;
             warn!(worker = self.index, "accepting again");
         }
-        if let Err(reason) = self.control.admission.enter() {
-            self.refuse(stream, reason);
-            return;
-        }
+        let admission = &self.control.admission;
+        let place = match admission.enter(&self.policy, Some(peer), || self.clock.now_ns()) {
+            Ok(place) => place,
+            Err(reason) => {
+                self.refuse(stream, reason);
+                return;
+            }
+        };
         self.metrics.accepted.add(1);
         match self.insert(stream) {
             Ok(key) => {
+                self.places[key] = Some(place);
                 self.metrics.active.add(1);
                 if let Some(idle_ms) = self.idle_ms {
                     self.arm(Deadline::Conn(key), idle_ms);
@@ -155,7 +160,7 @@ impl Reactor {
             }
             Err(error) => {
                 warn!(worker = self.index, %error, "cannot watch a connection; closed it");
-                self.control.admission.leave();
+                self.control.admission.leave(place);
                 self.metrics.closed(CloseReason::Error).add(1);
             }
         }
@@ -189,6 +194,9 @@ impl Reactor {
             Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY,
         )?;
         entry.insert(Conn::new(stream, now));
+        if key == self.places.len() {
+            self.places.push(None);
+        }
         Ok(key)
     }
 }

@@ -24,6 +24,7 @@ use accept::Listener;
 pub(crate) use control::{Control, Wish};
 use token::{Deadline, Source};
 
+use crate::admission::{Place, Policy};
 use crate::config::{Config, Spin};
 use crate::conn::{Conn, Next, Readiness};
 use crate::metrics::{CloseReason, WorkerMetrics};
@@ -44,6 +45,9 @@ pub(crate) struct Reactor {
     poll: Poll,
     listeners: Vec<Listener>,
     conns: Slab<Conn<TcpStream>>,
+    /// The places of the connections, by their key; a refused one has none.
+    places: Vec<Option<Place>>,
+    policy: Arc<Policy>,
     /// Read into by every connection in turn, empty between two calls of `pump`.
     buffer: Box<[u8]>,
     /// Keys of connections that yielded; those closed since are skipped when their turn comes.
@@ -81,6 +85,7 @@ impl Reactor {
         index: usize,
         listeners: Vec<std::net::TcpListener>,
         config: &Config,
+        policy: Arc<Policy>,
         control: Arc<Control>,
     ) -> io::Result<(Self, mio::Waker)> {
         let poll = Poll::new()?;
@@ -99,6 +104,8 @@ impl Reactor {
             poll,
             listeners: registered,
             conns: Slab::new(),
+            places: Vec::new(),
+            policy,
             buffer: vec![0; config.read_buffer.get()].into_boxed_slice(),
             run_queue: VecDeque::new(),
             closed: Vec::new(),
@@ -113,7 +120,7 @@ impl Reactor {
             accept_troubled: false,
             refused_lingering: 0,
             spin: config.spin,
-            idle_ms: config.idle_timeout.map(whole_ms),
+            idle_ms: config.limits.idle_timeout.map(whole_ms),
             drain_delay: config.drain_delay,
             drain_timeout: config.drain_timeout,
         };
@@ -209,7 +216,9 @@ impl Reactor {
             } else {
                 self.metrics.active.sub(1);
                 self.metrics.closed(reason).add(1);
-                self.control.admission.leave();
+            }
+            if let Some(place) = self.places[key].take() {
+                self.control.admission.leave(place);
             }
         }
     }
@@ -428,6 +437,16 @@ impl Clock {
     fn now_ms(&mut self) -> u64 {
         let origin = self.origin;
         whole_ms(self.now() - origin)
+    }
+
+    /// Nanoseconds on a time line that all workers share.
+    fn now_ns(&mut self) -> u64 {
+        // All workers are made by one thread within the life of the process, so a common origin
+        // is the first reading.
+        static ORIGIN: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+        let now = self.now();
+        let elapsed = now.saturating_duration_since(*ORIGIN.get_or_init(|| now));
+        u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX)
     }
 
     fn note_event(&mut self) {

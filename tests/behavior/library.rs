@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
 use std::thread;
 
-use echomark::metrics::CloseReason;
+use echomark::metrics::{CloseReason, RefuseReason};
 use echomark::{Config, Error, Server};
 
 use crate::support::pattern::Pattern;
@@ -92,7 +92,7 @@ fn the_counters_match_the_traffic_exactly() {
     assert_eq!(metrics.received_bytes, bytes);
     assert_eq!(metrics.sent_bytes, bytes);
     assert_eq!(metrics.closed(CloseReason::Finished), CLIENTS);
-    assert_eq!(metrics.refused_max_connections, 0);
+    assert_eq!(metrics.refused(RefuseReason::MaxConnections), 0);
     // What run returns at the end is the same.
     server.handle.drain();
     let total = server.join();

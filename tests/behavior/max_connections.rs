@@ -5,7 +5,8 @@ use std::num::NonZeroUsize;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use echomark::Config;
+use echomark::metrics::RefuseReason;
+use echomark::{Config, Limits};
 
 use crate::support::{Client, Running, config, in_parallel};
 
@@ -13,7 +14,10 @@ const LIMIT: usize = 20;
 
 fn limited(workers: usize) -> Running {
     Running::start(Config {
-        max_connections: NonZeroUsize::new(LIMIT).unwrap(),
+        limits: Limits {
+            max_connections: NonZeroUsize::new(LIMIT),
+            ..Limits::default()
+        },
         workers: NonZeroUsize::new(workers).unwrap(),
         ..config()
     })
@@ -47,7 +51,7 @@ fn exactly_as_many_as_allowed_are_served_in_a_storm() {
     drop(served);
     let metrics = server.wait_for_all_closed(LIMIT as u64);
     let refused = (THREADS * CLIENTS_PER_THREAD - LIMIT) as u64;
-    assert_eq!(metrics.refused_max_connections, refused);
+    assert_eq!(metrics.refused(RefuseReason::MaxConnections), refused);
 }
 
 #[test]
@@ -82,7 +86,7 @@ fn the_limit_holds_while_clients_come_and_go() {
     let served: usize = served.into_iter().sum();
     let metrics = server.wait_for_all_closed(served as u64);
     let refused = (THREADS * ROUNDS * CLIENTS_PER_THREAD - served) as u64;
-    assert_eq!(metrics.refused_max_connections, refused);
+    assert_eq!(metrics.refused(RefuseReason::MaxConnections), refused);
 }
 
 #[test]
@@ -101,7 +105,7 @@ fn a_place_that_becomes_free_is_used_again() {
     }
     drop(clients);
     let metrics = server.wait_for_all_closed((LIMIT + ROUNDS) as u64);
-    assert_eq!(metrics.refused_max_connections, ROUNDS as u64);
+    assert_eq!(metrics.refused(RefuseReason::MaxConnections), ROUNDS as u64);
 }
 
 /// A refused client that says a lot before it listens is not reset while it speaks, which would

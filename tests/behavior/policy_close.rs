@@ -7,14 +7,17 @@ use std::thread;
 use std::time::Duration;
 
 use echomark::metrics::CloseReason;
-use echomark::{Config, Server};
+use echomark::{Config, Limits, Server};
 
 use crate::support::pattern::Pattern;
 use crate::support::{Client, Running, addresses, closed, config, wait_until};
 
 fn closing_after(idle: Duration) -> Running {
     Running::start(Config {
-        idle_timeout: Some(idle),
+        limits: Limits {
+            idle_timeout: Some(idle),
+            ..Limits::default()
+        },
         ..config()
     })
 }
@@ -118,7 +121,10 @@ fn what_was_echoed_arrives_although_the_peer_goes_on_sending() {
 fn a_connection_that_is_idle_when_the_drain_ends_is_ended_in_good_order() {
     const TIMEOUT: Duration = Duration::from_millis(40);
     let server = Server::bind(Config {
-        idle_timeout: Some(TIMEOUT),
+        limits: Limits {
+            idle_timeout: Some(TIMEOUT),
+            ..Limits::default()
+        },
         drain_timeout: TIMEOUT,
         ..config()
     })
