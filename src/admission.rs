@@ -60,12 +60,19 @@ pub struct Admission {
 }
 
 /// The place of an admitted connection, to be given back by [`Admission::leave`].
-#[derive(Debug, Eq, PartialEq)]
+#[derive(Debug, Default, Eq, PartialEq)]
 #[must_use = "a place that is not given back by `leave` stays taken"]
 pub struct Place {
     /// The address that the connection counts for. It is kept here, because a reload may switch
     /// the limit per address on or off while the connection is open.
     counted: Option<SourcePrefix>,
+}
+
+impl Place {
+    /// Whether it has to be remembered: one that counts for no address is like any other.
+    pub fn is_counted(&self) -> bool {
+        self.counted.is_some()
+    }
 }
 
 /// What becomes of datagrams that ask for an answer; the four add up to those asked for.
@@ -145,7 +152,8 @@ impl Admission {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// How many of `datagrams`, all from `source`, may be answered.
+    /// How many of `datagrams`, all from `source`, may be answered. The time is asked for only if
+    /// there is a rate.
     ///
     /// What the total rate drops was charged to its source nevertheless: a bucket can't take back
     /// exactly, and it is the busy sources that should feel it when the total is reached.
@@ -153,7 +161,7 @@ impl Admission {
         &self,
         policy: &Policy,
         source: IpAddr,
-        now_ns: u64,
+        now_ns: impl FnOnce() -> u64,
         datagrams: u32,
     ) -> UdpAllowance {
         if !policy.access.admits(source) {
@@ -162,6 +170,13 @@ impl Admission {
                 ..UdpAllowance::default()
             };
         }
+        if policy.udp_rate_per_source.is_none() && policy.udp_rate.is_none() {
+            return UdpAllowance {
+                granted: datagrams,
+                ..UdpAllowance::default()
+            };
+        }
+        let now_ns = now_ns();
         let of_source = match policy.udp_rate_per_source {
             Some(rate) => self
                 .datagrams_per_source

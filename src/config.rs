@@ -2,6 +2,7 @@
 //! test) is not known here.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::net::affinity;
@@ -22,6 +23,16 @@ pub struct Config {
     pub pin: bool,
     /// Whether a worker waits for events awake.
     pub spin: Spin,
+    /// Who decides which worker serves a connection.
+    pub balance: Balance,
+    /// Permissions of the files of Unix sockets; without them the umask decides.
+    pub unix_mode: Option<u32>,
+    /// Whether chargen may be served over UDP, where anyone can ask in another's name.
+    pub udp_chargen: bool,
+    /// Where to offer metrics, health and information over HTTP.
+    pub admin: Option<HostPort>,
+    /// The Unix socket over which a new process takes the listening sockets over from a running one.
+    pub handover: Option<PathBuf>,
     /// Connections that the kernel may hold completed and not yet accepted, for each listener;
     /// the kernel cuts it to net.core.somaxconn (listen(2)).
     pub backlog: u32,
@@ -51,6 +62,11 @@ impl Default for Config {
             workers: affinity::usable_cpus(),
             pin: false,
             spin: Spin::Never,
+            balance: Balance::Kernel,
+            unix_mode: None,
+            udp_chargen: false,
+            admin: None,
+            handover: None,
             backlog: 4096,
             tuning: Tuning::default(),
             read_buffer: const { NonZeroUsize::new(64 << 10).unwrap() },
@@ -108,6 +124,17 @@ impl Default for Limits {
             udp_rate_per_source: None,
         }
     }
+}
+
+/// Who decides which worker serves a TCP connection. One of a Unix socket, of which there is only
+/// one, always goes to the worker with the fewest.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Balance {
+    /// The kernel, by a hash of the addresses: each worker has a listener (SO_REUSEPORT).
+    #[default]
+    Kernel,
+    /// One worker accepts and gives each connection to the worker that has the fewest.
+    LeastConnections,
 }
 
 /// Whether a worker with nothing to do asks the kernel again and again instead of sleeping. Awake it

@@ -22,8 +22,8 @@ pub enum Error {
     Bind {
         /// As configured.
         endpoint: Endpoint,
-        /// The address it resolved to.
-        address: SocketAddr,
+        /// The address it resolved to, if it was a name.
+        address: Option<SocketAddr>,
         /// What bind(2) or listen(2) said.
         source: io::Error,
     },
@@ -67,7 +67,9 @@ impl fmt::Display for Error {
                 source,
             } => {
                 write!(f, "cannot listen on {endpoint}")?;
-                if Endpoint::Tcp((*address).into()) != *endpoint {
+                if let Some(address) = address
+                    && !endpoint.to_string().ends_with(&address.to_string())
+                {
                     write!(f, " ({address})")?;
                 }
                 write!(f, ": {source}")

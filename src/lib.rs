@@ -49,10 +49,12 @@
 
 pub mod access;
 pub mod admission;
+pub mod bind;
 pub mod buffer;
 pub mod config;
 pub mod conn;
 pub mod error;
+mod listener;
 pub mod metrics;
 pub mod net;
 pub mod rate;
@@ -62,8 +64,9 @@ pub mod service;
 pub mod stream;
 pub mod timer;
 pub mod udp;
+pub mod watch;
 
-pub use config::{Config, Limits, Spin};
+pub use config::{Balance, Config, Limits, Spin};
 pub use error::Error;
 pub use server::{Handle, Server};
 pub use service::Service;

@@ -22,6 +22,7 @@ mod guard;
 
 pub use guard::Guard;
 
+use crate::admission::UdpAllowance;
 use crate::conn::Readiness;
 use crate::metrics::{DropReason, WorkerMetrics};
 use crate::net::sys::datagram::{Batch, Datagram, Kept, Progress, SLOTS, Tally};
@@ -44,15 +45,6 @@ pub enum Next {
     Wait,
     /// Another call soon: there is more to do, and others had to have their turn.
     Yield,
-}
-
-/// How many of a source's datagrams may be answered.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Allowance {
-    /// So many, from the first on.
-    pub granted: u64,
-    /// Why not all. Of no meaning when all are granted.
-    pub reason: DropReason,
 }
 
 /// A UDP socket and its service.
@@ -104,14 +96,14 @@ impl Datagrams {
     /// no more, or the budget is spent.
     ///
     /// `batch` is only used during the call; `registry` is the one of [`Datagrams::register`].
-    /// `allowance` says how many of so many datagrams from an
-    /// address may be answered, and is asked once for each that passed the guard, or aggregate.
+    /// `allowance` says how many of so many datagrams from an address may be answered, and is asked
+    /// once for each datagram or aggregate that passed the guard.
     pub fn pump(
         &mut self,
         batch: &mut Batch,
         registry: &Registry,
         guard: &Guard,
-        mut allowance: impl FnMut(IpAddr, u64) -> Allowance,
+        mut allowance: impl FnMut(IpAddr, u32) -> UdpAllowance,
         metrics: &WorkerMetrics,
     ) -> Next {
         if self.flush(batch, registry, metrics) == Progress::Blocked {
@@ -159,7 +151,10 @@ impl Datagrams {
     }
 
     /// Closes the socket. Answers that were kept are lost, as any datagram may be.
-    pub fn close(self, metrics: &WorkerMetrics) {
+    pub fn close(mut self, registry: &Registry, metrics: &WorkerMetrics) {
+        // Another process may hold the same socket, and then closing ours alone would leave it in
+        // the epoll instance (epoll(7), question 6). It was registered, so this can't fail.
+        let _ = registry.deregister(&mut self.socket);
         metrics.backlog_bytes.sub(self.backlog_len() as u64);
     }
 
@@ -169,7 +164,7 @@ impl Datagrams {
         index: usize,
         batch: &mut Batch,
         guard: &Guard,
-        allowance: &mut impl FnMut(IpAddr, u64) -> Allowance,
+        allowance: &mut impl FnMut(IpAddr, u32) -> UdpAllowance,
         metrics: &WorkerMetrics,
     ) {
         let datagram = batch.datagram(index);
@@ -180,15 +175,13 @@ impl Datagrams {
             return;
         }
         let granted = match permitted(&datagram, guard, allowance) {
-            Ok(Allowance { granted, reason }) => {
-                if granted < count {
-                    metrics.udp_dropped(reason).add(count - granted);
-                }
-                granted.min(count)
+            Ok(allowance) => {
+                count_drops(&allowance, metrics);
+                allowance.granted
             }
             Err(reason) => {
                 metrics.udp_dropped(reason).add(count);
-                0
+                return;
             }
         };
         if granted == 0 {
@@ -278,14 +271,27 @@ impl Datagrams {
 fn permitted(
     datagram: &Datagram<'_>,
     guard: &Guard,
-    allowance: &mut impl FnMut(IpAddr, u64) -> Allowance,
-) -> Result<Allowance, DropReason> {
+    allowance: &mut impl FnMut(IpAddr, u32) -> UdpAllowance,
+) -> Result<UdpAllowance, DropReason> {
     if datagram.truncated {
         return Err(DropReason::Truncated);
     }
     guard.verdict(datagram.source, datagram.destination)?;
     let source = datagram.source.ip().to_canonical();
-    Ok(allowance(source, datagram.count()))
+    // An aggregate is of one datagram at least per byte of its 64 KiB, so the count fits.
+    Ok(allowance(source, datagram.count() as u32))
+}
+
+fn count_drops(allowance: &UdpAllowance, metrics: &WorkerMetrics) {
+    for (reason, dropped) in [
+        (DropReason::Denied, allowance.denied),
+        (DropReason::RatePerSource, allowance.over_source_rate),
+        (DropReason::Rate, allowance.over_rate),
+    ] {
+        if dropped > 0 {
+            metrics.udp_dropped(reason).add(u64::from(dropped));
+        }
+    }
 }
 
 fn count(tally: Tally, metrics: &WorkerMetrics) {

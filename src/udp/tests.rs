@@ -49,9 +49,9 @@ impl Served {
     /// Serves until so many datagrams were received.
     #[track_caller]
     fn until_received(&mut self, datagrams: u64) {
-        self.until_received_with(datagrams, |_, count| Allowance {
+        self.until_received_with(datagrams, |_, count| UdpAllowance {
             granted: count,
-            reason: DropReason::Rate,
+            ..UdpAllowance::default()
         });
     }
 
@@ -59,7 +59,7 @@ impl Served {
     fn until_received_with(
         &mut self,
         datagrams: u64,
-        mut allowance: impl FnMut(IpAddr, u64) -> Allowance,
+        mut allowance: impl FnMut(IpAddr, u32) -> UdpAllowance,
     ) {
         let deadline = Instant::now() + PATIENCE;
         let mut events = Events::with_capacity(4);
@@ -217,9 +217,10 @@ fn of_an_aggregate_the_first_datagrams_are_granted() {
         assert_eq!(source, peer.local_addr().unwrap().ip());
         let granted = count.min(left);
         left -= granted;
-        Allowance {
+        UdpAllowance {
             granted,
-            reason: DropReason::RatePerSource,
+            over_source_rate: count - granted,
+            ..UdpAllowance::default()
         }
     });
     for chunk in pattern(450).chunks(100).take(2) {
@@ -234,9 +235,9 @@ fn what_is_not_granted_is_not_answered() {
     let mut served = Served::new(Service::Echo, "127.0.0.1:0");
     let peer = peer("127.0.0.1:0");
     peer.send_to(b"x", served.address()).unwrap();
-    served.until_received_with(1, |_, _| Allowance {
-        granted: 0,
-        reason: DropReason::Denied,
+    served.until_received_with(1, |_, count| UdpAllowance {
+        denied: count,
+        ..UdpAllowance::default()
     });
     served.assert_dropped(DropReason::Denied, 1);
     assert_nothing_came(&peer);
@@ -430,9 +431,9 @@ fn a_flood_gives_others_their_turn() {
         readable: true,
         ..Readiness::default()
     });
-    let grant = |_, granted| Allowance {
+    let grant = |_, granted| UdpAllowance {
         granted,
-        reason: DropReason::Rate,
+        ..UdpAllowance::default()
     };
     let next = served.datagrams.pump(
         &mut served.batch,
