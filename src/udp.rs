@@ -96,8 +96,9 @@ impl Datagrams {
     /// no more, or the budget is spent.
     ///
     /// `batch` is only used during the call; `registry` is the one of [`Datagrams::register`].
-    /// `allowance` says how many of so many datagrams from an address may be answered, and is asked
-    /// once for each datagram or aggregate that passed the guard.
+    /// `allowance` is [`Admission::udp_allowance`](crate::admission::Admission::udp_allowance) with
+    /// the current policy and time: how many of so many datagrams from an address may be answered.
+    /// It is asked once for each datagram, or aggregate, that passed the guard.
     pub fn pump(
         &mut self,
         batch: &mut Batch,
@@ -169,19 +170,27 @@ impl Datagrams {
     ) {
         let datagram = batch.datagram(index);
         let count = datagram.count();
-        metrics.udp_received_datagrams.add(count);
+        metrics.udp_received_datagrams.add(count.into());
         metrics.received_bytes.add(datagram.payload.len() as u64);
         if self.service == Service::Discard {
             return;
         }
         let granted = match permitted(&datagram, guard, allowance) {
-            Ok(allowance) => {
-                count_drops(&allowance, metrics);
-                allowance.granted
+            Ok(allowed) => {
+                for (reason, datagrams) in [
+                    (DropReason::Denied, allowed.denied),
+                    (DropReason::RatePerSource, allowed.over_source_rate),
+                    (DropReason::Rate, allowed.over_rate),
+                ] {
+                    if datagrams > 0 {
+                        metrics.udp_dropped(reason).add(datagrams.into());
+                    }
+                }
+                allowed.granted.min(count) as usize
             }
             Err(reason) => {
-                metrics.udp_dropped(reason).add(count);
-                return;
+                metrics.udp_dropped(reason).add(count.into());
+                0
             }
         };
         if granted == 0 {
@@ -189,7 +198,7 @@ impl Datagrams {
         }
         let (len, segment_len) = (datagram.payload.len(), datagram.segment_len);
         // All but the last datagram of an aggregate are of one length, so the first ones are too.
-        let len = len.min(usize::try_from(granted).map_or(len, |n| n.saturating_mul(segment_len)));
+        let len = len.min(granted * segment_len);
         match self.service {
             Service::Discard => {}
             // An empty datagram has a segment length of 0, and an answer of as many bytes.
@@ -278,20 +287,7 @@ fn permitted(
     }
     guard.verdict(datagram.source, datagram.destination)?;
     let source = datagram.source.ip().to_canonical();
-    // An aggregate is of one datagram at least per byte of its 64 KiB, so the count fits.
-    Ok(allowance(source, datagram.count() as u32))
-}
-
-fn count_drops(allowance: &UdpAllowance, metrics: &WorkerMetrics) {
-    for (reason, dropped) in [
-        (DropReason::Denied, allowance.denied),
-        (DropReason::RatePerSource, allowance.over_source_rate),
-        (DropReason::Rate, allowance.over_rate),
-    ] {
-        if dropped > 0 {
-            metrics.udp_dropped(reason).add(u64::from(dropped));
-        }
-    }
+    Ok(allowance(source, datagram.count()))
 }
 
 fn count(tally: Tally, metrics: &WorkerMetrics) {
