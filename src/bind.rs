@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 
+use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::config::{Balance, Config};
@@ -29,12 +30,38 @@ pub struct Inherited {
 }
 
 /// Who keeps a socket open that was passed on.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Keeper {
     /// Nobody for long: a predecessor that leaves.
     Nobody,
     /// A service manager, for whoever it starts next.
     ServiceManager,
+}
+
+impl Inherited {
+    /// Other descriptors of the same sockets.
+    ///
+    /// # Errors
+    /// What dup(2) reports.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        let sockets = self.sockets.iter().map(OwnedFd::try_clone);
+        Ok(Self {
+            service: self.service,
+            configured: self.configured.clone(),
+            sockets: sockets.collect::<io::Result<_>>()?,
+            keeper: self.keeper,
+        })
+    }
+
+    /// Whether a server with this configuration would serve it.
+    pub fn is_wanted(&self, config: &Config) -> bool {
+        self.keeper == Keeper::ServiceManager
+            || config
+                .services
+                .iter()
+                .any(|(service, endpoint)| *service == self.service && *endpoint == self.configured)
+    }
 }
 
 /// An endpoint with its sockets.
@@ -60,6 +87,24 @@ pub(crate) enum Sockets {
     Unix(UnixListener),
 }
 
+impl Bound {
+    /// Other descriptors of the same sockets, for a successor.
+    pub(crate) fn to_pass(&self) -> io::Result<Inherited> {
+        let descriptors = self.sockets.descriptors().into_iter();
+        Ok(Inherited {
+            service: self.service,
+            configured: self.configured.clone(),
+            sockets: descriptors
+                .map(|it| it.try_clone_to_owned())
+                .collect::<io::Result<_>>()?,
+            keeper: match self.owner {
+                Owner::Us | Owner::UsWithFile(_) => Keeper::Nobody,
+                Owner::Another => Keeper::ServiceManager,
+            },
+        })
+    }
+}
+
 impl Sockets {
     pub(crate) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         match self {
@@ -71,8 +116,8 @@ impl Sockets {
 }
 
 /// Binds every endpoint of the configuration, on the sockets that were passed on where there are
-/// such. Of those, endpoints that the configuration does not name are served too if a service
-/// manager passed them, and left to the predecessor otherwise.
+/// such. Those that the configuration does not name are served too if a service manager passed
+/// them, and closed otherwise.
 pub(crate) fn bind_all(
     config: &Config,
     mut inherited: Vec<Inherited>,

@@ -34,6 +34,8 @@ pub enum Error {
         /// Which option, and why.
         source: TuningError,
     },
+    /// The descriptors for a successor could not be made.
+    Handover(io::Error),
     /// A worker could not be set up: no descriptor, no thread.
     Setup {
         /// The worker's index.
@@ -75,6 +77,9 @@ impl fmt::Display for Error {
                 write!(f, ": {source}")
             }
             Self::Tuning { endpoint, source } => write!(f, "{endpoint}: {source}"),
+            Self::Handover(source) => {
+                write!(f, "cannot prepare the hand-over to a successor: {source}")
+            }
             Self::Setup { worker, source } => write!(f, "cannot set worker {worker} up: {source}"),
             Self::Worker { worker, source } => write!(f, "worker {worker} failed: {source}"),
             Self::Panicked { worker } => write!(f, "worker {worker} panicked"),
@@ -88,7 +93,8 @@ impl std::error::Error for Error {
             Self::Resolve { source, .. }
             | Self::Bind { source, .. }
             | Self::Setup { source, .. }
-            | Self::Worker { source, .. } => Some(source),
+            | Self::Worker { source, .. }
+            | Self::Handover(source) => Some(source),
             Self::Tuning { source, .. } => Some(source),
             Self::Panicked { .. } => None,
         }

@@ -54,6 +54,7 @@ pub mod buffer;
 pub mod config;
 pub mod conn;
 pub mod error;
+pub mod handover;
 mod listener;
 pub mod metrics;
 pub mod net;

@@ -1,7 +1,8 @@
 //! Binding endpoints, starting and joining workers, and steering them from outside.
 
+use std::io;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use mio::Poll;
@@ -71,6 +72,12 @@ impl Server {
                 "the kernel cuts the backlog of {} to net.core.somaxconn, {somaxconn}",
                 config.backlog
             );
+        }
+        let mut to_pass = Vec::new();
+        if config.handover.is_some() {
+            for bound in &all {
+                to_pass.push(bound.to_pass().map_err(Error::Handover)?);
+            }
         }
         let control = Arc::new(Control::new(&config.limits, workers, all.len()));
         let setup = |worker| move |source| Error::Setup { worker, source };
@@ -142,7 +149,11 @@ impl Server {
         Ok(Self {
             reactors,
             endpoints,
-            handle: Handle { control, wakers },
+            handle: Handle {
+                control,
+                wakers,
+                to_pass: Arc::new(Mutex::new(to_pass)),
+            },
             pin: config.pin,
         })
     }
@@ -199,6 +210,9 @@ impl Server {
 pub struct Handle {
     control: Arc<Control>,
     wakers: Arc<[mio::Waker]>,
+    /// Descriptors for a successor; none without [`Config::handover`]. They keep the sockets open, so
+    /// they go as soon as the server is to end.
+    to_pass: Arc<Mutex<Vec<Inherited>>>,
 }
 
 impl Handle {
@@ -229,7 +243,62 @@ impl Handle {
         sum
     }
 
+    /// Other descriptors of the sockets of every endpoint, in the order of [`Server::endpoints`], for
+    /// a successor to go on with. None without [`Config::handover`], or once the server is to end.
+    ///
+    /// # Errors
+    /// What dup(2) reports.
+    pub fn sockets_to_pass(&self) -> io::Result<Vec<Inherited>> {
+        let to_pass = self.to_pass.lock().unwrap_or_else(PoisonError::into_inner);
+        to_pass.iter().map(Inherited::try_clone).collect()
+    }
+
+    /// Leaves the endpoints with these indices to a successor that has their sockets, and drains:
+    /// what waits to be accepted there is the successor's.
+    pub fn release(&self, endpoints: &[usize]) {
+        for &endpoint in endpoints {
+            self.control.release(endpoint);
+        }
+        self.ask(Wish::Drain);
+    }
+
+    /// Whether a successor has taken over.
+    pub fn has_successor(&self) -> bool {
+        self.control.has_successor()
+    }
+
+    /// Whether the server is to end: drains or stops.
+    pub fn is_draining(&self) -> bool {
+        self.control.wish() > Wish::Serve
+    }
+
+    /// Wakes every worker, and says whether since `earlier`, an answer of this function, each of them
+    /// has done at least one turn of its loop or has ended.
+    pub fn beat(&self, earlier: &Heartbeat) -> (Heartbeat, Alive) {
+        let turns: Vec<_> = self
+            .control
+            .metrics
+            .iter()
+            .map(|worker| worker.loop_iterations.value())
+            .collect();
+        let has_turned = |worker: usize| {
+            let before = earlier.turns.get(worker).copied().unwrap_or(0);
+            turns[worker] > before || self.control.has_ended(worker)
+        };
+        let alive = if (0..turns.len()).all(has_turned) {
+            Alive::All
+        } else {
+            Alive::NotAll
+        };
+        self.wake();
+        (Heartbeat { turns }, alive)
+    }
+
     fn ask(&self, wish: Wish) {
+        self.to_pass
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
         self.control.ask(wish);
         self.wake();
     }
@@ -240,6 +309,21 @@ impl Handle {
             let _ = waker.wake();
         }
     }
+}
+
+/// How far every worker's loop was at one moment; the default is before the first turn.
+#[derive(Clone, Debug, Default)]
+pub struct Heartbeat {
+    turns: Vec<u64>,
+}
+
+/// Whether all workers turn.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Alive {
+    /// Each did since the last time.
+    All,
+    /// One or more did not: perhaps they had no time yet.
+    NotAll,
 }
 
 fn run_worker(
@@ -253,6 +337,7 @@ fn run_worker(
     }
     // Unwinding drops the reactor; what is shared are counters, which stay as they are.
     let ended = std::panic::catch_unwind(AssertUnwindSafe(|| reactor.run()));
+    others.control.note_end(worker);
     let result = match ended {
         Ok(Ok(())) => return Ok(()),
         Ok(Err(source)) => Err(Error::Worker { worker, source }),

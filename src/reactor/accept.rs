@@ -246,7 +246,7 @@ impl<K: Kernel> Reactor<K> {
     }
 
     /// Gives back the place of a connection that is no longer served.
-    pub(super) fn leave(&mut self, place: Place) {
+    pub(super) fn leave(&self, place: Place) {
         self.control.admission.leave(place);
         if self.spread.is_some() {
             self.control.remove_load(self.index);

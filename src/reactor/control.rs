@@ -17,6 +17,8 @@ pub(crate) struct Control {
     pub(crate) metrics: Vec<Arc<WorkerMetrics>>,
     rules: Mutex<Arc<Rules>>,
     rules_version: AtomicU64,
+    /// Whether the worker with this index has ended.
+    ended: Vec<AtomicBool>,
     /// Whether the sockets of the endpoint with this index were given to a successor.
     released: Vec<AtomicBool>,
     /// Listeners whose connections go to other workers than their own and that are still open.
@@ -63,6 +65,7 @@ impl Control {
             metrics: (0..workers).map(|_| Arc::default()).collect(),
             rules: Mutex::new(Arc::new(Rules::new(limits))),
             rules_version: AtomicU64::new(0),
+            ended: (0..workers).map(|_| AtomicBool::new(false)).collect(),
             released: (0..endpoints).map(|_| AtomicBool::new(false)).collect(),
             givers: AtomicUsize::new(0),
             loads: (0..workers).map(|_| Load::default()).collect(),
@@ -94,6 +97,14 @@ impl Control {
 
     pub(crate) fn rules(&self) -> Arc<Rules> {
         Arc::clone(&self.rules.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn note_end(&self, worker: usize) {
+        self.ended[worker].store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_ended(&self, worker: usize) -> bool {
+        self.ended[worker].load(Ordering::Relaxed)
     }
 
     /// Lets a successor have the sockets of this endpoint: they are no longer ours to close in our

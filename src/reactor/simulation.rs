@@ -49,7 +49,7 @@ fn whatever_clients_and_kernel_do_the_promises_hold() {
     let mut sum = Snapshot::default();
     for seed in 0..SEEDS {
         let seed = NamedOnPanic(seed);
-        sum += Run::new(seed.0).to_the_end();
+        sum += Run::new(seed.0).live_out();
     }
     // A world in which nothing happens would keep every promise.
     for reason in [
@@ -580,7 +580,7 @@ impl Run {
         }
     }
 
-    fn to_the_end(mut self) -> Snapshot {
+    fn live_out(mut self) -> Snapshot {
         for _ in 0..STEPS {
             self.something_happens();
             self.turn();
@@ -672,7 +672,7 @@ impl Run {
         }
     }
 
-    fn clients_read(&mut self) {
+    fn clients_read(&self) {
         let mut world = self.world.borrow_mut();
         for peer in world.peers.iter_mut().filter(|it| !it.gone) {
             peer.take(u64::MAX);

@@ -13,6 +13,7 @@ mod drain;
 mod echo;
 mod fairness;
 mod half_close;
+mod handover;
 mod library;
 mod max_connections;
 mod policy_close;
