@@ -509,7 +509,7 @@ mod tests {
         ] {
             let source = peer(number).unwrap();
             assert_eq!(
-                admission.udp_allowance(&policy, source, 0, datagrams),
+                admission.udp_allowance(&policy, source, || 0, datagrams),
                 allowance
             );
         }
@@ -519,7 +519,7 @@ mod tests {
     fn without_a_rate_per_source_there_is_no_table() {
         let admission = Admission::new();
         let policy = Policy::new(&Limits::default());
-        let allowance = admission.udp_allowance(&policy, peer(1).unwrap(), 0, u32::MAX);
+        let allowance = admission.udp_allowance(&policy, peer(1).unwrap(), || 0, u32::MAX);
         assert_eq!(allowance.granted, u32::MAX);
         assert!(admission.datagrams_per_source.get().is_none());
     }
