@@ -2,6 +2,7 @@
 //! test) is not known here.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::net::affinity;
@@ -16,12 +17,19 @@ use crate::service::Service;
 pub struct Config {
     /// What to serve and where.
     pub services: Vec<(Service, Endpoint)>,
+    /// Whether chargen may be served over UDP, where whoever forges a source address decides who
+    /// gets the answers.
+    pub udp_chargen: bool,
+    /// Permissions of the files of Unix sockets, such as 0o660; `None` leaves them to the umask.
+    pub unix_mode: Option<u32>,
     /// How many workers, each a thread with an event loop of its own.
     pub workers: NonZeroUsize,
     /// Whether worker i is bound to the i-th CPU that the process may use.
     pub pin: bool,
     /// Whether a worker waits for events awake.
     pub spin: Spin,
+    /// Who spreads the connections over the workers.
+    pub balance: Balance,
     /// Connections that the kernel may hold completed and not yet accepted, for each listener;
     /// the kernel cuts it to net.core.somaxconn (listen(2)).
     pub backlog: u32,
@@ -32,6 +40,10 @@ pub struct Config {
     pub read_buffer: NonZeroUsize,
     /// Who is served, how many and how long.
     pub limits: Limits,
+    /// Where metrics, probes and information are served over HTTP; `None`: nowhere.
+    pub admin: Option<HostPort>,
+    /// The Unix socket over which a newly started echod takes the listening sockets over.
+    pub handover: Option<PathBuf>,
     /// How long a drain goes on accepting, so that load balancers notice that the server leaves.
     pub drain_delay: Duration,
     /// How long a drain then lets open connections finish.
@@ -48,13 +60,18 @@ impl Default for Config {
                     port: 7777,
                 }),
             )],
+            udp_chargen: false,
+            unix_mode: None,
             workers: affinity::usable_cpus(),
             pin: false,
             spin: Spin::Never,
+            balance: Balance::Kernel,
             backlog: 4096,
             tuning: Tuning::default(),
             read_buffer: const { NonZeroUsize::new(64 << 10).unwrap() },
             limits: Limits::default(),
+            admin: None,
+            handover: None,
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(10),
         }
@@ -121,4 +138,14 @@ pub enum Spin {
     For(Duration),
     /// Never sleep.
     Always,
+}
+
+/// Who decides which worker serves a connection.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Balance {
+    /// The kernel, by a hash of the addresses (SO_REUSEPORT, socket(7)).
+    #[default]
+    Kernel,
+    /// One acceptor, which hands each to the worker that has the fewest.
+    LeastConnections,
 }
