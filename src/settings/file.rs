@@ -14,10 +14,7 @@ use super::{Given, KEYS, Key, Kind, Origin, SettingsError};
 /// The first mistake, with its line.
 pub(super) fn parse(path: &Path, text: &str) -> Result<Vec<Given>, SettingsError> {
     let file = File { path, text };
-    let table = DeTable::parse(text).map_err(|error| SettingsError {
-        place: Some(file.origin(error.span().unwrap_or(0..0))),
-        problem: error.message().to_owned(),
-    })?;
+    let table = DeTable::parse(text).map_err(|error| file.not_toml(&error))?;
     let mut entries: Vec<_> = table.get_ref().iter().collect();
     entries.sort_by_key(|(name, _)| name.span().start);
     entries
@@ -32,6 +29,26 @@ struct File<'a> {
 }
 
 impl File<'_> {
+    fn not_toml(&self, error: &toml::de::Error) -> SettingsError {
+        /// A whole line may be what is wrong; its start is enough to find it.
+        const MOST_CHARS: usize = 40;
+        let span = error.span().unwrap_or(0..0);
+        let what = self.text.get(span.clone()).unwrap_or_default();
+        let what: String = what
+            .chars()
+            .take_while(|c| *c != '\n')
+            .take(MOST_CHARS)
+            .collect();
+        let near = match what.trim() {
+            "" => String::new(),
+            what => format!(" at `{what}`"),
+        };
+        SettingsError {
+            place: Some(self.origin(span)),
+            problem: format!("not valid TOML: {}{near}", error.message()),
+        }
+    }
+
     fn given(
         &self,
         name: &str,
