@@ -19,6 +19,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use echomark::Service;
 use echomark::conn::{Conn, Next, Readiness};
 use echomark::metrics::WorkerMetrics;
 use echomark::net::units::format_size;
@@ -81,7 +82,7 @@ impl Fixture {
     fn new(message_len: usize) -> Self {
         let peer = Rc::new(Peer::default());
         Self {
-            conn: Conn::new(Memory(Rc::clone(&peer)), 0),
+            conn: Conn::new(Memory(Rc::clone(&peer)), Service::Echo),
             peer,
             buffer: vec![0; BUFFER],
             metrics: WorkerMetrics::default(),
@@ -159,6 +160,10 @@ impl Write for Memory {
 impl Stream for Memory {
     fn shutdown_write(&mut self) -> io::Result<()> {
         Ok(())
+    }
+
+    fn drained_by_short_read(&self) -> bool {
+        true
     }
 }
 

@@ -153,7 +153,10 @@ pub(crate) fn way_out(error: &Error) -> Option<&'static str> {
         Error::Setup { .. } => {
             Some("fewer --workers need fewer descriptors and threads; see ulimit -n and -u")
         }
-        Error::Tuning { .. } | Error::Worker { .. } | Error::Panicked { .. } => None,
+        Error::Tuning { .. }
+        | Error::Handover(_)
+        | Error::Worker { .. }
+        | Error::Panicked { .. } => None,
     }
 }
 

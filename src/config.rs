@@ -17,19 +17,22 @@ use crate::service::Service;
 pub struct Config {
     /// What to serve and where.
     pub services: Vec<(Service, Endpoint)>,
-    /// Whether chargen may be served over UDP, where whoever forges a source address decides who
-    /// gets the answers.
-    pub udp_chargen: bool,
-    /// Permissions of the files of Unix sockets, such as 0o660; `None` leaves them to the umask.
-    pub unix_mode: Option<u32>,
     /// How many workers, each a thread with an event loop of its own.
     pub workers: NonZeroUsize,
     /// Whether worker i is bound to the i-th CPU that the process may use.
     pub pin: bool,
     /// Whether a worker waits for events awake.
     pub spin: Spin,
-    /// Who spreads the connections over the workers.
+    /// Who decides which worker serves a connection.
     pub balance: Balance,
+    /// Permissions of the files of Unix sockets; without them the umask decides.
+    pub unix_mode: Option<u32>,
+    /// Whether chargen may be served over UDP, where anyone can ask in another's name.
+    pub udp_chargen: bool,
+    /// Where to offer metrics, health and information over HTTP.
+    pub admin: Option<HostPort>,
+    /// The Unix socket over which a new process takes the listening sockets over from a running one.
+    pub handover: Option<PathBuf>,
     /// Connections that the kernel may hold completed and not yet accepted, for each listener;
     /// the kernel cuts it to net.core.somaxconn (listen(2)).
     pub backlog: u32,
@@ -40,10 +43,6 @@ pub struct Config {
     pub read_buffer: NonZeroUsize,
     /// Who is served, how many and how long.
     pub limits: Limits,
-    /// Where metrics, probes and information are served over HTTP; `None`: nowhere.
-    pub admin: Option<HostPort>,
-    /// The Unix socket over which a newly started echod takes the listening sockets over.
-    pub handover: Option<PathBuf>,
     /// How long a drain goes on accepting, so that load balancers notice that the server leaves.
     pub drain_delay: Duration,
     /// How long a drain then lets open connections finish.
@@ -60,18 +59,18 @@ impl Default for Config {
                     port: 7777,
                 }),
             )],
-            udp_chargen: false,
-            unix_mode: None,
             workers: affinity::usable_cpus(),
             pin: false,
             spin: Spin::Never,
             balance: Balance::Kernel,
+            unix_mode: None,
+            udp_chargen: false,
+            admin: None,
+            handover: None,
             backlog: 4096,
             tuning: Tuning::default(),
             read_buffer: const { NonZeroUsize::new(64 << 10).unwrap() },
             limits: Limits::default(),
-            admin: None,
-            handover: None,
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(10),
         }
@@ -127,6 +126,17 @@ impl Default for Limits {
     }
 }
 
+/// Who decides which worker serves a TCP connection. One of a Unix socket, of which there is only
+/// one, always goes to the worker with the fewest.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Balance {
+    /// The kernel, by a hash of the addresses: each worker has a listener (SO_REUSEPORT).
+    #[default]
+    Kernel,
+    /// One worker accepts and gives each connection to the worker that has the fewest.
+    LeastConnections,
+}
+
 /// Whether a worker with nothing to do asks the kernel again and again instead of sleeping. Awake it
 /// answers sooner, because nobody has to wake it, and uses a whole CPU.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -138,14 +148,4 @@ pub enum Spin {
     For(Duration),
     /// Never sleep.
     Always,
-}
-
-/// Who decides which worker serves a connection.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Balance {
-    /// The kernel, by a hash of the addresses (SO_REUSEPORT, socket(7)).
-    #[default]
-    Kernel,
-    /// One acceptor, which hands each to the worker that has the fewest.
-    LeastConnections,
 }

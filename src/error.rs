@@ -22,8 +22,8 @@ pub enum Error {
     Bind {
         /// As configured.
         endpoint: Endpoint,
-        /// The address it resolved to.
-        address: SocketAddr,
+        /// The address it resolved to, if it was a name.
+        address: Option<SocketAddr>,
         /// What bind(2) or listen(2) said.
         source: io::Error,
     },
@@ -34,6 +34,8 @@ pub enum Error {
         /// Which option, and why.
         source: TuningError,
     },
+    /// The descriptors for a successor could not be made.
+    Handover(io::Error),
     /// A worker could not be set up: no descriptor, no thread.
     Setup {
         /// The worker's index.
@@ -67,12 +69,17 @@ impl fmt::Display for Error {
                 source,
             } => {
                 write!(f, "cannot listen on {endpoint}")?;
-                if Endpoint::Tcp((*address).into()) != *endpoint {
+                if let Some(address) = address
+                    && !endpoint.to_string().ends_with(&address.to_string())
+                {
                     write!(f, " ({address})")?;
                 }
                 write!(f, ": {source}")
             }
             Self::Tuning { endpoint, source } => write!(f, "{endpoint}: {source}"),
+            Self::Handover(source) => {
+                write!(f, "cannot prepare the hand-over to a successor: {source}")
+            }
             Self::Setup { worker, source } => write!(f, "cannot set worker {worker} up: {source}"),
             Self::Worker { worker, source } => write!(f, "worker {worker} failed: {source}"),
             Self::Panicked { worker } => write!(f, "worker {worker} panicked"),
@@ -86,7 +93,8 @@ impl std::error::Error for Error {
             Self::Resolve { source, .. }
             | Self::Bind { source, .. }
             | Self::Setup { source, .. }
-            | Self::Worker { source, .. } => Some(source),
+            | Self::Worker { source, .. }
+            | Self::Handover(source) => Some(source),
             Self::Tuning { source, .. } => Some(source),
             Self::Panicked { .. } => None,
         }

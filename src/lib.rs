@@ -51,10 +51,13 @@
 
 pub mod access;
 pub mod admission;
+pub mod bind;
 pub mod buffer;
 pub mod config;
 pub mod conn;
 pub mod error;
+pub mod handover;
+mod listener;
 pub mod metrics;
 pub mod net;
 pub mod rate;
@@ -65,6 +68,7 @@ pub mod settings;
 pub mod stream;
 pub mod timer;
 pub mod udp;
+pub mod watch;
 
 pub use config::{Balance, Config, Limits, Spin};
 pub use error::Error;

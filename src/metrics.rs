@@ -14,6 +14,10 @@ pub enum CloseReason {
     Error,
     /// No byte moved for the idle timeout.
     IdleTimeout,
+    /// Too few bytes moved within the stall timeout.
+    Stalled,
+    /// It was open for as long as a connection may be.
+    Lifetime,
     /// It was still open at the end of the drain timeout.
     DrainTimeout,
     /// The server was stopped at once.
@@ -24,11 +28,13 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason that is counted, in the order of the counters.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Finished,
         Self::Reset,
         Self::Error,
         Self::IdleTimeout,
+        Self::Stalled,
+        Self::Lifetime,
         Self::DrainTimeout,
         Self::Stopped,
     ];
@@ -190,6 +196,15 @@ impl WorkerMetrics {
     /// The counter of datagrams not answered for `reason`.
     pub fn udp_dropped(&self, reason: DropReason) -> &Counter {
         &self.udp_dropped[reason as usize]
+    }
+
+    /// TEMP
+    pub fn accept_error(&self, error: &std::io::Error) -> &Counter {
+        if crate::net::sys::is_error_of_one_connection(error) {
+            &self.accept_errors_skipped
+        } else {
+            &self.accept_errors_paused
+        }
     }
 
     /// All values as they are now.

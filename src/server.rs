@@ -1,20 +1,26 @@
 //! Binding endpoints, starting and joining workers, and steering them from outside.
 
+use std::io;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
+use mio::Poll;
 use tracing::warn;
 
-use crate::admission::{Admission, Policy};
-use crate::config::Config;
+use crate::bind::{self, Bound, Inherited, Sockets};
+use crate::config::{Balance, Config, Limits};
 use crate::error::Error;
-use crate::metrics::{Snapshot, WorkerMetrics};
+use crate::listener::Listener;
+use crate::metrics::Snapshot;
 use crate::net::affinity;
 use crate::net::endpoint::Endpoint;
-use crate::net::tuning::{self, ListenError};
-use crate::reactor::{Control, Reactor, Wish};
+use crate::net::tuning;
+use crate::reactor::{
+    Control, DatagramSocket, Epoll, Listening, Reactor, Rules, Setup, Share, Spread, Wish,
+};
 use crate::service::Service;
+use crate::udp::Guard;
 
 /// A server whose endpoints are bound: clients can connect from now on, and are served once
 /// [`Server::run`] is called.
@@ -36,28 +42,29 @@ use crate::service::Service;
 /// ```
 #[derive(Debug)]
 pub struct Server {
-    reactors: Vec<Reactor>,
+    reactors: Vec<Reactor<Epoll>>,
     endpoints: Vec<(Service, Endpoint)>,
     handle: Handle,
     pin: bool,
 }
 
 impl Server {
-    /// Binds every endpoint once for each worker.
+    /// Binds every endpoint for every worker.
     ///
     /// # Errors
     /// [`Error`] names the endpoint, or the worker that could not be set up.
     pub fn bind(config: Config) -> Result<Self, Error> {
+        Self::bind_with(config, Vec::new())
+    }
+
+    /// As [`Server::bind`], with sockets that another process passed on: those of a running server
+    /// that this one replaces, or those of a service manager.
+    ///
+    /// # Errors
+    /// As [`Server::bind`].
+    pub fn bind_with(config: Config, inherited: Vec<Inherited>) -> Result<Self, Error> {
         let workers = config.workers.get();
-        let mut endpoints = Vec::with_capacity(config.services.len());
-        let mut listeners: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
-        for (service, endpoint) in &config.services {
-            let (bound, group) = listen(endpoint, workers, &config)?;
-            endpoints.push((*service, bound));
-            for (mine, listener) in listeners.iter_mut().zip(group) {
-                mine.push(listener);
-            }
-        }
+        let all = bind::bind_all(&config, inherited)?;
         if let Some(somaxconn) = tuning::somaxconn()
             && somaxconn < config.backlog
         {
@@ -66,28 +73,86 @@ impl Server {
                 config.backlog
             );
         }
-        let control = Arc::new(Control::new(
-            Admission::new(),
-            (0..workers)
-                .map(|_| Arc::new(WorkerMetrics::default()))
-                .collect(),
-        ));
-        let policy = Arc::new(Policy::new(&config.limits));
-        let mut reactors = Vec::with_capacity(workers);
+        let mut to_pass = Vec::new();
+        if config.handover.is_some() {
+            for bound in &all {
+                to_pass.push(bound.to_pass().map_err(Error::Handover)?);
+            }
+        }
+        let control = Arc::new(Control::new(&config.limits, workers, all.len()));
+        let setup = |worker| move |source| Error::Setup { worker, source };
+        let mut polls = Vec::with_capacity(workers);
         let mut wakers = Vec::with_capacity(workers);
-        for (worker, listeners) in listeners.into_iter().enumerate() {
-            let (policy, control) = (Arc::clone(&policy), Arc::clone(&control));
-            let (reactor, waker) = Reactor::new(worker, listeners, &config, policy, control)
-                .map_err(|source| Error::Setup { worker, source })?;
-            reactors.push(reactor);
-            wakers.push(waker);
+        for worker in 0..workers {
+            let poll = Poll::new().map_err(setup(worker))?;
+            wakers.push(Reactor::waker(&poll).map_err(setup(worker))?);
+            polls.push(poll);
+        }
+        let wakers: Arc<[mio::Waker]> = wakers.into();
+        let guard = Guard::new(all.iter().filter_map(udp_port));
+        let mut endpoints = Vec::with_capacity(all.len());
+        let mut listeners: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
+        let mut datagrams: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
+        let mut anybody_gives = false;
+        for (endpoint, bound) in all.into_iter().enumerate() {
+            let share = share(&bound, &config);
+            let Bound { service, owner, .. } = bound;
+            endpoints.push((service, bound.endpoint));
+            let mut listen = |number, listener| {
+                let worker = match share {
+                    Share::Own => number % workers,
+                    Share::LeastLoaded => 0,
+                };
+                if share == Share::LeastLoaded {
+                    anybody_gives = true;
+                    control.add_giver();
+                }
+                let listening = Listening::new(endpoint, service, share, config.backlog);
+                listeners[worker].push((listening, listener));
+            };
+            match bound.sockets {
+                Sockets::Tcp(sockets) => {
+                    for (number, socket) in sockets.into_iter().enumerate() {
+                        listen(number, Listener::tcp(socket, owner.clone()));
+                    }
+                }
+                Sockets::Unix(socket) => listen(0, Listener::unix(socket, owner)),
+                Sockets::Udp(sockets) => {
+                    for (number, socket) in sockets.into_iter().enumerate() {
+                        datagrams[number % workers].push(DatagramSocket {
+                            endpoint,
+                            service,
+                            socket,
+                        });
+                    }
+                }
+            }
+        }
+        let mut spreads: Vec<_> = if anybody_gives {
+            Spread::among(&wakers).into_iter().map(Some).collect()
+        } else {
+            (0..workers).map(|_| None).collect()
+        };
+        let mut reactors = Vec::with_capacity(workers);
+        for (index, poll) in polls.into_iter().enumerate() {
+            let parts = Setup {
+                index,
+                poll,
+                listeners: std::mem::take(&mut listeners[index]),
+                datagrams: std::mem::take(&mut datagrams[index]),
+                guard: guard.clone(),
+                spread: spreads[index].take(),
+                control: Arc::clone(&control),
+            };
+            reactors.push(Reactor::on_epoll(parts, &config).map_err(setup(index))?);
         }
         Ok(Self {
             reactors,
             endpoints,
             handle: Handle {
                 control,
-                wakers: wakers.into(),
+                wakers,
+                to_pass: Arc::new(Mutex::new(to_pass)),
             },
             pin: config.pin,
         })
@@ -145,6 +210,9 @@ impl Server {
 pub struct Handle {
     control: Arc<Control>,
     wakers: Arc<[mio::Waker]>,
+    /// Descriptors for a successor; none without [`Config::handover`]. They keep the sockets open, so
+    /// they go as soon as the server is to end.
+    to_pass: Arc<Mutex<Vec<Inherited>>>,
 }
 
 impl Handle {
@@ -159,6 +227,13 @@ impl Handle {
         self.ask(Wish::Stop);
     }
 
+    /// Puts new limits in force, for the open connections too: access lists and maxima for those that
+    /// come, time limits for all. Returns at once; each worker follows with its next turn.
+    pub fn set_limits(&self, limits: &Limits) {
+        self.control.set_rules(Rules::new(limits));
+        self.wake();
+    }
+
     /// The counters of all workers, summed.
     pub fn metrics(&self) -> Snapshot {
         let mut sum = Snapshot::default();
@@ -168,8 +243,67 @@ impl Handle {
         sum
     }
 
+    /// Other descriptors of the sockets of every endpoint, in the order of [`Server::endpoints`], for
+    /// a successor to go on with. None without [`Config::handover`], or once the server is to end.
+    ///
+    /// # Errors
+    /// What dup(2) reports.
+    pub fn sockets_to_pass(&self) -> io::Result<Vec<Inherited>> {
+        let to_pass = self.to_pass.lock().unwrap_or_else(PoisonError::into_inner);
+        to_pass.iter().map(Inherited::try_clone).collect()
+    }
+
+    /// Leaves the endpoints with these indices to a successor that has their sockets, and drains:
+    /// what waits to be accepted there is the successor's.
+    pub fn release(&self, endpoints: &[usize]) {
+        for &endpoint in endpoints {
+            self.control.release(endpoint);
+        }
+        self.ask(Wish::Drain);
+    }
+
+    /// Whether a successor has taken over.
+    pub fn has_successor(&self) -> bool {
+        self.control.has_successor()
+    }
+
+    /// Whether the server is to end: drains or stops.
+    pub fn is_draining(&self) -> bool {
+        self.control.wish() > Wish::Serve
+    }
+
+    /// Wakes every worker, and says whether since `earlier`, an answer of this function, each of them
+    /// has done at least one turn of its loop or has ended.
+    pub fn beat(&self, earlier: &Heartbeat) -> (Heartbeat, Alive) {
+        let turns: Vec<_> = self
+            .control
+            .metrics
+            .iter()
+            .map(|worker| worker.loop_iterations.value())
+            .collect();
+        let has_turned = |worker: usize| {
+            let before = earlier.turns.get(worker).copied().unwrap_or(0);
+            turns[worker] > before || self.control.has_ended(worker)
+        };
+        let alive = if (0..turns.len()).all(has_turned) {
+            Alive::All
+        } else {
+            Alive::NotAll
+        };
+        self.wake();
+        (Heartbeat { turns }, alive)
+    }
+
     fn ask(&self, wish: Wish) {
+        self.to_pass
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
         self.control.ask(wish);
+        self.wake();
+    }
+
+    fn wake(&self) {
         for waker in &*self.wakers {
             // Writing to an eventfd fails only if its counter is full, and then it wakes as well.
             let _ = waker.wake();
@@ -177,12 +311,33 @@ impl Handle {
     }
 }
 
-fn run_worker(worker: usize, reactor: Reactor, pin: bool, others: &Handle) -> Result<(), Error> {
+/// How far every worker's loop was at one moment; the default is before the first turn.
+#[derive(Clone, Debug, Default)]
+pub struct Heartbeat {
+    turns: Vec<u64>,
+}
+
+/// Whether all workers turn.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Alive {
+    /// Each did since the last time.
+    All,
+    /// One or more did not: perhaps they had no time yet.
+    NotAll,
+}
+
+fn run_worker(
+    worker: usize,
+    reactor: Reactor<Epoll>,
+    pin: bool,
+    others: &Handle,
+) -> Result<(), Error> {
     if pin && let Err(error) = affinity::pin_to_nth_cpu(worker) {
         warn!(worker, %error, "cannot pin the worker to its CPU");
     }
     // Unwinding drops the reactor; what is shared are counters, which stay as they are.
     let ended = std::panic::catch_unwind(AssertUnwindSafe(|| reactor.run()));
+    others.control.note_end(worker);
     let result = match ended {
         Ok(Ok(())) => return Ok(()),
         Ok(Err(source)) => Err(Error::Worker { worker, source }),
@@ -192,39 +347,27 @@ fn run_worker(worker: usize, reactor: Reactor, pin: bool, others: &Handle) -> Re
     result
 }
 
-/// Binds one endpoint for all workers. A name with several addresses is bound on the first.
-fn listen(
-    endpoint: &Endpoint,
-    workers: usize,
-    config: &Config,
-) -> Result<(Endpoint, Vec<std::net::TcpListener>), Error> {
-    let fail = |source| Error::Resolve {
-        endpoint: endpoint.clone(),
-        source,
+/// Who serves the connections of an endpoint: with fewer listeners than workers, whoever has the
+/// fewest.
+fn share(bound: &Bound, config: &Config) -> Share {
+    let listeners = match &bound.sockets {
+        Sockets::Tcp(listeners) => listeners.len(),
+        Sockets::Unix(_) => 1,
+        Sockets::Udp(_) => return Share::Own,
     };
-    let address = *endpoint
-        .resolve()
-        .map_err(fail)?
-        .first()
-        .ok_or_else(|| fail(std::io::ErrorKind::NotFound.into()))?;
-    let bind_error = |source| Error::Bind {
-        endpoint: endpoint.clone(),
-        address,
-        source,
-    };
-    let listeners =
-        tuning::listen(address, workers, config.backlog, &config.tuning).map_err(|error| {
-            match error {
-                ListenError::Bind(source) | ListenError::Socket(source) => bind_error(source),
-                ListenError::Tuning(source) => Error::Tuning {
-                    endpoint: endpoint.clone(),
-                    source,
-                },
-            }
-        })?;
-    let bound = match listeners.first() {
-        Some(listener) => listener.local_addr().map_err(bind_error)?,
-        None => address,
-    };
-    Ok((Endpoint::Tcp(bound.into()), listeners))
+    if config.workers.get() > 1
+        && (config.balance == Balance::LeastConnections || listeners < config.workers.get())
+    {
+        Share::LeastLoaded
+    } else {
+        Share::Own
+    }
+}
+
+/// The port of a UDP endpoint as bound.
+fn udp_port(bound: &Bound) -> Option<u16> {
+    match &bound.endpoint {
+        Endpoint::Udp(address) => Some(address.port),
+        Endpoint::Tcp(_) | Endpoint::Unix(_) => None,
+    }
 }

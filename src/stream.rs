@@ -1,9 +1,17 @@
 //! The streams that a connection can be made of.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::Shutdown;
 
-use mio::net::TcpStream;
+use mio::event::Source;
+use mio::net::{TcpStream, UnixStream};
+use mio::{Interest, Registry, Token};
+
+use crate::net::sys;
+
+/// The most that one call throws away of a TCP stream. Nothing is copied, so it may be far more than
+/// a buffer; but a call that goes on while more arrives must end some time.
+const DISCARD_AT_ONCE: usize = 1 << 20;
 
 /// A non-blocking byte stream in both directions. Sockets are, and so are the scripted streams that
 /// test [`Conn`](crate::conn::Conn) without any.
@@ -13,11 +21,124 @@ pub trait Stream: Read + Write {
     ///
     /// # Errors
     /// What shutdown(2) reports; ENOTCONN when the peer is gone already.
-    fn shutdown_write(&mut self) -> std::io::Result<()>;
+    fn shutdown_write(&mut self) -> io::Result<()>;
+
+    /// Whether a read that returned fewer bytes than asked for has drained the stream, unless a
+    /// hang-up or urgent data was reported.
+    fn drained_by_short_read(&self) -> bool;
+
+    /// Takes input out of the stream without keeping it; `scratch` may be overwritten.
+    ///
+    /// # Errors
+    /// As a read.
+    fn discard(&mut self, scratch: &mut [u8]) -> io::Result<Taken> {
+        let asked = scratch.len();
+        let count = self.read(scratch)?;
+        Ok(Taken { count, asked })
+    }
 }
 
-impl Stream for TcpStream {
-    fn shutdown_write(&mut self) -> std::io::Result<()> {
-        self.shutdown(Shutdown::Write)
+/// What a call took out of a stream.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Taken {
+    /// Bytes taken; 0 at the end of the stream.
+    pub count: usize,
+    /// Bytes that it would have taken if there had been so many.
+    pub asked: usize,
+}
+
+/// A connected socket. A closed set, so an enum: no allocation and no virtual call.
+#[derive(Debug)]
+pub enum Socket {
+    /// A TCP connection.
+    Tcp(TcpStream),
+    /// A Unix stream connection.
+    Unix(UnixStream),
+}
+
+impl Read for Socket {
+    #[inline]
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(buffer),
+            Self::Unix(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Socket {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write(bytes),
+            Self::Unix(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Stream for Socket {
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Self::Unix(stream) => stream.shutdown(Shutdown::Write),
+        }
+    }
+
+    /// A read of a Unix socket also stops behind bytes that carried a descriptor (SCM_RIGHTS,
+    /// `unix_stream_read_generic` in the kernel), with more behind them and no edge to come.
+    #[inline]
+    fn drained_by_short_read(&self) -> bool {
+        matches!(self, Self::Tcp(_))
+    }
+
+    /// TCP throws data away in the kernel (MSG_TRUNC, tcp(7)); a Unix socket has to be read.
+    fn discard(&mut self, scratch: &mut [u8]) -> io::Result<Taken> {
+        match self {
+            Self::Tcp(stream) => Ok(Taken {
+                count: sys::discard(stream, DISCARD_AT_ONCE)?,
+                asked: DISCARD_AT_ONCE,
+            }),
+            Self::Unix(stream) => Ok(Taken {
+                count: stream.read(scratch)?,
+                asked: scratch.len(),
+            }),
+        }
+    }
+}
+
+impl Source for Socket {
+    fn register(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        interests: Interest,
+    ) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.register(registry, token, interests),
+            Self::Unix(stream) => stream.register(registry, token, interests),
+        }
+    }
+
+    fn reregister(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        interests: Interest,
+    ) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.reregister(registry, token, interests),
+            Self::Unix(stream) => stream.reregister(registry, token, interests),
+        }
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.deregister(registry),
+            Self::Unix(stream) => stream.deregister(registry),
+        }
     }
 }

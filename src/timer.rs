@@ -84,6 +84,12 @@ impl Timers {
         self.nodes.get(id).is_some_and(|n| n.place != UNARMED)
     }
 
+    /// The deadline of `id`, if it has one.
+    pub fn deadline(&self, id: usize) -> Option<u64> {
+        let node = self.nodes.get(id)?;
+        (node.place != UNARMED).then_some(node.deadline)
+    }
+
     /// Moves the time on to `now` and appends the ids whose deadline is reached to `due`. They are
     /// no longer armed. Time never goes back: an earlier `now` changes nothing.
     pub fn advance(&mut self, now: u64, due: &mut Vec<usize>) {
@@ -268,6 +274,9 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(timers.is_empty(), model.is_empty());
+                for id in 0..20 {
+                    prop_assert_eq!(timers.deadline(id), model.get(&id).copied());
+                }
                 // Never later than the nearest deadline, so that a poll can't oversleep it; always
                 // in the future, so that a loop can't spin on it.
                 match (timers.next_deadline(), model.values().min()) {

@@ -22,6 +22,7 @@ mod guard;
 
 pub use guard::Guard;
 
+use crate::admission::UdpAllowance;
 use crate::conn::Readiness;
 use crate::metrics::{DropReason, WorkerMetrics};
 use crate::net::sys::datagram::{Batch, Datagram, Kept, Progress, SLOTS, Tally};
@@ -44,15 +45,6 @@ pub enum Next {
     Wait,
     /// Another call soon: there is more to do, and others had to have their turn.
     Yield,
-}
-
-/// How many of a source's datagrams may be answered.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Allowance {
-    /// So many, from the first on.
-    pub granted: u64,
-    /// Why not all. Of no meaning when all are granted.
-    pub reason: DropReason,
 }
 
 /// A UDP socket and its service.
@@ -104,14 +96,15 @@ impl Datagrams {
     /// no more, or the budget is spent.
     ///
     /// `batch` is only used during the call; `registry` is the one of [`Datagrams::register`].
-    /// `allowance` says how many of so many datagrams from an
-    /// address may be answered, and is asked once for each that passed the guard, or aggregate.
+    /// `allowance` is [`Admission::udp_allowance`](crate::admission::Admission::udp_allowance) with
+    /// the current policy and time: how many of so many datagrams from an address may be answered.
+    /// It is asked once for each datagram, or aggregate, that passed the guard.
     pub fn pump(
         &mut self,
         batch: &mut Batch,
         registry: &Registry,
         guard: &Guard,
-        mut allowance: impl FnMut(IpAddr, u64) -> Allowance,
+        mut allowance: impl FnMut(IpAddr, u32) -> UdpAllowance,
         metrics: &WorkerMetrics,
     ) -> Next {
         if self.flush(batch, registry, metrics) == Progress::Blocked {
@@ -159,7 +152,10 @@ impl Datagrams {
     }
 
     /// Closes the socket. Answers that were kept are lost, as any datagram may be.
-    pub fn close(self, metrics: &WorkerMetrics) {
+    pub fn close(mut self, registry: &Registry, metrics: &WorkerMetrics) {
+        // Another process may hold the same socket, and then closing ours alone would leave it in
+        // the epoll instance (epoll(7), question 6). It was registered, so this can't fail.
+        let _ = registry.deregister(&mut self.socket);
         metrics.backlog_bytes.sub(self.backlog_len() as u64);
     }
 
@@ -169,25 +165,31 @@ impl Datagrams {
         index: usize,
         batch: &mut Batch,
         guard: &Guard,
-        allowance: &mut impl FnMut(IpAddr, u64) -> Allowance,
+        allowance: &mut impl FnMut(IpAddr, u32) -> UdpAllowance,
         metrics: &WorkerMetrics,
     ) {
         let datagram = batch.datagram(index);
         let count = datagram.count();
-        metrics.udp_received_datagrams.add(count);
+        metrics.udp_received_datagrams.add(count.into());
         metrics.received_bytes.add(datagram.payload.len() as u64);
         if self.service == Service::Discard {
             return;
         }
         let granted = match permitted(&datagram, guard, allowance) {
-            Ok(Allowance { granted, reason }) => {
-                if granted < count {
-                    metrics.udp_dropped(reason).add(count - granted);
+            Ok(allowed) => {
+                for (reason, datagrams) in [
+                    (DropReason::Denied, allowed.denied),
+                    (DropReason::RatePerSource, allowed.over_source_rate),
+                    (DropReason::Rate, allowed.over_rate),
+                ] {
+                    if datagrams > 0 {
+                        metrics.udp_dropped(reason).add(datagrams.into());
+                    }
                 }
-                granted.min(count)
+                allowed.granted.min(count) as usize
             }
             Err(reason) => {
-                metrics.udp_dropped(reason).add(count);
+                metrics.udp_dropped(reason).add(count.into());
                 0
             }
         };
@@ -196,7 +198,7 @@ impl Datagrams {
         }
         let (len, segment_len) = (datagram.payload.len(), datagram.segment_len);
         // All but the last datagram of an aggregate are of one length, so the first ones are too.
-        let len = len.min(usize::try_from(granted).map_or(len, |n| n.saturating_mul(segment_len)));
+        let len = len.min(granted * segment_len);
         match self.service {
             Service::Discard => {}
             // An empty datagram has a segment length of 0, and an answer of as many bytes.
@@ -278,8 +280,8 @@ impl Datagrams {
 fn permitted(
     datagram: &Datagram<'_>,
     guard: &Guard,
-    allowance: &mut impl FnMut(IpAddr, u64) -> Allowance,
-) -> Result<Allowance, DropReason> {
+    allowance: &mut impl FnMut(IpAddr, u32) -> UdpAllowance,
+) -> Result<UdpAllowance, DropReason> {
     if datagram.truncated {
         return Err(DropReason::Truncated);
     }

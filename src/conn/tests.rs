@@ -15,6 +15,7 @@ enum Step {
     Move(usize),
     Block,
     Interrupt,
+    LackMemory,
     Fail(io::ErrorKind),
 }
 
@@ -65,6 +66,8 @@ impl Scripted {
             Some(Step::Move(count)) => Ok(count),
             Some(Step::Block) => Err(io::ErrorKind::WouldBlock.into()),
             Some(Step::Interrupt) => Err(io::ErrorKind::Interrupted.into()),
+            // ENOBUFS, as send(2) reports it.
+            Some(Step::LackMemory) => Err(io::Error::from_raw_os_error(105)),
             Some(Step::Fail(kind)) => Err(kind.into()),
         }
     }
@@ -113,6 +116,10 @@ impl Stream for Scripted {
         self.shut_down = true;
         Ok(())
     }
+
+    fn drained_by_short_read(&self) -> bool {
+        true
+    }
 }
 
 const READABLE: Readiness = Readiness {
@@ -144,7 +151,7 @@ fn pump(conn: &mut Conn<Scripted>, readiness: Readiness, metrics: &WorkerMetrics
 #[test]
 fn one_short_read_is_one_read_and_one_write() {
     let metrics = WorkerMetrics::default();
-    let mut conn = Conn::new(Scripted::new(*b"hello"), 0);
+    let mut conn = Conn::new(Scripted::new(*b"hello"), Service::Echo);
     conn.stream.ends = false;
     assert_eq!(pump(&mut conn, READABLE, &metrics), Next::Wait);
     assert_eq!(conn.stream.output, b"hello");
@@ -156,7 +163,7 @@ fn one_short_read_is_one_read_and_one_write() {
 #[test]
 fn a_hangup_reported_once_makes_every_later_read_go_to_the_end() {
     let metrics = WorkerMetrics::default();
-    let mut conn = Conn::new(Scripted::new(*b"last"), 0);
+    let mut conn = Conn::new(Scripted::new(*b"last"), Service::Echo);
     conn.stream.reads.push_back(Step::Block);
     let hangup = Readiness {
         hangup: true,
@@ -174,7 +181,7 @@ fn a_hangup_reported_once_makes_every_later_read_go_to_the_end() {
 #[test]
 fn an_urgent_mark_makes_reads_go_on_until_they_block() {
     let metrics = WorkerMetrics::default();
-    let mut conn = Conn::new(Scripted::new(*b"abcXdef"), 0);
+    let mut conn = Conn::new(Scripted::new(*b"abcXdef"), Service::Echo);
     conn.stream.ends = false;
     conn.stream.reads = [Step::Move(3), Step::Move(1)].into();
     let urgent = Readiness {
@@ -189,7 +196,7 @@ fn an_urgent_mark_makes_reads_go_on_until_they_block() {
 #[test]
 fn nothing_is_read_while_output_waits() {
     let metrics = WorkerMetrics::default();
-    let mut conn = Conn::new(Scripted::new([7; 64]), 0);
+    let mut conn = Conn::new(Scripted::new([7; 64]), Service::Echo);
     conn.stream.writes = [Step::Move(3), Step::Block].into();
     assert_eq!(pump(&mut conn, READABLE, &metrics), Next::Wait);
     assert_eq!((conn.stream.sent, conn.backlog_len()), (16, 13));
@@ -208,7 +215,7 @@ fn nothing_is_read_while_output_waits() {
 #[test]
 fn a_greedy_peer_yields_after_its_budget() {
     let metrics = WorkerMetrics::default();
-    let mut conn = Conn::new(Scripted::new(vec![1; 1000]), 0);
+    let mut conn = Conn::new(Scripted::new(vec![1; 1000]), Service::Echo);
     assert_eq!(pump(&mut conn, READABLE, &metrics), Next::Yield);
     assert_eq!(conn.stream.output.len(), 16 * READS_PER_PUMP);
 }
@@ -216,7 +223,7 @@ fn a_greedy_peer_yields_after_its_budget() {
 #[test]
 fn lingering_discards_input_until_the_peer_ends() {
     let metrics = WorkerMetrics::default();
-    let mut conn = Conn::new(Scripted::new([9; 40]), 0);
+    let mut conn = Conn::new(Scripted::new([9; 40]), Service::Echo);
     conn.stream.writes = [Step::Move(3), Step::Block].into();
     assert_eq!(pump(&mut conn, READABLE, &metrics), Next::Wait);
     conn.stream.reads = [Step::Move(16), Step::Block].into();
@@ -235,7 +242,7 @@ fn lingering_discards_input_until_the_peer_ends() {
 #[test]
 fn a_closed_connection_does_nothing_more() {
     let metrics = WorkerMetrics::default();
-    let mut conn = Conn::new(Scripted::new(*b"late"), 0);
+    let mut conn = Conn::new(Scripted::new(*b"late"), Service::Echo);
     conn.close(&metrics);
     assert_eq!(pump(&mut conn, EVERYTHING, &metrics), Next::Wait);
     assert_eq!(conn.stream.read_calls, 0);
@@ -246,6 +253,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (1_usize..40).prop_map(Step::Move),
         2 => Just(Step::Block),
         1 => Just(Step::Interrupt),
+        1 => Just(Step::LackMemory),
     ]
 }
 
@@ -278,7 +286,7 @@ fn drive(
                 urgent,
             });
         } else {
-            prop_assert_eq!(next, Next::Yield, "waits for an event that never comes");
+            prop_assert_ne!(next, Next::Wait, "waits for an event that never comes");
         }
         next = conn.pump(&mut buffer, &metrics);
         let (read, written) = (conn.stream.sent, conn.stream.output.len());
@@ -289,7 +297,9 @@ fn drive(
         prop_assert_eq!(metrics.sent_bytes.value(), written as u64);
         match next {
             Next::Close(reason) => return Ok(reason),
-            Next::Wait | Next::Yield => prop_assert_eq!(written + conn.backlog_len(), read),
+            Next::Wait | Next::Yield | Next::Retry => {
+                prop_assert_eq!(written + conn.backlog_len(), read);
+            }
         }
     }
     Err(TestCaseError::fail("never closed"))
@@ -307,7 +317,7 @@ proptest! {
         let mut stream = Scripted::new(input.clone());
         stream.reads = reads.into();
         stream.writes = writes.into();
-        let mut conn = Conn::new(stream, 0);
+        let mut conn = Conn::new(stream, Service::Echo);
         let reason = drive(&mut conn, buffer_len, &flags)?;
         prop_assert_eq!(reason, CloseReason::Finished);
         prop_assert_eq!(&conn.stream.output, &input);
@@ -330,7 +340,7 @@ proptest! {
         let mut stream = Scripted::new(input.clone());
         stream.reads = reads.into();
         stream.writes = writes.into();
-        let mut conn = Conn::new(stream, 0);
+        let mut conn = Conn::new(stream, Service::Echo);
         let reason = drive(&mut conn, buffer_len, &[(false, false)])?;
         let failed = conn.stream.reads.is_empty() && reset_reads
             || conn.stream.writes.is_empty() && !reset_reads;

@@ -8,3 +8,4 @@ pub mod endpoint;
 pub mod sys;
 pub mod tuning;
 pub mod units;
+pub mod unix;

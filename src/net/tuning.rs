@@ -8,6 +8,7 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
@@ -138,39 +139,19 @@ pub fn listen(
     backlog: u32,
     tuning: &Tuning,
 ) -> Result<Vec<std::net::TcpListener>, ListenError> {
-    let mut address = address;
-    let mut sockets = Vec::with_capacity(count);
-    for index in 0..count {
-        let socket = stream_socket(address).map_err(ListenError::Socket)?;
-        // Lets a restarted server bind while old connections linger in TIME_WAIT (tcp(7)).
-        socket
-            .set_reuse_address(true)
-            .map_err(ListenError::Socket)?;
-        // An urgent byte stays in its place in the stream: an echo must return it like any other.
-        socket
-            .set_out_of_band_inline(true)
-            .map_err(ListenError::Socket)?;
-        tuning.apply(&socket).map_err(ListenError::Tuning)?;
-        if index > 0 {
-            socket.set_reuse_port(true).map_err(ListenError::Socket)?;
-        }
-        socket.bind(&address.into()).map_err(ListenError::Bind)?;
-        if index == 0 {
-            socket.set_reuse_port(true).map_err(ListenError::Socket)?;
-            if let Some(bound) = socket
-                .local_addr()
-                .map_err(ListenError::Socket)?
-                .as_socket()
-            {
-                address = bound;
-            }
-        }
-        sockets.push(socket);
+    let first = stream_socket(address).map_err(ListenError::Socket)?;
+    prepare_listener(&first, tuning)?;
+    first.bind(&address.into()).map_err(ListenError::Bind)?;
+    first.set_reuse_port(true).map_err(ListenError::Socket)?;
+    let bound = first.local_addr().map_err(ListenError::Socket)?;
+    let mut sockets = vec![first];
+    for _ in 1..count {
+        sockets.push(join(bound.as_socket().unwrap_or(address), tuning)?);
     }
-    let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
+    // All are bound before the first listens, so that no connection comes to a group that is not
+    // complete yet.
     for socket in &sockets {
-        // Two programs that bind at the same moment both pass bind(2); listen(2) tells them apart.
-        socket.listen(backlog).map_err(ListenError::Bind)?;
+        start_listening(socket, backlog)?;
     }
     Ok(sockets.into_iter().map(Into::into).collect())
 }
@@ -212,6 +193,26 @@ pub fn datagram_sockets(
     Ok(sockets)
 }
 
+/// Binds `count` more listeners to an address whose listeners share it (SO_REUSEPORT) and are this
+/// user's.
+///
+/// # Errors
+/// As [`listen`].
+pub fn listen_beside(
+    address: SocketAddr,
+    count: usize,
+    backlog: u32,
+    tuning: &Tuning,
+) -> Result<Vec<std::net::TcpListener>, ListenError> {
+    let mut sockets = Vec::with_capacity(count);
+    for _ in 0..count {
+        let socket = join(address, tuning)?;
+        start_listening(&socket, backlog)?;
+        sockets.push(socket.into());
+    }
+    Ok(sockets)
+}
+
 /// Makes a bound UDP socket that was inherited like those of [`datagram_sockets`]. What it received
 /// before does not tell its destination.
 ///
@@ -229,6 +230,55 @@ pub fn adopt_datagram_socket(
     }
     prepare(&socket, family_of(address), tuning)?;
     Ok(socket.into())
+}
+
+/// Makes a TCP listener of a socket that another process made and bound.
+///
+/// # Errors
+/// `InvalidInput` when it is not a TCP socket that listens; otherwise as [`listen`].
+pub fn adopt_listener(
+    socket: OwnedFd,
+    tuning: &Tuning,
+) -> Result<std::net::TcpListener, ListenError> {
+    let socket = Socket::from(socket);
+    let is_listener = socket.is_listener().map_err(ListenError::Socket)?;
+    let protocol = socket.protocol().map_err(ListenError::Socket)?;
+    if !is_listener || protocol != Some(Protocol::TCP) {
+        return Err(ListenError::Socket(io::ErrorKind::InvalidInput.into()));
+    }
+    socket.set_nonblocking(true).map_err(ListenError::Socket)?;
+    socket.set_cloexec(true).map_err(ListenError::Socket)?;
+    prepare_listener(&socket, tuning)?;
+    Ok(socket.into())
+}
+
+/// Sets what accepted connections inherit.
+fn prepare_listener(socket: &Socket, tuning: &Tuning) -> Result<(), ListenError> {
+    // Lets a restarted server bind while old connections linger in TIME_WAIT (tcp(7)).
+    socket
+        .set_reuse_address(true)
+        .map_err(ListenError::Socket)?;
+    // An urgent byte stays in its place in the stream: an echo must return it like any other.
+    socket
+        .set_out_of_band_inline(true)
+        .map_err(ListenError::Socket)?;
+    tuning.apply(socket).map_err(ListenError::Tuning)
+}
+
+/// A socket on an address whose other sockets share it.
+fn join(address: SocketAddr, tuning: &Tuning) -> Result<Socket, ListenError> {
+    let socket = stream_socket(address).map_err(ListenError::Socket)?;
+    prepare_listener(&socket, tuning)?;
+    socket.set_reuse_port(true).map_err(ListenError::Socket)?;
+    socket.bind(&address.into()).map_err(ListenError::Bind)?;
+    Ok(socket)
+}
+
+fn start_listening(socket: &Socket, backlog: u32) -> Result<(), ListenError> {
+    // Two programs that bind at the same moment both pass bind(2); listen(2) tells them apart.
+    socket
+        .listen(i32::try_from(backlog).unwrap_or(i32::MAX))
+        .map_err(ListenError::Bind)
 }
 
 /// Makes a non-blocking TCP socket and starts to connect it. Completion shows as writability.
@@ -392,7 +442,7 @@ mod tests {
         assert_eq!(destination.address, address.ip());
 
         let stream = std::net::TcpListener::bind(LOOPBACK).unwrap();
-        let stream = std::net::UdpSocket::from(std::os::fd::OwnedFd::from(stream));
+        let stream = std::net::UdpSocket::from(OwnedFd::from(stream));
         assert!(matches!(
             adopt_datagram_socket(stream, &Tuning::default()),
             Err(ListenError::Socket(_))

@@ -96,7 +96,9 @@ pub fn format_duration(duration: Duration) -> String {
         (1_000, "us"),
         (1, "ns"),
     ];
-    let exact = units.iter().find(|(scale, _)| nanoseconds % scale == 0);
+    let exact = units
+        .iter()
+        .find(|(scale, _)| nanoseconds.is_multiple_of(*scale));
     let (scale, unit) = exact.unwrap_or(&(1, "ns"));
     format!("{}{unit}", nanoseconds / scale)
 }

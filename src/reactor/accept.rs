@@ -1,17 +1,20 @@
 //! Taking new connections in: batches, limits, and what to do when the system has nothing to give.
 
 use std::io;
-use std::net::{IpAddr, Shutdown};
+use std::net::IpAddr;
 
-use mio::Interest;
-use mio::net::{TcpListener, TcpStream};
 use tracing::warn;
 
-use super::Reactor;
-use super::token::{Deadline, Source};
+use super::spread::Given;
+use super::token::Deadline;
+use super::{Kernel, Reactor};
+use crate::admission::Place;
 use crate::conn::Conn;
 use crate::metrics::{CloseReason, RefuseReason};
-use crate::net::{sys, tuning};
+use crate::net::sys;
+use crate::service::Service;
+use crate::stream::Stream;
+use crate::watch::Watch;
 
 /// Connections taken from one listener in a turn, so that a storm of connects can't keep the open
 /// connections waiting.
@@ -22,29 +25,55 @@ const RETRY_MS: u64 = 50;
 /// at once. They hold a descriptor each.
 const MAX_REFUSED_LINGERING: usize = 256;
 
-/// A listening socket of this worker.
+/// What a worker knows of one of its listeners; the socket itself is the kernel's.
 #[derive(Debug)]
-pub(super) struct Listener {
-    /// `None` once it was closed for a drain.
-    socket: Option<TcpListener>,
+pub(crate) struct Listening {
+    /// Which of the server's endpoints it is one of.
+    pub(crate) endpoint: usize,
+    /// What its connections are served.
+    pub(crate) service: Service,
+    /// Who serves them.
+    pub(crate) share: Share,
+    /// Connections that may at most be queued, so that emptying the queue ends although another
+    /// process keeps the socket open.
+    pub(crate) backlog: u32,
+    pub(super) state: State,
     /// Whether there may be more to accept: set by an event, cleared by EAGAIN alone.
-    more: bool,
-    /// Whether to close it as soon as there is no more to accept.
-    closing: bool,
+    pub(super) more: bool,
 }
 
-impl Listener {
-    pub(super) fn new(socket: TcpListener) -> Self {
+/// Who serves the connections of a listener.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Share {
+    /// The worker that accepts them.
+    Own,
+    /// The worker that has the fewest.
+    LeastLoaded,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum State {
+    Open,
+    /// To be closed as soon as nothing is left to accept, at the latest after so many connections.
+    Closing(u32),
+    Closed,
+}
+
+impl Listening {
+    pub(crate) fn new(endpoint: usize, service: Service, share: Share, backlog: u32) -> Self {
         Self {
-            socket: Some(socket),
+            endpoint,
+            service,
+            share,
+            backlog,
+            state: State::Open,
             // Connections may have arrived before the listener was registered.
             more: true,
-            closing: false,
         }
     }
 
     pub(super) fn is_open(&self) -> bool {
-        self.socket.is_some()
+        self.state != State::Closed
     }
 
     /// Asks for connections again. A closed listener has none: asking it for ever would keep the
@@ -52,30 +81,9 @@ impl Listener {
     pub(super) fn look_again(&mut self) {
         self.more = self.is_open();
     }
-
-    /// Lets handshakes that the kernel answered complete, and no new ones begin.
-    pub(super) fn ignore_new_connections(&mut self) {
-        if let Some(socket) = &self.socket
-            && let Err(error) = tuning::ignore_new_connections(socket)
-        {
-            warn!(%error, "connects that arrive while the listener closes may be reset");
-        }
-        self.look_again();
-    }
-
-    /// Closes the listener once everything that the kernel completed is accepted.
-    pub(super) fn close_when_empty(&mut self) {
-        self.closing = true;
-        self.look_again();
-    }
-
-    pub(super) fn close(&mut self) {
-        self.socket = None;
-        self.more = false;
-    }
 }
 
-impl Reactor {
+impl<K: Kernel> Reactor<K> {
     /// Whether the next turn has connections to accept without waiting for an event.
     pub(super) fn has_more_to_accept(&self) -> bool {
         !self.accept_paused && self.listeners.iter().any(|listener| listener.more)
@@ -85,36 +93,42 @@ impl Reactor {
     pub(super) fn accept(&mut self) {
         for index in 0..self.listeners.len() {
             if self.accept_paused {
-                return;
+                break;
             }
             if self.listeners[index].more {
                 self.accept_batch(index);
             }
         }
+        self.announce_gifts();
     }
 
     fn accept_batch(&mut self, index: usize) {
         for _ in 0..ACCEPT_BATCH {
-            let listener = &mut self.listeners[index];
-            let Some(socket) = &listener.socket else {
-                return;
-            };
-            match socket.accept() {
-                Ok((stream, peer)) => self.admit(stream, peer.ip()),
+            match self.kernel.accept(index) {
+                Ok((stream, peer)) => {
+                    self.admit(index, stream, peer);
+                    if let State::Closing(left) = &mut self.listeners[index].state {
+                        *left = left.saturating_sub(1);
+                        if *left == 0 {
+                            self.close_listener(index);
+                            return;
+                        }
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    listener.more = false;
-                    if listener.closing {
-                        listener.close();
+                    self.listeners[index].more = false;
+                    if matches!(self.listeners[index].state, State::Closing(_)) {
+                        self.close_listener(index);
                     }
                     return;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if sys::is_error_of_one_connection(&error) => {
-                    self.metrics.accept_errors_skipped.add(1);
-                }
                 Err(error) => {
-                    self.pause_accepting(&error);
-                    return;
+                    self.metrics.accept_error(&error).add(1);
+                    if !sys::is_error_of_one_connection(&error) {
+                        self.pause_accepting(&error);
+                        return;
+                    }
                 }
             }
         }
@@ -123,7 +137,6 @@ impl Reactor {
     /// Stops asking for connections for a while: the next call would fail the same way, and the
     /// edge that announced them does not come again.
     fn pause_accepting(&mut self, error: &io::Error) {
-        self.metrics.accept_errors_paused.add(1);
         if !self.accept_troubled {
             warn!(
                 worker = self.index,
@@ -136,67 +149,107 @@ impl Reactor {
         self.arm(Deadline::AcceptRetry, RETRY_MS);
     }
 
-    fn admit(&mut self, stream: TcpStream, peer: IpAddr) {
+    fn admit(&mut self, listener: usize, stream: K::Stream, peer: Option<IpAddr>) {
         if self.accept_troubled {
             self.accept_troubled = false;
             warn!(worker = self.index, "accepting again");
         }
-        let admission = &self.control.admission;
-        let place = match admission.enter(&self.policy, Some(peer), || self.clock.now_ns()) {
-            Ok(place) => place,
-            Err(reason) => {
-                self.refuse(stream, reason);
-                return;
-            }
-        };
-        self.metrics.accepted.add(1);
-        match self.insert(stream) {
-            Ok(key) => {
-                self.places[key] = Some(place);
-                self.metrics.active.add(1);
-                if let Some(idle_ms) = self.idle_ms {
-                    self.arm(Deadline::Conn(key), idle_ms);
+        let Listening { service, share, .. } = self.listeners[listener];
+        let Self {
+            control,
+            rules,
+            clock,
+            kernel,
+            ..
+        } = self;
+        let admitted = control
+            .admission
+            .enter(&rules.policy, peer, || clock.now_ns(kernel));
+        match admitted {
+            Err(reason) => self.refuse(stream, reason),
+            Ok(place) => {
+                let given = Given {
+                    stream,
+                    service,
+                    place,
+                };
+                match share {
+                    Share::Own => self.keep(given),
+                    Share::LeastLoaded => self.give(given),
                 }
-            }
-            Err(error) => {
-                warn!(worker = self.index, %error, "cannot watch a connection; closed it");
-                self.control.admission.leave(place);
-                self.metrics.closed(CloseReason::Error).add(1);
             }
         }
     }
 
+    /// Gives an admitted connection its seat among those served.
+    pub(super) fn seat(&mut self, given: Given<K::Stream>) {
+        let Given {
+            stream,
+            service,
+            place,
+        } = given;
+        self.metrics.accepted.add(1);
+        match self.insert(stream, service) {
+            Ok(key) => {
+                self.metrics.active.add(1);
+                if place.is_counted() {
+                    if self.places.len() <= key {
+                        self.places.resize_with(key + 1, Place::default);
+                    }
+                    self.places[key] = place;
+                }
+                if self.watching {
+                    self.begin_watch(key);
+                }
+            }
+            Err(error) => {
+                warn!(worker = self.index, %error, "cannot watch a connection; closed it");
+                self.metrics.closed(CloseReason::Error).add(1);
+                self.leave(place);
+            }
+        }
+    }
+
+    /// Begins to hold a connection to the terms.
+    pub(super) fn begin_watch(&mut self, key: usize) {
+        let now_ms = self.now_ms();
+        if self.watches.len() <= key {
+            self.watches.resize(key + 1, Watch::new(now_ms));
+        }
+        self.watches[key] = Watch::new(now_ms);
+        self.look_after(key);
+    }
+
     /// Closes a connection that may not be served, so that its peer reads an end and not a reset.
-    fn refuse(&mut self, stream: TcpStream, reason: RefuseReason) {
+    fn refuse(&mut self, mut stream: K::Stream, reason: RefuseReason) {
         self.metrics.refused(reason).add(1);
         if self.refused_lingering >= MAX_REFUSED_LINGERING {
-            // The peer is gone already if this fails.
-            let _ = stream.shutdown(Shutdown::Write);
+            // The peer is gone already if one of these fails. What it has sent is taken out first,
+            // so that closing does not reset the connection.
+            let _ = stream.shutdown_write();
+            let _ = stream.discard(&mut self.buffer);
             return;
         }
-        if let Ok(key) = self.insert(stream) {
+        if let Ok(key) = self.insert(stream, Service::Discard) {
             self.refused_lingering += 1;
             self.linger(key, CloseReason::Refused);
         }
     }
 
     /// Gives a connection its place and registers it, once and for all, for everything.
-    fn insert(&mut self, mut stream: TcpStream) -> io::Result<usize> {
-        let now = match self.idle_ms {
-            Some(_) => self.clock.now_ms(),
-            None => 0,
-        };
+    fn insert(&mut self, mut stream: K::Stream, service: Service) -> io::Result<usize> {
         let entry = self.conns.vacant_entry();
         let key = entry.key();
-        self.poll.registry().register(
-            &mut stream,
-            Source::Conn(key).token(),
-            Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY,
-        )?;
-        entry.insert(Conn::new(stream, now));
-        if key == self.places.len() {
-            self.places.push(None);
-        }
+        self.kernel.watch(&mut stream, key)?;
+        entry.insert(Conn::new(stream, service));
         Ok(key)
+    }
+
+    /// Gives back the place of a connection that is no longer served.
+    pub(super) fn leave(&self, place: Place) {
+        self.control.admission.leave(place);
+        if self.spread.is_some() {
+            self.control.remove_load(self.index);
+        }
     }
 }

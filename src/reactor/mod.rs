@@ -9,56 +9,81 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use mio::net::{TcpListener, TcpStream};
-use mio::{Events, Interest, Poll};
 use slab::Slab;
-use tracing::{debug, info};
 
 mod accept;
 mod control;
+mod datagrams;
+mod departure;
+mod kernel;
+#[cfg(test)]
+mod simulation;
+mod spread;
 mod token;
 
-use accept::Listener;
-pub(crate) use control::{Control, Wish};
-use token::{Deadline, Source};
+pub(crate) use accept::{Listening, Share};
+pub(crate) use control::{Control, Rules, Wish};
+use datagrams::DatagramSide;
+pub(crate) use datagrams::DatagramSocket;
+pub(crate) use kernel::{Epoll, Kernel};
+pub(crate) use spread::Spread;
+use token::{Deadline, Fixed, Source};
 
-use crate::admission::{Place, Policy};
+use crate::admission::Place;
 use crate::config::{Config, Spin};
-use crate::conn::{Conn, Next, Readiness};
+use crate::conn::{Conn, Next};
+use crate::listener::Listener;
 use crate::metrics::{CloseReason, WorkerMetrics};
+use crate::stream::Socket;
 use crate::timer::Timers;
+use crate::udp::Guard;
+use crate::watch::{Blocked, Verdict, Watch};
 
 /// Events taken from the kernel at once. Those beyond it wait for the next turn, after the others
 /// of this one had theirs.
 const EVENTS: usize = 256;
 /// How long a connection that we ended may wait for its peer to end it too.
 const LINGER_MS: u64 = 1000;
-/// How long handshakes under way may take to complete when a listener is to close.
-const HANDSHAKE_MS: u64 = 50;
+/// How long a connection waits for which the kernel had no memory.
+const MEMORY_RETRY_MS: u64 = 20;
 
 /// One worker's event loop with everything it owns.
 #[derive(Debug)]
-pub(crate) struct Reactor {
+pub(crate) struct Reactor<K: Kernel> {
     index: usize,
-    poll: Poll,
-    listeners: Vec<Listener>,
-    conns: Slab<Conn<TcpStream>>,
-    /// The places of the connections, by their key; a refused one has none.
-    places: Vec<Option<Place>>,
-    policy: Arc<Policy>,
+    kernel: K,
+    fixed: Fixed,
+    listeners: Vec<Listening>,
+    /// `None` without UDP endpoints.
+    datagrams: Option<DatagramSide>,
+    conns: Slab<Conn<K::Stream>>,
     /// Read into by every connection in turn, empty between two calls of `pump`.
     buffer: Box<[u8]>,
     /// Keys of connections that yielded; those closed since are skipped when their turn comes.
     run_queue: VecDeque<usize>,
+    /// Keys of connections for which the kernel had no memory, as in the run queue.
+    short_of_memory: Vec<usize>,
     /// Connections closed in this turn, to be removed after the batch.
     closed: Vec<(usize, CloseReason)>,
+    /// What the terms need to know of the connection with the same key; empty as long as there are
+    /// no terms.
+    watches: Vec<Watch>,
+    /// The counted address of the connection with the same key; empty as long as none is counted.
+    places: Vec<Place>,
     timers: Timers,
     due: Vec<usize>,
     clock: Clock,
     control: Arc<Control>,
     metrics: Arc<WorkerMetrics>,
+    rules: Arc<Rules>,
+    rules_version: u64,
+    /// Whether the rules set any terms.
+    watching: bool,
+    spread: Option<Spread<K::Stream>>,
+    /// Whether another worker may still give connections to this one.
+    has_givers: bool,
     phase: Phase,
     woken: bool,
     /// Accepting waits for its retry deadline.
@@ -67,7 +92,6 @@ pub(crate) struct Reactor {
     accept_troubled: bool,
     refused_lingering: usize,
     spin: Spin,
-    idle_ms: Option<u64>,
     drain_delay: Duration,
     drain_timeout: Duration,
 }
@@ -79,52 +103,45 @@ enum Phase {
     Stopping,
 }
 
-impl Reactor {
-    /// A loop for worker `index`, registered with its listeners and ready to run.
-    pub(crate) fn new(
-        index: usize,
-        listeners: Vec<std::net::TcpListener>,
-        config: &Config,
-        policy: Arc<Policy>,
-        control: Arc<Control>,
-    ) -> io::Result<(Self, mio::Waker)> {
-        let poll = Poll::new()?;
-        let waker = mio::Waker::new(poll.registry(), Source::Waker.token())?;
-        let mut registered = Vec::with_capacity(listeners.len());
-        for (number, listener) in listeners.into_iter().enumerate() {
-            let mut listener = TcpListener::from_std(listener);
-            let token = Source::Listener(number).token();
-            poll.registry()
-                .register(&mut listener, token, Interest::READABLE)?;
-            registered.push(Listener::new(listener));
-        }
-        let metrics = Arc::clone(&control.metrics[index]);
-        let reactor = Self {
-            index,
-            poll,
-            listeners: registered,
-            conns: Slab::new(),
-            places: Vec::new(),
-            policy,
-            buffer: vec![0; config.read_buffer.get()].into_boxed_slice(),
-            run_queue: VecDeque::new(),
-            closed: Vec::new(),
-            timers: Timers::new(0),
-            due: Vec::new(),
-            clock: Clock::new(),
-            control,
-            metrics,
-            phase: Phase::Serving,
-            woken: false,
-            accept_paused: false,
-            accept_troubled: false,
-            refused_lingering: 0,
-            spin: config.spin,
-            idle_ms: config.limits.idle_timeout.map(whole_ms),
-            drain_delay: config.drain_delay,
-            drain_timeout: config.drain_timeout,
+/// What a worker's loop is made of.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    /// The worker's.
+    pub(crate) index: usize,
+    pub(crate) poll: mio::Poll,
+    pub(crate) listeners: Vec<(Listening, Listener)>,
+    pub(crate) datagrams: Vec<DatagramSocket>,
+    pub(crate) guard: Guard,
+    /// `None` when nobody gives connections to others.
+    pub(crate) spread: Option<Spread<Socket>>,
+    pub(crate) control: Arc<Control>,
+}
+
+impl Reactor<Epoll> {
+    /// The loop of a worker.
+    pub(crate) fn on_epoll(setup: Setup, config: &Config) -> io::Result<Self> {
+        let (listenings, listeners): (Vec<_>, Vec<_>) = setup.listeners.into_iter().unzip();
+        let fixed = Fixed {
+            listeners: listeners.len(),
+            datagrams: setup.datagrams.len(),
         };
-        Ok((reactor, waker))
+        let registry = setup.poll.registry();
+        let datagrams = DatagramSide::new(setup.datagrams, setup.guard, fixed, registry)?;
+        let kernel = Epoll::new(setup.poll, listeners, fixed)?;
+        let mut reactor = Self::new(setup.index, kernel, listenings, config, setup.control);
+        reactor.fixed = fixed;
+        reactor.datagrams = datagrams;
+        reactor.spread = setup.spread;
+        Ok(reactor)
+    }
+
+    /// A waker for the worker whose loop will be on this epoll instance.
+    pub(crate) fn waker(poll: &mio::Poll) -> io::Result<mio::Waker> {
+        let fixed = Fixed {
+            listeners: 0,
+            datagrams: 0,
+        };
+        mio::Waker::new(poll.registry(), Source::Waker.token(fixed))
     }
 
     /// Serves until asked to stop, or until asked to drain and the last connection is gone.
@@ -132,48 +149,99 @@ impl Reactor {
     /// # Errors
     /// Only what epoll_wait(2) reports besides EINTR, which would be a defect.
     pub(crate) fn run(mut self) -> io::Result<()> {
-        let mut events = Events::with_capacity(EVENTS);
+        let mut events = mio::Events::with_capacity(EVENTS);
         while !self.is_finished() {
-            self.wait(&mut events)?;
-            self.dispatch(&events);
-            self.resume_yielded();
-            self.remove_closed();
-            self.accept();
-            self.expire();
-            self.obey();
+            self.turn(&mut events)?;
         }
+        self.close_datagrams();
         self.close_all(CloseReason::Stopped);
+        Ok(())
+    }
+}
+
+impl<K: Kernel> Reactor<K> {
+    fn new(
+        index: usize,
+        kernel: K,
+        listeners: Vec<Listening>,
+        config: &Config,
+        control: Arc<Control>,
+    ) -> Self {
+        let rules = control.rules();
+        Self {
+            index,
+            clock: Clock::new(kernel.now_ns()),
+            kernel,
+            fixed: Fixed {
+                listeners: listeners.len(),
+                datagrams: 0,
+            },
+            listeners,
+            datagrams: None,
+            conns: Slab::new(),
+            buffer: vec![0; config.read_buffer.get()].into_boxed_slice(),
+            run_queue: VecDeque::new(),
+            short_of_memory: Vec::new(),
+            closed: Vec::new(),
+            watches: Vec::new(),
+            places: Vec::new(),
+            timers: Timers::new(0),
+            due: Vec::new(),
+            metrics: Arc::clone(&control.metrics[index]),
+            watching: !rules.terms.is_empty(),
+            rules,
+            rules_version: control.rules_version(),
+            has_givers: control.has_givers(),
+            control,
+            spread: None,
+            phase: Phase::Serving,
+            woken: false,
+            accept_paused: false,
+            accept_troubled: false,
+            refused_lingering: 0,
+            spin: config.spin,
+            drain_delay: config.drain_delay,
+            drain_timeout: config.drain_timeout,
+        }
+    }
+
+    /// One turn of the loop: its phases, in their order.
+    fn turn(&mut self, events: &mut K::Events) -> io::Result<()> {
+        self.wait(events)?;
+        self.dispatch(events);
+        self.resume_yielded();
+        self.remove_closed();
+        self.accept();
+        self.expire();
+        self.obey();
+        self.remove_closed();
         Ok(())
     }
 
     /// Sleeps until something happens, or not at all when there is work left.
-    fn wait(&mut self, events: &mut Events) -> io::Result<()> {
+    fn wait(&mut self, events: &mut K::Events) -> io::Result<()> {
         let timeout = self.poll_timeout();
         self.clock.forget();
-        match self.poll.poll(events, timeout) {
-            Ok(()) => {}
-            // A signal was handled on this thread; the batch is empty.
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
+        self.kernel.wait(events, timeout)?;
         self.metrics.loop_iterations.add(1);
         Ok(())
     }
 
     /// Tells every event to what it belongs. A connection is pumped at once.
-    fn dispatch(&mut self, events: &Events) {
+    fn dispatch(&mut self, events: &K::Events) {
         let mut count = 0;
-        for event in events {
+        for (token, readiness) in K::reports(events) {
             count += 1;
-            match Source::of(event.token(), self.listeners.len()) {
+            match Source::of(token, self.fixed) {
                 Source::Conn(key) => {
                     if let Some(conn) = self.conns.get_mut(key) {
-                        conn.note(Readiness::from(event));
+                        conn.note(readiness);
                         let next = conn.pump(&mut self.buffer, &self.metrics);
                         self.follow(key, next);
                     }
                 }
                 Source::Listener(index) => self.listeners[index].look_again(),
+                Source::Datagrams(index) => self.note_datagrams(index, readiness),
                 Source::Waker => self.woken = true,
             }
         }
@@ -184,12 +252,15 @@ impl Reactor {
         if count > 0
             && let Spin::For(_) = self.spin
         {
-            self.clock.note_event();
+            self.clock.note_event(&self.kernel);
         }
     }
 
-    /// Gives every connection that yielded before this phase one more turn.
+    /// Gives everything that yielded before this phase one more turn.
     fn resume_yielded(&mut self) {
+        if self.datagrams.is_some() {
+            self.resume_datagrams();
+        }
         for _ in 0..self.run_queue.len() {
             let Some(key) = self.run_queue.pop_front() else {
                 return;
@@ -216,9 +287,8 @@ impl Reactor {
             } else {
                 self.metrics.active.sub(1);
                 self.metrics.closed(reason).add(1);
-            }
-            if let Some(place) = self.places[key].take() {
-                self.control.admission.leave(place);
+                let place = self.places.get_mut(key).map(std::mem::take);
+                self.leave(place.unwrap_or_default());
             }
         }
     }
@@ -229,7 +299,8 @@ impl Reactor {
             return;
         }
         let mut due = std::mem::take(&mut self.due);
-        self.timers.advance(self.clock.now_ms(), &mut due);
+        let now_ms = self.now_ms();
+        self.timers.advance(now_ms, &mut due);
         for id in due.drain(..) {
             // What was due before it in this batch may have set it anew: the end of a drain gives
             // every connection time for a farewell.
@@ -239,64 +310,30 @@ impl Reactor {
             match Deadline::of(id) {
                 Deadline::AcceptRetry => self.accept_paused = false,
                 Deadline::StopAccepting => self.stop_accepting(),
-                Deadline::CloseListeners => {
-                    self.listeners
-                        .iter_mut()
-                        .for_each(Listener::close_when_empty);
-                }
+                Deadline::CloseListeners => self.close_listeners(),
                 Deadline::EndDrain => self.end_drain(),
+                Deadline::MemoryRetry => self.run_queue.extend(self.short_of_memory.drain(..)),
                 Deadline::Conn(key) => self.look_after(key),
             }
         }
         self.due = due;
-        self.remove_closed();
-    }
-
-    /// Does what was asked from outside since the last turn.
-    fn obey(&mut self) {
-        if !std::mem::replace(&mut self.woken, false) {
-            return;
-        }
-        match (self.control.wish(), self.phase) {
-            (Wish::Stop, _) => self.phase = Phase::Stopping,
-            (Wish::Drain, Phase::Serving) => {
-                self.phase = Phase::Draining;
-                let delay = whole_ms(self.drain_delay);
-                self.arm(Deadline::StopAccepting, delay);
-                self.arm(
-                    Deadline::EndDrain,
-                    delay.saturating_add(whole_ms(self.drain_timeout)),
-                );
-            }
-            (Wish::Drain | Wish::Serve, _) => {}
-        }
-    }
-
-    fn is_finished(&self) -> bool {
-        match self.phase {
-            Phase::Serving => false,
-            Phase::Draining => {
-                self.conns.is_empty() && !self.listeners.iter().any(Listener::is_open)
-            }
-            Phase::Stopping => true,
-        }
     }
 
     fn poll_timeout(&mut self) -> Option<Duration> {
-        if !self.run_queue.is_empty() || self.has_more_to_accept() {
+        if !self.run_queue.is_empty() || self.has_more_to_accept() || self.has_more_datagrams() {
             return Some(Duration::ZERO);
         }
         match self.spin {
             Spin::Never => {}
             Spin::Always => return Some(Duration::ZERO),
-            Spin::For(duration) if self.clock.since_event() < duration => {
+            Spin::For(duration) if self.clock.since_event(&self.kernel) < duration => {
                 return Some(Duration::ZERO);
             }
             Spin::For(_) => {}
         }
         let deadline = self.timers.next_deadline()?;
         Some(Duration::from_millis(
-            deadline.saturating_sub(self.clock.now_ms()),
+            deadline.saturating_sub(self.now_ms()),
         ))
     }
 
@@ -313,18 +350,16 @@ impl Reactor {
     /// Does what the connection needs after a call of `pump`: in steady state nothing.
     #[inline]
     fn follow(&mut self, key: usize, next: Next) {
-        if self.idle_ms.is_some()
-            && let Some(conn) = self.conns.get_mut(key)
-        {
-            conn.touch(self.clock.now_ms());
+        if self.watching {
+            self.note_moved(key);
         }
         if next != Next::Wait {
-            self.yield_or_close(key, next);
+            self.queue_or_close(key, next);
         }
     }
 
     #[cold]
-    fn yield_or_close(&mut self, key: usize, next: Next) {
+    fn queue_or_close(&mut self, key: usize, next: Next) {
         match next {
             Next::Wait => {}
             Next::Yield => {
@@ -332,133 +367,115 @@ impl Reactor {
                     self.run_queue.push_back(key);
                 }
             }
+            Next::Retry => {
+                if self.conns.get_mut(key).is_some_and(Conn::enqueue) {
+                    self.short_of_memory.push(key);
+                    if !self.timers.is_armed(Deadline::MemoryRetry.id()) {
+                        self.arm(Deadline::MemoryRetry, MEMORY_RETRY_MS);
+                    }
+                }
+            }
             Next::Close(reason) => self.closed.push((key, reason)),
         }
     }
 
-    /// The deadline of a connection has come: it lingered long enough, or it was idle, or it was
-    /// not idle after all. Activity does not move the deadline, which would cost every echo.
+    /// Notes how much moved. Activity does not move the deadline, which would cost every echo, but
+    /// the beginning of a stall window may bring one nearer.
+    fn note_moved(&mut self, key: usize) {
+        let now_ms = self.now_ms();
+        let Some(conn) = self.conns.get_mut(key) else {
+            return;
+        };
+        let moved = conn.take_moved();
+        let is_served = !conn.is_closed() && conn.lingering().is_none();
+        let Some(watch) = self.watches.get_mut(key) else {
+            return;
+        };
+        let opened = watch.note(moved, &self.rules.terms, now_ms);
+        let id = Deadline::Conn(key).id();
+        if let Some(deadline) = opened.filter(|_| is_served)
+            && self
+                .timers
+                .deadline(id)
+                .is_none_or(|armed| deadline < armed)
+        {
+            self.timers.arm(id, deadline);
+        }
+    }
+
+    /// The deadline of a connection has come: it lingered long enough, or it broke its terms, or it
+    /// kept them after all and gets a new one.
     fn look_after(&mut self, key: usize) {
+        let now_ms = self.now_ms();
         let Some(conn) = self.conns.get_mut(key).filter(|conn| !conn.is_closed()) else {
             return;
         };
         if let Some(reason) = conn.lingering() {
             conn.close(&self.metrics);
             self.closed.push((key, reason));
-        } else if let Some(idle_ms) = self.idle_ms {
-            let idle_for = self.clock.now_ms().saturating_sub(conn.last_active());
-            if idle_for >= idle_ms {
-                self.linger(key, CloseReason::IdleTimeout);
-            } else {
-                self.arm(Deadline::Conn(key), idle_ms - idle_for);
-            }
+            return;
         }
-    }
-
-    fn stop_accepting(&mut self) {
-        info!(
-            worker = self.index,
-            connections = self.conns.len(),
-            "draining"
-        );
-        self.listeners
-            .iter_mut()
-            .for_each(Listener::ignore_new_connections);
-        self.arm(Deadline::CloseListeners, HANDSHAKE_MS);
-    }
-
-    /// The drain timeout is over: whatever is left is closed.
-    fn end_drain(&mut self) {
-        self.listeners.iter_mut().for_each(Listener::close);
-        let open: Vec<_> = self
-            .conns
-            .iter()
-            .filter(|(_, conn)| !conn.is_closed() && conn.lingering().is_none())
-            .map(|(key, _)| key)
-            .collect();
-        if !open.is_empty() {
-            info!(
-                worker = self.index,
-                connections = open.len(),
-                "the drain timeout is over, closing what is left"
-            );
+        let blocked = if conn.is_blocked() {
+            Blocked::Yes
+        } else {
+            Blocked::No
+        };
+        let Some(watch) = self.watches.get_mut(key).filter(|_| self.watching) else {
+            return;
+        };
+        match watch.judge(&self.rules.terms, blocked, now_ms) {
+            Verdict::Keep(Some(deadline)) => self.timers.arm(Deadline::Conn(key).id(), deadline),
+            Verdict::Keep(None) => self.timers.cancel(Deadline::Conn(key).id()),
+            Verdict::Close(reason) => self.linger(key, reason),
         }
-        for key in open {
-            self.linger(key, CloseReason::DrainTimeout);
-        }
-    }
-
-    fn close_all(&mut self, reason: CloseReason) {
-        debug!(worker = self.index, left = self.conns.len(), "stopped");
-        for (key, conn) in &mut self.conns {
-            let reason = conn.lingering().unwrap_or(reason);
-            if !conn.is_closed() {
-                conn.close(&self.metrics);
-                self.closed.push((key, reason));
-            }
-        }
-        self.remove_closed();
     }
 
     fn arm(&mut self, deadline: Deadline, after_ms: u64) {
-        let at = self.clock.now_ms().saturating_add(after_ms);
+        let at = self.now_ms().saturating_add(after_ms);
         self.timers.arm(deadline.id(), at);
+    }
+
+    /// Milliseconds since the reactor was made: the ticks of its timers.
+    fn now_ms(&mut self) -> u64 {
+        self.clock.now_ms(&self.kernel)
     }
 }
 
 /// Reads the time at most once in a turn of the loop, and only if someone asks.
 #[derive(Debug)]
 struct Clock {
-    origin: Instant,
-    now: Option<Instant>,
-    last_event: Instant,
+    origin_ns: u64,
+    now_ns: Option<u64>,
+    last_event_ns: u64,
 }
 
 impl Clock {
-    fn new() -> Self {
-        let origin = Instant::now();
+    fn new(origin_ns: u64) -> Self {
         Self {
-            origin,
-            now: None,
-            last_event: origin,
+            origin_ns,
+            now_ns: None,
+            last_event_ns: origin_ns,
         }
     }
 
     /// The next question is answered by reading the time anew.
     fn forget(&mut self) {
-        self.now = None;
+        self.now_ns = None;
     }
 
-    fn now(&mut self) -> Instant {
-        *self.now.get_or_insert_with(Instant::now)
+    fn now_ns(&mut self, kernel: &impl Kernel) -> u64 {
+        *self.now_ns.get_or_insert_with(|| kernel.now_ns())
     }
 
-    /// Milliseconds since the reactor was made: the ticks of its timers.
-    fn now_ms(&mut self) -> u64 {
-        let origin = self.origin;
-        whole_ms(self.now() - origin)
+    fn now_ms(&mut self, kernel: &impl Kernel) -> u64 {
+        (self.now_ns(kernel) - self.origin_ns) / 1_000_000
     }
 
-    /// Nanoseconds on a time line that all workers share.
-    fn now_ns(&mut self) -> u64 {
-        // All workers are made by one thread within the life of the process, so a common origin
-        // is the first reading.
-        static ORIGIN: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
-        let now = self.now();
-        let elapsed = now.saturating_duration_since(*ORIGIN.get_or_init(|| now));
-        u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX)
+    fn note_event(&mut self, kernel: &impl Kernel) {
+        self.last_event_ns = self.now_ns(kernel);
     }
 
-    fn note_event(&mut self) {
-        self.last_event = self.now();
+    fn since_event(&mut self, kernel: &impl Kernel) -> Duration {
+        Duration::from_nanos(self.now_ns(kernel) - self.last_event_ns)
     }
-
-    fn since_event(&mut self) -> Duration {
-        let last_event = self.last_event;
-        self.now() - last_event
-    }
-}
-
-fn whole_ms(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

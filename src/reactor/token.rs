@@ -9,29 +9,46 @@ pub(super) enum Source {
     Waker,
     /// The worker's listener with this index.
     Listener(usize),
+    /// The worker's UDP socket with this index.
+    Datagrams(usize),
     /// The connection with this slab key.
     Conn(usize),
 }
 
+/// How many sources of each kind a worker has from its start on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Fixed {
+    pub(super) listeners: usize,
+    pub(super) datagrams: usize,
+}
+
 /// Connections take the tokens from 0 on, so that the most frequent need no arithmetic; everything
-/// else counts down from the top.
+/// else counts down from the top: the waker, then the listeners, then the UDP sockets.
 const WAKER: usize = usize::MAX;
-const FIRST_LISTENER: usize = WAKER - 1;
+const FIRST: usize = WAKER - 1;
 
 impl Source {
-    /// `listeners` is how many listeners the worker has.
-    pub(super) fn of(token: Token, listeners: usize) -> Self {
-        match token.0 {
-            WAKER => Self::Waker,
-            other if FIRST_LISTENER - other < listeners => Self::Listener(FIRST_LISTENER - other),
-            key => Self::Conn(key),
+    #[inline]
+    pub(super) fn of(token: Token, fixed: Fixed) -> Self {
+        // The waker's token wraps round to the highest rank of all.
+        let rank = FIRST.wrapping_sub(token.0);
+        if rank >= fixed.listeners + fixed.datagrams {
+            return match token.0 {
+                WAKER => Self::Waker,
+                key => Self::Conn(key),
+            };
+        }
+        match rank.checked_sub(fixed.listeners) {
+            None => Self::Listener(rank),
+            Some(index) => Self::Datagrams(index),
         }
     }
 
-    pub(super) fn token(self) -> Token {
+    pub(super) fn token(self, fixed: Fixed) -> Token {
         Token(match self {
             Self::Waker => WAKER,
-            Self::Listener(index) => FIRST_LISTENER - index,
+            Self::Listener(index) => FIRST - index,
+            Self::Datagrams(index) => FIRST - fixed.listeners - index,
             Self::Conn(key) => key,
         })
     }
@@ -48,9 +65,14 @@ pub(super) enum Deadline {
     CloseListeners,
     /// The drain timeout is over.
     EndDrain,
+    /// Try again to serve the connections for which the kernel had no memory.
+    MemoryRetry,
     /// Look after the connection with this slab key.
     Conn(usize),
 }
+
+/// Ids below it are not connections.
+const FIRST_CONN: usize = 5;
 
 impl Deadline {
     pub(super) fn of(id: usize) -> Self {
@@ -59,7 +81,8 @@ impl Deadline {
             1 => Self::StopAccepting,
             2 => Self::CloseListeners,
             3 => Self::EndDrain,
-            id => Self::Conn(id - 4),
+            4 => Self::MemoryRetry,
+            id => Self::Conn(id - FIRST_CONN),
         }
     }
 
@@ -69,7 +92,8 @@ impl Deadline {
             Self::StopAccepting => 1,
             Self::CloseListeners => 2,
             Self::EndDrain => 3,
-            Self::Conn(key) => key + 4,
+            Self::MemoryRetry => 4,
+            Self::Conn(key) => key + FIRST_CONN,
         }
     }
 }
@@ -80,20 +104,27 @@ mod tests {
 
     #[test]
     fn tokens_and_ids_stand_for_what_they_were_made_of() {
+        let fixed = Fixed {
+            listeners: 5,
+            datagrams: 3,
+        };
         for source in [
             Source::Waker,
             Source::Listener(0),
             Source::Listener(4),
+            Source::Datagrams(0),
+            Source::Datagrams(2),
             Source::Conn(0),
             Source::Conn(1 << 30),
         ] {
-            assert_eq!(Source::of(source.token(), 5), source);
+            assert_eq!(Source::of(source.token(fixed), fixed), source);
         }
         for deadline in [
             Deadline::AcceptRetry,
             Deadline::StopAccepting,
             Deadline::CloseListeners,
             Deadline::EndDrain,
+            Deadline::MemoryRetry,
             Deadline::Conn(0),
             Deadline::Conn(9),
         ] {

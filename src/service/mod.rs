@@ -1,11 +1,12 @@
 //! The services: what a server does with what it receives.
 
 use std::fmt;
+use std::str::FromStr;
 
 pub mod chargen;
 
 /// A service of the echo protocol family.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Service {
     /// RFC 862: every byte received is sent back, in order, until the peer has sent its last.
     Echo,
@@ -15,12 +16,33 @@ pub enum Service {
     Chargen,
 }
 
-impl fmt::Display for Service {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Service {
+    /// Every service.
+    pub const ALL: [Self; 3] = [Self::Echo, Self::Discard, Self::Chargen];
+
+    /// The name, as on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
             Self::Echo => "echo",
             Self::Discard => "discard",
             Self::Chargen => "chargen",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Service {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|service| service.name() == text)
+            .ok_or_else(|| format!("`{text}` is not a service: echo, discard or chargen"))
     }
 }

@@ -67,11 +67,7 @@ impl Settings {
         resolved.add(from_flags(flags)?)?;
         // A source lists its keys in no order that means anything, but users compare outputs.
         let services = &mut resolved.settings.config.services;
-        services.sort_by_key(|(service, _)| match service {
-            Service::Echo => 0,
-            Service::Discard => 1,
-            Service::Chargen => 2,
-        });
+        services.sort_by_key(|(service, _)| *service);
         resolved.check()?;
         Ok(resolved)
     }
@@ -129,8 +125,8 @@ impl Resolved {
         for source in &given {
             (source.key.clear)(&mut self.settings);
             if source.key.group == Group::Services && source.key.kind == Kind::List {
-                for service in [Service::Echo, Service::Discard, Service::Chargen] {
-                    self.origins.remove(service.to_string().as_str());
+                for service in Service::ALL {
+                    self.origins.remove(service.name());
                 }
             }
         }
@@ -150,15 +146,14 @@ impl Resolved {
         if config.services.is_empty() {
             let problem =
                 "there is nothing to serve: give an endpoint for echo, discard or chargen";
-            let given = ["echo", "discard", "chargen"]
+            let given = Service::ALL
                 .into_iter()
-                .find(|name| self.origins.contains_key(name))
-                .unwrap_or("echo");
-            return Err(self.error(given, problem.to_owned()));
+                .find(|service| self.origins.contains_key(service.name()))
+                .unwrap_or(Service::Echo);
+            return Err(self.error(given.name(), problem.to_owned()));
         }
         for (index, (service, endpoint)) in config.services.iter().enumerate() {
-            let name = service.to_string();
-            let fail = |problem| Err(self.error(&name, format!("{endpoint} {problem}")));
+            let fail = |problem| Err(self.error(service.name(), format!("{endpoint} {problem}")));
             match (service, endpoint) {
                 (Service::Chargen, Endpoint::Udp(_)) if !config.udp_chargen => {
                     return fail(

@@ -7,6 +7,8 @@ use mio::{Events, Poll, Token};
 use proptest::prelude::*;
 
 use super::*;
+use crate::admission::{Admission, Policy};
+use crate::config::Limits;
 use crate::net::sys::datagram::cut_into_segments;
 use crate::net::tuning::{Tuning, datagram_sockets};
 
@@ -49,17 +51,14 @@ impl Served {
     /// Serves until so many datagrams were received.
     #[track_caller]
     fn until_received(&mut self, datagrams: u64) {
-        self.until_received_with(datagrams, |_, count| Allowance {
-            granted: count,
-            reason: DropReason::Rate,
-        });
+        self.until_received_with(datagrams, grant);
     }
 
     #[track_caller]
     fn until_received_with(
         &mut self,
         datagrams: u64,
-        mut allowance: impl FnMut(IpAddr, u64) -> Allowance,
+        mut allowance: impl FnMut(IpAddr, u32) -> UdpAllowance,
     ) {
         let deadline = Instant::now() + PATIENCE;
         let mut events = Events::with_capacity(4);
@@ -92,6 +91,17 @@ impl Served {
             assert_eq!(snapshot.udp_dropped(any), expected, "{}", any.name());
         }
     }
+}
+
+fn grant(_: IpAddr, datagrams: u32) -> UdpAllowance {
+    UdpAllowance {
+        granted: datagrams,
+        ..UdpAllowance::default()
+    }
+}
+
+fn limited(limits: Limits) -> (Admission, Policy) {
+    (Admission::new(), Policy::new(&limits))
 }
 
 fn peer(address: &str) -> UdpSocket {
@@ -212,15 +222,13 @@ fn of_an_aggregate_the_first_datagrams_are_granted() {
         return;
     };
     peer.send_to(&pattern(450), served.address()).unwrap();
-    let mut left = 2;
+    let (admission, policy) = limited(Limits {
+        udp_rate_per_source: Some(2.0),
+        ..Limits::default()
+    });
     served.until_received_with(5, |source, count| {
         assert_eq!(source, peer.local_addr().unwrap().ip());
-        let granted = count.min(left);
-        left -= granted;
-        Allowance {
-            granted,
-            reason: DropReason::RatePerSource,
-        }
+        admission.udp_allowance(&policy, source, || 0, count)
     });
     for chunk in pattern(450).chunks(100).take(2) {
         assert_eq!(receive(&peer).0, chunk);
@@ -230,13 +238,35 @@ fn of_an_aggregate_the_first_datagrams_are_granted() {
 }
 
 #[test]
-fn what_is_not_granted_is_not_answered() {
+fn the_total_rate_holds_over_all_peers() {
+    let mut served = Served::new(Service::Echo, "127.0.0.1:0");
+    // On the server's address, where the kernel gives them no port that is the server's.
+    let peers: Vec<_> = (0..5).map(|_| peer("127.0.0.1:0")).collect();
+    for peer in &peers {
+        peer.send_to(b"x", served.address()).unwrap();
+    }
+    let (admission, policy) = limited(Limits {
+        udp_rate: Some(3.0),
+        ..Limits::default()
+    });
+    served.until_received_with(5, |source, count| {
+        admission.udp_allowance(&policy, source, || 0, count)
+    });
+    served.assert_dropped(DropReason::Rate, 2);
+    assert_eq!(served.metrics.udp_sent_datagrams.value(), 3);
+}
+
+#[test]
+fn a_source_that_is_denied_is_not_answered() {
     let mut served = Served::new(Service::Echo, "127.0.0.1:0");
     let peer = peer("127.0.0.1:0");
     peer.send_to(b"x", served.address()).unwrap();
-    served.until_received_with(1, |_, _| Allowance {
-        granted: 0,
-        reason: DropReason::Denied,
+    let (admission, policy) = limited(Limits {
+        deny: vec!["127.0.0.0/8".parse().unwrap()],
+        ..Limits::default()
+    });
+    served.until_received_with(1, |source, count| {
+        admission.udp_allowance(&policy, source, || 0, count)
     });
     served.assert_dropped(DropReason::Denied, 1);
     assert_nothing_came(&peer);
@@ -345,10 +375,9 @@ proptest! {
         let (answer_len, answer_segment_len) = chargen_lens(len, segment_len);
         prop_assert!(answer_len <= chargen::MAX_LEN);
         let (asked, answered) = (vec![0; len], vec![0; answer_len]);
-        let asked: Vec<_> = asked.chunks(segment_len).map(<[u8]>::len).collect();
-        let answered: Vec<_> = answered.chunks(answer_segment_len).map(<[u8]>::len).collect();
-        let expected: Vec<_> = asked.into_iter().map(|len| len.min(CHARGEN_MAX)).collect();
-        prop_assert_eq!(answered, expected);
+        let asked = asked.chunks(segment_len).map(|datagram| datagram.len().min(CHARGEN_MAX));
+        let answered = answered.chunks(answer_segment_len).map(<[u8]>::len);
+        prop_assert!(answered.eq(asked));
     }
 }
 
@@ -430,10 +459,6 @@ fn a_flood_gives_others_their_turn() {
         readable: true,
         ..Readiness::default()
     });
-    let grant = |_, granted| Allowance {
-        granted,
-        reason: DropReason::Rate,
-    };
     let next = served.datagrams.pump(
         &mut served.batch,
         served.poll.registry(),

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::thread;
 
 use echomark::metrics::{CloseReason, RefuseReason};
+use echomark::net::endpoint::Endpoint;
 use echomark::{Config, Error, Server};
 
 use crate::support::pattern::Pattern;
@@ -105,7 +106,7 @@ fn an_address_in_use_is_an_error_that_names_it() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("an address");
     let mut config = config();
-    config.services[0].1 = address.into();
+    config.services[0].1 = Endpoint::Tcp(address.into());
     match Server::bind(config) {
         Err(error @ Error::Bind { .. }) => {
             assert!(error.to_string().contains(&address.to_string()), "{error}");

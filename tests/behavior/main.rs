@@ -14,6 +14,7 @@ mod drain;
 mod echo;
 mod fairness;
 mod half_close;
+mod handover;
 mod library;
 mod max_connections;
 mod policy_close;

@@ -9,6 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use echomark::metrics::{CloseReason, Snapshot};
+use echomark::net::endpoint::Endpoint;
 use echomark::{Config, Error, Handle, Server, Service};
 use socket2::SockRef;
 
@@ -72,11 +73,12 @@ pub(crate) fn config() -> Config {
     config_on("127.0.0.1")
 }
 
-/// The addresses that a server listens on, in the order of its services.
+/// The internet addresses that a server listens on, in the order of its services.
 pub(crate) fn addresses(server: &Server) -> Vec<SocketAddr> {
     server
         .endpoints()
         .iter()
+        .filter(|(_, endpoint)| !matches!(endpoint, Endpoint::Unix(_)))
         .map(|(_, endpoint)| endpoint.resolve().expect("bound addresses are numeric")[0])
         .collect()
 }

@@ -3,6 +3,7 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use echomark::net::endpoint::Endpoint;
 use loadgen::plan::{Load, Plan};
 use loadgen::verdict::Status;
 use loadgen::{RunError, RunResult};
@@ -270,7 +271,7 @@ fn a_target_that_does_not_answer_a_connect_is_named_after_the_timeout() {
     let error = try_run(&Plan {
         timeout: Duration::from_millis(300),
         ..plan(loadgen::plan::Target::Servers {
-            targets: vec![target.into()],
+            targets: vec![Endpoint::Tcp(target.into())],
         })
     })
     .unwrap_err();
@@ -288,7 +289,7 @@ fn a_target_that_refuses_is_named_with_the_reason() {
         free.local_addr().unwrap()
     };
     let plan = plan(loadgen::plan::Target::Servers {
-        targets: vec![target.into()],
+        targets: vec![Endpoint::Tcp(target.into())],
     });
     let error = try_run(&plan).unwrap_err();
     assert!(matches!(error, RunError::NoConnection { .. }), "{error:?}");

@@ -269,8 +269,9 @@ pub struct Datagram<'a> {
 
 impl Datagram<'_> {
     /// How many datagrams this is.
-    pub fn count(&self) -> u64 {
-        segments(self.payload.len(), self.segment_len)
+    pub fn count(&self) -> u32 {
+        // At most one for each byte of a slot, and an empty one.
+        segments(self.payload.len(), self.segment_len) as u32
     }
 }
 

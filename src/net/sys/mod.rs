@@ -171,6 +171,26 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
+/// Throws away up to `most` bytes of a TCP socket's input without copying them, and returns how many:
+/// recv(2) with MSG_TRUNC, which on TCP discards (tcp(7)). Nothing else may be passed: on a Unix
+/// socket the call would fail with EFAULT.
+///
+/// # Errors
+/// What recv(2) reports.
+pub fn discard(socket: &mio::net::TcpStream, most: usize) -> io::Result<usize> {
+    let nowhere = std::ptr::null_mut();
+    // SAFETY: with MSG_TRUNC the kernel never writes to the buffer of a TCP socket (tcp(7)), and
+    // the parameter's type says that it is one.
+    let taken = unsafe { libc::recv(socket.as_raw_fd(), nowhere, most, libc::MSG_TRUNC) };
+    usize::try_from(taken).map_err(|_| io::Error::last_os_error())
+}
+
+/// Whether a call failed because the kernel had no memory for it just then: it may succeed later, and
+/// nothing was lost.
+pub fn is_lack_of_memory(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::ENOMEM))
+}
+
 /// Whether the peer or the network ended the connection, rather than anything on this side.
 pub fn is_disconnect(error: &io::Error) -> bool {
     matches!(

@@ -1,4 +1,5 @@
-//! One connection: its state, and the one function that moves bytes through it.
+//! One connection: its state, and the one function that moves bytes through it. What it does with
+//! them is its service's, one file for each.
 //!
 //! Generic over its stream, so that a scripted stream can drive it through any sequence of short
 //! reads, short writes, blocking and failure without a socket.
@@ -14,7 +15,12 @@ use std::io;
 use crate::buffer::Backlog;
 use crate::metrics::{CloseReason, WorkerMetrics};
 use crate::net::sys;
-use crate::stream::Stream;
+use crate::service::Service;
+use crate::stream::{Stream, Taken};
+
+mod chargen;
+mod discard;
+mod echo;
 
 /// Reads in one call of [`Conn::pump`] before other connections have their turn. With the buffer's
 /// size it bounds how long one peer at full speed can keep a worker to itself.
@@ -27,6 +33,8 @@ pub enum Next {
     Wait,
     /// Another call soon: there is more to do, and others had to have their turn.
     Yield,
+    /// Another call after a while: the kernel has no memory to give, and will not report when it has.
+    Retry,
     /// To be removed.
     Close(CloseReason),
 }
@@ -57,13 +65,16 @@ impl From<&mio::event::Event> for Readiness {
     }
 }
 
-/// A connection that echoes.
+/// A connection that is served.
 #[derive(Debug)]
 pub struct Conn<S> {
     stream: S,
     backlog: Backlog,
-    /// When a byte last moved, in the reactor's ticks.
-    last_active: u64,
+    /// Bytes that moved since this was last asked, in either direction.
+    moved: u32,
+    /// Where chargen is in its pattern.
+    offset: u16,
+    service: Service,
     state: State,
     readable: bool,
     writable: bool,
@@ -72,8 +83,6 @@ pub struct Conn<S> {
     /// Urgent data was reported: a read may have stopped short of its mark with more behind it.
     urgent: bool,
     queued: bool,
-    /// A byte moved since this was last asked.
-    moved: bool,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -90,18 +99,19 @@ enum State {
 
 impl<S: Stream> Conn<S> {
     /// A connection whose stream is writable, as a fresh socket is, and not known to be readable.
-    pub fn new(stream: S, now: u64) -> Self {
+    pub fn new(stream: S, service: Service) -> Self {
         Self {
             stream,
             backlog: Backlog::default(),
-            last_active: now,
+            moved: 0,
+            offset: 0,
+            service,
             state: State::Open,
             readable: false,
             writable: true,
             hangup: false,
             urgent: false,
             queued: false,
-            moved: false,
         }
     }
 
@@ -117,16 +127,22 @@ impl<S: Stream> Conn<S> {
     /// everything was returned, or the budget is spent. `buffer` is only used during the call.
     pub fn pump(&mut self, buffer: &mut [u8], metrics: &WorkerMetrics) -> Next {
         let next = match self.state {
-            State::Open | State::Ended => self.echo(buffer, metrics),
-            State::Lingering(reason) => Ok(self.discard(buffer, reason)),
+            State::Open | State::Ended => match self.service {
+                Service::Echo => self.echo(buffer, metrics),
+                Service::Discard => self.discard(buffer, metrics),
+                Service::Chargen => self.chargen(buffer, metrics),
+            },
+            State::Lingering(reason) => Ok(self.see_off(buffer, reason)),
             State::Closed => Ok(Next::Wait),
         };
         let next = next.unwrap_or_else(|error| {
-            Next::Close(if sys::is_disconnect(&error) {
-                CloseReason::Reset
+            if sys::is_lack_of_memory(&error) {
+                Next::Retry
+            } else if sys::is_disconnect(&error) {
+                Next::Close(CloseReason::Reset)
             } else {
-                CloseReason::Error
-            })
+                Next::Close(CloseReason::Error)
+            }
         });
         if matches!(next, Next::Close(_)) {
             self.close(metrics);
@@ -169,16 +185,9 @@ impl<S: Stream> Conn<S> {
         std::mem::replace(&mut self.queued, false)
     }
 
-    /// Notes that it is `now`, in case a byte moved since the last call.
-    pub fn touch(&mut self, now: u64) {
-        if std::mem::replace(&mut self.moved, false) {
-            self.last_active = now;
-        }
-    }
-
-    /// When a byte last moved.
-    pub fn last_active(&self) -> u64 {
-        self.last_active
+    /// How many bytes moved since the last call, in either direction.
+    pub fn take_moved(&mut self) -> u32 {
+        std::mem::take(&mut self.moved)
     }
 
     /// Why the connection lingers, if it does.
@@ -194,57 +203,49 @@ impl<S: Stream> Conn<S> {
         self.state == State::Closed
     }
 
+    /// Whether there is output that the peer does not take.
+    pub fn is_blocked(&self) -> bool {
+        !self.backlog.is_empty() || (self.service == Service::Chargen && !self.writable)
+    }
+
     /// Bytes that were read and wait to be written.
     pub fn backlog_len(&self) -> usize {
         self.backlog.len()
     }
 
-    fn echo(&mut self, buffer: &mut [u8], metrics: &WorkerMetrics) -> io::Result<Next> {
-        let mut reads = READS_PER_PUMP;
-        loop {
-            match self.flush(metrics)? {
-                Flushed::All => {}
-                Flushed::Blocked => return Ok(Next::Wait),
-                Flushed::Interrupted => return Ok(Next::Yield),
-            }
-            if self.state == State::Ended {
-                // Closing sends the end of our stream behind the last echoed byte, as shutting the
-                // write side down before would: all input was read, so it can't become a reset.
-                return Ok(Next::Close(CloseReason::Finished));
-            }
-            if !self.readable {
-                return Ok(Next::Wait);
-            }
-            if reads == 0 {
-                return Ok(Next::Yield);
-            }
-            reads -= 1;
-            match self.read(buffer)? {
-                Input::Bytes(count) => {
-                    metrics.received_bytes.add(count as u64);
-                    self.write_or_keep(&buffer[..count], metrics)?;
-                }
-                Input::Blocked => return Ok(Next::Wait),
-                Input::Interrupted => return Ok(Next::Yield),
-                Input::End => self.state = State::Ended,
-            }
-        }
-    }
-
     /// Reads once and draws the conclusion: did that drain the stream?
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<Input> {
-        match self.stream.read(buffer) {
-            Ok(0) => {
+        let taken = self.stream.read(buffer).map(|count| Taken {
+            count,
+            asked: buffer.len(),
+        });
+        self.conclude(taken)
+    }
+
+    /// As [`Conn::read`], for input that nobody wants.
+    fn throw_away(&mut self, scratch: &mut [u8]) -> io::Result<Input> {
+        let taken = self.stream.discard(scratch);
+        self.conclude(taken)
+    }
+
+    #[inline]
+    fn conclude(&mut self, taken: io::Result<Taken>) -> io::Result<Input> {
+        match taken {
+            Ok(Taken { count: 0, .. }) => {
                 self.readable = false;
                 Ok(Input::End)
             }
-            Ok(count) => {
-                self.moved = true;
+            Ok(Taken { count, asked }) => {
+                self.note_moved(count);
                 // Fewer bytes than asked for: the stream is drained, and the next arrival raises an
                 // edge (epoll(7), question 9). Not so when an end or an error hides behind the
                 // bytes, for which no further edge comes, nor at an urgent mark, where a read stops
                 // with more behind it (tcp(7)).
-                if count < buffer.len() && !self.hangup && !self.urgent {
+                if count < asked
+                    && !self.hangup
+                    && !self.urgent
+                    && self.stream.drained_by_short_read()
+                {
                     self.readable = false;
                 }
                 Ok(Input::Bytes(count))
@@ -259,8 +260,14 @@ impl<S: Stream> Conn<S> {
         }
     }
 
+    fn note_moved(&mut self, count: usize) {
+        // One call moves at most a mebibyte, and the reactor asks after each.
+        self.moved = self.moved.saturating_add(count as u32);
+    }
+
     /// Writes fresh input at once and keeps what the stream did not take.
     fn write_or_keep(&mut self, input: &[u8], metrics: &WorkerMetrics) -> io::Result<()> {
+        let mut lack_of_memory = None;
         let written = match self.stream.write(input) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => written,
@@ -269,6 +276,11 @@ impl<S: Stream> Conn<S> {
                 0
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+            // The input has left the socket and must not be lost.
+            Err(error) if sys::is_lack_of_memory(&error) => {
+                lack_of_memory = Some(error);
+                0
+            }
             Err(error) => return Err(error),
         };
         metrics.sent_bytes.add(written as u64);
@@ -277,7 +289,7 @@ impl<S: Stream> Conn<S> {
             metrics.backlog_bytes.add((input.len() - written) as u64);
             self.backlog.store(&input[written..]);
         }
-        Ok(())
+        lack_of_memory.map_or(Ok(()), Err)
     }
 
     /// Writes the backlog. A short write is not taken as "would block": only the error is.
@@ -290,7 +302,7 @@ impl<S: Stream> Conn<S> {
             match self.stream.write(self.backlog.bytes()) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => {
-                    self.moved = true;
+                    self.note_moved(written);
                     self.backlog.consume(written);
                     metrics.sent_bytes.add(written as u64);
                     metrics.backlog_bytes.sub(written as u64);
@@ -305,15 +317,17 @@ impl<S: Stream> Conn<S> {
         Ok(Flushed::All)
     }
 
-    fn discard(&mut self, buffer: &mut [u8], reason: CloseReason) -> Next {
+    /// Waits for the peer's end after our own.
+    fn see_off(&mut self, buffer: &mut [u8], reason: CloseReason) -> Next {
         for _ in 0..READS_PER_PUMP {
             if !self.readable {
                 return Next::Wait;
             }
-            match self.read(buffer) {
+            match self.throw_away(buffer) {
                 Ok(Input::Bytes(_)) => {}
                 Ok(Input::Blocked) => return Next::Wait,
                 Ok(Input::Interrupted) => return Next::Yield,
+                Err(error) if sys::is_lack_of_memory(&error) => return Next::Retry,
                 Ok(Input::End) | Err(_) => return Next::Close(reason),
             }
         }

@@ -1,0 +1,320 @@
+//! From endpoints to sockets: bound anew, or passed on by another process.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+
+use serde::{Deserialize, Serialize};
+use socket2::{Domain, SockRef, Socket, Type};
+
+use crate::config::{Balance, Config};
+use crate::error::Error;
+use crate::listener::Owner;
+use crate::net::endpoint::Endpoint;
+use crate::net::tuning::{self, ListenError};
+use crate::net::unix::{self, SocketFile};
+use crate::service::Service;
+
+/// Sockets of an endpoint that another process bound and passed to this one.
+#[derive(Debug)]
+pub struct Inherited {
+    /// What is served on them.
+    pub service: Service,
+    /// The endpoint as the configuration names it.
+    pub configured: Endpoint,
+    /// The sockets, at least one.
+    pub sockets: Vec<OwnedFd>,
+    /// Who keeps them open besides this process.
+    pub keeper: Keeper,
+}
+
+/// Who keeps a socket open that was passed on.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Keeper {
+    /// Nobody for long: a predecessor that leaves.
+    Nobody,
+    /// A service manager, for whoever it starts next.
+    ServiceManager,
+}
+
+impl Inherited {
+    /// Other descriptors of the same sockets.
+    ///
+    /// # Errors
+    /// What dup(2) reports.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        let sockets = self.sockets.iter().map(OwnedFd::try_clone);
+        Ok(Self {
+            service: self.service,
+            configured: self.configured.clone(),
+            sockets: sockets.collect::<io::Result<_>>()?,
+            keeper: self.keeper,
+        })
+    }
+
+    /// Whether a server with this configuration would serve it.
+    pub fn is_wanted(&self, config: &Config) -> bool {
+        self.keeper == Keeper::ServiceManager
+            || config
+                .services
+                .iter()
+                .any(|(service, endpoint)| *service == self.service && *endpoint == self.configured)
+    }
+}
+
+/// An endpoint with its sockets.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    pub(crate) service: Service,
+    /// As in the configuration, by which a successor finds it again.
+    pub(crate) configured: Endpoint,
+    /// As bound, with the port that the kernel chose.
+    pub(crate) endpoint: Endpoint,
+    pub(crate) sockets: Sockets,
+    pub(crate) owner: Owner,
+}
+
+/// The sockets of one endpoint.
+#[derive(Debug)]
+pub(crate) enum Sockets {
+    /// One that is shared, or at least one for each worker.
+    Tcp(Vec<TcpListener>),
+    /// One for each worker, or as many as were passed on.
+    Udp(Vec<UdpSocket>),
+    /// The only one.
+    Unix(UnixListener),
+}
+
+impl Bound {
+    /// Other descriptors of the same sockets, for a successor.
+    pub(crate) fn to_pass(&self) -> io::Result<Inherited> {
+        let descriptors = self.sockets.descriptors().into_iter();
+        Ok(Inherited {
+            service: self.service,
+            configured: self.configured.clone(),
+            sockets: descriptors
+                .map(|it| it.try_clone_to_owned())
+                .collect::<io::Result<_>>()?,
+            keeper: match self.owner {
+                Owner::Us | Owner::UsWithFile(_) => Keeper::Nobody,
+                Owner::Another => Keeper::ServiceManager,
+            },
+        })
+    }
+}
+
+impl Sockets {
+    pub(crate) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        match self {
+            Self::Tcp(sockets) => sockets.iter().map(AsFd::as_fd).collect(),
+            Self::Udp(sockets) => sockets.iter().map(AsFd::as_fd).collect(),
+            Self::Unix(socket) => vec![socket.as_fd()],
+        }
+    }
+}
+
+/// Binds every endpoint of the configuration, on the sockets that were passed on where there are
+/// such. Those that the configuration does not name are served too if a service manager passed
+/// them, and closed otherwise.
+pub(crate) fn bind_all(
+    config: &Config,
+    mut inherited: Vec<Inherited>,
+) -> Result<Vec<Bound>, Error> {
+    let mut all = Vec::with_capacity(config.services.len());
+    for (service, endpoint) in &config.services {
+        let passed = inherited
+            .iter()
+            .position(|it| it.configured == *endpoint && it.service == *service);
+        all.push(match passed {
+            Some(index) => adopt(inherited.swap_remove(index), config)?,
+            None => bind(*service, endpoint, config)?,
+        });
+    }
+    for left in inherited {
+        if left.keeper == Keeper::ServiceManager {
+            all.push(adopt(left, config)?);
+        }
+    }
+    Ok(all)
+}
+
+/// The endpoint that a socket is bound to.
+///
+/// # Errors
+/// What getsockname(2) reports, and `InvalidInput` for a socket of a kind that nothing is served on.
+pub fn endpoint_of(socket: &impl AsFd) -> io::Result<Endpoint> {
+    let socket = SockRef::from(socket);
+    let address = socket.local_addr()?;
+    let is_stream = socket.r#type()? == Type::STREAM;
+    if let Some(address) = address.as_socket() {
+        return Ok(if is_stream {
+            Endpoint::Tcp(address.into())
+        } else {
+            Endpoint::Udp(address.into())
+        });
+    }
+    match address.as_pathname() {
+        Some(path) if is_stream => Ok(Endpoint::Unix(path.to_owned())),
+        _ => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a TCP, UDP or Unix stream socket with an address",
+        )),
+    }
+}
+
+/// Binds one endpoint. A name with several addresses is bound on the first.
+fn bind(service: Service, configured: &Endpoint, config: &Config) -> Result<Bound, Error> {
+    let (endpoint, sockets, owner) = match configured {
+        Endpoint::Tcp(_) => {
+            let address = resolve(configured)?;
+            let count = match config.balance {
+                Balance::Kernel => config.workers.get(),
+                Balance::LeastConnections => 1,
+            };
+            let sockets = tuning::listen(address, count, config.backlog, &config.tuning)
+                .map_err(|error| fail(configured, Some(address), error))?;
+            (configured.clone(), Sockets::Tcp(sockets), Owner::Us)
+        }
+        Endpoint::Udp(_) => {
+            let address = resolve(configured)?;
+            let sockets = tuning::datagram_sockets(address, config.workers.get(), &config.tuning)
+                .map_err(|error| fail(configured, Some(address), error))?;
+            (configured.clone(), Sockets::Udp(sockets), Owner::Us)
+        }
+        Endpoint::Unix(path) => {
+            let (socket, file) = unix::listen(path, config.backlog, config.unix_mode)
+                .map_err(|source| fail(configured, None, ListenError::Bind(source)))?;
+            (
+                configured.clone(),
+                Sockets::Unix(socket),
+                Owner::UsWithFile(file),
+            )
+        }
+    };
+    let mut bound = Bound {
+        service,
+        configured: configured.clone(),
+        endpoint,
+        sockets,
+        owner,
+    };
+    bound.name_as_bound()?;
+    Ok(bound)
+}
+
+fn resolve(endpoint: &Endpoint) -> Result<SocketAddr, Error> {
+    let fail = |source| Error::Resolve {
+        endpoint: endpoint.clone(),
+        source,
+    };
+    let addresses = endpoint.resolve().map_err(fail)?;
+    // A resolver that answers without an address is an error already.
+    addresses
+        .first()
+        .copied()
+        .ok_or_else(|| fail(io::ErrorKind::NotFound.into()))
+}
+
+/// Takes sockets over, and binds what is missing to have one for each worker.
+fn adopt(inherited: Inherited, config: &Config) -> Result<Bound, Error> {
+    let Inherited {
+        service,
+        configured,
+        sockets,
+        keeper,
+    } = inherited;
+    let fail = |error| fail(&configured, None, error);
+    let mut owner = match keeper {
+        Keeper::Nobody => Owner::Us,
+        Keeper::ServiceManager => Owner::Another,
+    };
+    let sockets = match &configured {
+        Endpoint::Tcp(_) => {
+            let mut listeners = Vec::with_capacity(sockets.len());
+            for socket in sockets {
+                listeners.push(tuning::adopt_listener(socket, &config.tuning).map_err(fail)?);
+            }
+            if keeper == Keeper::Nobody
+                && config.balance == Balance::Kernel
+                && let Some(first) = listeners.first()
+            {
+                let missing = config.workers.get().saturating_sub(listeners.len());
+                let address = first
+                    .local_addr()
+                    .map_err(|source| fail(ListenError::Socket(source)))?;
+                listeners.extend(
+                    tuning::listen_beside(address, missing, config.backlog, &config.tuning)
+                        .map_err(fail)?,
+                );
+            }
+            Sockets::Tcp(listeners)
+        }
+        Endpoint::Udp(_) => {
+            let mut adopted = Vec::with_capacity(sockets.len());
+            for socket in sockets {
+                adopted.push(
+                    tuning::adopt_datagram_socket(socket.into(), &config.tuning).map_err(fail)?,
+                );
+            }
+            Sockets::Udp(adopted)
+        }
+        Endpoint::Unix(path) => {
+            let socket = sockets
+                .into_iter()
+                .next()
+                .ok_or_else(|| fail(ListenError::Socket(io::ErrorKind::InvalidInput.into())))?;
+            let socket = adopt_unix(socket).map_err(|it| fail(ListenError::Socket(it)))?;
+            if owner == Owner::Us {
+                let file = SocketFile::at(path).map_err(|it| fail(ListenError::Socket(it)))?;
+                owner = Owner::UsWithFile(file);
+            }
+            Sockets::Unix(socket)
+        }
+    };
+    let mut bound = Bound {
+        service,
+        endpoint: configured.clone(),
+        configured,
+        sockets,
+        owner,
+    };
+    bound.name_as_bound()?;
+    Ok(bound)
+}
+
+fn adopt_unix(socket: OwnedFd) -> io::Result<UnixListener> {
+    let socket = Socket::from(socket);
+    if socket.domain()? != Domain::UNIX || !socket.is_listener()? {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    socket.set_nonblocking(true)?;
+    socket.set_cloexec(true)?;
+    Ok(OwnedFd::from(socket).into())
+}
+
+impl Bound {
+    /// Sets the endpoint to what the first socket says.
+    fn name_as_bound(&mut self) -> Result<(), Error> {
+        if let Some(first) = self.sockets.descriptors().first() {
+            self.endpoint = endpoint_of(first)
+                .map_err(|source| fail(&self.configured, None, ListenError::Socket(source)))?;
+        }
+        Ok(())
+    }
+}
+
+fn fail(endpoint: &Endpoint, address: Option<SocketAddr>, error: ListenError) -> Error {
+    match error {
+        ListenError::Bind(source) | ListenError::Socket(source) => Error::Bind {
+            endpoint: endpoint.clone(),
+            address,
+            source,
+        },
+        ListenError::Tuning(source) => Error::Tuning {
+            endpoint: endpoint.clone(),
+            source,
+        },
+    }
+}

@@ -1,0 +1,29 @@
+//! Discard, RFC 863.
+
+use std::io;
+
+use super::{Conn, Input, Next, READS_PER_PUMP};
+use crate::metrics::{CloseReason, WorkerMetrics};
+use crate::stream::Stream;
+
+impl<S: Stream> Conn<S> {
+    /// Throws away what comes until the input has ended.
+    pub(super) fn discard(
+        &mut self,
+        buffer: &mut [u8],
+        metrics: &WorkerMetrics,
+    ) -> io::Result<Next> {
+        for _ in 0..READS_PER_PUMP {
+            if !self.readable {
+                return Ok(Next::Wait);
+            }
+            match self.throw_away(buffer)? {
+                Input::Bytes(count) => metrics.received_bytes.add(count as u64),
+                Input::Blocked => return Ok(Next::Wait),
+                Input::Interrupted => return Ok(Next::Yield),
+                Input::End => return Ok(Next::Close(CloseReason::Finished)),
+            }
+        }
+        Ok(Next::Yield)
+    }
+}

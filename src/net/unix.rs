@@ -1,0 +1,174 @@
+//! Unix stream sockets in the file system: binding one, and the file that leads to it.
+
+use std::fs::{self, File, Metadata, Permissions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+/// Listens on a path. A socket file that nobody listens on any more, left by a program that was
+/// killed, is replaced; anything else that is there is an error.
+///
+/// `mode` are the permissions of the file, of which connecting needs the one to write (unix(7));
+/// without it the umask decides.
+///
+/// # Errors
+/// `AddrInUse` when somebody listens there, `AlreadyExists` when the path is not a socket, or what
+/// bind(2), listen(2) and chmod(2) report.
+pub fn listen(
+    path: &Path,
+    backlog: u32,
+    mode: Option<u32>,
+) -> io::Result<(UnixListener, SocketFile)> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
+    if let Some(mode) = mode {
+        // The file is made with the socket's mode less the umask: from its first moment on it never
+        // permits more than asked for.
+        let file = File::from(OwnedFd::from(socket.try_clone()?));
+        file.set_permissions(Permissions::from_mode(mode))?;
+    }
+    remove_stale(path)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    let file = SocketFile::at(path)?;
+    if let Some(mode) = mode {
+        fs::set_permissions(path, Permissions::from_mode(mode))?;
+    }
+    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    Ok((OwnedFd::from(socket).into(), file))
+}
+
+/// The file that leads to a listening socket. It outlives the socket unless it is removed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SocketFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl SocketFile {
+    /// The socket file that is at `path` now.
+    ///
+    /// # Errors
+    /// What stat(2) reports.
+    pub fn at(path: &Path) -> io::Result<Self> {
+        Ok(Self {
+            identity: identity(&fs::symlink_metadata(path)?),
+            path: path.to_owned(),
+        })
+    }
+
+    /// Removes the file, unless another one has taken its place meanwhile.
+    pub fn remove(&self) {
+        if fs::symlink_metadata(&self.path).is_ok_and(|now| identity(&now) == self.identity) {
+            // Without the permission to remove it, it stays as if we had been killed, and the next
+            // to listen there finds it stale.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn identity(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+fn remove_stale(path: &Path) -> io::Result<()> {
+    let Ok(found) = fs::symlink_metadata(path) else {
+        // Nothing there, or bind(2) will say what is wrong.
+        return Ok(());
+    };
+    if !found.file_type().is_socket() {
+        return Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "there is a file that is not a socket",
+        ));
+    }
+    match UnixStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            // Looked at again, for somebody else may have replaced it just now.
+            SocketFile {
+                path: path.to_owned(),
+                identity: identity(&found),
+            }
+            .remove();
+            Ok(())
+        }
+        // Somebody accepts, or has so many waiting that this one would block.
+        Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(io::ErrorKind::AddrInUse.into())
+        }
+        // For example a datagram socket; bind(2) will say that the address is in use.
+        Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Directory(PathBuf);
+
+    impl Directory {
+        fn new(name: &str) -> Self {
+            let name = format!("echomark-unix-{name}-{}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            fs::create_dir(&path).unwrap();
+            Self(path)
+        }
+    }
+
+    impl Drop for Directory {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn a_stale_file_is_replaced_and_a_live_one_is_in_use() {
+        let directory = Directory::new("stale");
+        let path = directory.0.join("socket");
+        let (first, _) = listen(&path, 16, None).unwrap();
+        let error = listen(&path, 16, None).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        drop(first);
+        let (_second, file) = listen(&path, 16, None).unwrap();
+        UnixStream::connect(&path).unwrap();
+        file.remove();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_is_not_a_socket_is_left_alone() {
+        let directory = Directory::new("file");
+        let path = directory.0.join("precious");
+        fs::write(&path, "data").unwrap();
+        let error = listen(&path, 16, None).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "data");
+    }
+
+    #[test]
+    fn the_file_of_somebody_else_is_not_removed() {
+        let directory = Directory::new("other");
+        let path = directory.0.join("socket");
+        let (listener, file) = listen(&path, 16, None).unwrap();
+        drop(listener);
+        fs::remove_file(&path).unwrap();
+        // A new file may get the old one's inode number, so the place is taken meanwhile.
+        fs::write(directory.0.join("placeholder"), "").unwrap();
+        let (_other, _) = listen(&path, 16, None).unwrap();
+        file.remove();
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn the_permissions_are_those_asked_for() {
+        let directory = Directory::new("mode");
+        let path = directory.0.join("socket");
+        let _listening = listen(&path, 16, Some(0o622)).unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o622);
+    }
+}

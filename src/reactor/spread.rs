@@ -1,0 +1,122 @@
+//! Giving connections to other workers: one worker accepts, and the one with the fewest connections
+//! serves. Each worker has an inbox of bounded size, and a waker tells it to look.
+
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, SyncSender};
+
+use super::{Kernel, Reactor};
+use crate::admission::Place;
+use crate::service::Service;
+
+/// Connections that may wait in one inbox. When it is full the giver keeps the connection, so that
+/// nothing is lost and nobody waits.
+const INBOX: usize = 1024;
+
+/// An admitted connection on its way to the worker that will serve it.
+#[derive(Debug)]
+pub(crate) struct Given<S> {
+    pub(super) stream: S,
+    pub(super) service: Service,
+    pub(super) place: Place,
+}
+
+/// One worker's end of the exchange.
+#[derive(Debug)]
+pub(crate) struct Spread<S> {
+    inbox: Receiver<Given<S>>,
+    outboxes: Vec<SyncSender<Given<S>>>,
+    wakers: Arc<[mio::Waker]>,
+    /// Workers that were given something in this turn.
+    to_wake: Vec<bool>,
+    last: usize,
+}
+
+impl<S> Spread<S> {
+    /// The ends of an exchange among as many workers as there are wakers.
+    pub(crate) fn among(wakers: &Arc<[mio::Waker]>) -> Vec<Self> {
+        let (outboxes, inboxes): (Vec<_>, Vec<_>) =
+            wakers.iter().map(|_| mpsc::sync_channel(INBOX)).unzip();
+        let ends = inboxes.into_iter().map(|inbox| Self {
+            inbox,
+            outboxes: outboxes.clone(),
+            wakers: Arc::clone(wakers),
+            to_wake: vec![false; wakers.len()],
+            last: 0,
+        });
+        ends.collect()
+    }
+
+    fn wake(&mut self) {
+        for (waker, given) in self.wakers.iter().zip(&mut self.to_wake) {
+            if std::mem::take(given) {
+                // Writing to an eventfd fails only if its counter is full, and then it wakes too.
+                let _ = waker.wake();
+            }
+        }
+    }
+}
+
+impl<K: Kernel> Reactor<K> {
+    /// Gives a connection to the worker with the fewest; to this one if that is it, or if the
+    /// other has no room.
+    pub(super) fn give(&mut self, given: Given<K::Stream>) {
+        let Some(spread) = &mut self.spread else {
+            self.keep(given);
+            return;
+        };
+        let worker = self.control.least_loaded(spread.last);
+        spread.last = worker;
+        if worker == self.index {
+            self.keep(given);
+            return;
+        }
+        self.control.add_load(worker);
+        match spread.outboxes[worker].try_send(given) {
+            Ok(()) => spread.to_wake[worker] = true,
+            Err(mpsc::TrySendError::Full(given) | mpsc::TrySendError::Disconnected(given)) => {
+                self.control.remove_load(worker);
+                self.keep(given);
+            }
+        }
+    }
+
+    /// Serves a connection that this worker accepted.
+    pub(super) fn keep(&mut self, given: Given<K::Stream>) {
+        if self.spread.is_some() {
+            self.control.add_load(self.index);
+        }
+        self.seat(given);
+    }
+
+    /// Wakes the workers that were given something.
+    pub(super) fn announce_gifts(&mut self) {
+        if let Some(spread) = &mut self.spread {
+            spread.wake();
+        }
+    }
+
+    /// Takes what others gave.
+    pub(super) fn take_gifts(&mut self) {
+        // Asked before the inbox is emptied: whoever is the last to give has given by then.
+        let has_givers = self.control.has_givers();
+        // As many as an inbox holds; if it filled up again meanwhile, another wake-up has come.
+        for _ in 0..=INBOX {
+            let Some(given) = self.spread.as_ref().and_then(|it| it.inbox.try_recv().ok()) else {
+                break;
+            };
+            self.seat(given);
+        }
+        self.has_givers = has_givers;
+    }
+
+    /// Tells all workers that nobody will give them anything more.
+    pub(super) fn end_giving(&mut self) {
+        self.announce_gifts();
+        if self.control.remove_giver()
+            && let Some(spread) = &mut self.spread
+        {
+            spread.to_wake.fill(true);
+            spread.wake();
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! What is demanded of an open connection: that bytes move now and then, that enough of them do, and
+//! that it ends one day. Knows no clock: times are the caller's milliseconds.
+
+use std::time::Duration;
+
+use crate::config::Limits;
+use crate::metrics::CloseReason;
+
+/// The limits that a connection is held to while it is open.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Terms {
+    idle_ms: Option<u64>,
+    stall_ms: Option<u64>,
+    stall_bytes: u64,
+    lifetime_ms: Option<u64>,
+}
+
+impl Terms {
+    /// The terms that `limits` set.
+    pub fn new(limits: &Limits) -> Self {
+        let ms = |limit: Option<Duration>| limit.map(whole_ms);
+        Self {
+            idle_ms: ms(limits.idle_timeout),
+            stall_ms: ms(limits.stall_timeout),
+            stall_bytes: limits.stall_bytes,
+            lifetime_ms: ms(limits.lifetime),
+        }
+    }
+
+    /// Whether nothing is demanded, so that nothing has to be watched.
+    pub fn is_empty(&self) -> bool {
+        self.idle_ms.is_none() && self.stall_ms.is_none() && self.lifetime_ms.is_none()
+    }
+}
+
+/// What was seen of one connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Watch {
+    born_ms: u64,
+    last_active_ms: u64,
+    /// When the present stall window began; none while nothing moves and nothing waits.
+    window_start_ms: Option<u64>,
+    window_bytes: u64,
+}
+
+/// What is to be done with a connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    /// Nothing, and nothing will have to be looked at before this time; never if there is none.
+    Keep(Option<u64>),
+    /// It broke its terms.
+    Close(CloseReason),
+}
+
+impl Watch {
+    /// A connection that opened at `now_ms`.
+    pub fn new(now_ms: u64) -> Self {
+        Self {
+            born_ms: now_ms,
+            last_active_ms: now_ms,
+            window_start_ms: None,
+            window_bytes: 0,
+        }
+    }
+
+    /// Notes that bytes moved, and returns the deadline of the stall window if that opened one: it may
+    /// lie before every other.
+    pub fn note(&mut self, moved: u32, terms: &Terms, now_ms: u64) -> Option<u64> {
+        if moved == 0 {
+            return None;
+        }
+        self.last_active_ms = now_ms;
+        self.window_bytes = self.window_bytes.saturating_add(u64::from(moved));
+        match (self.window_start_ms, terms.stall_ms) {
+            (None, Some(stall_ms)) => {
+                self.window_start_ms = Some(now_ms);
+                self.window_bytes = u64::from(moved);
+                Some(now_ms.saturating_add(stall_ms))
+            }
+            _ => None,
+        }
+    }
+
+    /// Judges the connection at `now_ms`. `blocked` says whether output waits for the peer, which
+    /// keeps the stall window open.
+    pub fn judge(&mut self, terms: &Terms, blocked: Blocked, now_ms: u64) -> Verdict {
+        let over = |since: u64, limit: Option<u64>| {
+            limit.is_some_and(|limit| now_ms.saturating_sub(since) >= limit)
+        };
+        if over(self.born_ms, terms.lifetime_ms) {
+            return Verdict::Close(CloseReason::Lifetime);
+        }
+        if over(self.last_active_ms, terms.idle_ms) {
+            return Verdict::Close(CloseReason::IdleTimeout);
+        }
+        if terms.stall_ms.is_none() {
+            self.window_start_ms = None;
+        }
+        if let Some(start) = self.window_start_ms
+            && over(start, terms.stall_ms)
+        {
+            if self.window_bytes < terms.stall_bytes {
+                return Verdict::Close(CloseReason::Stalled);
+            }
+            self.window_start_ms = (blocked == Blocked::Yes).then_some(now_ms);
+            self.window_bytes = 0;
+        }
+        let deadline = |since: u64, limit: Option<u64>| limit.map(|ms| since.saturating_add(ms));
+        let deadlines = [
+            deadline(self.born_ms, terms.lifetime_ms),
+            deadline(self.last_active_ms, terms.idle_ms),
+            self.window_start_ms
+                .and_then(|start| deadline(start, terms.stall_ms)),
+        ];
+        Verdict::Keep(deadlines.into_iter().flatten().min())
+    }
+}
+
+/// Whether a connection has output that its peer does not take.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Blocked {
+    /// It has.
+    Yes,
+    /// It has not.
+    No,
+}
+
+/// A duration in whole milliseconds, rounded up, so that no limit is shorter than was asked for.
+pub(crate) fn whole_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn terms(idle_ms: Option<u64>, stall_ms: Option<u64>, lifetime_ms: Option<u64>) -> Terms {
+        Terms {
+            idle_ms,
+            stall_ms,
+            stall_bytes: 100,
+            lifetime_ms,
+        }
+    }
+
+    #[test]
+    fn drips_refresh_the_idle_limit_and_not_the_stall_limit() {
+        let terms = terms(Some(50), Some(1000), None);
+        let mut watch = Watch::new(0);
+        for second in 0..25 {
+            watch.note(2, &terms, second * 40);
+            assert!(matches!(
+                watch.judge(&terms, Blocked::No, second * 40 + 39),
+                Verdict::Keep(Some(_))
+            ));
+        }
+        watch.note(2, &terms, 1000);
+        assert_eq!(
+            watch.judge(&terms, Blocked::No, 1000),
+            Verdict::Close(CloseReason::Stalled)
+        );
+    }
+
+    #[test]
+    fn a_peer_that_takes_nothing_stalls_after_its_first_window() {
+        let terms = terms(None, Some(1000), None);
+        let mut watch = Watch::new(0);
+        assert_eq!(watch.note(1_000_000, &terms, 5), Some(1005));
+        assert_eq!(
+            watch.judge(&terms, Blocked::Yes, 1005),
+            Verdict::Keep(Some(2005))
+        );
+        assert_eq!(
+            watch.judge(&terms, Blocked::Yes, 2005),
+            Verdict::Close(CloseReason::Stalled)
+        );
+    }
+
+    #[test]
+    fn a_silent_connection_is_idle_and_does_not_stall() {
+        let terms = terms(None, Some(1000), None);
+        let mut watch = Watch::new(0);
+        assert_eq!(
+            watch.judge(&terms, Blocked::No, 1_000_000),
+            Verdict::Keep(None)
+        );
+        watch.note(100, &terms, 2_000_000);
+        assert_eq!(
+            watch.judge(&terms, Blocked::No, 3_000_000),
+            Verdict::Keep(None)
+        );
+    }
+
+    #[test]
+    fn the_lifetime_is_absolute() {
+        let terms = terms(Some(50), None, Some(500));
+        let mut watch = Watch::new(0);
+        for now in (0..500).step_by(10) {
+            watch.note(u32::MAX, &terms, now);
+            assert!(matches!(
+                watch.judge(&terms, Blocked::No, now),
+                Verdict::Keep(Some(_))
+            ));
+        }
+        assert_eq!(
+            watch.judge(&terms, Blocked::No, 500),
+            Verdict::Close(CloseReason::Lifetime)
+        );
+    }
+
+    proptest! {
+        /// Judged only at the deadlines that it names, no connection outlives its terms: that is what
+        /// lets the reactor sleep until then.
+        #[test]
+        fn looking_only_when_due_misses_nothing(
+            idle in prop::option::of(1_u64..200),
+            stall in prop::option::of(1_u64..200),
+            lifetime in prop::option::of(1_u64..2000),
+            moves in prop::collection::vec((0_u64..150, 1_u32..80, any::<bool>()), 0..40),
+        ) {
+            let terms = terms(idle, stall, lifetime);
+            let mut lazy = Watch::new(0);
+            let mut due = match lazy.judge(&terms, Blocked::No, 0) {
+                Verdict::Keep(due) => due,
+                Verdict::Close(_) => return Ok(()),
+            };
+            let (mut now, mut last_move) = (0, 0);
+            let mut window: Option<(u64, u64)> = None;
+            for (pause, moved, blocked) in moves {
+                let blocked = if blocked { Blocked::Yes } else { Blocked::No };
+                let next = now + pause;
+                while let Some(at) = due.filter(|&at| at <= next) {
+                    prop_assert!(at >= now, "a deadline in the past");
+                    now = at;
+                    match lazy.judge(&terms, blocked, at) {
+                        Verdict::Keep(later) => {
+                            prop_assert!(later.is_none_or(|later| later > at), "spins");
+                            due = later;
+                            if window.is_some_and(|(start, _)| stall.is_some_and(|s| at - start >= s)) {
+                                window = (blocked == Blocked::Yes).then_some((at, 0));
+                            }
+                        }
+                        Verdict::Close(reason) => {
+                            match reason {
+                                CloseReason::Lifetime => prop_assert_eq!(Some(at), lifetime),
+                                CloseReason::IdleTimeout => {
+                                    prop_assert_eq!(Some(at - last_move), idle);
+                                }
+                                CloseReason::Stalled => {
+                                    let (start, bytes) = window.expect("a window");
+                                    prop_assert_eq!(Some(at - start), stall);
+                                    prop_assert!(bytes < 100);
+                                }
+                                other => prop_assert!(false, "closed for {:?}", other),
+                            }
+                            return Ok(());
+                        }
+                    }
+                }
+                now = next;
+                prop_assert!(lifetime.is_none_or(|limit| now < limit));
+                prop_assert!(idle.is_none_or(|limit| now - last_move < limit));
+                last_move = now;
+                if let Some(opened) = lazy.note(moved, &terms, now) {
+                    due = Some(due.map_or(opened, |due| due.min(opened)));
+                }
+                let (start, bytes) = window.unwrap_or((now, 0));
+                window = Some((start, bytes + u64::from(moved)));
+            }
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! Replacement: a new server takes over the sockets of a running one, which drains, and no client
+//! notices.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, UdpSocket};
+use std::num::NonZeroUsize;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use echomark::handover::{Offer, Takeover};
+use echomark::metrics::CloseReason;
+use echomark::server::{Alive, Heartbeat};
+use echomark::{Balance, Config, Server, Service};
+
+use crate::support::pattern::Pattern;
+use crate::support::{Client, DEADLINE, Running, in_parallel, wait_until};
+
+/// A directory that goes with its test.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        let name = format!("echomark-handover-{name}-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path).expect("a directory for temporary files");
+        Self(path)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.join("handover")
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A server that waits for its successor.
+struct Generation {
+    server: Running,
+    offering: JoinHandle<()>,
+}
+
+impl Generation {
+    /// Takes over from the server that waits on the path, if there is one.
+    #[track_caller]
+    fn start(config: &Config) -> Self {
+        let path = config.handover.as_deref().expect("a path");
+        let mut takeover = Takeover::ask(path, config).expect("a predecessor that answers");
+        let inherited = takeover
+            .as_mut()
+            .map(|it| std::mem::take(&mut it.endpoints));
+        let server = Server::bind_with(config.clone(), inherited.unwrap_or_default());
+        let server = Running::run(server.expect("sockets"));
+        let offer = match takeover {
+            Some(takeover) => {
+                wait_until_it_serves(&server);
+                takeover.confirm().expect("the predecessor lets go")
+            }
+            None => Offer::bind(path).expect("a path to wait on"),
+        };
+        let handle = server.handle.clone();
+        let offering = thread::spawn(move || offer.serve(&handle, None));
+        Self { server, offering }
+    }
+
+    /// Waits until it has drained after a successor took over.
+    #[track_caller]
+    fn join(self) {
+        wait_until("the end of the offer", || self.offering.is_finished());
+        self.offering.join().expect("offering does not panic");
+        let metrics = self.server.join();
+        assert_eq!(metrics.active, 0);
+        assert_eq!(metrics.closed(CloseReason::DrainTimeout), 0);
+        assert_eq!(metrics.closed(CloseReason::Reset), 0);
+    }
+}
+
+#[track_caller]
+fn wait_until_it_serves(server: &Running) {
+    let (mut heartbeat, _) = server.handle.beat(&Heartbeat::default());
+    wait_until("turning workers", || {
+        let (now, alive) = server.handle.beat(&heartbeat);
+        heartbeat = now;
+        alive == Alive::All
+    });
+}
+
+fn config(directory: &Directory, workers: usize, endpoints: &[(Service, &str)]) -> Config {
+    Config {
+        services: endpoints
+            .iter()
+            .map(|(service, endpoint)| (*service, endpoint.parse().expect("an endpoint")))
+            .collect(),
+        workers: NonZeroUsize::new(workers).expect("a number"),
+        handover: Some(directory.path()),
+        drain_timeout: Duration::from_secs(600),
+        ..Config::default()
+    }
+}
+
+const TCP: (Service, &str) = (Service::Echo, "tcp://127.0.0.1:0");
+
+/// Connects, echoes and closes again and again until told to stop; counts the rounds.
+#[track_caller]
+fn churn(address: SocketAddr, stop: &AtomicBool, rounds: &AtomicUsize) {
+    while !stop.load(Ordering::Relaxed) {
+        let mut client = Client::connect(address);
+        client.echo(b"served by whom?");
+        client.echo(&[9; 5000]);
+        client.half_close();
+        client.expect_end();
+        rounds.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Stays connected for a while and checks every byte; then comes back.
+#[track_caller]
+fn stay(address: SocketAddr, stop: &AtomicBool) {
+    let mut number = 0;
+    while !stop.load(Ordering::Relaxed) {
+        number += 1;
+        let mut client = Client::connect(address);
+        client.echo_stream(Pattern(number), 1 << 20);
+        client.half_close();
+        client.expect_end();
+    }
+}
+
+/// Not one connect is refused or reset and not one byte lost, whatever the number of workers on
+/// either side and however they balance.
+#[test]
+fn fifty_replacements_in_a_row_under_a_storm_lose_nothing() {
+    const REPLACEMENTS: usize = 50;
+    const CHURNERS: usize = 4;
+    let directory = Directory::new("storm");
+    let first = Generation::start(&config(&directory, 2, &[TCP]));
+    let address = first.server.address();
+    let present = Mutex::new(Some(first));
+    let (stop, rounds) = (AtomicBool::new(false), AtomicUsize::new(0));
+    in_parallel(CHURNERS + 2, |index| match index {
+        0 => {
+            for number in 0..REPLACEMENTS {
+                let before = rounds.load(Ordering::Relaxed);
+                let successor = Generation::start(&Config {
+                    balance: [Balance::Kernel, Balance::LeastConnections][number / 3 % 2],
+                    ..config(&directory, 1 + number % 3, &[TCP])
+                });
+                assert_eq!(successor.server.address(), address);
+                let predecessor = lock(&present).replace(successor);
+                predecessor.expect("a predecessor").join();
+                // Nobody else is left to serve these.
+                wait_until("rounds", || rounds.load(Ordering::Relaxed) > before + 20);
+            }
+            stop.store(true, Ordering::Relaxed);
+        }
+        1 => stay(address, &stop),
+        _ => churn(address, &stop, &rounds),
+    });
+    let last = lock(&present).take().expect("a server");
+    assert!(last.server.metrics().accepted > 0);
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("nobody panics with it")
+}
+
+/// What is not in the successor's configuration is closed in good order, what is new is bound.
+#[test]
+fn endpoints_come_and_go_with_the_configuration() {
+    let directory = Directory::new("endpoints");
+    let discard = (Service::Discard, "tcp://127.0.0.1:0");
+    let elsewhere = (Service::Echo, "tcp://127.0.0.13:0");
+    let first = Generation::start(&config(&directory, 2, &[TCP, elsewhere]));
+    let [kept, left] = first.server.addresses[..] else {
+        panic!("two endpoints");
+    };
+    let mut client = Client::connect(left);
+    client.echo(b"before");
+    let second = Generation::start(&config(&directory, 2, &[discard, TCP]));
+    assert_eq!(second.server.addresses[1], kept);
+    client.echo(b"during");
+    wait_until("refused connects", || Client::try_connect(left).is_err());
+    drop(client);
+    first.join();
+    Client::connect(kept).echo(b"after");
+    let mut thrown_away = Client::connect(second.server.addresses[0]);
+    thrown_away.send(b"into the dark");
+    thrown_away.half_close();
+    thrown_away.expect_end();
+}
+
+/// A successor that fails before it serves has changed nothing.
+#[test]
+fn a_successor_that_gives_up_leaves_the_server_as_it_was() {
+    let directory = Directory::new("gives-up");
+    let config = config(&directory, 2, &[TCP]);
+    let server = Generation::start(&config);
+    let mut before = server.server.connect();
+    before.echo(b"before");
+    for _ in 0..3 {
+        let takeover = Takeover::ask(&directory.path(), &config);
+        drop(takeover.expect("an answer").expect("a server"));
+    }
+    // Somebody who does not even speak the language.
+    drop(UnixStream::connect(directory.path()).expect("a connection"));
+    before.echo(b"after");
+    server.server.connect().echo(b"after");
+    let successor = Generation::start(&config);
+    drop(before);
+    server.join();
+    successor.server.connect().echo(b"replaced in the end");
+}
+
+#[test]
+fn without_a_predecessor_there_is_nothing_to_take_over() {
+    let directory = Directory::new("nobody");
+    let config = config(&directory, 1, &[TCP]);
+    let nobody = Takeover::ask(&directory.path(), &config).expect("no error");
+    assert!(nobody.is_none());
+    // One that was killed leaves its file.
+    drop(UnixListener::bind(directory.path()).expect("a socket"));
+    let nobody = Takeover::ask(&directory.path(), &config).expect("no error");
+    assert!(nobody.is_none());
+    let server = Generation::start(&config);
+    server.server.connect().echo(b"started afresh");
+}
+
+/// Somebody who waits on the path and is no echod.
+#[test]
+fn a_stranger_is_not_believed() {
+    let directory = Directory::new("stranger");
+    let listener = UnixListener::bind(directory.path()).expect("a socket");
+    let stranger = thread::spawn(move || {
+        let (stream, _) = listener.accept().expect("a connection");
+        (&stream)
+            .write_all(&[0, 0, 0, 2, b'{', b'}'])
+            .expect("write");
+    });
+    let error = Takeover::ask(&directory.path(), &config(&directory, 1, &[TCP]));
+    assert!(error.is_err());
+    stranger.join().expect("no panic");
+}
+
+/// Unix sockets keep their file, datagrams their queue.
+#[test]
+fn unix_and_udp_sockets_are_taken_over_too() {
+    const REPLACEMENTS: usize = 10;
+    let directory = Directory::new("kinds");
+    let path = directory.0.join("echo");
+    let unix = format!("unix:{}", path.display());
+    let endpoints = [
+        (Service::Echo, unix.as_str()),
+        (Service::Echo, "udp://127.0.0.1:0"),
+    ];
+    let first = Generation::start(&config(&directory, 2, &endpoints));
+    let address = first.server.addresses[0];
+    let present = Mutex::new(Some(first));
+    let (stop, rounds) = (AtomicBool::new(false), AtomicUsize::new(0));
+    in_parallel(3, |index| match index {
+        0 => {
+            for _ in 0..REPLACEMENTS {
+                let before = rounds.load(Ordering::Relaxed);
+                let successor = Generation::start(&config(&directory, 2, &endpoints));
+                let predecessor = lock(&present).replace(successor);
+                predecessor.expect("a predecessor").join();
+                wait_until("rounds", || rounds.load(Ordering::Relaxed) > before + 20);
+            }
+            stop.store(true, Ordering::Relaxed);
+        }
+        1 => {
+            while !stop.load(Ordering::Relaxed) {
+                echo_over_unix(&path);
+                rounds.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        _ => {
+            while !stop.load(Ordering::Relaxed) {
+                echo_over_udp(address);
+                rounds.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    });
+    drop(present);
+    assert!(!path.exists(), "the last one removes the file");
+}
+
+#[track_caller]
+fn echo_over_unix(path: &Path) {
+    let mut stream = UnixStream::connect(path).expect("somebody accepts");
+    stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+    stream.write_all(b"by path").expect("send");
+    stream.shutdown(Shutdown::Write).expect("half-close");
+    let mut back = Vec::new();
+    stream.read_to_end(&mut back).expect("receive");
+    assert_eq!(back, b"by path");
+}
+
+#[track_caller]
+fn echo_over_udp(address: SocketAddr) {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    socket.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+    socket.send_to(b"by chance", address).expect("send");
+    let mut back = [0; 64];
+    let (count, _) = socket.recv_from(&mut back).expect("an answer");
+    assert_eq!(&back[..count], b"by chance");
+}
