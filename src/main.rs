@@ -4,8 +4,8 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::thread;
 
-use clap::Parser;
 use echomark::net::sys;
+use echomark::settings::{LogFormat, LogLevel};
 use echomark::{Config, Error, Handle, Server};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -13,15 +13,31 @@ use tracing::{info, level_filters::LevelFilter, warn};
 
 mod cli;
 
-use cli::{Args, LogFormat, LogLevel};
+use cli::{Cli, Task};
 
 fn main() -> ExitCode {
-    let args = match Args::try_parse() {
-        Ok(args) => args,
-        Err(error) => return cli::refuse(&error),
+    let cli = match Cli::parse(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(error) => return cli::refuse(error),
     };
-    start_logging(args.log_format, args.log_level);
-    match serve(args.into_config()) {
+    let resolved = match cli.resolve() {
+        Ok(resolved) => resolved,
+        Err(mistake) => return cli::refuse_mistake(&mistake),
+    };
+    start_logging(resolved.settings.log_format, resolved.settings.log_level);
+    if !resolved.unknown_variables.is_empty() {
+        let names = resolved.unknown_variables.join(", ");
+        warn!(
+            names,
+            "environment variables that start with ECHOD_ and set nothing"
+        );
+    }
+    match cli.task {
+        Task::Serve => {}
+        Task::CheckConfig => return print("the configuration is valid\n"),
+        Task::PrintConfig => return print(&resolved.to_toml()),
+    }
+    match serve(resolved.settings.config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let way_out = cli::way_out(&error)
@@ -29,6 +45,24 @@ fn main() -> ExitCode {
                 .unwrap_or_default();
             // Nobody is left to tell when stderr is closed.
             let _ = writeln!(io::stderr(), "echod: {error}{way_out}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints the whole answer to a question.
+fn print(text: &str) -> ExitCode {
+    let mut stdout = io::stdout().lock();
+    let printed = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
+    match printed {
+        Ok(()) => ExitCode::SUCCESS,
+        // A reader that closed the pipe has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody is left to tell when stderr is closed.
+            let _ = writeln!(io::stderr(), "echod: cannot write to stdout: {error}");
             ExitCode::FAILURE
         }
     }
