@@ -69,15 +69,6 @@ impl Cli {
     }
 }
 
-/// The settings to take over at SIGHUP: the same flags and environment, the file read again.
-///
-/// # Errors
-/// [`Mistake`] names the first; nothing of the new settings is to be used then.
-#[expect(dead_code, reason = "nothing handles SIGHUP yet")]
-pub(crate) fn reload(cli: &Cli) -> Result<Settings, Mistake> {
-    cli.resolve().map(|resolved| resolved.settings)
-}
-
 /// A mistake in the configuration, told in one line.
 #[derive(Debug)]
 pub(crate) struct Mistake {
@@ -163,7 +154,7 @@ pub(crate) fn way_out(error: &Error) -> Option<&'static str> {
 fn command() -> Command {
     Command::new("echod")
         .version(env!("CARGO_PKG_VERSION"))
-        .about("An echo service (RFC 862) with one epoll event loop per core")
+        .about("Echo, discard and chargen services with one epoll event loop per core")
         .after_help(
             "Every setting may also stand in the environment (ECHOD_IDLE_TIMEOUT for \
              --idle-timeout, lists separated by commas) or, under the name of the flag, in a TOML \

@@ -2,16 +2,14 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::thread;
 
-use echomark::net::sys;
 use echomark::settings::{LogFormat, LogLevel};
-use echomark::{Config, Error, Handle, Server};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
-use tracing::{info, level_filters::LevelFilter, warn};
+use tracing::{level_filters::LevelFilter, warn};
 
 mod cli;
+mod serve;
+mod signal;
+mod systemd;
 
 use cli::{Cli, Task};
 
@@ -37,14 +35,13 @@ fn main() -> ExitCode {
         Task::CheckConfig => return print("the configuration is valid\n"),
         Task::PrintConfig => return print(&resolved.to_toml()),
     }
-    match serve(resolved.settings.config) {
+    match serve::serve(cli, resolved) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let way_out = cli::way_out(&error)
-                .map(|text| format!("; {text}"))
-                .unwrap_or_default();
+        Err(failure) => {
+            let way_out = failure.way_out().map(|text| format!("; {text}"));
+            let way_out = way_out.unwrap_or_default();
             // Nobody is left to tell when stderr is closed.
-            let _ = writeln!(io::stderr(), "echod: {error}{way_out}");
+            let _ = writeln!(io::stderr(), "echod: {failure}{way_out}");
             ExitCode::FAILURE
         }
     }
@@ -66,53 +63,6 @@ fn print(text: &str) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn serve(config: Config) -> Result<(), Error> {
-    if let Err(error) = sys::raise_descriptor_limit() {
-        warn!(%error, "cannot raise the limit on open descriptors");
-    }
-    let server = Server::bind(config)?;
-    if let Err(error) = obey_signals(server.handle()) {
-        warn!(%error, "cannot handle signals; SIGTERM and SIGINT will end echod without a drain");
-    }
-    announce(&server);
-    let total = server.run()?;
-    info!(
-        accepted = total.accepted,
-        received_bytes = total.received_bytes,
-        sent_bytes = total.sent_bytes,
-        "stopped"
-    );
-    Ok(())
-}
-
-/// Prints what scripts wait for. A closed stdout means that none is waiting.
-fn announce(server: &Server) {
-    let mut stdout = io::stdout().lock();
-    for (service, endpoint) in server.endpoints() {
-        let _ = writeln!(stdout, "listening {service} {endpoint}");
-    }
-    let _ = writeln!(stdout, "ready");
-    let _ = stdout.flush();
-}
-
-/// The first SIGTERM or SIGINT drains, the second stops at once.
-fn obey_signals(handle: Handle) -> io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
-    thread::Builder::new()
-        .name("echod-signals".to_owned())
-        .spawn(move || {
-            let mut signals = signals.forever();
-            if signals.next().is_some() {
-                info!("draining; a second signal stops at once");
-                handle.drain();
-            }
-            if signals.next().is_some() {
-                handle.stop();
-            }
-        })?;
-    Ok(())
 }
 
 fn start_logging(format: LogFormat, level: LogLevel) {

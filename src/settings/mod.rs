@@ -120,6 +120,13 @@ impl Resolved {
         toml
     }
 
+    /// Whether any source said what to serve and where; otherwise it is the default.
+    pub fn has_endpoints(&self) -> bool {
+        Service::ALL
+            .iter()
+            .any(|service| self.origins.contains_key(service.name()))
+    }
+
     /// Takes the values of a source over that is stronger than those before it.
     fn add(&mut self, given: Vec<Given>) -> Result<(), SettingsError> {
         for source in &given {

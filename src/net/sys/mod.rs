@@ -9,6 +9,7 @@ pub mod datagram;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mio::event::Source;
@@ -169,6 +170,20 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
         check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) })?;
     }
     Ok(limit.rlim_cur)
+}
+
+/// Takes ownership of descriptors that a service manager passed by their numbers (sd_listen_fds(3)),
+/// once in the life of the process: a second call returns none.
+pub fn take_passed_descriptors(numbers: impl Iterator<Item = RawFd>) -> Vec<OwnedFd> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    if TAKEN.swap(true, Ordering::Relaxed) {
+        return Vec::new();
+    }
+    numbers
+        // SAFETY: sd_listen_fds(3) gives these descriptors to the process that LISTEN_PID names, and
+        // the flag above sees to it that they are given to one owner only.
+        .map(|number| unsafe { OwnedFd::from_raw_fd(number) })
+        .collect()
 }
 
 /// Throws away up to `most` bytes of a TCP socket's input without copying them, and returns how many:
