@@ -329,13 +329,12 @@ mod tests {
         };
         let storm = &storm;
         let places: Vec<Place> = thread::scope(|scope| {
-            let threads: Vec<_> = (0..THREADS)
-                .map(|t| scope.spawn(move || storm(t)))
-                .collect();
-            threads
-                .into_iter()
-                .flat_map(|t| t.join().unwrap())
-                .collect()
+            let mut threads = Vec::with_capacity(THREADS);
+            for thread in 0..THREADS {
+                threads.push(scope.spawn(move || storm(thread)));
+            }
+            let places = threads.into_iter().map(|thread| thread.join().unwrap());
+            places.flatten().collect()
         });
         assert_eq!(places.len(), total.min(per_ip * addresses));
         assert_eq!(admission.open(), places.len());

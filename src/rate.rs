@@ -38,8 +38,11 @@ impl Rate {
     /// number. Rounded to whole nanoseconds between two events, a million per second is at most a
     /// thousandth lower than asked for, and ten million a hundredth.
     pub fn per_second(events: f64) -> Self {
-        // In this order, because `max` returns the other number in place of NaN.
-        let events = events.max(Self::MIN_PER_SECOND).min(Self::MAX_PER_SECOND);
+        let events = if events.is_nan() {
+            Self::MIN_PER_SECOND
+        } else {
+            events.clamp(Self::MIN_PER_SECOND, Self::MAX_PER_SECOND)
+        };
         let interval_ns = (1e9 / events).ceil() as u64;
         let burst = events.floor().max(1.0) as u64;
         Self {
@@ -334,15 +337,14 @@ mod tests {
         let sources = SourceBuckets::new();
         let rate = Rate::per_second(4.0);
         let granted = thread::scope(|scope| {
-            let threads: Vec<_> = (0..4)
-                .map(|_| {
-                    scope.spawn(|| -> Vec<u32> {
-                        (0..60_000)
-                            .map(|n| sources.take(rate, source(n), 0, 2))
-                            .collect()
-                    })
-                })
-                .collect();
+            let mut threads = Vec::with_capacity(4);
+            for _ in 0..4 {
+                threads.push(scope.spawn(|| -> Vec<u32> {
+                    (0..60_000)
+                        .map(|n| sources.take(rate, source(n), 0, 2))
+                        .collect()
+                }));
+            }
             let granted = threads.into_iter().map(|thread| thread.join().unwrap());
             granted.reduce(|sum, part| sum.iter().zip(part).map(|(a, b)| a + b).collect())
         });
