@@ -132,8 +132,10 @@ impl Resolved {
         for source in &given {
             (source.key.clear)(&mut self.settings);
             if source.key.group == Group::Services && source.key.kind == Kind::List {
+                // If only to leave them empty, this source decides about all of them.
                 for service in Service::ALL {
-                    self.origins.remove(service.name());
+                    let origin = source.origin.clone();
+                    self.origins.insert(service.name(), origin);
                 }
             }
         }
