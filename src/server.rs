@@ -223,10 +223,16 @@ impl Handle {
     /// The counters of all workers, summed.
     pub fn metrics(&self) -> Snapshot {
         let mut sum = Snapshot::default();
-        for worker in &self.control.metrics {
-            sum += worker.snapshot();
+        for worker in self.workers() {
+            sum += worker;
         }
         sum
+    }
+
+    /// The counters of each worker.
+    pub fn workers(&self) -> Vec<Snapshot> {
+        let workers = self.control.metrics.iter();
+        workers.map(|worker| worker.snapshot()).collect()
     }
 
     fn ask(&self, wish: Wish) {
