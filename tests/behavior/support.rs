@@ -2,15 +2,16 @@
 //! waiting for a condition.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::num::NonZeroUsize;
 use std::ops::{Deref, DerefMut};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use echomark::metrics::{CloseReason, Snapshot};
+use echomark::net::endpoint::Endpoint;
 use echomark::{Config, Error, Handle, Server, Service};
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 pub(crate) mod echod;
 pub(crate) mod pattern;
@@ -72,11 +73,20 @@ pub(crate) fn config() -> Config {
     config_on("127.0.0.1")
 }
 
-/// The addresses that a server listens on, in the order of its services.
+/// One worker with a service on an endpoint.
+#[track_caller]
+pub(crate) fn config_for(service: Service, endpoint: &str) -> Config {
+    Config {
+        services: vec![(service, endpoint.parse().expect("an endpoint"))],
+        ..config()
+    }
+}
+
+/// The addresses that a server listens on, in the order of its services; a Unix socket has none.
 pub(crate) fn addresses(server: &Server) -> Vec<SocketAddr> {
-    server
-        .endpoints()
-        .iter()
+    let endpoints = server.endpoints().iter();
+    endpoints
+        .filter(|(_, endpoint)| !matches!(endpoint, Endpoint::Unix(_)))
         .map(|(_, endpoint)| endpoint.resolve().expect("bound addresses are numeric")[0])
         .collect()
 }
@@ -199,7 +209,23 @@ impl Client {
     }
 
     pub(crate) fn try_connect_for(patience: Duration, address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&address, patience)?;
+        Self::new(TcpStream::connect_timeout(&address, patience)?)
+    }
+
+    /// Connects from an address of this machine.
+    #[track_caller]
+    pub(crate) fn connect_from(source: IpAddr, address: SocketAddr) -> Self {
+        let connect = || {
+            let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+            socket.bind(&SocketAddr::new(source, 0).into())?;
+            socket.connect_timeout(&address.into(), DEADLINE)?;
+            Self::new(socket.into())
+        };
+        connect()
+            .unwrap_or_else(|error| panic!("cannot connect from {source} to {address}: {error}"))
+    }
+
+    fn new(stream: TcpStream) -> io::Result<Self> {
         stream.set_read_timeout(Some(DEADLINE))?;
         stream.set_write_timeout(Some(DEADLINE))?;
         stream.set_nodelay(true)?;
@@ -232,6 +258,13 @@ impl Client {
         let mut bytes = vec![0; count];
         self.0.read_exact(&mut bytes).expect("receive");
         bytes
+    }
+
+    /// Sends `bytes`, of which the last is marked as urgent.
+    #[track_caller]
+    pub(crate) fn send_urgent(&self, bytes: &[u8]) {
+        let sent = SockRef::from(&self.0).send_out_of_band(bytes);
+        assert_eq!(sent.expect("send with MSG_OOB"), bytes.len());
     }
 
     /// Sends `bytes` and expects them back.
