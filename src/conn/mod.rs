@@ -283,6 +283,7 @@ impl<S: Stream> Conn<S> {
             }
             Err(error) => return Err(error),
         };
+        self.note_moved(written);
         metrics.sent_bytes.add(written as u64);
         if written < input.len() {
             metrics.short_writes.add(1);
