@@ -3,13 +3,12 @@
 
 use std::io::Read;
 use std::thread;
-use std::time::Duration;
 
-use echomark::metrics::{CloseReason, Snapshot};
+use echomark::metrics::CloseReason;
 use echomark::{Config, Service};
 
 use crate::support::pattern::Pattern;
-use crate::support::{Client, Running, config_for, in_parallel, wait_until};
+use crate::support::{Client, Running, config_for, in_parallel};
 
 /// After 95 lines the pattern starts anew.
 const CYCLE: u64 = 95 * 74;
@@ -54,20 +53,6 @@ fn read_on(client: &mut Client, from: u64, to: u64, size: usize) {
     }
 }
 
-/// Waits until the server sleeps because nobody takes anything, and returns its counters.
-#[track_caller]
-fn wait_until_stuck(server: &Running) -> Snapshot {
-    let mut before = server.metrics();
-    wait_until("a server at rest", || {
-        // A moment in which a server that is awake turns many times.
-        thread::park_timeout(Duration::from_millis(20));
-        let now = server.metrics();
-        let last = std::mem::replace(&mut before, now);
-        now.sent_bytes > 0 && now.loop_iterations == last.loop_iterations
-    });
-    before
-}
-
 #[test]
 fn the_stream_is_that_of_the_rfc_at_any_read_size() {
     let server = Running::start(generating());
@@ -104,14 +89,14 @@ fn the_peers_window_alone_paces_the_stream() {
     let mut client = Client::connect_with_buffers(server.address(), 64 << 10);
     let mut at = 0;
     for _ in 0..ROUNDS {
-        let metrics = wait_until_stuck(&server);
+        let metrics = server.wait_until_at_rest();
         assert_eq!(metrics.backlog_bytes, 0, "the pattern is never kept");
         assert!(metrics.sent_bytes > at);
         let to = metrics.sent_bytes + 1_000_003;
         read_on(&mut client, at, to, 64 << 10);
         at = to;
     }
-    let stuck = wait_until_stuck(&server);
+    let stuck = server.wait_until_at_rest();
     assert!(
         stuck.sent_bytes - at < 8 << 20,
         "more than the buffers on the way hold: {stuck:#?}"
@@ -141,7 +126,7 @@ fn input_is_thrown_away_while_nobody_takes_the_stream() {
     const BYTES: u64 = 10_000_000;
     let server = Running::start(generating());
     let mut client = server.connect();
-    let stuck = wait_until_stuck(&server);
+    let stuck = server.wait_until_at_rest();
     client.send_stream(Pattern(1), BYTES);
     server.wait_for_metrics("all of the input", |it| it.received_bytes == BYTES);
     read_on(&mut client, 0, stuck.sent_bytes + 1, 64 << 10);
@@ -155,7 +140,7 @@ fn a_half_close_does_not_end_the_stream_and_a_close_does() {
     client.send(b"the last words");
     client.half_close();
     server.wait_for_metrics("the last words", |it| it.received_bytes == 14);
-    let sent = wait_until_stuck(&server).sent_bytes;
+    let sent = server.wait_until_at_rest().sent_bytes;
     read_on(&mut client, 100, sent + (4 << 20), 64 << 10);
     assert_eq!(server.metrics().active, 1);
     drop(client);

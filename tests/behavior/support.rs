@@ -145,6 +145,22 @@ impl Running {
         }
     }
 
+    /// Waits until something was sent and the server sleeps, because nobody takes or sends anything
+    /// more, and returns its counters.
+    #[track_caller]
+    pub(crate) fn wait_until_at_rest(&self) -> Snapshot {
+        /// A moment in which a server that is awake turns many times.
+        const MOMENT: Duration = Duration::from_millis(20);
+        let mut before = self.metrics();
+        wait_until("a server at rest", || {
+            thread::park_timeout(MOMENT);
+            let now = self.metrics();
+            let last = std::mem::replace(&mut before, now);
+            now.sent_bytes > 0 && now.loop_iterations == last.loop_iterations
+        });
+        before
+    }
+
     /// Waits until `count` connections were served and all of them are gone.
     #[track_caller]
     pub(crate) fn wait_for_all_closed(&self, count: u64) -> Snapshot {
