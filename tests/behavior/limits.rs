@@ -60,7 +60,7 @@ fn a_peer_that_never_reads_stalls() {
     in_parallel(services.len(), |index| {
         let service = services[index];
         let server = Running::start(Config {
-            limits: stalling_after(SHORT, 1024),
+            limits: stalling_after(5 * SHORT, 1024),
             ..config_for(service, "tcp://127.0.0.1:0")
         });
         let client = Client::connect_with_buffers(server.address(), 64 << 10);
