@@ -257,7 +257,7 @@ mod tests {
                             due = later;
                             window = window
                                 .filter(|&(start, _)| stall.is_none_or(|s| at - start < s))
-                                .or((blocked == Blocked::Yes).then_some((at, 0)));
+                                .or_else(|| (blocked == Blocked::Yes).then_some((at, 0)));
                         }
                         Verdict::Close(reason) => {
                             match reason {
