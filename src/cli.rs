@@ -1,140 +1,108 @@
-//! The command line of `echod`. Only this file knows clap; what leaves it is a typed [`Config`].
+//! The command line of `echod`, and where else its settings come from. Only this file knows clap;
+//! what leaves it is typed [`Settings`].
 
-use std::io::{self, Write};
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::env;
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::error::ErrorKind;
-use clap::{Parser, ValueEnum};
-use echomark::net::affinity;
-use echomark::net::endpoint::Endpoint;
-use echomark::net::tuning::Tuning;
-use echomark::net::units::{self, UnitError};
-use echomark::{Config, Error, Limits, Service, Spin};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use echomark::Error;
+use echomark::settings::{FILE_VARIABLE, KEYS, Key, Kind, PREFIX, Resolved, Settings};
 
-/// An echo service (RFC 862) with one epoll event loop per core.
-#[derive(Debug, Parser)]
-#[command(name = "echod", version, max_term_width = 100)]
-pub(crate) struct Args {
-    /// Echo here: tcp://HOST:PORT, an IPv6 host in brackets; port 0 takes a free one. May be
-    /// repeated [default: tcp://127.0.0.1:7777]
-    #[arg(long, value_name = "ENDPOINT")]
-    echo: Vec<Endpoint>,
+/// More than this is not a configuration; it is the wrong file.
+const MOST_FILE_BYTES: u64 = 1 << 20;
 
-    /// Reactor threads; auto: as many as CPUs that this process may use
-    #[arg(long, value_name = "N|auto", default_value = "auto", value_parser = parse_workers)]
-    workers: NonZeroUsize,
-
-    /// Bind worker i to the i-th allowed CPU
-    #[arg(long)]
-    pin: bool,
-
-    /// Stay awake for so long after the last event; 0: never, always: use the CPUs whole
-    #[arg(long, value_name = "DURATION|always", default_value = "0", value_parser = parse_spin)]
-    spin: Spin,
-
-    /// Completed connections that the kernel may hold for each listener
-    #[arg(long, value_name = "N", default_value = "4096", value_parser = parse_backlog)]
-    backlog: NonZeroU32,
-
-    /// Receive buffer of a connection, SO_RCVBUF [default: the kernel adapts it]
-    #[arg(long, value_name = "SIZE", value_parser = parse_buffer)]
-    recv_buffer: Option<NonZeroUsize>,
-
-    /// Send buffer of a connection, SO_SNDBUF [default: the kernel adapts it]
-    #[arg(long, value_name = "SIZE", value_parser = parse_buffer)]
-    send_buffer: Option<NonZeroUsize>,
-
-    /// Buffer of a worker: the most one read takes and a peer that does not read costs
-    #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = parse_buffer)]
-    read_buffer: NonZeroUsize,
-
-    /// Congestion control algorithm [default: the kernel's]
-    #[arg(long, value_name = "NAME")]
-    congestion: Option<String>,
-
-    /// Let the kernel gather small segments (Nagle's algorithm)
-    #[arg(long)]
-    no_nodelay: bool,
-
-    /// End a connection whose peer acknowledges nothing for so long [default: the kernel's]
-    #[arg(long, value_name = "DURATION", value_parser = parse_positive_duration)]
-    user_timeout: Option<Duration>,
-
-    /// Connections open at a time; more are accepted and closed [default: no limit]
-    #[arg(long, value_name = "N", value_parser = parse_limit)]
-    max_connections: Option<NonZeroUsize>,
-
-    /// Close a connection on which no byte moved for so long [default: never]
-    #[arg(long, value_name = "DURATION", value_parser = parse_positive_duration)]
-    idle_timeout: Option<Duration>,
-
-    /// Go on accepting for so long after SIGTERM or SIGINT
-    #[arg(long, value_name = "DURATION", default_value = "0", value_parser = units::parse_duration)]
-    drain_delay: Duration,
-
-    /// Then let open connections finish for so long; a second signal stops at once
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = units::parse_duration)]
-    drain_timeout: Duration,
-
-    /// How log lines on stderr look
-    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
-    pub(crate) log_format: LogFormat,
-
-    /// Least important log lines to print
-    #[arg(long, value_enum, default_value_t = LogLevel::Info)]
-    pub(crate) log_level: LogLevel,
+/// What was asked for on the command line, the values still as text.
+#[derive(Debug)]
+pub(crate) struct Cli {
+    flags: Vec<(&'static str, String)>,
+    file: Option<PathBuf>,
+    pub(crate) task: Task,
 }
 
-impl Args {
-    pub(crate) fn into_config(self) -> Config {
-        let mut config = Config {
-            workers: self.workers,
-            pin: self.pin,
-            spin: self.spin,
-            backlog: self.backlog.get(),
-            tuning: Tuning {
-                recv_buffer: self.recv_buffer.map(NonZeroUsize::get),
-                send_buffer: self.send_buffer.map(NonZeroUsize::get),
-                congestion: self.congestion,
-                nodelay: !self.no_nodelay,
-                user_timeout: self.user_timeout,
-            },
-            read_buffer: self.read_buffer,
-            limits: Limits {
-                max_connections: self.max_connections,
-                idle_timeout: self.idle_timeout,
-                ..Limits::default()
-            },
-            drain_delay: self.drain_delay,
-            drain_timeout: self.drain_timeout,
-            ..Config::default()
-        };
-        if !self.echo.is_empty() {
-            config.services = self.echo.into_iter().map(|e| (Service::Echo, e)).collect();
-        }
-        config
+/// What to do with the settings.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Task {
+    Serve,
+    CheckConfig,
+    PrintConfig,
+}
+
+impl Cli {
+    /// # Errors
+    /// A mistake on the command line, or a wish for help, both for [`refuse`].
+    pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        command().try_get_matches_from(args).map(Self::from)
+    }
+
+    /// The settings by flags, environment and file, each as it is now.
+    ///
+    /// # Errors
+    /// [`Mistake`] names the place of the first.
+    pub(crate) fn resolve(&self) -> Result<Resolved, Mistake> {
+        let file = self.file.clone().or_else(|| {
+            let path = env::var_os(FILE_VARIABLE).filter(|path| !path.is_empty())?;
+            Some(PathBuf::from(path))
+        });
+        let text = file.as_deref().map(read).transpose()?;
+        let environment = env::vars_os().filter_map(|(name, value)| {
+            let name = name.into_string().ok()?;
+            // What is not UTF-8 is then refused as a value, if it is of ours.
+            name.starts_with(PREFIX)
+                .then(|| (name, value.to_string_lossy().into_owned()))
+        });
+        Settings::resolve(
+            &self.flags,
+            environment,
+            file.as_deref().zip(text.as_deref()),
+        )
+        .map_err(|error| Mistake {
+            way_out: if error.is_in_flags() { HELP } else { "" },
+            problem: error.to_string(),
+        })
     }
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum LogFormat {
-    Text,
-    Json,
+/// A mistake in the configuration, told in one line.
+#[derive(Debug)]
+pub(crate) struct Mistake {
+    problem: String,
+    way_out: &'static str,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum LogLevel {
-    Error,
-    Warn,
-    Info,
-    Debug,
-    Trace,
+const HELP: &str = "; see echod --help";
+
+impl From<clap::Error> for Mistake {
+    fn from(error: clap::Error) -> Self {
+        let text = error.render().to_string();
+        let problem: Vec<_> = text
+            .lines()
+            .map(|line| line.trim().trim_start_matches("error: "))
+            .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
+            .filter(|line| !line.is_empty())
+            .collect();
+        Self {
+            problem: problem.join("; "),
+            way_out: HELP,
+        }
+    }
 }
 
-/// Help and version go to stdout; a usage error becomes one line on stderr and exit code 2.
-pub(crate) fn refuse(error: &clap::Error) -> ExitCode {
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A path may hold line ends.
+        write!(f, "{}{}", self.problem.replace('\n', "\\n"), self.way_out)
+    }
+}
+
+/// Help and version go to stdout; a mistake becomes one line on stderr and exit code 2.
+pub(crate) fn refuse(error: clap::Error) -> ExitCode {
     if matches!(
         error.kind(),
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
@@ -143,19 +111,13 @@ pub(crate) fn refuse(error: &clap::Error) -> ExitCode {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
-    let text = error.render().to_string();
-    let problem: Vec<_> = text
-        .lines()
-        .map(|line| line.trim().trim_start_matches("error: "))
-        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
-        .filter(|line| !line.is_empty())
-        .collect();
+    refuse_mistake(&error.into())
+}
+
+/// One line on stderr and exit code 2.
+pub(crate) fn refuse_mistake(mistake: &Mistake) -> ExitCode {
     // Nobody is left to tell when stderr is closed.
-    let _ = writeln!(
-        io::stderr(),
-        "echod: {}; see echod --help",
-        problem.join("; ")
-    );
+    let _ = writeln!(io::stderr(), "echod: {mistake}");
     ExitCode::from(2)
 }
 
@@ -189,115 +151,160 @@ pub(crate) fn way_out(error: &Error) -> Option<&'static str> {
     }
 }
 
-fn parse_workers(text: &str) -> Result<NonZeroUsize, String> {
-    /// More threads than any machine has CPUs would only be a typing error.
-    const MOST: usize = 4096;
-    if text == "auto" {
-        return Ok(affinity::usable_cpus());
-    }
-    let workers = parse_limit(text)?;
-    if workers.get() > MOST {
-        return Err(format!("at most {MOST} workers"));
-    }
-    Ok(workers)
+fn command() -> Command {
+    Command::new("echod")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Echo, discard and chargen services with one epoll event loop per core")
+        .after_help(
+            "Every setting may also stand in the environment (ECHOD_IDLE_TIMEOUT for \
+             --idle-timeout, lists separated by commas) or, under the name of the flag, in a TOML \
+             file. Flags override the environment, and the environment the file. A list of a \
+             stronger source replaces the whole list of a weaker one.",
+        )
+        .max_term_width(100)
+        .arg(
+            Arg::new("config")
+                .long("config")
+                .value_name("FILE")
+                .help("Read settings from this TOML file as well [environment: ECHOD_CONFIG]")
+                .value_parser(value_parser!(PathBuf)),
+        )
+        .arg(
+            Arg::new("check-config")
+                .long("check-config")
+                .help("Check all settings and exit: 0 if they are valid, 2 if not")
+                .action(ArgAction::SetTrue),
+        )
+        .arg(
+            Arg::new("print-config")
+                .long("print-config")
+                .help("Print all settings as a TOML file, with the origin of each, and exit")
+                .action(ArgAction::SetTrue)
+                .conflicts_with("check-config"),
+        )
+        .args(KEYS.iter().map(argument))
 }
 
-fn parse_spin(text: &str) -> Result<Spin, UnitError> {
-    Ok(match text {
-        "always" => Spin::Always,
-        _ => match units::parse_duration(text)? {
-            Duration::ZERO => Spin::Never,
-            duration => Spin::For(duration),
-        },
+fn argument(key: &'static Key) -> Arg {
+    let arg = Arg::new(key.name)
+        .long(key.name)
+        .value_name(key.value)
+        .help(format!(
+            "{} [default: {}]",
+            key.help.trim_end_matches('.'),
+            key.default
+        ))
+        .help_heading(key.group.heading());
+    match key.kind {
+        Kind::Value => arg.value_parser(NonEmptyStringValueParser::new()),
+        Kind::List => arg
+            .value_parser(NonEmptyStringValueParser::new())
+            .action(ArgAction::Append),
+        Kind::Flag => arg
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true"),
+    }
+}
+
+impl From<ArgMatches> for Cli {
+    fn from(matches: ArgMatches) -> Self {
+        let flags = KEYS.iter().flat_map(|key| {
+            let values = matches.get_many::<String>(key.name);
+            let values = values.into_iter().flatten();
+            values.map(|value| (key.name, value.clone()))
+        });
+        Self {
+            flags: flags.collect(),
+            file: matches.get_one("config").cloned(),
+            task: match (
+                matches.get_flag("check-config"),
+                matches.get_flag("print-config"),
+            ) {
+                (true, _) => Task::CheckConfig,
+                (_, true) => Task::PrintConfig,
+                _ => Task::Serve,
+            },
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<String, Mistake> {
+    let fail = |problem: &dyn fmt::Display| Mistake {
+        problem: format!("cannot read {}: {problem}", path.display()),
+        way_out: "",
+    };
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(MOST_FILE_BYTES + 1).read_to_end(&mut bytes))
+        .map_err(|error| fail(&error))?;
+    if bytes.len() as u64 > MOST_FILE_BYTES {
+        return Err(fail(&"it is larger than 1MiB"));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + valid.iter().filter(|byte| **byte == b'\n').count();
+        Mistake {
+            problem: format!("{}:{line}: this is not UTF-8", path.display()),
+            way_out: "",
+        }
     })
-}
-
-fn parse_backlog(text: &str) -> Result<NonZeroU32, String> {
-    let count = units::parse_count(text).map_err(|error| error.to_string())?;
-    u32::try_from(count)
-        .ok()
-        .and_then(NonZeroU32::new)
-        .ok_or_else(|| "must be from 1 to 4294967295".to_owned())
-}
-
-fn parse_limit(text: &str) -> Result<NonZeroUsize, String> {
-    let count = units::parse_count(text).map_err(|error| error.to_string())?;
-    usize::try_from(count)
-        .ok()
-        .and_then(NonZeroUsize::new)
-        .ok_or_else(|| "must be at least 1".to_owned())
-}
-
-fn parse_buffer(text: &str) -> Result<NonZeroUsize, String> {
-    /// The socket options are C ints.
-    const MOST: u64 = 1 << 30;
-    match units::parse_size(text).map_err(|error| error.to_string())? {
-        0 => Err("must be at least 1B".to_owned()),
-        size if size > MOST => Err(format!("must be at most {}", units::format_size(MOST))),
-        size => Ok(NonZeroUsize::new(size as usize).unwrap_or(NonZeroUsize::MIN)),
-    }
-}
-
-fn parse_positive_duration(text: &str) -> Result<Duration, String> {
-    match units::parse_duration(text).map_err(|error| error.to_string())? {
-        Duration::ZERO => Err("must be longer than 0; leave the option out for none".to_owned()),
-        duration => Ok(duration),
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_definition_is_sound() {
-        Args::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]
-    fn no_flags_mean_the_library_s_defaults() {
-        let args = Args::try_parse_from(["echod"]).unwrap();
-        assert_eq!(args.into_config(), Config::default());
-    }
-
-    #[test]
-    fn flags_become_typed_values() {
-        let args = Args::try_parse_from([
-            "echod",
+    fn flags_keep_their_text() {
+        let cli = parse(&[
             "--echo=tcp://[::1]:0",
-            "--echo=tcp://127.0.0.1:0",
-            "--workers=3",
-            "--spin=50us",
-            "--recv-buffer=64k",
-            "--no-nodelay",
-            "--max-connections=10k",
-        ])
-        .unwrap();
-        let config = args.into_config();
-        assert_eq!(config.services.len(), 2);
-        assert_eq!(config.workers.get(), 3);
-        assert_eq!(config.spin, Spin::For(Duration::from_micros(50)));
-        assert_eq!(config.tuning.recv_buffer, Some(65_536));
-        assert!(!config.tuning.nodelay);
-        assert_eq!(config.limits.max_connections, NonZeroUsize::new(10_000));
+            "--echo",
+            "tcp://127.0.0.1:0",
+            "--pin",
+            "--no-nodelay=false",
+        ]);
+        let flags = [
+            ("echo", "tcp://[::1]:0"),
+            ("echo", "tcp://127.0.0.1:0"),
+            ("pin", "true"),
+            ("no-nodelay", "false"),
+        ];
+        assert_eq!(
+            cli.flags,
+            flags.map(|(name, value)| (name, value.to_owned()))
+        );
+        assert_eq!(cli.task, Task::Serve);
+        assert_eq!(cli.file, None);
     }
 
     #[test]
-    fn what_can_t_be_is_refused() {
-        for flag in [
-            "--workers=0",
-            "--workers=1G",
-            "--backlog=0",
-            "--recv-buffer=0",
-            "--recv-buffer=2GiB",
-            "--idle-timeout=0",
-            "--idle-timeout=10",
-            "--max-connections=0",
-            "--echo=127.0.0.1:7",
-            "--spin=sometimes",
-        ] {
-            assert!(Args::try_parse_from(["echod", flag]).is_err(), "{flag}");
+    fn tasks_exclude_each_other() {
+        assert_eq!(parse(&["--check-config"]).task, Task::CheckConfig);
+        assert_eq!(parse(&["--print-config"]).task, Task::PrintConfig);
+        assert!(Cli::parse(args(&["--check-config", "--print-config"])).is_err());
+    }
+
+    #[test]
+    fn help_has_every_key_under_its_heading() {
+        let help = command().render_help().to_string();
+        for key in KEYS {
+            assert!(help.contains(&format!("--{}", key.name)), "{}", key.name);
+            assert!(help.contains(&format!("{}:", key.group.heading())));
         }
+    }
+
+    #[track_caller]
+    fn parse(flags: &[&str]) -> Cli {
+        Cli::parse(args(flags)).expect("a valid command line")
+    }
+
+    fn args(flags: &[&str]) -> impl Iterator<Item = OsString> {
+        ["echod"].iter().chain(flags).map(OsString::from)
     }
 }

@@ -12,6 +12,8 @@
 //! - [`buffer`], [`timer`], [`admission`] with [`access`] and [`rate`], [`metrics`]: what the above
 //!   are made of. None of them knows a socket or reads a clock.
 //! - [`config`], [`error`], [`service`]: what a server is told, why it fails, what it offers.
+//! - [`settings`]: the same configuration as text: flags, environment and file. The server itself does
+//!   not use it.
 //! - [`net`]: endpoints, units, socket options, affinity, and [`net::sys`], the one door to the
 //!   kernel's raw calls.
 //!
@@ -62,6 +64,7 @@ pub mod rate;
 mod reactor;
 pub mod server;
 pub mod service;
+pub mod settings;
 pub mod stream;
 pub mod timer;
 pub mod udp;

@@ -2,83 +2,67 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::thread;
 
-use clap::Parser;
-use echomark::net::sys;
-use echomark::{Config, Error, Handle, Server};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
-use tracing::{info, level_filters::LevelFilter, warn};
+use echomark::settings::{LogFormat, LogLevel};
+use tracing::{level_filters::LevelFilter, warn};
 
 mod cli;
+mod serve;
+mod signal;
+mod systemd;
 
-use cli::{Args, LogFormat, LogLevel};
+use cli::{Cli, Task};
 
 fn main() -> ExitCode {
-    let args = match Args::try_parse() {
-        Ok(args) => args,
-        Err(error) => return cli::refuse(&error),
+    let cli = match Cli::parse(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(error) => return cli::refuse(error),
     };
-    start_logging(args.log_format, args.log_level);
-    match serve(args.into_config()) {
+    let resolved = match cli.resolve() {
+        Ok(resolved) => resolved,
+        Err(mistake) => return cli::refuse_mistake(&mistake),
+    };
+    start_logging(resolved.settings.log_format, resolved.settings.log_level);
+    if !resolved.unknown_variables.is_empty() {
+        let names = resolved.unknown_variables.join(", ");
+        warn!(
+            names,
+            "environment variables that start with ECHOD_ and set nothing"
+        );
+    }
+    match cli.task {
+        Task::Serve => {}
+        Task::CheckConfig => return print("the configuration is valid\n"),
+        Task::PrintConfig => return print(&resolved.to_toml()),
+    }
+    match serve::serve(cli, resolved) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let way_out = cli::way_out(&error)
-                .map(|text| format!("; {text}"))
-                .unwrap_or_default();
+        Err(failure) => {
+            let way_out = failure.way_out().map(|text| format!("; {text}"));
+            let way_out = way_out.unwrap_or_default();
             // Nobody is left to tell when stderr is closed.
-            let _ = writeln!(io::stderr(), "echod: {error}{way_out}");
+            let _ = writeln!(io::stderr(), "echod: {failure}{way_out}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn serve(config: Config) -> Result<(), Error> {
-    if let Err(error) = sys::raise_descriptor_limit() {
-        warn!(%error, "cannot raise the limit on open descriptors");
-    }
-    let server = Server::bind(config)?;
-    if let Err(error) = obey_signals(server.handle()) {
-        warn!(%error, "cannot handle signals; SIGTERM and SIGINT will end echod without a drain");
-    }
-    announce(&server);
-    let total = server.run()?;
-    info!(
-        accepted = total.accepted,
-        received_bytes = total.received_bytes,
-        sent_bytes = total.sent_bytes,
-        "stopped"
-    );
-    Ok(())
-}
-
-/// Prints what scripts wait for. A closed stdout means that none is waiting.
-fn announce(server: &Server) {
+/// Prints the whole answer to a question.
+fn print(text: &str) -> ExitCode {
     let mut stdout = io::stdout().lock();
-    for (service, endpoint) in server.endpoints() {
-        let _ = writeln!(stdout, "listening {service} {endpoint}");
+    let printed = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
+    match printed {
+        Ok(()) => ExitCode::SUCCESS,
+        // A reader that closed the pipe has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody is left to tell when stderr is closed.
+            let _ = writeln!(io::stderr(), "echod: cannot write to stdout: {error}");
+            ExitCode::FAILURE
+        }
     }
-    let _ = writeln!(stdout, "ready");
-    let _ = stdout.flush();
-}
-
-/// The first SIGTERM or SIGINT drains, the second stops at once.
-fn obey_signals(handle: Handle) -> io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
-    thread::Builder::new()
-        .name("echod-signals".to_owned())
-        .spawn(move || {
-            let mut signals = signals.forever();
-            if signals.next().is_some() {
-                info!("draining; a second signal stops at once");
-                handle.drain();
-            }
-            if signals.next().is_some() {
-                handle.stop();
-            }
-        })?;
-    Ok(())
 }
 
 fn start_logging(format: LogFormat, level: LogLevel) {

@@ -3,6 +3,8 @@
 use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::net::sys::AcceptError;
+
 /// Why a connection was closed.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum CloseReason {
@@ -38,6 +40,21 @@ impl CloseReason {
         Self::DrainTimeout,
         Self::Stopped,
     ];
+
+    /// The reason as the value of a metric's label.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Finished => "finished",
+            Self::Reset => "reset",
+            Self::Error => "error",
+            Self::IdleTimeout => "idle_timeout",
+            Self::Stalled => "stalled",
+            Self::Lifetime => "lifetime",
+            Self::DrainTimeout => "drain_timeout",
+            Self::Stopped => "stopped",
+            Self::Refused => "refused",
+        }
+    }
 }
 
 /// Why a connection was refused: accepted and closed without service.
@@ -166,10 +183,6 @@ pub struct WorkerMetrics {
     pub accepted: Counter,
     /// Connections open, now.
     pub active: Counter,
-    /// Failures of accept(2) that were skipped: the connection died before it was taken.
-    pub accept_errors_skipped: Counter,
-    /// Failures of accept(2) for lack of descriptors or memory, each followed by a pause.
-    pub accept_errors_paused: Counter,
     /// Datagrams received, each of an aggregate counted.
     pub udp_received_datagrams: Counter,
     /// Datagrams that sockets took, each of an aggregate counted.
@@ -177,6 +190,7 @@ pub struct WorkerMetrics {
     refused: [Counter; RefuseReason::ALL.len()],
     closed: [Counter; CloseReason::ALL.len()],
     udp_dropped: [Counter; DropReason::ALL.len()],
+    accept_errors: [Counter; AcceptError::ALL.len()],
 }
 
 impl WorkerMetrics {
@@ -198,13 +212,9 @@ impl WorkerMetrics {
         &self.udp_dropped[reason as usize]
     }
 
-    /// TEMP
-    pub fn accept_error(&self, error: &std::io::Error) -> &Counter {
-        if crate::net::sys::is_error_of_one_connection(error) {
-            &self.accept_errors_skipped
-        } else {
-            &self.accept_errors_paused
-        }
+    /// The counter of accept(2)'s failures with `error`.
+    pub fn accept_errors(&self, error: AcceptError) -> &Counter {
+        &self.accept_errors[error as usize]
     }
 
     /// All values as they are now.
@@ -219,13 +229,12 @@ impl WorkerMetrics {
             backlog_bytes: self.backlog_bytes.value(),
             accepted: self.accepted.value(),
             active: self.active.value(),
-            accept_errors_skipped: self.accept_errors_skipped.value(),
-            accept_errors_paused: self.accept_errors_paused.value(),
             udp_received_datagrams: self.udp_received_datagrams.value(),
             udp_sent_datagrams: self.udp_sent_datagrams.value(),
             refused: RefuseReason::ALL.map(|reason| self.refused(reason).value()),
             closed: CloseReason::ALL.map(|reason| self.closed(reason).value()),
             udp_dropped: DropReason::ALL.map(|reason| self.udp_dropped(reason).value()),
+            accept_errors: AcceptError::ALL.map(|error| self.accept_errors(error).value()),
         }
     }
 }
@@ -243,13 +252,12 @@ pub struct Snapshot {
     pub backlog_bytes: u64,
     pub accepted: u64,
     pub active: u64,
-    pub accept_errors_skipped: u64,
-    pub accept_errors_paused: u64,
     pub udp_received_datagrams: u64,
     pub udp_sent_datagrams: u64,
     refused: [u64; RefuseReason::ALL.len()],
     closed: [u64; CloseReason::ALL.len()],
     udp_dropped: [u64; DropReason::ALL.len()],
+    accept_errors: [u64; AcceptError::ALL.len()],
 }
 
 impl Snapshot {
@@ -267,6 +275,28 @@ impl Snapshot {
     pub fn udp_dropped(&self, reason: DropReason) -> u64 {
         self.udp_dropped[reason as usize]
     }
+
+    /// Failures of accept(2) with `error`.
+    pub fn accept_errors(&self, error: AcceptError) -> u64 {
+        self.accept_errors[error as usize]
+    }
+
+    /// Failures of accept(2) that were skipped: the connection died before it was taken.
+    pub fn accept_errors_skipped(&self) -> u64 {
+        let skipped = |error: &AcceptError| error.is_of_one_connection();
+        self.accept_errors_of(skipped)
+    }
+
+    /// Failures of accept(2) for lack of descriptors or memory, each followed by a pause.
+    pub fn accept_errors_paused(&self) -> u64 {
+        let paused = |error: &AcceptError| !error.is_of_one_connection();
+        self.accept_errors_of(paused)
+    }
+
+    fn accept_errors_of(&self, kind: impl Fn(&AcceptError) -> bool) -> u64 {
+        let errors = AcceptError::ALL.into_iter().filter(kind);
+        errors.map(|error| self.accept_errors(error)).sum()
+    }
 }
 
 impl AddAssign for Snapshot {
@@ -280,14 +310,15 @@ impl AddAssign for Snapshot {
         self.backlog_bytes += other.backlog_bytes;
         self.accepted += other.accepted;
         self.active += other.active;
-        self.accept_errors_skipped += other.accept_errors_skipped;
-        self.accept_errors_paused += other.accept_errors_paused;
         self.udp_received_datagrams += other.udp_received_datagrams;
         self.udp_sent_datagrams += other.udp_sent_datagrams;
         for (sum, value) in self.udp_dropped.iter_mut().zip(other.udp_dropped) {
             *sum += value;
         }
         for (sum, value) in self.refused.iter_mut().zip(other.refused) {
+            *sum += value;
+        }
+        for (sum, value) in self.accept_errors.iter_mut().zip(other.accept_errors) {
             *sum += value;
         }
         for (sum, value) in self.closed.iter_mut().zip(other.closed) {
@@ -351,5 +382,30 @@ mod tests {
         );
         let names: std::collections::HashSet<_> = DropReason::ALL.map(DropReason::name).into();
         assert_eq!(names.len(), DropReason::ALL.len());
+    }
+
+    #[test]
+    fn errors_of_accept_are_counted_by_name_and_by_what_follows() {
+        let metrics = WorkerMetrics::default();
+        for (index, error) in AcceptError::ALL.into_iter().enumerate() {
+            assert_eq!(error as usize, index);
+            metrics.accept_errors(error).add(1);
+        }
+        let mut sum = metrics.snapshot();
+        sum += metrics.snapshot();
+        assert!(AcceptError::ALL.iter().all(|e| sum.accept_errors(*e) == 2));
+        assert_eq!(sum.accept_errors_skipped(), 20);
+        assert_eq!(sum.accept_errors_paused(), 10);
+        let names: std::collections::HashSet<_> = AcceptError::ALL.map(AcceptError::name).into();
+        assert_eq!(names.len(), AcceptError::ALL.len());
+    }
+
+    #[test]
+    fn every_reason_of_a_close_has_a_name_and_a_counter_of_its_own() {
+        let mut names = std::collections::HashSet::new();
+        for (index, reason) in CloseReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index);
+            assert!(names.insert(reason.name()));
+        }
     }
 }

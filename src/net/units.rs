@@ -80,6 +80,29 @@ pub fn format_duration_ns(nanoseconds: f64) -> String {
     format!("{value:.decimals$} {unit}")
 }
 
+/// Writes a duration exactly, in the largest unit that divides it: `1500ms`, `2m`, `0`.
+///
+/// What [`parse_duration`] read is read back as the same.
+pub fn format_duration(duration: Duration) -> String {
+    let nanoseconds = duration.as_nanos();
+    if nanoseconds == 0 {
+        return "0".to_owned();
+    }
+    let units = [
+        (3_600_000_000_000, "h"),
+        (60_000_000_000, "m"),
+        (1_000_000_000, "s"),
+        (1_000_000, "ms"),
+        (1_000, "us"),
+        (1, "ns"),
+    ];
+    let exact = units
+        .iter()
+        .find(|(scale, _)| nanoseconds.is_multiple_of(*scale));
+    let (scale, unit) = exact.unwrap_or(&(1, "ns"));
+    format!("{}{unit}", nanoseconds / scale)
+}
+
 /// Writes a size exactly, in the largest binary unit that divides it: `64KiB`, `1000B`.
 pub fn format_size(bytes: u64) -> String {
     match bytes {
@@ -290,6 +313,17 @@ mod tests {
             let _ = parse_count(&text);
             let _ = parse_rate(&text);
             let _ = parse_size(&text);
+        }
+
+        #[test]
+        fn a_formatted_duration_reads_back(
+            number in 0_u64..1 << 62,
+            shift in 0_u32..62,
+            unit in prop::sample::select(vec!["ns", "us", "ms", "s", "m", "h"]),
+        ) {
+            if let Ok(duration) = parse_duration(&format!("{}{unit}", number >> shift)) {
+                prop_assert_eq!(parse_duration(&format_duration(duration)), Ok(duration));
+            }
         }
 
         #[test]

@@ -11,7 +11,7 @@ use super::{Kernel, Reactor};
 use crate::admission::Place;
 use crate::conn::Conn;
 use crate::metrics::{CloseReason, RefuseReason};
-use crate::net::sys;
+use crate::net::sys::AcceptError;
 use crate::service::Service;
 use crate::stream::Stream;
 use crate::watch::Watch;
@@ -124,8 +124,9 @@ impl<K: Kernel> Reactor<K> {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    self.metrics.accept_error(&error).add(1);
-                    if !sys::is_error_of_one_connection(&error) {
+                    let reason = AcceptError::from(&error);
+                    self.metrics.accept_errors(reason).add(1);
+                    if !reason.is_of_one_connection() {
                         self.pause_accepting(&error);
                         return;
                     }

@@ -182,10 +182,35 @@ fn what_is_wrong_with_the_command_line_is_named() {
         ("--backlog=0", "--backlog"),
         ("--max-connections=0", "--max-connections"),
         ("--log-level=loud", "--log-level"),
+        ("--pin=maybe", "--pin"),
+        ("--accept-rate=0", "--accept-rate"),
+        ("--deny=10.0.0.1/8", "10.0.0.0/8"),
+        ("--balance=round-robin", "--balance"),
+        ("--unix-mode=888", "--unix-mode"),
+        ("--admin=9777", "--admin"),
+        ("--max-conections=3", "--max-connections"),
+        ("--config=/no/such/file.toml", "/no/such/file.toml"),
         ("--no-such-option", "--no-such-option"),
         ("an-argument", "an-argument"),
     ] {
         assert_failure(2, &run(&[argument]), named);
+    }
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_named() {
+    let same = ["--echo=tcp://[::1]:7777", "--discard=tcp://[::1]:7777"];
+    for (args, named) in [
+        (&["--chargen=udp://127.0.0.1:19"][..], "udp-chargen"),
+        (&["--chargen=unix:/run/chargen"], "unix:/run/chargen"),
+        (
+            &same,
+            "--discard: tcp://[::1]:7777 is given to echo already",
+        ),
+        (&["--check-config", "--print-config"], "--check-config"),
+        (&["--log-level=warn", "--log-level=info"], "--log-level"),
+    ] {
+        assert_failure(2, &run(args), named);
     }
 }
 

@@ -8,6 +8,7 @@ mod back_pressure;
 mod beginner;
 mod churn;
 mod command_line;
+mod configuration;
 mod descriptors;
 mod drain;
 mod echo;

@@ -9,6 +9,7 @@ pub mod datagram;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mio::event::Source;
@@ -171,6 +172,20 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
+/// Takes ownership of descriptors that a service manager passed by their numbers (sd_listen_fds(3)),
+/// once in the life of the process: a second call returns none.
+pub fn take_passed_descriptors(numbers: impl Iterator<Item = RawFd>) -> Vec<OwnedFd> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    if TAKEN.swap(true, Ordering::Relaxed) {
+        return Vec::new();
+    }
+    numbers
+        // SAFETY: sd_listen_fds(3) gives these descriptors to the process that LISTEN_PID names, and
+        // the flag above sees to it that they are given to one owner only.
+        .map(|number| unsafe { OwnedFd::from_raw_fd(number) })
+        .collect()
+}
+
 /// Throws away up to `most` bytes of a TCP socket's input without copying them, and returns how many:
 /// recv(2) with MSG_TRUNC, which on TCP discards (tcp(7)). Nothing else may be passed: on a Unix
 /// socket the call would fail with EFAULT.
@@ -208,25 +223,123 @@ pub fn is_disconnect(error: &io::Error) -> bool {
     )
 }
 
-/// Whether accept(2) failed because of the one connection it was about to return, so that the next
-/// call may succeed: its manual page lists these under "Error handling", besides ECONNABORTED.
-/// All else, a lack of descriptors or memory first of all, would fail again at once.
-pub fn is_error_of_one_connection(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(
-            libc::ECONNABORTED
-                | libc::EPROTO
-                | libc::EPERM
-                | libc::ENETDOWN
-                | libc::ENOPROTOOPT
-                | libc::EHOSTDOWN
-                | libc::ENONET
-                | libc::EHOSTUNREACH
-                | libc::EOPNOTSUPP
-                | libc::ENETUNREACH
-        )
-    )
+/// Why accept(2) failed, as far as its manual page tells the errors apart.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum AcceptError {
+    /// A connection was reset before it was taken.
+    Econnaborted,
+    /// Protocol error.
+    Eproto,
+    /// Firewall rules forbid the connection.
+    Eperm,
+    /// A pending error of the network, passed on for the new connection.
+    Enetdown,
+    /// As [`AcceptError::Enetdown`].
+    Enoprotoopt,
+    /// As [`AcceptError::Enetdown`].
+    Ehostdown,
+    /// As [`AcceptError::Enetdown`].
+    Enonet,
+    /// As [`AcceptError::Enetdown`].
+    Ehostunreach,
+    /// As [`AcceptError::Enetdown`].
+    Eopnotsupp,
+    /// As [`AcceptError::Enetdown`].
+    Enetunreach,
+    /// The process has as many descriptors as it may have.
+    Emfile,
+    /// The system has as many open files as it may have.
+    Enfile,
+    /// No memory for the socket.
+    Enobufs,
+    /// No memory.
+    Enomem,
+    /// Any other errno.
+    Other,
+}
+
+impl AcceptError {
+    /// Every error, in the order of their declaration.
+    pub const ALL: [Self; 15] = [
+        Self::Econnaborted,
+        Self::Eproto,
+        Self::Eperm,
+        Self::Enetdown,
+        Self::Enoprotoopt,
+        Self::Ehostdown,
+        Self::Enonet,
+        Self::Ehostunreach,
+        Self::Eopnotsupp,
+        Self::Enetunreach,
+        Self::Emfile,
+        Self::Enfile,
+        Self::Enobufs,
+        Self::Enomem,
+        Self::Other,
+    ];
+
+    /// The name of the errno as in errno(3), `other` for all that have no name here.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Econnaborted => "ECONNABORTED",
+            Self::Eproto => "EPROTO",
+            Self::Eperm => "EPERM",
+            Self::Enetdown => "ENETDOWN",
+            Self::Enoprotoopt => "ENOPROTOOPT",
+            Self::Ehostdown => "EHOSTDOWN",
+            Self::Enonet => "ENONET",
+            Self::Ehostunreach => "EHOSTUNREACH",
+            Self::Eopnotsupp => "EOPNOTSUPP",
+            Self::Enetunreach => "ENETUNREACH",
+            Self::Emfile => "EMFILE",
+            Self::Enfile => "ENFILE",
+            Self::Enobufs => "ENOBUFS",
+            Self::Enomem => "ENOMEM",
+            Self::Other => "other",
+        }
+    }
+
+    /// Whether accept(2) failed because of the one connection it was about to return, so that the
+    /// next call may succeed: its manual page lists these under "Error handling", besides
+    /// ECONNABORTED. All else, a lack of descriptors or memory first of all, would fail again at
+    /// once.
+    pub const fn is_of_one_connection(self) -> bool {
+        match self {
+            Self::Econnaborted
+            | Self::Eproto
+            | Self::Eperm
+            | Self::Enetdown
+            | Self::Enoprotoopt
+            | Self::Ehostdown
+            | Self::Enonet
+            | Self::Ehostunreach
+            | Self::Eopnotsupp
+            | Self::Enetunreach => true,
+            Self::Emfile | Self::Enfile | Self::Enobufs | Self::Enomem | Self::Other => false,
+        }
+    }
+}
+
+impl From<&io::Error> for AcceptError {
+    fn from(error: &io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::ECONNABORTED) => Self::Econnaborted,
+            Some(libc::EPROTO) => Self::Eproto,
+            Some(libc::EPERM) => Self::Eperm,
+            Some(libc::ENETDOWN) => Self::Enetdown,
+            Some(libc::ENOPROTOOPT) => Self::Enoprotoopt,
+            Some(libc::EHOSTDOWN) => Self::Ehostdown,
+            Some(libc::ENONET) => Self::Enonet,
+            Some(libc::EHOSTUNREACH) => Self::Ehostunreach,
+            Some(libc::EOPNOTSUPP) => Self::Eopnotsupp,
+            Some(libc::ENETUNREACH) => Self::Enetunreach,
+            Some(libc::EMFILE) => Self::Emfile,
+            Some(libc::ENFILE) => Self::Enfile,
+            Some(libc::ENOBUFS) => Self::Enobufs,
+            Some(libc::ENOMEM) => Self::Enomem,
+            _ => Self::Other,
+        }
+    }
 }
 
 /// Whether the error says that a non-blocking connect is under way (connect(2), EINPROGRESS).
@@ -298,8 +411,11 @@ mod tests {
     #[test]
     fn errors_are_told_apart() {
         let error = io::Error::from_raw_os_error;
-        assert!(is_error_of_one_connection(&error(libc::ECONNABORTED)));
-        assert!(!is_error_of_one_connection(&error(libc::EMFILE)));
+        let aborted = AcceptError::from(&error(libc::ECONNABORTED));
+        assert_eq!(aborted, AcceptError::Econnaborted);
+        assert!(aborted.is_of_one_connection());
+        assert!(!AcceptError::from(&error(libc::EMFILE)).is_of_one_connection());
+        assert_eq!(AcceptError::from(&error(libc::EBADF)), AcceptError::Other);
         assert!(is_disconnect(&error(libc::ECONNRESET)));
         assert!(!is_disconnect(&error(libc::EBADF)));
     }

@@ -1,0 +1,235 @@
+//! The life of the process around its server: what it is passed, what it says, how it ends.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use echomark::handover::{Offer, Takeover, TakeoverError};
+use echomark::net::endpoint::Endpoint;
+use echomark::net::sys;
+use echomark::net::unix::SocketFile;
+use echomark::server::{Alive, Heartbeat};
+use echomark::settings::Resolved;
+use echomark::{Config, Error, Handle, Server, Service};
+use tracing::{error, info, warn};
+
+use crate::cli::Cli;
+use crate::{signal, systemd};
+
+/// Descriptors besides those of connections: of workers, listeners, the admin port, logs.
+const RESERVED_DESCRIPTORS: u64 = 64;
+
+/// Serves until a signal, or a successor, ends it.
+pub(crate) fn serve(cli: Cli, resolved: Resolved) -> Result<(), Failure> {
+    let has_endpoints = resolved.has_endpoints();
+    let mut settings = resolved.settings;
+    warn_of_limits(&settings.config);
+    warn_of_reflection(&settings.config);
+
+    let mut inherited = systemd::passed_sockets(&settings.config).map_err(Failure::Passed)?;
+    if !inherited.is_empty() && !has_endpoints {
+        // Sockets that were passed on are endpoints enough.
+        settings.config.services.clear();
+    }
+    let handover = settings.config.handover.clone();
+    let mut takeover = match &handover {
+        Some(path) => Takeover::ask(path, &settings.config).map_err(Failure::Takeover)?,
+        None => None,
+    };
+    if let Some(takeover) = &mut takeover {
+        inherited.append(&mut takeover.endpoints);
+    }
+    let server = Server::bind_with(settings.config.clone(), inherited).map_err(Failure::Server)?;
+    let handle = server.handle();
+    let fresh_offer = match (&handover, &takeover) {
+        (Some(path), None) => Some(Offer::bind(path).map_err(|source| Failure::Offer {
+            path: path.display().to_string(),
+            source,
+        })?),
+        _ => None,
+    };
+
+    signal::obey(handle.clone(), cli, settings.clone(), |_| {}).map_err(Failure::Thread)?;
+    systemd::keep_watchdog(handle.clone()).map_err(Failure::Thread)?;
+    announce(&server);
+    let file = Arc::new(OfferedFile::default());
+    accompany(handle.clone(), takeover, fresh_offer, Arc::clone(&file)).map_err(Failure::Thread)?;
+
+    let total = server.run().map_err(Failure::Server)?;
+    if !handle.has_successor() {
+        file.remove();
+    }
+    info!(
+        accepted = total.accepted,
+        received_bytes = total.received_bytes,
+        sent_bytes = total.sent_bytes,
+        "stopped"
+    );
+    Ok(())
+}
+
+/// Prints what scripts wait for. A closed stdout means that none is waiting.
+fn announce(server: &Server) {
+    let mut stdout = io::stdout().lock();
+    for (service, endpoint) in server.endpoints() {
+        let _ = writeln!(stdout, "listening {service} {endpoint}");
+    }
+    let _ = writeln!(stdout, "ready");
+    let _ = stdout.flush();
+}
+
+/// The file that leads to our offer, once there is one.
+#[derive(Default)]
+struct OfferedFile(std::sync::Mutex<Option<SocketFile>>);
+
+impl OfferedFile {
+    fn set(&self, file: SocketFile) {
+        *self.lock() = Some(file);
+    }
+
+    fn remove(&self) {
+        if let Some(file) = self.lock().take() {
+            file.remove();
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<SocketFile>> {
+        self.0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// In a thread of its own: waits until the workers serve, lets the predecessor go, and then offers
+/// our sockets to the next.
+fn accompany(
+    handle: Handle,
+    takeover: Option<Takeover>,
+    fresh_offer: Option<Offer>,
+    file: Arc<OfferedFile>,
+) -> io::Result<()> {
+    if let Some(offer) = &fresh_offer {
+        file.set(offer.file().clone());
+    }
+    thread::Builder::new()
+        .name("echod-handover".to_owned())
+        .spawn(move || {
+            wait_until_served(&handle);
+            systemd::ready();
+            let offer = match takeover.map(Takeover::confirm).transpose() {
+                Ok(taken) => taken.or(fresh_offer),
+                Err(error) => {
+                    error!(%error, "perhaps two servers share the connections now");
+                    None
+                }
+            };
+            if let Some(offer) = offer {
+                file.set(offer.file().clone());
+                offer.serve(&handle, None);
+            }
+        })?;
+    Ok(())
+}
+
+/// Returns once every worker's loop turns.
+fn wait_until_served(handle: &Handle) {
+    const PAUSE: Duration = Duration::from_millis(1);
+    let mut heartbeat = Heartbeat::default();
+    loop {
+        let (now, alive) = handle.beat(&heartbeat);
+        if alive == Alive::All || handle.is_draining() {
+            return;
+        }
+        heartbeat = now;
+        thread::park_timeout(PAUSE);
+    }
+}
+
+/// Raises the limit on descriptors, and says so if the configuration does not fit it.
+fn warn_of_limits(config: &Config) {
+    let limit = match sys::raise_descriptor_limit() {
+        Ok(limit) => limit,
+        Err(error) => {
+            warn!(%error, "cannot raise the limit on open descriptors");
+            return;
+        }
+    };
+    let sockets = config.services.len() as u64 + 3;
+    let own = RESERVED_DESCRIPTORS + config.workers.get() as u64 * sockets;
+    let room = limit.saturating_sub(own);
+    if let Some(most) = config.limits.max_connections
+        && most.get() as u64 > room
+    {
+        warn!(
+            "--max-connections {most} does not fit the limit of {limit} open descriptors, which \
+             leaves room for {room}; raise it (LimitNOFILE= in systemd, ulimit -n in a shell)"
+        );
+    }
+}
+
+/// Datagrams with a forged source make a server send to somebody who did not ask.
+fn warn_of_reflection(config: &Config) {
+    let limits = &config.limits;
+    if limits.udp_rate.is_some() || limits.udp_rate_per_source.is_some() {
+        return;
+    }
+    for (service, endpoint) in &config.services {
+        if let Endpoint::Udp(address) = endpoint
+            && *service != Service::Discard
+            && !address
+                .host
+                .parse::<IpAddr>()
+                .is_ok_and(|ip| ip.is_loopback())
+        {
+            warn!(
+                "{service} on {endpoint} answers at any rate, whoever a datagram claims to come \
+                 from; bound it with --udp-rate-per-source and --udp-rate"
+            );
+        }
+    }
+}
+
+/// Why the process could not serve.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Server(Error),
+    Passed(io::Error),
+    Takeover(TakeoverError),
+    Offer { path: String, source: io::Error },
+    Thread(io::Error),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Server(error) => error.fmt(f),
+            Self::Passed(error) => {
+                write!(
+                    f,
+                    "cannot serve on the sockets passed by the service manager: {error}"
+                )
+            }
+            Self::Takeover(error) => error.fmt(f),
+            Self::Offer { path, source } => {
+                write!(f, "cannot wait for a successor on {path}: {source}")
+            }
+            Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
+        }
+    }
+}
+
+impl Failure {
+    /// What the user can do about it, in terms of the command line.
+    pub(crate) fn way_out(&self) -> Option<&'static str> {
+        match self {
+            Self::Server(error) => crate::cli::way_out(error),
+            Self::Passed(_) => Some("see Sockets= and FileDescriptorName= of the socket unit"),
+            Self::Takeover(_) => Some("choose another path with --handover to start beside it"),
+            Self::Offer { .. } => Some("choose another path with --handover"),
+            Self::Thread(_) => Some("see ulimit -u"),
+        }
+    }
+}

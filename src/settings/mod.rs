@@ -1,0 +1,461 @@
+//! Settings as text: flags, environment, a TOML file and defaults, in this order of precedence, one
+//! [table](KEYS) for all of them.
+//!
+//! Everything that a source says is checked, also where a stronger source overrides it, so that a
+//! mistake in a file does not wait for the day on which a flag is left out. Every error names its
+//! place and its key in one line. Nothing here opens a file, reads the process's environment or
+//! resolves a name: callers hand the text in.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use crate::config::Config;
+use crate::net::endpoint::{Endpoint, HostPort};
+use crate::service::Service;
+
+mod file;
+mod keys;
+#[cfg(test)]
+mod tests;
+
+pub use keys::{Change, Group, KEYS, Key, Kind};
+
+/// What the names of environment variables start with.
+pub const PREFIX: &str = "ECHOD_";
+
+/// The environment variable that names the configuration file; it is not a [`Key`].
+pub const FILE_VARIABLE: &str = "ECHOD_CONFIG";
+
+/// Everything that the program `echod` can be told.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Settings {
+    /// What the server is told.
+    pub config: Config,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// The least important log lines to print.
+    pub log_level: LogLevel,
+}
+
+impl Settings {
+    /// Puts together what `flags` (names without dashes, and values), `environment` and the text of
+    /// `file` say. Of a value given twice by the same source, the last counts.
+    ///
+    /// # Errors
+    /// [`SettingsError`] names the first mistake: a value that can't be, an unknown key of the
+    /// file, settings that contradict each other. Unknown variables are none, since Kubernetes sets
+    /// `ECHOD_PORT` and the like on its own for a service named echod; see
+    /// [`Resolved::unknown_variables`].
+    pub fn resolve(
+        flags: &[(impl AsRef<str>, impl AsRef<str>)],
+        environment: impl IntoIterator<Item = (String, String)>,
+        file: Option<(&Path, &str)>,
+    ) -> Result<Resolved, SettingsError> {
+        let mut resolved = Resolved {
+            settings: Self::default(),
+            unknown_variables: Vec::new(),
+            origins: BTreeMap::new(),
+        };
+        if let Some((path, text)) = file {
+            resolved.add(file::parse(path, text)?)?;
+        }
+        let (given, unknown_variables) = from_environment(environment);
+        resolved.add(given)?;
+        resolved.unknown_variables = unknown_variables;
+        resolved.add(from_flags(flags)?)?;
+        // A source lists its keys in no order that means anything, but users compare outputs.
+        let services = &mut resolved.settings.config.services;
+        services.sort_by_key(|(service, _)| *service);
+        resolved.check()?;
+        Ok(resolved)
+    }
+
+    /// The names of keys that differ from `running` and take effect with a restart only.
+    pub fn needing_restart(&self, running: &Self) -> Vec<&'static str> {
+        KEYS.iter()
+            .filter(|key| key.change == Change::Restart && (key.show)(self) != (key.show)(running))
+            .map(|key| key.name)
+            .collect()
+    }
+}
+
+/// Settings, and where each came from.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// The outcome.
+    pub settings: Settings,
+    /// Environment variables that start with [`PREFIX`] and set nothing, in alphabetical order.
+    pub unknown_variables: Vec<String>,
+    /// Of every key that some source gave, the strongest.
+    origins: BTreeMap<&'static str, Origin>,
+}
+
+impl Resolved {
+    /// All values as a configuration file that says the same, each with its origin behind it. What
+    /// is unset is commented out.
+    pub fn to_toml(&self) -> String {
+        let mut toml = String::new();
+        for key in KEYS {
+            let values = (key.show)(&self.settings);
+            let origin = match self.origins.get(key.name) {
+                Some(origin) => one_line(&origin.to_string()),
+                None => "default".to_owned(),
+            };
+            let name = key.name;
+            let line = match (key.kind, &values[..]) {
+                (Kind::List, values) => {
+                    let quoted: Vec<_> = values.iter().map(|value| quote(value)).collect();
+                    format!("{name} = [{}] # {origin}", quoted.join(", "))
+                }
+                (Kind::Flag, [value]) => format!("{name} = {value} # {origin}"),
+                (_, [value]) if is_plain_number(value) => format!("{name} = {value} # {origin}"),
+                (_, [value]) => format!("{name} = {} # {origin}", quote(value)),
+                _ => format!("# {name} is unset: {}", key.default),
+            };
+            toml.push_str(&line);
+            toml.push('\n');
+        }
+        toml
+    }
+
+    /// Whether any source said what to serve and where; otherwise it is the default.
+    pub fn has_endpoints(&self) -> bool {
+        Service::ALL
+            .iter()
+            .any(|service| self.origins.contains_key(service.name()))
+    }
+
+    /// Takes the values of a source over that is stronger than those before it.
+    fn add(&mut self, given: Vec<Given>) -> Result<(), SettingsError> {
+        for source in &given {
+            (source.key.clear)(&mut self.settings);
+            if source.key.group == Group::Services && source.key.kind == Kind::List {
+                // If only to leave them empty, this source decides about all of them.
+                for service in Service::ALL {
+                    let origin = source.origin.clone();
+                    self.origins.insert(service.name(), origin);
+                }
+            }
+        }
+        for source in given {
+            for (text, origin) in &source.values {
+                (source.key.apply)(&mut self.settings, text)
+                    .map_err(|problem| SettingsError::of(origin, source.key.name, problem))?;
+            }
+            self.origins.insert(source.key.name, source.origin);
+        }
+        Ok(())
+    }
+
+    /// Refuses settings that are right one by one and wrong together.
+    fn check(&self) -> Result<(), SettingsError> {
+        let config = &self.settings.config;
+        if config.services.is_empty() {
+            let problem =
+                "there is nothing to serve: give an endpoint for echo, discard or chargen";
+            let given = Service::ALL
+                .into_iter()
+                .find(|service| self.origins.contains_key(service.name()))
+                .unwrap_or(Service::Echo);
+            return Err(self.error(given.name(), problem.to_owned()));
+        }
+        for (index, (service, endpoint)) in config.services.iter().enumerate() {
+            let fail = |problem| Err(self.error(service.name(), format!("{endpoint} {problem}")));
+            match (service, endpoint) {
+                (Service::Chargen, Endpoint::Udp(_)) if !config.udp_chargen => {
+                    return fail(
+                        "would answer to forged addresses; set udp-chargen as well if it is meant",
+                    );
+                }
+                (Service::Chargen, Endpoint::Unix(_)) => {
+                    return fail(
+                        "can't be: Unix sockets have echo and discard; write tcp://HOST:PORT",
+                    );
+                }
+                _ => {}
+            }
+            let earlier = &config.services[..index];
+            if let Some((other, _)) = earlier.iter().find(|(_, e)| is_same(e, endpoint)) {
+                return fail(&format!(
+                    "is given to {other} already; choose another port or path"
+                ));
+            }
+        }
+        if let Some(admin) = &config.admin {
+            let admin_endpoint = Endpoint::Tcp(admin.clone());
+            let mut endpoints = config.services.iter();
+            if let Some((service, _)) = endpoints.find(|(_, e)| is_same(e, &admin_endpoint)) {
+                let problem = format!("{admin} is given to {service} already; choose another port");
+                return Err(self.error("admin", problem));
+            }
+        }
+        if let Some(path) = &config.handover {
+            let handover = Endpoint::Unix(path.clone());
+            if config.services.iter().any(|(_, e)| is_same(e, &handover)) {
+                let problem =
+                    format!("{handover} is an endpoint of a service; choose another path");
+                return Err(self.error("handover", problem));
+            }
+        }
+        Ok(())
+    }
+
+    fn error(&self, name: &str, problem: String) -> SettingsError {
+        match self.origins.get(name) {
+            Some(origin) => SettingsError::of(origin, name, problem),
+            None => SettingsError {
+                place: None,
+                problem: format!("{name}: {problem}"),
+            },
+        }
+    }
+}
+
+/// Where a value came from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Origin {
+    Flag(&'static str),
+    Variable(String),
+    File { path: PathBuf, line: usize },
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(name) => write!(f, "--{name}"),
+            Self::Variable(name) => f.write_str(name),
+            Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+        }
+    }
+}
+
+/// What one source says about one key.
+struct Given {
+    key: &'static Key,
+    origin: Origin,
+    /// As text, each with its own place.
+    values: Vec<(String, Origin)>,
+}
+
+/// A mistake in the settings, told in one line.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SettingsError {
+    /// `None`: it is in what holds by default together with what was given.
+    place: Option<Origin>,
+    problem: String,
+}
+
+impl SettingsError {
+    /// Whether it is on the command line, so that its help helps.
+    pub fn is_in_flags(&self) -> bool {
+        matches!(self.place, Some(Origin::Flag(_)))
+    }
+
+    fn of(origin: &Origin, name: &str, problem: String) -> Self {
+        Self {
+            place: Some(origin.clone()),
+            problem: match origin {
+                // These name the key already.
+                Origin::Flag(_) | Origin::Variable(_) => problem,
+                Origin::File { .. } => format!("{name}: {problem}"),
+            },
+        }
+    }
+}
+
+impl fmt::Display for SettingsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(place) = &self.place {
+            write!(f, "{}: ", one_line(&place.to_string()))?;
+        }
+        f.write_str(&one_line(&self.problem))
+    }
+}
+
+impl std::error::Error for SettingsError {}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines: an object in each line.
+    Json,
+}
+
+impl FromStr for LogFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(format!("`{text}` is neither text nor json")),
+        }
+    }
+}
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        })
+    }
+}
+
+/// How important a log line is.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum LogLevel {
+    /// Something failed.
+    Error,
+    /// Something is not as it was asked for.
+    Warn,
+    /// Starts and ends.
+    #[default]
+    Info,
+    /// Every connection.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl FromStr for LogLevel {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "error" => Ok(Self::Error),
+            "warn" => Ok(Self::Warn),
+            "info" => Ok(Self::Info),
+            "debug" => Ok(Self::Debug),
+            "trace" => Ok(Self::Trace),
+            _ => Err(format!("`{text}` is not error, warn, info, debug or trace")),
+        }
+    }
+}
+
+impl fmt::Display for LogLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        })
+    }
+}
+
+fn from_flags(flags: &[(impl AsRef<str>, impl AsRef<str>)]) -> Result<Vec<Given>, SettingsError> {
+    let mut given: Vec<Given> = Vec::new();
+    for (name, value) in flags {
+        let name = name.as_ref();
+        let key = Key::named(name).ok_or_else(|| SettingsError {
+            place: None,
+            problem: format!("unknown option `--{name}`"),
+        })?;
+        let origin = Origin::Flag(key.name);
+        let value = (value.as_ref().to_owned(), origin.clone());
+        match given.iter_mut().find(|earlier| earlier.key.name == name) {
+            Some(earlier) => earlier.values.push(value),
+            None => given.push(Given {
+                key,
+                origin,
+                values: vec![value],
+            }),
+        }
+    }
+    Ok(given)
+}
+
+/// What the variables set, and the names of those that set nothing.
+fn from_environment(
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> (Vec<Given>, Vec<String>) {
+    // By name, so that the same mistake is reported first whatever the order of the environment.
+    let ours: BTreeMap<_, _> = environment
+        .into_iter()
+        .filter(|(name, _)| name.starts_with(PREFIX) && name != FILE_VARIABLE)
+        .collect();
+    let mut given = Vec::new();
+    let mut unknown = Vec::new();
+    for (name, value) in ours {
+        let Some(key) = KEYS.iter().find(|key| key.variable() == name) else {
+            unknown.push(name);
+            continue;
+        };
+        // Orchestrators can set a variable to nothing more easily than leave it out.
+        if value.trim().is_empty() {
+            continue;
+        }
+        let origin = Origin::Variable(name);
+        let texts: Vec<_> = match key.kind {
+            Kind::List => value.split(',').map(str::trim).collect(),
+            Kind::Value | Kind::Flag => vec![value.trim()],
+        };
+        given.push(Given {
+            key,
+            values: texts
+                .into_iter()
+                .filter(|text| !text.is_empty())
+                .map(|text| (text.to_owned(), origin.clone()))
+                .collect(),
+            origin,
+        });
+    }
+    (given, unknown)
+}
+
+/// Whether the second of two could not be bound. Port 0 is another port each time.
+fn is_same(one: &Endpoint, other: &Endpoint) -> bool {
+    match one {
+        Endpoint::Tcp(HostPort { port: 0, .. }) | Endpoint::Udp(HostPort { port: 0, .. }) => false,
+        _ => one == other,
+    }
+}
+
+/// Whether TOML takes it for a number that reads back as the same text.
+fn is_plain_number(text: &str) -> bool {
+    /// Digits that every parser of TOML keeps exactly.
+    const MOST_DIGITS: usize = 15;
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    text.len() <= MOST_DIGITS
+        && digits(whole)
+        && digits(fraction)
+        && (whole == "0" || !whole.starts_with('0'))
+}
+
+/// A basic string of TOML.
+fn quote(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => {
+                // Writing to a string does not fail.
+                let _ = write!(quoted, "\\u{:04X}", u32::from(c));
+            }
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// The text without line ends and other control characters that a value or a path may hold.
+fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            c if c.is_control() => line.extend(c.escape_default()),
+            c => line.push(c),
+        }
+    }
+    line
+}

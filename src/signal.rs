@@ -1,0 +1,63 @@
+//! What signals mean: SIGTERM and SIGINT drain, a second one stops, SIGHUP reads the limits again.
+
+use std::io;
+use std::thread;
+
+use echomark::Handle;
+use echomark::settings::Settings;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use tracing::{error, info, warn};
+
+use crate::cli::Cli;
+use crate::systemd;
+
+/// Obeys signals in a thread of its own from now on. `reloaded` is told the settings that a reload
+/// put in force.
+pub(crate) fn obey(
+    handle: Handle,
+    cli: Cli,
+    running: Settings,
+    reloaded: impl Fn(&Settings) + Send + 'static,
+) -> io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    thread::Builder::new()
+        .name("echod-signals".to_owned())
+        .spawn(move || {
+            let mut running = running;
+            for signal in signals.forever() {
+                match signal {
+                    SIGHUP => reload(&handle, &cli, &mut running, &reloaded),
+                    _ if handle.is_draining() => handle.stop(),
+                    _ => {
+                        info!("draining; a second signal stops at once");
+                        systemd::stopping();
+                        handle.drain();
+                    }
+                }
+            }
+        })?;
+    Ok(())
+}
+
+/// Puts the limits in force that the flags, the environment and the file, read again, say; nothing
+/// at all if one of them is wrong.
+fn reload(handle: &Handle, cli: &Cli, running: &mut Settings, reloaded: &impl Fn(&Settings)) {
+    systemd::reloading();
+    match cli.resolve() {
+        Err(mistake) => error!(%mistake, "did not reload; the old settings stay"),
+        Ok(resolved) => {
+            let mut settings = resolved.settings;
+            let needing_restart = settings.needing_restart(running).join(", ");
+            if !needing_restart.is_empty() {
+                warn!(settings = needing_restart, "need a restart to take effect");
+            }
+            let limits = std::mem::take(&mut settings.config.limits);
+            handle.set_limits(&limits);
+            running.config.limits = limits;
+            reloaded(running);
+            info!("reloaded the limits and access lists");
+        }
+    }
+    systemd::ready();
+}

@@ -1,0 +1,105 @@
+//! What a service manager is told, and what it passes on: sd_notify(3), sd_listen_fds(3) and
+//! sd_watchdog_enabled(3). Without one every function here does nothing.
+
+use std::io;
+use std::thread;
+use std::time::Duration;
+
+use echomark::bind::{self, Inherited, Keeper};
+use echomark::net::endpoint::Endpoint;
+use echomark::net::sys;
+use echomark::server::{Alive, Heartbeat};
+use echomark::{Config, Handle, Service};
+use sd_notify::NotifyState;
+use tracing::warn;
+
+/// The sockets that were passed on. Each is served as the endpoint of the configuration that has its
+/// address; otherwise as the service that its name says (`FileDescriptorName=`), or else as echo.
+///
+/// # Errors
+/// When the environment does not say properly what was passed, or it is not a socket to serve on.
+pub(crate) fn passed_sockets(config: &Config) -> io::Result<Vec<Inherited>> {
+    let (numbers, names): (Vec<_>, Vec<_>) = sd_notify::listen_fds_with_names()?.unzip();
+    let sockets = sys::take_passed_descriptors(numbers.into_iter());
+    let mut all: Vec<Inherited> = Vec::with_capacity(sockets.len());
+    for (socket, name) in sockets.into_iter().zip(names) {
+        let address = bind::endpoint_of(&socket)
+            .map_err(|error| io::Error::new(error.kind(), format!("`{name}` is {error}")))?;
+        let (service, configured) = named_in(config, &address)
+            .unwrap_or_else(|| (name.parse().unwrap_or(Service::Echo), address));
+        // Several sockets of one address (ReusePort=) are one endpoint.
+        let same = |it: &&mut Inherited| it.service == service && it.configured == configured;
+        match all.iter_mut().find(same) {
+            Some(endpoint) => endpoint.sockets.push(socket),
+            None => all.push(Inherited {
+                service,
+                configured,
+                sockets: vec![socket],
+                keeper: Keeper::ServiceManager,
+            }),
+        }
+    }
+    Ok(all)
+}
+
+/// The service and endpoint of the configuration that mean this address.
+fn named_in(config: &Config, address: &Endpoint) -> Option<(Service, Endpoint)> {
+    let means = |endpoint: &Endpoint| {
+        endpoint == address
+            || std::mem::discriminant(endpoint) == std::mem::discriminant(address)
+                && match (endpoint.resolve(), address.resolve()) {
+                    (Ok(configured), Ok(passed)) => configured.first() == passed.first(),
+                    _ => false,
+                }
+    };
+    let named = config.services.iter();
+    named.clone().find(|(_, endpoint)| means(endpoint)).cloned()
+}
+
+/// Tells that the service is ready, also after a reload.
+pub(crate) fn ready() {
+    tell(&[NotifyState::Ready]);
+}
+
+/// Tells that the configuration is being read again; [`ready`] ends it.
+pub(crate) fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Err(error) => warn!(%error, "cannot tell the time to the service manager"),
+    }
+}
+
+/// Tells that the service is going to end.
+pub(crate) fn stopping() {
+    tell(&[NotifyState::Stopping]);
+}
+
+fn tell(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        warn!(%error, "cannot reach the service manager");
+    }
+}
+
+/// If the service manager asks for it, tells it again and again that the service is alive, which
+/// means that every worker's loop turns. It is woken for that: sleeping is no sign of death.
+pub(crate) fn keep_watchdog(handle: Handle) -> io::Result<()> {
+    let Some(limit) = sd_notify::watchdog_enabled() else {
+        return Ok(());
+    };
+    // Half the limit, as sd_watchdog_enabled(3) recommends, in steps that leave time to turn.
+    let pause = (limit / 4).max(Duration::from_millis(1));
+    thread::Builder::new()
+        .name("echod-watchdog".to_owned())
+        .spawn(move || {
+            let mut heartbeat = Heartbeat::default();
+            loop {
+                let (now, alive) = handle.beat(&heartbeat);
+                if alive == Alive::All {
+                    heartbeat = now;
+                    tell(&[NotifyState::Watchdog]);
+                }
+                thread::park_timeout(pause);
+            }
+        })?;
+    Ok(())
+}
