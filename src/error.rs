@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
-use crate::net::endpoint::Endpoint;
+use crate::net::endpoint::{Endpoint, HostPort};
 use crate::net::tuning::TuningError;
 
 /// A failure of the whole server; each names the address or thread it happened on.
@@ -25,6 +25,13 @@ pub enum Error {
         /// The address it resolved to, if it was a name.
         address: Option<SocketAddr>,
         /// What bind(2) or listen(2) said.
+        source: io::Error,
+    },
+    /// The admin port could not be opened.
+    Admin {
+        /// As configured.
+        address: HostPort,
+        /// What the resolver, bind(2) or listen(2) said.
         source: io::Error,
     },
     /// The kernel refused a socket option.
@@ -76,6 +83,9 @@ impl fmt::Display for Error {
                 }
                 write!(f, ": {source}")
             }
+            Self::Admin { address, source } => {
+                write!(f, "cannot listen on http://{address} (admin): {source}")
+            }
             Self::Tuning { endpoint, source } => write!(f, "{endpoint}: {source}"),
             Self::Handover(source) => {
                 write!(f, "cannot prepare the hand-over to a successor: {source}")
@@ -92,6 +102,7 @@ impl std::error::Error for Error {
         match self {
             Self::Resolve { source, .. }
             | Self::Bind { source, .. }
+            | Self::Admin { source, .. }
             | Self::Setup { source, .. }
             | Self::Worker { source, .. }
             | Self::Handover(source) => Some(source),

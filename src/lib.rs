@@ -11,6 +11,7 @@
 //!   harmless.
 //! - [`buffer`], [`timer`], [`admission`] with [`access`] and [`rate`], [`metrics`]: what the above
 //!   are made of. None of them knows a socket or reads a clock.
+//! - [`admin`]: metrics, readiness and more over HTTP, on a thread of its own.
 //! - [`config`], [`error`], [`service`]: what a server is told, why it fails, what it offers.
 //! - [`settings`]: the same configuration as text: flags, environment and file. The server itself does
 //!   not use it.
@@ -30,6 +31,7 @@
 //!        │ joins                    └── obey                └── obey
 //!   Handle::{drain, stop} ── an atomic wish and an eventfd to every worker
 //!   Handle::metrics       ── reads every worker's counters
+//!   admin::Running        ── a thread that answers HTTP with what a Handle reads
 //! ```
 //! The kernel spreads connections over the workers' listeners (SO_REUSEPORT); from then on a
 //! connection stays with its worker.
@@ -50,6 +52,7 @@
 //! 10. Nothing is allocated per echo, and the clock is read at most once in a turn of the loop.
 
 pub mod access;
+pub mod admin;
 pub mod admission;
 pub mod bind;
 pub mod buffer;

@@ -4,6 +4,7 @@ use std::io;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use mio::Poll;
 use tracing::warn;
@@ -15,6 +16,7 @@ use crate::listener::Listener;
 use crate::metrics::Snapshot;
 use crate::net::affinity;
 use crate::net::endpoint::Endpoint;
+use crate::net::sys::ThreadClock;
 use crate::net::tuning;
 use crate::reactor::{
     Control, DatagramSocket, Epoll, Listening, Reactor, Rules, Setup, Share, Spread, Wish,
@@ -153,6 +155,7 @@ impl Server {
                 control,
                 wakers,
                 to_pass: Arc::new(Mutex::new(to_pass)),
+                clocks: (0..workers).map(|_| ThreadClock::default()).collect(),
             },
             pin: config.pin,
         })
@@ -213,6 +216,7 @@ pub struct Handle {
     /// Descriptors for a successor; none without [`Config::handover`]. They keep the sockets open, so
     /// they go as soon as the server is to end.
     to_pass: Arc<Mutex<Vec<Inherited>>>,
+    clocks: Arc<[ThreadClock]>,
 }
 
 impl Handle {
@@ -267,11 +271,6 @@ impl Handle {
         self.control.has_successor()
     }
 
-    /// Whether the server is to end: drains or stops.
-    pub fn is_draining(&self) -> bool {
-        self.control.wish() > Wish::Serve
-    }
-
     /// Wakes every worker, and says whether since `earlier`, an answer of this function, each of them
     /// has done at least one turn of its loop or has ended.
     pub fn beat(&self, earlier: &Heartbeat) -> (Heartbeat, Alive) {
@@ -292,6 +291,23 @@ impl Handle {
         };
         self.wake();
         (Heartbeat { turns }, alive)
+    }
+
+    /// The counters of each worker, in the order of their indices.
+    pub fn workers(&self) -> Vec<Snapshot> {
+        let workers = self.control.metrics.iter();
+        workers.map(|worker| worker.snapshot()).collect()
+    }
+
+    /// The processor time that each worker has used, in the order of their indices. Reading it does
+    /// not disturb them, and it stays when they have ended.
+    pub fn cpu_times(&self) -> Vec<Duration> {
+        self.clocks.iter().map(ThreadClock::time).collect()
+    }
+
+    /// Whether a drain or a stop was asked for; true from then on.
+    pub fn is_draining(&self) -> bool {
+        self.control.wish() != Wish::Serve
     }
 
     fn ask(&self, wish: Wish) {
@@ -335,6 +351,8 @@ fn run_worker(
     if pin && let Err(error) = affinity::pin_to_nth_cpu(worker) {
         warn!(worker, %error, "cannot pin the worker to its CPU");
     }
+    // Without its clock a worker serves as well; the time it uses is just not known.
+    let _clock = others.clocks[worker].start();
     // Unwinding drops the reactor; what is shared are counters, which stay as they are.
     let ended = std::panic::catch_unwind(AssertUnwindSafe(|| reactor.run()));
     others.control.note_end(worker);

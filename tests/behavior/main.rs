@@ -4,6 +4,7 @@
 //! No test sleeps, uses a fixed port or limits how long something may take; each waits for a
 //! condition, and a deadline far away turns a hang into a failure.
 
+mod admin;
 mod back_pressure;
 mod beginner;
 mod churn;

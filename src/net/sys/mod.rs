@@ -9,7 +9,7 @@ pub mod datagram;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use mio::event::Source;
@@ -18,14 +18,83 @@ use mio::{Interest, Registry, Token};
 
 /// CLOCK_MONOTONIC in nanoseconds: the time line of every measurement and of [`Alarm`].
 pub fn monotonic_ns() -> u64 {
+    // clock_gettime(2) fails only for an unknown clock or a bad pointer.
+    clock_ns(libc::CLOCK_MONOTONIC).expect("CLOCK_MONOTONIC exists on every Linux")
+}
+
+/// The time that all threads of this process have spent on a processor, ended ones included.
+pub fn process_cpu_time() -> Duration {
+    let ns = clock_ns(libc::CLOCK_PROCESS_CPUTIME_ID);
+    Duration::from_nanos(ns.expect("CLOCK_PROCESS_CPUTIME_ID exists since Linux 2.6.12"))
+}
+
+/// The time that one thread has spent on a processor, to be read by other threads without its
+/// help, and also after its end. It never goes back.
+#[derive(Debug, Default)]
+pub struct ThreadClock {
+    /// The CPU clock of the thread while it runs. They are negative, so that 0 is none.
+    clock: AtomicI32,
+    /// The highest time read so far.
+    spent_ns: AtomicU64,
+}
+
+impl ThreadClock {
+    /// Makes this the clock of the calling thread, until the guard is dropped on it.
+    pub fn start(&self) -> io::Result<RunningClock<'_>> {
+        let mut clock = MaybeUninit::<libc::clockid_t>::uninit();
+        // SAFETY: pthread_self(3) always succeeds.
+        let thread = unsafe { libc::pthread_self() };
+        // SAFETY: pthread_getcpuclockid(3) writes a clockid_t to the pointer, which is valid for
+        // writes; the thread runs, as it is the calling one.
+        let result = unsafe { libc::pthread_getcpuclockid(thread, clock.as_mut_ptr()) };
+        if result != 0 {
+            return Err(io::Error::from_raw_os_error(result));
+        }
+        // SAFETY: the call succeeded, so the clockid_t is written.
+        let clock = unsafe { clock.assume_init() };
+        self.clock.store(clock, Ordering::Relaxed);
+        Ok(RunningClock(self))
+    }
+
+    /// The time spent so far: all of it once the thread has ended, none before it started.
+    pub fn time(&self) -> Duration {
+        let now_ns = match self.clock.load(Ordering::Relaxed) {
+            0 => 0,
+            // The thread may have ended since the load: then there is no such clock any more, or
+            // that of a thread which was given the number anew and has spent less.
+            clock => clock_ns(clock).unwrap_or(0),
+        };
+        let before_ns = self.spent_ns.fetch_max(now_ns, Ordering::Relaxed);
+        Duration::from_nanos(before_ns.max(now_ns))
+    }
+}
+
+/// Lets a [`ThreadClock`] run; dropping it on its thread keeps the last value.
+#[derive(Debug)]
+#[must_use = "the clock stops when this is dropped"]
+pub struct RunningClock<'a>(&'a ThreadClock);
+
+impl Drop for RunningClock<'_> {
+    fn drop(&mut self) {
+        self.0.time();
+        self.0.clock.store(0, Ordering::Relaxed);
+    }
+}
+
+fn clock_ns(clock: libc::clockid_t) -> io::Result<u64> {
     let mut now = MaybeUninit::<libc::timespec>::uninit();
     // SAFETY: clock_gettime(2) writes a timespec to the pointer, which is valid for writes.
-    let result = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, now.as_mut_ptr()) };
-    // clock_gettime(2) fails only for an unknown clock or a bad pointer.
-    assert_eq!(result, 0, "CLOCK_MONOTONIC exists on every Linux");
+    check(unsafe { libc::clock_gettime(clock, now.as_mut_ptr()) })?;
     // SAFETY: the call succeeded, so the timespec is written.
     let now = unsafe { now.assume_init() };
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+    Ok(now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64)
+}
+
+/// How many clock ticks of /proc make a second (sysconf(3), `_SC_CLK_TCK`).
+pub fn ticks_per_second() -> u64 {
+    // SAFETY: sysconf(3) takes no pointers.
+    let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    u64::try_from(ticks).unwrap_or(100).max(1)
 }
 
 /// A timerfd(2) on CLOCK_MONOTONIC: wakes a [`mio::Poll`] with nanosecond deadlines, where the
@@ -157,13 +226,14 @@ pub fn pin_thread(cpu: usize) -> io::Result<()> {
     Ok(())
 }
 
+/// The soft limit on open descriptors.
+pub fn descriptor_limit() -> io::Result<u64> {
+    Ok(descriptor_limits()?.rlim_cur)
+}
+
 /// Raises the soft limit on open descriptors to the hard one and returns it.
 pub fn raise_descriptor_limit() -> io::Result<u64> {
-    let mut limit = MaybeUninit::<libc::rlimit>::uninit();
-    // SAFETY: getrlimit(2) writes a rlimit to the pointer, which is valid for writes.
-    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, limit.as_mut_ptr()) })?;
-    // SAFETY: the call succeeded, so the rlimit is written.
-    let mut limit = unsafe { limit.assume_init() };
+    let mut limit = descriptor_limits()?;
     if limit.rlim_cur < limit.rlim_max {
         limit.rlim_cur = limit.rlim_max;
         // SAFETY: setrlimit(2) reads `limit`, which lives across the call.
@@ -204,6 +274,14 @@ pub fn discard(socket: &mio::net::TcpStream, most: usize) -> io::Result<usize> {
 /// nothing was lost.
 pub fn is_lack_of_memory(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::ENOMEM))
+}
+
+fn descriptor_limits() -> io::Result<libc::rlimit> {
+    let mut limit = MaybeUninit::<libc::rlimit>::uninit();
+    // SAFETY: getrlimit(2) writes a rlimit to the pointer, which is valid for writes.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, limit.as_mut_ptr()) })?;
+    // SAFETY: the call succeeded, so the rlimit is written.
+    Ok(unsafe { limit.assume_init() })
 }
 
 /// Whether the peer or the network ended the connection, rather than anything on this side.
@@ -406,6 +484,26 @@ mod tests {
             }
         };
         assert!(used.user + used.system > before.user + before.system);
+    }
+
+    #[test]
+    fn the_cpu_time_of_a_thread_is_read_by_others_and_survives_it() {
+        let clock = ThreadClock::default();
+        assert_eq!(clock.time(), Duration::ZERO);
+        let own = std::thread::scope(|scope| {
+            let busy = scope.spawn(|| {
+                let _running = clock.start().unwrap();
+                let deadline = monotonic_ns() + 60_000_000_000;
+                // Read by the thread itself: others see the same clock.
+                while clock.time().is_zero() && monotonic_ns() < deadline {}
+                clock.time()
+            });
+            busy.join().unwrap()
+        });
+        let last = clock.time();
+        assert!(own > Duration::ZERO && last >= own);
+        assert_eq!(clock.time(), last);
+        assert!(process_cpu_time() >= last);
     }
 
     #[test]

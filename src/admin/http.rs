@@ -1,0 +1,370 @@
+//! HTTP as far as the admin port speaks it: one request of a connection, one response, then its
+//! end. A pure function of the bytes received so far.
+//!
+//! Request targets are compared as they are written, without their query. Header fields must be
+//! well-formed and are not looked at otherwise: nothing depends on them, and each response says
+//! `Connection: close`.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+
+use httparse::{Error, Request, Status};
+
+/// The most bytes that the head of a request may have: request line, header fields, empty line.
+pub const HEAD_MAX: usize = 8 << 10;
+/// The most header fields that a request may have.
+const HEADERS_MAX: usize = 64;
+
+/// What the pages of the admin port say now.
+pub trait Pages {
+    /// All metrics in the text format of Prometheus.
+    fn metrics(&self) -> String;
+    /// A JSON object about the server.
+    fn info(&self) -> String;
+    /// Whether clients should be sent here.
+    fn readiness(&self) -> Readiness;
+}
+
+/// Whether the server wants more clients.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Readiness {
+    /// It does.
+    Ready,
+    /// It is about to end.
+    Draining,
+}
+
+/// What the bytes received so far amount to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Parse {
+    /// The beginning of a request: more is needed. Never for [`HEAD_MAX`] bytes or more.
+    Incomplete,
+    /// The whole response to what was asked, or to what can't become a request any more.
+    Response(Vec<u8>),
+}
+
+/// Answers the request that `bytes_so_far` begin with. What follows a request is ignored, and so is
+/// whatever lies beyond [`HEAD_MAX`].
+pub fn respond(bytes_so_far: &[u8], pages: &impl Pages) -> Parse {
+    let head = &bytes_so_far[..bytes_so_far.len().min(HEAD_MAX)];
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut request = Request::new(&mut headers);
+    let parsed = request.parse(head);
+    let (answer, body) = match parsed {
+        Ok(Status::Complete(_)) => {
+            let method = request.method.unwrap_or_default();
+            let answer = answer(method, request.path.unwrap_or_default(), pages);
+            let body = if method == "HEAD" {
+                Body::Left
+            } else {
+                Body::Sent
+            };
+            (answer, body)
+        }
+        Ok(Status::Partial) if head.len() < HEAD_MAX => return Parse::Incomplete,
+        // Without a version the request line is not over yet, so the target is what is too long.
+        Ok(Status::Partial) if request.version.is_none() => (Answer::URI_TOO_LONG, Body::Sent),
+        Ok(Status::Partial) | Err(Error::TooManyHeaders) => (Answer::HEAD_TOO_LARGE, Body::Sent),
+        Err(_) => (Answer::BAD_REQUEST, Body::Sent),
+    };
+    Parse::Response(answer.encode(body))
+}
+
+/// The response to a client that took too long to ask.
+pub(super) fn request_timeout() -> Vec<u8> {
+    Answer::REQUEST_TIMEOUT.encode(Body::Sent)
+}
+
+/// The response to a client that ended its side within a request.
+pub(super) fn bad_request() -> Vec<u8> {
+    Answer::BAD_REQUEST.encode(Body::Sent)
+}
+
+/// Whether the body follows the head; the answer to HEAD only says how long it would be.
+#[derive(Clone, Copy)]
+enum Body {
+    Sent,
+    Left,
+}
+
+/// A response before it is written out.
+struct Answer {
+    status: &'static str,
+    content_type: &'static str,
+    /// A header field with its line end, or nothing.
+    extra: &'static str,
+    body: Cow<'static, str>,
+}
+
+const TEXT: &str = "text/plain; charset=utf-8";
+/// The text format that Prometheus scrapes (its "Exposition formats").
+const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
+const JSON: &str = "application/json";
+
+impl Answer {
+    const BAD_REQUEST: Self = Self::text("400 Bad Request", "not an HTTP/1 request\n");
+    const NOT_FOUND: Self = Self::text(
+        "404 Not Found",
+        "there are /metrics, /livez, /readyz and /info\n",
+    );
+    const METHOD_NOT_ALLOWED: Self = Self {
+        status: "405 Method Not Allowed",
+        content_type: TEXT,
+        extra: "Allow: GET, HEAD\r\n",
+        body: Cow::Borrowed("only GET and HEAD\n"),
+    };
+    const REQUEST_TIMEOUT: Self = Self::text("408 Request Timeout", "the request took too long\n");
+    const URI_TOO_LONG: Self = Self::text("414 URI Too Long", "the request line is too long\n");
+    const HEAD_TOO_LARGE: Self = Self::text(
+        "431 Request Header Fields Too Large",
+        "the header fields are too many or too long\n",
+    );
+    const LIVE: Self = Self::text("200 OK", "alive\n");
+    const READY: Self = Self::text("200 OK", "ready\n");
+    const DRAINING: Self = Self::text("503 Service Unavailable", "draining\n");
+
+    const fn text(status: &'static str, body: &'static str) -> Self {
+        Self {
+            status,
+            content_type: TEXT,
+            extra: "",
+            body: Cow::Borrowed(body),
+        }
+    }
+
+    fn page(content_type: &'static str, body: String) -> Self {
+        Self {
+            status: "200 OK",
+            content_type,
+            extra: "",
+            body: body.into(),
+        }
+    }
+
+    fn encode(&self, body: Body) -> Vec<u8> {
+        let mut text = String::with_capacity(256 + self.body.len());
+        // Writing to a string does not fail.
+        let _ = write!(
+            text,
+            "HTTP/1.1 {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n\
+             {}Connection: close\r\n\r\n",
+            self.status,
+            self.content_type,
+            self.body.len(),
+            self.extra,
+        );
+        match body {
+            Body::Sent => text.push_str(&self.body),
+            Body::Left => {}
+        }
+        text.into_bytes()
+    }
+}
+
+fn answer(method: &str, target: &str, pages: &impl Pages) -> Answer {
+    let page: fn(_) -> Answer = match path_of(target) {
+        "/metrics" => |pages: &_| Answer::page(EXPOSITION, Pages::metrics(pages)),
+        "/info" => |pages: &_| Answer::page(JSON, Pages::info(pages)),
+        "/livez" => |_: &_| Answer::LIVE,
+        "/readyz" => |pages: &_| match Pages::readiness(pages) {
+            Readiness::Ready => Answer::READY,
+            Readiness::Draining => Answer::DRAINING,
+        },
+        _ => return Answer::NOT_FOUND,
+    };
+    match method {
+        "GET" | "HEAD" => page(pages),
+        _ => Answer::METHOD_NOT_ALLOWED,
+    }
+}
+
+/// The path of a target in origin-form, `/path?query`, or absolute-form, `http://host/path?query`,
+/// which every server has to understand (RFC 9112, 3.2.2).
+fn path_of(target: &str) -> &str {
+    const SCHEME: &str = "http://";
+    let after_scheme = match target.get(..SCHEME.len()) {
+        Some(scheme) if scheme.eq_ignore_ascii_case(SCHEME) => &target[SCHEME.len()..],
+        _ => "",
+    };
+    let path = match after_scheme.find('/') {
+        Some(start) => &after_scheme[start..],
+        None => target,
+    };
+    path.split_once('?').map_or(path, |(path, _)| path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    struct Fixed(Readiness);
+
+    impl Pages for Fixed {
+        fn metrics(&self) -> String {
+            "up 1\n".to_owned()
+        }
+
+        fn info(&self) -> String {
+            "{}".to_owned()
+        }
+
+        fn readiness(&self) -> Readiness {
+            self.0
+        }
+    }
+
+    const READY: Fixed = Fixed(Readiness::Ready);
+
+    fn text(bytes: &[u8], pages: &Fixed) -> String {
+        match respond(bytes, pages) {
+            Parse::Incomplete => "incomplete".to_owned(),
+            Parse::Response(response) => String::from_utf8(response).unwrap(),
+        }
+    }
+
+    #[track_caller]
+    fn expect(request: &str, status: &str) -> String {
+        let response = text(request.as_bytes(), &READY);
+        let line = response.lines().next().unwrap();
+        assert_eq!(line, format!("HTTP/1.1 {status}"), "{request:?}");
+        let (head, body) = response.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains("\r\nConnection: close"));
+        if !request.starts_with("HEAD") {
+            assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", body.len())));
+        }
+        response
+    }
+
+    #[test]
+    fn each_page_has_its_type() {
+        let response = expect("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", "200 OK");
+        assert!(response.contains("Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n"));
+        assert!(response.ends_with("\r\n\r\nup 1\n"));
+        let response = expect("GET /info HTTP/1.0\r\n\r\n", "200 OK");
+        assert!(response.contains("Content-Type: application/json\r\n"));
+        assert!(response.ends_with("\r\n\r\n{}"));
+        expect("GET /livez HTTP/1.1\r\n\r\n", "200 OK");
+        expect("GET /readyz HTTP/1.1\r\n\r\n", "200 OK");
+        let draining = text(b"GET /readyz HTTP/1.1\r\n\r\n", &Fixed(Readiness::Draining));
+        assert!(draining.starts_with("HTTP/1.1 503 Service Unavailable\r\n"));
+    }
+
+    #[test]
+    fn head_says_what_get_would_send() {
+        let got = expect("GET /metrics HTTP/1.1\r\n\r\n", "200 OK");
+        let head = expect("HEAD /metrics HTTP/1.1\r\n\r\n", "200 OK");
+        assert_eq!(got.strip_suffix("up 1\n"), Some(head.as_str()));
+    }
+
+    #[test]
+    fn targets_are_understood_in_both_forms_and_without_their_query() {
+        for target in [
+            "/livez?verbose",
+            "/livez?",
+            "http://host:1/livez",
+            "HTTP://host/livez?x=/metrics",
+        ] {
+            let response = expect(&format!("GET {target} HTTP/1.1\r\n\r\n"), "200 OK");
+            assert!(response.ends_with("alive\n"));
+        }
+        for target in [
+            "/",
+            "/livez/",
+            "livez",
+            "*",
+            "http://host",
+            "http:///x",
+            "/é",
+        ] {
+            expect(&format!("GET {target} HTTP/1.1\r\n\r\n"), "404 Not Found");
+        }
+    }
+
+    #[test]
+    fn what_is_refused_is_told_apart() {
+        let response = expect("POST /info HTTP/1.1\r\n\r\n", "405 Method Not Allowed");
+        assert!(response.contains("\r\nAllow: GET, HEAD\r\n"));
+        for bad in [
+            "\0",
+            "GET\r\n\r\n",
+            "GET / HTTP/2.0\r\n\r\n",
+            "GET /livez HTTP/1.1\r\nno colon\r\n\r\n",
+            "GET /livez HTTP/1.1\r\na : b\r\n\r\n",
+        ] {
+            expect(bad, "400 Bad Request");
+        }
+        let long = "x".repeat(HEAD_MAX);
+        expect(&format!("GET /{long} HTTP/1.1\r\n\r\n"), "414 URI Too Long");
+        let too_large = "431 Request Header Fields Too Large";
+        expect(&format!("GET / HTTP/1.1\r\na: {long}\r\n\r\n"), too_large);
+        let many = "a: b\r\n".repeat(HEADERS_MAX + 1);
+        expect(&format!("GET / HTTP/1.1\r\n{many}\r\n"), too_large);
+    }
+
+    #[test]
+    fn a_head_of_the_greatest_length_is_answered() {
+        let start = "GET /livez HTTP/1.1\r\na: ";
+        let fill = "x".repeat(HEAD_MAX - start.len() - 4);
+        let request = format!("{start}{fill}\r\n\r\n");
+        assert_eq!(request.len(), HEAD_MAX);
+        expect(&request, "200 OK");
+    }
+
+    fn valid_request() -> impl Strategy<Value = String> {
+        let method = prop_oneof![
+            Just("GET"),
+            Just("HEAD"),
+            Just("POST"),
+            "[A-Z]{1,9}".prop_map(|_| "DELETE")
+        ];
+        let target = "(/metrics|/livez|/readyz|/info|/[a-z%0-9]{0,8})(\\?[a-z=&]{0,8})?";
+        let headers =
+            proptest::collection::vec("[A-Za-z-]{1,12}: ?[ -~]{0,20}\r\n", 0..HEADERS_MAX);
+        (method, target, "1\\.[01]", headers).prop_map(|(method, target, version, headers)| {
+            format!(
+                "{method} {target} HTTP/{version}\r\n{}\r\n",
+                headers.concat()
+            )
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            respond(&bytes, &READY);
+        }
+
+        #[test]
+        fn no_mutation_makes_it_panic(
+            request in valid_request(),
+            at in any::<prop::sample::Index>(),
+            byte in any::<u8>(),
+        ) {
+            let mut bytes = request.into_bytes();
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            respond(&bytes, &READY);
+        }
+
+        #[test]
+        fn a_request_is_answered_when_its_last_byte_came_and_not_before(
+            request in valid_request(),
+            garbage in proptest::collection::vec(any::<u8>(), 0..40),
+        ) {
+            let bytes = request.as_bytes();
+            for len in 0..bytes.len() {
+                prop_assert_eq!(respond(&bytes[..len], &READY), Parse::Incomplete);
+            }
+            let whole = respond(bytes, &READY);
+            prop_assert_ne!(&whole, &Parse::Incomplete);
+            let more = [bytes, &garbage].concat();
+            prop_assert_eq!(respond(&more, &READY), whole);
+        }
+
+        #[test]
+        fn endless_heads_end(byte in any::<u8>()) {
+            prop_assert_ne!(respond(&[byte; HEAD_MAX], &READY), Parse::Incomplete);
+        }
+    }
+}

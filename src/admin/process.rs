@@ -1,0 +1,110 @@
+//! What the system tells of this process: the metrics that Prometheus has of every process.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::net::sys;
+
+/// What is known of the process at one moment; `None` is what the system did not tell.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Process {
+    /// Time on a processor, of all threads.
+    pub cpu_time: Duration,
+    /// Memory in RAM.
+    pub resident_memory_bytes: Option<u64>,
+    /// Address space.
+    pub virtual_memory_bytes: Option<u64>,
+    /// Open descriptors.
+    pub open_fds: Option<u64>,
+    /// Descriptors that may be open.
+    pub max_fds: Option<u64>,
+    /// The start of the process since 1970.
+    pub start_time: Option<Duration>,
+}
+
+impl Process {
+    /// Asks the system, but for the start of the process, which [`start_time`] finds out once.
+    pub fn now(start_time: Option<Duration>) -> Self {
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        Self {
+            cpu_time: sys::process_cpu_time(),
+            resident_memory_bytes: status_bytes(&status, "VmRSS:"),
+            virtual_memory_bytes: status_bytes(&status, "VmSize:"),
+            open_fds: open_fds(),
+            max_fds: sys::descriptor_limit().ok(),
+            start_time,
+        }
+    }
+}
+
+/// When the process started, since 1970. The system computes it from the wall clock, so it has to be
+/// asked once to stay the same.
+pub fn start_time() -> Option<Duration> {
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    let system = fs::read_to_string("/proc/stat").ok()?;
+    let ticks = start_ticks(&stat)?;
+    let boot: u64 = field(&system, "btime")?.parse().ok()?;
+    let since_boot_s = ticks as f64 / sys::ticks_per_second() as f64;
+    Duration::try_from_secs_f64(boot as f64 + since_boot_s).ok()
+}
+
+/// The descriptors that are open now. Since Linux 6.2 their directory's size is their number; before
+/// it is 0, and each entry has to be visited.
+fn open_fds() -> Option<u64> {
+    let directory = Path::new("/proc/self/fd");
+    match fs::metadata(directory).ok()?.len() {
+        // The directory itself is open while its entries are counted.
+        0 => Some((fs::read_dir(directory).ok()?.count() as u64).saturating_sub(1)),
+        count => Some(count),
+    }
+}
+
+/// A size in proc_pid_status(5), which counts in kB of 1024 bytes.
+fn status_bytes(status: &str, name: &str) -> Option<u64> {
+    let kib: u64 = field(status, name)?.parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+/// The first word behind `name` on a line that starts with it.
+fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let mut lines = text.lines().map(str::split_ascii_whitespace);
+    lines.find_map(|mut words| (words.next()? == name).then(|| words.next())?)
+}
+
+/// Field 22 of proc_pid_stat(5). The second, the program's name, may hold anything; its end is the
+/// last parenthesis.
+fn start_ticks(stat: &str) -> Option<u64> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::SystemTime;
+
+    #[test]
+    fn this_process_is_known() {
+        let process = Process::now(start_time());
+        assert!(process.resident_memory_bytes.unwrap() > 100 << 10);
+        assert!(process.virtual_memory_bytes >= process.resident_memory_bytes);
+        assert!(process.open_fds.unwrap() >= 3);
+        assert!(process.max_fds >= process.open_fds);
+        let started = SystemTime::UNIX_EPOCH + process.start_time.unwrap();
+        // The boot time is rounded to a second.
+        assert!(started < SystemTime::now() + Duration::from_secs(2));
+    }
+
+    #[test]
+    fn the_start_is_found_behind_any_name() {
+        let stat = "7 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20 21";
+        assert_eq!(start_ticks(stat), Some(4711));
+        assert_eq!(start_ticks(""), None);
+        assert_eq!(
+            status_bytes("Name:\tx\nVmRSS:\t  12 kB\n", "VmRSS:"),
+            Some(12 << 10)
+        );
+        assert_eq!(status_bytes("VmRSS:\n", "VmRSS:"), None);
+    }
+}

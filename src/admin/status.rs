@@ -1,0 +1,122 @@
+//! The pages of a running server: what [`Pages`] asks for, collected from its [`Handle`] at the
+//! moment of the request. Nothing here makes a worker wait.
+
+use std::fmt;
+use std::fs;
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::{Value, json};
+
+use super::http::{Pages, Readiness};
+use super::metrics::{self, Report, Worker};
+use super::process::{self, Process};
+use crate::net::endpoint::Endpoint;
+use crate::server::Handle;
+use crate::service::Service;
+
+/// What a server can't be asked for through its handle.
+pub struct About {
+    /// The services and their endpoints as bound.
+    pub endpoints: Vec<(Service, Endpoint)>,
+    /// How connections are spread over the workers.
+    pub balance: String,
+    /// Says the configuration in force, called for each `/info`: a reload may have changed it.
+    pub configuration: Box<dyn Fn() -> Value + Send>,
+}
+
+impl fmt::Debug for About {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("About")
+            .field("endpoints", &self.endpoints)
+            .field("balance", &self.balance)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The pages about the server that a [`Handle`] steers.
+#[derive(Debug)]
+pub struct Status {
+    handle: Handle,
+    about: About,
+    kernel: String,
+    started_at: SystemTime,
+    started: Instant,
+    process_start: Option<Duration>,
+}
+
+impl Status {
+    /// Counts the server's time from now.
+    pub fn new(handle: Handle, about: About) -> Self {
+        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        Self {
+            handle,
+            about,
+            kernel: kernel.trim_end().to_owned(),
+            started_at: SystemTime::now(),
+            started: Instant::now(),
+            process_start: process::start_time(),
+        }
+    }
+
+    fn report(&self) -> Report {
+        let workers = self.handle.workers().into_iter();
+        let workers = workers.zip(self.handle.cpu_times());
+        Report {
+            version: env!("CARGO_PKG_VERSION"),
+            readiness: self.readiness(),
+            workers: workers
+                .map(|(counters, cpu_time)| Worker { counters, cpu_time })
+                .collect(),
+            process: Process::now(self.process_start),
+        }
+    }
+}
+
+impl Pages for Status {
+    fn metrics(&self) -> String {
+        metrics::exposition(&metrics::families(&self.report()))
+    }
+
+    fn info(&self) -> String {
+        let report = self.report();
+        let endpoints = self.about.endpoints.iter();
+        let endpoints = endpoints.map(|(service, endpoint)| {
+            json!({ "service": service.to_string(), "endpoint": endpoint.to_string() })
+        });
+        let info = json!({
+            "version": report.version,
+            "kernel": self.kernel,
+            "pid": std::process::id(),
+            "started_at": humantime::format_rfc3339_millis(self.started_at).to_string(),
+            "uptime_s": self.started.elapsed().as_secs_f64(),
+            "draining": report.readiness == Readiness::Draining,
+            "balance": self.about.balance,
+            "workers": report.workers.len(),
+            "per_worker": report.workers.iter().map(worker).collect::<Value>(),
+            "endpoints": endpoints.collect::<Value>(),
+            "configuration": (self.about.configuration)(),
+            "counters": metrics::json(&metrics::families(&report)),
+        });
+        format!("{info:#}\n")
+    }
+
+    fn readiness(&self) -> Readiness {
+        if self.handle.is_draining() {
+            Readiness::Draining
+        } else {
+            Readiness::Ready
+        }
+    }
+}
+
+fn worker(worker: &Worker) -> Value {
+    let counters = &worker.counters;
+    json!({
+        "connections_active": counters.active,
+        "connections_accepted": counters.accepted,
+        "loop_iterations": counters.loop_iterations,
+        "loop_events": counters.loop_events,
+        "loop_full_batches": counters.loop_full_batches,
+        "cpu_seconds": worker.cpu_time.as_secs_f64(),
+    })
+}

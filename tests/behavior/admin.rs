@@ -1,0 +1,427 @@
+//! The admin port tells what the server does, and no client of it keeps another out.
+
+use std::collections::{HashMap, HashSet};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::num::NonZeroUsize;
+
+use echomark::Config;
+use echomark::admin::{About, Admin, Running as Answering, Status};
+
+use crate::support::{Client, DEADLINE, Running, config, in_parallel, wait_for, wait_until};
+
+/// A server with an admin port. The port is answered until after the server has ended.
+struct Administered {
+    server: Running,
+    admin: SocketAddr,
+    _answering: Answering,
+}
+
+impl Administered {
+    #[track_caller]
+    fn start(config: Config) -> Self {
+        let admin = Admin::bind(&"127.0.0.1:0".parse().expect("an address")).expect("a free port");
+        let address = admin.local_addr();
+        let endpoints = config.services.clone();
+        let server = Running::start(config);
+        let status = Status::new(
+            server.handle.clone(),
+            About {
+                endpoints,
+                balance: "kernel".to_owned(),
+                configuration: Box::new(|| "as \"resolved\"\n".into()),
+            },
+        );
+        Self {
+            server,
+            admin: address,
+            _answering: admin.start(status).expect("a thread"),
+        }
+    }
+
+    #[track_caller]
+    fn get(&self, path: &str) -> Response {
+        self.ask(format!("GET {path} HTTP/1.1\r\nHost: admin\r\n\r\n").as_bytes())
+    }
+
+    #[track_caller]
+    fn ask(&self, request: &[u8]) -> Response {
+        let mut client = Client::connect(self.admin);
+        client.send(request);
+        Response::receive(&mut client)
+    }
+
+    #[track_caller]
+    fn scrape(&self) -> Metrics {
+        let response = self.get("/metrics");
+        assert_eq!(response.status, 200);
+        Metrics::parse(&response.body)
+    }
+}
+
+/// A response that ended in good order.
+#[derive(Debug)]
+struct Response {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Response {
+    #[track_caller]
+    fn receive(client: &mut Client) -> Self {
+        let mut text = String::new();
+        client.read_to_string(&mut text).expect("a whole response");
+        Self::parse(&text)
+    }
+
+    #[track_caller]
+    fn parse(text: &str) -> Self {
+        let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+        let status = head.strip_prefix("HTTP/1.1 ").expect("a status line");
+        let response = Self {
+            status: status[..3].parse().expect("a status code"),
+            head: head.to_owned(),
+            body: body.to_owned(),
+        };
+        assert_eq!(response.header("Connection"), Some("close"));
+        response
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        lines.find_map(|(at, value)| (at == name).then_some(value))
+    }
+}
+
+/// What a strict reader of the text format finds: each sample by its name with its labels.
+struct Metrics(HashMap<String, f64>);
+
+impl Metrics {
+    #[track_caller]
+    fn parse(text: &str) -> Self {
+        assert!(text.ends_with('\n'), "the last line is whole");
+        let mut samples = HashMap::new();
+        let mut seen = HashSet::new();
+        let mut family = "";
+        let mut helped = "";
+        for line in text.lines() {
+            if let Some(help) = line.strip_prefix("# HELP ") {
+                helped = help.split_once(' ').expect("a text").0;
+                assert!(seen.insert(helped), "{helped} comes once");
+            } else if let Some(kind) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = kind.split_once(' ').expect("a type");
+                assert!(["counter", "gauge"].contains(&kind), "{line}");
+                assert_eq!(name, helped, "HELP before TYPE");
+                family = name;
+            } else {
+                let (sample, value) = line.rsplit_once(' ').expect("a value");
+                let (name, labels) = match sample.split_once('{') {
+                    Some((name, labels)) => (name, labels.strip_suffix('}').expect("a brace")),
+                    None => (sample, ""),
+                };
+                assert_eq!(name, family, "samples stand behind their type");
+                assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
+                if !labels.is_empty() {
+                    let (label, value) = labels.split_once("=\"").expect("a label");
+                    assert!(label.bytes().all(|b| b.is_ascii_lowercase()));
+                    let value = value.strip_suffix('"').expect("a quote");
+                    assert!(
+                        !value.contains(['"', '\\', '\n']),
+                        "none of ours needs escapes"
+                    );
+                }
+                let value = value.parse().expect("a number");
+                assert!(samples.insert(sample.to_owned(), value).is_none(), "{line}");
+            }
+        }
+        Self(samples)
+    }
+
+    #[track_caller]
+    fn value(&self, sample: &str) -> f64 {
+        match self.0.get(sample) {
+            Some(value) => *value,
+            None => panic!("no {sample}"),
+        }
+    }
+}
+
+/// Two workers, so that labels tell them apart.
+fn two_workers() -> Config {
+    Config {
+        workers: NonZeroUsize::new(2).expect("not zero"),
+        ..config()
+    }
+}
+
+#[test]
+fn a_scrape_counts_the_traffic() {
+    let administered = Administered::start(two_workers());
+    let before = administered.scrape();
+    assert_eq!(before.value("echod_connections_accepted_total"), 0.0);
+    let finished = "echod_connections_closed_total{reason=\"finished\"}";
+    assert_eq!(before.value(finished), 0.0);
+    let mut open = administered.server.connect();
+    open.echo(b"Hello, World!");
+    for _ in 0..3 {
+        let mut client = administered.server.connect();
+        client.echo(b"Hello, World!");
+        client.half_close();
+        client.expect_end();
+    }
+    administered
+        .server
+        .wait_for_metrics("end of three", |metrics| metrics.active == 1);
+    let after = administered.scrape();
+    assert_eq!(after.value("echod_connections_accepted_total"), 4.0);
+    assert_eq!(after.value(finished), 3.0);
+    assert_eq!(after.value("echod_received_bytes_total"), 52.0);
+    assert_eq!(after.value("echod_sent_bytes_total"), 52.0);
+    let of_worker = |name: &str, worker| after.value(&format!("{name}{{worker=\"{worker}\"}}"));
+    let sum = |name| of_worker(name, 0) + of_worker(name, 1);
+    assert_eq!(sum("echod_connections_active"), 1.0);
+    assert!(sum("echod_loop_iterations_total") >= 4.0);
+    assert!(sum("echod_loop_events_total") >= 4.0);
+    assert!(sum("echod_worker_cpu_seconds_total") > 0.0);
+    assert_eq!(after.value("echod_draining"), 0.0);
+    let version = env!("CARGO_PKG_VERSION");
+    let build = format!("echod_build_info{{version=\"{version}\"}}");
+    assert_eq!(after.value(&build), 1.0);
+    for name in [
+        "process_cpu_seconds_total",
+        "process_resident_memory_bytes",
+        "process_open_fds",
+        "process_max_fds",
+        "process_start_time_seconds",
+    ] {
+        assert!(after.value(name) > 0.0, "{name}");
+    }
+    assert_eq!(
+        after.value("process_start_time_seconds"),
+        before.value("process_start_time_seconds")
+    );
+    for sample in [
+        "echod_connections_refused_total{reason=\"max_connections\"}",
+        "echod_udp_received_datagrams_total",
+        "echod_udp_sent_datagrams_total",
+        "echod_udp_dropped_datagrams_total{reason=\"source_port\"}",
+        "echod_backlog_bytes",
+        "echod_short_writes_total",
+        "echod_accept_errors_total{error=\"EMFILE\"}",
+        "echod_loop_full_batches_total{worker=\"1\"}",
+    ] {
+        assert_eq!(after.value(sample), 0.0, "{sample}");
+    }
+}
+
+#[test]
+fn info_is_an_object_with_the_same_counters() {
+    let administered = Administered::start(two_workers());
+    administered.server.connect().echo(b"Hello, World!");
+    let response = administered.get("/info?pretty");
+    assert_eq!(response.header("Content-Type"), Some("application/json"));
+    let info: serde_json::Value = serde_json::from_str(&response.body).expect("JSON");
+    assert_eq!(info["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(info["pid"], std::process::id());
+    assert_eq!(info["workers"], 2);
+    assert_eq!(info["per_worker"].as_array().map(Vec::len), Some(2));
+    assert_eq!(info["balance"], "kernel");
+    assert_eq!(info["draining"], false);
+    assert_eq!(info["endpoints"][0]["service"], "echo");
+    assert_eq!(info["endpoints"][0]["endpoint"], "tcp://127.0.0.1:0");
+    assert_eq!(info["configuration"], "as \"resolved\"\n");
+    assert_eq!(info["counters"]["connections_accepted_total"], 1);
+    assert_eq!(info["counters"]["received_bytes_total"], 13);
+    assert_eq!(info["counters"]["connections_closed_total"]["reset"], 0);
+    assert!(
+        info["kernel"]
+            .as_str()
+            .is_some_and(|text| text.contains('.'))
+    );
+    let started_at = info["started_at"].as_str().expect("a time");
+    assert!(started_at.contains('T') && started_at.ends_with('Z'));
+    assert!(
+        info["uptime_s"]
+            .as_f64()
+            .is_some_and(|uptime_s| uptime_s >= 0.0)
+    );
+}
+
+#[test]
+fn readiness_fails_from_the_start_of_a_drain_until_after_its_end() {
+    let administered = Administered::start(Config {
+        drain_timeout: DEADLINE * 60,
+        ..config()
+    });
+    let mut open = administered.server.connect();
+    open.echo(b"Hello, World!");
+    assert_eq!(administered.get("/readyz").status, 200);
+    administered.server.handle.drain();
+    let response = administered.get("/readyz");
+    assert_eq!(
+        (response.status, response.body.as_str()),
+        (503, "draining\n")
+    );
+    assert_eq!(administered.get("/livez").status, 200);
+    assert_eq!(administered.scrape().value("echod_draining"), 1.0);
+    open.half_close();
+    open.expect_end();
+    let Administered {
+        server,
+        admin,
+        _answering: answering,
+    } = administered;
+    server.join();
+    let mut client = Client::connect(admin);
+    client.send(b"GET /metrics HTTP/1.0\r\n\r\n");
+    let metrics = Metrics::parse(&Response::receive(&mut client).body);
+    let cpu = metrics.value("echod_worker_cpu_seconds_total{worker=\"0\"}");
+    assert!(cpu > 0.0, "the time of a worker stays when it has ended");
+    drop(answering);
+    wait_until("a closed port", || TcpStream::connect(admin).is_err());
+}
+
+#[test]
+fn other_requests_are_refused_by_their_codes() {
+    let administered = Administered::start(config());
+    let got = administered.get("/livez");
+    assert_eq!((got.status, got.body.as_str()), (200, "alive\n"));
+    let head = administered.ask(b"HEAD /livez HTTP/1.1\r\n\r\n");
+    assert_eq!((head.status, head.body.as_str()), (200, ""));
+    assert_eq!(head.header("Content-Length"), Some("6"));
+    assert_eq!(administered.get("/nowhere").status, 404);
+    let post = administered.ask(b"POST /metrics HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc");
+    assert_eq!(
+        (post.status, post.header("Allow")),
+        (405, Some("GET, HEAD"))
+    );
+    assert_eq!(administered.ask(b"\x16\x03\x01\x02\0\x01\0").status, 400);
+    assert_eq!(administered.ask(b"GET /livez\r\n\r\n").status, 400);
+    assert_eq!(administered.scrape().value("echod_draining"), 0.0);
+}
+
+#[test]
+fn a_request_may_be_followed_by_anything_or_by_an_end() {
+    let administered = Administered::start(config());
+    let mut garbage = b"GET /livez HTTP/1.1\r\n\r\n".to_vec();
+    garbage.extend((0..200_000_u32).map(|i| (i * 7) as u8));
+    let response = administered.ask(&garbage);
+    assert_eq!((response.status, response.body.as_str()), (200, "alive\n"));
+    for (request, status) in [("GET /livez HTTP/1.1\r\n\r\n", 200), ("GET /livez HT", 400)] {
+        let mut client = Client::connect(administered.admin);
+        client.send(request.as_bytes());
+        client.half_close();
+        assert_eq!(Response::receive(&mut client).status, status);
+    }
+    let mut silent = Client::connect(administered.admin);
+    silent.half_close();
+    silent.expect_end();
+}
+
+#[test]
+fn a_head_without_end_is_refused_and_its_rest_ignored() {
+    let administered = Administered::start(config());
+    for (start, status) in [("GET /", 414), ("GET / HTTP/1.1\r\na: ", 431)] {
+        let huge = format!("{start}{}", "x".repeat(100 << 10));
+        assert_eq!(administered.ask(huge.as_bytes()).status, status);
+    }
+}
+
+#[test]
+fn clients_that_say_nothing_keep_nobody_out() {
+    let administered = Administered::start(config());
+    let silent: Vec<_> = (0..200)
+        .map(|_| Client::connect(administered.admin))
+        .collect();
+    for _ in 0..5 {
+        administered.scrape();
+    }
+    // The first ones had to make room: they see an end or a reset, long before their deadline.
+    for mut client in silent.into_iter().take(100) {
+        let ended = match client.read(&mut [0; 1]) {
+            Ok(count) => count == 0,
+            Err(error) => error.kind() == ErrorKind::ConnectionReset,
+        };
+        assert!(ended, "an old client is closed");
+    }
+}
+
+#[test]
+fn slow_requests_are_answered_while_others_are() {
+    const REQUEST: &[u8] = b"GET /livez HTTP/1.1\r\nHost: slow\r\n\r\n";
+    let administered = Administered::start(config());
+    let mut slow: Vec<_> = (0..30)
+        .map(|_| Client::connect(administered.admin))
+        .collect();
+    // All send a byte in turn, and a scrape is answered between two of their bytes.
+    for byte in REQUEST {
+        for client in &mut slow {
+            client.send(&[*byte]);
+        }
+        administered.scrape();
+    }
+    for client in &mut slow {
+        // On a busy machine the deadline may have come first.
+        let status = Response::receive(client).status;
+        assert!([200, 408].contains(&status), "{status}");
+    }
+}
+
+#[test]
+fn a_request_that_does_not_end_is_told_of_its_deadline() {
+    let administered = Administered::start(config());
+    let mut unfinished = Client::connect(administered.admin);
+    unfinished.send(b"GET /metrics HTTP/1.1\r\nHost:");
+    let mut silent = Client::connect(administered.admin);
+    assert_eq!(Response::receive(&mut unfinished).status, 408);
+    silent.expect_end();
+    // Dripping does not put the deadline off.
+    let mut dripping = Client::connect(administered.admin);
+    let response = wait_for("the deadline", || {
+        let _ = dripping.write(b"x");
+        let mut text = [0; 512];
+        let count = dripping.receive_at_once(&mut text).ok()??;
+        Some(String::from_utf8_lossy(&text[..count]).into_owned())
+    });
+    let status = Response::parse(&response).status;
+    assert!([408, 414].contains(&status), "{status}");
+}
+
+#[test]
+fn many_scrapes_at_once_are_all_whole() {
+    let administered = Administered::start(two_workers());
+    in_parallel(8, |_| {
+        for _ in 0..20 {
+            administered.scrape();
+        }
+    });
+}
+
+#[test]
+fn an_address_in_use_is_an_error_that_names_it() {
+    let administered = Administered::start(config());
+    let error = Admin::bind(&administered.admin.into()).expect_err("the port is taken");
+    let text = error.to_string();
+    assert!(
+        text.contains(&format!("http://{}", administered.admin)),
+        "{text}"
+    );
+}
+
+#[test]
+fn clients_that_do_not_read_keep_nobody_out() {
+    let administered = Administered::start(config());
+    let deaf: Vec<_> = (0..100)
+        .map(|_| {
+            let mut client = Client::connect_with_buffers(administered.admin, 1);
+            client.send(b"GET /metrics HTTP/1.1\r\n\r\n");
+            client
+        })
+        .collect();
+    administered.scrape();
+    for client in deaf {
+        // The other side may be gone already.
+        let _ = client.shutdown(Shutdown::Both);
+    }
+}
