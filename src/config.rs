@@ -137,6 +137,16 @@ pub enum Balance {
     LeastConnections,
 }
 
+impl Balance {
+    /// The name, as on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::LeastConnections => "least-connections",
+        }
+    }
+}
+
 /// Whether a worker with nothing to do asks the kernel again and again instead of sleeping. Awake it
 /// answers sooner, because nobody has to wake it, and uses a whole CPU.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

@@ -1,16 +1,17 @@
-//! Echomark's server: an echo service on every core, as a library. The program `echod` is a thin
-//! wrapper around it.
+//! Echomark's server: echo, discard and chargen on every core, as a library. The program `echod` is a
+//! thin wrapper around it.
 //!
 //! # The map, in reading order
-//! - [`server`]: binds endpoints, starts and joins workers; [`Handle`] steers them.
+//! - [`server`] and [`bind`]: endpoints become sockets, workers start and are joined; [`Handle`] steers
+//!   them. [`handover`] passes the sockets on to another process.
 //! - `reactor`: the event loop of one worker and its phases. Owns the epoll instance, the slab of
 //!   connections, the timers and this worker's listeners.
 //! - [`conn`]: one connection and [`Conn::pump`](conn::Conn::pump), the one function that moves
 //!   bytes, generic over its [`stream`].
 //! - [`udp`]: one UDP socket of a worker, which answers in batches, and the guard that keeps it
 //!   harmless.
-//! - [`buffer`], [`timer`], [`admission`] with [`access`] and [`rate`], [`metrics`]: what the above
-//!   are made of. None of them knows a socket or reads a clock.
+//! - [`buffer`], [`timer`], [`watch`], [`admission`] with [`access`] and [`rate`], [`metrics`]: what the
+//!   above are made of. None of them knows a socket or reads a clock.
 //! - [`admin`]: metrics, readiness and more over HTTP, on a thread of its own.
 //! - [`config`], [`error`], [`service`]: what a server is told, why it fails, what it offers.
 //! - [`settings`]: the same configuration as text: flags, environment and file. The server itself does
@@ -33,8 +34,8 @@
 //!   Handle::metrics       ── reads every worker's counters
 //!   admin::Running        ── a thread that answers HTTP with what a Handle reads
 //! ```
-//! The kernel spreads connections over the workers' listeners (SO_REUSEPORT); from then on a
-//! connection stays with its worker.
+//! The kernel spreads connections over the workers' listeners (SO_REUSEPORT), or worker 0 accepts and
+//! gives each to the worker with the fewest; from then on a connection stays with its worker.
 //!
 //! # Invariants
 //! 1. The data plane takes no lock and never blocks; workers share atomics alone. Only counting
@@ -43,7 +44,7 @@
 //! 3. What is read goes out at once from the worker's one buffer. Only what the socket did not take
 //!    is kept, and nothing is read while it is: an idle connection holds no buffer, and a peer that
 //!    never reads costs one buffer at the most.
-//! 4. A short read means "drained" unless a hang-up or urgent data was reported.
+//! 4. A short read of a TCP socket means "drained" unless a hang-up or urgent data was reported.
 //! 5. All that a client sent before its half-close comes back.
 //! 6. A connection that could go on forever yields, so that it can't starve the others.
 //! 7. Connections are removed after the batch of events, and accepting comes after that.

@@ -2,17 +2,19 @@
 
 use std::fmt;
 use std::io::{self, Write};
-use std::net::IpAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use echomark::admin::{self, About, Admin, Status};
 use echomark::handover::{Offer, Takeover, TakeoverError};
-use echomark::net::endpoint::Endpoint;
+use echomark::net::endpoint::{Endpoint, HostPort};
 use echomark::net::sys;
 use echomark::net::unix::SocketFile;
 use echomark::server::{Alive, Heartbeat};
-use echomark::settings::Resolved;
+use echomark::settings::{Resolved, Settings};
 use echomark::{Config, Error, Handle, Server, Service};
 use tracing::{error, info, warn};
 
@@ -52,16 +54,22 @@ pub(crate) fn serve(cli: Cli, resolved: Resolved) -> Result<(), Failure> {
         _ => None,
     };
 
-    signal::obey(handle.clone(), cli, settings.clone(), |_| {}).map_err(Failure::Thread)?;
+    let configuration = Arc::new(Mutex::new(settings.to_json()));
+    let admin = start_admin(&settings.config, &server, takeover.as_mut(), &configuration)?;
+    let reloaded = move |settings: &Settings| *lock(&configuration) = settings.to_json();
+    announce(&server, admin.as_ref().map(|admin| admin.address));
+    signal::obey(handle.clone(), cli, settings, reloaded).map_err(Failure::Thread)?;
     systemd::keep_watchdog(handle.clone()).map_err(Failure::Thread)?;
-    announce(&server);
-    let file = Arc::new(OfferedFile::default());
-    accompany(handle.clone(), takeover, fresh_offer, Arc::clone(&file)).map_err(Failure::Thread)?;
+    let company = Arc::new(Company {
+        admin: Mutex::new(admin),
+        offered: Mutex::new(fresh_offer.as_ref().map(|offer| offer.file().clone())),
+    });
+    accompany(handle.clone(), takeover, fresh_offer, Arc::clone(&company))
+        .map_err(Failure::Thread)?;
 
-    let total = server.run().map_err(Failure::Server)?;
-    if !handle.has_successor() {
-        file.remove();
-    }
+    let total = server.run().map_err(Failure::Server);
+    company.leave(&handle);
+    let total = total?;
     info!(
         accepted = total.accepted,
         received_bytes = total.received_bytes,
@@ -72,35 +80,94 @@ pub(crate) fn serve(cli: Cli, resolved: Resolved) -> Result<(), Failure> {
 }
 
 /// Prints what scripts wait for. A closed stdout means that none is waiting.
-fn announce(server: &Server) {
+fn announce(server: &Server, admin: Option<SocketAddr>) {
     let mut stdout = io::stdout().lock();
     for (service, endpoint) in server.endpoints() {
         let _ = writeln!(stdout, "listening {service} {endpoint}");
+    }
+    if let Some(address) = admin {
+        let _ = writeln!(stdout, "listening admin http://{address}");
     }
     let _ = writeln!(stdout, "ready");
     let _ = stdout.flush();
 }
 
-/// The file that leads to our offer, once there is one.
-#[derive(Default)]
-struct OfferedFile(std::sync::Mutex<Option<SocketFile>>);
+/// An admin port that answers.
+struct AdminPort {
+    address: SocketAddr,
+    /// For a successor.
+    listener: OwnedFd,
+    /// Ends when it is dropped.
+    _running: admin::Running,
+}
 
-impl OfferedFile {
-    fn set(&self, file: SocketFile) {
-        *self.lock() = Some(file);
-    }
+/// Binds the admin port, or goes on with the predecessor's.
+fn start_admin(
+    config: &Config,
+    server: &Server,
+    takeover: Option<&mut Takeover>,
+    configuration: &Arc<Mutex<serde_json::Value>>,
+) -> Result<Option<AdminPort>, Failure> {
+    let Some(address) = &config.admin else {
+        return Ok(None);
+    };
+    let passed = takeover.and_then(|takeover| takeover.admin.take());
+    let fail = |source| {
+        Failure::Server(Error::Admin {
+            address: address.clone(),
+            source,
+        })
+    };
+    let admin = match passed.map(Admin::adopt).transpose().map_err(fail)? {
+        Some(admin) if is_meant(address, admin.local_addr()) => admin,
+        _ => Admin::bind(address).map_err(Failure::Server)?,
+    };
+    let configuration = Arc::clone(configuration);
+    let status = Status::new(
+        server.handle(),
+        About {
+            endpoints: server.endpoints().to_vec(),
+            balance: config.balance.name().to_owned(),
+            configuration: Box::new(move || lock(&configuration).clone()),
+        },
+    );
+    Ok(Some(AdminPort {
+        address: admin.local_addr(),
+        listener: admin.listener_to_pass().map_err(fail)?,
+        _running: admin.start(status).map_err(Failure::Thread)?,
+    }))
+}
 
-    fn remove(&self) {
-        if let Some(file) = self.lock().take() {
+/// Whether a listener is bound where the configuration wants it.
+fn is_meant(wanted: &HostPort, bound: SocketAddr) -> bool {
+    wanted.resolve().is_ok_and(|addresses| {
+        addresses
+            .iter()
+            .any(|it| it.ip() == bound.ip() && (it.port() == bound.port() || it.port() == 0))
+    })
+}
+
+/// What goes with the server and ends with it.
+struct Company {
+    admin: Mutex<Option<AdminPort>>,
+    /// The file that leads to our offer, once there is one.
+    offered: Mutex<Option<SocketFile>>,
+}
+
+impl Company {
+    /// The server has ended, or a successor has taken over and answers in our place.
+    fn leave(&self, handle: &Handle) {
+        drop(lock(&self.admin).take());
+        if let Some(file) = lock(&self.offered).take()
+            && !handle.has_successor()
+        {
             file.remove();
         }
     }
+}
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<SocketFile>> {
-        self.0
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// In a thread of its own: waits until the workers serve, lets the predecessor go, and then offers
@@ -109,11 +176,8 @@ fn accompany(
     handle: Handle,
     takeover: Option<Takeover>,
     fresh_offer: Option<Offer>,
-    file: Arc<OfferedFile>,
+    company: Arc<Company>,
 ) -> io::Result<()> {
-    if let Some(offer) = &fresh_offer {
-        file.set(offer.file().clone());
-    }
     thread::Builder::new()
         .name("echod-handover".to_owned())
         .spawn(move || {
@@ -126,9 +190,16 @@ fn accompany(
                     None
                 }
             };
-            if let Some(offer) = offer {
-                file.set(offer.file().clone());
-                offer.serve(&handle, None);
+            let Some(offer) = offer else {
+                return;
+            };
+            *lock(&company.offered) = Some(offer.file().clone());
+            let admin = lock(&company.admin)
+                .as_ref()
+                .and_then(|admin| admin.listener.try_clone().ok());
+            offer.serve(&handle, admin.as_ref().map(AsFd::as_fd));
+            if handle.has_successor() {
+                company.leave(&handle);
             }
         })?;
     Ok(())

@@ -23,6 +23,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -92,7 +93,26 @@ impl Admin {
     fn listen(address: &HostPort) -> io::Result<Self> {
         // A resolver that succeeds returns an address at least.
         let address = address.resolve()?[0];
-        let listener = std::net::TcpListener::bind(address)?;
+        Self::on(std::net::TcpListener::bind(address)?)
+    }
+
+    /// Goes on with the listener of a predecessor.
+    ///
+    /// # Errors
+    /// When it is no TCP listener, or there is no descriptor to watch it with.
+    pub fn adopt(listener: OwnedFd) -> io::Result<Self> {
+        Self::on(listener.into())
+    }
+
+    /// Another descriptor of the listener, for a successor.
+    ///
+    /// # Errors
+    /// What dup(2) reports.
+    pub fn listener_to_pass(&self) -> io::Result<OwnedFd> {
+        self.listener.as_fd().try_clone_to_owned()
+    }
+
+    fn on(listener: std::net::TcpListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let local_addr = listener.local_addr()?;
         let mut listener = TcpListener::from_std(listener);

@@ -210,7 +210,7 @@ pub const KEYS: &[Key] = &[
         default: "kernel",
         change: Change::Restart,
         apply: |s, text| parse_balance(text).map(|v| s.config.balance = v),
-        show: |s| one(format_balance(s.config.balance)),
+        show: |s| one(s.config.balance.name()),
         clear: keep,
     },
     Key {
@@ -626,13 +626,6 @@ fn parse_balance(text: &str) -> Result<Balance, String> {
         "kernel" => Ok(Balance::Kernel),
         "least-connections" => Ok(Balance::LeastConnections),
         _ => Err(format!("`{text}` is not kernel or least-connections")),
-    }
-}
-
-fn format_balance(balance: Balance) -> &'static str {
-    match balance {
-        Balance::Kernel => "kernel",
-        Balance::LeastConnections => "least-connections",
     }
 }
 

@@ -72,6 +72,20 @@ impl Settings {
         Ok(resolved)
     }
 
+    /// The value of every key, as text or what fits its kind better.
+    pub fn to_json(&self) -> serde_json::Value {
+        let value = |key: &Key| {
+            let values = (key.show)(self);
+            match key.kind {
+                Kind::List => values.into(),
+                Kind::Flag => values.iter().any(|value| value == "true").into(),
+                Kind::Value => values.into_iter().next().into(),
+            }
+        };
+        let values = KEYS.iter().map(|key| (key.name.to_owned(), value(key)));
+        serde_json::Value::Object(values.collect())
+    }
+
     /// The names of keys that differ from `running` and take effect with a restart only.
     pub fn needing_restart(&self, running: &Self) -> Vec<&'static str> {
         KEYS.iter()

@@ -331,9 +331,10 @@ fn a_head_without_end_is_refused_and_its_rest_ignored() {
 #[test]
 fn clients_that_say_nothing_keep_nobody_out() {
     let administered = Administered::start(config());
-    let silent: Vec<_> = (0..200)
-        .map(|_| Client::connect(administered.admin))
-        .collect();
+    let mut silent = Vec::with_capacity(200);
+    for _ in 0..200 {
+        silent.push(Client::connect(administered.admin));
+    }
     for _ in 0..5 {
         administered.scrape();
     }
