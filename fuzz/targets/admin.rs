@@ -50,10 +50,17 @@ fn check(request: &[u8], response: &[u8]) {
     let mut lines = head.split("\r\n");
     let status = lines.next().and_then(|line| line.strip_prefix("HTTP/1.1 "));
     let code = status.and_then(|it| it.split_once(' ')?.0.parse::<u16>().ok());
-    assert!(code.is_some_and(|code| (200..600).contains(&code)), "{head}");
-    let fields: Vec<_> = lines.map(|line| line.split_once(": ").expect("a field")).collect();
+    assert!(
+        code.is_some_and(|code| (200..600).contains(&code)),
+        "{head}"
+    );
+    let fields: Vec<_> = lines
+        .map(|line| line.split_once(": ").expect("a field"))
+        .collect();
     let values = |name: &str| {
-        let named = fields.iter().filter(|(it, _)| it.eq_ignore_ascii_case(name));
+        let named = fields
+            .iter()
+            .filter(|(it, _)| it.eq_ignore_ascii_case(name));
         named.map(|&(_, value)| value).collect::<Vec<_>>()
     };
     assert_eq!(values("connection"), ["close"]);
