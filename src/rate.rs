@@ -112,7 +112,13 @@ impl Bucket {
 
     /// Whether [`Bucket::take`] would grant an event, as far as can be known before asking.
     pub fn would_grant(&self, rate: Rate, now_ns: u64) -> bool {
-        rate.grants(self.full_ns.load(Ordering::Relaxed), now_ns, 1) > 0
+        let full_ns = self.full_ns.load(Ordering::Relaxed);
+        let grants = rate.grants(full_ns, now_ns, 1) > 0;
+        if !grants {
+            // Who is told no here never asks to take.
+            forget_old_rate(&self.full_ns, full_ns, rate, now_ns);
+        }
+        grants
     }
 }
 

@@ -57,8 +57,9 @@ pub(crate) fn serve(cli: Cli, resolved: Resolved) -> Result<(), Failure> {
     let configuration = Arc::new(Mutex::new(settings.to_json()));
     let admin = start_admin(&settings.config, &server, takeover.as_mut(), &configuration)?;
     let reloaded = move |settings: &Settings| *lock(&configuration) = settings.to_json();
-    announce(&server, admin.as_ref().map(|admin| admin.address));
+    // Before anybody is told that we are ready, and may send the first signal.
     signal::obey(handle.clone(), cli, settings, reloaded).map_err(Failure::Thread)?;
+    announce(&server, admin.as_ref().map(|admin| admin.address));
     systemd::keep_watchdog(handle.clone()).map_err(Failure::Thread)?;
     let company = Arc::new(Company {
         admin: Mutex::new(admin),

@@ -241,8 +241,8 @@ impl Handle {
     /// The counters of all workers, summed.
     pub fn metrics(&self) -> Snapshot {
         let mut sum = Snapshot::default();
-        for worker in &self.control.metrics {
-            sum += worker.snapshot();
+        for worker in self.workers() {
+            sum += worker;
         }
         sum
     }

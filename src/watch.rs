@@ -82,7 +82,7 @@ impl Watch {
     }
 
     /// Judges the connection at `now_ms`. `blocked` says whether output waits for the peer, which
-    /// keeps the stall window open.
+    /// opens a stall window or keeps it open.
     pub fn judge(&mut self, terms: &Terms, blocked: Blocked, now_ms: u64) -> Verdict {
         let over = |since: u64, limit: Option<u64>| {
             limit.is_some_and(|limit| now_ms.saturating_sub(since) >= limit)
@@ -95,14 +95,17 @@ impl Watch {
         }
         if terms.stall_ms.is_none() {
             self.window_start_ms = None;
-        }
-        if let Some(start) = self.window_start_ms
+        } else if let Some(start) = self.window_start_ms
             && over(start, terms.stall_ms)
         {
             if self.window_bytes < terms.stall_bytes {
                 return Verdict::Close(CloseReason::Stalled);
             }
-            self.window_start_ms = (blocked == Blocked::Yes).then_some(now_ms);
+            self.window_start_ms = None;
+        }
+        // Of a peer that takes nothing no byte would ever open one, when the limit is new to it.
+        if self.window_start_ms.is_none() && terms.stall_ms.is_some() && blocked == Blocked::Yes {
+            self.window_start_ms = Some(now_ms);
             self.window_bytes = 0;
         }
         let deadline = |since: u64, limit: Option<u64>| limit.map(|ms| since.saturating_add(ms));
@@ -178,6 +181,21 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_that_took_nothing_before_the_limit_was_set_stalls_too() {
+        let mut watch = Watch::new(0);
+        watch.note(1_000_000, &Terms::default(), 5);
+        let terms = terms(None, Some(1000), None);
+        assert_eq!(
+            watch.judge(&terms, Blocked::Yes, 70),
+            Verdict::Keep(Some(1070))
+        );
+        assert_eq!(
+            watch.judge(&terms, Blocked::Yes, 1070),
+            Verdict::Close(CloseReason::Stalled)
+        );
+    }
+
+    #[test]
     fn a_silent_connection_is_idle_and_does_not_stall() {
         let terms = terms(None, Some(1000), None);
         let mut watch = Watch::new(0);
@@ -237,9 +255,9 @@ mod tests {
                         Verdict::Keep(later) => {
                             prop_assert!(later.is_none_or(|later| later > at), "spins");
                             due = later;
-                            if window.is_some_and(|(start, _)| stall.is_some_and(|s| at - start >= s)) {
-                                window = (blocked == Blocked::Yes).then_some((at, 0));
-                            }
+                            window = window
+                                .filter(|&(start, _)| stall.is_none_or(|s| at - start < s))
+                                .or_else(|| (blocked == Blocked::Yes).then_some((at, 0)));
                         }
                         Verdict::Close(reason) => {
                             match reason {

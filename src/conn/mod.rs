@@ -203,9 +203,9 @@ impl<S: Stream> Conn<S> {
         self.state == State::Closed
     }
 
-    /// Whether there is output that the peer does not take.
+    /// Whether output waits for the peer to take it, of which chargen always has some.
     pub fn is_blocked(&self) -> bool {
-        !self.backlog.is_empty() || (self.service == Service::Chargen && !self.writable)
+        !self.backlog.is_empty() || self.service == Service::Chargen
     }
 
     /// Bytes that were read and wait to be written.
@@ -283,6 +283,7 @@ impl<S: Stream> Conn<S> {
             }
             Err(error) => return Err(error),
         };
+        self.note_moved(written);
         metrics.sent_bytes.add(written as u64);
         if written < input.len() {
             metrics.short_writes.add(1);

@@ -6,6 +6,7 @@ use super::accept::{Share, State};
 use super::control::Wish;
 use super::token::Deadline;
 use super::{Kernel, Phase, Reactor};
+use crate::conn::Readiness;
 use crate::metrics::CloseReason;
 use crate::watch::whole_ms;
 
@@ -163,11 +164,28 @@ impl<K: Kernel> Reactor<K> {
             );
         }
         for key in open {
+            self.serve_once_more(key);
             self.linger(key, CloseReason::DrainTimeout);
         }
         // Another worker may still give: what it gives is late too.
         if self.has_givers {
             self.arm(Deadline::EndDrain, LISTENER_GRACE_MS);
+        }
+    }
+
+    /// Serves what arrived, for connections that had no event yet: a short drain timeout may be over
+    /// before a connection that was just accepted had its first turn.
+    fn serve_once_more(&mut self, key: usize) {
+        const PERHAPS_READABLE: Readiness = Readiness {
+            readable: true,
+            writable: false,
+            hangup: false,
+            urgent: false,
+        };
+        if let Some(conn) = self.conns.get_mut(key) {
+            conn.note(PERHAPS_READABLE);
+            let next = conn.pump(&mut self.buffer, &self.metrics);
+            self.follow(key, next);
         }
     }
 

@@ -348,7 +348,7 @@ impl<K: Kernel> Reactor<K> {
     }
 
     /// Does what the connection needs after a call of `pump`: in steady state nothing.
-    #[inline]
+    #[inline(always)]
     fn follow(&mut self, key: usize, next: Next) {
         if self.watching {
             self.note_moved(key);
@@ -381,6 +381,7 @@ impl<K: Kernel> Reactor<K> {
 
     /// Notes how much moved. Activity does not move the deadline, which would cost every echo, but
     /// the beginning of a stall window may bring one nearer.
+    #[inline(never)]
     fn note_moved(&mut self, key: usize) {
         let now_ms = self.now_ms();
         let Some(conn) = self.conns.get_mut(key) else {

@@ -8,7 +8,9 @@ use std::num::NonZeroUsize;
 use echomark::Config;
 use echomark::admin::{About, Admin, Running as Answering, Status};
 
-use crate::support::{Client, DEADLINE, Running, config, in_parallel, wait_for, wait_until};
+use crate::support::{
+    Client, DEADLINE, Running, closed, config, in_parallel, wait_for, wait_until,
+};
 
 /// A server with an admin port. The port is answered until after the server has ended.
 struct Administered {
@@ -172,7 +174,7 @@ fn a_scrape_counts_the_traffic() {
     }
     administered
         .server
-        .wait_for_metrics("end of three", |metrics| metrics.active == 1);
+        .wait_for_metrics("end of three", |metrics| closed(metrics) == 3);
     let after = administered.scrape();
     assert_eq!(after.value("echod_connections_accepted_total"), 4.0);
     assert_eq!(after.value(finished), 3.0);
@@ -339,7 +341,7 @@ fn clients_that_say_nothing_keep_nobody_out() {
         administered.scrape();
     }
     // The first ones had to make room: they see an end or a reset, long before their deadline.
-    for mut client in silent.into_iter().take(100) {
+    for client in silent.iter_mut().take(100) {
         let ended = match client.read(&mut [0; 1]) {
             Ok(count) => count == 0,
             Err(error) => error.kind() == ErrorKind::ConnectionReset,

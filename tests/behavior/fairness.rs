@@ -5,10 +5,10 @@ use std::net::Shutdown;
 use std::num::NonZeroUsize;
 use std::thread;
 
-use echomark::{Config, Server};
+use echomark::{Config, Server, Service};
 
 use crate::support::pattern::Pattern;
-use crate::support::{Client, Running, addresses, config};
+use crate::support::{Client, Running, addresses, config, config_for};
 
 #[test]
 fn greedy_peers_leave_the_others_their_turn() {
@@ -90,6 +90,53 @@ fn one_turn_of_the_loop_takes_a_bounded_amount_from_a_peer() {
         turns > (BYTES / SHARE) as u64,
         "{turns} turns for {BYTES} bytes of each peer"
     );
+}
+
+#[test]
+fn greedy_receivers_leave_the_others_their_turn() {
+    const PEERS: u64 = 4;
+    /// What one peer may be sent before it is another's turn: a few times the budget of a turn,
+    /// which is four writes of 64 KiB.
+    const SHARE: u64 = 4 * (256 << 10);
+    const ROUND_TRIPS: usize = 200;
+    let mut config = config();
+    let chargen = config_for(Service::Chargen, "tcp://127.0.0.1:0");
+    config.services.extend(chargen.services);
+    let server = Running::start(config);
+    let peers: Vec<_> = (0..PEERS)
+        .map(|_| Client::connect(server.addresses[1]))
+        .collect();
+    let mut client = server.connect();
+    thread::scope(|scope| {
+        let hang_up = HangUp(&peers);
+        for peer in &peers {
+            let mut receiver = Client::of(peer);
+            scope.spawn(move || {
+                let mut buffer = vec![0; 256 << 10];
+                while receiver.read(&mut buffer).is_ok_and(|count| count > 0) {}
+            });
+        }
+        server.wait_for_metrics("greedy peers at work", |metrics| {
+            metrics.sent_bytes > PEERS << 20
+        });
+        let mut meanwhile: Vec<_> = (0..ROUND_TRIPS)
+            .map(|_| {
+                let before = server.metrics().sent_bytes;
+                client.echo(b"May I?");
+                server.metrics().sent_bytes - before
+            })
+            .collect();
+        drop(hang_up);
+        meanwhile.sort_unstable();
+        // The scheduler may delay this thread at times, so the typical round trip is looked at.
+        let typical = meanwhile[ROUND_TRIPS / 2];
+        assert!(
+            typical <= SHARE * PEERS,
+            "{typical} bytes for {PEERS} greedy peers before one echo: {meanwhile:?}"
+        );
+    });
+    drop((peers, client));
+    server.wait_for_all_closed(PEERS + 1);
 }
 
 /// Shuts the connections down, also when the test fails, so that no thread goes on for ever.

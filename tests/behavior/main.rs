@@ -4,21 +4,28 @@
 //! No test sleeps, uses a fixed port or limits how long something may take; each waits for a
 //! condition, and a deadline far away turns a hang into a failure.
 
+mod access;
 mod admin;
 mod back_pressure;
+mod balance;
 mod beginner;
+mod chargen;
 mod churn;
 mod command_line;
 mod configuration;
 mod descriptors;
+mod discard;
 mod drain;
 mod echo;
 mod fairness;
 mod half_close;
 mod handover;
 mod library;
+mod limits;
 mod max_connections;
 mod policy_close;
 mod reset;
 mod support;
+mod udp;
+mod unix;
 mod urgent;

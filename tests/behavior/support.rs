@@ -2,7 +2,7 @@
 //! waiting for a condition.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::num::NonZeroUsize;
 use std::ops::{Deref, DerefMut};
 use std::thread::{self, JoinHandle};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use echomark::metrics::{CloseReason, Snapshot};
 use echomark::net::endpoint::Endpoint;
 use echomark::{Config, Error, Handle, Server, Service};
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 pub(crate) mod echod;
 pub(crate) mod pattern;
@@ -73,11 +73,19 @@ pub(crate) fn config() -> Config {
     config_on("127.0.0.1")
 }
 
-/// The internet addresses that a server listens on, in the order of its services.
+/// One worker with a service on an endpoint.
+#[track_caller]
+pub(crate) fn config_for(service: Service, endpoint: &str) -> Config {
+    Config {
+        services: vec![(service, endpoint.parse().expect("an endpoint"))],
+        ..config()
+    }
+}
+
+/// The addresses that a server listens on, in the order of its services; a Unix socket has none.
 pub(crate) fn addresses(server: &Server) -> Vec<SocketAddr> {
-    server
-        .endpoints()
-        .iter()
+    let endpoints = server.endpoints().iter();
+    endpoints
         .filter(|(_, endpoint)| !matches!(endpoint, Endpoint::Unix(_)))
         .map(|(_, endpoint)| endpoint.resolve().expect("bound addresses are numeric")[0])
         .collect()
@@ -135,6 +143,22 @@ impl Running {
             assert!(Instant::now() < end, "no {what} in {metrics:#?}");
             thread::park_timeout(Duration::from_millis(1));
         }
+    }
+
+    /// Waits until something was sent and the server sleeps, because nobody takes or sends anything
+    /// more, and returns its counters.
+    #[track_caller]
+    pub(crate) fn wait_until_at_rest(&self) -> Snapshot {
+        /// A moment in which a server that is awake turns many times.
+        const MOMENT: Duration = Duration::from_millis(20);
+        let mut before = self.metrics();
+        wait_until("a server at rest", || {
+            thread::park_timeout(MOMENT);
+            let now = self.metrics();
+            let last = std::mem::replace(&mut before, now);
+            now.sent_bytes > 0 && now.loop_iterations == last.loop_iterations
+        });
+        before
     }
 
     /// Waits until `count` connections were served and all of them are gone.
@@ -201,7 +225,23 @@ impl Client {
     }
 
     pub(crate) fn try_connect_for(patience: Duration, address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&address, patience)?;
+        Self::new(TcpStream::connect_timeout(&address, patience)?)
+    }
+
+    /// Connects from an address of this machine.
+    #[track_caller]
+    pub(crate) fn connect_from(source: IpAddr, address: SocketAddr) -> Self {
+        let connect = || {
+            let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+            socket.bind(&SocketAddr::new(source, 0).into())?;
+            socket.connect_timeout(&address.into(), DEADLINE)?;
+            Self::new(socket.into())
+        };
+        connect()
+            .unwrap_or_else(|error| panic!("cannot connect from {source} to {address}: {error}"))
+    }
+
+    fn new(stream: TcpStream) -> io::Result<Self> {
         stream.set_read_timeout(Some(DEADLINE))?;
         stream.set_write_timeout(Some(DEADLINE))?;
         stream.set_nodelay(true)?;
@@ -234,6 +274,13 @@ impl Client {
         let mut bytes = vec![0; count];
         self.0.read_exact(&mut bytes).expect("receive");
         bytes
+    }
+
+    /// Sends `bytes`, of which the last is marked as urgent.
+    #[track_caller]
+    pub(crate) fn send_urgent(&self, bytes: &[u8]) {
+        let sent = SockRef::from(&self.0).send_out_of_band(bytes);
+        assert_eq!(sent.expect("send with MSG_OOB"), bytes.len());
     }
 
     /// Sends `bytes` and expects them back.

@@ -2,7 +2,6 @@
 //! event that does not come.
 
 use echomark::Server;
-use socket2::SockRef;
 
 use crate::support::{Client, Running, addresses, config};
 
@@ -80,13 +79,4 @@ fn an_urgent_byte_may_be_the_first_or_the_last() {
     client.half_close();
     assert_eq!(client.receive(4), b"abcY");
     client.expect_end();
-}
-
-impl Client {
-    /// Sends `bytes`, of which the last is marked as urgent.
-    #[track_caller]
-    fn send_urgent(&self, bytes: &[u8]) {
-        let sent = SockRef::from(&**self).send_out_of_band(bytes);
-        assert_eq!(sent.expect("send with MSG_OOB"), bytes.len());
-    }
 }
