@@ -31,13 +31,15 @@ use rustix::net::{
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
-use crate::bind::{Inherited, Keeper};
+use crate::bind::Inherited;
 use crate::config::Config;
 use crate::net::unix::{self, SocketFile};
 use crate::server::Handle;
 
-/// Of the conversation above. A successor refuses any other.
-const VERSION: u32 = 1;
+pub mod inventory;
+
+use inventory::{Inventory, Item, What};
+
 /// Descriptors in one message; the kernel takes up to 253 (SCM_MAX_FD, unix(7)).
 const DESCRIPTORS_AT_ONCE: usize = 64;
 /// How long either side waits for the other to say something. Starting a server is a matter of
@@ -115,19 +117,16 @@ impl Offer {
             .iter()
             .flat_map(|it| it.sockets.iter().map(AsFd::as_fd))
             .collect();
-        items.push(Item::of(What::Offer, 1));
+        items.push(Item::one(What::Offer));
         descriptors.push(self.listener.as_fd());
         if let Some(admin) = extra {
-            items.push(Item::of(What::Admin, 1));
+            items.push(Item::one(What::Admin));
             descriptors.push(admin);
         }
-        let header = serde_json::to_vec(&Header {
-            version: VERSION,
-            items,
-        })?;
+        let header = Inventory::new(items).map_err(io::Error::other)?.to_json();
         let mut writer = &stream;
         writer.write_all(&(header.len() as u32).to_be_bytes())?;
-        writer.write_all(&header)?;
+        writer.write_all(header.as_bytes())?;
         for some in descriptors.chunks(DESCRIPTORS_AT_ONCE) {
             send_descriptors(&stream, some)?;
         }
@@ -207,13 +206,7 @@ impl Takeover {
         }
         let mut header = vec![0; len as usize];
         (&stream).read_exact(&mut header)?;
-        let header: Header = serde_json::from_slice(&header)?;
-        if header.version != VERSION {
-            return Err(io::Error::other(format!(
-                "it speaks version {} of the hand-over, and this one version {VERSION}",
-                header.version
-            )));
-        }
+        let inventory = Inventory::parse(&header).map_err(io::Error::other)?;
         let mut takeover = Self {
             stream,
             endpoints: Vec::new(),
@@ -222,9 +215,9 @@ impl Takeover {
             taken: Vec::new(),
             path: path.to_owned(),
         };
-        let count = header.items.iter().map(|item| item.sockets).sum();
+        let count = inventory.sockets();
         let mut descriptors = receive_descriptors(&takeover.stream, count)?.into_iter();
-        for (index, item) in header.items.into_iter().enumerate() {
+        for (index, item) in inventory.into_items().into_iter().enumerate() {
             let mut sockets: Vec<_> = descriptors.by_ref().take(item.sockets).collect();
             match item.what {
                 What::Admin => takeover.admin = sockets.pop(),
@@ -235,8 +228,8 @@ impl Takeover {
                     keeper,
                 } => {
                     let inherited = Inherited {
-                        service: service.parse().map_err(io::Error::other)?,
-                        configured: endpoint.parse().map_err(io::Error::other)?,
+                        service,
+                        configured: endpoint,
                         sockets,
                         keeper,
                     };
@@ -305,51 +298,8 @@ impl std::error::Error for TakeoverError {
 }
 
 #[derive(Debug, Deserialize, Serialize)]
-struct Header {
-    version: u32,
-    items: Vec<Item>,
-}
-
-#[derive(Debug, Deserialize, Serialize)]
-struct Item {
-    what: What,
-    sockets: usize,
-}
-
-#[derive(Debug, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum What {
-    Endpoint {
-        service: String,
-        endpoint: String,
-        keeper: Keeper,
-    },
-    Admin,
-    Offer,
-}
-
-#[derive(Debug, Deserialize, Serialize)]
 struct Reply {
     taken: Vec<usize>,
-}
-
-impl Item {
-    fn of(what: What, sockets: usize) -> Self {
-        Self { what, sockets }
-    }
-}
-
-impl From<&Inherited> for Item {
-    fn from(endpoint: &Inherited) -> Self {
-        Self {
-            what: What::Endpoint {
-                service: endpoint.service.to_string(),
-                endpoint: endpoint.configured.to_string(),
-                keeper: endpoint.keeper,
-            },
-            sockets: endpoint.sockets.len(),
-        }
-    }
 }
 
 /// Only this user and root may have our sockets, or give us theirs.

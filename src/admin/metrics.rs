@@ -465,6 +465,44 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_deploy_uses_exists() {
+        let report = Report {
+            process: Process::now(super::super::process::start_time()),
+            ..report()
+        };
+        let families = families(&report);
+        let names: Vec<_> = families.iter().map(|family| family.name).collect();
+        let label_values: Vec<_> = families
+            .iter()
+            .filter_map(|family| match &family.samples {
+                Samples::Labelled { values, .. } => Some(values.iter().map(|(at, _)| at.as_str())),
+                Samples::One(_) => None,
+            })
+            .flatten()
+            .collect();
+        for text in [
+            include_str!("../../deploy/alerts.yml"),
+            include_str!("../../deploy/grafana-dashboard.json"),
+            include_str!("../../deploy/prometheus.yml"),
+        ] {
+            let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            for word in words {
+                if word.starts_with("echod_") || word.starts_with("process_") {
+                    assert!(names.contains(&word), "there is no {word}");
+                }
+            }
+            for matcher in ["reason=~\"", "error=~\""] {
+                for values in text.split(matcher).skip(1) {
+                    let (values, _) = values.split_once('"').unwrap();
+                    for value in values.split('|') {
+                        assert!(label_values.contains(&value), "{matcher}{value}");
+                    }
+                }
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn a_label_is_read_back_as_it_was(value in any::<String>()) {

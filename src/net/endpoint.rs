@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -116,7 +116,12 @@ impl FromStr for HostPort {
         let (host, port) = match text.strip_prefix('[') {
             Some(rest) => {
                 let (host, port) = rest.split_once("]:").ok_or(Problem::NoPort)?;
-                if host.parse::<std::net::Ipv6Addr>().is_err() && !host.contains('%') {
+                // A link-local address may name its zone (RFC 4007, section 11).
+                let (address, zone) = match host.split_once('%') {
+                    Some((address, zone)) => (address, Some(zone)),
+                    None => (host, None),
+                };
+                if address.parse::<Ipv6Addr>().is_err() || zone == Some("") {
                     return Err(Problem::NotIpv6);
                 }
                 (host, port)
@@ -246,6 +251,9 @@ mod tests {
             ("tcp://a b:7", Problem::BadHost),
             ("tcp://::1:7", Problem::NoBrackets),
             ("tcp://[host]:7", Problem::NotIpv6),
+            ("tcp://[host%lo]:7", Problem::NotIpv6),
+            ("tcp://[[%lo]:7", Problem::NotIpv6),
+            ("tcp://[fe80::1%]:7", Problem::NotIpv6),
             ("unix:", Problem::NoPath),
             (&format!("unix:/{}", "x".repeat(107)), Problem::BadPath),
         ] {

@@ -44,7 +44,11 @@ pub fn parse_rate(text: &str) -> Result<f64, UnitError> {
     let fail = |problem| UnitError::new(text, Quantity::Rate, problem);
     let (number, unit) = split(text).map_err(fail)?;
     let scale = decimal_scale(unit).ok_or_else(|| fail(Problem::UnknownUnit))?;
-    Ok(number.value * scale as f64)
+    let rate = number.value * scale as f64;
+    if rate >= INEXACT {
+        return Err(fail(Problem::TooLarge));
+    }
+    Ok(rate)
 }
 
 /// Reads a size in bytes: `64KiB` is 65 536, `64kB` is 64 000, and a bare `64k` is 65 536.
@@ -174,6 +178,9 @@ enum Problem {
     TooLarge,
 }
 
+/// From 2^53 on a double no longer holds every whole number.
+const INEXACT: f64 = (1_u64 << 53) as f64;
+
 /// A decimal number as written, kept exact when it has no fraction.
 struct Number {
     value: f64,
@@ -186,8 +193,7 @@ impl Number {
             return whole.checked_mul(scale).ok_or(Problem::TooLarge);
         }
         let product = self.value * scale as f64;
-        // Beyond 2^53 a double no longer holds every whole number.
-        if product >= (1_u64 << 53) as f64 {
+        if product >= INEXACT {
             return Err(Problem::TooLarge);
         }
         // A decimal fraction is rarely exact in binary: 1.1k is 1100.0000000000002.
@@ -262,6 +268,9 @@ mod tests {
         assert_eq!(parse_count("1.1k"), Ok(1_100));
         assert_eq!(parse_rate("0.5"), Ok(0.5));
         assert_eq!(parse_rate("1.5M"), Ok(1_500_000.0));
+        for text in ["9007199254740992", "10000000000G", &"9".repeat(400)] {
+            assert!(parse_rate(text).is_err(), "{text}");
+        }
         for text in ["1.5", "10kB", "99999999999G", "18446744073709551616"] {
             assert!(parse_count(text).is_err(), "{text}");
         }
