@@ -6,6 +6,7 @@ use super::accept::{Share, State};
 use super::control::Wish;
 use super::token::Deadline;
 use super::{Kernel, Phase, Reactor};
+use crate::conn::Readiness;
 use crate::metrics::CloseReason;
 use crate::watch::whole_ms;
 
@@ -163,11 +164,25 @@ impl<K: Kernel> Reactor<K> {
             );
         }
         for key in open {
+            self.serve_once_more(key);
             self.linger(key, CloseReason::DrainTimeout);
         }
         // Another worker may still give: what it gives is late too.
         if self.has_givers {
             self.arm(Deadline::EndDrain, LISTENER_GRACE_MS);
+        }
+    }
+
+    /// Serves what has come: the connection may be here since this turn, and many more with it than
+    /// the kernel reports at once.
+    fn serve_once_more(&mut self, key: usize) {
+        if let Some(conn) = self.conns.get_mut(key) {
+            conn.note(Readiness {
+                readable: true,
+                ..Readiness::default()
+            });
+            let next = conn.pump(&mut self.buffer, &self.metrics);
+            self.follow(key, next);
         }
     }
 
