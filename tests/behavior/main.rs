@@ -14,6 +14,7 @@ mod descriptors;
 mod drain;
 mod echo;
 mod fairness;
+mod faults;
 mod half_close;
 mod handover;
 mod library;
