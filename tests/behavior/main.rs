@@ -22,4 +22,5 @@ mod max_connections;
 mod policy_close;
 mod reset;
 mod support;
+mod systemd;
 mod urgent;
