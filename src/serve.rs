@@ -57,8 +57,9 @@ pub(crate) fn serve(cli: Cli, resolved: Resolved) -> Result<(), Failure> {
     let configuration = Arc::new(Mutex::new(settings.to_json()));
     let admin = start_admin(&settings.config, &server, takeover.as_mut(), &configuration)?;
     let reloaded = move |settings: &Settings| *lock(&configuration) = settings.to_json();
-    announce(&server, admin.as_ref().map(|admin| admin.address));
     signal::obey(handle.clone(), cli, settings, reloaded).map_err(Failure::Thread)?;
+    // Whoever reads this may send a signal.
+    announce(&server, admin.as_ref().map(|admin| admin.address));
     systemd::keep_watchdog(handle.clone()).map_err(Failure::Thread)?;
     let company = Arc::new(Company {
         admin: Mutex::new(admin),
