@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use echomark::metrics::CloseReason;
 use echomark::{Config, Server};
 
-use crate::support::echod::{Echod, Exit};
+use crate::support::echod::{Echod, Exit, PROGRAM};
+use crate::support::strace::with_faults;
 use crate::support::{
     Client, DEADLINE, Running, addresses, config, config_on, in_parallel, wait_until,
 };
@@ -54,6 +55,21 @@ fn a_signal_lets_open_connections_finish() {
         client.echo(&[7; 100_000]);
         client.half_close();
         client.expect_end();
+        assert_orderly(&echod.wait_for_exit());
+    }
+}
+
+/// Whoever waits for it to be ready may rely on that: a handler comes first, however slowly.
+#[test]
+fn a_signal_right_after_ready_is_obeyed() {
+    for signal in ["TERM", "INT", "HUP"] {
+        let mut command = with_faults(&["rt_sigaction:delay_enter=50ms"], PROGRAM);
+        let echod = Echod::start_command(command.arg("--echo=tcp://127.0.0.1:0"));
+        echod.signal(signal);
+        if signal == "HUP" {
+            echod.connect().echo(b"still there");
+            echod.signal("TERM");
+        }
         assert_orderly(&echod.wait_for_exit());
     }
 }
