@@ -122,22 +122,47 @@ pub(crate) fn bind_all(
     config: &Config,
     mut inherited: Vec<Inherited>,
 ) -> Result<Vec<Bound>, Error> {
-    let mut all = Vec::with_capacity(config.services.len());
-    for (service, endpoint) in &config.services {
-        let passed = inherited
-            .iter()
-            .position(|it| it.configured == *endpoint && it.service == *service);
-        all.push(match passed {
-            Some(index) => adopt(inherited.swap_remove(index), config)?,
-            None => bind(*service, endpoint, config)?,
-        });
-    }
-    for left in inherited {
-        if left.keeper == Keeper::ServiceManager {
-            all.push(adopt(left, config)?);
+    let mut places: Vec<_> = config
+        .services
+        .iter()
+        .map(|(service, endpoint)| {
+            let passed = inherited
+                .iter()
+                .position(|it| it.configured == *endpoint && it.service == *service);
+            match passed {
+                Some(index) => Place::Passed(inherited.remove(index)),
+                None => Place::Free(*service, endpoint),
+            }
+        })
+        .collect();
+    inherited.retain(|it| it.keeper == Keeper::ServiceManager);
+    places.extend(inherited.into_iter().map(Place::Passed));
+    // The likely failures come first: as long as nothing was added to what a predecessor serves, it
+    // can go on as if nothing had been tried.
+    for place in &mut places {
+        if let Place::Free(service, endpoint) = place {
+            *place = Place::Bound(bind(*service, endpoint, config)?);
         }
     }
+    let mut all = Vec::with_capacity(places.len());
+    for place in places {
+        all.push(match place {
+            Place::Passed(inherited) => adopt(inherited, config)?,
+            Place::Free(service, endpoint) => bind(service, endpoint, config)?,
+            Place::Bound(bound) => bound,
+        });
+    }
+    for bound in &mut all {
+        bound.add_missing(config)?;
+    }
     Ok(all)
+}
+
+/// What is known of the sockets of one endpoint.
+enum Place<'a> {
+    Passed(Inherited),
+    Free(Service, &'a Endpoint),
+    Bound(Bound),
 }
 
 /// The endpoint that a socket is bound to.
@@ -217,7 +242,7 @@ fn resolve(endpoint: &Endpoint) -> Result<SocketAddr, Error> {
         .ok_or_else(|| fail(io::ErrorKind::NotFound.into()))
 }
 
-/// Takes sockets over, and binds what is missing to have one for each worker.
+/// Takes sockets over.
 fn adopt(inherited: Inherited, config: &Config) -> Result<Bound, Error> {
     let Inherited {
         service,
@@ -235,19 +260,6 @@ fn adopt(inherited: Inherited, config: &Config) -> Result<Bound, Error> {
             let mut listeners = Vec::with_capacity(sockets.len());
             for socket in sockets {
                 listeners.push(tuning::adopt_listener(socket, &config.tuning).map_err(fail)?);
-            }
-            if keeper == Keeper::Nobody
-                && config.balance == Balance::Kernel
-                && let Some(first) = listeners.first()
-            {
-                let missing = config.workers.get().saturating_sub(listeners.len());
-                let address = first
-                    .local_addr()
-                    .map_err(|source| fail(ListenError::Socket(source)))?;
-                listeners.extend(
-                    tuning::listen_beside(address, missing, config.backlog, &config.tuning)
-                        .map_err(fail)?,
-                );
             }
             Sockets::Tcp(listeners)
         }
@@ -295,6 +307,29 @@ fn adopt_unix(socket: OwnedFd) -> io::Result<UnixListener> {
 }
 
 impl Bound {
+    /// Binds what an endpoint taken over from a predecessor lacks to have a listener for each worker.
+    /// From then on the kernel gives some connections to this process alone.
+    fn add_missing(&mut self, config: &Config) -> Result<(), Error> {
+        let Sockets::Tcp(listeners) = &mut self.sockets else {
+            return Ok(());
+        };
+        let missing = config.workers.get().saturating_sub(listeners.len());
+        if self.owner != Owner::Us || config.balance != Balance::Kernel || missing == 0 {
+            return Ok(());
+        }
+        let Some(first) = listeners.first() else {
+            return Ok(());
+        };
+        let more = first
+            .local_addr()
+            .map_err(ListenError::Socket)
+            .and_then(|address| {
+                tuning::listen_beside(address, missing, config.backlog, &config.tuning)
+            });
+        listeners.extend(more.map_err(|error| fail(&self.configured, None, error))?);
+        Ok(())
+    }
+
     /// Sets the endpoint to what the first socket says.
     fn name_as_bound(&mut self) -> Result<(), Error> {
         if let Some(first) = self.sockets.descriptors().first() {
