@@ -193,6 +193,12 @@ fn accompany(
         .name("echod-handover".to_owned())
         .spawn(move || {
             wait_until_served(&handle);
+            // Held until it is known whose the file is: the end of the server waits for that.
+            let mut offered = lock(&company.offered);
+            if handle.is_draining() {
+                // Too late to take over: the predecessor goes on.
+                return;
+            }
             systemd::ready();
             let offer = match takeover.map(Takeover::confirm).transpose() {
                 Ok(taken) => taken.or(fresh_offer),
@@ -204,7 +210,8 @@ fn accompany(
             let Some(offer) = offer else {
                 return;
             };
-            *lock(&company.offered) = Some(offer.file().clone());
+            *offered = Some(offer.file().clone());
+            drop(offered);
             let admin = lock(&company.admin)
                 .as_ref()
                 .and_then(|admin| admin.listener.try_clone().ok());
