@@ -20,6 +20,7 @@ mod handover;
 mod library;
 mod max_connections;
 mod policy_close;
+mod replacement;
 mod reset;
 mod support;
 mod systemd;

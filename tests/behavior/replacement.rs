@@ -174,21 +174,20 @@ fn expect_replaced_after_failures(echod: Echod) {
     assert!(said("a successor serves"), "{exit:#?}");
 }
 
-/// It is killed when it has everything and has not said so yet.
+/// It ends when it has everything and has not said so yet. For its predecessor the way it ends makes
+/// no difference: the kernel closes what it had.
 #[test]
-fn a_successor_that_is_killed_changes_nothing() {
+fn a_successor_that_ends_before_it_confirms_changes_nothing() {
     let directory = Directory::new();
     let path = directory.join("handover");
     let server = start(&path, &[TCP, "--workers=2"]);
     under_a_storm(server.address(), |rounds| {
         for _ in 0..3 {
             // The second thread that it makes is the one that tells its predecessor.
-            let fault = "?clone,clone3:delay_enter=3600s:when=2";
-            let mut command = with_faults(&[fault], PROGRAM);
-            let successor = Echod::start_command(command.args(args(&path, &[TCP, "--workers=2"])));
-            wait_for_rounds(rounds);
-            successor.signal("KILL");
-            assert_eq!(successor.wait_for_exit().code, None);
+            let mut command = with_faults(&["?clone,clone3:error=EAGAIN:when=2"], PROGRAM);
+            let exit = Echod::run_to_end(command.args(args(&path, &[TCP, "--workers=2"])));
+            assert_eq!(exit.code, Some(1), "{exit:#?}");
+            assert!(exit.stdout.contains(&"ready".to_owned()), "{exit:#?}");
             wait_for_rounds(rounds);
         }
     });
@@ -196,6 +195,20 @@ fn a_successor_that_is_killed_changes_nothing() {
     assert_eq!(successor.address(), server.address());
     expect_replaced_after_failures(server);
     successor.connect().echo(b"in the end");
+}
+
+/// The signal comes while the new server still looks at what it has taken over.
+#[test]
+fn a_signal_right_after_a_replacement_leaves_no_file() {
+    let directory = Directory::new();
+    let path = directory.join("handover");
+    let first = start(&path, &[TCP]);
+    let mut command = with_faults(&["?statx,?newfstatat:delay_exit=100ms"], PROGRAM);
+    let second = Echod::start_command(command.args(args(&path, &[TCP])));
+    expect_replaced(first);
+    second.signal("TERM");
+    assert_eq!(second.wait_for_exit().code, Some(0));
+    assert!(!path.exists());
 }
 
 #[test]
