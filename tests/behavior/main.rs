@@ -20,6 +20,7 @@ mod handover;
 mod library;
 mod max_connections;
 mod policy_close;
+mod reload;
 mod replacement;
 mod reset;
 mod support;
