@@ -211,6 +211,7 @@ impl<K: Kernel> Reactor<K> {
         self.dispatch(events);
         self.resume_yielded();
         self.remove_closed();
+        self.renew_rules();
         self.accept();
         self.expire();
         self.obey();

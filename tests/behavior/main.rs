@@ -25,6 +25,8 @@ mod library;
 mod limits;
 mod max_connections;
 mod policy_close;
+mod reload;
+mod replacement;
 mod reset;
 mod support;
 mod systemd;
