@@ -17,6 +17,7 @@ mod fairness;
 mod faults;
 mod half_close;
 mod handover;
+mod hostile;
 mod library;
 mod max_connections;
 mod policy_close;
