@@ -21,6 +21,7 @@ mod fairness;
 mod faults;
 mod half_close;
 mod handover;
+mod hostile;
 mod library;
 mod limits;
 mod max_connections;

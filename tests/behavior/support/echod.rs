@@ -98,15 +98,7 @@ impl Echod {
     /// The value of a sample of its metrics, by its name with its labels. It needs an admin port.
     #[track_caller]
     pub(crate) fn metric(&self, sample: &str) -> u64 {
-        let address = self.address_of("admin http://");
-        wait_for(sample, || {
-            let mut client = Client::connect(address);
-            client.send(b"GET /metrics HTTP/1.1\r\nHost: admin\r\n\r\n");
-            let mut text = String::new();
-            client.read_to_string(&mut text).ok()?;
-            text.lines()
-                .find_map(|line| line.strip_prefix(sample)?.strip_prefix(' ')?.parse().ok())
-        })
+        metric(self.address_of("admin http://"), sample)
     }
 
     #[track_caller]
@@ -199,6 +191,19 @@ impl Echod {
         let path = format!("/proc/{}/{name}", self.child.id());
         fs::read_to_string(&path).unwrap_or_else(|error| panic!("cannot read {path}: {error}"))
     }
+}
+
+/// The value of a sample of the metrics behind an admin port, by its name with its labels.
+#[track_caller]
+pub(crate) fn metric(admin: SocketAddr, sample: &str) -> u64 {
+    wait_for(sample, || {
+        let mut client = Client::connect(admin);
+        client.send(b"GET /metrics HTTP/1.1\r\nHost: admin\r\n\r\n");
+        let mut text = String::new();
+        client.read_to_string(&mut text).ok()?;
+        text.lines()
+            .find_map(|line| line.strip_prefix(sample)?.strip_prefix(' ')?.parse().ok())
+    })
 }
 
 impl Drop for Echod {
