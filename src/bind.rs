@@ -123,14 +123,21 @@ pub(crate) fn bind_all(
     mut inherited: Vec<Inherited>,
 ) -> Result<Vec<Bound>, Error> {
     let mut all = Vec::with_capacity(config.services.len());
+    // Files of sockets that nobody else goes on with, in case a later endpoint can't be bound.
+    let mut fresh_files = Vec::new();
     for (service, endpoint) in &config.services {
         let passed = inherited
             .iter()
             .position(|it| it.configured == *endpoint && it.service == *service);
-        all.push(match passed {
-            Some(index) => adopt(inherited.swap_remove(index), config)?,
-            None => bind(*service, endpoint, config)?,
-        });
+        let bound = match passed {
+            Some(index) => adopt(inherited.swap_remove(index), config),
+            None => bind(*service, endpoint, config).inspect(|bound| {
+                if let Owner::UsWithFile(file) = &bound.owner {
+                    fresh_files.push(file.clone());
+                }
+            }),
+        };
+        all.push(bound.inspect_err(|_| fresh_files.iter().for_each(SocketFile::remove))?);
     }
     for left in inherited {
         if left.keeper == Keeper::ServiceManager {

@@ -173,17 +173,14 @@ impl<K: Kernel> Reactor<K> {
         }
     }
 
-    /// Serves what arrived, for connections that had no event yet: a short drain timeout may be over
-    /// before a connection that was just accepted had its first turn.
+    /// Serves what has come: the connection may be here since this turn, and many more with it than
+    /// the kernel reports at once.
     fn serve_once_more(&mut self, key: usize) {
-        const PERHAPS_READABLE: Readiness = Readiness {
-            readable: true,
-            writable: false,
-            hangup: false,
-            urgent: false,
-        };
         if let Some(conn) = self.conns.get_mut(key) {
-            conn.note(PERHAPS_READABLE);
+            conn.note(Readiness {
+                readable: true,
+                ..Readiness::default()
+            });
             let next = conn.pump(&mut self.buffer, &self.metrics);
             self.follow(key, next);
         }

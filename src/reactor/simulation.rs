@@ -19,6 +19,7 @@ use std::time::Duration;
 use mio::Token;
 
 use super::*;
+use crate::admission::Policy;
 use crate::config::Limits;
 use crate::conn::Readiness;
 use crate::metrics::{RefuseReason, Snapshot};
@@ -34,6 +35,9 @@ const STEPS: usize = 250;
 const BUFFER: usize = 32;
 /// The most that simulated time moves on between a deadline and the turn in which it is seen.
 const SLACK_MS: u64 = 45;
+
+/// Turns without sleep, event or outcome that interruptions may explain.
+const MOST_IDLE_TURNS: usize = 20;
 
 const EINTR: i32 = 4;
 const ENOMEM: i32 = 12;
@@ -120,6 +124,8 @@ struct World {
     listener: SimListener,
     /// What accept(2) answers for now.
     accept_fault: Option<i32>,
+    /// Turns in a row in which the loop did not sleep and nothing came of it.
+    idle_turns: usize,
     /// Whether calls on connections are interrupted or find no memory now and then.
     faults: bool,
 }
@@ -152,6 +158,7 @@ struct Peer {
     room: u64,
     found_no_room: bool,
     server_ended: bool,
+    server_ended_ms: u64,
     accepted: bool,
     /// The server closed its socket.
     gone: bool,
@@ -274,7 +281,11 @@ impl Read for SimStream {
             *byte = peer.byte(peer.read + at as u64);
         }
         peer.read += count;
-        peer.last_moved_ms = now_ms;
+        if !peer.server_ended {
+            peer.last_moved_ms = now_ms;
+        }
+        world.idle_turns = 0;
+        let peer = &mut world.peers[self.id];
         while peer.marks.front().is_some_and(|&mark| mark < peer.read) {
             peer.marks.pop_front();
         }
@@ -320,6 +331,7 @@ impl Write for SimStream {
         if peer.service == Service::Echo {
             assert!(peer.written <= peer.read, "echoed what was not read");
         }
+        world.idle_turns = 0;
         Ok(count as usize)
     }
 
@@ -331,11 +343,13 @@ impl Write for SimStream {
 impl Stream for SimStream {
     fn shutdown_write(&mut self) -> io::Result<()> {
         let mut world = self.world.borrow_mut();
+        let now_ms = world.now_ms();
         let peer = &mut world.peers[self.id];
         if peer.reset {
             return error(ENOTCONN);
         }
         peer.server_ended = true;
+        peer.server_ended_ms = now_ms;
         Ok(())
     }
 
@@ -367,6 +381,13 @@ impl Kernel for Simulated {
             usize::MAX
         };
         let owed = world.peers.iter().any(|it| it.edge && it.key.is_some()) || world.listener.edge;
+        if owed || timeout != Some(Duration::ZERO) {
+            world.idle_turns = 0;
+        } else {
+            // Interruptions and the like explain some.
+            world.idle_turns += 1;
+            assert!(world.idle_turns < MOST_IDLE_TURNS, "spins");
+        }
         if !owed && timeout != Some(Duration::ZERO) {
             check_nobody_waits_in_vain(&world, timeout);
         }
@@ -425,6 +446,7 @@ impl Kernel for Simulated {
         let Some(id) = world.queue.pop_front() else {
             return error(EAGAIN);
         };
+        world.idle_turns = 0;
         let now_ms = world.now_ms();
         let peer = &mut world.peers[id];
         peer.accepted = true;
@@ -559,6 +581,7 @@ impl Run {
                 edge: false,
             },
             accept_fault: None,
+            idle_turns: 0,
             faults,
         }));
         let kernel = Simulated {
@@ -730,8 +753,32 @@ impl Run {
             // Of its own events and of the run queue, with some to spare.
             assert!(peer.reads_in_turn <= 3 * 4, "a greedy turn");
         }
+        let now_ms = world.now_ms();
+        for peer in world
+            .peers
+            .iter()
+            .filter(|it| it.is_open() && it.server_ended)
+        {
+            let lingers_ms = now_ms - peer.server_ended_ms;
+            assert!(lingers_ms <= LINGER_MS + SLACK_MS, "lingers too long");
+        }
         if self.same_limits {
             self.check_limits(&world, &metrics);
+        }
+    }
+
+    /// Connections were not ended before their time.
+    fn check_patience(&self, world: &World) {
+        for peer in world.peers.iter().filter(|it| it.is_open()) {
+            let conn = peer.key.and_then(|key| self.reactor.conns.get(key));
+            let (since, limit) = match conn.and_then(Conn::lingering) {
+                Some(CloseReason::IdleTimeout) => (peer.last_moved_ms, self.limits.idle_timeout),
+                Some(CloseReason::Lifetime) => (peer.accepted_ms, self.limits.lifetime),
+                _ => continue,
+            };
+            let limit_ms = limit.map_or(u64::MAX, whole_ms);
+            // Both ends of the time are cut to whole milliseconds.
+            assert!(peer.server_ended_ms + 1 >= since + limit_ms, "ended early");
         }
     }
 
@@ -739,6 +786,7 @@ impl Run {
         if let Some(most) = self.limits.max_connections {
             assert!(metrics.active <= most.get() as u64);
         }
+        self.check_patience(world);
         let now_ms = world.now_ms();
         let is_served = |peer: &&Peer| peer.is_open() && !peer.server_ended;
         for peer in world.peers.iter().filter(is_served) {
@@ -769,6 +817,14 @@ impl Run {
         let metrics = self.reactor.metrics.snapshot();
         assert_eq!((metrics.active, metrics.backlog_bytes), (0, 0));
         assert_eq!(self.control.admission.open(), 0);
+        let one_each = Policy::new(&Limits {
+            max_connections_per_ip: NonZeroUsize::new(1),
+            ..Limits::default()
+        });
+        for address in ADDRESSES {
+            let place = self.control.admission.enter(&one_each, address, || 0);
+            assert!(place.is_ok(), "{address:?} still counts");
+        }
         assert!(self.reactor.conns.is_empty() && self.reactor.closed.is_empty());
         assert!(!world.listener.open);
         for peer in &world.peers {
@@ -837,6 +893,7 @@ impl World {
             room,
             found_no_room: false,
             server_ended: false,
+            server_ended_ms: 0,
             accepted: false,
             gone: false,
             cut_off: false,

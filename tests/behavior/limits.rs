@@ -55,6 +55,17 @@ fn drips_keep_a_connection_from_being_idle_and_not_from_stalling() {
 }
 
 #[test]
+fn what_moved_in_the_past_does_not_count() {
+    let server = with_limits(stalling_after(SHORT, 1024));
+    let mut client = server.connect();
+    client.echo(&[1; 100_000]);
+    drip_until_ended(&mut client);
+    drop(client);
+    let metrics = server.wait_for_all_closed(1);
+    assert_eq!(metrics.closed(CloseReason::Stalled), 1, "{metrics:#?}");
+}
+
+#[test]
 fn a_peer_that_never_reads_stalls() {
     let services = [Service::Echo, Service::Chargen];
     in_parallel(services.len(), |index| {

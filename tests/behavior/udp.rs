@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use echomark::metrics::{DropReason, Snapshot};
 use echomark::{Config, Limits, Server, Service};
+use socket2::SockRef;
 
 use crate::support::pattern::Pattern;
 use crate::support::{Client, DEADLINE, Running, addresses, config_for, in_parallel, wait_for};
@@ -404,20 +405,29 @@ fn a_drain_answers_what_waits() {
     }
 }
 
-/// Without any connection nothing keeps the server: what waited is answered on the way out.
+/// Without any connection nothing keeps the server: what waited is answered on the way out, even if
+/// it is more than a turn of the loop answers.
 #[test]
 fn a_drain_of_udp_alone_answers_what_waits() {
-    const CLIENTS: usize = 50;
-    let server = Server::bind(serving(Service::Echo, "127.0.0.1")).expect("a free port");
+    const COUNT: u16 = 350;
+    /// Enough for all of them, and no more than any system gives.
+    const RECEIVE_BUFFER: usize = 200_000;
+    let mut config = serving(Service::Echo, "127.0.0.1");
+    config.workers = NonZeroUsize::MIN;
+    config.tuning.recv_buffer = Some(RECEIVE_BUFFER);
+    let server = Server::bind(config).expect("a free port");
     let to = addresses(&server)[0];
-    let clients: Vec<_> = (0..CLIENTS).map(|_| socket_on("127.0.0.1")).collect();
-    for client in &clients {
-        (0..3_u8).for_each(|part| send(client, &[part], to));
+    let client = socket_on("127.0.0.1");
+    SockRef::from(&client)
+        .set_recv_buffer_size(RECEIVE_BUFFER)
+        .expect("SO_RCVBUF");
+    for number in 0..COUNT {
+        send(&client, &number.to_be_bytes(), to);
     }
     server.handle().drain();
     let metrics = Running::run(server).join();
-    assert_eq!(metrics.udp_sent_datagrams, 3 * CLIENTS as u64);
-    for client in &clients {
-        (0..3_u8).for_each(|part| assert_eq!(receive(client).0, [part]));
+    assert_eq!(metrics.udp_sent_datagrams, u64::from(COUNT));
+    for number in 0..COUNT {
+        assert_eq!(receive(&client).0, number.to_be_bytes());
     }
 }
