@@ -1,7 +1,7 @@
 //! From endpoints to sockets: bound anew, or passed on by another process.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 
@@ -12,7 +12,7 @@ use crate::config::{Balance, Config};
 use crate::error::Error;
 use crate::listener::Owner;
 use crate::net::endpoint::Endpoint;
-use crate::net::tuning::{self, ListenError};
+use crate::net::tuning::{self, ListenError, Tuning};
 use crate::net::unix::{self, SocketFile};
 use crate::service::Service;
 
@@ -205,13 +205,15 @@ fn bind(service: Service, configured: &Endpoint, config: &Config) -> Result<Boun
                 Balance::Kernel => config.workers.get(),
                 Balance::LeastConnections => 1,
             };
-            let sockets = tuning::listen(address, count, config.backlog, &config.tuning)
+            let tuning = tuning_for(configured, address, config);
+            let sockets = tuning::listen(address, count, config.backlog, &tuning)
                 .map_err(|error| fail(configured, Some(address), error))?;
             (configured.clone(), Sockets::Tcp(sockets), Owner::Us)
         }
         Endpoint::Udp(_) => {
             let address = resolve(configured)?;
-            let sockets = tuning::datagram_sockets(address, config.workers.get(), &config.tuning)
+            let tuning = tuning_for(configured, address, config);
+            let sockets = tuning::datagram_sockets(address, config.workers.get(), &tuning)
                 .map_err(|error| fail(configured, Some(address), error))?;
             (configured.clone(), Sockets::Udp(sockets), Owner::Us)
         }
@@ -247,6 +249,29 @@ fn resolve(endpoint: &Endpoint) -> Result<SocketAddr, Error> {
         .first()
         .copied()
         .ok_or_else(|| fail(io::ErrorKind::NotFound.into()))
+}
+
+/// The socket options of an endpoint. Every address of IPv6 takes IPv4 connections as well, unless
+/// the configuration has an endpoint of its own for these at the same port.
+fn tuning_for(endpoint: &Endpoint, address: SocketAddr, config: &Config) -> Tuning {
+    let same_transport = |other: &Endpoint| {
+        std::mem::discriminant(other) == std::mem::discriminant(endpoint) && other != endpoint
+    };
+    let is_of_ipv4 = |other: &Endpoint| {
+        other.resolve().is_ok_and(|addresses| {
+            let first = addresses.first();
+            first.is_some_and(|it| it.is_ipv4() && it.port() == address.port())
+        })
+    };
+    Tuning {
+        only_v6: address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+            && address.port() != 0
+            && config
+                .services
+                .iter()
+                .any(|(_, other)| same_transport(other) && is_of_ipv4(other)),
+        ..config.tuning.clone()
+    }
 }
 
 /// Takes sockets over.
@@ -331,7 +356,8 @@ impl Bound {
             .local_addr()
             .map_err(ListenError::Socket)
             .and_then(|address| {
-                tuning::listen_beside(address, missing, config.backlog, &config.tuning)
+                let tuning = tuning_for(&self.configured, address, config);
+                tuning::listen_beside(address, missing, config.backlog, &tuning)
             });
         listeners.extend(more.map_err(|error| fail(&self.configured, None, error))?);
         Ok(())

@@ -31,6 +31,9 @@ pub struct Tuning {
     /// TCP_USER_TIMEOUT: how long sent data may stay unacknowledged before the kernel ends the
     /// connection.
     pub user_timeout: Option<Duration>,
+    /// IPV6_V6ONLY: a listener on an IPv6 address takes no IPv4 connections, so that another may
+    /// have the same port for these (ipv6(7)).
+    pub only_v6: bool,
 }
 
 impl Tuning {
@@ -84,6 +87,7 @@ impl Default for Tuning {
             congestion: None,
             nodelay: true,
             user_timeout: None,
+            only_v6: false,
         }
     }
 }
@@ -140,6 +144,7 @@ pub fn listen(
     tuning: &Tuning,
 ) -> Result<Vec<std::net::TcpListener>, ListenError> {
     let first = stream_socket(address).map_err(ListenError::Socket)?;
+    divide_families(&first, address, tuning)?;
     prepare_listener(&first, tuning)?;
     first.bind(&address.into()).map_err(ListenError::Bind)?;
     first.set_reuse_port(true).map_err(ListenError::Socket)?;
@@ -175,6 +180,7 @@ pub fn datagram_sockets(
         let domain = Domain::for_address(address);
         let socket = Socket::new(domain, Type::DGRAM.cloexec(), Some(Protocol::UDP))
             .map_err(ListenError::Socket)?;
+        divide_families(&socket, address, tuning)?;
         // Before it is bound, so that the first datagram already tells its destination.
         prepare(&socket, family_of(address), tuning)?;
         if index > 0 {
@@ -252,6 +258,18 @@ pub fn adopt_listener(
     Ok(socket.into())
 }
 
+/// Leaves IPv4 to another socket if that is asked for; possible only before the socket is bound.
+fn divide_families(
+    socket: &Socket,
+    address: SocketAddr,
+    tuning: &Tuning,
+) -> Result<(), ListenError> {
+    if tuning.only_v6 && address.is_ipv6() {
+        socket.set_only_v6(true).map_err(ListenError::Socket)?;
+    }
+    Ok(())
+}
+
 /// Sets what accepted connections inherit.
 fn prepare_listener(socket: &Socket, tuning: &Tuning) -> Result<(), ListenError> {
     // Lets a restarted server bind while old connections linger in TIME_WAIT (tcp(7)).
@@ -268,6 +286,7 @@ fn prepare_listener(socket: &Socket, tuning: &Tuning) -> Result<(), ListenError>
 /// A socket on an address whose other sockets share it.
 fn join(address: SocketAddr, tuning: &Tuning) -> Result<Socket, ListenError> {
     let socket = stream_socket(address).map_err(ListenError::Socket)?;
+    divide_families(&socket, address, tuning)?;
     prepare_listener(&socket, tuning)?;
     socket.set_reuse_port(true).map_err(ListenError::Socket)?;
     socket.bind(&address.into()).map_err(ListenError::Bind)?;

@@ -6,10 +6,12 @@ use std::thread;
 
 use echomark::metrics::{CloseReason, RefuseReason};
 use echomark::net::endpoint::Endpoint;
-use echomark::{Config, Error, Server};
+use echomark::{Config, Error, Server, Service};
 
 use crate::support::pattern::Pattern;
-use crate::support::{Running, addresses, config, config_on, in_parallel, wait_until};
+use crate::support::{
+    Client, Running, addresses, config, config_on, in_parallel, wait_for, wait_until,
+};
 
 #[test]
 fn a_server_that_never_runs_gives_its_port_back() {
@@ -112,5 +114,44 @@ fn an_address_in_use_is_an_error_that_names_it() {
             assert!(error.to_string().contains(&address.to_string()), "{error}");
         }
         other => panic!("expected an address in use, got {other:?}"),
+    }
+}
+
+/// Both families at one port, in whatever order, and IPv6 alone takes both.
+#[test]
+fn a_port_can_be_served_on_both_families() {
+    for hosts in [["0.0.0.0", "[::]"], ["[::]", "0.0.0.0"]] {
+        let (server, port) = wait_for("a port that is free on both", || {
+            let probe = TcpListener::bind("[::]:0").expect("a free port");
+            let port = probe.local_addr().expect("an address").port();
+            drop(probe);
+            // Another test may be faster to take it.
+            let server = Server::bind(on_port(port, hosts)).ok()?;
+            Some((Running::run(server), port))
+        });
+        for host in ["127.0.0.1", "::1"] {
+            let address = SocketAddr::new(host.parse().unwrap(), port);
+            Client::connect(address).echo(b"either way");
+        }
+        server.handle.drain();
+        server.join();
+    }
+    let server = Running::start(config_on("[::]"));
+    let port = server.address().port();
+    Client::connect(SocketAddr::new("127.0.0.1".parse().unwrap(), port)).echo(b"mapped");
+}
+
+fn on_port(port: u16, hosts: [&str; 2]) -> Config {
+    let mut services = Vec::new();
+    for host in hosts {
+        for scheme in ["tcp", "udp"] {
+            let endpoint = format!("{scheme}://{host}:{port}");
+            services.push((Service::Echo, endpoint.parse().expect("an endpoint")));
+        }
+    }
+    Config {
+        services,
+        workers: NonZeroUsize::new(2).unwrap(),
+        ..config()
     }
 }
