@@ -118,33 +118,58 @@ impl Sockets {
 /// Binds every endpoint of the configuration, on the sockets that were passed on where there are
 /// such. Those that the configuration does not name are served too if a service manager passed
 /// them, and closed otherwise.
+///
+/// The likely failures come first: as long as nothing was added to what a predecessor serves, it can
+/// go on as if nothing had been tried.
 pub(crate) fn bind_all(
     config: &Config,
     mut inherited: Vec<Inherited>,
 ) -> Result<Vec<Bound>, Error> {
-    let mut all = Vec::with_capacity(config.services.len());
-    // Files of sockets that nobody else goes on with, in case a later endpoint can't be bound.
-    let mut fresh_files = Vec::new();
+    let mut passed = Vec::with_capacity(config.services.len());
     for (service, endpoint) in &config.services {
-        let passed = inherited
+        let index = inherited
             .iter()
             .position(|it| it.configured == *endpoint && it.service == *service);
-        let bound = match passed {
-            Some(index) => adopt(inherited.swap_remove(index), config),
-            None => bind(*service, endpoint, config).inspect(|bound| {
-                if let Owner::UsWithFile(file) = &bound.owner {
-                    fresh_files.push(file.clone());
-                }
-            }),
-        };
-        all.push(bound.inspect_err(|_| fresh_files.iter().for_each(SocketFile::remove))?);
+        passed.push(index.map(|index| inherited.remove(index)));
     }
-    for left in inherited {
-        if left.keeper == Keeper::ServiceManager {
-            all.push(adopt(left, config)?);
+    // Files of sockets that nobody else goes on with, in case something else can't be bound.
+    let mut fresh_files = Vec::new();
+    let all = bind_missing(config, passed, &mut fresh_files).and_then(|mut all| {
+        for left in inherited {
+            if left.keeper == Keeper::ServiceManager {
+                all.push(adopt(left, config)?);
+            }
+        }
+        for bound in &mut all {
+            bound.add_missing(config)?;
+        }
+        Ok(all)
+    });
+    all.inspect_err(|_| fresh_files.iter().for_each(SocketFile::remove))
+}
+
+/// Binds the endpoints for which no socket was passed on, and then adopts the sockets of the others.
+fn bind_missing(
+    config: &Config,
+    passed: Vec<Option<Inherited>>,
+    fresh_files: &mut Vec<SocketFile>,
+) -> Result<Vec<Bound>, Error> {
+    let mut fresh = Vec::with_capacity(passed.len());
+    for ((service, endpoint), passed) in config.services.iter().zip(&passed) {
+        if passed.is_none() {
+            let bound = bind(*service, endpoint, config)?;
+            if let Owner::UsWithFile(file) = &bound.owner {
+                fresh_files.push(file.clone());
+            }
+            fresh.push(bound);
         }
     }
-    Ok(all)
+    let mut fresh = fresh.into_iter();
+    let in_order = passed.into_iter().filter_map(|passed| match passed {
+        Some(inherited) => Some(adopt(inherited, config)),
+        None => fresh.next().map(Ok),
+    });
+    in_order.collect()
 }
 
 /// The endpoint that a socket is bound to.
@@ -224,7 +249,7 @@ fn resolve(endpoint: &Endpoint) -> Result<SocketAddr, Error> {
         .ok_or_else(|| fail(io::ErrorKind::NotFound.into()))
 }
 
-/// Takes sockets over, and binds what is missing to have one for each worker.
+/// Takes sockets over.
 fn adopt(inherited: Inherited, config: &Config) -> Result<Bound, Error> {
     let Inherited {
         service,
@@ -242,19 +267,6 @@ fn adopt(inherited: Inherited, config: &Config) -> Result<Bound, Error> {
             let mut listeners = Vec::with_capacity(sockets.len());
             for socket in sockets {
                 listeners.push(tuning::adopt_listener(socket, &config.tuning).map_err(fail)?);
-            }
-            if keeper == Keeper::Nobody
-                && config.balance == Balance::Kernel
-                && let Some(first) = listeners.first()
-            {
-                let missing = config.workers.get().saturating_sub(listeners.len());
-                let address = first
-                    .local_addr()
-                    .map_err(|source| fail(ListenError::Socket(source)))?;
-                listeners.extend(
-                    tuning::listen_beside(address, missing, config.backlog, &config.tuning)
-                        .map_err(fail)?,
-                );
             }
             Sockets::Tcp(listeners)
         }
@@ -302,6 +314,29 @@ fn adopt_unix(socket: OwnedFd) -> io::Result<UnixListener> {
 }
 
 impl Bound {
+    /// Binds what an endpoint taken over from a predecessor lacks to have a listener for each worker.
+    /// From then on the kernel gives some connections to this process alone.
+    fn add_missing(&mut self, config: &Config) -> Result<(), Error> {
+        let Sockets::Tcp(listeners) = &mut self.sockets else {
+            return Ok(());
+        };
+        let missing = config.workers.get().saturating_sub(listeners.len());
+        if self.owner != Owner::Us || config.balance != Balance::Kernel || missing == 0 {
+            return Ok(());
+        }
+        let Some(first) = listeners.first() else {
+            return Ok(());
+        };
+        let more = first
+            .local_addr()
+            .map_err(ListenError::Socket)
+            .and_then(|address| {
+                tuning::listen_beside(address, missing, config.backlog, &config.tuning)
+            });
+        listeners.extend(more.map_err(|error| fail(&self.configured, None, error))?);
+        Ok(())
+    }
+
     /// Sets the endpoint to what the first socket says.
     fn name_as_bound(&mut self) -> Result<(), Error> {
         if let Some(first) = self.sockets.descriptors().first() {

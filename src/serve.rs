@@ -44,6 +44,9 @@ pub(crate) fn serve(cli: Cli, resolved: Resolved) -> Result<(), Failure> {
     if let Some(takeover) = &mut takeover {
         inherited.append(&mut takeover.endpoints);
     }
+    // Before the server's: the longer nothing is added to what a predecessor serves, the more can
+    // fail without a trace.
+    let admin = bind_admin(&settings.config, takeover.as_mut())?;
     let server = Server::bind_with(settings.config.clone(), inherited).map_err(Failure::Server)?;
     let handle = server.handle();
     let fresh_offer = match (&handover, &takeover) {
@@ -55,7 +58,9 @@ pub(crate) fn serve(cli: Cli, resolved: Resolved) -> Result<(), Failure> {
     };
 
     let configuration = Arc::new(Mutex::new(settings.to_json()));
-    let admin = start_admin(&settings.config, &server, takeover.as_mut(), &configuration)?;
+    let admin = admin
+        .map(|admin| start_admin(admin, &settings.config, &server, &configuration))
+        .transpose()?;
     let reloaded = move |settings: &Settings| *lock(&configuration) = settings.to_json();
     // Before anybody is told that we are ready, and may send the first signal.
     signal::obey(handle.clone(), cli, settings, reloaded).map_err(Failure::Thread)?;
@@ -102,27 +107,30 @@ struct AdminPort {
     _running: admin::Running,
 }
 
-/// Binds the admin port, or goes on with the predecessor's.
-fn start_admin(
-    config: &Config,
-    server: &Server,
-    takeover: Option<&mut Takeover>,
-    configuration: &Arc<Mutex<serde_json::Value>>,
-) -> Result<Option<AdminPort>, Failure> {
+/// Binds the admin port, if there is to be one, or goes on with the predecessor's.
+fn bind_admin(config: &Config, takeover: Option<&mut Takeover>) -> Result<Option<Admin>, Failure> {
     let Some(address) = &config.admin else {
         return Ok(None);
     };
     let passed = takeover.and_then(|takeover| takeover.admin.take());
-    let fail = |source| {
-        Failure::Server(Error::Admin {
+    let admin = match passed.map(Admin::adopt).transpose() {
+        Ok(Some(admin)) if is_meant(address, admin.local_addr()) => Ok(admin),
+        Ok(_) => Admin::bind(address),
+        Err(source) => Err(Error::Admin {
             address: address.clone(),
             source,
-        })
+        }),
     };
-    let admin = match passed.map(Admin::adopt).transpose().map_err(fail)? {
-        Some(admin) if is_meant(address, admin.local_addr()) => admin,
-        _ => Admin::bind(address).map_err(Failure::Server)?,
-    };
+    admin.map(Some).map_err(Failure::Server)
+}
+
+/// Answers on the admin port from now on.
+fn start_admin(
+    admin: Admin,
+    config: &Config,
+    server: &Server,
+    configuration: &Arc<Mutex<serde_json::Value>>,
+) -> Result<AdminPort, Failure> {
     let configuration = Arc::clone(configuration);
     let status = Status::new(
         server.handle(),
@@ -132,11 +140,13 @@ fn start_admin(
             configuration: Box::new(move || lock(&configuration).clone()),
         },
     );
-    Ok(Some(AdminPort {
+    Ok(AdminPort {
         address: admin.local_addr(),
-        listener: admin.listener_to_pass().map_err(fail)?,
+        listener: admin
+            .listener_to_pass()
+            .map_err(|source| Failure::Server(Error::Handover(source)))?,
         _running: admin.start(status).map_err(Failure::Thread)?,
-    }))
+    })
 }
 
 /// Whether a listener is bound where the configuration wants it.
@@ -183,6 +193,12 @@ fn accompany(
         .name("echod-handover".to_owned())
         .spawn(move || {
             wait_until_served(&handle);
+            // Held until it is known whose the file is: the end of the server waits for that.
+            let mut offered = lock(&company.offered);
+            if handle.is_draining() {
+                // Too late to take over: the predecessor goes on.
+                return;
+            }
             systemd::ready();
             let offer = match takeover.map(Takeover::confirm).transpose() {
                 Ok(taken) => taken.or(fresh_offer),
@@ -194,7 +210,8 @@ fn accompany(
             let Some(offer) = offer else {
                 return;
             };
-            *lock(&company.offered) = Some(offer.file().clone());
+            *offered = Some(offer.file().clone());
+            drop(offered);
             let admin = lock(&company.admin)
                 .as_ref()
                 .and_then(|admin| admin.listener.try_clone().ok());

@@ -263,6 +263,7 @@ impl Handle {
         for &endpoint in endpoints {
             self.control.release(endpoint);
         }
+        self.control.note_successor();
         self.ask(Wish::Drain);
     }
 

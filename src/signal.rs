@@ -47,7 +47,12 @@ fn reload(handle: &Handle, cli: &Cli, running: &mut Settings, reloaded: &impl Fn
     match cli.resolve() {
         Err(mistake) => error!(%mistake, "did not reload; the old settings stay"),
         Ok(resolved) => {
+            let has_endpoints = resolved.has_endpoints();
             let mut settings = resolved.settings;
+            if running.config.services.is_empty() && !has_endpoints {
+                // Sockets that were passed on are still endpoints enough.
+                settings.config.services.clear();
+            }
             let needing_restart = settings.needing_restart(running).join(", ");
             if !needing_restart.is_empty() {
                 warn!(settings = needing_restart, "need a restart to take effect");

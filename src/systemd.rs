@@ -1,7 +1,12 @@
 //! What a service manager is told, and what it passes on: sd_notify(3), sd_listen_fds(3) and
 //! sd_watchdog_enabled(3). Without one every function here does nothing.
 
+use std::env;
+use std::ffi::OsStr;
 use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::thread;
 use std::time::Duration;
 
@@ -75,9 +80,24 @@ pub(crate) fn stopping() {
 }
 
 fn tell(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
+    let Some(socket) = env::var_os("NOTIFY_SOCKET").filter(|it| !it.is_empty()) else {
+        return;
+    };
+    let message: String = state.iter().map(|it| format!("{it}\n")).collect();
+    if let Err(error) = send(&socket, message.as_bytes()) {
         warn!(%error, "cannot reach the service manager");
     }
+}
+
+/// Sends one datagram to a path or, behind an `@`, to a name without a file (sd_notify(3)), which
+/// `sd_notify::notify` would take for a path.
+fn send(socket: &OsStr, message: &[u8]) -> io::Result<()> {
+    let address = match socket.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        _ => SocketAddr::from_pathname(socket)?,
+    };
+    UnixDatagram::unbound()?.send_to_addr(message, &address)?;
+    Ok(())
 }
 
 /// If the service manager asks for it, tells it again and again that the service is alive, which

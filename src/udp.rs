@@ -25,6 +25,7 @@ pub use guard::Guard;
 use crate::admission::UdpAllowance;
 use crate::conn::Readiness;
 use crate::metrics::{DropReason, WorkerMetrics};
+use crate::net::sys;
 use crate::net::sys::datagram::{Batch, Datagram, Kept, Progress, SLOTS, Tally};
 use crate::service::{Service, chargen};
 
@@ -45,6 +46,8 @@ pub enum Next {
     Wait,
     /// Another call soon: there is more to do, and others had to have their turn.
     Yield,
+    /// Another call after a while: the kernel has no memory to give, and will not report when it has.
+    Retry,
 }
 
 /// A UDP socket and its service.
@@ -124,6 +127,7 @@ impl Datagrams {
                     self.readable = false;
                     return Next::Wait;
                 }
+                Err(error) if sys::is_lack_of_memory(&error) => return Next::Retry,
                 // Interrupted, or an error that was pending and is cleared by being reported: a
                 // bound, unconnected socket has no other.
                 Err(_) => return Next::Yield,

@@ -21,6 +21,8 @@ pub(crate) struct Control {
     ended: Vec<AtomicBool>,
     /// Whether the sockets of the endpoint with this index were given to a successor.
     released: Vec<AtomicBool>,
+    /// Whether a successor has taken over, even if none of the endpoints.
+    succeeded: AtomicBool,
     /// Listeners whose connections go to other workers than their own and that are still open.
     givers: AtomicUsize,
     /// Connections that were given to each worker and have not ended; kept while anybody gives.
@@ -67,6 +69,7 @@ impl Control {
             rules_version: AtomicU64::new(0),
             ended: (0..workers).map(|_| AtomicBool::new(false)).collect(),
             released: (0..endpoints).map(|_| AtomicBool::new(false)).collect(),
+            succeeded: AtomicBool::new(false),
             givers: AtomicUsize::new(0),
             loads: (0..workers).map(|_| Load::default()).collect(),
         }
@@ -117,9 +120,14 @@ impl Control {
         self.released[endpoint].load(Ordering::Relaxed)
     }
 
-    /// Whether a successor has taken over anything.
+    /// Notes that a successor has taken over. Whoever does asks for a drain afterwards.
+    pub(crate) fn note_successor(&self) {
+        self.succeeded.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a successor has taken over.
     pub(crate) fn has_successor(&self) -> bool {
-        self.released.iter().any(|it| it.load(Ordering::Relaxed))
+        self.succeeded.load(Ordering::Relaxed)
     }
 
     /// Notes a listener that gives its connections to other workers.

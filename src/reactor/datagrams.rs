@@ -34,6 +34,8 @@ struct Served {
     datagrams: Option<Datagrams>,
     /// Whether it yielded with more to receive.
     more: bool,
+    /// Whether the kernel had no memory for it.
+    short_of_memory: bool,
 }
 
 impl DatagramSide {
@@ -57,6 +59,7 @@ impl DatagramSide {
                 datagrams: Some(datagrams),
                 // An inherited socket may have received something before.
                 more: true,
+                short_of_memory: false,
             });
         }
         Ok(Some(Self {
@@ -131,6 +134,18 @@ impl<K: Kernel> Reactor<K> {
             metrics,
         );
         served.more = next == Next::Yield;
+        served.short_of_memory = next == Next::Retry;
+        if served.short_of_memory {
+            self.retry_later();
+        }
+    }
+
+    /// Gives every UDP socket for which there was no memory another turn.
+    pub(super) fn retry_datagrams(&mut self) {
+        let sockets = self.datagrams.iter_mut().flat_map(|it| &mut it.sockets);
+        for served in sockets {
+            served.more |= std::mem::take(&mut served.short_of_memory);
+        }
     }
 
     /// Answers what is waiting, within one budget for each socket, and closes all.
@@ -163,6 +178,7 @@ impl<K: Kernel> Reactor<K> {
                 && let Some(datagrams) = served.datagrams.take()
             {
                 served.more = false;
+                served.short_of_memory = false;
                 datagrams.close(&side.registry, &self.metrics);
             }
         }

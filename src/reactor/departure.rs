@@ -23,7 +23,6 @@ impl<K: Kernel> Reactor<K> {
             return;
         }
         self.take_gifts();
-        self.renew_rules();
         match (self.control.wish(), self.phase) {
             (Wish::Stop, _) => self.phase = Phase::Stopping,
             (Wish::Drain, Phase::Serving) => self.begin_drain(),
@@ -31,8 +30,12 @@ impl<K: Kernel> Reactor<K> {
         }
     }
 
-    /// Puts changed rules into force, for the open connections too.
-    fn renew_rules(&mut self) {
+    /// Puts changed rules into force, for the open connections too. This comes before accepting: who
+    /// connects after the change is admitted by the new rules.
+    pub(super) fn renew_rules(&mut self) {
+        if !self.woken {
+            return;
+        }
         let version = self.control.rules_version();
         if version == self.rules_version {
             return;

@@ -211,6 +211,7 @@ impl<K: Kernel> Reactor<K> {
         self.dispatch(events);
         self.resume_yielded();
         self.remove_closed();
+        self.renew_rules();
         self.accept();
         self.expire();
         self.obey();
@@ -312,7 +313,10 @@ impl<K: Kernel> Reactor<K> {
                 Deadline::StopAccepting => self.stop_accepting(),
                 Deadline::CloseListeners => self.close_listeners(),
                 Deadline::EndDrain => self.end_drain(),
-                Deadline::MemoryRetry => self.run_queue.extend(self.short_of_memory.drain(..)),
+                Deadline::MemoryRetry => {
+                    self.run_queue.extend(self.short_of_memory.drain(..));
+                    self.retry_datagrams();
+                }
                 Deadline::Conn(key) => self.look_after(key),
             }
         }
@@ -370,12 +374,17 @@ impl<K: Kernel> Reactor<K> {
             Next::Retry => {
                 if self.conns.get_mut(key).is_some_and(Conn::enqueue) {
                     self.short_of_memory.push(key);
-                    if !self.timers.is_armed(Deadline::MemoryRetry.id()) {
-                        self.arm(Deadline::MemoryRetry, MEMORY_RETRY_MS);
-                    }
+                    self.retry_later();
                 }
             }
             Next::Close(reason) => self.closed.push((key, reason)),
+        }
+    }
+
+    /// Sees to it that what lacks memory is tried again.
+    fn retry_later(&mut self) {
+        if !self.timers.is_armed(Deadline::MemoryRetry.id()) {
+            self.arm(Deadline::MemoryRetry, MEMORY_RETRY_MS);
         }
     }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 
-use super::{Kernel, Reactor};
+use super::{Control, Kernel, Reactor};
 use crate::admission::Place;
 use crate::service::Service;
 
@@ -46,6 +46,26 @@ impl<S> Spread<S> {
         ends.collect()
     }
 
+    /// Passes a connection of worker `me` on, unless that is the one to serve it.
+    fn pass_on(&mut self, me: usize, control: &Control, given: Given<S>) -> Option<Given<S>> {
+        let worker = control.least_loaded(self.last);
+        self.last = worker;
+        if worker == me {
+            return Some(given);
+        }
+        control.add_load(worker);
+        match self.outboxes[worker].try_send(given) {
+            Ok(()) => {
+                self.to_wake[worker] = true;
+                None
+            }
+            Err(mpsc::TrySendError::Full(given) | mpsc::TrySendError::Disconnected(given)) => {
+                control.remove_load(worker);
+                Some(given)
+            }
+        }
+    }
+
     fn wake(&mut self) {
         for (waker, given) in self.wakers.iter().zip(&mut self.to_wake) {
             if std::mem::take(given) {
@@ -60,23 +80,12 @@ impl<K: Kernel> Reactor<K> {
     /// Gives a connection to the worker with the fewest; to this one if that is it, or if the
     /// other has no room.
     pub(super) fn give(&mut self, given: Given<K::Stream>) {
-        let Some(spread) = &mut self.spread else {
-            self.keep(given);
-            return;
+        let kept = match &mut self.spread {
+            Some(spread) => spread.pass_on(self.index, &self.control, given),
+            None => Some(given),
         };
-        let worker = self.control.least_loaded(spread.last);
-        spread.last = worker;
-        if worker == self.index {
+        if let Some(given) = kept {
             self.keep(given);
-            return;
-        }
-        self.control.add_load(worker);
-        match spread.outboxes[worker].try_send(given) {
-            Ok(()) => spread.to_wake[worker] = true,
-            Err(mpsc::TrySendError::Full(given) | mpsc::TrySendError::Disconnected(given)) => {
-                self.control.remove_load(worker);
-                self.keep(given);
-            }
         }
     }
 
@@ -118,5 +127,43 @@ impl<K: Kernel> Reactor<K> {
             spread.to_wake.fill(true);
             spread.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Limits;
+
+    /// Nobody empties the inboxes, as if the other workers hung.
+    #[test]
+    fn what_an_inbox_has_no_room_for_is_kept() {
+        const GIVEN: usize = 5 * INBOX;
+        let control = Control::new(&Limits::default(), 3, 1);
+        let polls: Vec<_> = (0..3).map(|_| mio::Poll::new().unwrap()).collect();
+        let wakers = polls.iter().map(|poll| {
+            let token = mio::Token(0);
+            mio::Waker::new(poll.registry(), token).unwrap()
+        });
+        let mut ends = Spread::among(&wakers.collect());
+        let mut kept = Vec::new();
+        for stream in 0..GIVEN {
+            let given = Given {
+                stream,
+                service: Service::Echo,
+                place: Place::default(),
+            };
+            if let Some(given) = ends[0].pass_on(0, &control, given) {
+                control.add_load(0);
+                kept.push(given.stream);
+            }
+        }
+        for end in &ends[1..] {
+            let given: Vec<_> = end.inbox.try_iter().map(|it| it.stream).collect();
+            assert_eq!(given.len(), INBOX, "full, and not more");
+            kept.extend(given);
+        }
+        kept.sort_unstable();
+        assert!(kept.into_iter().eq(0..GIVEN), "each at one place");
     }
 }

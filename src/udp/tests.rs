@@ -71,7 +71,7 @@ impl Served {
                 &self.metrics,
             );
             let timeout = match next {
-                Next::Yield => Duration::ZERO,
+                Next::Yield | Next::Retry => Duration::ZERO,
                 Next::Wait if self.metrics.udp_received_datagrams.value() >= datagrams => return,
                 Next::Wait => deadline.saturating_duration_since(Instant::now()),
             };

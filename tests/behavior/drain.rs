@@ -1,16 +1,21 @@
 //! Leaving in good order: on a signal the program takes what the kernel had completed, refuses what
 //! comes later, lets open connections finish within a bound, and ends with exit code 0.
 
-use std::io::{ErrorKind, Read};
-use std::net::SocketAddr;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Barrier, Mutex};
 use std::time::{Duration, Instant};
 
 use echomark::metrics::CloseReason;
 use echomark::{Config, Server};
 
-use crate::support::echod::{Echod, Exit};
+use crate::support::directory::Directory;
+use crate::support::echod::{Echod, Exit, PROGRAM};
+use crate::support::pattern::Pattern;
+use crate::support::strace::with_faults;
 use crate::support::{
     Client, DEADLINE, Running, addresses, config, config_on, in_parallel, wait_until,
 };
@@ -54,6 +59,21 @@ fn a_signal_lets_open_connections_finish() {
         client.echo(&[7; 100_000]);
         client.half_close();
         client.expect_end();
+        assert_orderly(&echod.wait_for_exit());
+    }
+}
+
+/// Whoever waits for it to be ready may rely on that: a handler comes first, however slowly.
+#[test]
+fn a_signal_right_after_ready_is_obeyed() {
+    for signal in ["TERM", "INT", "HUP"] {
+        let mut command = with_faults(&["rt_sigaction:delay_enter=50ms"], PROGRAM);
+        let echod = Echod::start_command(command.arg("--echo=tcp://127.0.0.1:0"));
+        echod.signal(signal);
+        if signal == "HUP" {
+            echod.connect().echo(b"still there");
+            echod.signal("TERM");
+        }
         assert_orderly(&echod.wait_for_exit());
     }
 }
@@ -193,5 +213,222 @@ fn a_drain_timeout_of_next_to_nothing_does_not_spin() {
         let turns = metrics.loop_iterations - before;
         assert!(turns < 100, "{turns} turns for one connection to end");
         assert_eq!(metrics.closed(CloseReason::DrainTimeout), 1);
+    }
+}
+
+/// Streams that never stop, over TCP and over a Unix socket, and connects that never stop either,
+/// while the signal comes: the streams get to their end, and so does every connection that was made.
+#[test]
+fn busy_connections_finish_and_a_storm_of_connects_is_served_or_refused() {
+    const STREAMS: usize = 200;
+    const THREADS: usize = 4;
+    const STORM: usize = 3;
+    let directory = Directory::new();
+    let path = directory.join("echo");
+    let unix = format!("--echo=unix:{}", path.display());
+    let echod = Echod::start(&[OWN_ENDPOINT, &unix, "--workers=2", "--drain-timeout=10m"]);
+    let address = echod.address();
+    let (moved, served) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let (all_open, signalled) = (Barrier::new(THREADS + 1), AtomicBool::new(false));
+    let process = Mutex::new(Some(echod));
+    in_parallel(THREADS + STORM + 1, |index| {
+        if index < THREADS {
+            let mut streams: Vec<_> = (0..STREAMS / THREADS)
+                .map(|number| match number % 4 {
+                    0 => Box::new(UnixStream::connect(&path).expect("connect")) as Box<dyn Busy>,
+                    _ => Box::new(TcpStream::connect(address).expect("connect")),
+                })
+                .map(|stream| Stream::new(stream, index as u64))
+                .collect();
+            all_open.wait();
+            // Each goes on for a while after the signal, and all have an end.
+            wait_until("the ends of the streams", || {
+                let is_over = signalled.load(Ordering::Relaxed);
+                streams.retain_mut(|stream| !stream.go_on(is_over, &moved));
+                streams.is_empty()
+            });
+        } else if index < THREADS + STORM {
+            connect_until_refused(address, &served);
+        } else {
+            all_open.wait();
+            let before = moved.load(Ordering::Relaxed);
+            wait_until("traffic", || {
+                moved.load(Ordering::Relaxed) > before + (4 << 20)
+            });
+            wait_until("connects", || served.load(Ordering::Relaxed) > 50);
+            let echod = process.lock().expect("no panic").take();
+            let echod = echod.expect("it runs");
+            echod.signal("TERM");
+            wait_until_refused(address);
+            wait_until("a file that is gone", || !path.exists());
+            signalled.store(true, Ordering::Relaxed);
+            let exit = echod.wait_for_exit();
+            assert_eq!(exit.code, Some(0), "{exit:#?}");
+        }
+    });
+}
+
+/// What is still on its way when the drain timeout is over is lost, but what comes back is right, and
+/// ends in good order.
+#[test]
+fn without_a_drain_timeout_busy_connections_end_in_good_order() {
+    const STREAMS: usize = 200;
+    const THREADS: usize = 4;
+    let directory = Directory::new();
+    let path = directory.join("echo");
+    let unix = format!("--echo=unix:{}", path.display());
+    let echod = Echod::start(&["--echo=tcp://127.0.0.1:0", &unix, "--drain-timeout=0"]);
+    let address = echod.address();
+    let (moved, all_open) = (AtomicUsize::new(0), Barrier::new(THREADS + 1));
+    let process = Mutex::new(Some(echod));
+    in_parallel(THREADS + 1, |index| {
+        if index < THREADS {
+            let mut streams: Vec<_> = (0..STREAMS / THREADS)
+                .map(|number| match number % 4 {
+                    0 => Box::new(UnixStream::connect(&path).expect("connect")) as Box<dyn Busy>,
+                    _ => Box::new(TcpStream::connect(address).expect("connect")),
+                })
+                .map(|stream| Stream::new(stream, index as u64))
+                .collect();
+            all_open.wait();
+            wait_until("the ends of the streams", || {
+                streams.retain_mut(|stream| !stream.go_on_until_ended(&moved));
+                streams.is_empty()
+            });
+        } else {
+            all_open.wait();
+            let before = moved.load(Ordering::Relaxed);
+            wait_until("traffic", || {
+                moved.load(Ordering::Relaxed) > before + (4 << 20)
+            });
+            let echod = process.lock().expect("no panic").take();
+            let echod = echod.expect("it runs");
+            echod.signal("TERM");
+            let exit = echod.wait_for_exit();
+            assert_eq!(exit.code, Some(0), "{exit:#?}");
+        }
+    });
+}
+
+/// A stream socket without waiting.
+trait Busy: Read + Write + Send {
+    fn prepare(&self);
+    fn half_close(&self);
+}
+
+impl Busy for TcpStream {
+    fn prepare(&self) {
+        self.set_nonblocking(true).expect("O_NONBLOCK");
+    }
+
+    fn half_close(&self) {
+        self.shutdown(Shutdown::Write).expect("half-close");
+    }
+}
+
+impl Busy for UnixStream {
+    fn prepare(&self) {
+        self.set_nonblocking(true).expect("O_NONBLOCK");
+    }
+
+    fn half_close(&self) {
+        self.shutdown(Shutdown::Write).expect("half-close");
+    }
+}
+
+/// One of many connections of a thread, with a pattern on its way.
+struct Stream {
+    socket: Box<dyn Busy>,
+    pattern: Pattern,
+    sent: u64,
+    received: u64,
+    sending: bool,
+}
+
+impl Stream {
+    fn new(socket: Box<dyn Busy>, number: u64) -> Self {
+        socket.prepare();
+        Self {
+            socket,
+            pattern: Pattern(number),
+            sent: 0,
+            received: 0,
+            sending: true,
+        }
+    }
+
+    /// Sends and receives a little, and says whether all came back, and then the end.
+    #[track_caller]
+    fn go_on(&mut self, is_over: bool, moved: &AtomicUsize) -> bool {
+        /// What each sends after it was told that it is over.
+        const MORE: u64 = 10_000;
+        if self.sending {
+            self.send().expect("send");
+            if is_over {
+                let mut rest = vec![0; MORE as usize];
+                self.pattern.fill(self.sent, &mut rest);
+                // What does not fit is sent never: that there is some is enough.
+                if let Ok(count) = self.socket.write(&rest) {
+                    self.sent += count as u64;
+                }
+                self.socket.half_close();
+                self.sending = false;
+            }
+        }
+        match self.receive(moved) {
+            Some(result) => {
+                result.expect("the end of the stream");
+                assert_eq!(self.received, self.sent, "bytes that came back");
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The same until the server ends it.
+    #[track_caller]
+    fn go_on_until_ended(&mut self, moved: &AtomicUsize) -> bool {
+        if self.sending {
+            // A server that has ended the connection may have gone for good by now.
+            self.sending = self.send().is_ok();
+        }
+        match self.receive(moved) {
+            Some(Ok(())) => true,
+            Some(Err(error)) => panic!("{error} instead of the end of the stream"),
+            None => false,
+        }
+    }
+
+    fn send(&mut self) -> io::Result<()> {
+        /// On its way at most, so that the buffers hold it and the end is never stuck behind it.
+        const ON_ITS_WAY: u64 = 16 << 10;
+        if self.sent - self.received > ON_ITS_WAY {
+            return Ok(());
+        }
+        let mut piece = [0; 4096];
+        self.pattern.fill(self.sent, &mut piece);
+        match self.socket.write(&piece) {
+            Ok(count) => self.sent += count as u64,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Checks what came; `None` before the end.
+    #[track_caller]
+    fn receive(&mut self, moved: &AtomicUsize) -> Option<io::Result<()>> {
+        let mut piece = [0; 16 << 10];
+        match self.socket.read(&mut piece) {
+            Ok(0) => Some(Ok(())),
+            Ok(count) => {
+                self.pattern.check(self.received, &piece[..count]);
+                self.received += count as u64;
+                moved.fetch_add(count, Ordering::Relaxed);
+                None
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => None,
+            Err(error) => Some(Err(error)),
+        }
     }
 }

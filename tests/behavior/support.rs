@@ -13,8 +13,10 @@ use echomark::net::endpoint::Endpoint;
 use echomark::{Config, Error, Handle, Server, Service};
 use socket2::{Domain, SockRef, Socket, Type};
 
+pub(crate) mod directory;
 pub(crate) mod echod;
 pub(crate) mod pattern;
+pub(crate) mod strace;
 
 use pattern::Pattern;
 
@@ -348,8 +350,11 @@ impl Client {
     /// Expects the end of the stream: neither a byte nor a reset.
     #[track_caller]
     pub(crate) fn expect_end(&mut self) {
-        let count = self.0.read(&mut [0; 64]).expect("the end of the stream");
-        assert_eq!(count, 0, "bytes before the end of the stream");
+        // Unlike a single read, this goes on when a signal interrupts it.
+        let mut rest = Vec::new();
+        let result = self.0.read_to_end(&mut rest);
+        assert_eq!(rest.len(), 0, "bytes before the end of the stream");
+        result.expect("the end of the stream");
     }
 
     #[track_caller]

@@ -81,9 +81,33 @@ impl Echod {
             .unwrap_or_else(|| panic!("no address in `{line}`"))
     }
 
+    /// What it says it listens on, in its order: what follows `listening` in each line.
+    pub(crate) fn listening(&self) -> impl Iterator<Item = &str> {
+        let lines = self.stdout.seen.iter();
+        lines.filter_map(|line| line.strip_prefix("listening "))
+    }
+
+    /// The first address behind this in what it listens on, such as `echo udp://`.
+    #[track_caller]
+    pub(crate) fn address_of(&self, kind: &str) -> SocketAddr {
+        self.listening()
+            .find_map(|it| it.strip_prefix(kind)?.parse().ok())
+            .unwrap_or_else(|| panic!("no {kind} in {:#?}", self.stdout.seen))
+    }
+
+    /// The value of a sample of its metrics, by its name with its labels. It needs an admin port.
+    #[track_caller]
+    pub(crate) fn metric(&self, sample: &str) -> u64 {
+        metric(self.address_of("admin http://"), sample)
+    }
+
     #[track_caller]
     pub(crate) fn connect(&self) -> Client {
         Client::connect(self.address())
+    }
+
+    pub(crate) fn process_id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends a signal by its name without the SIG.
@@ -95,6 +119,12 @@ impl Echod {
             .status()
             .expect("kill(1) is installed");
         assert!(status.success(), "kill -{name} failed");
+    }
+
+    /// The lines of the log that contain `text`, of those that a wait has passed.
+    pub(crate) fn logged(&self, text: &str) -> usize {
+        let lines = self.stderr.seen.iter();
+        lines.filter(|line| line.contains(text)).count()
     }
 
     /// Waits until a line of the log contains `text`.
@@ -161,6 +191,19 @@ impl Echod {
         let path = format!("/proc/{}/{name}", self.child.id());
         fs::read_to_string(&path).unwrap_or_else(|error| panic!("cannot read {path}: {error}"))
     }
+}
+
+/// The value of a sample of the metrics behind an admin port, by its name with its labels.
+#[track_caller]
+pub(crate) fn metric(admin: SocketAddr, sample: &str) -> u64 {
+    wait_for(sample, || {
+        let mut client = Client::connect(admin);
+        client.send(b"GET /metrics HTTP/1.1\r\nHost: admin\r\n\r\n");
+        let mut text = String::new();
+        client.read_to_string(&mut text).ok()?;
+        text.lines()
+            .find_map(|line| line.strip_prefix(sample)?.strip_prefix(' ')?.parse().ok())
+    })
 }
 
 impl Drop for Echod {

@@ -1,0 +1,230 @@
+//! Replacement of the real program by the next: processes come and go, and no client notices.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use crate::support::directory::Directory;
+use crate::support::echod::{Echod, PROGRAM};
+use crate::support::pattern::Pattern;
+use crate::support::strace::with_faults;
+use crate::support::{Client, in_parallel, wait_until};
+
+const TCP: &str = "--echo=tcp://127.0.0.1:0";
+
+/// The arguments of a server that waits for its successor at `path`.
+fn args(path: &Path, args: &[&str]) -> Vec<String> {
+    let handover = format!("--handover={}", path.display());
+    let mut all = vec![handover, "--drain-timeout=10m".to_owned()];
+    all.extend(args.iter().map(|&arg| arg.to_owned()));
+    all
+}
+
+#[track_caller]
+fn start(path: &Path, more: &[&str]) -> Echod {
+    Echod::start_command(Command::new(PROGRAM).args(args(path, more)))
+}
+
+/// Waits until it has ended by itself after a successor took over.
+#[track_caller]
+fn expect_replaced(echod: Echod) {
+    let exit = echod.wait_for_exit();
+    assert_eq!(exit.code, Some(0), "{exit:#?}");
+    let said = |text: &str| exit.stderr.iter().any(|line| line.contains(text));
+    assert!(said("a successor serves"), "{exit:#?}");
+    assert!(!said("WARN") && !said("ERROR"), "{exit:#?}");
+}
+
+/// Clients that come, echo and leave, and some that stay longer, while `task` is done. Each is
+/// served, whatever happens; `task` is given the number of rounds up to now.
+#[track_caller]
+fn under_a_storm(address: SocketAddr, task: impl Fn(&AtomicUsize) + Sync) {
+    const CHURNERS: usize = 3;
+    let (stop, rounds) = (AtomicBool::new(false), AtomicUsize::new(0));
+    in_parallel(CHURNERS + 2, |index| {
+        if index == 0 {
+            // Also if the task panics: nobody else would end the storm.
+            let _stop = AtEnd(&stop);
+            wait_for_rounds(&rounds);
+            task(&rounds);
+        }
+        while !stop.load(Ordering::Relaxed) {
+            let mut client = Client::connect(address);
+            if index == 1 {
+                client.echo_stream(Pattern(1), 1 << 20);
+            } else {
+                client.echo(b"served by whom?");
+                client.echo(&[9; 5000]);
+            }
+            client.half_close();
+            client.expect_end();
+            rounds.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+}
+
+/// Is set when this is dropped.
+struct AtEnd<'a>(&'a AtomicBool);
+
+impl Drop for AtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[track_caller]
+fn wait_for_rounds(rounds: &AtomicUsize) {
+    let before = rounds.load(Ordering::Relaxed);
+    wait_until("rounds", || rounds.load(Ordering::Relaxed) > before + 30);
+}
+
+#[test]
+fn ten_replacements_under_a_storm_disturb_nobody() {
+    const REPLACEMENTS: usize = 10;
+    let directory = Directory::new();
+    let path = directory.join("handover");
+    let admin = "--admin=127.0.0.1:0";
+    let first = start(&path, &[TCP, admin, "--workers=2"]);
+    let (address, admin_address) = (first.address(), first.address_of("admin http://"));
+    let present = std::sync::Mutex::new(Some(first));
+    under_a_storm(address, |rounds| {
+        for number in 0..REPLACEMENTS {
+            let workers = format!("--workers={}", 1 + number % 3);
+            let balance = ["--balance=kernel", "--balance=least-connections"][number / 3 % 2];
+            let next = start(&path, &[TCP, admin, &workers, balance]);
+            assert_eq!(next.address(), address);
+            assert_eq!(next.address_of("admin http://"), admin_address);
+            let before = present.lock().expect("no panic").replace(next);
+            expect_replaced(before.expect("a predecessor"));
+            // Nobody else is left to serve these, and to answer that.
+            wait_for_rounds(rounds);
+            let present = present.lock().expect("no panic");
+            let next = present.as_ref().expect("a server");
+            assert!(next.metric("echod_connections_accepted_total") > 0);
+        }
+    });
+    let last = present.into_inner().expect("no panic").expect("a server");
+    assert!(path.exists());
+    last.signal("TERM");
+    assert_eq!(last.wait_for_exit().code, Some(0));
+    assert!(!path.exists(), "the last one removes the file");
+}
+
+/// Not one endpoint is passed on, and it is a replacement all the same.
+#[test]
+fn a_successor_may_serve_elsewhere() {
+    let directory = Directory::new();
+    let path = directory.join("handover");
+    // Addresses of this machine that no other test uses, so that a port that was given up is free.
+    let first = start(&path, &["--echo=tcp://127.0.0.21:0", "--drain-delay=10m"]);
+    let address = first.address();
+    let mut client = first.connect();
+    client.echo(b"before");
+    let second = start(&path, &["--echo=tcp://127.0.0.22:0"]);
+    wait_until("refused connects", || Client::try_connect(address).is_err());
+    client.echo(b"during");
+    drop(client);
+    expect_replaced(first);
+    second.connect().echo(b"elsewhere");
+    // The way to the second is open, although the first has removed what was its own.
+    assert!(path.exists());
+    let third = start(&path, &["--echo=tcp://127.0.0.22:0"]);
+    assert_eq!(third.address(), second.address());
+    expect_replaced(second);
+    third.connect().echo(b"the third");
+}
+
+#[test]
+fn a_successor_that_cannot_start_changes_nothing() {
+    let directory = Directory::new();
+    let path = directory.join("handover");
+    let other = Echod::start(&[TCP]);
+    let taken = format!("--echo=tcp://{}", other.address());
+    let taken_admin = format!("--admin={}", other.address());
+    let server = start(&path, &[TCP, "--workers=1"]);
+    under_a_storm(server.address(), |rounds| {
+        for more in [
+            // More workers need more sockets.
+            [TCP, &taken, "--workers=4"],
+            [&taken, TCP, "--workers=4"],
+            [TCP, &taken_admin, "--workers=4"],
+        ] {
+            for _ in 0..3 {
+                let mut command = Command::new(PROGRAM);
+                let exit = Echod::run_to_end(command.args(args(&path, &more)));
+                assert_eq!(exit.code, Some(1), "{exit:#?}");
+                wait_for_rounds(rounds);
+            }
+        }
+    });
+    server.connect().echo(b"as ever");
+    let successor = start(&path, &[TCP]);
+    assert_eq!(successor.address(), server.address());
+    expect_replaced_after_failures(server);
+}
+
+/// Its log tells of the successors that failed.
+#[track_caller]
+fn expect_replaced_after_failures(echod: Echod) {
+    let exit = echod.wait_for_exit();
+    assert_eq!(exit.code, Some(0), "{exit:#?}");
+    let said = |text: &str| exit.stderr.iter().any(|line| line.contains(text));
+    assert!(said("did not take over; going on"), "{exit:#?}");
+    assert!(said("a successor serves"), "{exit:#?}");
+}
+
+/// It ends when it has everything and has not said so yet. For its predecessor the way it ends makes
+/// no difference: the kernel closes what it had.
+#[test]
+fn a_successor_that_ends_before_it_confirms_changes_nothing() {
+    let directory = Directory::new();
+    let path = directory.join("handover");
+    let server = start(&path, &[TCP, "--workers=2"]);
+    under_a_storm(server.address(), |rounds| {
+        for _ in 0..3 {
+            // The second thread that it makes is the one that tells its predecessor.
+            let mut command = with_faults(&["?clone,clone3:error=EAGAIN:when=2"], PROGRAM);
+            let exit = Echod::run_to_end(command.args(args(&path, &[TCP, "--workers=2"])));
+            assert_eq!(exit.code, Some(1), "{exit:#?}");
+            assert!(exit.stdout.contains(&"ready".to_owned()), "{exit:#?}");
+            wait_for_rounds(rounds);
+        }
+    });
+    let successor = start(&path, &[TCP]);
+    assert_eq!(successor.address(), server.address());
+    expect_replaced_after_failures(server);
+    successor.connect().echo(b"in the end");
+}
+
+/// The signal comes while the new server still looks at what it has taken over.
+#[test]
+fn a_signal_right_after_a_replacement_leaves_no_file() {
+    let directory = Directory::new();
+    let path = directory.join("handover");
+    let first = start(&path, &[TCP]);
+    let mut command = with_faults(&["?statx,?newfstatat:delay_exit=100ms"], PROGRAM);
+    let second = Echod::start_command(command.args(args(&path, &[TCP])));
+    expect_replaced(first);
+    second.signal("TERM");
+    assert_eq!(second.wait_for_exit().code, Some(0));
+    assert!(!path.exists());
+}
+
+#[test]
+fn the_file_of_a_killed_server_is_in_nobody_s_way() {
+    let directory = Directory::new();
+    let path = directory.join("handover");
+    let first = start(&path, &[TCP]);
+    first.signal("KILL");
+    assert_eq!(first.wait_for_exit().code, None);
+    assert!(path.exists());
+    let second = start(&path, &[TCP]);
+    second.connect().echo(b"started afresh");
+    let third = start(&path, &[TCP]);
+    assert_eq!(third.address(), second.address());
+    expect_replaced(second);
+    third.signal("TERM");
+    assert_eq!(third.wait_for_exit().code, Some(0));
+    assert!(!path.exists());
+}

@@ -1,0 +1,42 @@
+//! System calls that fail on demand: strace(1) answers them in the kernel's place.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// A command that becomes `program` with a tracer beside it, which answers some of its calls:
+/// each of `faults` is what strace(1) calls an injection, such as `accept4:error=EMFILE:when=1..9`.
+/// Calls are counted for each thread on its own.
+#[track_caller]
+pub(crate) fn with_faults(faults: &[&str], program: impl AsRef<Path>) -> Command {
+    let mut command = tracer();
+    // -D: the child is the program itself, and the tracer its grandchild, which ends with it.
+    // --seccomp-bpf: calls of no interest run as fast as ever.
+    command.args(["-D", "--seccomp-bpf", "-f"]);
+    let calls: Vec<_> = faults
+        .iter()
+        .filter_map(|fault| fault.split(':').next())
+        .collect();
+    command.arg(format!("--trace={}", calls.join(",")));
+    for fault in faults {
+        command.arg(format!("--inject={fault}"));
+    }
+    command.arg(program.as_ref());
+    command
+}
+
+/// strace(1) without any output of its own.
+#[track_caller]
+pub(crate) fn tracer() -> Command {
+    let found = Command::new("strace")
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    assert!(
+        found.is_ok_and(|status| status.success()),
+        "this test needs strace on the PATH"
+    );
+    let mut command = Command::new("strace");
+    command.args(["--quiet=all", "--signal=none", "--output=/dev/null"]);
+    command
+}

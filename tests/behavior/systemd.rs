@@ -1,0 +1,420 @@
+//! What a service manager relies on, with a stand-in for one: notifications, the watchdog, sockets
+//! that it passes on and keeps.
+
+use std::fs;
+use std::io::{IoSlice, Read, Write};
+use std::mem::MaybeUninit;
+use std::net::{Shutdown, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{self, UnixDatagram, UnixListener, UnixStream};
+use std::path::Path;
+use std::process::{Child, Command};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
+use crate::support::directory::Directory;
+use crate::support::echod::{Echod, PROGRAM};
+use crate::support::strace::tracer;
+use crate::support::{Client, DEADLINE, in_parallel, wait_until};
+
+const TCP: &str = "--echo=tcp://127.0.0.1:0";
+
+/// The manager's end of `NOTIFY_SOCKET`.
+struct Notifications(UnixDatagram);
+
+impl Notifications {
+    #[track_caller]
+    fn at(path: &Path) -> Self {
+        Self::of(UnixDatagram::bind(path).expect("a socket"))
+    }
+
+    /// With a name that is no path (unix(7)).
+    #[track_caller]
+    fn abstract_at(name: &str) -> Self {
+        let address = net::SocketAddr::from_abstract_name(name).expect("a name");
+        Self::of(UnixDatagram::bind_addr(&address).expect("a socket"))
+    }
+
+    #[track_caller]
+    fn of(socket: UnixDatagram) -> Self {
+        socket.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+        Self(socket)
+    }
+
+    #[track_caller]
+    fn next(&self) -> String {
+        self.receive().expect("a notification")
+    }
+
+    #[track_caller]
+    fn receive(&self) -> Option<String> {
+        let mut text = [0; 1024];
+        let count = self.0.recv(&mut text).ok()?;
+        let text = String::from_utf8_lossy(&text[..count]);
+        Some(text.trim_end().to_owned())
+    }
+}
+
+#[test]
+fn the_manager_is_told_of_every_change() {
+    let directory = Directory::new();
+    let file = directory.write("echod.toml", "max-connections = 10\n");
+    let path = directory.join("notify");
+    let abstract_name = format!("echomark-notify-{}", std::process::id());
+    for (notifications, name) in [
+        (Notifications::at(&path), path.display().to_string()),
+        (
+            Notifications::abstract_at(&abstract_name),
+            format!("@{abstract_name}"),
+        ),
+    ] {
+        let mut command = Command::new(PROGRAM);
+        let echod = Echod::start_command(
+            command
+                .args([TCP, "--workers=2", "--config"])
+                .arg(&file)
+                .env("NOTIFY_SOCKET", name),
+        );
+        assert_eq!(notifications.next(), "READY=1");
+        let mut client = echod.connect();
+        client.echo(b"served");
+        // Also for a file that is refused: the service is as ready as before.
+        for text in ["max-connections = 20\n", "nonsense\n"] {
+            directory.write("echod.toml", text);
+            echod.signal("HUP");
+            let reloading = notifications.next();
+            let time = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=");
+            let time = time.and_then(|time| time.parse::<u64>().ok());
+            assert!(time.is_some_and(|time| time > 0), "{reloading}");
+            assert_eq!(notifications.next(), "READY=1");
+        }
+        echod.signal("TERM");
+        assert_eq!(notifications.next(), "STOPPING=1");
+        client.echo(b"still served");
+        drop(client);
+        assert_eq!(echod.wait_for_exit().code, Some(0));
+        directory.write("echod.toml", "max-connections = 10\n");
+    }
+}
+
+/// A thread of another process that does not get on with its system calls.
+struct Frozen(Child);
+
+impl Frozen {
+    #[track_caller]
+    fn new(thread_id: u32) -> Self {
+        let call = "?epoll_wait,epoll_pwait";
+        let mut command = tracer();
+        command
+            .arg(format!("--trace={call}"))
+            .arg(format!("--inject={call}:delay_enter=3600s"))
+            .arg(format!("--attach={thread_id}"));
+        Self(command.spawn().expect("a tracer"))
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        // The kernel lets go of what a tracer that ends has stopped (ptrace(2)).
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[track_caller]
+fn thread_of(echod: &Echod, name: &str) -> u32 {
+    let tasks = fs::read_dir(format!("/proc/{}/task", echod.process_id())).expect("threads");
+    let mut tasks = tasks.map(|task| task.expect("a thread"));
+    let found = tasks.find(|task| {
+        let found = fs::read_to_string(task.path().join("comm"));
+        found.is_ok_and(|found| found.trim_end() == name)
+    });
+    let number = found.expect("the thread").file_name();
+    number.to_string_lossy().parse().expect("a number")
+}
+
+#[test]
+fn the_watchdog_is_fed_while_every_worker_turns_and_no_longer() {
+    let directory = Directory::new();
+    let path = directory.join("notify");
+    let notifications = Notifications::at(&path);
+    let mut command = Command::new(PROGRAM);
+    let echod = Echod::start_command(
+        command
+            .args([TCP, "--workers=2"])
+            .env("NOTIFY_SOCKET", &path)
+            .env("WATCHDOG_USEC", "80000"),
+    );
+    // They sleep meanwhile, with no client to serve.
+    for _ in 0..10 {
+        wait_until("WATCHDOG=1", || notifications.next() == "WATCHDOG=1");
+    }
+    let frozen = Frozen::new(thread_of(&echod, "echod-1"));
+    // It is fed every 20 ms otherwise.
+    let silence = Some(Duration::from_millis(500));
+    notifications
+        .0
+        .set_read_timeout(silence)
+        .expect("a timeout");
+    wait_until("silence", || notifications.receive().is_none());
+    drop(frozen);
+    notifications
+        .0
+        .set_read_timeout(Some(DEADLINE))
+        .expect("a timeout");
+    assert_eq!(notifications.next(), "WATCHDOG=1");
+}
+
+#[test]
+fn a_watchdog_for_another_process_is_left_alone() {
+    let directory = Directory::new();
+    let path = directory.join("notify");
+    let notifications = Notifications::at(&path);
+    let mut command = Command::new(PROGRAM);
+    let echod = Echod::start_command(
+        command
+            .arg(TCP)
+            .env("NOTIFY_SOCKET", &path)
+            .env("WATCHDOG_USEC", "1000")
+            .env("WATCHDOG_PID", "1"),
+    );
+    assert_eq!(notifications.next(), "READY=1");
+    echod.connect().echo(b"some time passes");
+    echod.signal("TERM");
+    assert_eq!(notifications.next(), "STOPPING=1");
+    assert_eq!(echod.wait_for_exit().code, Some(0));
+}
+
+/// Receives sockets, puts them where sd_listen_fds(3) says, and becomes the program.
+const MANAGER: &str = r#"
+import fcntl, os, socket, sys
+path, names, command = sys.argv[1], sys.argv[2], sys.argv[3:]
+with socket.socket(socket.AF_UNIX) as s:
+    s.connect(path)
+    _, fds, _, _ = socket.recv_fds(s, 1, 64)
+away = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 100) for fd in fds]
+for number, fd in enumerate(away, 3):
+    os.dup2(fd, number)
+os.environ.update(LISTEN_FDS=str(len(away)), LISTEN_PID=str(os.getpid()), LISTEN_FDNAMES=names)
+os.execv(command[0], command)
+"#;
+
+/// Starts `echod` with these sockets, each by its name, as a service manager does.
+#[track_caller]
+fn activate(sockets: &[(&str, BorrowedFd<'_>)], args: &[&str]) -> Echod {
+    let directory = Directory::new();
+    let path = directory.join("sockets");
+    let listener = UnixListener::bind(&path).expect("a socket");
+    let names: Vec<_> = sockets.iter().map(|(name, _)| *name).collect();
+    let descriptors: Vec<_> = sockets.iter().map(|(_, socket)| *socket).collect();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let (stream, _) = listener.accept().expect("python3 on the PATH");
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            assert!(control.push(SendAncillaryMessage::ScmRights(&descriptors)));
+            let byte = [IoSlice::new(b"#")];
+            sendmsg(&stream, &byte, &mut control, SendFlags::empty()).expect("sendmsg");
+        });
+        Echod::start_command(
+            Command::new("python3")
+                .args(["-c", MANAGER])
+                .arg(&path)
+                .arg(names.join(":"))
+                .arg(PROGRAM)
+                .args(args),
+        )
+    })
+}
+
+/// The sockets of every kind that a socket unit may have.
+struct Sockets {
+    directory: Directory,
+    tcp: TcpListener,
+    udp: UdpSocket,
+    unix: UnixListener,
+}
+
+impl Sockets {
+    #[track_caller]
+    fn bind() -> Self {
+        let directory = Directory::new();
+        Self {
+            tcp: TcpListener::bind("127.0.0.1:0").expect("a free port"),
+            udp: UdpSocket::bind("127.0.0.1:0").expect("a free port"),
+            unix: UnixListener::bind(directory.join("echo")).expect("a socket"),
+            directory,
+        }
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.tcp.local_addr().expect("an address")
+    }
+
+    #[track_caller]
+    fn activate(&self, names: [&str; 3], args: &[&str]) -> Echod {
+        let sockets = [self.tcp.as_fd(), self.udp.as_fd(), self.unix.as_fd()];
+        let sockets: Vec<_> = names.into_iter().zip(sockets).collect();
+        activate(&sockets, args)
+    }
+
+    #[track_caller]
+    fn expect_echo_over_unix(&self) {
+        let mut stream = self.connect_over_unix(b"by path");
+        let mut back = Vec::new();
+        stream.read_to_end(&mut back).expect("receive");
+        assert_eq!(back, b"by path");
+    }
+
+    #[track_caller]
+    fn connect_over_unix(&self, bytes: &[u8]) -> UnixStream {
+        let stream = UnixStream::connect(self.directory.join("echo")).expect("a place to wait");
+        stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+        (&stream).write_all(bytes).expect("send");
+        stream.shutdown(Shutdown::Write).expect("half-close");
+        stream
+    }
+
+    #[track_caller]
+    fn expect_echo_over_udp(&self) {
+        let client = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        client.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+        let address = self.udp.local_addr().expect("an address");
+        client.send_to(b"by chance", address).expect("send");
+        let mut back = [0; 64];
+        let (count, from) = client.recv_from(&mut back).expect("an answer");
+        assert_eq!((&back[..count], from), (&b"by chance"[..], address));
+    }
+}
+
+/// There is no endpoint but those of the sockets, not even that of a server without any.
+#[test]
+fn passed_sockets_are_served_as_their_names_say() {
+    let sockets = Sockets::bind();
+    for workers in ["--workers=1", "--workers=3"] {
+        let mut echod = sockets.activate(["discard", "echo", "whatever"], &[workers]);
+        let said: Vec<_> = echod.listening().map(str::to_owned).collect();
+        assert_eq!(
+            said,
+            [
+                format!("discard tcp://{}", sockets.address()),
+                format!(
+                    "echo udp://{}",
+                    sockets.udp.local_addr().expect("an address")
+                ),
+                format!("echo unix:{}", sockets.directory.join("echo").display()),
+            ]
+        );
+        let mut client = Client::connect(sockets.address());
+        client.send(b"into the dark");
+        client.half_close();
+        client.expect_end();
+        sockets.expect_echo_over_udp();
+        sockets.expect_echo_over_unix();
+        // What was passed on needs no restart.
+        echod.signal("HUP");
+        echod.wait_for_log("reloaded");
+        assert_eq!(echod.logged("restart"), 0);
+        echod.signal("TERM");
+        assert_eq!(echod.wait_for_exit().code, Some(0));
+    }
+}
+
+#[test]
+fn a_passed_socket_with_the_address_of_an_endpoint_is_that_endpoint() {
+    let sockets = Sockets::bind();
+    let args = [
+        format!("--discard=tcp://{}", sockets.address()),
+        TCP.to_owned(),
+        format!("--echo=unix:{}", sockets.directory.join("echo").display()),
+    ];
+    let args: Vec<_> = args.iter().map(String::as_str).collect();
+    let echod = sockets.activate(["echo", "echo", "discard"], &args);
+    let mut client = Client::connect(sockets.address());
+    client.send(b"into the dark");
+    client.half_close();
+    client.expect_end();
+    // Bound besides.
+    Client::connect(echod.address_of("echo tcp://")).echo(b"here too");
+    sockets.expect_echo_over_udp();
+    sockets.expect_echo_over_unix();
+    assert_eq!(echod.listening().count(), 4);
+}
+
+/// The manager keeps the sockets and what waits there.
+#[test]
+fn between_two_runs_connections_wait() {
+    const WAITING: usize = 50;
+    let sockets = Sockets::bind();
+    let names = ["echo", "echo", "echo"];
+    let mut over_tcp = Vec::new();
+    let mut over_unix = Vec::new();
+    for run in 0..3 {
+        let echod = sockets.activate(names, &["--workers=2"]);
+        for client in &mut over_tcp {
+            let client: &mut Client = client;
+            assert_eq!(client.receive(7), b"waiting");
+        }
+        for stream in &mut over_unix {
+            let stream: &mut UnixStream = stream;
+            let mut back = Vec::new();
+            stream.read_to_end(&mut back).expect("receive");
+            assert_eq!(back, b"waiting too");
+        }
+        over_tcp.clear();
+        over_unix.clear();
+        sockets.expect_echo_over_udp();
+        echod.signal("TERM");
+        assert_eq!(echod.wait_for_exit().code, Some(0), "run {run}");
+        for _ in 0..WAITING {
+            let mut client = Client::connect(sockets.address());
+            client.send(b"waiting");
+            over_tcp.push(client);
+            over_unix.push(sockets.connect_over_unix(b"waiting too"));
+        }
+    }
+}
+
+#[test]
+fn restarts_refuse_and_reset_nobody() {
+    const RESTARTS: usize = 4;
+    let sockets = Sockets::bind();
+    let (stop, rounds) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let last = Mutex::new(None);
+    in_parallel(4, |index| match index {
+        0 => {
+            for _ in 0..RESTARTS {
+                let echod = sockets.activate(["echo", "echo", "echo"], &["--workers=2"]);
+                let before = rounds.load(Ordering::Relaxed);
+                wait_until("rounds", || rounds.load(Ordering::Relaxed) > before + 50);
+                echod.signal("TERM");
+                assert_eq!(echod.wait_for_exit().code, Some(0));
+            }
+            stop.store(true, Ordering::Relaxed);
+            // Whoever waits now is served by this one.
+            let next = sockets.activate(["echo", "echo", "echo"], &[]);
+            *last.lock().expect("no panic") = Some(next);
+        }
+        1 => {
+            while !stop.load(Ordering::Relaxed) {
+                sockets.expect_echo_over_unix();
+                rounds.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        _ => {
+            while !stop.load(Ordering::Relaxed) {
+                let mut client = Client::connect(sockets.address());
+                client.echo(b"served by whom?");
+                client.echo(&[9; 5000]);
+                client.half_close();
+                client.expect_end();
+                rounds.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    });
+}
