@@ -197,6 +197,21 @@ fn a_successor_that_ends_before_it_confirms_changes_nothing() {
     successor.connect().echo(b"in the end");
 }
 
+/// It says that it lets go before it does, and not when it may be gone already.
+#[test]
+fn a_server_that_has_nothing_left_to_do_lets_go_in_good_order() {
+    let directory = Directory::new();
+    let path = directory.join("handover");
+    let mut command = with_faults(&["write,sendto:delay_enter=100ms"], PROGRAM);
+    let first = Echod::start_command(command.args(args(&path, &[TCP])));
+    let second = start(&path, &[TCP]);
+    expect_replaced(first);
+    let third = start(&path, &[TCP]);
+    assert_eq!(third.address(), second.address());
+    expect_replaced(second);
+    third.connect().echo(b"the third");
+}
+
 /// The signal comes while the new server still looks at what it has taken over.
 #[test]
 fn a_signal_right_after_a_replacement_leaves_no_file() {
