@@ -12,8 +12,9 @@
 //!                                        ◀──  length and JSON: what it has, how many sockets each
 //!                                        ◀──  one byte with up to 64 descriptors, repeated
 //!    binds, starts its workers
-//!    a line of JSON: the indices it took ──▶  releases these, drains
+//!    a line of JSON: the indices it took ──▶
 //!                                        ◀──  a line: done
+//!                                             releases these, drains
 //! ```
 
 use std::fmt;
@@ -148,9 +149,10 @@ impl Offer {
             endpoints = reply.taken.len(),
             "a successor serves; draining"
         );
-        handle.release(&reply.taken);
-        // It does not matter any more whether it hears this.
+        // First, because a server without connections may be gone a moment after it was told to let
+        // go. It does not matter any more whether the successor hears this.
         let _ = writer.write_all(b"done\n");
+        handle.release(&reply.taken);
         Ok(())
     }
 }

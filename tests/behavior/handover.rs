@@ -18,7 +18,7 @@ use echomark::server::{Alive, Heartbeat};
 use echomark::{Balance, Config, Server, Service};
 
 use crate::support::pattern::Pattern;
-use crate::support::{Client, DEADLINE, Running, in_parallel, wait_until};
+use crate::support::{AtEnd, Client, DEADLINE, Running, in_parallel, wait_until};
 
 /// A directory that goes with its test.
 struct Directory(PathBuf);
@@ -147,6 +147,7 @@ fn fifty_replacements_in_a_row_under_a_storm_lose_nothing() {
     let (stop, rounds) = (AtomicBool::new(false), AtomicUsize::new(0));
     in_parallel(CHURNERS + 2, |index| match index {
         0 => {
+            let _stop = AtEnd(&stop);
             for number in 0..REPLACEMENTS {
                 let before = rounds.load(Ordering::Relaxed);
                 let successor = Generation::start(&Config {
@@ -159,7 +160,6 @@ fn fifty_replacements_in_a_row_under_a_storm_lose_nothing() {
                 // Nobody else is left to serve these.
                 wait_until("rounds", || rounds.load(Ordering::Relaxed) > before + 20);
             }
-            stop.store(true, Ordering::Relaxed);
         }
         1 => stay(address, &stop),
         _ => churn(address, &stop, &rounds),
@@ -266,6 +266,7 @@ fn unix_and_udp_sockets_are_taken_over_too() {
     let (stop, rounds) = (AtomicBool::new(false), AtomicUsize::new(0));
     in_parallel(3, |index| match index {
         0 => {
+            let _stop = AtEnd(&stop);
             for _ in 0..REPLACEMENTS {
                 let before = rounds.load(Ordering::Relaxed);
                 let successor = Generation::start(&config(&directory, 2, &endpoints));
@@ -273,7 +274,6 @@ fn unix_and_udp_sockets_are_taken_over_too() {
                 predecessor.expect("a predecessor").join();
                 wait_until("rounds", || rounds.load(Ordering::Relaxed) > before + 20);
             }
-            stop.store(true, Ordering::Relaxed);
         }
         1 => {
             while !stop.load(Ordering::Relaxed) {

@@ -10,7 +10,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::support::echod::{Echod, metric};
 use crate::support::pattern::{Choices, Pattern};
-use crate::support::{Client, DEADLINE, in_parallel, wait_until};
+use crate::support::{AtEnd, Client, DEADLINE, in_parallel, wait_until};
 
 const MAX_CONNECTIONS: usize = 60;
 const MAX_PER_IP: usize = 12;
@@ -104,18 +104,18 @@ fn hostile_clients_do_not_disturb_one_that_behaves() {
         let mut choices = Choices::new(index as u64);
         match index {
             0 => {
+                let _stop = AtEnd(&stop);
                 let mut behaved = behaved.lock().expect("no panic");
                 for number in 0..ECHOES {
                     let size = 1 + choices.below(20_000);
                     behaved.echo(&Pattern(number as u64).bytes(size));
                 }
                 // The others had their turn too.
-                while misdeeds.load(Ordering::Relaxed) < 1000
-                    || REASONS.iter().any(|reason| refused(reason) == 0)
-                {
+                wait_until("misdeeds of every kind", || {
                     behaved.echo(&ENOUGH);
-                }
-                stop.store(true, Ordering::Relaxed);
+                    misdeeds.load(Ordering::Relaxed) >= 1000
+                        && REASONS.iter().all(|reason| refused(reason) > 0)
+                });
             }
             1 => {
                 let mut stuck = Vec::new();

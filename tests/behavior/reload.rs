@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::support::directory::Directory;
 use crate::support::echod::{Echod, PROGRAM};
 use crate::support::pattern::Pattern;
-use crate::support::{Client, in_parallel, wait_until};
+use crate::support::{AtEnd, Client, in_parallel, wait_until};
 
 /// A server with a file that can change.
 struct Reloadable {
@@ -182,6 +182,7 @@ fn many_signals_under_traffic_disturb_nobody() {
     let server = Mutex::new(server);
     in_parallel(4, |index| match index {
         0 => {
+            let _stop = AtEnd(&stop);
             for number in 0..RELOADS {
                 // With and without watches and counts.
                 let text = [
@@ -194,7 +195,6 @@ fn many_signals_under_traffic_disturb_nobody() {
                 server.write(text[number % 4]);
                 server.echod.signal("HUP");
             }
-            stop.store(true, Ordering::Relaxed);
         }
         _ => {
             while !stop.load(Ordering::Relaxed) {

@@ -9,7 +9,7 @@ use crate::support::directory::Directory;
 use crate::support::echod::{Echod, PROGRAM};
 use crate::support::pattern::Pattern;
 use crate::support::strace::with_faults;
-use crate::support::{Client, in_parallel, wait_until};
+use crate::support::{AtEnd, Client, in_parallel, wait_until};
 
 const TCP: &str = "--echo=tcp://127.0.0.1:0";
 
@@ -62,15 +62,6 @@ fn under_a_storm(address: SocketAddr, task: impl Fn(&AtomicUsize) + Sync) {
             rounds.fetch_add(1, Ordering::Relaxed);
         }
     });
-}
-
-/// Is set when this is dropped.
-struct AtEnd<'a>(&'a AtomicBool);
-
-impl Drop for AtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 #[track_caller]
@@ -195,6 +186,21 @@ fn a_successor_that_ends_before_it_confirms_changes_nothing() {
     assert_eq!(successor.address(), server.address());
     expect_replaced_after_failures(server);
     successor.connect().echo(b"in the end");
+}
+
+/// It says that it lets go before it does, and not when it may be gone already.
+#[test]
+fn a_server_that_has_nothing_left_to_do_lets_go_in_good_order() {
+    let directory = Directory::new();
+    let path = directory.join("handover");
+    let mut command = with_faults(&["write,sendto:delay_enter=100ms"], PROGRAM);
+    let first = Echod::start_command(command.args(args(&path, &[TCP])));
+    let second = start(&path, &[TCP]);
+    expect_replaced(first);
+    let third = start(&path, &[TCP]);
+    assert_eq!(third.address(), second.address());
+    expect_replaced(second);
+    third.connect().echo(b"the third");
 }
 
 /// The signal comes while the new server still looks at what it has taken over.

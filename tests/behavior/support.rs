@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::num::NonZeroUsize;
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -58,6 +59,15 @@ pub(crate) fn in_parallel<T: Send>(threads: usize, task: impl Fn(usize) -> T + S
             .map(|result| result.expect("no thread panics"))
             .collect()
     })
+}
+
+/// Sets a flag when it is dropped, also because of a panic: those who wait for the flag end too.
+pub(crate) struct AtEnd<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for AtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// One worker that echoes on a free port of `host`.

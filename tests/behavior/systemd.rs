@@ -20,7 +20,7 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 use crate::support::directory::Directory;
 use crate::support::echod::{Echod, PROGRAM};
 use crate::support::strace::tracer;
-use crate::support::{Client, DEADLINE, in_parallel, wait_until};
+use crate::support::{AtEnd, Client, DEADLINE, in_parallel, wait_until};
 
 const TCP: &str = "--echo=tcp://127.0.0.1:0";
 
@@ -388,6 +388,7 @@ fn restarts_refuse_and_reset_nobody() {
     let last = Mutex::new(None);
     in_parallel(4, |index| match index {
         0 => {
+            let _stop = AtEnd(&stop);
             for _ in 0..RESTARTS {
                 let echod = sockets.activate(["echo", "echo", "echo"], &["--workers=2"]);
                 let before = rounds.load(Ordering::Relaxed);
@@ -395,7 +396,6 @@ fn restarts_refuse_and_reset_nobody() {
                 echod.signal("TERM");
                 assert_eq!(echod.wait_for_exit().code, Some(0));
             }
-            stop.store(true, Ordering::Relaxed);
             // Whoever waits now is served by this one.
             let next = sockets.activate(["echo", "echo", "echo"], &[]);
             *last.lock().expect("no panic") = Some(next);
