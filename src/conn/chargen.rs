@@ -23,9 +23,9 @@ impl<S: Stream> Conn<S> {
     ) -> io::Result<Next> {
         self.ignore_input(buffer, metrics)?;
         for _ in 0..WRITES_PER_PUMP {
-            if !self.writable {
+            if !self.ready.writable {
                 // What was not read yet would raise no further event.
-                return Ok(if self.readable {
+                return Ok(if self.ready.readable {
                     Next::Yield
                 } else {
                     Next::Wait
@@ -40,7 +40,9 @@ impl<S: Stream> Conn<S> {
                     // Below CYCLE, which fits.
                     self.offset = ((usize::from(self.offset) + written) % chargen::CYCLE) as u16;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable = false,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.ready.writable = false
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(Next::Yield),
                 // The peer closed and our next bytes told us that it had meant both directions.
                 Err(error) if self.state == State::Ended && sys::is_disconnect(&error) => {
@@ -54,7 +56,7 @@ impl<S: Stream> Conn<S> {
 
     fn ignore_input(&mut self, buffer: &mut [u8], metrics: &WorkerMetrics) -> io::Result<()> {
         for _ in 0..READS_PER_PUMP {
-            if !self.readable {
+            if !self.ready.readable {
                 break;
             }
             match self.throw_away(buffer)? {

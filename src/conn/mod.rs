@@ -76,12 +76,10 @@ pub struct Conn<S> {
     offset: u16,
     service: Service,
     state: State,
-    readable: bool,
-    writable: bool,
-    /// A hang-up was reported once: from then on only read(2) tells where the input ends.
-    hangup: bool,
-    /// Urgent data was reported: a read may have stopped short of its mark with more behind it.
-    urgent: bool,
+    /// What is known of the stream. A hang-up that was reported once stays: from then on only read(2)
+    /// tells where the input ends. Urgent data stays until a read blocks: one may have stopped short
+    /// of its mark with more behind it.
+    ready: Readiness,
     queued: bool,
 }
 
@@ -107,20 +105,22 @@ impl<S: Stream> Conn<S> {
             offset: 0,
             service,
             state: State::Open,
-            readable: false,
-            writable: true,
-            hangup: false,
-            urgent: false,
+            ready: Readiness {
+                writable: true,
+                ..Readiness::default()
+            },
             queued: false,
         }
     }
 
     /// Adds what the kernel reported to what is known.
     pub fn note(&mut self, readiness: Readiness) {
-        self.readable |= readiness.readable;
-        self.writable |= readiness.writable;
-        self.hangup |= readiness.hangup;
-        self.urgent |= readiness.urgent;
+        self.ready = Readiness {
+            readable: self.ready.readable | readiness.readable,
+            writable: self.ready.writable | readiness.writable,
+            hangup: self.ready.hangup | readiness.hangup,
+            urgent: self.ready.urgent | readiness.urgent,
+        };
     }
 
     /// Writes what is pending and reads in turn, until both would block, the input has ended and
@@ -165,7 +165,7 @@ impl<S: Stream> Conn<S> {
         }
         self.state = State::Lingering(reason);
         // A read that stopped at the short-read rule may have left an end unseen.
-        self.readable = true;
+        self.ready.readable = true;
         self.pump(buffer, metrics)
     }
 
@@ -232,7 +232,7 @@ impl<S: Stream> Conn<S> {
     fn conclude(&mut self, taken: io::Result<Taken>) -> io::Result<Input> {
         match taken {
             Ok(Taken { count: 0, .. }) => {
-                self.readable = false;
+                self.ready.readable = false;
                 Ok(Input::End)
             }
             Ok(Taken { count, asked }) => {
@@ -242,17 +242,17 @@ impl<S: Stream> Conn<S> {
                 // bytes, for which no further edge comes, nor at an urgent mark, where a read stops
                 // with more behind it (tcp(7)).
                 if count < asked
-                    && !self.hangup
-                    && !self.urgent
+                    && !self.ready.hangup
+                    && !self.ready.urgent
                     && self.stream.drained_by_short_read()
                 {
-                    self.readable = false;
+                    self.ready.readable = false;
                 }
                 Ok(Input::Bytes(count))
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.readable = false;
-                self.urgent = false;
+                self.ready.readable = false;
+                self.ready.urgent = false;
                 Ok(Input::Blocked)
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Input::Interrupted),
@@ -272,7 +272,7 @@ impl<S: Stream> Conn<S> {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => written,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.writable = false;
+                self.ready.writable = false;
                 0
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
@@ -297,7 +297,7 @@ impl<S: Stream> Conn<S> {
     fn flush(&mut self, metrics: &WorkerMetrics) -> io::Result<Flushed> {
         // Each turn either takes bytes out of the bounded backlog or leaves the loop.
         while !self.backlog.is_empty() {
-            if !self.writable {
+            if !self.ready.writable {
                 return Ok(Flushed::Blocked);
             }
             match self.stream.write(self.backlog.bytes()) {
@@ -308,7 +308,9 @@ impl<S: Stream> Conn<S> {
                     metrics.sent_bytes.add(written as u64);
                     metrics.backlog_bytes.sub(written as u64);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable = false,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.ready.writable = false
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                     return Ok(Flushed::Interrupted);
                 }
@@ -321,7 +323,7 @@ impl<S: Stream> Conn<S> {
     /// Waits for the peer's end after our own.
     fn see_off(&mut self, buffer: &mut [u8], reason: CloseReason) -> Next {
         for _ in 0..READS_PER_PUMP {
-            if !self.readable {
+            if !self.ready.readable {
                 return Next::Wait;
             }
             match self.throw_away(buffer) {

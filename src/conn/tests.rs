@@ -190,7 +190,7 @@ fn an_urgent_mark_makes_reads_go_on_until_they_block() {
     };
     assert_eq!(pump(&mut conn, urgent, &metrics), Next::Wait);
     assert_eq!(conn.stream.output, b"abcXdef");
-    assert!(!conn.urgent, "cleared by the read that blocked");
+    assert!(!conn.ready.urgent, "cleared by the read that blocked");
 }
 
 #[test]
