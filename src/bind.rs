@@ -53,15 +53,6 @@ impl Inherited {
             keeper: self.keeper,
         })
     }
-
-    /// Whether a server with this configuration would serve it.
-    pub fn is_wanted(&self, config: &Config) -> bool {
-        self.keeper == Keeper::ServiceManager
-            || config
-                .services
-                .iter()
-                .any(|(service, endpoint)| *service == self.service && *endpoint == self.configured)
-    }
 }
 
 /// An endpoint with its sockets.
@@ -291,7 +282,13 @@ fn adopt(inherited: Inherited, config: &Config) -> Result<Bound, Error> {
         Endpoint::Tcp(_) => {
             let mut listeners = Vec::with_capacity(sockets.len());
             for socket in sockets {
-                listeners.push(tuning::adopt_listener(socket, &config.tuning).map_err(fail)?);
+                let listener = tuning::adopt_listener(socket, &config.tuning).map_err(fail)?;
+                if keeper == Keeper::Nobody {
+                    // Our backlog, which may be another than the predecessor's.
+                    tuning::set_backlog(&listener, config.backlog)
+                        .map_err(|source| fail(ListenError::Socket(source)))?;
+                }
+                listeners.push(listener);
             }
             Sockets::Tcp(listeners)
         }

@@ -13,9 +13,12 @@
 //!                                        ◀──  one byte with up to 64 descriptors, repeated
 //!    binds, starts its workers
 //!    a line of JSON: the indices it took ──▶
-//!                                        ◀──  a line: done
+//!                                        ◀──  a line: done, or no if it goes on itself
 //!                                             releases these, drains
 //! ```
+//! From the descriptors on until that line, neither may close the sockets in its way (a filter on the
+//! listener, a Unix socket shut down, its file removed): whoever of the two is told to end meanwhile
+//! leaves them to the other. A predecessor that ends without that line is gone, which is as good.
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, IoSlice, IoSliceMut, Read, Write};
@@ -32,7 +35,7 @@ use rustix::net::{
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
-use crate::bind::Inherited;
+use crate::bind::{Inherited, Keeper};
 use crate::config::Config;
 use crate::net::unix::{self, SocketFile};
 use crate::server::Handle;
@@ -89,9 +92,16 @@ impl Offer {
     pub fn serve(&self, handle: &Handle, extra: Option<BorrowedFd<'_>>) {
         while !handle.is_draining() {
             match self.listener.accept() {
-                Ok((stream, _)) => match self.pass_on(stream, handle, extra) {
+                Ok((stream, _)) => match self.pass_on(&stream, handle, extra) {
                     Ok(()) => {}
-                    Err(error) => warn!(%error, "a successor did not take over; going on"),
+                    Err(error) => {
+                        warn!(%error, "a successor did not take over; going on");
+                        // Silence would mean that this server is gone.
+                        let _ = (&stream).write_all(b"no\n");
+                        if !handle.is_draining() {
+                            handle.settle();
+                        }
+                    }
                 },
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
@@ -105,14 +115,19 @@ impl Offer {
 
     fn pass_on(
         &self,
-        stream: UnixStream,
+        stream: &UnixStream,
         handle: &Handle,
         extra: Option<BorrowedFd<'_>>,
     ) -> io::Result<()> {
-        check_peer(&stream)?;
+        check_peer(stream)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         let endpoints = handle.sockets_to_pass()?;
+        if handle.is_draining() {
+            return Err(io::Error::other(
+                "it came when this server was to end already",
+            ));
+        }
         let mut items: Vec<_> = endpoints.iter().map(Item::from).collect();
         let mut descriptors: Vec<BorrowedFd<'_>> = endpoints
             .iter()
@@ -125,24 +140,24 @@ impl Offer {
             descriptors.push(admin);
         }
         let header = Inventory::new(items).map_err(io::Error::other)?.to_json();
-        let mut writer = &stream;
+        let mut writer = stream;
         writer.write_all(&(header.len() as u32).to_be_bytes())?;
         writer.write_all(header.as_bytes())?;
         for some in descriptors.chunks(DESCRIPTORS_AT_ONCE) {
-            send_descriptors(&stream, some)?;
+            send_descriptors(stream, some)?;
         }
+        let passed = endpoints.len();
         drop(endpoints);
         let mut reply = String::new();
         // A successor that failed closes the connection without a word.
-        BufReader::new(&stream)
+        BufReader::new(stream)
             .take(u64::from(LONGEST_HEADER))
             .read_line(&mut reply)?;
         if reply.is_empty() {
             return Err(io::Error::other("it ended before it served"));
         }
         let reply: Reply = serde_json::from_str(&reply)?;
-        let endpoints = handle.sockets_to_pass()?.len();
-        if reply.taken.iter().any(|&index| index >= endpoints) {
+        if reply.taken.iter().any(|&index| index >= passed) {
             return Err(io::Error::other("it took what we do not have"));
         }
         info!(
@@ -180,7 +195,7 @@ impl Takeover {
             path: path.to_owned(),
             source,
         };
-        let stream = match UnixStream::connect(path) {
+        let stream = match unix::connect(path) {
             Ok(stream) => stream,
             // Nobody was ever there, or nobody is any more.
             Err(error)
@@ -219,6 +234,7 @@ impl Takeover {
         };
         let count = inventory.sockets();
         let mut descriptors = receive_descriptors(&takeover.stream, count)?.into_iter();
+        let mut wanted = config.services.clone();
         for (index, item) in inventory.into_items().into_iter().enumerate() {
             let mut sockets: Vec<_> = descriptors.by_ref().take(item.sockets).collect();
             match item.what {
@@ -235,7 +251,14 @@ impl Takeover {
                         sockets,
                         keeper,
                     };
-                    if inherited.is_wanted(config) {
+                    // Each at most once: what is taken must be served.
+                    let place = wanted.iter().position(|(service, endpoint)| {
+                        *service == inherited.service && *endpoint == inherited.configured
+                    });
+                    if let Some(place) = place {
+                        wanted.swap_remove(place);
+                    }
+                    if place.is_some() || inherited.keeper == Keeper::ServiceManager {
                         takeover.taken.push(index);
                         takeover.endpoints.push(inherited);
                     }
@@ -245,33 +268,59 @@ impl Takeover {
         Ok(takeover)
     }
 
-    /// Tells the predecessor that its connections are served from now on, which makes it drain, and
-    /// returns where to wait for the next successor.
+    /// Tells the predecessor that its connections are served by the server of `handle` from now on,
+    /// which makes it drain, and returns where to wait for the next successor. A predecessor that is
+    /// gone has nothing against it.
     ///
     /// # Errors
-    /// [`TakeoverError`] when it is gone, or does not answer: then it may still be serving beside
-    /// this server.
-    pub fn confirm(self) -> Result<Offer, TakeoverError> {
+    /// [`TakeoverError`] when it says no or does not answer: it goes on, and this server should end.
+    pub fn confirm(self, handle: &Handle) -> Result<Offer, TakeoverError> {
         let path = self.path.clone();
-        self.try_confirm()
-            .map_err(|source| TakeoverError { path, source })
+        let offer = self
+            .try_confirm()
+            .map_err(|source| TakeoverError { path, source })?;
+        handle.settle();
+        Ok(offer)
     }
 
     fn try_confirm(self) -> io::Result<Offer> {
-        let mut reply = serde_json::to_vec(&Reply { taken: self.taken })?;
+        let answer = match self.say_what_was_taken() {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+                ) =>
+            {
+                String::new()
+            }
+            answer => answer?,
+        };
+        match answer.as_str() {
+            "done\n" => {}
+            "" => info!("the predecessor is gone"),
+            _ => return Err(io::Error::other("it goes on itself")),
+        }
+        let Some(listener) = self.offer else {
+            return Err(io::Error::other("it kept its end of the hand-over"));
+        };
+        match Offer::adopt(listener, &self.path) {
+            // A predecessor that ended for another reason took the file with it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Offer::bind(&self.path),
+            offer => offer,
+        }
+    }
+
+    fn say_what_was_taken(&self) -> io::Result<String> {
+        let mut reply = serde_json::to_vec(&Reply {
+            taken: self.taken.clone(),
+        })?;
         reply.push(b'\n');
         (&self.stream).write_all(&reply)?;
         let mut answer = String::new();
         BufReader::new(&self.stream)
             .take(16)
             .read_line(&mut answer)?;
-        if answer != "done\n" {
-            return Err(io::Error::other("it did not confirm"));
-        }
-        match self.offer {
-            Some(listener) => Offer::adopt(listener, &self.path),
-            None => Err(io::Error::other("it kept its end of the hand-over")),
-        }
+        Ok(answer)
     }
 }
 

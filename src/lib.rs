@@ -27,10 +27,12 @@
 //!        │                          │   dispatch ─▶ pump    │   dispatch ─▶ pump
 //!        │                          │   resume_yielded      │   ...
 //!        │                          │   remove_closed       │
+//!        │                          │   renew_rules         │
 //!        │                          │   accept              │
 //!        │                          │   expire              │
-//!        │ joins                    └── obey                └── obey
-//!   Handle::{drain, stop} ── an atomic wish and an eventfd to every worker
+//!        │                          │   obey                │
+//!        │ joins                    └── remove_closed       └── remove_closed
+//!   Handle::{drain, stop, set_limits} ── atomics and an eventfd to every worker
 //!   Handle::metrics       ── reads every worker's counters
 //!   admin::Running        ── a thread that answers HTTP with what a Handle reads
 //! ```
@@ -76,5 +78,6 @@ pub mod watch;
 
 pub use config::{Balance, Config, Limits, Spin};
 pub use error::Error;
+pub use reactor::MAX_REFUSED_LINGERING;
 pub use server::{Handle, Server};
 pub use service::Service;

@@ -16,13 +16,13 @@ use echomark::net::unix::SocketFile;
 use echomark::server::{Alive, Heartbeat};
 use echomark::settings::{Resolved, Settings};
 use echomark::{Config, Error, Handle, Server, Service};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::cli::Cli;
 use crate::{signal, systemd};
 
-/// Descriptors besides those of connections: of workers, listeners, the admin port, logs.
-const RESERVED_DESCRIPTORS: u64 = 64;
+/// Descriptors besides those of workers and connections: of the admin port (64 at most), logs, signals.
+const RESERVED_DESCRIPTORS: u64 = 96;
 
 /// Serves until a signal, or a successor, ends it.
 pub(crate) fn serve(cli: Cli, resolved: Resolved) -> Result<(), Failure> {
@@ -69,6 +69,7 @@ pub(crate) fn serve(cli: Cli, resolved: Resolved) -> Result<(), Failure> {
     let company = Arc::new(Company {
         admin: Mutex::new(admin),
         offered: Mutex::new(fresh_offer.as_ref().map(|offer| offer.file().clone())),
+        failure: Mutex::new(None),
     });
     accompany(handle.clone(), takeover, fresh_offer, Arc::clone(&company))
         .map_err(Failure::Thread)?;
@@ -76,6 +77,9 @@ pub(crate) fn serve(cli: Cli, resolved: Resolved) -> Result<(), Failure> {
     let total = server.run().map_err(Failure::Server);
     company.leave(&handle);
     let total = total?;
+    if let Some(error) = lock(&company.failure).take() {
+        return Err(Failure::Takeover(error));
+    }
     info!(
         accepted = total.accepted,
         received_bytes = total.received_bytes,
@@ -136,7 +140,8 @@ fn start_admin(
         server.handle(),
         About {
             endpoints: server.endpoints().to_vec(),
-            balance: config.balance.name().to_owned(),
+            balance: config.balance,
+            balances: server.balances().to_vec(),
             configuration: Box::new(move || lock(&configuration).clone()),
         },
     );
@@ -163,6 +168,8 @@ struct Company {
     admin: Mutex<Option<AdminPort>>,
     /// The file that leads to our offer, once there is one.
     offered: Mutex<Option<SocketFile>>,
+    /// Why the predecessor could not be replaced.
+    failure: Mutex<Option<TakeoverError>>,
 }
 
 impl Company {
@@ -200,11 +207,14 @@ fn accompany(
                 return;
             }
             systemd::ready();
-            let offer = match takeover.map(Takeover::confirm).transpose() {
+            let taken = takeover.map(|takeover| takeover.confirm(&handle));
+            let offer = match taken.transpose() {
                 Ok(taken) => taken.or(fresh_offer),
                 Err(error) => {
-                    error!(%error, "perhaps two servers share the connections now");
-                    None
+                    // The predecessor serves on, so this one must not.
+                    *lock(&company.failure) = Some(error);
+                    handle.drain();
+                    return;
                 }
             };
             let Some(offer) = offer else {
@@ -226,13 +236,8 @@ fn accompany(
 /// Returns once every worker's loop turns.
 fn wait_until_served(handle: &Handle) {
     const PAUSE: Duration = Duration::from_millis(1);
-    let mut heartbeat = Heartbeat::default();
-    loop {
-        let (now, alive) = handle.beat(&heartbeat);
-        if alive == Alive::All || handle.is_draining() {
-            return;
-        }
-        heartbeat = now;
+    let start = Heartbeat::default();
+    while handle.beat(&start).1 == Alive::NotAll && !handle.is_draining() {
         thread::park_timeout(PAUSE);
     }
 }
@@ -246,8 +251,10 @@ fn warn_of_limits(config: &Config) {
             return;
         }
     };
-    let sockets = config.services.len() as u64 + 3;
-    let own = RESERVED_DESCRIPTORS + config.workers.get() as u64 * sockets;
+    // Each listener twice if there is a successor to pass it to; epoll, its waker and the UDP side's.
+    let sockets = 2 * config.services.len() as u64 + 3;
+    let per_worker = sockets + echomark::MAX_REFUSED_LINGERING as u64;
+    let own = RESERVED_DESCRIPTORS + config.workers.get() as u64 * per_worker;
     let room = limit.saturating_sub(own);
     if let Some(most) = config.limits.max_connections
         && most.get() as u64 > room

@@ -9,10 +9,10 @@ use std::time::Duration;
 use mio::Poll;
 use tracing::warn;
 
-use crate::bind::{self, Bound, Inherited, Sockets};
+use crate::bind::{self, Bound, Inherited, Keeper, Sockets};
 use crate::config::{Balance, Config, Limits};
 use crate::error::Error;
-use crate::listener::Listener;
+use crate::listener::{Listener, Owner};
 use crate::metrics::Snapshot;
 use crate::net::affinity;
 use crate::net::endpoint::Endpoint;
@@ -46,6 +46,7 @@ use crate::udp::Guard;
 pub struct Server {
     reactors: Vec<Reactor<Epoll>>,
     endpoints: Vec<(Service, Endpoint)>,
+    balances: Vec<Balance>,
     handle: Handle,
     pin: bool,
 }
@@ -60,12 +61,14 @@ impl Server {
     }
 
     /// As [`Server::bind`], with sockets that another process passed on: those of a running server
-    /// that this one replaces, or those of a service manager.
+    /// that this one replaces, or those of a service manager. As long as [`Handle::settle`] was not
+    /// called, those of a running server are left to it when this one ends.
     ///
     /// # Errors
     /// As [`Server::bind`].
     pub fn bind_with(config: Config, inherited: Vec<Inherited>) -> Result<Self, Error> {
         let workers = config.workers.get();
+        let has_predecessor = inherited.iter().any(|it| it.keeper == Keeper::Nobody);
         let all = bind::bind_all(&config, inherited)?;
         if let Some(somaxconn) = tuning::somaxconn()
             && somaxconn < config.backlog
@@ -82,6 +85,9 @@ impl Server {
             }
         }
         let control = Arc::new(Control::new(&config.limits, workers, all.len()));
+        if has_predecessor {
+            control.note_undecided();
+        }
         let setup = |worker| move |source| Error::Setup { worker, source };
         let mut polls = Vec::with_capacity(workers);
         let mut wakers = Vec::with_capacity(workers);
@@ -93,13 +99,23 @@ impl Server {
         let wakers: Arc<[mio::Waker]> = wakers.into();
         let guard = Guard::new(all.iter().filter_map(udp_port));
         let mut endpoints = Vec::with_capacity(all.len());
+        let mut balances = Vec::with_capacity(all.len());
         let mut listeners: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
         let mut datagrams: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
         let mut anybody_gives = false;
         for (endpoint, bound) in all.into_iter().enumerate() {
             let share = share(&bound, &config);
+            balances.push(match share {
+                Share::Own => Balance::Kernel,
+                Share::LeastLoaded => Balance::LeastConnections,
+            });
             let Bound { service, owner, .. } = bound;
             endpoints.push((service, bound.endpoint));
+            // With nobody else to fill it, a queue that is to be emptied has an end.
+            let most_queued = match owner {
+                Owner::Another => config.backlog.saturating_add(1),
+                Owner::Us | Owner::UsWithFile(_) => u32::MAX,
+            };
             let mut listen = |number, listener| {
                 let worker = match share {
                     Share::Own => number % workers,
@@ -109,7 +125,7 @@ impl Server {
                     anybody_gives = true;
                     control.add_giver();
                 }
-                let listening = Listening::new(endpoint, service, share, config.backlog);
+                let listening = Listening::new(endpoint, service, share, most_queued);
                 listeners[worker].push((listening, listener));
             };
             match bound.sockets {
@@ -151,6 +167,7 @@ impl Server {
         Ok(Self {
             reactors,
             endpoints,
+            balances,
             handle: Handle {
                 control,
                 wakers,
@@ -164,6 +181,13 @@ impl Server {
     /// The services and their endpoints as bound, with the ports that the kernel chose.
     pub fn endpoints(&self) -> &[(Service, Endpoint)] {
         &self.endpoints
+    }
+
+    /// Who decides which worker serves a client of each endpoint, in their order: what
+    /// [`Config::balance`] asks for, or the least connections where there are fewer listeners than
+    /// workers.
+    pub fn balances(&self) -> &[Balance] {
+        &self.balances
     }
 
     /// A handle to steer the server from other threads.
@@ -250,11 +274,26 @@ impl Handle {
     /// Other descriptors of the sockets of every endpoint, in the order of [`Server::endpoints`], for
     /// a successor to go on with. None without [`Config::handover`], or once the server is to end.
     ///
+    /// From now on they may be another's: if this server ends it leaves them to go on with, unless it
+    /// hears by [`Handle::settle`] that nobody does.
+    ///
     /// # Errors
     /// What dup(2) reports.
     pub fn sockets_to_pass(&self) -> io::Result<Vec<Inherited>> {
         let to_pass = self.to_pass.lock().unwrap_or_else(PoisonError::into_inner);
-        to_pass.iter().map(Inherited::try_clone).collect()
+        let passed = to_pass.iter().map(Inherited::try_clone);
+        let passed = passed.collect::<io::Result<Vec<_>>>()?;
+        // Under the lock: whoever asks for the end later knows it, and who did earlier left none.
+        if !passed.is_empty() {
+            self.control.note_undecided();
+        }
+        Ok(passed)
+    }
+
+    /// The sockets are this server's alone: its predecessor has let go of them, or its successor has
+    /// failed.
+    pub fn settle(&self) {
+        self.control.note_decided();
     }
 
     /// Leaves the endpoints with these indices to a successor that has their sockets, and drains:
@@ -264,6 +303,7 @@ impl Handle {
             self.control.release(endpoint);
         }
         self.control.note_successor();
+        self.control.note_decided();
         self.ask(Wish::Drain);
     }
 

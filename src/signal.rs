@@ -25,11 +25,14 @@ pub(crate) fn obey(
         .name("echod-signals".to_owned())
         .spawn(move || {
             let mut running = running;
+            let mut asked = false;
             for signal in signals.forever() {
                 match signal {
                     SIGHUP => reload(&handle, &cli, &mut running, &reloaded),
-                    _ if handle.is_draining() => handle.stop(),
+                    _ if asked => handle.stop(),
+                    // Perhaps it drains already, since a successor has taken over.
                     _ => {
+                        asked = true;
                         info!("draining; a second signal stops at once");
                         systemd::stopping();
                         handle.drain();
@@ -43,6 +46,10 @@ pub(crate) fn obey(
 /// Puts the limits in force that the flags, the environment and the file, read again, say; nothing
 /// at all if one of them is wrong.
 fn reload(handle: &Handle, cli: &Cli, running: &mut Settings, reloaded: &impl Fn(&Settings)) {
+    if handle.is_draining() {
+        info!("draining; nothing is reloaded any more");
+        return;
+    }
     systemd::reloading();
     match cli.resolve() {
         Err(mistake) => error!(%mistake, "did not reload; the old settings stay"),

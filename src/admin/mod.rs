@@ -15,8 +15,8 @@
 //! - `version`, `kernel` (release), `pid`, `started_at` (RFC 3339), `uptime_s`, `draining`
 //! - `workers`: how many; `per_worker`: for each of them `connections_active`,
 //!   `connections_accepted`, `loop_iterations`, `loop_events`, `loop_full_batches`, `cpu_seconds`
-//! - `balance`: how connections are spread over the workers
-//! - `endpoints`: `service` and `endpoint`, as bound, of each
+//! - `balance`: how connections are spread over the workers, as configured
+//! - `endpoints`: `service`, `endpoint` as bound, and `balance` in use, of each
 //! - `configuration`: the resolved configuration in force
 //! - `counters`: every metric under its name without `echod_`; those with a label are an object of
 //!   the label's values

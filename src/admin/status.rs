@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::http::{Pages, Readiness};
 use super::metrics::{self, Report, Worker};
 use super::process::{self, Process};
+use crate::config::Balance;
 use crate::net::endpoint::Endpoint;
 use crate::server::Handle;
 use crate::service::Service;
@@ -18,8 +19,10 @@ use crate::service::Service;
 pub struct About {
     /// The services and their endpoints as bound.
     pub endpoints: Vec<(Service, Endpoint)>,
-    /// How connections are spread over the workers.
-    pub balance: String,
+    /// How connections are spread over the workers where the endpoint leaves a choice.
+    pub balance: Balance,
+    /// How they are spread at each endpoint.
+    pub balances: Vec<Balance>,
     /// Says the configuration in force, called for each `/info`: a reload may have changed it.
     pub configuration: Box<dyn Fn() -> Value + Send>,
 }
@@ -79,9 +82,13 @@ impl Pages for Status {
 
     fn info(&self) -> String {
         let report = self.report();
-        let endpoints = self.about.endpoints.iter();
-        let endpoints = endpoints.map(|(service, endpoint)| {
-            json!({ "service": service.to_string(), "endpoint": endpoint.to_string() })
+        let endpoints = self.about.endpoints.iter().zip(&self.about.balances);
+        let endpoints = endpoints.map(|((service, endpoint), balance)| {
+            json!({
+                "service": service.to_string(),
+                "endpoint": endpoint.to_string(),
+                "balance": balance.name(),
+            })
         });
         let info = json!({
             "version": report.version,
@@ -90,7 +97,7 @@ impl Pages for Status {
             "started_at": humantime::format_rfc3339_millis(self.started_at).to_string(),
             "uptime_s": self.started.elapsed().as_secs_f64(),
             "draining": report.readiness == Readiness::Draining,
-            "balance": self.about.balance,
+            "balance": self.about.balance.name(),
             "workers": report.workers.len(),
             "per_worker": report.workers.iter().map(worker).collect::<Value>(),
             "endpoints": endpoints.collect::<Value>(),

@@ -293,6 +293,15 @@ fn join(address: SocketAddr, tuning: &Tuning) -> Result<Socket, ListenError> {
     Ok(socket)
 }
 
+/// Changes the backlog of a socket that listens already: listen(2) may be called again.
+///
+/// # Errors
+/// What listen(2) reports.
+pub fn set_backlog(listener: &std::net::TcpListener, backlog: u32) -> io::Result<()> {
+    let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
+    socket2::SockRef::from(listener).listen(backlog)
+}
+
 fn start_listening(socket: &Socket, backlog: u32) -> Result<(), ListenError> {
     // Two programs that bind at the same moment both pass bind(2); listen(2) tells them apart.
     socket

@@ -40,6 +40,18 @@ pub fn listen(
     Ok((OwnedFd::from(socket).into(), file))
 }
 
+/// Connects to a path without waiting: a listener that has no room for another is an error, and not a
+/// reason to hang. What is read from and written to the stream then waits as usual.
+///
+/// # Errors
+/// What connect(2) reports; `WouldBlock` when as many wait as the listener takes (unix(7)).
+pub fn connect(path: &Path) -> io::Result<UnixStream> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
+    socket.connect(&SockAddr::unix(path)?)?;
+    socket.set_nonblocking(false)?;
+    Ok(OwnedFd::from(socket).into())
+}
+
 /// The file that leads to a listening socket. It outlives the socket unless it is removed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SocketFile {
@@ -84,7 +96,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
             "there is a file that is not a socket",
         ));
     }
-    match UnixStream::connect(path) {
+    match connect(path) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             // Looked at again, for somebody else may have replaced it just now.
             SocketFile {
@@ -137,6 +149,19 @@ mod tests {
         UnixStream::connect(&path).unwrap();
         file.remove();
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_listener_with_a_full_queue_is_in_use() {
+        let directory = Directory::new("full");
+        let path = directory.0.join("socket");
+        let (_listener, _) = listen(&path, 1, None).unwrap();
+        let mut waiting = Vec::new();
+        while let Ok(stream) = connect(&path) {
+            waiting.push(stream);
+        }
+        let error = listen(&path, 1, None).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     }
 
     #[test]

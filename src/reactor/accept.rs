@@ -23,7 +23,7 @@ const ACCEPT_BATCH: usize = 64;
 const RETRY_MS: u64 = 50;
 /// Refused connections of a worker that may wait for their peer's end at a time; more are closed
 /// at once. They hold a descriptor each.
-const MAX_REFUSED_LINGERING: usize = 256;
+pub const MAX_REFUSED_LINGERING: usize = 256;
 
 /// What a worker knows of one of its listeners; the socket itself is the kernel's.
 #[derive(Debug)]
@@ -34,9 +34,9 @@ pub(crate) struct Listening {
     pub(crate) service: Service,
     /// Who serves them.
     pub(crate) share: Share,
-    /// Connections that may at most be queued, so that emptying the queue ends although another
-    /// process keeps the socket open.
-    pub(crate) backlog: u32,
+    /// Connections that may at most be queued when it is to close: it bounds the emptying of a queue
+    /// that goes on filling, because another process keeps the socket open.
+    pub(crate) most_queued: u32,
     pub(super) state: State,
     /// Whether there may be more to accept: set by an event, cleared by EAGAIN alone.
     pub(super) more: bool,
@@ -60,12 +60,12 @@ pub(super) enum State {
 }
 
 impl Listening {
-    pub(crate) fn new(endpoint: usize, service: Service, share: Share, backlog: u32) -> Self {
+    pub(crate) fn new(endpoint: usize, service: Service, share: Share, most_queued: u32) -> Self {
         Self {
             endpoint,
             service,
             share,
-            backlog,
+            most_queued,
             state: State::Open,
             // Connections may have arrived before the listener was registered.
             more: true,

@@ -23,6 +23,9 @@ pub(crate) struct Control {
     released: Vec<AtomicBool>,
     /// Whether a successor has taken over, even if none of the endpoints.
     succeeded: AtomicBool,
+    /// Whether another server has our listening sockets as well and may be the one to go on with them:
+    /// a successor that has not said yet, or a predecessor that was not told yet.
+    undecided: AtomicBool,
     /// Listeners whose connections go to other workers than their own and that are still open.
     givers: AtomicUsize,
     /// Connections that were given to each worker and have not ended; kept while anybody gives.
@@ -70,6 +73,7 @@ impl Control {
             ended: (0..workers).map(|_| AtomicBool::new(false)).collect(),
             released: (0..endpoints).map(|_| AtomicBool::new(false)).collect(),
             succeeded: AtomicBool::new(false),
+            undecided: AtomicBool::new(false),
             givers: AtomicUsize::new(0),
             loads: (0..workers).map(|_| Load::default()).collect(),
         }
@@ -77,11 +81,12 @@ impl Control {
 
     /// Asks for at least `wish`. Whoever asks wakes the workers afterwards.
     pub(crate) fn ask(&self, wish: Wish) {
-        self.wish.fetch_max(wish as u8, Ordering::Relaxed);
+        // Release: whoever sees the wish sees what was decided about the sockets before.
+        self.wish.fetch_max(wish as u8, Ordering::Release);
     }
 
     pub(crate) fn wish(&self) -> Wish {
-        match self.wish.load(Ordering::Relaxed) {
+        match self.wish.load(Ordering::Acquire) {
             0 => Wish::Serve,
             1 => Wish::Drain,
             _ => Wish::Stop,
@@ -116,8 +121,19 @@ impl Control {
         self.released[endpoint].store(true, Ordering::Relaxed);
     }
 
-    pub(crate) fn is_released(&self, endpoint: usize) -> bool {
-        self.released[endpoint].load(Ordering::Relaxed)
+    /// Whether the sockets of this endpoint are, or may be, another server's to go on with.
+    pub(crate) fn is_left(&self, endpoint: usize) -> bool {
+        self.released[endpoint].load(Ordering::Relaxed) || self.undecided.load(Ordering::Relaxed)
+    }
+
+    /// Notes that another server has our sockets and may be the one to go on with them.
+    pub(crate) fn note_undecided(&self) {
+        self.undecided.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes that the sockets are ours, or that it is known which are not.
+    pub(crate) fn note_decided(&self) {
+        self.undecided.store(false, Ordering::Relaxed);
     }
 
     /// Notes that a successor has taken over. Whoever does asks for a drain afterwards.

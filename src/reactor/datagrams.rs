@@ -166,7 +166,7 @@ impl<K: Kernel> Reactor<K> {
     /// Lets go of the sockets of the endpoints that a successor goes on with.
     pub(super) fn release_datagrams(&mut self) {
         let control = std::sync::Arc::clone(&self.control);
-        self.end_datagrams(|endpoint| control.is_released(endpoint));
+        self.end_datagrams(|endpoint| control.is_left(endpoint));
     }
 
     fn end_datagrams(&mut self, is_meant: impl Fn(usize) -> bool) {

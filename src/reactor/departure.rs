@@ -11,7 +11,7 @@ use crate::metrics::CloseReason;
 use crate::watch::whole_ms;
 
 /// How long handshakes under way may take to complete when a listener is to close.
-const HANDSHAKE_MS: u64 = 50;
+const HANDSHAKE_MS: u64 = 200;
 /// How long the end of a drain waits, again and again, for listeners that are not empty yet: what
 /// the kernel had completed is served first, however short the drain timeout.
 const LISTENER_GRACE_MS: u64 = 10;
@@ -63,7 +63,7 @@ impl<K: Kernel> Reactor<K> {
     fn begin_drain(&mut self) {
         self.phase = Phase::Draining;
         for index in 0..self.listeners.len() {
-            if self.control.is_released(self.listeners[index].endpoint) {
+            if self.control.is_left(self.listeners[index].endpoint) {
                 self.release_listener(index);
             }
         }
@@ -83,7 +83,11 @@ impl<K: Kernel> Reactor<K> {
         match self.phase {
             Phase::Serving => false,
             Phase::Draining => {
-                self.conns.is_empty() && !self.has_givers && !self.has_open_listeners()
+                self.conns.is_empty()
+                    && !self.has_givers
+                    && !self.has_open_listeners()
+                    // A worker with UDP sockets alone goes on for the drain delay too.
+                    && !self.timers.is_armed(Deadline::StopAccepting.id())
             }
             Phase::Stopping => true,
         }
@@ -112,14 +116,16 @@ impl<K: Kernel> Reactor<K> {
     pub(super) fn close_listeners(&mut self) {
         for listener in &mut self.listeners {
             if listener.state == State::Open {
-                listener.state = State::Closing(listener.backlog.saturating_add(1));
+                listener.state = State::Closing(listener.most_queued);
                 listener.look_again();
             }
         }
     }
 
     pub(super) fn close_listener(&mut self, index: usize) {
-        if self.forget_listener(index) {
+        if self.control.is_left(self.listeners[index].endpoint) {
+            self.release_listener(index);
+        } else if self.forget_listener(index) {
             self.kernel.close(index);
         }
     }

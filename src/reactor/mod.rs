@@ -23,6 +23,7 @@ mod simulation;
 mod spread;
 mod token;
 
+pub use accept::MAX_REFUSED_LINGERING;
 pub(crate) use accept::{Listening, Share};
 pub(crate) use control::{Control, Rules, Wish};
 use datagrams::DatagramSide;

@@ -5,8 +5,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::num::NonZeroUsize;
 
-use echomark::Config;
 use echomark::admin::{About, Admin, Running as Answering, Status};
+use echomark::{Balance, Config};
 
 use crate::support::{
     Client, DEADLINE, Running, closed, config, in_parallel, wait_for, wait_until,
@@ -30,7 +30,8 @@ impl Administered {
             server.handle.clone(),
             About {
                 endpoints,
-                balance: "kernel".to_owned(),
+                balance: Balance::Kernel,
+                balances: vec![Balance::Kernel],
                 configuration: Box::new(|| "as \"resolved\"\n".into()),
             },
         );

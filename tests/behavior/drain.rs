@@ -2,7 +2,7 @@
 //! comes later, lets open connections finish within a bound, and ends with exit code 0.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::num::NonZeroUsize;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -120,6 +120,28 @@ fn connections_are_accepted_during_the_drain_delay() {
     echod.signal("TERM");
     echod.wait_for_log("a second signal stops");
     echod.connect().echo(b"not too late");
+    echod.signal("TERM");
+    assert_orderly(&echod.wait_for_exit());
+}
+
+/// There is no connection to wait for, and still everyone has to notice first.
+#[test]
+fn datagrams_are_answered_during_the_drain_delay() {
+    let mut echod = Echod::start(&[
+        "--echo=udp://127.0.0.1:0",
+        "--drain-delay=10m",
+        "--workers=2",
+    ]);
+    let address = echod.address_of("echo udp://");
+    echod.signal("TERM");
+    echod.wait_for_log("a second signal stops");
+    let client = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    client.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+    for _ in 0..20 {
+        client.send_to(b"not too late", address).expect("send");
+        let (count, _) = client.recv_from(&mut [0; 64]).expect("an answer");
+        assert_eq!(count, 12);
+    }
     echod.signal("TERM");
     assert_orderly(&echod.wait_for_exit());
 }

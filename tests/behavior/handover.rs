@@ -15,7 +15,7 @@ use std::time::Duration;
 use echomark::handover::{Offer, Takeover};
 use echomark::metrics::CloseReason;
 use echomark::server::{Alive, Heartbeat};
-use echomark::{Balance, Config, Server, Service};
+use echomark::{Balance, Config, Handle, Server, Service};
 
 use crate::support::pattern::Pattern;
 use crate::support::{AtEnd, Client, DEADLINE, Running, in_parallel, wait_until};
@@ -62,7 +62,9 @@ impl Generation {
         let offer = match takeover {
             Some(takeover) => {
                 wait_until_it_serves(&server);
-                takeover.confirm().expect("the predecessor lets go")
+                takeover
+                    .confirm(&server.handle)
+                    .expect("the predecessor lets go")
             }
             None => Offer::bind(path).expect("a path to wait on"),
         };
@@ -231,6 +233,61 @@ fn without_a_predecessor_there_is_nothing_to_take_over() {
     assert!(nobody.is_none());
     let server = Generation::start(&config);
     server.server.connect().echo(b"started afresh");
+}
+
+/// Whoever of the two is told to end before it is known who goes on leaves the sockets as they are.
+#[test]
+fn a_drain_in_the_middle_leaves_the_sockets_to_the_successor() {
+    let directory = Directory::new("drained-predecessor");
+    let path = directory.0.join("echo");
+    let unix = format!("unix:{}", path.display());
+    let config = config(&directory, 2, &[TCP, (Service::Echo, &unix)]);
+    let first = Generation::start(&config);
+    let address = first.server.address();
+    let mut takeover = Takeover::ask(&directory.path(), &config)
+        .expect("an answer")
+        .expect("a server");
+    let inherited = std::mem::take(&mut takeover.endpoints);
+    first.server.handle.drain();
+    let second = Running::run(Server::bind_with(config, inherited).expect("sockets"));
+    wait_until_it_serves(&second);
+    takeover
+        .confirm(&second.handle)
+        .expect("nothing against it");
+    first.join();
+    Client::connect(address).echo(b"nobody filters");
+    echo_over_unix(&path);
+    second.handle.drain();
+    second.join();
+    assert!(!path.exists(), "the file was the successor's by then");
+}
+
+#[test]
+fn a_successor_that_is_told_to_end_before_it_confirms_leaves_the_sockets_to_the_predecessor() {
+    let directory = Directory::new("drained-successor");
+    let path = directory.0.join("echo");
+    let unix = format!("unix:{}", path.display());
+    let config = config(&directory, 2, &[TCP, (Service::Echo, &unix)]);
+    let first = Generation::start(&config);
+    let address = first.server.address();
+    for end in [Handle::drain, Handle::stop] {
+        let mut takeover = Takeover::ask(&directory.path(), &config)
+            .expect("an answer")
+            .expect("a server");
+        let inherited = std::mem::take(&mut takeover.endpoints);
+        let second = Running::run(Server::bind_with(config.clone(), inherited).expect("sockets"));
+        wait_until_it_serves(&second);
+        end(&second.handle);
+        second.join();
+        drop(takeover);
+        for _ in 0..20 {
+            Client::connect(address).echo(b"as if nothing had been");
+            echo_over_unix(&path);
+        }
+    }
+    let third = Generation::start(&config);
+    first.join();
+    third.server.connect().echo(b"replaced in the end");
 }
 
 /// Somebody who waits on the path and is no echod.

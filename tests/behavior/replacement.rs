@@ -203,6 +203,23 @@ fn a_server_that_has_nothing_left_to_do_lets_go_in_good_order() {
     third.connect().echo(b"the third");
 }
 
+/// A server that was replaced drains already; the first signal is still the first.
+#[test]
+fn the_first_signal_after_a_replacement_stops_nothing() {
+    let directory = Directory::new();
+    let path = directory.join("handover");
+    let mut first = start(&path, &[TCP]);
+    let mut client = first.connect();
+    client.echo(b"before");
+    let _second = start(&path, &[TCP]);
+    first.wait_for_log("a successor serves");
+    first.signal("TERM");
+    first.wait_for_log("a second signal stops");
+    client.echo(b"after the first");
+    first.signal("TERM");
+    assert_eq!(first.wait_for_exit().code, Some(0));
+}
+
 /// The signal comes while the new server still looks at what it has taken over.
 #[test]
 fn a_signal_right_after_a_replacement_leaves_no_file() {
