@@ -189,7 +189,7 @@ pub fn endpoint_of(socket: &impl AsFd) -> io::Result<Endpoint> {
 
 /// Binds one endpoint. A name with several addresses is bound on the first.
 fn bind(service: Service, configured: &Endpoint, config: &Config) -> Result<Bound, Error> {
-    let (endpoint, sockets, owner) = match configured {
+    let (sockets, owner) = match configured {
         Endpoint::Tcp(_) => {
             let address = resolve(configured)?;
             let count = match config.balance {
@@ -199,29 +199,25 @@ fn bind(service: Service, configured: &Endpoint, config: &Config) -> Result<Boun
             let tuning = tuning_for(configured, address, config);
             let sockets = tuning::listen(address, count, config.backlog, &tuning)
                 .map_err(|error| fail(configured, Some(address), error))?;
-            (configured.clone(), Sockets::Tcp(sockets), Owner::Us)
+            (Sockets::Tcp(sockets), Owner::Us)
         }
         Endpoint::Udp(_) => {
             let address = resolve(configured)?;
             let tuning = tuning_for(configured, address, config);
             let sockets = tuning::datagram_sockets(address, config.workers.get(), &tuning)
                 .map_err(|error| fail(configured, Some(address), error))?;
-            (configured.clone(), Sockets::Udp(sockets), Owner::Us)
+            (Sockets::Udp(sockets), Owner::Us)
         }
         Endpoint::Unix(path) => {
             let (socket, file) = unix::listen(path, config.backlog, config.unix_mode)
                 .map_err(|source| fail(configured, None, ListenError::Bind(source)))?;
-            (
-                configured.clone(),
-                Sockets::Unix(socket),
-                Owner::UsWithFile(file),
-            )
+            (Sockets::Unix(socket), Owner::UsWithFile(file))
         }
     };
     let mut bound = Bound {
         service,
         configured: configured.clone(),
-        endpoint,
+        endpoint: configured.clone(),
         sockets,
         owner,
     };

@@ -1,8 +1,6 @@
 //! The least loaded worker serves: connections are given evenly to the workers, and none is lost on
 //! its way from the one that accepts to the one that serves.
 
-use std::io::ErrorKind;
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +11,8 @@ use echomark::{Balance, Config, Server, Service};
 
 use crate::support::pattern::Pattern;
 use crate::support::{
-    Client, DEADLINE, Running, addresses, config, config_on, in_parallel, wait_until,
+    Client, DEADLINE, Running, addresses, config, config_on, connect_until_refused, in_parallel,
+    wait_until,
 };
 
 const WORKERS: usize = 4;
@@ -209,29 +208,6 @@ fn no_connect_that_succeeds_is_lost_when_the_listener_closes() {
         assert!(metrics.accepted as usize >= served.into_inner());
         assert_eq!(metrics.closed(CloseReason::DrainTimeout), 0);
     }
-}
-
-#[track_caller]
-fn connect_until_refused(address: SocketAddr, served: &AtomicUsize) {
-    /// A connect that the closing listener ignores is tried again by the kernel only after a
-    /// second.
-    const PATIENCE: Duration = Duration::from_millis(100);
-    let end = Instant::now() + DEADLINE;
-    // Without a pause, so that some connect falls into every moment of the drain.
-    while Instant::now() < end {
-        match Client::try_connect_for(PATIENCE, address) {
-            Ok(mut client) => {
-                client.echo(b"am I served?");
-                served.fetch_add(1, Ordering::Relaxed);
-            }
-            Err(error) if error.kind() == ErrorKind::TimedOut => {}
-            Err(error) => {
-                assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
-                return;
-            }
-        }
-    }
-    panic!("the listener was not closed");
 }
 
 /// A stop finds connections at all stages, also on their way to a worker.

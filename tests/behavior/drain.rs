@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Barrier, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use echomark::metrics::CloseReason;
 use echomark::{Config, Server};
@@ -17,7 +17,8 @@ use crate::support::echod::{Echod, Exit, PROGRAM};
 use crate::support::pattern::Pattern;
 use crate::support::strace::with_faults;
 use crate::support::{
-    Client, DEADLINE, Running, addresses, config, config_on, in_parallel, wait_until,
+    Client, DEADLINE, Running, addresses, config, config_on, connect_until_refused, in_parallel,
+    wait_until,
 };
 
 /// An address of this machine that no other test uses, so that a port which this one gave up
@@ -193,29 +194,6 @@ fn no_connect_that_succeeds_is_lost_when_the_listeners_close() {
         assert!(metrics.accepted as usize >= served.into_inner());
         assert_eq!(metrics.closed(CloseReason::DrainTimeout), 0);
     }
-}
-
-#[track_caller]
-fn connect_until_refused(address: SocketAddr, served: &AtomicUsize) {
-    /// A connect that the closing listener ignores is tried again by the kernel only after a
-    /// second.
-    const PATIENCE: Duration = Duration::from_millis(100);
-    let end = Instant::now() + DEADLINE;
-    // Without a pause, so that some connect falls into every moment of the drain.
-    while Instant::now() < end {
-        match Client::try_connect_for(PATIENCE, address) {
-            Ok(mut client) => {
-                client.echo(b"am I served?");
-                served.fetch_add(1, Ordering::Relaxed);
-            }
-            Err(error) if error.kind() == ErrorKind::TimedOut => {}
-            Err(error) => {
-                assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
-                return;
-            }
-        }
-    }
-    panic!("the listeners were not closed");
 }
 
 /// While ended connections wait for their peers, the loop sleeps.

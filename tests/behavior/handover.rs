@@ -1,12 +1,11 @@
 //! Replacement: a new server takes over the sockets of a running one, which drains, and no client
 //! notices.
 
-use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, UdpSocket};
 use std::num::NonZeroUsize;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
@@ -17,30 +16,9 @@ use echomark::metrics::CloseReason;
 use echomark::server::{Alive, Heartbeat};
 use echomark::{Balance, Config, Handle, Server, Service};
 
+use crate::support::directory::Directory;
 use crate::support::pattern::Pattern;
 use crate::support::{AtEnd, Client, DEADLINE, Running, in_parallel, wait_until};
-
-/// A directory that goes with its test.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(name: &str) -> Self {
-        let name = format!("echomark-handover-{name}-{}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir(&path).expect("a directory for temporary files");
-        Self(path)
-    }
-
-    fn path(&self) -> PathBuf {
-        self.0.join("handover")
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 /// A server that waits for its successor.
 struct Generation {
@@ -102,7 +80,7 @@ fn config(directory: &Directory, workers: usize, endpoints: &[(Service, &str)]) 
             .map(|(service, endpoint)| (*service, endpoint.parse().expect("an endpoint")))
             .collect(),
         workers: NonZeroUsize::new(workers).expect("a number"),
-        handover: Some(directory.path()),
+        handover: Some(directory.join("handover")),
         drain_timeout: Duration::from_secs(600),
         ..Config::default()
     }
@@ -142,7 +120,7 @@ fn stay(address: SocketAddr, stop: &AtomicBool) {
 fn fifty_replacements_in_a_row_under_a_storm_lose_nothing() {
     const REPLACEMENTS: usize = 50;
     const CHURNERS: usize = 4;
-    let directory = Directory::new("storm");
+    let directory = Directory::new();
     let first = Generation::start(&config(&directory, 2, &[TCP]));
     let address = first.server.address();
     let present = Mutex::new(Some(first));
@@ -177,7 +155,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// What is not in the successor's configuration is closed in good order, what is new is bound.
 #[test]
 fn endpoints_come_and_go_with_the_configuration() {
-    let directory = Directory::new("endpoints");
+    let directory = Directory::new();
     let discard = (Service::Discard, "tcp://127.0.0.1:0");
     let elsewhere = (Service::Echo, "tcp://127.0.0.13:0");
     let first = Generation::start(&config(&directory, 2, &[TCP, elsewhere]));
@@ -202,17 +180,17 @@ fn endpoints_come_and_go_with_the_configuration() {
 /// A successor that fails before it serves has changed nothing.
 #[test]
 fn a_successor_that_gives_up_leaves_the_server_as_it_was() {
-    let directory = Directory::new("gives-up");
+    let directory = Directory::new();
     let config = config(&directory, 2, &[TCP]);
     let server = Generation::start(&config);
     let mut before = server.server.connect();
     before.echo(b"before");
     for _ in 0..3 {
-        let takeover = Takeover::ask(&directory.path(), &config);
+        let takeover = Takeover::ask(&directory.join("handover"), &config);
         drop(takeover.expect("an answer").expect("a server"));
     }
     // Somebody who does not even speak the language.
-    drop(UnixStream::connect(directory.path()).expect("a connection"));
+    drop(UnixStream::connect(directory.join("handover")).expect("a connection"));
     before.echo(b"after");
     server.server.connect().echo(b"after");
     let successor = Generation::start(&config);
@@ -223,13 +201,13 @@ fn a_successor_that_gives_up_leaves_the_server_as_it_was() {
 
 #[test]
 fn without_a_predecessor_there_is_nothing_to_take_over() {
-    let directory = Directory::new("nobody");
+    let directory = Directory::new();
     let config = config(&directory, 1, &[TCP]);
-    let nobody = Takeover::ask(&directory.path(), &config).expect("no error");
+    let nobody = Takeover::ask(&directory.join("handover"), &config).expect("no error");
     assert!(nobody.is_none());
     // One that was killed leaves its file.
-    drop(UnixListener::bind(directory.path()).expect("a socket"));
-    let nobody = Takeover::ask(&directory.path(), &config).expect("no error");
+    drop(UnixListener::bind(directory.join("handover")).expect("a socket"));
+    let nobody = Takeover::ask(&directory.join("handover"), &config).expect("no error");
     assert!(nobody.is_none());
     let server = Generation::start(&config);
     server.server.connect().echo(b"started afresh");
@@ -238,13 +216,13 @@ fn without_a_predecessor_there_is_nothing_to_take_over() {
 /// Whoever of the two is told to end before it is known who goes on leaves the sockets as they are.
 #[test]
 fn a_drain_in_the_middle_leaves_the_sockets_to_the_successor() {
-    let directory = Directory::new("drained-predecessor");
-    let path = directory.0.join("echo");
+    let directory = Directory::new();
+    let path = directory.join("echo");
     let unix = format!("unix:{}", path.display());
     let config = config(&directory, 2, &[TCP, (Service::Echo, &unix)]);
     let first = Generation::start(&config);
     let address = first.server.address();
-    let mut takeover = Takeover::ask(&directory.path(), &config)
+    let mut takeover = Takeover::ask(&directory.join("handover"), &config)
         .expect("an answer")
         .expect("a server");
     let inherited = std::mem::take(&mut takeover.endpoints);
@@ -264,14 +242,14 @@ fn a_drain_in_the_middle_leaves_the_sockets_to_the_successor() {
 
 #[test]
 fn a_successor_that_is_told_to_end_before_it_confirms_leaves_the_sockets_to_the_predecessor() {
-    let directory = Directory::new("drained-successor");
-    let path = directory.0.join("echo");
+    let directory = Directory::new();
+    let path = directory.join("echo");
     let unix = format!("unix:{}", path.display());
     let config = config(&directory, 2, &[TCP, (Service::Echo, &unix)]);
     let first = Generation::start(&config);
     let address = first.server.address();
     for end in [Handle::drain, Handle::stop] {
-        let mut takeover = Takeover::ask(&directory.path(), &config)
+        let mut takeover = Takeover::ask(&directory.join("handover"), &config)
             .expect("an answer")
             .expect("a server");
         let inherited = std::mem::take(&mut takeover.endpoints);
@@ -293,15 +271,15 @@ fn a_successor_that_is_told_to_end_before_it_confirms_leaves_the_sockets_to_the_
 /// Somebody who waits on the path and is no echod.
 #[test]
 fn a_stranger_is_not_believed() {
-    let directory = Directory::new("stranger");
-    let listener = UnixListener::bind(directory.path()).expect("a socket");
+    let directory = Directory::new();
+    let listener = UnixListener::bind(directory.join("handover")).expect("a socket");
     let stranger = thread::spawn(move || {
         let (stream, _) = listener.accept().expect("a connection");
         (&stream)
             .write_all(&[0, 0, 0, 2, b'{', b'}'])
             .expect("write");
     });
-    let error = Takeover::ask(&directory.path(), &config(&directory, 1, &[TCP]));
+    let error = Takeover::ask(&directory.join("handover"), &config(&directory, 1, &[TCP]));
     assert!(error.is_err());
     stranger.join().expect("no panic");
 }
@@ -310,8 +288,8 @@ fn a_stranger_is_not_believed() {
 #[test]
 fn unix_and_udp_sockets_are_taken_over_too() {
     const REPLACEMENTS: usize = 10;
-    let directory = Directory::new("kinds");
-    let path = directory.0.join("echo");
+    let directory = Directory::new();
+    let path = directory.join("echo");
     let unix = format!("unix:{}", path.display());
     let endpoints = [
         (Service::Echo, unix.as_str()),

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::num::NonZeroUsize;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -68,6 +68,30 @@ impl Drop for AtEnd<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
+}
+
+/// Connects and echoes again and again until the port is closed, and counts those served.
+#[track_caller]
+pub(crate) fn connect_until_refused(address: SocketAddr, served: &AtomicUsize) {
+    /// A connect that the closing listener ignores is tried again by the kernel only after a
+    /// second.
+    const PATIENCE: Duration = Duration::from_millis(100);
+    let end = Instant::now() + DEADLINE;
+    // Without a pause, so that some connect falls into every moment of the drain.
+    while Instant::now() < end {
+        match Client::try_connect_for(PATIENCE, address) {
+            Ok(mut client) => {
+                client.echo(b"am I served?");
+                served.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {}
+            Err(error) => {
+                assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+                return;
+            }
+        }
+    }
+    panic!("the listeners were not closed");
 }
 
 /// One worker that echoes on a free port of `host`.

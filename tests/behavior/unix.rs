@@ -16,25 +16,13 @@ use echomark::metrics::{CloseReason, RefuseReason};
 use echomark::net::endpoint::Endpoint;
 use echomark::{Config, Error, Limits, Server, Service};
 
+use crate::support::directory::Directory;
 use crate::support::pattern::Pattern;
 use crate::support::{DEADLINE, Running, config, in_parallel, wait_until};
 
-/// A directory of its own for the sockets of a test. Dropping it removes it.
-struct Directory(PathBuf);
-
 impl Directory {
-    #[track_caller]
-    fn new() -> Self {
-        static NUMBER: AtomicUsize = AtomicUsize::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("echomark-behavior-{}-{number}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir(&path).expect("a new directory");
-        Self(path)
-    }
-
     fn socket(&self) -> PathBuf {
-        self.0.join("socket")
+        self.join("socket")
     }
 
     fn serving(&self, service: Service, workers: usize) -> Config {
@@ -47,12 +35,6 @@ impl Directory {
 
     fn echoing(&self, workers: usize) -> Config {
         self.serving(Service::Echo, workers)
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -418,7 +400,7 @@ fn the_file_has_the_permissions_asked_for() {
 fn a_server_that_can_not_bind_all_leaves_no_file() {
     let directory = Directory::new();
     let mut config = directory.echoing(2);
-    let elsewhere = directory.0.join("no such directory/socket");
+    let elsewhere = directory.join("no such directory/socket");
     config
         .services
         .push((Service::Echo, Endpoint::Unix(elsewhere)));
@@ -456,7 +438,7 @@ fn the_file_of_a_successor_stays() {
     let server = Running::start(directory.echoing(1));
     fs::remove_file(&path).expect("our file");
     // A new file may get the old one's inode number, so the place is taken meanwhile.
-    fs::write(directory.0.join("placeholder"), "").expect("a new file");
+    fs::write(directory.join("placeholder"), "").expect("a new file");
     let successor = Running::start(directory.echoing(1));
     server.handle.stop();
     server.join();
@@ -511,7 +493,7 @@ fn no_connect_that_succeeds_is_lost_when_the_listener_closes() {
             backlog: 2,
             ..directory.echoing(3)
         });
-        let link = directory.0.join("link");
+        let link = directory.join("link");
         fs::hard_link(directory.socket(), &link).expect("another name");
         let served = AtomicUsize::new(0);
         in_parallel(THREADS + 1, |index| {
