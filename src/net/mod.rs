@@ -5,6 +5,7 @@
 pub mod affinity;
 pub mod cidr;
 pub mod endpoint;
+pub mod sched;
 pub mod sys;
 pub mod tuning;
 pub mod units;
