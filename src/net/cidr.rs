@@ -37,6 +37,33 @@ impl Cidr {
         let address = canonical(address);
         self.network.is_ipv4() == address.is_ipv4() && masked(address, self.length) == self.network
     }
+
+    /// How many of the addresses are for hosts, at least one: all but the first and the last of an
+    /// IPv4 network, which are itself and its broadcast (RFC 1122 section 3.2.1.3), and all but the
+    /// first of an IPv6 one, which any router answers to (RFC 4291 section 2.6.1). Networks of one
+    /// address or two have no such addresses (RFC 3021, RFC 6164).
+    pub fn host_count(&self) -> u128 {
+        match (width(self.network) - self.length, self.network) {
+            (bits @ 0..=1, _) => 1 << bits,
+            (bits, IpAddr::V4(_)) => (1 << bits) - 2,
+            (bits, IpAddr::V6(_)) => u128::MAX >> (128 - bits),
+        }
+    }
+
+    /// The address for hosts with this index, counted from 0 in ascending order; none from
+    /// [`Cidr::host_count`] on.
+    pub fn host(&self, index: u128) -> Option<IpAddr> {
+        if index >= self.host_count() {
+            return None;
+        }
+        let skipped = u128::from(width(self.network) - self.length > 1);
+        let offset = index + skipped;
+        Some(match self.network {
+            // Below the size of an IPv4 network, which the count has just made sure of.
+            IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits() | offset as u32).into(),
+            IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() | offset).into(),
+        })
+    }
 }
 
 impl From<IpAddr> for Cidr {
@@ -275,6 +302,32 @@ mod tests {
     }
 
     #[test]
+    fn hosts_are_all_addresses_but_those_of_the_network() {
+        for (text, count, first, last) in [
+            ("127.1.0.0/24", 254, "127.1.0.1", "127.1.0.254"),
+            ("0.0.0.0/0", (1 << 32) - 2, "0.0.0.1", "255.255.255.254"),
+            ("10.0.0.4/30", 2, "10.0.0.5", "10.0.0.6"),
+            ("10.0.0.4/31", 2, "10.0.0.4", "10.0.0.5"),
+            ("10.0.0.4/32", 1, "10.0.0.4", "10.0.0.4"),
+            ("2001:db8::/126", 3, "2001:db8::1", "2001:db8::3"),
+            ("2001:db8::2/127", 2, "2001:db8::2", "2001:db8::3"),
+            ("::1/128", 1, "::1", "::1"),
+            (
+                "::/0",
+                u128::MAX,
+                "::1",
+                "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+            ),
+        ] {
+            let cidr = cidr(text);
+            assert_eq!(cidr.host_count(), count, "{text}");
+            assert_eq!(cidr.host(0), Some(ip(first)), "{text}");
+            assert_eq!(cidr.host(count - 1), Some(ip(last)), "{text}");
+            assert_eq!(cidr.host(count), None, "{text}");
+        }
+    }
+
+    #[test]
     fn a_source_is_an_ipv4_address_or_an_ipv6_slash_64() {
         let source = |text| SourcePrefix::from(ip(text));
         assert_eq!(source("2001:db8::1"), source("2001:db8::ffff:0:0:2"));
@@ -299,6 +352,26 @@ mod tests {
         fn no_text_makes_the_parser_panic(text in "([0-9a-f:.]{1,12}/[0-9]{1,3}|\\PC{0,20})") {
             if let Ok(cidr) = text.parse::<Cidr>() {
                 prop_assert_eq!(cidr.to_string().parse::<Cidr>(), Ok(cidr));
+            }
+        }
+
+        #[test]
+        fn hosts_are_in_the_prefix_and_in_order(
+            network in addresses(),
+            length in 0u8..=128,
+            index in any::<u128>(),
+        ) {
+            let network = canonical(network);
+            let length = length % (width(network) + 1);
+            let cidr = Cidr { network: masked(network, length), length };
+            let index = index % cidr.host_count();
+            let host = cidr.host(index).unwrap();
+            prop_assume!(canonical(host) == host);
+            prop_assert!(cidr.contains(host));
+            if let Some(next) = cidr.host(index + 1) {
+                prop_assert!(next > host);
+            } else {
+                prop_assert_eq!(index, cidr.host_count() - 1);
             }
         }
 
