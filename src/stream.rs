@@ -1,7 +1,8 @@
 //! The streams that a connection can be made of.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
@@ -75,6 +76,15 @@ impl Write for Socket {
         }
     }
 
+    /// One system call for all slices; the default would write the first one only.
+    #[inline]
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write_vectored(slices),
+            Self::Unix(stream) => stream.write_vectored(slices),
+        }
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -110,6 +120,15 @@ impl Stream for Socket {
     }
 }
 
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+        }
+    }
+}
+
 impl Source for Socket {
     fn register(
         &mut self,
@@ -140,5 +159,33 @@ impl Source for Socket {
             Self::Tcp(stream) => stream.deregister(registry),
             Self::Unix(stream) => stream.deregister(registry),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Writes two slices at once and expects both at the other end.
+    #[track_caller]
+    fn writes_all_slices(mut socket: Socket, mut peer: impl Read) {
+        let slices = [b"head ", b"tail!"].map(|bytes| IoSlice::new(bytes));
+        assert_eq!(socket.write_vectored(&slices).unwrap(), 10);
+        let mut read = [0; 10];
+        peer.read_exact(&mut read).unwrap();
+        assert_eq!(&read, b"head tail!");
+    }
+
+    #[test]
+    fn slices_are_written_together() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        client.set_nonblocking(true).unwrap();
+        let (peer, _) = listener.accept().unwrap();
+        writes_all_slices(Socket::Tcp(TcpStream::from_std(client)), peer);
+
+        let (client, peer) = std::os::unix::net::UnixStream::pair().unwrap();
+        client.set_nonblocking(true).unwrap();
+        writes_all_slices(Socket::Unix(UnixStream::from_std(client)), peer);
     }
 }
