@@ -46,9 +46,19 @@ pub fn listen(
 /// # Errors
 /// What connect(2) reports; `WouldBlock` when as many wait as the listener takes (unix(7)).
 pub fn connect(path: &Path) -> io::Result<UnixStream> {
+    let stream = connect_nonblocking(path)?;
+    stream.set_nonblocking(false)?;
+    Ok(stream)
+}
+
+/// As [`connect`], for an event loop: neither reading nor writing waits. The stream is connected at
+/// once; unlike TCP, Unix sockets have no connect under way.
+///
+/// # Errors
+/// As [`connect`].
+pub fn connect_nonblocking(path: &Path) -> io::Result<UnixStream> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
     socket.connect(&SockAddr::unix(path)?)?;
-    socket.set_nonblocking(false)?;
     Ok(OwnedFd::from(socket).into())
 }
 
@@ -162,6 +172,17 @@ mod tests {
         }
         let error = listen(&path, 1, None).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn a_stream_waits_or_does_not_as_it_was_asked_for() {
+        let directory = Directory::new("waits");
+        let path = directory.0.join("socket");
+        let _listening = listen(&path, 16, None).unwrap();
+        let is_nonblocking =
+            |stream: &UnixStream| socket2::SockRef::from(stream).nonblocking().unwrap();
+        assert!(!is_nonblocking(&connect(&path).unwrap()));
+        assert!(is_nonblocking(&connect_nonblocking(&path).unwrap()));
     }
 
     #[test]
