@@ -226,6 +226,26 @@ pub fn pin_thread(cpu: usize) -> io::Result<()> {
     Ok(())
 }
 
+/// The number by which the kernel knows the calling thread: gettid(2), the name of its directory in
+/// `/proc/self/task`.
+pub fn thread_id() -> i32 {
+    // SAFETY: gettid(2) takes no pointers.
+    unsafe { libc::gettid() }
+}
+
+/// Sets how much the calling thread gives way to others, from -20 for not at all to 19 for always.
+///
+/// POSIX makes this a property of the process; on Linux it is one of the thread, and setpriority(2)
+/// with the number 0 means the calling one. Threads that it starts inherit it.
+///
+/// # Errors
+/// What setpriority(2) reports: EACCES for a lower value than the present one without CAP_SYS_NICE.
+pub fn set_thread_nice(nice: i32) -> io::Result<()> {
+    // SAFETY: setpriority(2) takes no pointers.
+    check(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) })?;
+    Ok(())
+}
+
 /// The soft limit on open descriptors.
 pub fn descriptor_limit() -> io::Result<u64> {
     Ok(descriptor_limits()?.rlim_cur)
@@ -471,6 +491,25 @@ mod tests {
         })
         .join()
         .unwrap();
+    }
+
+    #[test]
+    fn a_thread_gives_way_for_itself_alone() {
+        fn nice() -> String {
+            let path = format!("/proc/self/task/{}/stat", thread_id());
+            let stat = std::fs::read_to_string(path).unwrap();
+            // proc_pid_stat(5): the 19th field. The second is a name in parentheses.
+            let (_, behind_name) = stat.rsplit_once(')').unwrap();
+            behind_name.split_whitespace().nth(16).unwrap().to_owned()
+        }
+        let before = nice();
+        std::thread::spawn(|| {
+            set_thread_nice(19).unwrap();
+            assert_eq!(nice(), "19");
+        })
+        .join()
+        .unwrap();
+        assert_eq!(nice(), before);
     }
 
     #[test]
