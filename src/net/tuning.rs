@@ -4,6 +4,8 @@
 //! SO_OOBINLINE, SO_KEEPALIVE, congestion control, TCP_USER_TIMEOUT), so a server sets them once
 //! and pays no system call for them per connection.
 
+mod client;
+
 use std::fmt;
 use std::fs;
 use std::io;
@@ -13,8 +15,9 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
-use super::sys;
 use super::sys::datagram::{self, Family};
+
+pub use client::{connect, connect_datagram, connect_from, is_port_exhaustion, reset_on_close};
 
 /// Options of a TCP socket, of which UDP has the buffer sizes; `None` leaves the kernel's default.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -307,21 +310,6 @@ fn start_listening(socket: &Socket, backlog: u32) -> Result<(), ListenError> {
     socket
         .listen(i32::try_from(backlog).unwrap_or(i32::MAX))
         .map_err(ListenError::Bind)
-}
-
-/// Makes a non-blocking TCP socket and starts to connect it. Completion shows as writability.
-///
-/// # Errors
-/// What socket(2), connect(2) or setting an option report at once.
-pub fn connect(address: SocketAddr, tuning: &Tuning) -> io::Result<std::net::TcpStream> {
-    let socket = stream_socket(address)?;
-    tuning.apply(&socket).map_err(io::Error::other)?;
-    match socket.connect(&address.into()) {
-        Ok(()) => {}
-        Err(error) if sys::is_connecting(&error) => {}
-        Err(error) => return Err(error),
-    }
-    Ok(socket.into())
 }
 
 /// Makes a listener ignore new connection requests, while those that the kernel already answered

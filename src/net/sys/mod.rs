@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 pub mod datagram;
+mod socket;
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -15,6 +16,10 @@ use std::time::Duration;
 use mio::event::Source;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
+
+#[cfg(test)]
+pub(super) use socket::choose_only_port;
+pub use socket::{leave_port_to_connect, outgoing_queue, socket_drops};
 
 /// CLOCK_MONOTONIC in nanoseconds: the time line of every measurement and of [`Alarm`].
 pub fn monotonic_ns() -> u64 {
