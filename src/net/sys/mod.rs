@@ -6,6 +6,7 @@
 
 pub mod datagram;
 mod socket;
+mod tcp_info;
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -20,6 +21,7 @@ use mio::{Interest, Registry, Token};
 #[cfg(test)]
 pub(super) use socket::choose_only_port;
 pub use socket::{leave_port_to_connect, outgoing_queue, socket_drops};
+pub use tcp_info::{TcpInfo, tcp_info};
 
 /// CLOCK_MONOTONIC in nanoseconds: the time line of every measurement and of [`Alarm`].
 pub fn monotonic_ns() -> u64 {

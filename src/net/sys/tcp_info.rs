@@ -1,0 +1,357 @@
+//! TCP_INFO: what the kernel knows of one TCP connection (tcp(7)).
+
+use std::io;
+use std::mem::offset_of;
+use std::os::fd::AsFd;
+
+use super::socket::read_option;
+
+/// What the kernel knows of one TCP connection at one moment.
+///
+/// What only newer kernels tell is `None` on older ones.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct TcpInfo {
+    /// Smoothed round-trip time in microseconds (RFC 6298 SRTT); 0 before the first sample.
+    pub rtt_us: u32,
+    /// Mean deviation of the round-trip time in microseconds (RFC 6298 RTTVAR).
+    pub rttvar_us: u32,
+    /// The least round-trip time of late in microseconds: of the last five minutes unless
+    /// `net.ipv4.tcp_min_rtt_wlen` says otherwise. `None` also before the first sample. Linux 4.6.
+    pub min_rtt_us: Option<u32>,
+    /// The retransmission timeout in microseconds.
+    pub rto_us: u32,
+    /// The congestion window in packets of `mss` bytes.
+    pub cwnd: u32,
+    /// The slow start threshold in packets; `None` until the first loss or other sign of congestion.
+    pub ssthresh: Option<u32>,
+    /// The most bytes that are sent in one packet.
+    pub mss: u32,
+    /// Packets sent and not acknowledged.
+    pub unacked: u32,
+    /// Packets among these that are taken for lost.
+    pub lost: u32,
+    /// Packets among these that were sent again.
+    pub retrans: u32,
+    /// Packets that were sent again, since the connection began.
+    pub total_retrans: u32,
+    /// By how many packets the kernel expects the network to change the order.
+    pub reordering: u32,
+    /// How often the network was seen to change the order. Linux 4.19.
+    pub reord_seen: Option<u32>,
+    /// Duplicate SACKs received (RFC 2883): packets that were sent again for nothing. Linux 4.19.
+    pub dsack_dups: Option<u32>,
+    /// Packets that were received out of order. Linux 5.4.
+    pub rcv_ooopack: Option<u32>,
+    /// Bytes sent that the peer acknowledged. A FIN counts as one, and so does the SYN of the side
+    /// that connected. Linux 4.1.
+    pub bytes_acked: Option<u64>,
+    /// Bytes received in order. A FIN counts as one. Linux 4.1.
+    pub bytes_received: Option<u64>,
+    /// Bytes of data sent, those sent again included. Linux 4.19.
+    pub bytes_sent: Option<u64>,
+    /// Bytes of data sent again. Linux 4.19.
+    pub bytes_retrans: Option<u64>,
+    /// Bytes written and not sent yet. Linux 4.6.
+    pub notsent_bytes: Option<u32>,
+    /// Segments sent, with data or without. Linux 4.2.
+    pub segs_out: Option<u32>,
+    /// Segments received, with data or without. Linux 4.2.
+    pub segs_in: Option<u32>,
+    /// The last measured rate at which data reached the peer, in bytes per second; 0 before the first
+    /// sample. Linux 4.9.
+    pub delivery_rate: Option<u64>,
+    /// Whether `delivery_rate` was limited by the program's writes and so tells nothing of the
+    /// network. Linux 4.9.
+    pub is_app_limited: Option<bool>,
+    /// The rate at which the kernel sends at most, in bytes per second; `u64::MAX` without a limit.
+    /// Linux 3.15.
+    pub pacing_rate: Option<u64>,
+    /// Microseconds during which there was data to send or not acknowledged. Linux 4.10.
+    pub busy_us: Option<u64>,
+    /// Microseconds of `busy_us` during which the peer's receive window stopped the sending: it did
+    /// not read. Linux 4.10.
+    pub rwnd_limited_us: Option<u64>,
+    /// Microseconds of `busy_us` during which the send buffer stopped it. Linux 4.10.
+    pub sndbuf_limited_us: Option<u64>,
+    /// Packets that reached the peer, the SYN and those that were sent again for nothing included.
+    /// Linux 4.18.
+    pub delivered: Option<u32>,
+    /// Packets among these that came with the mark of congestion (RFC 3168 CE). Linux 4.18.
+    pub delivered_ce: Option<u32>,
+    /// The peer's receive window in bytes. Linux 5.4.
+    pub snd_wnd: Option<u32>,
+    /// This side's receive window in bytes. Linux 6.2.
+    pub rcv_wnd: Option<u32>,
+    /// How often the retransmission timer fired. Linux 6.7.
+    pub total_rto: Option<u16>,
+}
+
+/// Reads what the kernel knows of a TCP connection.
+///
+/// # Errors
+/// What getsockopt(2) reports; EOPNOTSUPP or ENOPROTOOPT for a socket that is not one of TCP.
+/// `Unsupported` where the kernel tells less than Linux 2.6 did.
+pub fn tcp_info(socket: &impl AsFd) -> io::Result<TcpInfo> {
+    let mut layout = Layout::default();
+    // SAFETY: the layout is made of integers, which may hold any bytes.
+    let filled = unsafe { read_option(socket, libc::IPPROTO_TCP, libc::TCP_INFO, &mut layout) }?;
+    layout
+        .info(filled)
+        .ok_or_else(|| io::ErrorKind::Unsupported.into())
+}
+
+/// `struct tcp_info` of linux/tcp.h up to Linux 6.7. It only ever grows at its end, so that the
+/// kernel fills as much as both sides know.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+#[allow(dead_code, reason = "the layout is the kernel's, needed or not")]
+struct Layout {
+    state: u8,
+    ca_state: u8,
+    retransmits: u8,
+    probes: u8,
+    backoff: u8,
+    options: u8,
+    /// snd_wscale and rcv_wscale, four bits each.
+    wscales: u8,
+    /// delivery_rate_app_limited in one bit, fastopen_client_fail in two.
+    flags: u8,
+    rto: u32,
+    ato: u32,
+    snd_mss: u32,
+    rcv_mss: u32,
+    unacked: u32,
+    sacked: u32,
+    lost: u32,
+    retrans: u32,
+    fackets: u32,
+    last_data_sent: u32,
+    last_ack_sent: u32,
+    last_data_recv: u32,
+    last_ack_recv: u32,
+    pmtu: u32,
+    rcv_ssthresh: u32,
+    rtt: u32,
+    rttvar: u32,
+    snd_ssthresh: u32,
+    snd_cwnd: u32,
+    advmss: u32,
+    reordering: u32,
+    rcv_rtt: u32,
+    rcv_space: u32,
+    total_retrans: u32,
+    pacing_rate: u64,
+    max_pacing_rate: u64,
+    bytes_acked: u64,
+    bytes_received: u64,
+    segs_out: u32,
+    segs_in: u32,
+    notsent_bytes: u32,
+    min_rtt: u32,
+    data_segs_in: u32,
+    data_segs_out: u32,
+    delivery_rate: u64,
+    busy_time: u64,
+    rwnd_limited: u64,
+    sndbuf_limited: u64,
+    delivered: u32,
+    delivered_ce: u32,
+    bytes_sent: u64,
+    bytes_retrans: u64,
+    dsack_dups: u32,
+    reord_seen: u32,
+    rcv_ooopack: u32,
+    snd_wnd: u32,
+    rcv_wnd: u32,
+    rehash: u32,
+    total_rto: u16,
+    total_rto_recoveries: u16,
+    total_rto_time: u32,
+}
+
+// What the header of the kernel comes to, on every architecture where a u64 is aligned to 4 bytes or 8.
+const _: () = assert!(offset_of!(Layout, pacing_rate) == 104);
+const _: () = assert!(offset_of!(Layout, delivery_rate) == 160);
+const _: () = assert!(offset_of!(Layout, bytes_sent) == 200);
+const _: () = assert!(size_of::<Layout>() == 248);
+
+impl Layout {
+    /// The first bit field of a byte starts at its lowest bit on little-endian machines and at its
+    /// highest on others.
+    const APP_LIMITED: u8 = if cfg!(target_endian = "little") {
+        0x01
+    } else {
+        0x80
+    };
+
+    /// What the first `filled` bytes tell; nothing when they are fewer than any kernel fills.
+    fn info(&self, filled: usize) -> Option<TcpInfo> {
+        /// The value of a field, if all of it was filled.
+        macro_rules! filled {
+            ($field:ident) => {{
+                let end = offset_of!(Layout, $field) + size_of_val(&self.$field);
+                (filled >= end).then_some(self.$field)
+            }};
+        }
+        Some(TcpInfo {
+            total_retrans: filled!(total_retrans)?,
+            rtt_us: self.rtt,
+            rttvar_us: self.rttvar,
+            min_rtt_us: filled!(min_rtt).filter(|&us| us != u32::MAX),
+            rto_us: self.rto,
+            cwnd: self.snd_cwnd,
+            // TCP_INFINITE_SSTHRESH in the kernel's net/tcp.h.
+            ssthresh: Some(self.snd_ssthresh).filter(|&packets| packets < 0x7fff_ffff),
+            mss: self.snd_mss,
+            unacked: self.unacked,
+            lost: self.lost,
+            retrans: self.retrans,
+            reordering: self.reordering,
+            reord_seen: filled!(reord_seen),
+            dsack_dups: filled!(dsack_dups),
+            rcv_ooopack: filled!(rcv_ooopack),
+            bytes_acked: filled!(bytes_acked),
+            bytes_received: filled!(bytes_received),
+            bytes_sent: filled!(bytes_sent),
+            bytes_retrans: filled!(bytes_retrans),
+            notsent_bytes: filled!(notsent_bytes),
+            segs_out: filled!(segs_out),
+            segs_in: filled!(segs_in),
+            delivery_rate: filled!(delivery_rate),
+            // The bit came with the rate, in a byte that was always there.
+            is_app_limited: filled!(delivery_rate).map(|_| self.flags & Self::APP_LIMITED != 0),
+            pacing_rate: filled!(pacing_rate),
+            busy_us: filled!(busy_time),
+            rwnd_limited_us: filled!(rwnd_limited),
+            sndbuf_limited_us: filled!(sndbuf_limited),
+            delivered: filled!(delivered),
+            delivered_ce: filled!(delivered_ce),
+            snd_wnd: filled!(snd_wnd),
+            rcv_wnd: filled!(rcv_wnd),
+            total_rto: filled!(total_rto),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream, UdpSocket};
+    use std::os::unix::net::UnixStream;
+    use std::time::{Duration, Instant};
+
+    fn pair(recv_buffer: Option<usize>) -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        if let Some(bytes) = recv_buffer {
+            socket2::SockRef::from(&listener)
+                .set_recv_buffer_size(bytes)
+                .unwrap();
+        }
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (client, listener.accept().unwrap().0)
+    }
+
+    #[test]
+    fn an_echo_counts_its_bytes_in_both_directions() {
+        const BYTES: u64 = 1000;
+        let (mut client, mut server) = pair(None);
+        let mut buffer = [7; BYTES as usize];
+        client.write_all(&buffer).unwrap();
+        server.read_exact(&mut buffer).unwrap();
+        server.write_all(&buffer).unwrap();
+        client.read_exact(&mut buffer).unwrap();
+
+        // The answer acknowledged the request.
+        let info = tcp_info(&client).unwrap();
+        assert_eq!(info.bytes_acked, Some(BYTES + 1), "with the SYN");
+        assert_eq!(info.bytes_received, Some(BYTES));
+        assert_eq!(info.bytes_sent, Some(BYTES));
+        assert_eq!(info.bytes_retrans, Some(0));
+        assert_eq!(info.notsent_bytes, Some(0));
+        assert_eq!((info.unacked, info.lost, info.total_retrans), (0, 0, 0));
+        assert_eq!(info.delivered, Some(2), "the SYN and the request");
+        assert_eq!(info.is_app_limited, Some(true), "nothing was left to send");
+        assert!(info.mss > 500 && info.cwnd >= 2);
+        assert!(info.rtt_us > 0 && info.rttvar_us > 0 && info.rto_us >= info.rtt_us);
+        assert!(info.min_rtt_us.unwrap() <= info.rtt_us);
+        assert!(info.delivery_rate.unwrap() > 0);
+        assert!(info.pacing_rate.unwrap() > 0);
+        assert!(info.snd_wnd.unwrap() > BYTES as u32);
+        assert!(info.segs_out.unwrap() >= 3 && info.segs_in.unwrap() >= 2);
+    }
+
+    #[test]
+    fn a_receiver_that_does_not_read_limits_the_sender() {
+        let (mut client, server) = pair(Some(4 << 10));
+        assert_eq!(tcp_info(&client).unwrap().rwnd_limited_us, Some(0));
+        client.set_nonblocking(true).unwrap();
+        while client.write(&[0; 1 << 16]).is_ok() {}
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let info = loop {
+            let info = tcp_info(&client).unwrap();
+            if info.rwnd_limited_us.unwrap() > 1000 {
+                break info;
+            }
+            assert!(Instant::now() < deadline, "{info:?}");
+            std::thread::yield_now();
+        };
+        assert!(info.busy_us >= info.rwnd_limited_us);
+        assert!(info.notsent_bytes.unwrap() > 0);
+        assert!(tcp_info(&server).unwrap().bytes_received.unwrap() > 0);
+    }
+
+    #[test]
+    fn only_tcp_sockets_have_it() {
+        let datagram = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let (unix, _peer) = UnixStream::pair().unwrap();
+        let errors = [tcp_info(&datagram), tcp_info(&unix)].map(Result::unwrap_err);
+        for error in errors {
+            let errno = error.raw_os_error();
+            assert!(matches!(errno, Some(libc::EOPNOTSUPP | libc::ENOPROTOOPT)));
+        }
+    }
+
+    #[test]
+    fn what_an_older_kernel_does_not_fill_is_none() {
+        let layout = Layout {
+            flags: Layout::APP_LIMITED,
+            snd_ssthresh: 10,
+            min_rtt: 20,
+            bytes_acked: 30,
+            delivery_rate: 40,
+            total_rto: 50,
+            ..Layout::default()
+        };
+        let all = layout.info(size_of::<Layout>()).unwrap();
+        assert_eq!(all.ssthresh, Some(10));
+        assert_eq!(all.min_rtt_us, Some(20));
+        assert_eq!(all.is_app_limited, Some(true));
+        assert_eq!(all.total_rto, Some(50));
+
+        // Linux 4.6, before the rates.
+        let some = layout.info(160).unwrap();
+        assert_eq!(some.bytes_acked, Some(30));
+        assert_eq!(some.min_rtt_us, Some(20));
+        assert_eq!((some.delivery_rate, some.is_app_limited), (None, None));
+        assert_eq!((some.busy_us, some.total_rto), (None, None));
+
+        // A field that was cut is no field.
+        assert_eq!(layout.info(127).unwrap().bytes_acked, None);
+        assert_eq!(layout.info(128).unwrap().bytes_acked, Some(30));
+        assert_eq!(layout.info(103), None);
+    }
+
+    #[test]
+    fn what_the_kernel_has_not_measured_yet_is_none() {
+        let layout = Layout {
+            min_rtt: u32::MAX,
+            snd_ssthresh: 0x7fff_ffff,
+            flags: !Layout::APP_LIMITED,
+            ..Layout::default()
+        };
+        let info = layout.info(size_of::<Layout>()).unwrap();
+        assert_eq!((info.min_rtt_us, info.ssthresh), (None, None));
+        assert_eq!(info.is_app_limited, Some(false));
+    }
+}
