@@ -3,11 +3,13 @@
 //!
 //! Latencies that follow each other are alike: a slow moment hits many messages. Taken for
 //! independent, a million samples promise an exactness that they don't have. So a run is kept in
-//! blocks of equal time as well, and what differs between blocks says how much the samples tell.
+//! [`blocks`] of equal time as well, and what differs between blocks says how much the samples tell.
 //!
+//! - [`blocks`]: the samples of a run, in a bounded number of blocks.
 //! - [`fairness`]: how evenly connections were served.
 //! - [`spread`]: repeats of a run.
 
+pub mod blocks;
 pub mod fairness;
 #[cfg(test)]
 mod simulation;
