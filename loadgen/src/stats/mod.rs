@@ -6,11 +6,13 @@
 //! [`blocks`] of equal time as well, and what differs between blocks says how much the samples tell.
 //!
 //! - [`blocks`]: the samples of a run, in a bounded number of blocks.
+//! - [`interval`]: confidence intervals of percentiles and rates.
 //! - [`fairness`]: how evenly connections were served.
 //! - [`spread`]: repeats of a run.
 
 pub mod blocks;
 pub mod fairness;
+pub mod interval;
 #[cfg(test)]
 mod simulation;
 pub mod spread;
@@ -33,6 +35,17 @@ fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
+/// Correlation of each deviation with the next one; 0 if there is no deviation at all.
+fn lag_one_correlation(deviations: &[f64]) -> f64 {
+    let products: f64 = deviations.windows(2).map(|pair| pair[0] * pair[1]).sum();
+    let squares: f64 = deviations.iter().map(|deviation| deviation.powi(2)).sum();
+    if squares > 0.0 {
+        products / squares
+    } else {
+        0.0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,5 +55,12 @@ mod tests {
         assert_eq!(median(&[]), None);
         assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
         assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), Some(2.5));
+    }
+
+    #[test]
+    fn correlation_tells_waves_from_zigzag() {
+        assert!(lag_one_correlation(&[1.0, 1.0, 1.0, -1.0, -1.0, -1.0]) > 0.4);
+        assert!(lag_one_correlation(&[1.0, -1.0, 1.0, -1.0, 1.0, -1.0]) < -0.8);
+        assert!(lag_one_correlation(&[0.0, 0.0]).abs() < f64::EPSILON);
     }
 }
