@@ -7,16 +7,19 @@
 //!
 //! - [`blocks`]: the samples of a run, in a bounded number of blocks.
 //! - [`interval`]: confidence intervals of percentiles and rates.
+//! - [`warmup`]: whether the run changed while it was measured.
 //! - [`fairness`]: how evenly connections were served.
 //! - [`spread`]: repeats of a run.
 
 pub mod blocks;
 pub mod fairness;
+mod fit;
 pub mod interval;
 #[cfg(test)]
 mod simulation;
 pub mod spread;
 mod student;
+pub mod warmup;
 
 /// The median; `None` if there are no values. Those that are no numbers sort last.
 fn median(values: &[f64]) -> Option<f64> {
