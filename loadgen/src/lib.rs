@@ -11,6 +11,7 @@
 //! - [`pace`]: when messages are due: the one thing that tells an open loop from a closed one. Pure.
 //! - [`payload`]: what messages consist of, so that every wrong byte shows.
 //! - [`record`]: histograms and counts; slices of a run that add up exactly.
+//! - [`stats`]: how exactly a run knows its figures, and whether it had settled. Pure.
 //! - [`result`](mod@result), [`verdict`], [`report`]: the stored result, whether it can be believed,
 //!   and the forms in which it is read.
 //!
@@ -42,6 +43,7 @@ pub mod record;
 pub mod report;
 pub mod result;
 pub mod run;
+pub mod stats;
 pub mod verdict;
 mod worker;
 pub mod workload;

@@ -11,10 +11,8 @@ use serde::ser::{Error as _, SerializeStruct};
 use serde::{Serialize, Serializer};
 
 use crate::plan::Plan;
+use crate::stats::interval;
 use crate::verdict::Verdict;
-
-/// Samples that must lie beyond a percentile for it to be reported.
-const SAMPLES_BEYOND: f64 = 10.0;
 
 /// Everything that a run found, and what it took to find it.
 #[derive(Clone, Debug, Serialize)]
@@ -163,9 +161,8 @@ impl Latency {
     /// The value that the fraction `quantile` of the samples does not exceed; `None` if fewer than
     /// ten samples lie beyond it, because it would say more about luck than about the server.
     pub fn quantile(&self, quantile: f64) -> Option<u64> {
-        let beyond = self.count() as f64 * (1.0 - quantile);
-        // 1 - 0.99 is a little less than 0.01: ten of a thousand are enough all the same.
-        (beyond + 1e-6 >= SAMPLES_BEYOND).then(|| self.histogram.value_at_quantile(quantile))
+        interval::supports(self.count(), quantile)
+            .then(|| self.histogram.value_at_quantile(quantile))
     }
 
     /// Number of samples.

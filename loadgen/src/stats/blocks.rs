@@ -1,0 +1,265 @@
+//! The samples of a run in consecutive blocks of equal time.
+//!
+//! Memory does not grow with the run: when there are too many blocks, neighbours are merged in
+//! pairs, and from then on a block is twice as long.
+
+use std::cmp::Ordering;
+
+use hdrhistogram::Histogram;
+
+/// The samples of a run, cut into blocks of equal time.
+///
+/// Time slices that do not fill a block yet are in no block: blocks of unequal length are not
+/// alike, and an analysis that leaves out less than one part in half the limit loses little.
+#[derive(Clone, Debug)]
+pub struct Blocks {
+    limit: usize,
+    slices_per_block: usize,
+    complete: Vec<Block>,
+    open: Block,
+    /// Slices in `open`.
+    gathered: usize,
+}
+
+/// The samples of one block.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Block {
+    /// Values and how often each occurred, smallest first.
+    values: Vec<(u64, u64)>,
+    count: u64,
+}
+
+impl Blocks {
+    /// No block yet, and never more than `limit`, which is taken as the next even number that is
+    /// at least 2.
+    pub fn new(limit: usize) -> Self {
+        Self {
+            limit: limit.max(2).next_multiple_of(2),
+            slices_per_block: 1,
+            complete: Vec::new(),
+            open: Block::default(),
+            gathered: 0,
+        }
+    }
+
+    /// Adds the next time slice. Slices must be of equal length, and all histograms of the same
+    /// bounds; a slice in which nothing was recorded is to be added as well.
+    pub fn push(&mut self, histogram: &Histogram<u64>) {
+        self.add(Block::of(histogram));
+    }
+
+    /// The complete blocks in the order of time.
+    pub fn complete(&self) -> &[Block] {
+        &self.complete
+    }
+
+    /// How many time slices a block spans.
+    pub fn slices_per_block(&self) -> usize {
+        self.slices_per_block
+    }
+
+    /// The value that the fraction `quantile` of each block's samples does not exceed, in the
+    /// order of time; blocks without samples are left out.
+    pub fn quantiles(&self, quantile: f64) -> Vec<u64> {
+        self.complete
+            .iter()
+            .filter_map(|block| block.quantile(quantile))
+            .collect()
+    }
+
+    pub(super) fn add(&mut self, slice: Block) {
+        self.open = if self.gathered == 0 {
+            slice
+        } else {
+            self.open.merged(&slice)
+        };
+        self.gathered += 1;
+        if self.gathered < self.slices_per_block {
+            return;
+        }
+        if self.complete.len() == self.limit {
+            self.complete = self
+                .complete
+                .chunks_exact(2)
+                .map(|pair| pair[0].merged(&pair[1]))
+                .collect();
+            self.slices_per_block *= 2;
+        }
+        if self.gathered == self.slices_per_block {
+            self.complete.push(std::mem::take(&mut self.open));
+            self.gathered = 0;
+        }
+    }
+}
+
+impl Block {
+    fn of(histogram: &Histogram<u64>) -> Self {
+        if histogram.is_empty() {
+            return Self::default();
+        }
+        Self {
+            values: histogram
+                .iter_recorded()
+                .map(|step| (step.value_iterated_to(), step.count_at_value()))
+                .collect(),
+            count: histogram.len(),
+        }
+    }
+
+    /// Number of samples.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Numbers of samples that are larger than `value`, and that are equal to it. A value stands
+    /// for all that the histogram does not tell from it, as `Histogram::value_at_quantile` gives it.
+    pub fn beyond(&self, value: u64) -> (u64, u64) {
+        let first = self.values.partition_point(|&(other, _)| other < value);
+        let mut beyond = (0, 0);
+        for &(other, count) in &self.values[first..] {
+            if other == value {
+                beyond.1 += count;
+            } else {
+                beyond.0 += count;
+            }
+        }
+        beyond
+    }
+
+    /// The value that the fraction `quantile` of the samples does not exceed; `None` without
+    /// samples.
+    pub fn quantile(&self, quantile: f64) -> Option<u64> {
+        let rank = ((quantile * self.count as f64).ceil() as u64).clamp(1, self.count.max(1));
+        let mut seen = 0;
+        self.values.iter().find_map(|&(value, count)| {
+            seen += count;
+            (seen >= rank).then_some(value)
+        })
+    }
+
+    fn merged(&self, other: &Self) -> Self {
+        let mut values = Vec::with_capacity(self.values.len().max(other.values.len()));
+        let (mut left, mut right) = (self.values.as_slice(), other.values.as_slice());
+        while let (Some((&a, left_rest)), Some((&b, right_rest))) =
+            (left.split_first(), right.split_first())
+        {
+            let order = a.0.cmp(&b.0);
+            values.push(match order {
+                Ordering::Less => a,
+                Ordering::Equal => (a.0, a.1 + b.1),
+                Ordering::Greater => b,
+            });
+            if order.is_le() {
+                left = left_rest;
+            }
+            if order.is_ge() {
+                right = right_rest;
+            }
+        }
+        values.extend_from_slice(left);
+        values.extend_from_slice(right);
+        Self {
+            values,
+            count: self.count + other.count,
+        }
+    }
+}
+
+#[cfg(test)]
+impl FromIterator<u64> for Block {
+    /// A block of samples that a histogram with the crate's bounds would tell apart as they are.
+    fn from_iter<I: IntoIterator<Item = u64>>(samples: I) -> Self {
+        let mut sorted: Vec<u64> = samples.into_iter().collect();
+        sorted.sort_unstable();
+        Self {
+            values: sorted
+                .chunk_by(|a, b| a == b)
+                .map(|same| (same[0], same.len() as u64))
+                .collect(),
+            count: sorted.len() as u64,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record;
+    use proptest::prelude::*;
+
+    fn histogram(samples: &[u64]) -> Histogram<u64> {
+        let mut histogram = record::histogram();
+        for &sample in samples {
+            histogram.record(sample).unwrap();
+        }
+        histogram
+    }
+
+    #[test]
+    fn a_block_counts_what_lies_beyond() {
+        let block = Block::of(&histogram(&[1, 5, 5, 9]));
+        assert_eq!(block.count(), 4);
+        assert_eq!(block.beyond(5), (1, 2));
+        assert_eq!(block.beyond(4), (3, 0));
+        assert_eq!(block.beyond(9), (0, 1));
+    }
+
+    #[test]
+    fn too_many_blocks_become_half_as_many() {
+        let mut blocks = Blocks::new(4);
+        for slice in 1..=4 {
+            blocks.push(&histogram(&[slice]));
+        }
+        assert_eq!(blocks.quantiles(0.5), [1, 2, 3, 4]);
+        blocks.push(&histogram(&[5, 5, 5]));
+        assert_eq!(blocks.complete().len(), 2);
+        assert_eq!(blocks.slices_per_block(), 2);
+        assert_eq!(blocks.quantiles(1.0), [2, 4]);
+        blocks.push(&record::histogram());
+        assert_eq!(blocks.quantiles(1.0), [2, 4, 5]);
+    }
+
+    #[test]
+    fn a_block_without_samples_is_a_block_all_the_same() {
+        let mut blocks = Blocks::new(4);
+        blocks.push(&record::histogram());
+        blocks.push(&histogram(&[7]));
+        assert_eq!(blocks.complete().len(), 2);
+        assert_eq!(blocks.complete()[0].quantile(0.5), None);
+        assert_eq!(blocks.quantiles(0.5), [7]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn blocks_hold_what_their_slices_held(
+            limit in 1_usize..10,
+            slices in prop::collection::vec(
+                prop::collection::vec(1_u64..5_000_000, 0..8),
+                0..60,
+            ),
+        ) {
+            let mut blocks = Blocks::new(limit);
+            for slice in &slices {
+                blocks.push(&histogram(slice));
+            }
+            prop_assert!(blocks.complete().len() <= limit.max(2).next_multiple_of(2));
+            let length = blocks.slices_per_block();
+            prop_assert_eq!(blocks.complete().len(), slices.len() / length);
+            for (block, slices) in blocks.complete().iter().zip(slices.chunks_exact(length)) {
+                prop_assert_eq!(block, &Block::of(&histogram(&slices.concat())));
+            }
+        }
+
+        #[test]
+        fn a_block_has_the_quantiles_of_its_histogram(
+            samples in prop::collection::vec(1_u64..5_000_000, 1..50),
+            quantile in 0.01_f64..1.0,
+        ) {
+            let histogram = histogram(&samples);
+            let block = Block::of(&histogram);
+            prop_assert_eq!(block.quantile(quantile), Some(histogram.value_at_quantile(quantile)));
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! The statistics of a latency benchmark: how exactly a run knows its figures, whether it had
+//! settled, whether connections were served alike, and how repeats differ. Pure.
+//!
+//! Latencies that follow each other are alike: a slow moment hits many messages. Taken for
+//! independent, a million samples promise an exactness that they don't have. So a run is kept in
+//! [`blocks`] of equal time as well, and what differs between blocks says how much the samples tell.
+//!
+//! - [`blocks`]: the samples of a run, in a bounded number of blocks.
+//! - [`interval`]: confidence intervals of percentiles and rates.
+//! - [`warmup`]: whether the run changed while it was measured.
+//! - [`fairness`]: how evenly connections were served.
+//! - [`spread`]: repeats of a run.
+
+pub mod blocks;
+pub mod fairness;
+mod fit;
+pub mod interval;
+#[cfg(test)]
+mod simulation;
+pub mod spread;
+mod student;
+pub mod warmup;
+
+/// The median; `None` if there are no values. Those that are no numbers sort last.
+fn median(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    let upper = *sorted.get(sorted.len() / 2)?;
+    Some(if sorted.len() % 2 == 1 {
+        upper
+    } else {
+        f64::midpoint(sorted[sorted.len() / 2 - 1], upper)
+    })
+}
+
+/// The mean; not a number if there are no values.
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+/// Correlation of each deviation with the next one; 0 if there is no deviation at all.
+fn lag_one_correlation(deviations: &[f64]) -> f64 {
+    let products: f64 = deviations.windows(2).map(|pair| pair[0] * pair[1]).sum();
+    let squares: f64 = deviations.iter().map(|deviation| deviation.powi(2)).sum();
+    if squares > 0.0 {
+        products / squares
+    } else {
+        0.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_in_the_middle() {
+        assert_eq!(median(&[]), None);
+        assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), Some(2.5));
+    }
+
+    #[test]
+    fn correlation_tells_waves_from_zigzag() {
+        assert!(lag_one_correlation(&[1.0, 1.0, 1.0, -1.0, -1.0, -1.0]) > 0.4);
+        assert!(lag_one_correlation(&[1.0, -1.0, 1.0, -1.0, 1.0, -1.0]) < -0.8);
+        assert!(lag_one_correlation(&[0.0, 0.0]).abs() < f64::EPSILON);
+    }
+}
