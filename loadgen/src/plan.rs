@@ -6,6 +6,8 @@ use std::time::Duration;
 use echomark::net::endpoint::Endpoint;
 use serde::{Serialize, Serializer};
 
+use crate::pace::Profile;
+
 /// Largest message: with several in flight on many connections, more would not fit into memory.
 pub const MAX_MESSAGE: u64 = 64 << 20;
 
@@ -75,7 +77,7 @@ pub enum Workload {
 }
 
 /// When messages are due.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "loop", rename_all = "lowercase")]
 pub enum Load {
     /// An echo that comes back lets the next message go.
@@ -85,8 +87,8 @@ pub enum Load {
     },
     /// Messages go by a schedule, whatever comes back.
     Open {
-        /// Messages per second over all connections.
-        rate: f64,
+        /// Messages per second over all connections; a number if it is constant, else a text.
+        rate: Profile,
         /// How the schedule spaces them.
         arrivals: Spacing,
         /// The most messages in flight on each connection; those beyond it queue with their
@@ -111,12 +113,25 @@ impl Plan {
         matches!(self.load, Load::Open { .. })
     }
 
-    /// The rate that was asked for, in an open loop.
+    /// The rate that was asked for, in an open loop: its mean over the window.
     pub fn target_rate(&self) -> Option<f64> {
-        match self.load {
-            Load::Open { rate, .. } => Some(rate),
-            Load::Closed { .. } => None,
+        let Load::Open { rate, .. } = &self.load else {
+            return None;
+        };
+        if let Some(rate) = rate.constant_rate() {
+            return Some(rate);
         }
+        let curve = rate.resolve(Duration::ZERO, self.duration).ok()?;
+        let after_requests = self
+            .requests
+            .and_then(|requests| curve.time_ns(requests.get() as f64));
+        let after_duration = self.duration.map(nanoseconds);
+        // A profile that falls silent before the last message ends the window with it.
+        let end_ns = match (after_requests, after_duration) {
+            (Some(requests), Some(duration)) => requests.min(duration),
+            (one, other) => one.or(other).or_else(|| rate.length().map(nanoseconds))?,
+        };
+        Some(curve.count(end_ns) / end_ns * 1e9)
     }
 
     /// The bound on messages in flight on each connection, if there is one.
@@ -126,6 +141,10 @@ impl Plan {
             Load::Open { pipeline, .. } => pipeline,
         }
     }
+}
+
+fn nanoseconds(duration: Duration) -> f64 {
+    duration.as_nanos() as f64
 }
 
 fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {

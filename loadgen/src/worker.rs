@@ -198,16 +198,16 @@ impl Worker {
         let plan = &self.task.plan;
         let share = self.task.share();
         let window_start = start + nanoseconds(plan.warmup);
-        let end = plan
-            .duration
-            .map_or(u64::MAX, |duration| window_start + nanoseconds(duration));
+        let end = plan.duration.map_or(u64::MAX, |duration| {
+            window_start.saturating_add(nanoseconds(duration))
+        });
         let quota = plan.requests.map_or(u64::MAX, |requests| {
             // The first threads take one more each until the rest is used up.
             let threads = self.task.plan.threads.get() as u64;
             let rest = requests.get() % threads;
             requests.get() / threads + u64::from((self.task.index as u64) < rest)
         });
-        let arrivals = match plan.load {
+        let arrivals = match &plan.load {
             Load::Closed { pipeline } => Arrivals::Closed {
                 depth: pipeline.get(),
             },
@@ -215,13 +215,15 @@ impl Worker {
                 rate,
                 arrivals: Spacing::Constant,
                 ..
-            } => Arrivals::Constant { rate },
+            } => Arrivals::Constant {
+                profile: rate.clone(),
+            },
             Load::Open {
                 rate,
                 arrivals: Spacing::Poisson,
                 ..
             } => Arrivals::Poisson {
-                rate,
+                profile: rate.clone(),
                 seed: plan.seed.wrapping_add(self.task.index as u64),
             },
         };

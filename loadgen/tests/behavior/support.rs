@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use echomark::net::endpoint::Endpoint;
+use loadgen::pace::Profile;
 use loadgen::plan::{Load, Plan, Spacing, Target, Workload};
 use loadgen::{RunError, RunResult};
 
@@ -218,7 +219,15 @@ pub(crate) fn number(number: usize) -> NonZeroUsize {
 
 pub(crate) fn constant(rate: f64) -> Load {
     Load::Open {
-        rate,
+        rate: Profile::constant(rate).unwrap(),
+        arrivals: Spacing::Constant,
+        pipeline: None,
+    }
+}
+
+pub(crate) fn even(profile: &str) -> Load {
+    Load::Open {
+        rate: profile.parse().unwrap(),
         arrivals: Spacing::Constant,
         pipeline: None,
     }
