@@ -12,7 +12,7 @@ use echomark::net::endpoint::{Endpoint, HostPort};
 use echomark::net::units;
 use loadgen::Plan;
 use loadgen::pace::Profile;
-use loadgen::plan::{Load, MAX_MESSAGE, Spacing, Target, Workload};
+use loadgen::plan::{Load, MAX_MESSAGE, Pacing, Spacing, Target, Workload};
 
 /// With no target and no load asked for, the embedded server gets this: far below what one core can
 /// echo, so that an idle two-core machine measures itself without being its own bottleneck.
@@ -75,6 +75,10 @@ pub(crate) struct RunArgs {
     #[arg(long, value_enum, default_value_t = ArrivalsArg::Constant)]
     arrivals: ArrivalsArg,
 
+    /// How threads wait for an open loop's next message
+    #[arg(long, value_enum, default_value_t = PacingArg::Hybrid)]
+    pacing: PacingArg,
+
     /// Messages in flight on each connection [default: 1 in a closed loop; no bound in an open
     /// loop, where messages beyond it queue with their intended time]
     #[arg(short, long, value_name = "N", value_parser = parse_number)]
@@ -133,6 +137,16 @@ enum ArrivalsArg {
     Poisson,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum PacingArg {
+    /// Sleep until it is due; late where the host is slow to wake up
+    Sleep,
+    /// Sleep until shortly before and poll the rest
+    Hybrid,
+    /// Poll all the time; takes a processor for each thread
+    Spin,
+}
+
 impl RunArgs {
     /// Resolves every option. `is_given` says whether an option was written by the user.
     ///
@@ -188,6 +202,9 @@ impl RunArgs {
             None if matches!(self.arrivals, ArrivalsArg::Poisson) => {
                 return Err("--arrivals poisson needs a rate (-R)".to_owned());
             }
+            None if !matches!(self.pacing, PacingArg::Hybrid) => {
+                return Err("--pacing needs a rate (-R)".to_owned());
+            }
             None => Load::Closed {
                 pipeline: self.pipeline.unwrap_or(NonZeroUsize::MIN),
             },
@@ -217,6 +234,11 @@ impl RunArgs {
             connections: self.connections,
             threads,
             load,
+            pacing: match self.pacing {
+                PacingArg::Sleep => Pacing::Sleep,
+                PacingArg::Hybrid => Pacing::Hybrid,
+                PacingArg::Spin => Pacing::Spin,
+            },
             size: self.size,
             duration,
             warmup: self.warmup.unwrap_or_else(|| match self.requests {
@@ -372,6 +394,18 @@ mod tests {
     }
 
     #[test]
+    fn threads_wait_as_they_are_told() {
+        for (line, pacing) in [
+            ("loadgen run", Pacing::Hybrid),
+            ("loadgen run -R 1k --pacing hybrid", Pacing::Hybrid),
+            ("loadgen run -R 1k --pacing sleep", Pacing::Sleep),
+            ("loadgen run --pacing spin", Pacing::Spin),
+        ] {
+            assert_eq!(plan(line).unwrap().pacing, pacing, "{line}");
+        }
+    }
+
+    #[test]
     fn a_number_of_messages_ends_the_window() {
         let plan = plan("loadgen run -n 10k").unwrap();
         assert_eq!((plan.duration, plan.warmup), (None, Duration::ZERO));
@@ -389,6 +423,8 @@ mod tests {
             "loadgen run -R 1k@1s,2k",
             "loadgen run -R 1k..2k -n 100",
             "loadgen run -R 1k,2k -n 100",
+            "loadgen run -c 3 --pacing spin",
+            "loadgen run -R 1k --pacing never",
             "loadgen run -s 0",
             "loadgen run -s 65MiB",
             "loadgen run -d 10",

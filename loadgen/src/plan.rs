@@ -26,6 +26,8 @@ pub struct Plan {
     /// When messages are due.
     #[serde(flatten)]
     pub load: Load,
+    /// How threads wait for the next message's time in an open loop.
+    pub pacing: Pacing,
     /// Bytes of a message.
     pub size: NonZeroU64,
     /// Length of the measured window; `None` with a number of requests.
@@ -105,6 +107,20 @@ pub enum Spacing {
     Constant,
     /// As a Poisson process.
     Poisson,
+}
+
+/// How a thread waits for the next message's time. Sleeping is on a timer of nanoseconds, but who
+/// sleeps gives the processor away and may get it back late.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pacing {
+    /// Sleeps until the message is due: leaves the processor to others, and sends late.
+    Sleep,
+    /// Sleeps until shortly before, and polls the rest.
+    #[default]
+    Hybrid,
+    /// Never sleeps while a message is still to come: a processor for each thread.
+    Spin,
 }
 
 impl Plan {

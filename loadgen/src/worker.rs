@@ -24,7 +24,7 @@ use crate::flow::{Connect, Ended, Flow};
 use crate::meter::{Account, Interval, Meter, nanoseconds};
 use crate::pace::{Arrivals, Due, Pace, Share, Span};
 use crate::payload::Payload;
-use crate::plan::{Load, Plan, Spacing};
+use crate::plan::{Load, Pacing, Plan, Spacing};
 use crate::record::Slice;
 use crate::workload::request::Requests;
 
@@ -159,10 +159,11 @@ impl Worker {
             poll,
             alarm,
             armed_for: 0,
-            spin_ns: if task.plan.threads < affinity::usable_cpus() {
-                SPIN_NS
-            } else {
-                SPIN_SHARED_NS
+            spin_ns: match task.plan.pacing {
+                Pacing::Sleep => 0,
+                Pacing::Hybrid if task.plan.threads < affinity::usable_cpus() => SPIN_NS,
+                Pacing::Hybrid => SPIN_SHARED_NS,
+                Pacing::Spin => u64::MAX,
             },
             flows,
             meter,
@@ -255,7 +256,7 @@ impl Worker {
         } else {
             let until_housekeeping = self.housekeeping_at.saturating_sub(before);
             match self.meter.pace.next_due() {
-                Some(due) if due <= before + self.spin_ns => {
+                Some(due) if due <= before.saturating_add(self.spin_ns) => {
                     is_spinning = true;
                     Duration::ZERO
                 }

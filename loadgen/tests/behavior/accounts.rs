@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use loadgen::RunError;
 use loadgen::pace::Profile;
-use loadgen::plan::{Load, Plan, Spacing, Target};
+use loadgen::plan::{Load, Pacing, Plan, Spacing, Target};
 
 use crate::support::{
     PlainServer, check_accounts, constant, embedded, even, number, plan, run, server, try_run,
@@ -93,6 +93,18 @@ fn a_ramp_issues_exactly_its_integral_and_more_and_more() {
     let json = serde_json::to_value(&result).unwrap();
     assert_eq!(json["plan"]["rate"], "1k..3k");
     assert!(loadgen::report::text::render(&result).contains("open loop, 1k..3k /s constant"));
+}
+
+#[test]
+fn however_threads_wait_every_message_goes_out() {
+    for pacing in [Pacing::Sleep, Pacing::Hybrid, Pacing::Spin] {
+        let result = run(&Plan {
+            load: even("1k@200ms,0@100ms,3k@1s"),
+            pacing,
+            ..plan(embedded())
+        });
+        assert_eq!(result.messages.received, 800, "{pacing:?}");
+    }
 }
 
 #[test]

@@ -45,6 +45,7 @@ fn a_mistake_on_the_command_line_is_one_line_and_exit_code_2() {
             &["run", "-R", "1k..2k", "-n", "100"],
             &["-R", "1k..2k", "-d", "@10s"],
         ),
+        (&["run", "-c", "2", "--pacing", "spin"], &["--pacing", "-R"]),
         (&["run", "-s", "65MiB"], &["65MiB", "at most 64MiB"]),
         (&["run", "-d", "10"], &["`10`", "unit is missing", "10s"]),
         (
@@ -112,6 +113,7 @@ fn json_on_stdout_is_all_there_is_on_stdout_and_has_the_keys_of_schema_1() {
         "/host/kernel",
         "/plan/connections",
         "/plan/rate",
+        "/plan/pacing",
         "/plan/seed",
         "/duration_s",
         "/rate/target",

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use echomark::net::endpoint::Endpoint;
 use loadgen::pace::Profile;
-use loadgen::plan::{Load, Plan, Spacing, Target, Workload};
+use loadgen::plan::{Load, Pacing, Plan, Spacing, Target, Workload};
 use loadgen::{RunError, RunResult};
 
 /// No test waits longer for anything. Far above what a busy machine needs.
@@ -189,6 +189,7 @@ pub(crate) fn plan(target: Target) -> Plan {
         load: Load::Closed {
             pipeline: number(1),
         },
+        pacing: Pacing::Hybrid,
         size: NonZeroU64::new(64).unwrap(),
         duration: Some(Duration::from_millis(500)),
         warmup: Duration::ZERO,
