@@ -19,6 +19,12 @@ const FOREVER: Span = Span {
     quota: u64::MAX,
 };
 
+fn even(profile: &str) -> Arrivals {
+    Arrivals::Constant {
+        profile: profile.parse().expect("a profile"),
+    }
+}
+
 fn pace(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("pace");
     group.bench_function("closed", |bencher| {
@@ -30,16 +36,38 @@ fn pace(criterion: &mut Criterion) {
         });
     });
     group.bench_function("constant", |bencher| {
-        let mut pace = Pace::new(Arrivals::Constant { rate: 1e6 }, SHARE, FOREVER);
+        let mut pace = Pace::new(even("1M"), SHARE, FOREVER);
         bencher.iter(|| pace.pop(black_box(u64::MAX)).expect("it never ends"));
     });
     group.bench_function("constant, not due", |bencher| {
-        let mut pace = Pace::new(Arrivals::Constant { rate: 1e6 }, SHARE, FOREVER);
+        let mut pace = Pace::new(even("1M"), SHARE, FOREVER);
         pace.pop(0);
         bencher.iter(|| assert!(pace.pop(black_box(1)).is_none()));
     });
+    for (name, profile) in [
+        // Longer than the benchmark at any speed, so that the ramp is never over.
+        ("ramp", "1M..2M@10h"),
+        // After so short a first piece it is the offset of the second that is paid for.
+        ("steps", "1M@1ms,2M@1ms"),
+    ] {
+        group.bench_function(name, |bencher| {
+            let mut pace = Pace::new(even(profile), SHARE, FOREVER);
+            bencher.iter(|| pace.pop(black_box(u64::MAX)).expect("it never ends"));
+        });
+    }
     group.bench_function("poisson", |bencher| {
-        let arrivals = Arrivals::Poisson { rate: 1e6, seed: 1 };
+        let arrivals = Arrivals::Poisson {
+            profile: "1M".parse().expect("a profile"),
+            seed: 1,
+        };
+        let mut pace = Pace::new(arrivals, SHARE, FOREVER);
+        bencher.iter(|| pace.pop(black_box(u64::MAX)).expect("it never ends"));
+    });
+    group.bench_function("poisson, ramp", |bencher| {
+        let arrivals = Arrivals::Poisson {
+            profile: "1M..2M@10h".parse().expect("a profile"),
+            seed: 1,
+        };
         let mut pace = Pace::new(arrivals, SHARE, FOREVER);
         bencher.iter(|| pace.pop(black_box(u64::MAX)).expect("it never ends"));
     });

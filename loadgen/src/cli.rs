@@ -11,11 +11,14 @@ use echomark::net::affinity;
 use echomark::net::endpoint::{Endpoint, HostPort};
 use echomark::net::units;
 use loadgen::Plan;
-use loadgen::plan::{Load, MAX_MESSAGE, Spacing, Target, Workload};
+use loadgen::pace::Profile;
+use loadgen::plan::{Load, MAX_MESSAGE, Pacing, Spacing, Target, Workload};
 
 /// With no target and no load asked for, the embedded server gets this: far below what one core can
 /// echo, so that an idle two-core machine measures itself without being its own bottleneck.
 const SELF_TEST_RATE: f64 = 5_000.0;
+/// The window if neither its length nor its number of messages is given.
+const DEFAULT_WINDOW: Duration = Duration::from_secs(10);
 /// Messages of a run that may be out at a time in a closed loop.
 const MAX_IN_FLIGHT: usize = 1 << 20;
 
@@ -48,7 +51,8 @@ pub(crate) struct RunArgs {
     #[arg(short, long, value_name = "N", value_parser = parse_number)]
     threads: Option<NonZeroUsize>,
 
-    /// Length of the measured window [default: 10s, or until -n messages are through]
+    /// Length of the measured window [default: 10s, that of a rate with lengths, or until -n
+    /// messages are through]
     #[arg(short, long, value_name = "DURATION", value_parser = parse_positive_duration)]
     duration: Option<Duration>,
 
@@ -60,14 +64,20 @@ pub(crate) struct RunArgs {
     #[arg(short = 'n', long, value_name = "N", value_parser = parse_positive_count)]
     requests: Option<NonZeroU64>,
 
-    /// Messages per second, in total; makes the run open-loop [default: a closed loop; 5000 if
-    /// neither a target nor any of -c, -n, -p is given]
-    #[arg(short = 'R', long, value_name = "N", value_parser = parse_positive_rate)]
-    rate: Option<f64>,
+    /// Messages per second, in total; makes the run open-loop: 5k; a ramp over the window,
+    /// 1k..10k; equal steps in it, 1k,2k,5k; or pieces with lengths, 1k@10s,0@5s,2k..5k@20s, the
+    /// last of which goes on [default: a closed loop; 5000 if neither a target nor any of -c, -n,
+    /// -p is given]
+    #[arg(short = 'R', long, value_name = "RATE")]
+    rate: Option<Profile>,
 
     /// How an open loop spaces messages
     #[arg(long, value_enum, default_value_t = ArrivalsArg::Constant)]
     arrivals: ArrivalsArg,
+
+    /// How threads wait for an open loop's next message
+    #[arg(long, value_enum, default_value_t = PacingArg::Hybrid)]
+    pacing: PacingArg,
 
     /// Messages in flight on each connection [default: 1 in a closed loop; no bound in an open
     /// loop, where messages beyond it queue with their intended time]
@@ -127,6 +137,16 @@ enum ArrivalsArg {
     Poisson,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum PacingArg {
+    /// Sleep until it is due; late where the host is slow to wake up
+    Sleep,
+    /// Sleep until shortly before and poll the rest
+    Hybrid,
+    /// Poll all the time; takes a processor for each thread
+    Spin,
+}
+
 impl RunArgs {
     /// Resolves every option. `is_given` says whether an option was written by the user.
     ///
@@ -137,7 +157,19 @@ impl RunArgs {
             && !["connections", "requests", "pipeline"]
                 .into_iter()
                 .any(is_given);
-        let rate = self.rate.or_else(|| is_self_test.then_some(SELF_TEST_RATE));
+        let rate = match &self.rate {
+            None if is_self_test => Some(
+                Profile::constant(SELF_TEST_RATE).map_err(|error| format!("--rate: {error}"))?,
+            ),
+            rate => rate.clone(),
+        };
+        let duration = self.duration.or_else(|| match self.requests {
+            Some(_) => None,
+            None => rate
+                .as_ref()
+                .and_then(Profile::length)
+                .or(Some(DEFAULT_WINDOW)),
+        });
         let cpus = affinity::usable_cpus().get();
         let is_local = self.targets.is_empty() || self.targets.iter().any(is_loopback);
         let own_cpus = if is_local { (cpus / 2).max(1) } else { cpus };
@@ -160,7 +192,7 @@ impl RunArgs {
         }
         let load = match rate {
             Some(rate) => Load::Open {
-                rate,
+                rate: laid_out(rate, duration)?,
                 arrivals: match self.arrivals {
                     ArrivalsArg::Constant => Spacing::Constant,
                     ArrivalsArg::Poisson => Spacing::Poisson,
@@ -169,6 +201,9 @@ impl RunArgs {
             },
             None if matches!(self.arrivals, ArrivalsArg::Poisson) => {
                 return Err("--arrivals poisson needs a rate (-R)".to_owned());
+            }
+            None if !matches!(self.pacing, PacingArg::Hybrid) => {
+                return Err("--pacing needs a rate (-R)".to_owned());
             }
             None => Load::Closed {
                 pipeline: self.pipeline.unwrap_or(NonZeroUsize::MIN),
@@ -199,11 +234,13 @@ impl RunArgs {
             connections: self.connections,
             threads,
             load,
-            size: self.size,
-            duration: match (self.duration, self.requests) {
-                (None, None) => Some(Duration::from_secs(10)),
-                (duration, _) => duration,
+            pacing: match self.pacing {
+                PacingArg::Sleep => Pacing::Sleep,
+                PacingArg::Hybrid => Pacing::Hybrid,
+                PacingArg::Spin => Pacing::Spin,
             },
+            size: self.size,
+            duration,
             warmup: self.warmup.unwrap_or_else(|| match self.requests {
                 Some(_) => Duration::ZERO,
                 None => Duration::from_secs(1),
@@ -253,13 +290,11 @@ fn parse_positive_count(text: &str) -> Result<NonZeroU64, String> {
     NonZeroU64::new(count).ok_or_else(|| "must be at least 1".to_owned())
 }
 
-fn parse_positive_rate(text: &str) -> Result<f64, String> {
-    /// A message each nanosecond: the resolution of the clock.
-    const MOST: f64 = 1e9;
-    match units::parse_rate(text).map_err(|error| error.to_string())? {
-        rate if rate <= 0.0 => Err("must be more than 0".to_owned()),
-        rate if rate > MOST => Err("must be at most 1G".to_owned()),
-        rate => Ok(rate),
+/// A rate that the window has room for.
+fn laid_out(rate: Profile, window: Option<Duration>) -> Result<Profile, String> {
+    match rate.resolve(Duration::ZERO, window) {
+        Ok(_) => Ok(rate),
+        Err(error) => Err(format!("the rate (-R) {rate}: {error}")),
     }
 }
 
@@ -327,11 +362,47 @@ mod tests {
         assert_eq!(
             plan("loadgen run -c 4 -R 2k -p 3").unwrap().load,
             Load::Open {
-                rate: 2000.0,
+                rate: Profile::constant(2000.0).unwrap(),
                 arrivals: Spacing::Constant,
                 pipeline: NonZeroUsize::new(3)
             }
         );
+    }
+
+    #[test]
+    fn a_rate_may_change_over_the_window() {
+        let plan = |line: &str| plan(line).unwrap();
+        let ramp = plan("loadgen run -R 1k..3k -d 4s");
+        assert_eq!(ramp.target_rate(), Some(2000.0));
+        assert_eq!(
+            plan("loadgen run -R 1k,2k,3k,6k").target_rate(),
+            Some(3000.0)
+        );
+        let timed = plan("loadgen run -R 1k@10s,0@5s,3k@5s");
+        assert_eq!(timed.duration, Some(Duration::from_secs(20)));
+        assert_eq!(timed.target_rate(), Some(1250.0));
+        // The last rate goes on: 25k messages before the end, 60k after it.
+        let longer = plan("loadgen run -R 1k@10s,0@5s,3k@5s -d 40s");
+        assert_eq!(longer.target_rate(), Some(2125.0));
+        // 10k messages in the first ten seconds, and the rest in the one after the pause.
+        let counted = plan("loadgen run -R 1k@10s,0@5s,3k@5s -n 13k");
+        assert_eq!(counted.duration, None);
+        assert_eq!(counted.target_rate(), Some(13_000.0 / 16.0));
+        // It falls silent before all messages are through.
+        let silent = plan("loadgen run -R 2k..0@10s -n 1M");
+        assert_eq!(silent.target_rate(), Some(1000.0));
+    }
+
+    #[test]
+    fn threads_wait_as_they_are_told() {
+        for (line, pacing) in [
+            ("loadgen run", Pacing::Hybrid),
+            ("loadgen run -R 1k --pacing hybrid", Pacing::Hybrid),
+            ("loadgen run -R 1k --pacing sleep", Pacing::Sleep),
+            ("loadgen run --pacing spin", Pacing::Spin),
+        ] {
+            assert_eq!(plan(line).unwrap().pacing, pacing, "{line}");
+        }
     }
 
     #[test]
@@ -346,6 +417,14 @@ mod tests {
         for line in [
             "loadgen run -c 0",
             "loadgen run -R 0",
+            "loadgen run -R 2G",
+            "loadgen run -R 1k..",
+            "loadgen run -R 0..0",
+            "loadgen run -R 1k@1s,2k",
+            "loadgen run -R 1k..2k -n 100",
+            "loadgen run -R 1k,2k -n 100",
+            "loadgen run -c 3 --pacing spin",
+            "loadgen run -R 1k --pacing never",
             "loadgen run -s 0",
             "loadgen run -s 65MiB",
             "loadgen run -d 10",

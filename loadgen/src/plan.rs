@@ -6,6 +6,8 @@ use std::time::Duration;
 use echomark::net::endpoint::Endpoint;
 use serde::{Serialize, Serializer};
 
+use crate::pace::Profile;
+
 /// Largest message: with several in flight on many connections, more would not fit into memory.
 pub const MAX_MESSAGE: u64 = 64 << 20;
 
@@ -24,6 +26,8 @@ pub struct Plan {
     /// When messages are due.
     #[serde(flatten)]
     pub load: Load,
+    /// How threads wait for the next message's time in an open loop.
+    pub pacing: Pacing,
     /// Bytes of a message.
     pub size: NonZeroU64,
     /// Length of the measured window; `None` with a number of requests.
@@ -75,7 +79,7 @@ pub enum Workload {
 }
 
 /// When messages are due.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "loop", rename_all = "lowercase")]
 pub enum Load {
     /// An echo that comes back lets the next message go.
@@ -85,8 +89,8 @@ pub enum Load {
     },
     /// Messages go by a schedule, whatever comes back.
     Open {
-        /// Messages per second over all connections.
-        rate: f64,
+        /// Messages per second over all connections; a number if it is constant, else a text.
+        rate: Profile,
         /// How the schedule spaces them.
         arrivals: Spacing,
         /// The most messages in flight on each connection; those beyond it queue with their
@@ -105,18 +109,45 @@ pub enum Spacing {
     Poisson,
 }
 
+/// How a thread waits for the next message's time. Sleeping is on a timer of nanoseconds, but who
+/// sleeps gives the processor away and may get it back late.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pacing {
+    /// Sleeps until the message is due: leaves the processor to others, and sends late.
+    Sleep,
+    /// Sleeps until shortly before, and polls the rest.
+    #[default]
+    Hybrid,
+    /// Never sleeps while a message is still to come: a processor for each thread.
+    Spin,
+}
+
 impl Plan {
     /// Whether the schedule alone decides when messages are due.
     pub fn is_open_loop(&self) -> bool {
         matches!(self.load, Load::Open { .. })
     }
 
-    /// The rate that was asked for, in an open loop.
+    /// The rate that was asked for, in an open loop: its mean over the window.
     pub fn target_rate(&self) -> Option<f64> {
-        match self.load {
-            Load::Open { rate, .. } => Some(rate),
-            Load::Closed { .. } => None,
+        let Load::Open { rate, .. } = &self.load else {
+            return None;
+        };
+        if let Some(rate) = rate.constant_rate() {
+            return Some(rate);
         }
+        let curve = rate.resolve(Duration::ZERO, self.duration).ok()?;
+        let after_requests = self
+            .requests
+            .and_then(|requests| curve.time_ns(requests.get() as f64));
+        let after_duration = self.duration.map(nanoseconds);
+        // A profile that falls silent before the last message ends the window with it.
+        let end_ns = match (after_requests, after_duration) {
+            (Some(requests), Some(duration)) => requests.min(duration),
+            (one, other) => one.or(other).or_else(|| rate.length().map(nanoseconds))?,
+        };
+        Some(curve.count(end_ns) / end_ns * 1e9)
     }
 
     /// The bound on messages in flight on each connection, if there is one.
@@ -126,6 +157,10 @@ impl Plan {
             Load::Open { pipeline, .. } => pipeline,
         }
     }
+}
+
+fn nanoseconds(duration: Duration) -> f64 {
+    duration.as_nanos() as f64
 }
 
 fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {

@@ -16,8 +16,9 @@ use echomark::{Config, Server, Service};
 
 use crate::gather::Gathered;
 use crate::host::CpuTicks;
+use crate::pace::ProfileError;
 use crate::payload::Payload;
-use crate::plan::{Plan, Target};
+use crate::plan::{Load, Plan, Target};
 use crate::record::Slice;
 use crate::result::{IntervalResult, RunResult};
 use crate::worker::{Failure, Report, Task, Worker};
@@ -33,7 +34,8 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// was measured until then. `progress` is told of each interval that all threads have left.
 ///
 /// # Errors
-/// [`RunError`] when there is nothing to report: no target, no connection, no resources.
+/// [`RunError`] when there is nothing to report: no target, no connection, no resources, or no
+/// window for a rate that changes over it.
 pub fn run(
     plan: &Plan,
     stop: &Arc<AtomicBool>,
@@ -41,6 +43,10 @@ pub fn run(
 ) -> Result<RunResult, RunError> {
     let started_at = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
     check_descriptors(plan)?;
+    if let Load::Open { rate, .. } = &plan.load {
+        rate.resolve(plan.warmup, plan.duration)
+            .map_err(RunError::Rate)?;
+    }
     match &plan.target {
         Target::Servers { targets } => measure(plan, targets, started_at, stop, progress),
         Target::Embedded { embedded_workers } => {
@@ -71,6 +77,8 @@ pub enum RunError {
     ClosesAtOnce { target: Endpoint },
     /// More descriptors are needed than the process may have.
     Descriptors { needed: usize, limit: u64 },
+    /// The rate can't be laid out over the window.
+    Rate(ProfileError),
     /// The embedded server could not be started.
     Embedded(echomark::Error),
     /// A system call failed that should not.
@@ -115,6 +123,7 @@ impl fmt::Display for RunError {
                 "{needed} open descriptors are needed and {limit} allowed; raise the limit \
                  (ulimit -Hn) or use fewer connections (-c)"
             ),
+            Self::Rate(error) => error.fmt(f),
             Self::Embedded(error) => write!(f, "cannot start the embedded server: {error}"),
             Self::System(error) => write!(f, "a system call failed: {error}"),
         }
@@ -127,6 +136,7 @@ impl std::error::Error for RunError {
             Self::Resolve { source, .. } | Self::NoConnection { source, .. } => Some(source),
             Self::Embedded(source) => Some(source),
             Self::System(source) => Some(source),
+            Self::Rate(source) => Some(source),
             Self::ClosesAtOnce { .. } | Self::Descriptors { .. } => None,
         }
     }

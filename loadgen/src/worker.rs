@@ -24,7 +24,7 @@ use crate::flow::{Connect, Ended, Flow};
 use crate::meter::{Account, Interval, Meter, nanoseconds};
 use crate::pace::{Arrivals, Due, Pace, Share, Span};
 use crate::payload::Payload;
-use crate::plan::{Load, Plan, Spacing};
+use crate::plan::{Load, Pacing, Plan, Spacing};
 use crate::record::Slice;
 use crate::workload::request::Requests;
 
@@ -159,10 +159,11 @@ impl Worker {
             poll,
             alarm,
             armed_for: 0,
-            spin_ns: if task.plan.threads < affinity::usable_cpus() {
-                SPIN_NS
-            } else {
-                SPIN_SHARED_NS
+            spin_ns: match task.plan.pacing {
+                Pacing::Sleep => 0,
+                Pacing::Hybrid if task.plan.threads < affinity::usable_cpus() => SPIN_NS,
+                Pacing::Hybrid => SPIN_SHARED_NS,
+                Pacing::Spin => u64::MAX,
             },
             flows,
             meter,
@@ -198,16 +199,16 @@ impl Worker {
         let plan = &self.task.plan;
         let share = self.task.share();
         let window_start = start + nanoseconds(plan.warmup);
-        let end = plan
-            .duration
-            .map_or(u64::MAX, |duration| window_start + nanoseconds(duration));
+        let end = plan.duration.map_or(u64::MAX, |duration| {
+            window_start.saturating_add(nanoseconds(duration))
+        });
         let quota = plan.requests.map_or(u64::MAX, |requests| {
             // The first threads take one more each until the rest is used up.
             let threads = self.task.plan.threads.get() as u64;
             let rest = requests.get() % threads;
             requests.get() / threads + u64::from((self.task.index as u64) < rest)
         });
-        let arrivals = match plan.load {
+        let arrivals = match &plan.load {
             Load::Closed { pipeline } => Arrivals::Closed {
                 depth: pipeline.get(),
             },
@@ -215,13 +216,15 @@ impl Worker {
                 rate,
                 arrivals: Spacing::Constant,
                 ..
-            } => Arrivals::Constant { rate },
+            } => Arrivals::Constant {
+                profile: rate.clone(),
+            },
             Load::Open {
                 rate,
                 arrivals: Spacing::Poisson,
                 ..
             } => Arrivals::Poisson {
-                rate,
+                profile: rate.clone(),
                 seed: plan.seed.wrapping_add(self.task.index as u64),
             },
         };
@@ -253,7 +256,7 @@ impl Worker {
         } else {
             let until_housekeeping = self.housekeeping_at.saturating_sub(before);
             match self.meter.pace.next_due() {
-                Some(due) if due <= before + self.spin_ns => {
+                Some(due) if due <= before.saturating_add(self.spin_ns) => {
                     is_spinning = true;
                     Duration::ZERO
                 }

@@ -58,7 +58,7 @@ fn headline(plan: &Plan) -> String {
 
 fn load_line(result: &RunResult) -> String {
     let plan = &result.plan;
-    let mut line = match plan.load {
+    let mut line = match &plan.load {
         Load::Closed { pipeline } => {
             format!("load      closed loop, {pipeline} in flight on each of ")
         }
@@ -74,10 +74,10 @@ fn load_line(result: &RunResult) -> String {
             let bound = pipeline.map_or_else(String::new, |pipeline| {
                 format!(", at most {pipeline} in flight on each")
             });
-            format!(
-                "load      open loop, {} /s {arrivals}{bound}, ",
-                number(rate)
-            )
+            let rate = rate
+                .constant_rate()
+                .map_or_else(|| rate.to_string(), number);
+            format!("load      open loop, {rate} /s {arrivals}{bound}, ")
         }
     };
     let _ = write!(

@@ -5,9 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use loadgen::plan::{Load, Plan, Spacing, Target};
+use loadgen::RunError;
+use loadgen::pace::Profile;
+use loadgen::plan::{Load, Pacing, Plan, Spacing, Target};
 
-use crate::support::{PlainServer, check_accounts, constant, embedded, number, plan, run, server};
+use crate::support::{
+    PlainServer, check_accounts, constant, embedded, even, number, plan, run, server, try_run,
+};
 
 #[test]
 fn the_embedded_echod_is_measured_in_a_closed_loop() {
@@ -76,10 +80,61 @@ fn a_constant_schedule_issues_exactly_its_rate() {
 }
 
 #[test]
+fn a_ramp_issues_exactly_its_integral_and_more_and_more() {
+    let result = run(&Plan {
+        connections: number(7),
+        threads: number(2),
+        load: even("1k..3k"),
+        warmup: Duration::from_millis(100),
+        ..plan(embedded())
+    });
+    assert_eq!(result.messages.sent + result.messages.unsent, 1000);
+    assert_eq!(result.rate.target, Some(2000.0));
+    let json = serde_json::to_value(&result).unwrap();
+    assert_eq!(json["plan"]["rate"], "1k..3k");
+    assert!(loadgen::report::text::render(&result).contains("open loop, 1k..3k /s constant"));
+}
+
+#[test]
+fn however_threads_wait_every_message_goes_out() {
+    for pacing in [Pacing::Sleep, Pacing::Hybrid, Pacing::Spin] {
+        let result = run(&Plan {
+            load: even("1k@200ms,0@100ms,3k@1s"),
+            pacing,
+            ..plan(embedded())
+        });
+        assert_eq!(result.messages.received, 800, "{pacing:?}");
+    }
+}
+
+#[test]
+fn a_rate_that_changes_over_a_window_of_no_length_is_refused() {
+    let error = try_run(&Plan {
+        load: even("1k..3k"),
+        duration: None,
+        requests: NonZeroU64::new(100),
+        ..plan(embedded())
+    })
+    .unwrap_err();
+    assert!(matches!(error, RunError::Rate(_)), "{error}");
+}
+
+#[test]
+fn a_profile_that_falls_silent_ends_a_run_of_so_many_messages() {
+    let result = run(&Plan {
+        load: even("2k..0@200ms"),
+        duration: None,
+        requests: NonZeroU64::new(100_000),
+        ..plan(embedded())
+    });
+    assert_eq!(result.messages.received, 200);
+}
+
+#[test]
 fn the_same_seed_offers_the_same_poisson_arrivals() {
     let plan = Plan {
         load: Load::Open {
-            rate: 2000.0,
+            rate: Profile::constant(2000.0).unwrap(),
             arrivals: Spacing::Poisson,
             pipeline: None,
         },

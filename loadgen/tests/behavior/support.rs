@@ -9,7 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use echomark::net::endpoint::Endpoint;
-use loadgen::plan::{Load, Plan, Spacing, Target, Workload};
+use loadgen::pace::Profile;
+use loadgen::plan::{Load, Pacing, Plan, Spacing, Target, Workload};
 use loadgen::{RunError, RunResult};
 
 /// No test waits longer for anything. Far above what a busy machine needs.
@@ -188,6 +189,7 @@ pub(crate) fn plan(target: Target) -> Plan {
         load: Load::Closed {
             pipeline: number(1),
         },
+        pacing: Pacing::Hybrid,
         size: NonZeroU64::new(64).unwrap(),
         duration: Some(Duration::from_millis(500)),
         warmup: Duration::ZERO,
@@ -218,7 +220,15 @@ pub(crate) fn number(number: usize) -> NonZeroUsize {
 
 pub(crate) fn constant(rate: f64) -> Load {
     Load::Open {
-        rate,
+        rate: Profile::constant(rate).unwrap(),
+        arrivals: Spacing::Constant,
+        pipeline: None,
+    }
+}
+
+pub(crate) fn even(profile: &str) -> Load {
+    Load::Open {
+        rate: profile.parse().unwrap(),
         arrivals: Spacing::Constant,
         pipeline: None,
     }

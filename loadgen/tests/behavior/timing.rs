@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use loadgen::pace::Profile;
 use loadgen::plan::{Load, Plan, Spacing};
 use loadgen::result::Latency;
 
@@ -41,7 +42,7 @@ fn measure_stall(pipeline: Option<usize>) -> Stalled {
     let plan = Plan {
         connections: number(16),
         load: Load::Open {
-            rate: RATE,
+            rate: Profile::constant(RATE).unwrap(),
             arrivals: Spacing::Constant,
             pipeline: pipeline.map(number),
         },
