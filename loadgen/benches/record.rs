@@ -5,8 +5,8 @@
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use loadgen::books::{Done, Sent};
 use loadgen::record::{Slice, histogram};
-use loadgen::workload::request::{Done, Sent};
 
 /// Latencies from 10 µs to 10 ms, in no order: a multiplicative generator over a logarithmic scale.
 fn latencies() -> Vec<u64> {

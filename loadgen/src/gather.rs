@@ -1,286 +1,213 @@
-//! Adds up what the threads report, interval by interval, and makes the result of it.
+//! Adds up what the threads report: slices to intervals, intervals to the whole.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use echomark::net::endpoint::Endpoint;
-
-use crate::host;
-use crate::meter::{Account, Interval};
+use crate::meter::{Account, Division, Interval};
+use crate::observer::{Live, Observer};
 use crate::plan::Plan;
 use crate::record::Slice;
-use crate::result::{
-    Bytes, Client, Connections, Corruption, IntervalLatency, IntervalResult, Latencies, Latency,
-    Messages, Rate, RunResult, ThreadResult, Tool,
-};
-use crate::run::RunError;
-use crate::verdict::{Evidence, Verdict};
-use crate::worker::Report;
+use crate::result::{IntervalResult, RampInterval};
+use crate::stats::blocks::Blocks;
+use crate::tcp::TcpTotals;
+use crate::worker::FlowReport;
 
-/// What the threads reported, added up.
+/// Blocks that the statistics keep of a run.
+const BLOCKS: usize = 64;
+
+/// What the threads of one workload reported, added up.
 pub(crate) struct Gathered {
-    window_start: u64,
-    interval: Duration,
-    is_open_loop: bool,
+    pub(crate) window_start: u64,
+    pub(crate) division: Division,
+    pub(crate) interval: Duration,
+    pub(crate) length: Option<Duration>,
+    pub(crate) is_open_loop: bool,
     threads: usize,
-    total: Slice,
-    /// Intervals that some threads have not left yet.
-    open: BTreeMap<Interval, OpenInterval>,
-    intervals: Vec<IntervalResult>,
-    drain: Option<Slice>,
-    accounts: Vec<Account>,
+    pub(crate) total: Slice,
+    /// Slices that some threads have not left yet.
+    open: BTreeMap<Interval, OpenSlice>,
+    /// The interval that is being filled.
+    current: Option<OpenInterval>,
+    pub(crate) intervals: Vec<IntervalResult>,
+    pub(crate) ramp: Vec<RampInterval>,
+    pub(crate) drain: Option<Slice>,
+    pub(crate) blocks: Blocks,
+    pub(crate) accounts: Vec<Account>,
+    pub(crate) flows: Vec<(usize, FlowReport)>,
+    pub(crate) tcp: TcpTotals,
 }
 
-struct OpenInterval {
+struct OpenSlice {
     slice: Slice,
     /// When the last thread left it.
     end: u64,
     missing: usize,
 }
 
+struct OpenInterval {
+    number: u64,
+    slice: Slice,
+    end: u64,
+}
+
 impl Gathered {
-    pub(crate) fn new(plan: &Plan, start: u64, threads: usize) -> Self {
+    pub(crate) fn new(plan: &Plan) -> Self {
+        let threads = plan.threads.get();
         Self {
-            window_start: start + plan.warmup.as_nanos() as u64,
+            window_start: u64::MAX,
+            division: Division::of(plan),
             interval: plan.interval,
+            length: plan.duration,
             is_open_loop: plan.is_open_loop(),
             threads,
             total: Slice::new(),
             open: BTreeMap::new(),
+            current: None,
             intervals: Vec::new(),
+            ramp: Vec::new(),
             drain: None,
+            blocks: Blocks::new(BLOCKS),
             accounts: vec![Account::default(); threads],
+            flows: Vec::new(),
+            tcp: TcpTotals::default(),
         }
     }
 
-    /// Adds reports up until every thread has finished.
-    pub(crate) fn gather(
-        &mut self,
-        reports: &Receiver<Report>,
-        spare: &[Sender<Box<Slice>>],
-        targets: &[Endpoint],
-        progress: &mut dyn FnMut(&IntervalResult),
-    ) -> Result<(), RunError> {
-        let mut running = self.threads;
-        while running > 0 {
-            match reports.recv() {
-                Ok(Report::Slice {
-                    worker,
-                    interval,
-                    end,
-                    slice,
-                }) => {
-                    self.add(interval, end, slice.as_deref(), progress);
-                    if let Some(mut slice) = slice {
-                        slice.clear();
-                        // Of no use to a thread that has ended.
-                        let _ = spare[worker].send(slice);
-                    }
-                }
-                Ok(Report::Finished { worker, account }) => {
-                    self.accounts[worker] = account;
-                    running -= 1;
-                }
-                Ok(Report::Failed(failure)) => return Err(RunError::of_thread(failure, targets)),
-                Ok(Report::Connected { .. }) => {}
-                Err(_) => return Err(RunError::thread_died()),
-            }
-        }
-        // Threads that a number of messages or an interruption stopped need not have entered the
-        // same last interval.
-        for (interval, open) in std::mem::take(&mut self.open) {
-            self.close(interval, open, &mut |_| ());
-        }
-        Ok(())
-    }
-
-    fn add(
+    /// Adds what a thread recorded in a slice, and gives the memory back to it.
+    pub(crate) fn add(
         &mut self,
         interval: Interval,
         end: u64,
-        slice: Option<&Slice>,
-        progress: &mut dyn FnMut(&IntervalResult),
+        slice: Option<Box<Slice>>,
+        spare: &Sender<Box<Slice>>,
+        observer: &mut dyn Observer,
     ) {
-        let open = self.open.entry(interval).or_insert_with(|| OpenInterval {
+        let open = self.open.entry(interval).or_insert_with(|| OpenSlice {
             slice: Slice::new(),
             end: 0,
             missing: self.threads,
         });
         open.end = open.end.max(end);
-        if let Some(slice) = slice {
-            open.slice += slice;
-        }
         open.missing -= 1;
-        if open.missing == 0
+        let is_complete = open.missing == 0;
+        if let Some(mut slice) = slice {
+            open.slice += &slice;
+            slice.clear();
+            // Of no use to a thread that has ended.
+            let _ = spare.send(slice);
+        }
+        // Threads need not take equally long to connect.
+        if is_complete
+            && !matches!(interval, Interval::Ramp(_))
             && let Some(open) = self.open.remove(&interval)
         {
-            self.close(interval, open, progress);
+            self.close(interval, open, observer);
         }
     }
 
-    /// Adds a complete interval to the total and keeps a few figures of it.
-    fn close(
+    /// Notes what a thread that has ended says of itself and its flows.
+    pub(crate) fn add_account(
         &mut self,
-        interval: Interval,
-        open: OpenInterval,
-        progress: &mut dyn FnMut(&IntervalResult),
+        thread: usize,
+        account: Account,
+        flows: Vec<FlowReport>,
+        tcp: TcpTotals,
     ) {
-        let mut slice = open.slice;
+        self.accounts[thread] = account;
+        self.flows
+            .extend(flows.into_iter().map(|flow| (thread, flow)));
+        self.tcp += tcp;
+    }
+
+    /// Closes what was recorded while connections were made: all threads have made theirs.
+    pub(crate) fn close_ramp(&mut self, observer: &mut dyn Observer) {
+        while let Some((interval @ Interval::Ramp(_), _)) = self.open.first_key_value() {
+            let interval = *interval;
+            if let Some(open) = self.open.remove(&interval) {
+                self.close(interval, open, observer);
+            }
+        }
+    }
+
+    /// Closes what is open still: threads that a number of messages or an interruption stopped need
+    /// not have entered the same last slice.
+    pub(crate) fn close_all(&mut self, observer: &mut dyn Observer) {
+        for (interval, open) in std::mem::take(&mut self.open) {
+            self.close(interval, open, observer);
+        }
+        self.close_interval(observer);
+    }
+
+    /// Adds a complete slice to its interval, and to the total.
+    fn close(&mut self, interval: Interval, open: OpenSlice, observer: &mut dyn Observer) {
+        let OpenSlice { mut slice, end, .. } = open;
         if !self.is_open_loop {
             // In a closed loop the intended time is the time of the write.
-            slice.response = slice.service.clone();
+            slice.response.clone_from(&slice.service);
         }
         self.total += &slice;
         match interval {
-            Interval::Before => {}
-            Interval::Within(number) => {
+            Interval::Ramp(number) => {
                 let start_s = self.interval.as_secs_f64() * number as f64;
-                let end_s = open.end.saturating_sub(self.window_start) as f64 / 1e9;
-                let result = interval_result(start_s, end_s, &slice);
-                progress(&result);
-                self.intervals.push(result);
+                self.ramp.push(RampInterval {
+                    start_s,
+                    end_s: start_s + self.interval.as_secs_f64(),
+                    opened: slice.counts.opened,
+                    failed: slice.counts.failed,
+                    connect: crate::result::IntervalLatency::new(&slice.connect),
+                });
             }
+            Interval::Before => {}
+            Interval::Within(number) => self.close_slice(number, &slice, end, observer),
             Interval::Drain => self.drain = Some(slice),
         }
     }
 
-    pub(crate) fn into_result(
-        mut self,
-        plan: &Plan,
-        started_at: String,
-        steal_ratio: Option<f64>,
-    ) -> RunResult {
-        let interrupted = self.accounts.iter().any(|a| a.was_interrupted);
-        let finished_at = self.accounts.iter().map(|a| a.finished_at).max();
-        let lived = finished_at.unwrap_or(0).saturating_sub(self.window_start) as f64 / 1e9;
-        // A number of messages or an interruption may have ended the window before its time.
-        let duration_s = match plan.duration {
-            Some(duration) if !interrupted && plan.requests.is_none() => duration.as_secs_f64(),
-            Some(duration) => duration.as_secs_f64().min(lived),
-            None => lived,
-        };
-        if let Some(drain) = self.drain.take().filter(|drain| !drain.is_empty()) {
-            self.intervals
-                .push(interval_result(duration_s, lived.max(duration_s), &drain));
+    fn close_slice(&mut self, number: u64, slice: &Slice, end: u64, observer: &mut dyn Observer) {
+        let begin = self.window_start + self.division.begin_of(number);
+        let full = self.window_start + self.division.begin_of(number + 1);
+        // The statistics want slices of equal length.
+        if end == full {
+            self.blocks.push(&slice.response);
         }
-        let counts = self.total.counts;
-        let per_second = |count: u64| {
-            if duration_s > 0.0 {
-                count as f64 / duration_s
-            } else {
-                0.0
-            }
-        };
-        let rate = Rate {
-            target: plan.target_rate(),
-            offered: per_second(counts.issued),
-            achieved: per_second(counts.completed),
-        };
-        let (send_lag, own_send_lag) = (self.total.send_lag(), self.total.own_send_lag());
-        let latency_ns = Latencies {
-            response: Latency::new(self.total.response),
-            service: Latency::new(self.total.service),
-            connect: Latency::new(self.total.connect),
-            send_lag: Latency::new(send_lag),
-        };
-        let client = Client {
-            threads: self
-                .accounts
-                .iter()
-                .copied()
-                .map(Account::into_result)
-                .collect(),
-            steal_ratio,
-            own_send_lag: Latency::new(own_send_lag),
-            first_corruption: self
-                .accounts
-                .iter()
-                .find_map(|account| account.corruption)
-                .map(|(connection, offset)| Corruption { connection, offset }),
-        };
-        let verdict = Verdict::of(&Evidence {
-            offered: rate.offered,
-            achieved: rate.achieved,
-            is_open_loop: plan.is_open_loop(),
-            issued: counts.issued,
-            received: counts.received,
-            unsent: counts.unsent,
-            corrupt: counts.corrupt + counts.corrupt_in_warm_up + counts.duplicated,
-            missing: counts.lost + counts.timed_out + counts.unfinished,
-            failed_connections: counts.failed,
-            response: latency_ns.response.as_ref(),
-            own_send_lag: client.own_send_lag.as_ref(),
-            threads: &client.threads,
+        observer.slice(&Live {
+            elapsed: Duration::from_nanos(end.saturating_sub(self.window_start)),
+            length: self.length,
+            slice,
+            slice_length: Duration::from_nanos(end.saturating_sub(begin)),
+            total: &self.total,
+            is_open_loop: self.is_open_loop,
         });
-        RunResult {
-            schema: 1,
-            tool: Tool {
-                name: env!("CARGO_PKG_NAME"),
-                version: env!("CARGO_PKG_VERSION"),
-            },
-            started_at,
-            interrupted,
-            host: host::describe(),
-            plan: plan.clone(),
-            duration_s,
-            rate,
-            messages: Messages {
-                sent: counts.sent,
-                received: counts.received,
-                verified: counts.verified,
-                corrupt: counts.corrupt,
-                lost: counts.lost,
-                duplicated: counts.duplicated,
-                reordered: 0,
-                unsent: counts.unsent,
-                unfinished: counts.unfinished,
-                timed_out: counts.timed_out,
-            },
-            bytes: Bytes {
-                sent: counts.bytes_sent,
-                received: counts.bytes_received,
-            },
-            connections: Connections {
-                opened: counts.opened,
-                failed: counts.failed,
-                reset: counts.reset,
-                closed_by_peer: counts.closed_by_peer,
-            },
-            latency_ns,
-            intervals: self.intervals,
-            client,
-            verdict,
+        let interval = number / self.division.slices();
+        if self.current.as_ref().is_some_and(|c| c.number != interval) {
+            self.close_interval(observer);
+        }
+        let current = self.current.get_or_insert_with(|| OpenInterval {
+            number: interval,
+            slice: Slice::new(),
+            end: 0,
+        });
+        current.slice += slice;
+        current.end = end;
+        if end
+            == self.window_start
+                + self
+                    .division
+                    .begin_of((interval + 1) * self.division.slices())
+        {
+            self.close_interval(observer);
         }
     }
-}
 
-impl Account {
-    fn into_result(self) -> ThreadResult {
-        let share = |nanoseconds: u64| {
-            if self.wall_ns > 0 {
-                nanoseconds as f64 / self.wall_ns as f64
-            } else {
-                0.0
-            }
+    fn close_interval(&mut self, observer: &mut dyn Observer) {
+        let Some(OpenInterval { number, slice, end }) = self.current.take() else {
+            return;
         };
-        ThreadResult {
-            cpu_ratio: share(self.cpu_ns),
-            busy_ratio: share(self.cpu_ns.saturating_sub(self.spin_ns)),
-            involuntary_switches: self.involuntary_switches,
-        }
-    }
-}
-
-fn interval_result(start_s: f64, end_s: f64, slice: &Slice) -> IntervalResult {
-    IntervalResult {
-        start_s,
-        end_s,
-        sent: slice.counts.sent,
-        received: slice.counts.received,
-        lost: slice.counts.lost,
-        timed_out: slice.counts.timed_out,
-        response: IntervalLatency::new(&slice.response),
-        service: IntervalLatency::new(&slice.service),
+        let start_s = self.interval.as_secs_f64() * number as f64;
+        let end_s = end.saturating_sub(self.window_start) as f64 / 1e9;
+        let result = IntervalResult::new(start_s, end_s, &slice);
+        observer.interval(&result, &slice);
+        self.intervals.push(result);
     }
 }

@@ -11,7 +11,6 @@
 //! - [`pace`]: when messages are due: the one thing that tells an open loop from a closed one. Pure.
 //! - [`payload`]: what messages consist of, so that every wrong byte shows.
 //! - [`record`]: histograms and counts; slices of a run that add up exactly.
-//! - [`stats`]: how exactly a run knows its figures, and whether it had settled. Pure.
 //! - [`result`](mod@result), [`verdict`], [`report`]: the stored result, whether it can be believed,
 //!   and the forms in which it is read.
 //!
@@ -32,22 +31,33 @@
 //! Measuring threads share nothing but a stop flag. No lock is taken and no percentile is computed
 //! on them, and nothing is allocated per message in steady state.
 
-mod flow;
+pub mod books;
+pub mod chargen;
+mod conclude;
+mod embedded;
+mod error;
 mod gather;
+mod hiccup;
 mod host;
+mod link;
 mod meter;
+pub mod observer;
 pub mod pace;
 pub mod payload;
 pub mod plan;
 pub mod record;
+mod repeat;
 pub mod report;
 pub mod result;
 pub mod run;
+pub mod sizes;
 pub mod stats;
+pub mod tcp;
 pub mod verdict;
 mod worker;
-pub mod workload;
+mod workload;
 
+pub use observer::{Control, Observer};
 pub use plan::Plan;
 pub use result::RunResult;
 pub use run::{RunError, run};

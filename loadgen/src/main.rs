@@ -1,27 +1,23 @@
 //! `loadgen`: the command line in, reports and an exit code out. All else is the library's.
 
-use std::fs::File;
-use std::io::{self, IsTerminal, Write};
-use std::path::Path;
+use std::io::{self, Write};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
-use echomark::net::units::format_duration_ns;
-use loadgen::report::{json, text};
-use loadgen::result::IntervalResult;
 use loadgen::verdict::Status;
-use loadgen::{Plan, RunResult};
+use loadgen::{Control, Plan, RunResult};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 mod cli;
+mod outputs;
+mod progress;
 
-use cli::{Cli, Command, RunArgs};
+use cli::{Cli, Command, OutputArgs, RunArgs};
+use outputs::Outputs;
 
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
@@ -37,27 +33,26 @@ fn main() -> ExitCode {
         Ok(resolved) => resolved,
         Err(problem) => return complain(USAGE, &problem),
     };
-    let stop = Arc::new(AtomicBool::new(false));
-    if let Err(error) = obey_signals(Arc::clone(&stop)) {
+    let control = Control::default();
+    if let Err(error) = obey_signals(control.clone()) {
         return complain(FAILED, &format!("cannot handle signals: {error}"));
     }
-    let shows_progress = !args.quiet && io::stderr().is_terminal();
-    let result = loadgen::run(&plan, &stop, &mut |interval| {
-        if shows_progress {
-            print_progress(interval);
-        }
-    });
-    match result {
-        Ok(result) => match deliver(&args, &result) {
-            Ok(()) => exit_code(&args, &result),
-            Err(problem) => complain(FAILED, &problem),
-        },
-        Err(error) => complain(FAILED, &error.to_string()),
+    match measure(&args.output, &plan, &control) {
+        Ok(result) => exit_code(&args.output, &result),
+        Err(problem) => complain(FAILED, &problem),
     }
 }
 
+/// Makes one run and puts its result where it was asked for.
+fn measure(args: &OutputArgs, plan: &Plan, control: &Control) -> Result<RunResult, String> {
+    let mut outputs = Outputs::open(args, plan)?;
+    let result = loadgen::run(plan, control, &mut outputs).map_err(|error| error.to_string())?;
+    outputs.deliver(&result)?;
+    Ok(result)
+}
+
 /// Resolves the command line to a plan.
-fn plan_of(matches: &ArgMatches) -> Result<(RunArgs, Plan), String> {
+fn plan_of(matches: &ArgMatches) -> Result<(Box<RunArgs>, Plan), String> {
     let Cli {
         command: Command::Run(args),
     } = Cli::from_arg_matches(matches).map_err(|error| error.to_string())?;
@@ -67,30 +62,11 @@ fn plan_of(matches: &ArgMatches) -> Result<(RunArgs, Plan), String> {
             .and_then(|(_, run)| run.value_source(name))
             == Some(ValueSource::CommandLine)
     };
-    let plan = args.to_plan(is_given)?;
+    let plan = args.plan.to_plan(is_given)?;
     Ok((args, plan))
 }
 
-/// Puts the result where it was asked for.
-fn deliver(args: &RunArgs, result: &RunResult) -> Result<(), String> {
-    let is_json_on_stdout = args.json.as_deref() == Some(Path::new("-"));
-    if !args.quiet && !is_json_on_stdout {
-        io::stdout()
-            .write_all(text::render(result).as_bytes())
-            .map_err(|error| format!("cannot write to stdout: {error}"))?;
-    }
-    let Some(path) = &args.json else {
-        return Ok(());
-    };
-    let written = if is_json_on_stdout {
-        json::write(result, io::stdout().lock())
-    } else {
-        File::create(path).and_then(|file| json::write(result, io::BufWriter::new(file)))
-    };
-    written.map_err(|error| format!("cannot write the result to {}: {error}", path.display()))
-}
-
-fn exit_code(args: &RunArgs, result: &RunResult) -> ExitCode {
+fn exit_code(args: &OutputArgs, result: &RunResult) -> ExitCode {
     if result.interrupted {
         ExitCode::from(INTERRUPTED)
     } else if result.verdict.status == Status::Invalid && !args.allow_invalid {
@@ -101,39 +77,18 @@ fn exit_code(args: &RunArgs, result: &RunResult) -> ExitCode {
 }
 
 /// The first SIGINT or SIGTERM ends the run early with a result, the second at once without one.
-fn obey_signals(stop: Arc<AtomicBool>) -> io::Result<()> {
+fn obey_signals(control: Control) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     thread::Builder::new()
         .name("loadgen-signals".to_owned())
         .spawn(move || {
             for _ in signals.forever() {
-                if stop.swap(true, Ordering::Relaxed) {
+                if control.stop() {
                     std::process::exit(INTERRUPTED.into());
                 }
             }
         })?;
     Ok(())
-}
-
-fn print_progress(interval: &IntervalResult) {
-    let seconds = (interval.end_s - interval.start_s).max(f64::MIN_POSITIVE);
-    let latency = interval.response.map_or_else(String::new, |response| {
-        let p50 = response.p50.map_or_else(
-            || "-".to_owned(),
-            |nanoseconds| format_duration_ns(nanoseconds as f64),
-        );
-        format!(
-            "   p50 {p50}   max {}",
-            format_duration_ns(response.max as f64)
-        )
-    });
-    // Progress that nobody can read any more is no reason to stop.
-    let _ = writeln!(
-        io::stderr(),
-        "{:>6.1} s   {:>9.0} /s{latency}",
-        interval.end_s,
-        interval.received as f64 / seconds,
-    );
 }
 
 /// Help and version go to stdout; a usage error becomes one line.

@@ -5,23 +5,36 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
+use echomark::net::sched::ThreadSched;
 use echomark::net::sys::{self, ThreadUsage, monotonic_ns};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rand_xoshiro::rand_core::SeedableRng;
 
+use crate::books::{Abandoned, Done};
 use crate::pace::Pace;
-use crate::payload::Payload;
+use crate::payload::{Payload, StreamId};
+use crate::plan::{Close, Plan, Workload};
 use crate::record::Slice;
+use crate::sizes::Sizes;
 use crate::worker::{Report, Task};
-use crate::workload::request::Done;
 
+/// Into how many slices the statistics want a window to be cut,
+const SLICES_OF_WINDOW: u64 = 60;
+/// but none shorter than this: each costs the coordinator some time, and with it the machine.
+const SHORTEST_SLICE_NS: u64 = 50_000_000;
+/// The length of slices when the window's is not known.
+const UNKNOWN_SLICE_NS: u64 = 100_000_000;
 /// The longest that a poll which finds nothing can take while it runs. In one that took longer, the
 /// thread was not on a processor, and that is no spinning.
 const EMPTY_POLL_NS: u64 = 10_000;
 /// A stretch of the run.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Interval {
-    /// Connecting and warming up.
+    /// The number-th interval of the time in which all connections are made.
+    Ramp(u64),
+    /// Warming up.
     Before,
-    /// The number-th interval of the window.
+    /// The number-th slice of the window.
     Within(u64),
     /// After the window, waiting for what is still out.
     Drain,
@@ -39,6 +52,8 @@ pub(crate) struct Account {
     /// The part of it that it spun, with nothing to do but wait for the next message's time.
     pub(crate) spin_ns: u64,
     pub(crate) involuntary_switches: u64,
+    /// Time that it was ready to run and had no processor, where the kernel tells.
+    pub(crate) run_delay_ns: Option<u64>,
     /// The stop flag ended its window.
     pub(crate) was_interrupted: bool,
     /// Where the first wrong byte was: flow, and offset in its stream.
@@ -51,13 +66,21 @@ pub(crate) struct Meter {
     pub(crate) payload: Arc<Payload>,
     pub(crate) slice: Box<Slice>,
     pub(crate) pace: Pace,
+    /// The most messages out on each connection.
+    pub(crate) depth: Option<usize>,
     pub(crate) is_open_loop: bool,
     pub(crate) is_verifying: bool,
     pub(crate) timeout_ns: u64,
+    /// How a workload that closes connections does it.
+    pub(crate) close: Close,
+    sizes: Sizes,
+    size_rng: Xoshiro256PlusPlus,
+    /// A datagram is put together here.
+    scratch: Vec<u8>,
     now: u64,
     window: Window,
     interval: Interval,
-    interval_ns: u64,
+    division: Division,
     /// When the current interval ends.
     boundary: u64,
     /// Messages queued or out, over all flows.
@@ -65,6 +88,7 @@ pub(crate) struct Meter {
     pub(crate) has_received: bool,
     usage: ThreadUsage,
     usage_at: u64,
+    sched: Option<ThreadSched>,
     account: Account,
     reports: Sender<Report>,
     spare: Receiver<Box<Slice>>,
@@ -79,30 +103,58 @@ struct Window {
 
 impl Meter {
     pub(crate) fn new(task: &Task, spare: Receiver<Box<Slice>>) -> Self {
+        let plan = &task.plan;
         Self {
             payload: Arc::clone(&task.payload),
             slice: Slice::touched(),
             pace: Pace::idle(),
-            is_open_loop: task.plan.is_open_loop(),
-            is_verifying: task.plan.verify,
-            timeout_ns: nanoseconds(task.plan.timeout),
+            depth: plan.pipeline().map(usize::from),
+            is_open_loop: plan.is_open_loop(),
+            is_verifying: plan.verify,
+            timeout_ns: nanoseconds(plan.timeout),
+            close: match plan.workload {
+                Workload::Churn { close } => close,
+                _ => Close::Orderly,
+            },
+            sizes: plan.size.clone(),
+            size_rng: Xoshiro256PlusPlus::seed_from_u64(
+                plan.seed ^ (task.index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15),
+            ),
+            scratch: Vec::new(),
             now: 0,
             window: Window {
                 start: u64::MAX,
                 end: u64::MAX,
             },
-            interval: Interval::Before,
-            interval_ns: nanoseconds(task.plan.interval),
+            interval: Interval::Ramp(0),
+            division: Division::of(plan),
             boundary: u64::MAX,
             outstanding: 0,
             has_received: false,
             usage: ThreadUsage::default(),
             usage_at: 0,
+            sched: None,
             account: Account::default(),
             reports: task.reports.clone(),
             spare,
-            worker: task.index,
+            worker: task.worker,
         }
+    }
+
+    /// Begins to make connections.
+    pub(crate) fn begin_ramp(&mut self) {
+        self.now = monotonic_ns();
+        self.boundary = self.now.saturating_add(self.division.interval_ns);
+    }
+
+    /// All connects are through.
+    pub(crate) fn end_ramp(&mut self) {
+        self.tick();
+        self.enter_interval();
+        self.boundary = self.now;
+        self.report_slice();
+        self.interval = Interval::Before;
+        self.boundary = u64::MAX;
     }
 
     /// Takes the real pace and window, once the start is known.
@@ -122,7 +174,8 @@ impl Meter {
         self.window.start = self.window.start.min(now);
         self.window.end = self.window.end.min(now);
         self.boundary = self.boundary.min(now);
-        self.enter_interval_of(now);
+        self.now = now;
+        self.enter_interval();
     }
 
     /// Hands the rest in and returns the thread's account.
@@ -137,6 +190,12 @@ impl Meter {
         self.now = monotonic_ns();
     }
 
+    /// Reads the clock and tells what it says.
+    pub(crate) fn read_clock(&mut self) -> u64 {
+        self.tick();
+        self.now
+    }
+
     /// Notes that the thread had nothing to do but wait for the next message's time since `began`.
     pub(crate) fn note_spin(&mut self, began: u64) {
         if self.is_within_window() {
@@ -149,44 +208,115 @@ impl Meter {
         self.account.was_interrupted = true;
     }
 
-    /// Notes that it is `now`, and hands in what was recorded in every interval that is over.
-    pub(crate) fn enter_interval_of(&mut self, now: u64) {
-        self.now = now;
-        while now >= self.boundary {
+    /// Hands in what was recorded in every interval that is over.
+    #[inline]
+    pub(crate) fn enter_interval(&mut self) {
+        if self.now >= self.boundary {
+            self.cross_boundaries();
+        }
+    }
+
+    fn cross_boundaries(&mut self) {
+        while self.now >= self.boundary {
             self.report_slice();
             let next = match self.interval {
+                Interval::Ramp(number) => {
+                    self.interval = Interval::Ramp(number + 1);
+                    self.boundary = self.boundary.saturating_add(self.division.interval_ns);
+                    continue;
+                }
                 Interval::Before => {
                     self.usage = sys::thread_usage();
                     self.usage_at = monotonic_ns();
+                    self.sched = ThreadSched::of_this_thread();
                     0
                 }
                 Interval::Within(number) => number + 1,
                 Interval::Drain => return,
             };
-            let start = self.window.start + next * self.interval_ns;
+            let start = self
+                .window
+                .start
+                .saturating_add(self.division.begin_of(next));
             if start >= self.window.end {
                 self.close_account();
                 self.interval = Interval::Drain;
                 self.boundary = u64::MAX;
             } else {
                 self.interval = Interval::Within(next);
-                self.boundary = (start + self.interval_ns).min(self.window.end);
+                let end = self.division.begin_of(next + 1);
+                self.boundary = self.window.start.saturating_add(end).min(self.window.end);
             }
         }
     }
 
-    pub(crate) fn record_done(&mut self, flow: usize, done: Done, now: u64) {
-        self.pace.completed(flow);
-        self.outstanding -= 1;
+    /// Records a message whose echo is complete.
+    pub(crate) fn record_done(&mut self, done: Done) {
         self.has_received = true;
         self.slice.counts.completed += u64::from(self.is_within_window());
         self.slice
-            .record_done(done, now, self.is_open_loop, self.is_verifying);
+            .record_done(done, self.now, self.is_open_loop, self.is_verifying);
+    }
+
+    /// Records a block that the server has acknowledged.
+    pub(crate) fn record_delivered(&mut self, counted: bool, size: u64) {
+        self.has_received = true;
+        self.outstanding -= 1;
+        let is_within_window = self.is_within_window();
+        let counts = &mut self.slice.counts;
+        if counted {
+            counts.received += 1;
+            counts.bytes_received += size;
+        }
+        counts.completed += u64::from(is_within_window);
+    }
+
+    /// Records a block that came from the server; `known` if what it ought to hold is known.
+    pub(crate) fn record_block(&mut self, counted: bool, contents: Contents) {
+        self.has_received = true;
+        let is_within_window = self.is_within_window();
+        let counts = &mut self.slice.counts;
+        counts.completed += u64::from(is_within_window);
+        match (counted, contents) {
+            (false, Contents::Wrong) => counts.corrupt_in_warm_up += 1,
+            (false, _) => {}
+            (true, contents) => {
+                counts.received += 1;
+                counts.corrupt += u64::from(contents == Contents::Wrong);
+                counts.verified += u64::from(contents == Contents::Right && self.is_verifying);
+            }
+        }
+    }
+
+    /// Records messages of a flow that were given up; a closed loop gets their places back.
+    pub(crate) fn record_abandoned(&mut self, flow: usize, abandoned: Abandoned) {
+        self.forget(abandoned);
+        for _ in 0..abandoned.places {
+            self.pace.completed(flow);
+        }
+    }
+
+    /// Records messages that were given up.
+    pub(crate) fn forget(&mut self, abandoned: Abandoned) {
+        self.enter_interval();
+        self.slice.record_abandoned(abandoned);
+        self.outstanding -= abandoned.places;
+    }
+
+    /// Notes that a message of a flow is over; a closed loop gets its place back.
+    pub(crate) fn free_place(&mut self, flow: usize) {
+        self.outstanding -= 1;
+        self.pace.completed(flow);
     }
 
     /// The time when the clock was last read.
     pub(crate) fn now(&self) -> u64 {
         self.now
+    }
+
+    /// When the current interval ends.
+    pub(crate) fn boundary(&self) -> u64 {
+        self.boundary
     }
 
     /// Whether a message that is due at `intended` counts.
@@ -204,6 +334,10 @@ impl Meter {
         self.interval == Interval::Drain
     }
 
+    pub(crate) fn is_within_window(&self) -> bool {
+        self.window.start <= self.now && self.now < self.window.end
+    }
+
     pub(crate) fn note_corruption(&mut self, flow: usize, offset: u64) {
         self.account.corruption.get_or_insert((flow, offset));
     }
@@ -213,8 +347,60 @@ impl Meter {
         self.slice.connect.saturating_record(took);
     }
 
-    pub(crate) fn is_within_window(&self) -> bool {
-        self.window.start <= self.now && self.now < self.window.end
+    /// Notes that bytes were handed to the kernel.
+    pub(crate) fn note_bytes_out(&mut self, count: u64) {
+        if self.is_within_window() {
+            self.slice.counts.bytes_out += count;
+        }
+    }
+
+    /// Notes that bytes came back or were acknowledged.
+    pub(crate) fn note_bytes_in(&mut self, count: u64) {
+        if self.is_within_window() {
+            self.slice.counts.bytes_in += count;
+        }
+    }
+
+    /// The size of the next message.
+    pub(crate) fn draw_size(&mut self) -> u32 {
+        self.sizes.draw(&mut self.size_rng)
+    }
+
+    /// The largest size of a message.
+    pub(crate) fn largest_size(&self) -> u32 {
+        self.sizes.most()
+    }
+
+    /// Where `bytes`, received at `position` of `stream`, first differ from what was sent there, if
+    /// that is looked at.
+    pub(crate) fn first_difference(
+        &self,
+        stream: StreamId,
+        position: u64,
+        bytes: &[u8],
+    ) -> Option<usize> {
+        if self.is_verifying {
+            self.payload.first_difference(stream, position, bytes)
+        } else {
+            None
+        }
+    }
+
+    /// Whether a datagram of `stream` holds what was sent in it, if that is looked at.
+    pub(crate) fn is_datagram_intact(&self, stream: StreamId, sequence: u64, bytes: &[u8]) -> bool {
+        !self.is_verifying || self.payload.is_datagram(stream, sequence, bytes)
+    }
+
+    /// Puts a datagram together. The buffer is to be given back with [`Meter::give_back`].
+    pub(crate) fn datagram(&mut self, stream: StreamId, sequence: u64, size: u32) -> Vec<u8> {
+        let mut bytes = std::mem::take(&mut self.scratch);
+        self.payload
+            .fill_datagram(stream, sequence, size, &mut bytes);
+        bytes
+    }
+
+    pub(crate) fn give_back(&mut self, bytes: Vec<u8>) {
+        self.scratch = bytes;
     }
 
     /// What the thread used in the window ends with it.
@@ -225,6 +411,10 @@ impl Meter {
         self.account.cpu_ns = used(usage) - used(self.usage);
         self.account.involuntary_switches =
             usage.involuntary_switches - self.usage.involuntary_switches;
+        self.account.run_delay_ns = self
+            .sched
+            .zip(ThreadSched::of_this_thread())
+            .map(|(before, now)| now.run_delay.saturating_sub(before.run_delay).as_nanos() as u64);
     }
 
     fn report_slice(&mut self) {
@@ -241,6 +431,52 @@ impl Meter {
             end: self.boundary,
             slice,
         });
+    }
+}
+
+/// What a block that came from the server was found to hold.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Contents {
+    Right,
+    Wrong,
+    /// The server's pattern is not one that is known, or nobody looked.
+    Unknown,
+}
+
+/// How the window is divided: into the intervals of the time series, and each of these into as many
+/// slices as the statistics want.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Division {
+    interval_ns: u64,
+    slices: u64,
+}
+
+impl Division {
+    /// The division that suits a plan.
+    pub(crate) fn of(plan: &Plan) -> Self {
+        let interval_ns = nanoseconds(plan.interval);
+        let wanted = match plan.duration {
+            Some(duration) => nanoseconds(duration) / SLICES_OF_WINDOW,
+            None => UNKNOWN_SLICE_NS,
+        };
+        let slice_ns = wanted.clamp(SHORTEST_SLICE_NS, interval_ns.max(SHORTEST_SLICE_NS));
+        Self {
+            interval_ns,
+            slices: (interval_ns / slice_ns).max(1),
+        }
+    }
+
+    /// Slices of one interval.
+    pub(crate) fn slices(self) -> u64 {
+        self.slices
+    }
+
+    /// Nanoseconds from the start of the window to that of its slice `number`.
+    pub(crate) fn begin_of(self, number: u64) -> u64 {
+        let (interval, slice) = (number / self.slices, number % self.slices);
+        interval
+            .saturating_mul(self.interval_ns)
+            .saturating_add(self.interval_ns * slice / self.slices)
     }
 }
 

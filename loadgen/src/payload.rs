@@ -17,6 +17,9 @@ use rand_xoshiro::rand_core::{Rng, SeedableRng};
 /// table fits the fastest cache of any machine of today.
 const BLOCK: usize = 16 << 10;
 
+/// Bytes of a datagram's sequence number, and so of the smallest datagram.
+pub const SEQUENCE_BYTES: usize = size_of::<u64>();
+
 /// The table that all streams of a run are cut from.
 #[derive(Debug)]
 pub struct Payload {
@@ -77,6 +80,29 @@ impl Payload {
         &pieces[..filled]
     }
 
+    /// Puts the datagram with this sequence number together: the number, and a stretch of `stream` of
+    /// its own, `size` bytes in all.
+    pub fn fill_datagram(&self, stream: StreamId, sequence: u64, size: u32, bytes: &mut Vec<u8>) {
+        bytes.clear();
+        bytes.extend_from_slice(&sequence.to_le_bytes());
+        let begin = datagram_begin(sequence);
+        // Each turn adds at least a byte.
+        while bytes.len() < size as usize {
+            let left = size as usize - bytes.len();
+            let position = begin + bytes.len() as u64;
+            bytes.extend_from_slice(self.piece(stream, position, left));
+        }
+    }
+
+    /// Whether `bytes` are the datagram of `stream` with this sequence number.
+    pub fn is_datagram(&self, stream: StreamId, sequence: u64, bytes: &[u8]) -> bool {
+        let Some((number, rest)) = bytes.split_at_checked(SEQUENCE_BYTES) else {
+            return false;
+        };
+        let position = datagram_begin(sequence) + SEQUENCE_BYTES as u64;
+        number == sequence.to_le_bytes() && self.first_difference(stream, position, rest).is_none()
+    }
+
     /// Where `bytes`, received at `position` of `stream`, first differ from what was sent there.
     pub fn first_difference(&self, stream: StreamId, position: u64, bytes: &[u8]) -> Option<usize> {
         let mut done = 0;
@@ -95,6 +121,16 @@ impl Payload {
         }
         None
     }
+}
+
+/// The sequence number that a datagram carries; `None` if it is too short for one.
+pub fn sequence_of(datagram: &[u8]) -> Option<u64> {
+    Some(u64::from_le_bytes(*datagram.first_chunk()?))
+}
+
+/// Where the stretch of a datagram begins in its stream: far enough from the next one's.
+fn datagram_begin(sequence: u64) -> u64 {
+    sequence.wrapping_mul(1 << 17) & (u64::MAX >> 1)
 }
 
 /// The finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): a bijection in which every bit
@@ -133,6 +169,24 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_datagram_is_known_again_and_no_other_is_taken_for_it(
+            sequence in any::<u64>(),
+            size in 8_u32..65_508,
+            at in any::<prop::sample::Index>(),
+            flip in 1_u8..=255,
+        ) {
+            let payload = Payload::new(7);
+            let stream = payload.stream(3, 0);
+            let mut bytes = Vec::new();
+            payload.fill_datagram(stream, sequence, size, &mut bytes);
+            prop_assert_eq!(bytes.len(), size as usize);
+            prop_assert_eq!(sequence_of(&bytes), Some(sequence));
+            prop_assert!(payload.is_datagram(stream, sequence, &bytes));
+            bytes[at.index(size as usize)] ^= flip;
+            prop_assert!(!payload.is_datagram(stream, sequence, &bytes));
+        }
+
         #[test]
         fn a_byte_depends_on_its_position_and_not_on_how_it_is_cut(
             seed in any::<u64>(),

@@ -3,13 +3,13 @@
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
+use echomark::net::cidr::Cidr;
 use echomark::net::endpoint::Endpoint;
+use echomark::net::tuning::Tuning;
 use serde::{Serialize, Serializer};
 
 use crate::pace::Profile;
-
-/// Largest message: with several in flight on many connections, more would not fit into memory.
-pub const MAX_MESSAGE: u64 = 64 << 20;
+use crate::sizes::Sizes;
 
 /// Everything that decides a run. Part of the result, so that it can be repeated.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -18,6 +18,7 @@ pub struct Plan {
     #[serde(flatten)]
     pub target: Target,
     /// What flows do.
+    #[serde(flatten)]
     pub workload: Workload,
     /// Connections of the whole run, spread over targets and threads in turn.
     pub connections: NonZeroUsize,
@@ -26,10 +27,8 @@ pub struct Plan {
     /// When messages are due.
     #[serde(flatten)]
     pub load: Load,
-    /// How threads wait for the next message's time in an open loop.
-    pub pacing: Pacing,
     /// Bytes of a message.
-    pub size: NonZeroU64,
+    pub size: Sizes,
     /// Length of the measured window; `None` with a number of requests.
     #[serde(rename = "duration_s", serialize_with = "optional_seconds")]
     pub duration: Option<Duration>,
@@ -44,13 +43,25 @@ pub struct Plan {
     /// How long a connect or an echo may take.
     #[serde(rename = "timeout_s", serialize_with = "seconds")]
     pub timeout: Duration,
-    /// Decides payloads and Poisson arrivals.
+    /// Decides payloads, sizes and Poisson arrivals.
     pub seed: u64,
     /// Whether every echoed byte is compared.
     pub verify: bool,
     /// Length of the intervals of the time series.
     #[serde(rename = "interval_s", serialize_with = "seconds")]
     pub interval: Duration,
+    /// How the threads wait until a message is due.
+    pub pacing: Pacing,
+    /// Networks and addresses of this host that connections are made from in turn; the kernel's
+    /// choice if there is none.
+    #[serde(serialize_with = "as_strings")]
+    pub sources: Vec<Cidr>,
+    /// Options of the sockets.
+    pub socket: SocketOptions,
+    /// Streams that flow beside the workload.
+    pub background: Option<Background>,
+    /// How often the run is made, with fresh connections each time.
+    pub repeat: NonZeroUsize,
 }
 
 /// What is measured.
@@ -72,10 +83,94 @@ pub enum Target {
 
 /// What flows do on their connections.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(tag = "workload", rename_all = "lowercase")]
 pub enum Workload {
     /// Messages go out and come back.
     Request,
+    /// Each message has a connection of its own: connect, exchange, close.
+    Churn {
+        /// How the client closes.
+        close: Close,
+    },
+    /// Bytes flow as fast as they may.
+    Stream {
+        /// Which way.
+        direction: Direction,
+    },
+    /// Connections are held, and now and then a message goes out on one of them.
+    Idle,
+}
+
+/// How a connection is closed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Close {
+    /// Half-close, wait for the server's, and close.
+    Orderly,
+    /// Close with a reset, which leaves nothing in TIME_WAIT.
+    Reset,
+}
+
+/// Which way a stream flows.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// To an echo server and back.
+    Echo,
+    /// To a discard server.
+    Up,
+    /// From a chargen server.
+    Down,
+}
+
+/// Options of the client's sockets; see [`Tuning`].
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct SocketOptions {
+    /// SO_RCVBUF in bytes.
+    pub recv_buffer: Option<usize>,
+    /// SO_SNDBUF in bytes.
+    pub send_buffer: Option<usize>,
+    /// TCP_CONGESTION.
+    pub congestion: Option<String>,
+    /// TCP_NODELAY.
+    pub nodelay: bool,
+}
+
+impl SocketOptions {
+    /// The same for the module that makes sockets.
+    pub fn tuning(&self) -> Tuning {
+        Tuning {
+            recv_buffer: self.recv_buffer,
+            send_buffer: self.send_buffer,
+            congestion: self.congestion.clone(),
+            nodelay: self.nodelay,
+            ..Tuning::default()
+        }
+    }
+}
+
+impl Default for SocketOptions {
+    fn default() -> Self {
+        let tuning = Tuning::default();
+        Self {
+            recv_buffer: tuning.recv_buffer,
+            send_buffer: tuning.send_buffer,
+            congestion: tuning.congestion,
+            nodelay: tuning.nodelay,
+        }
+    }
+}
+
+/// Streams that flow beside the workload, from a thread of their own.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Background {
+    /// How many.
+    pub streams: NonZeroUsize,
+    /// Which way.
+    pub direction: Direction,
+    /// Where to; the run's own targets if it is empty.
+    #[serde(serialize_with = "as_strings")]
+    pub targets: Vec<Endpoint>,
 }
 
 /// When messages are due.
@@ -150,11 +245,42 @@ impl Plan {
         Some(curve.count(end_ns) / end_ns * 1e9)
     }
 
+    /// Which way a stream flows; `None` for other workloads.
+    pub fn direction(&self) -> Option<Direction> {
+        match self.workload {
+            Workload::Stream { direction } => Some(direction),
+            Workload::Request | Workload::Churn { .. } | Workload::Idle => None,
+        }
+    }
+
+    /// Whether each message has a connection of its own.
+    pub fn has_connection_per_message(&self) -> bool {
+        matches!(self.workload, Workload::Churn { .. })
+    }
+
+    /// Whether messages are datagrams.
+    pub fn is_datagram(&self) -> bool {
+        match &self.target {
+            Target::Servers { targets } => targets
+                .iter()
+                .any(|target| matches!(target, Endpoint::Udp(_))),
+            Target::Embedded { .. } => false,
+        }
+    }
+
+    /// Whether the load is the same all along the window.
+    pub fn has_steady_load(&self) -> bool {
+        match &self.load {
+            Load::Closed { .. } => true,
+            Load::Open { rate, .. } => rate.constant_rate().is_some(),
+        }
+    }
+
     /// The bound on messages in flight on each connection, if there is one.
     pub fn pipeline(&self) -> Option<NonZeroUsize> {
-        match self.load {
-            Load::Closed { pipeline } => Some(pipeline),
-            Load::Open { pipeline, .. } => pipeline,
+        match &self.load {
+            Load::Closed { pipeline } => Some(*pipeline),
+            Load::Open { pipeline, .. } => *pipeline,
         }
     }
 }
@@ -177,6 +303,6 @@ fn optional_seconds<S: Serializer>(
         .serialize(serializer)
 }
 
-fn as_strings<S: Serializer>(endpoints: &[Endpoint], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(endpoints.iter().map(ToString::to_string))
+fn as_strings<T: ToString, S: Serializer>(items: &[T], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(items.iter().map(ToString::to_string))
 }

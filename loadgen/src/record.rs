@@ -8,12 +8,31 @@ use std::ops::AddAssign;
 
 use hdrhistogram::Histogram;
 
-use crate::workload::request::{Abandoned, Done, Sent};
+use crate::books::{Abandoned, Done, Sent};
+use crate::tcp::TcpSamples;
 
 /// The largest latency that histograms tell apart: one hour. Larger ones count as one hour.
 const HIGHEST_NS: u64 = 3_600_000_000_000;
 /// Values are told apart by their first three digits.
 const SIGNIFICANT_DIGITS: u8 = 3;
+
+/// Declares [`Counts`], so that what is counted is named in one place.
+macro_rules! counts {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// How often what happened. Messages are those intended for the window unless told
+        /// otherwise.
+        #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+        pub struct Counts {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl AddAssign for Counts {
+            fn add_assign(&mut self, other: Self) {
+                $(self.$name += other.$name;)*
+            }
+        }
+    };
+}
 
 /// An empty histogram of nanoseconds. All have the same bounds, so adding is exact, and none grows.
 pub fn histogram() -> Histogram<u64> {
@@ -27,9 +46,10 @@ pub struct Slice {
     /// From the intended time to the last byte of the echo. Recorded in an open loop only: in a
     /// closed loop it is the service time.
     pub response: Histogram<u64>,
-    /// From the start of the write call to the last byte of the echo.
+    /// From the start of the call that handed the message to the kernel to the last byte of its
+    /// echo.
     pub service: Histogram<u64>,
-    /// From the intended time to the start of the write call, of messages that had to wait for this
+    /// From the intended time to the start of that call, of messages that had to wait for this
     /// program alone. Recorded in an open loop only, as the next two are.
     pub free_lag: Histogram<u64>,
     /// The same, of messages that had to wait for their connection: it was full, or down, or its
@@ -40,49 +60,71 @@ pub struct Slice {
     pub held_own_lag: Histogram<u64>,
     /// From the start of the connect call until the connection stood.
     pub connect: Histogram<u64>,
+    /// From the start of the write call to the first byte of the echo. Recorded where each message
+    /// has a connection of its own.
+    pub first_byte: Histogram<u64>,
+    /// From the half-close until the peer had closed too; recorded as `first_byte` is.
+    pub close: Histogram<u64>,
+    /// What TCP said of the connections.
+    pub tcp: TcpSamples,
     /// How often what happened.
     pub counts: Counts,
 }
 
-/// How often what happened. Messages are those intended for the window unless told otherwise.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Counts {
+counts! {
     /// Messages that the schedule or an answer made due.
-    pub issued: u64,
+    issued,
     /// Messages whose first byte was handed to the kernel.
-    pub sent: u64,
+    sent,
     /// Messages whose echo is complete.
-    pub received: u64,
+    received,
     /// Those of `received` whose every byte was compared and right.
-    pub verified: u64,
+    verified,
     /// Those of `received` in which a byte was wrong.
-    pub corrupt: u64,
+    corrupt,
     /// Corrupt messages of the warm-up.
-    pub corrupt_in_warm_up: u64,
-    /// Messages that were out when their connection ended.
-    pub lost: u64,
+    corrupt_in_warm_up,
+    /// Datagrams that answer nothing that was sent.
+    stray,
+    /// Messages that were out when their connection ended, or datagrams that did not come back.
+    lost,
     /// Messages that were out for the timeout, whose connection was ended for that.
-    pub timed_out: u64,
-    /// Times that the server sent more than it had received.
-    pub duplicated: u64,
+    timed_out,
+    /// Times that the server sent more than it had received; datagrams that came back again.
+    duplicated,
+    /// Datagrams that came back after one that had been sent later.
+    reordered,
+    /// Datagrams that came back after they had been given up as lost.
+    late,
     /// Messages that never reached the kernel.
-    pub unsent: u64,
+    unsent,
     /// Messages that were still out at the end.
-    pub unfinished: u64,
+    unfinished,
     /// Echoes that were complete within the window, whenever their message was intended.
-    pub completed: u64,
-    /// Payload bytes handed to the kernel.
-    pub bytes_sent: u64,
-    /// Payload bytes read back.
-    pub bytes_received: u64,
+    completed,
+    /// Payload bytes handed to the kernel within the window.
+    bytes_out,
+    /// Payload bytes that came back within the window; in a stream to the server, those that its
+    /// TCP acknowledged.
+    bytes_in,
+    /// Payload bytes of messages of the window handed to the kernel.
+    bytes_sent,
+    /// Payload bytes of messages of the window that came back.
+    bytes_received,
     /// Connections that stood.
-    pub opened: u64,
+    opened,
     /// Connections that could not be made.
-    pub failed: u64,
+    failed,
+    /// Those of `failed` for which this host had no port left.
+    out_of_ports,
     /// Connections that were reset or broke.
-    pub reset: u64,
+    reset,
     /// Connections that the server ended in good order.
-    pub closed_by_peer: u64,
+    closed_by_peer,
+    /// Connections whose orderly close the server did not answer in time.
+    unclosed,
+    /// Times that the peer's host said that nobody takes datagrams at the port.
+    refused,
 }
 
 impl Slice {
@@ -95,6 +137,9 @@ impl Slice {
             held_lag: histogram(),
             held_own_lag: histogram(),
             connect: histogram(),
+            first_byte: histogram(),
+            close: histogram(),
+            tcp: TcpSamples::default(),
             counts: Counts::default(),
         }
     }
@@ -103,7 +148,9 @@ impl Slice {
     /// be measured as latency.
     pub fn touched() -> Box<Self> {
         let mut slice = Box::<Self>::default();
-        slice.clear();
+        for histogram in slice.histograms_mut() {
+            histogram.reset();
+        }
         slice
     }
 
@@ -161,7 +208,7 @@ impl Slice {
         }
     }
 
-    /// Records what was out when a connection ended.
+    /// Records messages that were given up.
     pub fn record_abandoned(&mut self, abandoned: Abandoned) {
         self.counts.lost += abandoned.lost;
         self.counts.timed_out += abandoned.timed_out;
@@ -169,25 +216,64 @@ impl Slice {
 
     /// Forgets everything, keeping the memory.
     pub fn clear(&mut self) {
-        self.response.reset();
-        self.service.reset();
-        self.free_lag.reset();
-        self.held_lag.reset();
-        self.held_own_lag.reset();
-        self.connect.reset();
+        for histogram in self.histograms_mut() {
+            // Most are unused in any one workload, and a reset walks through all of its memory.
+            if !histogram.is_empty() {
+                histogram.reset();
+            }
+        }
+        self.tcp = TcpSamples::default();
         self.counts = Counts::default();
     }
 
     /// Whether nothing was recorded.
     pub fn is_empty(&self) -> bool {
-        self.counts == Counts::default() && self.connect.is_empty()
+        self.counts == Counts::default()
+            && self.tcp == TcpSamples::default()
+            && self
+                .histograms()
+                .iter()
+                .all(|histogram| histogram.is_empty())
+    }
+
+    fn histograms(&self) -> [&Histogram<u64>; 8] {
+        [
+            &self.response,
+            &self.service,
+            &self.free_lag,
+            &self.held_lag,
+            &self.held_own_lag,
+            &self.connect,
+            &self.first_byte,
+            &self.close,
+        ]
+    }
+
+    fn histograms_mut(&mut self) -> [&mut Histogram<u64>; 8] {
+        [
+            &mut self.response,
+            &mut self.service,
+            &mut self.free_lag,
+            &mut self.held_lag,
+            &mut self.held_own_lag,
+            &mut self.connect,
+            &mut self.first_byte,
+            &mut self.close,
+        ]
     }
 }
 
 fn sum(a: &Histogram<u64>, b: &Histogram<u64>) -> Histogram<u64> {
     let mut sum = a.clone();
-    sum.add(b).expect("all histograms have the same bounds");
+    add(&mut sum, b);
     sum
+}
+
+/// Adds `part` to `sum`; an empty one at no cost.
+fn add(sum: &mut Histogram<u64>, part: &Histogram<u64>) {
+    if !part.is_empty() {
+        sum.add(part).expect("all histograms have the same bounds");
+    }
 }
 
 impl Default for Slice {
@@ -198,40 +284,11 @@ impl Default for Slice {
 
 impl AddAssign<&Self> for Slice {
     fn add_assign(&mut self, other: &Self) {
-        for (sum, part) in [
-            (&mut self.response, &other.response),
-            (&mut self.service, &other.service),
-            (&mut self.free_lag, &other.free_lag),
-            (&mut self.held_lag, &other.held_lag),
-            (&mut self.held_own_lag, &other.held_own_lag),
-            (&mut self.connect, &other.connect),
-        ] {
-            sum.add(part).expect("all histograms have the same bounds");
+        for (sum, part) in self.histograms_mut().into_iter().zip(other.histograms()) {
+            add(sum, part);
         }
+        self.tcp += other.tcp;
         self.counts += other.counts;
-    }
-}
-
-impl AddAssign for Counts {
-    fn add_assign(&mut self, other: Self) {
-        self.issued += other.issued;
-        self.sent += other.sent;
-        self.received += other.received;
-        self.verified += other.verified;
-        self.corrupt += other.corrupt;
-        self.corrupt_in_warm_up += other.corrupt_in_warm_up;
-        self.lost += other.lost;
-        self.timed_out += other.timed_out;
-        self.duplicated += other.duplicated;
-        self.unsent += other.unsent;
-        self.unfinished += other.unfinished;
-        self.completed += other.completed;
-        self.bytes_sent += other.bytes_sent;
-        self.bytes_received += other.bytes_received;
-        self.opened += other.opened;
-        self.failed += other.failed;
-        self.reset += other.reset;
-        self.closed_by_peer += other.closed_by_peer;
     }
 }
 

@@ -1,8 +1,7 @@
 //! One run from plan to result: starts the threads, gathers what they recorded, draws the verdict.
 
-use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,240 +9,264 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
+use echomark::Service;
 use echomark::net::endpoint::Endpoint;
 use echomark::net::sys::{self, monotonic_ns};
-use echomark::{Config, Server, Service};
 
+use crate::conclude::{Circumstances, conclude};
+use crate::embedded::Embedded;
 use crate::gather::Gathered;
+use crate::hiccup::HiccupProbe;
 use crate::host::CpuTicks;
-use crate::pace::ProfileError;
+use crate::link::Address;
+use crate::observer::{Control, Observer, Phase, Unobserved};
 use crate::payload::Payload;
-use crate::plan::{Load, Plan, Target};
+use crate::plan::{Background, Direction, Load, Plan, Target, Workload};
 use crate::record::Slice;
-use crate::result::{IntervalResult, RunResult};
-use crate::worker::{Failure, Report, Task, Worker};
+use crate::repeat;
+use crate::result::{RateChange, RunResult};
+use crate::sizes::Sizes;
+use crate::worker::{Report, Task, Worker};
+use crate::workload::{churn::Churn, datagram::Datagram, one_way, request::Request};
+
+pub use crate::error::RunError;
 
 /// Descriptors besides those of the connections: standard streams, epoll instances, listeners.
 const SPARE_DESCRIPTORS: usize = 64;
 /// Time between the last connect and the start of the schedule, for the threads to get there.
 const START_DELAY_NS: u64 = 5_000_000;
-/// How often the coordinator looks whether the run was interrupted while threads connect.
+/// How often the coordinator looks whether the run was interrupted or its rate changed.
 const PATIENCE: Duration = Duration::from_millis(100);
+/// Slices that each thread has besides the one it records into, so that it never has to make one:
+/// a coordinator that is kept waiting for a processor gives them back late.
+const SPARE_SLICES: usize = 3;
+/// How far the coordinator stands back for whoever is measured (nice(1)).
+const COORDINATOR_NICE: i32 = 10;
+/// What streams beside the workload write at a time, and how many of these are out on each.
+const BACKGROUND_BLOCK: u32 = 64 << 10;
+const BACKGROUND_DEPTH: NonZeroUsize = NonZeroUsize::new(4).expect("4 is not 0");
 
-/// Runs `plan` and returns what it found. Setting `stop` ends it early, with a valid result of what
-/// was measured until then. `progress` is told of each interval that all threads have left.
+/// Runs `plan`, as often as it says, and returns what it found. `control` steers the run from other
+/// threads, `observer` is told how it goes.
 ///
 /// # Errors
 /// [`RunError`] when there is nothing to report: no target, no connection, no resources, or no
 /// window for a rate that changes over it.
 pub fn run(
     plan: &Plan,
-    stop: &Arc<AtomicBool>,
-    progress: &mut dyn FnMut(&IntervalResult),
+    control: &Control,
+    observer: &mut dyn Observer,
 ) -> Result<RunResult, RunError> {
-    let started_at = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
     check_descriptors(plan)?;
     if let Load::Open { rate, .. } = &plan.load {
         rate.resolve(plan.warmup, plan.duration)
             .map_err(RunError::Rate)?;
     }
-    match &plan.target {
-        Target::Servers { targets } => measure(plan, targets, started_at, stop, progress),
+    let embedded = match &plan.target {
+        Target::Servers { .. } => None,
         Target::Embedded { embedded_workers } => {
-            let server = Embedded::start(*embedded_workers)?;
-            measure(
-                plan,
-                std::slice::from_ref(&server.endpoint),
-                started_at,
-                stop,
-                progress,
-            )
+            let beside = plan.background.as_ref();
+            let services: Vec<Service> = std::iter::once(plan.direction())
+                .chain(beside.map(|background| Some(background.direction)))
+                .map(service_for)
+                .collect();
+            Some(Embedded::start(*embedded_workers, &services)?)
+        }
+    };
+    let (targets, beside) = match (&plan.target, &embedded) {
+        (Target::Embedded { .. }, Some(server)) => {
+            let (own, beside) = server.endpoints.split_at(1);
+            (own.to_vec(), beside.to_vec())
+        }
+        (Target::Servers { targets }, _) => (targets.clone(), targets.clone()),
+        (Target::Embedded { .. }, None) => (Vec::new(), Vec::new()),
+    };
+    let beside = match &plan.background {
+        Some(background) if !background.targets.is_empty() => background.targets.clone(),
+        _ => beside,
+    };
+    let mut results = Vec::with_capacity(plan.repeat.get());
+    for _ in 0..plan.repeat.get() {
+        // On a thread of its own, which gives way to those that are measured.
+        let result = thread::scope(|scope| {
+            thread::Builder::new()
+                .name("loadgen-gather".to_owned())
+                .spawn_scoped(scope, || {
+                    measure(plan, &targets, &beside, control, &mut *observer)
+                })
+                .map_err(RunError::System)?
+                .join()
+                .map_err(|_| RunError::thread_died())?
+        })?;
+        let is_interrupted = result.interrupted;
+        results.push(result);
+        if is_interrupted {
+            break;
         }
     }
-}
-
-/// Why a run has no result.
-#[derive(Debug)]
-#[expect(
-    missing_docs,
-    reason = "the fields are the target and the cause; Display says the rest"
-)]
-pub enum RunError {
-    /// A target's host has no address.
-    Resolve { target: Endpoint, source: io::Error },
-    /// Not one connection could be made; the first failure.
-    NoConnection { target: Endpoint, source: io::Error },
-    /// A target accepts connections and closes them before it echoes a byte.
-    ClosesAtOnce { target: Endpoint },
-    /// More descriptors are needed than the process may have.
-    Descriptors { needed: usize, limit: u64 },
-    /// The rate can't be laid out over the window.
-    Rate(ProfileError),
-    /// The embedded server could not be started.
-    Embedded(echomark::Error),
-    /// A system call failed that should not.
-    System(io::Error),
-}
-
-impl RunError {
-    pub(crate) fn of_thread(failure: Failure, targets: &[Endpoint]) -> Self {
-        match failure {
-            Failure::System(error) => Self::System(error),
-            Failure::ClosesAtOnce { target } => Self::ClosesAtOnce {
-                target: targets[target].clone(),
-            },
-        }
-    }
-
-    pub(crate) fn thread_died() -> Self {
-        Self::System(io::Error::other("a measuring thread ended unexpectedly"))
-    }
-}
-
-impl fmt::Display for RunError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Resolve { target, source } => {
-                write!(
-                    f,
-                    "cannot resolve the host of {target}: {source}; check the name"
-                )
-            }
-            Self::NoConnection { target, source } => write!(
-                f,
-                "cannot connect to {target}: {source}; is an echo server listening there?"
-            ),
-            Self::ClosesAtOnce { target } => write!(
-                f,
-                "{target} accepts connections and closes them before it echoes a byte; is it an \
-                 echo server, and does it admit this host?"
-            ),
-            Self::Descriptors { needed, limit } => write!(
-                f,
-                "{needed} open descriptors are needed and {limit} allowed; raise the limit \
-                 (ulimit -Hn) or use fewer connections (-c)"
-            ),
-            Self::Rate(error) => error.fmt(f),
-            Self::Embedded(error) => write!(f, "cannot start the embedded server: {error}"),
-            Self::System(error) => write!(f, "a system call failed: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for RunError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Resolve { source, .. } | Self::NoConnection { source, .. } => Some(source),
-            Self::Embedded(source) => Some(source),
-            Self::System(source) => Some(source),
-            Self::Rate(source) => Some(source),
-            Self::ClosesAtOnce { .. } | Self::Descriptors { .. } => None,
-        }
-    }
-}
-
-/// An echod in this process. Its threads and sockets are real; only the process is shared.
-struct Embedded {
-    endpoint: Endpoint,
-    handle: echomark::Handle,
-    thread: Option<thread::JoinHandle<Result<echomark::metrics::Snapshot, echomark::Error>>>,
-}
-
-impl Embedded {
-    fn start(workers: NonZeroUsize) -> Result<Self, RunError> {
-        let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
-        let server = Server::bind(Config {
-            services: vec![(Service::Echo, Endpoint::Tcp(any_port.into()))],
-            workers,
-            ..Config::default()
-        })
-        .map_err(RunError::Embedded)?;
-        let endpoint = server.endpoints()[0].1.clone();
-        let handle = server.handle();
-        let thread = thread::Builder::new()
-            .name("echod".to_owned())
-            .spawn(move || server.run())
-            .map_err(RunError::System)?;
-        Ok(Self {
-            endpoint,
-            handle,
-            thread: Some(thread),
-        })
-    }
-}
-
-impl Drop for Embedded {
-    fn drop(&mut self) {
-        self.handle.stop();
-        if let Some(thread) = self.thread.take() {
-            // Its failure would have shown in the measurement.
-            let _ = thread.join();
-        }
-    }
+    Ok(repeat::union(results, plan))
 }
 
 fn measure(
     plan: &Plan,
     targets: &[Endpoint],
-    started_at: String,
-    stop: &Arc<AtomicBool>,
-    progress: &mut dyn FnMut(&IntervalResult),
+    beside: &[Endpoint],
+    control: &Control,
+    observer: &mut dyn Observer,
 ) -> Result<RunResult, RunError> {
-    let addresses: Arc<[SocketAddr]> = targets
-        .iter()
-        .map(|target| address_of(target, plan.timeout))
-        .collect::<Result<_, _>>()?;
-    let threads = plan.threads.get();
+    let started_at = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+    let background_plan = plan
+        .background
+        .as_ref()
+        .map(|background| background_plan(plan, background));
+    let mut crew = Crew::default();
     let (reports_in, reports) = mpsc::channel();
-    let mut crew = Crew {
-        abort: Arc::default(),
-        go: Vec::with_capacity(threads),
-        spare: Vec::with_capacity(threads),
-        threads: Vec::with_capacity(threads),
-    };
-    let shared_plan = Arc::new(plan.clone());
-    let payload = Arc::new(Payload::new(plan.seed));
-    for index in 0..threads {
-        let (go, go_receiver) = mpsc::channel();
-        let (spare, spare_receiver) = mpsc::channel();
-        let task = Task {
-            index,
-            plan: Arc::clone(&shared_plan),
-            payload: Arc::clone(&payload),
-            addresses: Arc::clone(&addresses),
-            reports: reports_in.clone(),
-            go: go_receiver,
-            stop: [Arc::clone(stop), Arc::clone(&crew.abort)],
-        };
-        let thread = thread::Builder::new()
-            .name(format!("loadgen-{index}"))
-            .spawn(move || Worker::run(task, spare_receiver))
-            .map_err(RunError::System)?;
-        // One to record into and one on its way back: the thread never has to make one.
-        let _ = spare.send(Slice::touched());
-        crew.go.push(go);
-        crew.spare.push(spare);
-        crew.threads.push(thread);
+    spawn(plan, targets, control, &reports_in, &mut crew)?;
+    if let Some(plan) = &background_plan {
+        // It has the run's end, but no rate to be changed.
+        let steady = control.with_own_rate();
+        spawn(plan, beside, &steady, &reports_in, &mut crew)?;
     }
     drop(reports_in);
+    // Nothing is lost but a little precision if it can't stand back.
+    let _ = sys::set_thread_nice(COORDINATOR_NICE);
 
-    await_connections(&reports, threads, targets, stop)?;
+    let mut parties = vec![Gathered::new(plan)];
+    parties.extend(background_plan.as_ref().map(Gathered::new));
+    let mut desk = Desk {
+        plan,
+        targets,
+        reports: &reports,
+        crew: &crew,
+        parties,
+        control,
+        rate: None,
+        rate_changes: Vec::new(),
+    };
+    observer.phase(Phase::Connecting);
+    desk.await_connections(observer)?;
     let start = monotonic_ns() + START_DELAY_NS;
+    for party in &mut desk.parties {
+        party.window_start = start + plan.warmup.as_nanos() as u64;
+    }
     for go in &crew.go {
         // A thread that ended has reported why.
         let _ = go.send(start);
     }
+    observer.phase(Phase::WarmingUp(plan.warmup));
     let ticks = CpuTicks::now();
-    let mut gathered = Gathered::new(plan, start, threads);
-    gathered.gather(&reports, &crew.spare, targets, progress)?;
+    let probe = HiccupProbe::start(start + plan.warmup.as_nanos() as u64);
+    desk.gather(observer)?;
     let steal_ratio = CpuTicks::now()
         .zip(ticks)
         .and_then(|(now, earlier)| now.steal_ratio_since(earlier));
-    Ok(gathered.into_result(plan, started_at, steal_ratio))
+    let rate_changes = desk.rate_changes;
+    let mut parties = desk.parties.into_iter();
+    let Some(main) = parties.next() else {
+        return Err(RunError::thread_died());
+    };
+    let circumstances = Circumstances {
+        targets,
+        started_at,
+        steal_ratio,
+        hiccup: probe.and_then(HiccupProbe::finish),
+        rate_changes,
+        background: plan.background.as_ref().zip(parties.next()),
+    };
+    Ok(conclude(main, plan, circumstances))
+}
+
+/// The plan of the streams that flow beside `plan`.
+fn background_plan(plan: &Plan, background: &Background) -> Plan {
+    Plan {
+        workload: Workload::Stream {
+            direction: background.direction,
+        },
+        connections: background.streams,
+        threads: NonZeroUsize::MIN,
+        load: Load::Closed {
+            pipeline: BACKGROUND_DEPTH,
+        },
+        size: Sizes::Fixed(BACKGROUND_BLOCK),
+        requests: None,
+        ramp: Duration::ZERO,
+        seed: plan.seed.wrapping_add(1),
+        background: None,
+        ..plan.clone()
+    }
+}
+
+/// What the embedded server is to offer to a stream of this direction, or to other workloads.
+fn service_for(direction: Option<Direction>) -> Service {
+    match direction {
+        None | Some(Direction::Echo) => Service::Echo,
+        Some(Direction::Up) => Service::Discard,
+        Some(Direction::Down) => Service::Chargen,
+    }
+}
+
+/// Starts the threads of `plan`.
+fn spawn(
+    plan: &Plan,
+    targets: &[Endpoint],
+    control: &Control,
+    reports: &Sender<Report>,
+    crew: &mut Crew,
+) -> Result<(), RunError> {
+    let addresses: Arc<[Address]> = targets
+        .iter()
+        .map(|target| address_of(target, plan.timeout))
+        .collect::<Result<_, _>>()?;
+    let shared_plan = Arc::new(plan.clone());
+    let payload = Arc::new(Payload::new(plan.seed));
+    let is_datagram = addresses
+        .iter()
+        .any(|address| matches!(address, Address::Udp(_)));
+    let first = crew.threads.len();
+    for index in 0..plan.threads.get() {
+        let (go, go_receiver) = mpsc::channel();
+        let (spare, spare_receiver) = mpsc::channel();
+        let task = Task {
+            worker: first + index,
+            index,
+            plan: Arc::clone(&shared_plan),
+            payload: Arc::clone(&payload),
+            addresses: Arc::clone(&addresses),
+            reports: reports.clone(),
+            go: go_receiver,
+            stop: [control.stop_flag(), Arc::clone(&crew.abort)],
+            rate: control.rate_flag(),
+        };
+        let workload = plan.workload;
+        let thread = thread::Builder::new()
+            .name(format!("loadgen-{}", first + index))
+            .spawn(move || match workload {
+                _ if is_datagram => Worker::<Datagram>::run(task, spare_receiver),
+                Workload::Churn { .. } => Worker::<Churn>::run(task, spare_receiver),
+                Workload::Stream {
+                    direction: Direction::Up,
+                } => Worker::<one_way::Up>::run(task, spare_receiver),
+                Workload::Stream {
+                    direction: Direction::Down,
+                } => Worker::<one_way::Down>::run(task, spare_receiver),
+                Workload::Request | Workload::Idle | Workload::Stream { .. } => {
+                    Worker::<Request>::run(task, spare_receiver);
+                }
+            })
+            .map_err(RunError::System)?;
+        for _ in 0..SPARE_SLICES {
+            let _ = spare.send(Slice::touched());
+        }
+        crew.go.push(go);
+        crew.spare.push(spare);
+        crew.threads.push(thread);
+    }
+    Ok(())
 }
 
 /// The threads of a run. Dropping it ends those that still run, because another one failed, and
 /// joins all.
+#[derive(Default)]
 struct Crew {
     abort: Arc<AtomicBool>,
     go: Vec<Sender<u64>>,
@@ -262,53 +285,166 @@ impl Drop for Crew {
     }
 }
 
-fn await_connections(
-    reports: &Receiver<Report>,
-    threads: usize,
-    targets: &[Endpoint],
-    stop: &AtomicBool,
-) -> Result<(), RunError> {
-    let mut total = 0;
-    let mut first_failure = None;
-    let mut waiting = threads;
-    while waiting > 0 {
-        match reports.recv_timeout(PATIENCE) {
-            Ok(Report::Connected { opened, failure }) => {
-                total += opened;
-                first_failure = first_failure.or(failure);
-                waiting -= 1;
+/// Where the threads' reports arrive.
+struct Desk<'a> {
+    plan: &'a Plan,
+    targets: &'a [Endpoint],
+    reports: &'a Receiver<Report>,
+    crew: &'a Crew,
+    /// The workload's threads, and those of the streams beside it.
+    parties: Vec<Gathered>,
+    control: &'a Control,
+    rate: Option<f64>,
+    rate_changes: Vec<RateChange>,
+}
+
+impl Desk<'_> {
+    /// Waits until every thread has tried to connect, and one connection stands.
+    fn await_connections(&mut self, observer: &mut dyn Observer) -> Result<(), RunError> {
+        let mut total = 0;
+        let mut first_failure = None;
+        let mut waiting = self.crew.threads.len();
+        while waiting > 0 {
+            match self.reports.recv_timeout(PATIENCE) {
+                Ok(Report::Connected { opened, failure }) => {
+                    total += opened;
+                    first_failure = first_failure.or(failure);
+                    waiting -= 1;
+                }
+                Ok(report) => {
+                    self.take(report, observer)?;
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err(RunError::thread_died()),
             }
-            Ok(Report::Failed(failure)) => return Err(RunError::of_thread(failure, targets)),
-            Ok(Report::Slice { .. } | Report::Finished { .. }) => {}
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return Err(RunError::thread_died()),
+        }
+        for party in &mut self.parties {
+            party.close_ramp(&mut Unobserved);
+        }
+        // An interrupted run goes on to its end, which is near, for the sake of its result.
+        match first_failure {
+            Some((target, source)) if total == 0 && !self.control.is_stopped() => {
+                Err(RunError::NoConnection {
+                    target: self.target(target),
+                    source,
+                })
+            }
+            _ => Ok(()),
         }
     }
-    // An interrupted run goes on to its end, which is near, for the sake of its result.
-    let is_interrupted = stop.load(Ordering::Relaxed);
-    match first_failure {
-        Some((target, source)) if total == 0 && !is_interrupted => Err(RunError::NoConnection {
-            target: targets[target].clone(),
-            source,
-        }),
-        _ => Ok(()),
+
+    /// Adds reports up until every thread has finished.
+    fn gather(&mut self, observer: &mut dyn Observer) -> Result<(), RunError> {
+        let mut running = self.crew.threads.len();
+        let mut phases = self.phases().into_iter().peekable();
+        while running > 0 {
+            match self.reports.recv_timeout(PATIENCE) {
+                Ok(report) => running -= usize::from(self.take(report, observer)?),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err(RunError::thread_died()),
+            }
+            if let Some((_, phase)) = phases.next_if(|&(begin, _)| begin <= monotonic_ns()) {
+                observer.phase(phase);
+            }
+            self.note_rate();
+        }
+        let (main, others) = self.parties.split_at_mut(1);
+        for party in main {
+            party.close_all(observer);
+        }
+        for party in others {
+            party.close_all(&mut Unobserved);
+        }
+        Ok(())
+    }
+
+    /// When which phases begin, after the warm-up's.
+    fn phases(&self) -> Vec<(u64, Phase)> {
+        let start = self.parties[0].window_start;
+        let end = self
+            .plan
+            .duration
+            .map(|duration| (start + duration.as_nanos() as u64, Phase::Draining));
+        std::iter::once((start, Phase::Measuring(self.plan.duration)))
+            .chain(end)
+            .collect()
+    }
+
+    /// Takes a report and says whether its thread has finished.
+    fn take(&mut self, report: Report, observer: &mut dyn Observer) -> Result<bool, RunError> {
+        let workers = self.plan.threads.get();
+        let (party, mut nobody) = match &report {
+            Report::Slice { worker, .. } | Report::Finished { worker, .. }
+                if *worker >= workers =>
+            {
+                (1, Some(Unobserved))
+            }
+            _ => (0, None),
+        };
+        let observer = nobody
+            .as_mut()
+            .map_or(observer, |nobody| nobody as &mut dyn Observer);
+        match report {
+            Report::Slice {
+                worker,
+                interval,
+                end,
+                slice,
+            } => {
+                self.parties[party].add(interval, end, slice, &self.crew.spare[worker], observer);
+                Ok(false)
+            }
+            Report::Finished {
+                worker,
+                account,
+                flows,
+                tcp,
+            } => {
+                let thread = if party == 0 { worker } else { worker - workers };
+                self.parties[party].add_account(thread, account, flows, tcp);
+                Ok(true)
+            }
+            Report::Failed(failure) => Err(RunError::of_thread(failure, self.targets)),
+            Report::Connected { .. } => Ok(false),
+        }
+    }
+
+    /// Notes when the user changed the rate.
+    fn note_rate(&mut self) {
+        let rate = self.control.rate();
+        if rate != self.rate {
+            self.rate = rate;
+            let at_s = (monotonic_ns() as f64 - self.parties[0].window_start as f64) / 1e9;
+            self.rate_changes
+                .extend(rate.map(|rate| RateChange { at_s, rate }));
+        }
+    }
+
+    fn target(&self, index: usize) -> Endpoint {
+        self.targets[index % self.targets.len()].clone()
     }
 }
 
 /// Looks a target up. Of several addresses, the first that accepts a connection is taken, as a
 /// client would that tries them in turn.
-fn address_of(target: &Endpoint, timeout: Duration) -> Result<SocketAddr, RunError> {
+fn address_of(target: &Endpoint, timeout: Duration) -> Result<Address, RunError> {
+    if let Endpoint::Unix(path) = target {
+        return Ok(Address::Unix(path.clone()));
+    }
     let addresses = target.resolve().map_err(|source| RunError::Resolve {
         target: target.clone(),
         source,
     })?;
+    if let (Endpoint::Udp(_), [first, ..]) = (target, &addresses[..]) {
+        return Ok(Address::Udp(*first));
+    }
     if let [only] = addresses[..] {
-        return Ok(only);
+        return Ok(Address::Tcp(only));
     }
     let mut failure = io::Error::from(io::ErrorKind::NotFound);
     for address in addresses {
         match TcpStream::connect_timeout(&address, timeout) {
-            Ok(_) => return Ok(address),
+            Ok(_) => return Ok(Address::Tcp(address)),
             Err(error) => failure = error,
         }
     }
@@ -323,9 +459,11 @@ fn check_descriptors(plan: &Plan) -> Result<(), RunError> {
         Target::Servers { .. } => 1,
         Target::Embedded { .. } => 2,
     };
-    let needed = plan
-        .connections
-        .get()
+    let streams = plan
+        .background
+        .as_ref()
+        .map_or(0, |background| background.streams.get());
+    let needed = (plan.connections.get() + streams)
         .saturating_mul(sockets_per_connection)
         .saturating_add(SPARE_DESCRIPTORS);
     let limit = sys::raise_descriptor_limit().map_err(RunError::System)?;

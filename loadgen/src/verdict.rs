@@ -1,11 +1,13 @@
 //! Whether a result can be believed. Pure: what is known goes in, the verdict and its evidence
 //! come out.
 
+use echomark::net::units::format_duration_ns;
 use serde::Serialize;
 
-use echomark::net::units::format_duration_ns;
-
-use crate::result::{Latency, ThreadResult};
+use crate::plan::{Plan, Workload};
+use crate::record::Counts;
+use crate::result::{Client, Latencies, Latency, Rate, Statistics};
+use crate::stats::warmup::Trend;
 
 /// Below this share of the offered rate, an open-loop run did not do what it says.
 const LEAST_ACHIEVED: f64 = 0.99;
@@ -13,8 +15,22 @@ const LEAST_ACHIEVED: f64 = 0.99;
 const MOST_UNSENT: f64 = 0.01;
 /// Above this share of the response time's p99, the client's own lag is a part of the finding.
 const MOST_LAG: f64 = 0.1;
+/// Above this share of connects for which this host had no port, the limit found is this host's.
+const MOST_OUT_OF_PORTS: f64 = 0.01;
 /// A thread busier than this has no reserve for a burst: what it reports may be its own queueing.
 const MOST_BUSY: f64 = 0.85;
+/// A thread that had to wait for a processor for more of the time than this may have been late for
+/// as many of its messages.
+const MOST_RUN_DELAY: f64 = 0.01;
+/// The same of a whole host that its hypervisor did not run.
+const MOST_STEAL: f64 = 0.01;
+/// Where the kernel does not tell how long threads waited: times that one may be taken off the
+/// processor in a second.
+const MOST_SWITCHES_PER_S: f64 = 50.0;
+/// A hiccup explains a tail if it is more than this share of it,
+const MOST_HICCUP: f64 = 0.5;
+/// and longer than this: shorter ones are how threads are woken.
+const LEAST_HICCUP_NS: f64 = 250_000.0;
 /// Fewer messages than this support no p99.
 const LEAST_SAMPLES: u64 = 1000;
 
@@ -52,142 +68,36 @@ pub struct Reason {
 }
 
 /// What the verdict is drawn from.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "the fields are those of the result")]
 pub struct Evidence<'a> {
-    /// Offered and achieved messages per second.
-    pub offered: f64,
-    /// See above.
-    pub achieved: f64,
-    /// Whether a schedule was to be kept.
-    pub is_open_loop: bool,
-    /// Messages that were due in the window.
-    pub issued: u64,
-    /// Messages whose echo came back.
-    pub received: u64,
-    /// Messages that never reached the kernel.
-    pub unsent: u64,
-    /// Messages that came back wrong, those of the warm-up included, and surplus data.
-    pub corrupt: u64,
-    /// Messages that were out when their connection ended, were given up, or never came back.
-    pub missing: u64,
-    /// Connections that could not be made.
-    pub failed_connections: u64,
-    /// Response time.
-    pub response: Option<&'a Latency>,
-    /// Send lag of our own doing.
-    pub own_send_lag: Option<&'a Latency>,
-    /// The measuring threads.
-    pub threads: &'a [ThreadResult],
+    pub plan: &'a Plan,
+    pub duration_s: f64,
+    pub rate: &'a Rate,
+    pub counts: &'a Counts,
+    pub latency_ns: &'a Latencies,
+    pub statistics: &'a Statistics,
+    pub client: &'a Client,
+    /// Connections that stood at the end.
+    pub held: u64,
 }
 
 impl Verdict {
     /// Weighs the evidence.
     pub fn of(evidence: &Evidence<'_>) -> Self {
         let mut reasons = Vec::new();
-        let mut object = |status, code, text| {
-            reasons.push(Reason { code, text, status });
-        };
-        if evidence.corrupt > 0 {
-            object(
-                Status::Invalid,
-                "corrupt",
-                format!(
-                    "{} messages did not come back as they were sent: the target is not an echo",
-                    evidence.corrupt
-                ),
-            );
+        content(evidence, &mut reasons);
+        if evidence.plan.is_open_loop() {
+            schedule(evidence, &mut reasons);
         }
-        if evidence.received == 0 {
-            object(
-                Status::Invalid,
-                "no_data",
-                "no message came back in the window".to_owned(),
-            );
-        }
-        if evidence.is_open_loop {
-            let achieved = evidence.achieved / evidence.offered;
-            if evidence.received > 0 && achieved < LEAST_ACHIEVED {
-                object(
-                    Status::Invalid,
-                    "rate_not_achieved",
-                    format!(
-                        "only {:.1} % of the offered rate came back: offer less, or search for \
-                         what the server can take",
-                        achieved * 100.0
-                    ),
-                );
-            }
-            if evidence.unsent as f64 > MOST_UNSENT * evidence.issued as f64 {
-                object(
-                    Status::Invalid,
-                    "unsent",
-                    format!(
-                        "{} of {} messages that were due never reached the kernel: the server \
-                         does not take them",
-                        evidence.unsent, evidence.issued
-                    ),
-                );
-            }
-            if let Some((lag, response)) = p99(evidence.own_send_lag).zip(p99(evidence.response))
-                && lag > response * MOST_LAG
-            {
-                object(
-                    Status::Invalid,
-                    "send_lag",
-                    format!(
-                        "messages left late by our own doing: p99 of the send lag is {}, {:.0} % \
-                         of the response time's; use fewer messages per thread (-t, -R) or a \
-                         quieter host",
-                        format_duration_ns(lag),
-                        lag / response * 100.0
-                    ),
-                );
-            }
-        }
-        for (index, thread) in evidence.threads.iter().enumerate() {
-            if thread.busy_ratio > MOST_BUSY {
-                object(
-                    Status::Suspect,
-                    "client_busy",
-                    format!(
-                        "client thread {index} was busy {:.0} % of the time: the limit may be \
-                         ours; use more threads (-t) or hosts, or offer less",
-                        thread.busy_ratio * 100.0
-                    ),
-                );
-            }
-        }
-        if evidence.missing > 0 {
-            object(
-                Status::Suspect,
-                "missing",
-                format!(
-                    "{} messages were sent and did not come back: percentiles are of those that \
-                     did",
-                    evidence.missing
-                ),
-            );
-        }
-        if evidence.failed_connections > 0 {
-            object(
-                Status::Suspect,
-                "connections_failed",
-                format!(
-                    "{} connections could not be made",
-                    evidence.failed_connections
-                ),
-            );
-        }
-        if (1..LEAST_SAMPLES).contains(&evidence.received) {
-            object(
-                Status::Suspect,
-                "few_samples",
-                format!(
-                    "{} messages are too few for a p99: measure longer (-d, -n)",
-                    evidence.received
-                ),
-            );
-        }
+        connections(evidence, &mut reasons);
+        client(evidence, &mut reasons);
+        sample(evidence, &mut reasons);
+        Self::from_reasons(reasons)
+    }
+
+    /// The verdict that `reasons` demand.
+    pub(crate) fn from_reasons(reasons: Vec<Reason>) -> Self {
         Self {
             status: reasons
                 .iter()
@@ -199,6 +109,271 @@ impl Verdict {
     }
 }
 
+/// Whether what came back is what was sent.
+fn content(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
+    let counts = evidence.counts;
+    let is_datagram = evidence.plan.is_datagram();
+    // Networks may duplicate datagrams; a stream has no way to.
+    let surplus = if is_datagram { 0 } else { counts.duplicated };
+    let wrong = counts.corrupt + counts.corrupt_in_warm_up + counts.stray + surplus;
+    if wrong > 0 {
+        reasons.push(Reason::invalid(
+            "corrupt",
+            format!(
+                "{wrong} messages did not come back as they were sent: the target is not an echo"
+            ),
+        ));
+    }
+    if counts.received == 0 {
+        reasons.push(Reason::invalid(
+            "no_data",
+            "no message came back in the window".to_owned(),
+        ));
+    }
+    let missing = counts.lost + counts.timed_out + counts.unfinished;
+    if missing > 0 {
+        reasons.push(Reason::suspect(
+            "missing",
+            format!(
+                "{missing} messages were sent and did not come back: percentiles are of those that did"
+            ),
+        ));
+    }
+    let judged = counts.verified + counts.corrupt;
+    if evidence.plan.verify && judged < counts.received {
+        reasons.push(Reason::suspect(
+            "not_verified",
+            format!(
+                "{} messages could not be verified: the server's pattern is not one that is known",
+                counts.received - judged
+            ),
+        ));
+    }
+}
+
+/// Whether the load went out as it was asked for.
+fn schedule(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
+    let counts = evidence.counts;
+    let achieved = evidence.rate.achieved / evidence.rate.offered;
+    if counts.received > 0 && achieved < LEAST_ACHIEVED {
+        reasons.push(Reason::invalid(
+            "rate_not_achieved",
+            format!(
+                "only {:.1} % of the offered rate came back: offer less, or search for what the \
+                 server can take",
+                achieved * 100.0
+            ),
+        ));
+    }
+    if counts.unsent as f64 > MOST_UNSENT * counts.issued as f64 {
+        reasons.push(Reason::invalid(
+            "unsent",
+            format!(
+                "{} of {} messages that were due never reached the kernel: the server does not \
+                 take them",
+                counts.unsent, counts.issued
+            ),
+        ));
+    }
+    let lag = p99(evidence.client.own_send_lag.as_ref());
+    if let Some((lag, response)) = lag.zip(p99(evidence.latency_ns.response.as_ref()))
+        && lag > response * MOST_LAG
+    {
+        reasons.push(Reason::invalid(
+            "send_lag",
+            format!(
+                "messages left late by our own doing: p99 of the send lag is {}, {:.0} % of the \
+                 response time's; use fewer messages per thread (-t, -R) or a quieter host",
+                format_duration_ns(lag),
+                lag / response * 100.0
+            ),
+        ));
+    }
+    if !evidence.rate.changes.is_empty() {
+        reasons.push(Reason::suspect(
+            "rate_changed",
+            "the rate was changed while the run went on: its figures are of several loads"
+                .to_owned(),
+        ));
+    }
+}
+
+/// Whether there were the connections that were asked for.
+fn connections(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
+    let counts = evidence.counts;
+    if counts.out_of_ports > 0 {
+        let attempts = counts.opened + counts.failed;
+        let text = format!(
+            "this host had no port left for {} of {attempts} connects: use more source addresses \
+             (--source) or close with a reset (--close reset)",
+            counts.out_of_ports
+        );
+        let is_limit = counts.out_of_ports as f64 > MOST_OUT_OF_PORTS * attempts as f64;
+        reasons.push(if is_limit {
+            Reason::invalid("out_of_ports", text)
+        } else {
+            Reason::suspect("out_of_ports", text)
+        });
+    }
+    let failed = counts.failed - counts.out_of_ports;
+    if failed > 0 {
+        reasons.push(Reason::suspect(
+            "connections_failed",
+            format!("{failed} connections could not be made"),
+        ));
+    }
+    if counts.unclosed > 0 {
+        reasons.push(Reason::suspect(
+            "unclosed",
+            format!(
+                "{} connections were not closed by the server within the timeout",
+                counts.unclosed
+            ),
+        ));
+    }
+    let wanted = evidence.plan.connections.get() as u64;
+    if evidence.plan.workload == Workload::Idle && evidence.held < wanted {
+        reasons.push(Reason::suspect(
+            "not_held",
+            format!(
+                "{} of {wanted} connections stood at the end: the server ended the others",
+                evidence.held
+            ),
+        ));
+    }
+}
+
+/// Whether the client or its host was the limit.
+fn client(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
+    for (index, thread) in evidence.client.threads.iter().enumerate() {
+        if thread.busy_ratio > MOST_BUSY {
+            reasons.push(Reason::suspect(
+                "client_busy",
+                format!(
+                    "client thread {index} was busy {:.0} % of the time: the limit may be ours; \
+                     use more threads (-t) or hosts, or offer less",
+                    thread.busy_ratio * 100.0
+                ),
+            ));
+        }
+        let per_second = thread.involuntary_switches as f64 / evidence.duration_s.max(1e-3);
+        match thread.run_delay_ratio {
+            Some(ratio) if ratio > MOST_RUN_DELAY => reasons.push(Reason::suspect(
+                "preempted",
+                format!(
+                    "client thread {index} waited for a processor {:.1} % of the time, which others \
+                     had: use a quieter host, or leave it a CPU of its own (taskset)",
+                    ratio * 100.0
+                ),
+            )),
+            None if per_second > MOST_SWITCHES_PER_S => reasons.push(Reason::suspect(
+                "preempted",
+                format!(
+                    "client thread {index} was taken off its processor {per_second:.0} times a \
+                     second: use a quieter host, or leave it a CPU of its own (taskset)"
+                ),
+            )),
+            _ => {}
+        }
+    }
+    if let Some(steal) = evidence.client.steal_ratio.filter(|&s| s > MOST_STEAL) {
+        reasons.push(Reason::suspect(
+            "steal",
+            format!(
+                "the hypervisor gave {:.1} % of this host's time to others: use a host of your own",
+                steal * 100.0
+            ),
+        ));
+    }
+    if let Some((percent, hiccup, response)) = hiccup(evidence) {
+        reasons.push(Reason::suspect(
+            "hiccups",
+            format!(
+                "this host failed to run us for {} at p{percent}, where the response time is {}: \
+                 the tail may be ours; use a quieter host",
+                format_duration_ns(hiccup),
+                format_duration_ns(response)
+            ),
+        ));
+    }
+}
+
+/// The first percentile at which hiccups of this host explain the tail: what both have beyond their
+/// medians is compared.
+fn hiccup(evidence: &Evidence<'_>) -> Option<(&'static str, f64, f64)> {
+    let hiccups = evidence.client.hiccup.as_ref()?;
+    let responses = evidence.latency_ns.response.as_ref()?;
+    let beyond_median = |latency: &Latency, quantile: f64| {
+        let median = latency.quantile(0.5)? as f64;
+        Some(latency.quantile(quantile)? as f64 - median)
+    };
+    [("99", 0.99), ("99.9", 0.999)]
+        .into_iter()
+        .find_map(|(percent, quantile)| {
+            let hiccup = beyond_median(hiccups, quantile)?;
+            let tail = beyond_median(responses, quantile)?;
+            let explains = hiccup > LEAST_HICCUP_NS && hiccup > tail * MOST_HICCUP;
+            explains.then_some((percent, hiccup, responses.quantile(quantile)? as f64))
+        })
+}
+
+/// Whether there are enough messages, of one kind.
+fn sample(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
+    let received = evidence.counts.received;
+    // Of a stream, no percentile is reported.
+    let has_latency = evidence.latency_ns.service.is_some();
+    if has_latency && (1..LEAST_SAMPLES).contains(&received) {
+        reasons.push(Reason::suspect(
+            "few_samples",
+            format!("{received} messages are too few for a p99: measure longer (-d, -n)"),
+        ));
+    }
+    let level = format_duration_ns;
+    match evidence.statistics.trend {
+        Some(Trend::Transient { until, from, to }) => reasons.push(Reason::suspect(
+            "warming_up",
+            format!(
+                "the first {:.0} % of the window differ from the rest: the median went from {} to \
+                 {}; warm up longer (-w)",
+                until * 100.0,
+                level(from),
+                level(to)
+            ),
+        )),
+        // A load that changes may change the latency.
+        Some(Trend::Drift { from, to }) if evidence.plan.has_steady_load() => {
+            reasons.push(Reason::suspect(
+                "drift",
+                format!(
+                    "the latency did not settle: its median went from {} to {} in the course of \
+                     the window; measure longer (-d), and look for what changes",
+                    level(from),
+                    level(to)
+                ),
+            ));
+        }
+        _ => {}
+    }
+}
+
+impl Reason {
+    fn invalid(code: &'static str, text: String) -> Self {
+        Self {
+            code,
+            text,
+            status: Status::Invalid,
+        }
+    }
+
+    fn suspect(code: &'static str, text: String) -> Self {
+        Self {
+            code,
+            text,
+            status: Status::Suspect,
+        }
+    }
+}
+
 fn p99(latency: Option<&Latency>) -> Option<f64> {
     latency?
         .quantile(0.99)
@@ -206,98 +381,4 @@ fn p99(latency: Option<&Latency>) -> Option<f64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::record;
-
-    fn latency(p99: u64) -> Latency {
-        let mut histogram = record::histogram();
-        histogram.record_n(p99, 10_000).unwrap();
-        Latency::new(histogram).unwrap()
-    }
-
-    const THREAD: ThreadResult = ThreadResult {
-        cpu_ratio: 0.9,
-        busy_ratio: 0.5,
-        involuntary_switches: 0,
-    };
-
-    fn codes(change: impl FnOnce(&mut Evidence<'_>)) -> (Status, Vec<&'static str>) {
-        let (response, lag) = (latency(100_000), latency(2_000));
-        let mut evidence = Evidence {
-            offered: 1000.0,
-            achieved: 1000.0,
-            is_open_loop: true,
-            issued: 10_000,
-            received: 10_000,
-            unsent: 0,
-            corrupt: 0,
-            missing: 0,
-            failed_connections: 0,
-            response: Some(&response),
-            own_send_lag: Some(&lag),
-            threads: &[THREAD],
-        };
-        change(&mut evidence);
-        let verdict = Verdict::of(&evidence);
-        let codes = verdict.reasons.iter().map(|reason| reason.code).collect();
-        (verdict.status, codes)
-    }
-
-    #[test]
-    fn a_clean_run_is_valid() {
-        assert_eq!(codes(|_| ()), (Status::Valid, vec![]));
-    }
-
-    #[test]
-    fn each_objection_is_named() {
-        use Status::{Invalid, Suspect};
-        assert_eq!(codes(|e| e.corrupt = 1), (Invalid, vec!["corrupt"]));
-        assert_eq!(
-            codes(|e| e.achieved = 989.0),
-            (Invalid, vec!["rate_not_achieved"])
-        );
-        assert_eq!(codes(|e| e.unsent = 101), (Invalid, vec!["unsent"]));
-        assert_eq!(codes(|e| e.missing = 1), (Suspect, vec!["missing"]));
-        assert_eq!(
-            codes(|e| e.failed_connections = 1),
-            (Suspect, vec!["connections_failed"])
-        );
-        assert_eq!(codes(|e| e.received = 999), (Suspect, vec!["few_samples"]));
-        assert_eq!(codes(|e| e.received = 0), (Invalid, vec!["no_data"]));
-        let late = latency(11_000);
-        let (response, busy) = (
-            latency(100_000),
-            [ThreadResult {
-                busy_ratio: 0.86,
-                ..THREAD
-            }],
-        );
-        let verdict = Verdict::of(&Evidence {
-            offered: 1000.0,
-            achieved: 995.0,
-            is_open_loop: true,
-            issued: 10_000,
-            received: 10_000,
-            unsent: 100,
-            corrupt: 0,
-            missing: 0,
-            failed_connections: 0,
-            response: Some(&response),
-            own_send_lag: Some(&late),
-            threads: &busy,
-        });
-        let codes: Vec<_> = verdict.reasons.iter().map(|reason| reason.code).collect();
-        assert_eq!(codes, ["send_lag", "client_busy"]);
-        assert_eq!(verdict.status, Invalid);
-    }
-
-    #[test]
-    fn a_closed_loop_has_no_rate_to_miss() {
-        let (status, codes) = codes(|evidence| {
-            evidence.is_open_loop = false;
-            evidence.achieved = 1.0;
-        });
-        assert_eq!((status, codes), (Status::Valid, vec![]));
-    }
-}
+mod tests;

@@ -2,35 +2,39 @@
 //!
 //! [`Worker::run`] reads as the life of a thread: connect everything, wait for the common start,
 //! then turn the loop until the last echo is back or had its time. The thread shares nothing with
-//! the others. Once in each interval it hands what it recorded to the coordinator and goes on with
+//! the others. Every now and then it hands what it recorded to the coordinator and goes on with
 //! an empty [`Slice`].
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
 use echomark::net::affinity;
 use echomark::net::sys::{Alarm, monotonic_ns};
+use echomark::net::tuning;
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
 mod connect;
+mod last_word;
 
-use crate::flow::{Connect, Ended, Flow};
+pub(crate) use last_word::FlowReport;
+
+use crate::link::{Address, Connect, Dialer, Ended, Link, Seat};
 use crate::meter::{Account, Interval, Meter, nanoseconds};
 use crate::pace::{Arrivals, Due, Pace, Share, Span};
 use crate::payload::Payload;
-use crate::plan::{Load, Pacing, Plan, Spacing};
+use crate::plan::{Direction, Load, Pacing, Plan, Spacing, Workload};
 use crate::record::Slice;
-use crate::workload::request::Requests;
+use crate::tcp::TcpTotals;
+use crate::workload::{Connects, Flow, Order};
 
 /// Events taken from the kernel at once.
 const EVENTS: usize = 256;
-/// Bytes of the read buffer.
+/// Bytes of the read buffer; any datagram fits.
 const BUFFER: usize = 64 << 10;
 /// Messages of a thread that may be queued or out at a time. Beyond it, messages that are due are
 /// counted as unsent, so that a server that stands still can't fill the client's memory.
@@ -48,23 +52,31 @@ const INTERRUPTED_DRAIN_NS: u64 = 500_000_000;
 /// Connections in a row that every flow saw closed before a byte came back, until the target is
 /// taken for one that does not echo.
 const BARREN_LIMIT: u32 = 3;
+/// The most connections of which TCP is asked between two turns, and what asking may take of the
+/// time until the next message is due.
+const MAX_SAMPLED: u64 = 32;
+const SAMPLE_NS: u64 = 2_000;
 
 const ALARM: Token = Token(usize::MAX);
 
 /// What a thread needs to know.
 #[derive(Debug)]
 pub(crate) struct Task {
-    /// The thread's number.
+    /// The thread's number among all that report,
+    pub(crate) worker: usize,
+    /// and among those of its plan.
     pub(crate) index: usize,
     pub(crate) plan: Arc<Plan>,
     pub(crate) payload: Arc<Payload>,
     /// One address for each target, in the plan's order.
-    pub(crate) addresses: Arc<[SocketAddr]>,
+    pub(crate) addresses: Arc<[Address]>,
     pub(crate) reports: Sender<Report>,
     /// The start of the schedule, once every thread is connected; closed if there will be none.
     pub(crate) go: Receiver<u64>,
     /// Any of them set ends the run early: the user's wish, another thread's failure.
     pub(crate) stop: [Arc<AtomicBool>; 2],
+    /// The rate that the user wishes from now on, as bits of an f64; 0 for the plan's.
+    pub(crate) rate: Arc<AtomicU64>,
 }
 
 /// What a thread tells the coordinator.
@@ -85,7 +97,12 @@ pub(crate) enum Report {
         slice: Option<Box<Slice>>,
     },
     /// The thread is done; it has reported every slice.
-    Finished { worker: usize, account: Account },
+    Finished {
+        worker: usize,
+        account: Account,
+        flows: Vec<FlowReport>,
+        tcp: TcpTotals,
+    },
     /// The thread can't go on.
     Failed(Failure),
 }
@@ -97,30 +114,78 @@ pub(crate) enum Failure {
     System(io::Error),
     /// The target with this number accepts connections and closes them without an echo.
     ClosesAtOnce { target: usize },
+    /// Nobody takes the datagrams that are sent to the target with this number.
+    Refused { target: usize },
 }
 
 /// One thread's flows and loop.
 #[derive(Debug)]
-pub(crate) struct Worker {
+pub(crate) struct Worker<F> {
     poll: Poll,
     alarm: Alarm,
     armed_for: u64,
     /// How long before a message is due the thread stops sleeping.
     spin_ns: u64,
-    flows: Slab<Flow>,
+    dialer: Dialer,
+    connects: Connects,
+    flows: Slab<F>,
     meter: Meter,
     buffer: Box<[u8]>,
     /// Flows that have something new to write.
-    dirty: Vec<usize>,
+    dirty: Marked,
     /// Flows that may have more to read than their turn allowed.
-    unread: VecDeque<usize>,
+    unread: Marked,
+    /// Where any flow may take a message: the flows that have none,
+    idle: VecDeque<usize>,
+    /// those that failed and rest before the next try,
+    resting: Vec<usize>,
+    /// and the messages that wait for one.
+    waiting: VecDeque<Order>,
+    /// The flow of which TCP is asked next, and how many were asked in this interval.
+    sample_next: usize,
+    sampled: usize,
+    sample_round_at: u64,
+    rate_bits: u64,
     housekeeping_at: u64,
     /// Waiting for echoes ends then.
     deadline: u64,
+    tcp_totals: TcpTotals,
     task: Task,
 }
 
-impl Worker {
+/// A list of flows in which each is at most once.
+#[derive(Debug)]
+struct Marked {
+    keys: VecDeque<usize>,
+    is_marked: Box<[bool]>,
+}
+
+impl Marked {
+    fn new(flows: usize) -> Self {
+        Self {
+            keys: VecDeque::with_capacity(flows),
+            is_marked: vec![false; flows].into_boxed_slice(),
+        }
+    }
+
+    fn push(&mut self, key: usize) {
+        if !std::mem::replace(&mut self.is_marked[key], true) {
+            self.keys.push_back(key);
+        }
+    }
+
+    fn pop(&mut self) -> Option<usize> {
+        let key = self.keys.pop_front()?;
+        self.is_marked[key] = false;
+        Some(key)
+    }
+
+    fn len(&self) -> usize {
+        self.keys.len()
+    }
+}
+
+impl<F: Flow> Worker<F> {
     /// A thread's life. Whatever goes wrong is reported.
     pub(crate) fn run(task: Task, spare: Receiver<Box<Slice>>) {
         let reports = task.reports.clone();
@@ -141,57 +206,79 @@ impl Worker {
         let meter = Meter::new(&task, spare);
         let share = task.share();
         let mut flows = Slab::with_capacity(share.len());
-        for flow in 0..share.len() {
-            let number = share.global(flow);
+        for key in 0..share.len() {
+            let number = share.global(key);
             let target = number % task.addresses.len();
-            let depth = task.plan.pipeline().map(usize::from);
-            let requests = Requests::new(task.plan.size.get(), depth);
-            flows.insert(Flow::new(
-                flow,
+            let link = Link::new(Seat {
+                key,
                 number,
                 target,
-                task.addresses[target],
-                requests,
-                &meter,
-            ));
+            });
+            flows.insert(F::new(link, &meter));
         }
+        let plan = &task.plan;
         Ok(Self {
             poll,
             alarm,
             armed_for: 0,
-            spin_ns: match task.plan.pacing {
+            spin_ns: match plan.pacing {
                 Pacing::Sleep => 0,
-                Pacing::Hybrid if task.plan.threads < affinity::usable_cpus() => SPIN_NS,
-                Pacing::Hybrid => SPIN_SHARED_NS,
                 Pacing::Spin => u64::MAX,
+                Pacing::Hybrid if plan.threads < affinity::usable_cpus() => SPIN_NS,
+                Pacing::Hybrid => SPIN_SHARED_NS,
             },
+            dialer: Dialer::new(
+                Arc::clone(&task.addresses),
+                plan.socket.tuning(),
+                plan.sources.clone(),
+                task.index,
+                plan.threads.get(),
+            ),
+            connects: match plan.workload {
+                Workload::Churn { .. } => Connects::PerMessage,
+                Workload::Idle => Connects::Once,
+                Workload::Request | Workload::Stream { .. } => Connects::Always,
+            },
+            dirty: Marked::new(flows.len()),
+            unread: Marked::new(flows.len()),
+            idle: VecDeque::new(),
+            resting: Vec::new(),
+            waiting: VecDeque::new(),
+            sample_next: 0,
+            sampled: 0,
+            sample_round_at: 0,
+            rate_bits: 0,
             flows,
             meter,
             buffer: vec![0; BUFFER].into_boxed_slice(),
-            dirty: Vec::new(),
-            unread: VecDeque::new(),
             housekeeping_at: 0,
             deadline: u64::MAX,
+            tcp_totals: TcpTotals::default(),
             task,
         })
     }
 
     fn live(mut self) -> Result<(), Failure> {
-        self.connect_all().map_err(Failure::System)?;
+        self.connect_all()?;
         let Ok(start) = self.task.go.recv() else {
             return Ok(());
         };
         self.begin(start);
         let mut events = Events::with_capacity(EVENTS);
         while !self.is_finished() {
-            self.wait(&mut events).map_err(Failure::System)?;
-            self.dispatch(&events);
-            self.read_on();
-            self.issue();
-            self.look_after()?;
+            self.turn(&mut events)?;
         }
         self.finish();
         Ok(())
+    }
+
+    /// One turn of the loop.
+    fn turn(&mut self, events: &mut Events) -> Result<(), Failure> {
+        self.wait(events).map_err(Failure::System)?;
+        self.dispatch(events);
+        self.read_on();
+        self.issue();
+        self.look_after()
     }
 
     /// Lays the schedule out from the common start on.
@@ -208,40 +295,42 @@ impl Worker {
             let rest = requests.get() % threads;
             requests.get() / threads + u64::from((self.task.index as u64) < rest)
         });
-        let arrivals = match &plan.load {
-            Load::Closed { pipeline } => Arrivals::Closed {
-                depth: pipeline.get(),
-            },
-            Load::Open {
-                rate,
-                arrivals: Spacing::Constant,
-                ..
-            } => Arrivals::Constant {
-                profile: rate.clone(),
-            },
-            Load::Open {
-                rate,
-                arrivals: Spacing::Poisson,
-                ..
-            } => Arrivals::Poisson {
-                profile: rate.clone(),
-                seed: plan.seed.wrapping_add(self.task.index as u64),
-            },
-        };
         let span = Span {
             start,
             counted_from: window_start,
             end,
             quota,
         };
-        let pace = Pace::new(arrivals, share, span);
+        let pace = match &plan.load {
+            // The server decides what comes.
+            _ if plan.direction() == Some(Direction::Down) => Pace::idle(),
+            Load::Closed { pipeline } => {
+                let depth = match self.connects {
+                    Connects::PerMessage => 1,
+                    Connects::Always | Connects::Once => pipeline.get(),
+                };
+                Pace::new(Arrivals::Closed { depth }, share, span)
+            }
+            Load::Open { rate, arrivals, .. } => {
+                let profile = rate.clone();
+                let arrivals = match arrivals {
+                    Spacing::Constant => Arrivals::Constant { profile },
+                    Spacing::Poisson => Arrivals::Poisson {
+                        profile,
+                        seed: plan.seed.wrapping_add(self.task.index as u64),
+                    },
+                };
+                Pace::new(arrivals, share, span)
+            }
+        };
         self.meter.begin(pace, window_start, end);
         self.deadline = end.saturating_add(self.meter.timeout_ns);
-        // What happened to the connections since they stood shows at the first read.
-        for (key, flow) in &mut self.flows {
-            flow.is_unread = flow.is_open();
-            if flow.is_unread {
-                self.unread.push_back(key);
+        for key in 0..self.flows.len() {
+            if self.connects == Connects::PerMessage {
+                self.idle.push_back(key);
+            } else if self.flows[key].link().is_open() {
+                // What happened to the connections since they stood shows at the first read.
+                self.unread.push(key);
             }
         }
     }
@@ -251,7 +340,7 @@ impl Worker {
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
         let before = self.meter.now();
         let mut is_spinning = false;
-        let timeout = if !self.unread.is_empty() {
+        let timeout = if self.unread.len() > 0 {
             Duration::ZERO
         } else {
             let until_housekeeping = self.housekeeping_at.saturating_sub(before);
@@ -301,41 +390,57 @@ impl Worker {
         let Some(flow) = self.flows.get_mut(key) else {
             return;
         };
-        flow.note(event);
-        if flow.is_connecting() {
-            match flow.finish_connect(&self.meter) {
-                Ok(Connect::Pending) => return,
-                Ok(Connect::Done(took)) => self.meter.record_connect(took),
-                Err(ended) => return self.end(key, &ended),
-            }
+        flow.link_mut().note(event);
+        if flow.link().is_connecting() && (!self.go_on_connecting(key) || !event.is_readable()) {
+            return;
         }
         self.receive(key);
-        if self.flows[key].requests.writable() > 0 {
-            self.mark_dirty(key);
+    }
+
+    /// Goes on with a connect that is under way, and says whether the connection stands.
+    fn go_on_connecting(&mut self, key: usize) -> bool {
+        let link = self.flows[key].link_mut();
+        match link.finish_connect(&mut self.dialer, self.poll.registry()) {
+            Ok(connect) => self.note_connect(key, &connect),
+            Err(ended) => {
+                self.end(key, &ended);
+                false
+            }
+        }
+    }
+
+    fn note_connect(&mut self, key: usize, connect: &Connect) -> bool {
+        match *connect {
+            Connect::Pending => false,
+            Connect::Done(took) => {
+                self.meter.tick();
+                self.meter.enter_interval();
+                self.flows[key].connected(took, &mut self.meter);
+                self.dirty.push(key);
+                true
+            }
         }
     }
 
     /// Gives flows that did not read all they could another turn.
     fn read_on(&mut self) {
         for _ in 0..self.unread.len() {
-            let Some(key) = self.unread.pop_front() else {
+            let Some(key) = self.unread.pop() else {
                 return;
             };
-            self.flows[key].is_unread = false;
             self.receive(key);
-            if self.flows[key].requests.writable() > 0 {
-                self.mark_dirty(key);
-            }
         }
     }
 
     fn receive(&mut self, key: usize) {
         let flow = &mut self.flows[key];
         match flow.receive(&mut self.meter, &mut self.buffer) {
-            Ok(false) => {}
-            Ok(true) => {
-                if !std::mem::replace(&mut flow.is_unread, true) {
-                    self.unread.push_back(key);
+            Ok(may_have_more) => {
+                if may_have_more {
+                    self.unread.push(key);
+                }
+                if flow.has_to_send() {
+                    self.dirty.push(key);
                 }
             }
             Err(ended) => self.end(key, &ended),
@@ -347,72 +452,147 @@ impl Worker {
         while let Some(due) = self.meter.pace.pop(self.meter.now()) {
             self.queue(due);
         }
-        while let Some(key) = self.dirty.pop() {
+        for _ in 0..self.dirty.len() {
+            let Some(key) = self.dirty.pop() else {
+                return;
+            };
             let flow = &mut self.flows[key];
-            flow.is_dirty = false;
-            if let Err(ended) = flow.send(&mut self.meter) {
-                self.end(key, &ended);
+            match flow.send(&mut self.meter) {
+                // A stream writes for as long as it may, and others have their turn between.
+                Ok(()) if flow.has_to_send() && flow.link().can_write() => self.dirty.push(key),
+                Ok(()) => {}
+                Err(ended) => self.end(key, &ended),
             }
         }
     }
 
     fn queue(&mut self, due: Due) {
-        let is_counted = self.meter.counts(due.intended);
-        if is_counted {
-            self.meter.enter_interval_of(self.meter.now());
+        let order = Order {
+            intended: due.intended,
+            counted: self.meter.counts(due.intended),
+            has_waited: false,
+        };
+        if order.counted {
+            self.meter.enter_interval();
             self.meter.slice.counts.issued += 1;
         }
         if self.meter.outstanding >= MAX_OUTSTANDING {
-            self.meter.slice.counts.unsent += u64::from(is_counted);
+            self.meter.slice.counts.unsent += u64::from(order.counted);
             return;
         }
         self.meter.outstanding += 1;
-        let flow = &mut self.flows[due.flow];
-        let can_write = flow.can_write();
-        let is_held = flow.requests.push(due.intended, can_write, is_counted);
-        if is_held && is_counted && self.meter.is_open_loop {
-            self.meter.slice.record_held(due.intended, self.meter.now());
+        let is_held = match self.connects {
+            Connects::Always | Connects::Once => {
+                self.dirty.push(due.flow);
+                self.flows[due.flow].push(order, &mut self.meter)
+            }
+            Connects::PerMessage => match self.idle.pop_front() {
+                Some(key) => {
+                    self.exchange(key, order);
+                    false
+                }
+                None => {
+                    self.waiting.push_back(Order {
+                        has_waited: true,
+                        ..order
+                    });
+                    true
+                }
+            },
+        };
+        if is_held && order.counted && self.meter.is_open_loop {
+            let now = self.meter.now();
+            self.meter.slice.record_held(order.intended, now);
         }
-        self.mark_dirty(due.flow);
     }
 
-    fn mark_dirty(&mut self, key: usize) {
-        if !std::mem::replace(&mut self.flows[key].is_dirty, true) {
-            self.dirty.push(key);
+    /// Lets an idle flow make the connection for a message.
+    fn exchange(&mut self, key: usize, order: Order) {
+        self.flows[key].push(order, &mut self.meter);
+        self.connect(key);
+    }
+
+    fn connect(&mut self, key: usize) {
+        let link = self.flows[key].link_mut();
+        match link.connect(&mut self.dialer, self.poll.registry()) {
+            Ok(connect) => {
+                self.note_connect(key, &connect);
+            }
+            Err(ended) => self.end(key, &ended),
         }
     }
 
     /// Gives a connection up and, if there is a point in it, makes it anew.
     fn end(&mut self, key: usize, ended: &Ended) {
         self.meter.tick();
+        self.meter.enter_interval();
+        self.count_end(ended);
+        self.note_last_word(key);
         let now = self.meter.now();
-        self.meter.enter_interval_of(now);
         let flow = &mut self.flows[key];
-        let before = flow.requests.len();
-        flow.end(ended, now, &mut self.meter);
-        self.meter.outstanding -= before - flow.requests.len();
-        if matches!(ended, Ended::Excess) {
-            self.meter.slice.counts.duplicated += 1;
+        flow.abandon(ended, &mut self.meter);
+        flow.link_mut().close(ended, now);
+        match self.connects {
+            Connects::Always => self.reconnect(key),
+            Connects::Once => {}
+            Connects::PerMessage => self.resting.push(key),
         }
-        self.reconnect(key);
+    }
+
+    fn count_end(&mut self, ended: &Ended) {
+        let counts = &mut self.meter.slice.counts;
+        match ended {
+            Ended::NotConnected(error) => {
+                counts.failed += 1;
+                counts.out_of_ports += u64::from(tuning::is_port_exhaustion(error));
+            }
+            Ended::ByPeer => counts.closed_by_peer += 1,
+            Ended::Broken => counts.reset += 1,
+            // We end it ourselves.
+            Ended::Excess | Ended::TimedOut | Ended::ByUs | Ended::Unclosed => {}
+        }
     }
 
     fn reconnect(&mut self, key: usize) {
         let now = self.meter.now();
-        let flow = &mut self.flows[key];
-        if !self.meter.is_window_over()
-            && flow.wants_to_connect(now)
-            && let Err(ended) = flow.connect(self.poll.registry(), Token(key))
-        {
-            // It waits out its backoff, so this does not recur at once.
-            flow.end(&ended, now, &mut self.meter);
+        // One that fails waits out its backoff, so this does not recur at once.
+        if !self.meter.is_window_over() && self.flows[key].link().wants_to_connect(now) {
+            self.connect(key);
+        }
+    }
+
+    /// Gives messages that wait for a flow one that has rested.
+    fn rouse(&mut self) {
+        let now = self.meter.now();
+        let mut index = 0;
+        while index < self.resting.len() {
+            if self.flows[self.resting[index]].link().wants_to_connect(now) {
+                self.idle.push_back(self.resting.swap_remove(index));
+            } else {
+                index += 1;
+            }
+        }
+        // Not more than there were: one that fails at once rests again.
+        for _ in 0..self.idle.len() {
+            let Some(order) = self.waiting.pop_front() else {
+                return;
+            };
+            if let Some(key) = self.idle.pop_front() {
+                self.exchange(key, order);
+            }
         }
     }
 
     /// Timeouts, reconnects, the stop flag: what needs no precision.
     fn look_after(&mut self) -> Result<(), Failure> {
         let now = self.meter.now();
-        self.meter.enter_interval_of(now);
+        if !self.resting.is_empty() {
+            self.rouse();
+        }
+        if now >= self.meter.boundary() {
+            self.settle();
+        }
+        self.meter.enter_interval();
         if now < self.housekeeping_at {
             return Ok(());
         }
@@ -420,33 +600,123 @@ impl Worker {
         if self.task.is_stopped() && !self.meter.is_draining() {
             self.interrupt(now);
         }
-        if self.meter.is_window_over() {
-            return Ok(());
+        self.obey_rate(now);
+        self.look_after_flows();
+        self.sample_tcp();
+        self.check_target()
+    }
+
+    fn look_after_flows(&mut self) {
+        let is_window_over = self.meter.is_window_over();
+        if is_window_over {
+            self.settle();
         }
         for key in 0..self.flows.len() {
-            if let Some(ended) = self.flows[key].overdue(now, self.meter.timeout_ns) {
-                self.end(key, &ended);
+            let flow = &mut self.flows[key];
+            let now = self.meter.now();
+            if flow.link().is_connect_overdue(now, self.meter.timeout_ns) {
+                self.end(key, &Ended::NotConnected(io::ErrorKind::TimedOut.into()));
+                continue;
+            }
+            if flow.link().is_waiting_for_room() {
+                self.go_on_connecting(key);
+                continue;
+            }
+            // After the window the deadline does the same, and tells what is unfinished.
+            let overdue = if is_window_over && self.connects != Connects::PerMessage {
+                None
             } else {
+                flow.overdue(&mut self.meter)
+            };
+            if let Some(ended) = overdue {
+                self.end(key, &ended);
+            } else if self.connects == Connects::Always {
                 self.reconnect(key);
             }
+            // The kernel may have had no room without saying when it has.
+            if self.flows[key].has_to_send() && self.flows[key].link().can_write() {
+                self.dirty.push(key);
+            }
         }
-        if !self.meter.has_received
-            && self
-                .flows
-                .iter()
-                .all(|(_, flow)| flow.barren >= BARREN_LIMIT)
-            && let Some((_, flow)) = self.flows.iter().find(|(_, flow)| flow.was_closed_at_once)
-        {
+    }
+
+    fn settle(&mut self) {
+        for (_, flow) in &mut self.flows {
+            flow.settle(&mut self.meter);
+        }
+    }
+
+    /// Takes over the rate that the user wishes.
+    fn obey_rate(&mut self, now: u64) {
+        let bits = self.task.rate.load(Ordering::Relaxed);
+        if bits != self.rate_bits {
+            self.rate_bits = bits;
+            self.meter.pace.set_rate(now, f64::from_bits(bits));
+        }
+    }
+
+    /// Asks TCP of some connections, once in an interval of each: as many as fit into the time until
+    /// the next message is due, and one in any case.
+    fn sample_tcp(&mut self) {
+        if !self.meter.is_within_window() {
+            return;
+        }
+        let now = self.meter.now();
+        if now >= self.sample_round_at {
+            self.sample_round_at = now + nanoseconds(self.task.plan.interval);
+            self.sampled = 0;
+        }
+        let slack = self.meter.pace.next_due().map_or(MAX_SAMPLED, |due| {
+            (due.saturating_sub(now) / SAMPLE_NS).clamp(1, MAX_SAMPLED)
+        });
+        for _ in 0..slack {
+            if self.sampled >= self.flows.len() {
+                return;
+            }
+            self.sampled += 1;
+            self.sample_next = (self.sample_next + 1) % self.flows.len();
+            let link = self.flows[self.sample_next].link_mut();
+            if let Some(info) = link.tcp_info() {
+                let seen = std::mem::replace(&mut link.seen_retransmits, info.total_retrans);
+                self.meter.slice.tcp.add(&info, seen);
+            }
+        }
+    }
+
+    /// Whether the target is one that can't be measured at all.
+    fn check_target(&self) -> Result<(), Failure> {
+        if self.meter.has_received || self.meter.is_window_over() {
+            return Ok(());
+        }
+        let mut links = self.flows.iter().map(|(_, flow)| flow.link());
+        let is_barren = |link: &Link| link.barren >= BARREN_LIMIT;
+        let is_hopeless = match self.connects {
+            // Not every flow may have had a message.
+            Connects::PerMessage => links.any(is_barren),
+            Connects::Always | Connects::Once => links.all(is_barren),
+        };
+        if !is_hopeless {
+            return Ok(());
+        }
+        let mut links = self.flows.iter().map(|(_, flow)| flow.link());
+        if let Some(link) = links.find(|link| link.was_closed_at_once) {
             return Err(Failure::ClosesAtOnce {
-                target: flow.target,
+                target: link.seat.target,
             });
         }
-        Ok(())
+        let mut links = self.flows.iter().map(|(_, flow)| flow.link());
+        match links.find(|link| link.is_refused_datagrams()) {
+            Some(link) => Err(Failure::Refused {
+                target: link.seat.target,
+            }),
+            None => Ok(()),
+        }
     }
 
     /// Ends the window now and shortens the wait for echoes.
     fn interrupt(&mut self, now: u64) {
         self.meter.note_interrupt();
+        self.settle();
         self.meter.end_window(now);
         self.deadline = now + INTERRUPTED_DRAIN_NS.min(self.meter.timeout_ns);
     }
@@ -462,16 +732,22 @@ impl Worker {
 
     /// Closes the books: what is still out is unfinished, what is still queued is unsent.
     fn finish(&mut self) {
+        self.settle();
         self.meter.end_window(self.meter.now());
         for (_, flow) in &self.flows {
-            let (out, queued) = flow.requests.left();
-            self.meter.slice.counts.unfinished += out;
-            self.meter.slice.counts.unsent += queued;
+            let left = flow.left();
+            self.meter.slice.counts.unfinished += left.out;
+            self.meter.slice.counts.unsent += left.queued;
         }
+        let waiting = self.waiting.iter().filter(|order| order.counted).count();
+        self.meter.slice.counts.unsent += waiting as u64;
         let account = self.meter.finish();
+        let (flows, tcp) = self.take_last_words();
         let _ = self.task.reports.send(Report::Finished {
-            worker: self.task.index,
+            worker: self.task.worker,
             account,
+            flows,
+            tcp,
         });
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use echomark::net::units::{format_duration_ns, format_size};
+use echomark::net::units::format_duration_ns;
 
 use crate::plan::{Load, Plan, Spacing, Target};
 use crate::result::{Latency, RunResult};
@@ -85,7 +85,7 @@ fn load_line(result: &RunResult) -> String {
         "{}, {}, {}, {:.3} s",
         count(plan.connections.get() as u64, "connection"),
         count(plan.threads.get() as u64, "thread"),
-        format_size(plan.size.get()),
+        plan.size,
         result.duration_s,
     );
     if !plan.warmup.is_zero() {

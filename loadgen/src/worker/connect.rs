@@ -3,87 +3,133 @@
 use std::io;
 use std::time::Duration;
 
-use echomark::net::sys::monotonic_ns;
 use mio::{Events, Token};
 
-use super::{EVENTS, Report, Worker};
-use crate::flow::{Connect, Ended};
+use super::{EVENTS, Failure, Report, Worker};
+use crate::link::{Connect, Ended};
 use crate::meter::nanoseconds;
+use crate::workload::{Connects, Flow};
 
 /// Connects under way at a time: within any listener's backlog.
 const MAX_CONNECTING: usize = 100;
 
-impl Worker {
-    /// Makes every connection once, spread over the ramp, a bounded number at a time.
-    pub(super) fn connect_all(&mut self) -> io::Result<()> {
+/// How far a thread is with its connects.
+struct Ramp {
+    begin: u64,
+    next: usize,
+    connecting: usize,
+    /// The first that failed: its target's number, and why.
+    failure: Option<(usize, io::Error)>,
+}
+
+impl<F: Flow> Worker<F> {
+    /// Makes every connection once, spread over the ramp, a bounded number at a time. Where each
+    /// message has a connection of its own, one for each target, to see whether it can be made.
+    pub(super) fn connect_all(&mut self) -> Result<(), Failure> {
         let share = self.task.share();
-        let begin = monotonic_ns();
+        let most = match self.connects {
+            Connects::Always | Connects::Once => self.flows.len(),
+            Connects::PerMessage => self.task.addresses.len().min(self.flows.len()),
+        };
+        self.meter.begin_ramp();
+        let mut ramp = Ramp {
+            begin: self.meter.now(),
+            next: 0,
+            connecting: 0,
+            failure: None,
+        };
         let ramp_ns = nanoseconds(self.task.plan.ramp) as f64;
-        let mut next = 0;
-        let mut connecting = 0;
-        let mut failure = None;
         let mut events = Events::with_capacity(EVENTS);
-        while next < self.flows.len() || connecting > 0 {
+        while ramp.next < most || ramp.connecting > 0 {
             if self.task.is_stopped() {
                 break;
             }
             self.meter.tick();
-            while next < self.flows.len() && connecting < MAX_CONNECTING {
-                let due = begin + (ramp_ns * share.global(next) as f64 / share.total as f64) as u64;
-                if due > self.meter.now() {
+            while ramp.next < most && ramp.connecting < MAX_CONNECTING {
+                let part = share.global(ramp.next) as f64 / share.total as f64;
+                if ramp.begin + (ramp_ns * part) as u64 > self.meter.now() {
                     break;
                 }
-                match self.flows[next].connect(self.poll.registry(), Token(next)) {
-                    Ok(()) => connecting += 1,
-                    Err(ended) => self.fail_connect(next, ended, &mut failure),
-                }
-                next += 1;
+                ramp.connecting += 1;
+                let link = self.flows[ramp.next].link_mut();
+                let result = link.connect(&mut self.dialer, self.poll.registry());
+                self.follow(ramp.next, result, &mut ramp);
+                ramp.next += 1;
             }
             // Short, so that the ramp's times and the connect timeout are kept.
-            self.poll_events(&mut events, Some(Duration::from_millis(1)))?;
+            self.poll_events(&mut events, Some(Duration::from_millis(1)))
+                .map_err(Failure::System)?;
             for event in &events {
                 let Token(key) = event.token();
-                let Some(flow) = self.flows.get_mut(key) else {
-                    continue;
-                };
-                let was_connecting = flow.is_connecting();
-                flow.note(event);
-                match flow.finish_connect(&self.meter) {
-                    Ok(Connect::Pending) => {}
-                    Ok(Connect::Done(took)) => {
-                        connecting -= 1;
-                        self.meter.record_connect(took);
-                    }
-                    Err(ended) => {
-                        connecting -= usize::from(was_connecting);
-                        self.fail_connect(key, ended, &mut failure);
-                    }
+                if let Some(flow) = self.flows.get_mut(key) {
+                    flow.link_mut().note(event);
+                    self.try_on(key, &mut ramp);
                 }
             }
             self.meter.tick();
-            for key in 0..next {
-                if self.flows[key].is_connecting()
-                    && let Some(ended) =
-                        self.flows[key].overdue(self.meter.now(), self.meter.timeout_ns)
-                {
-                    connecting -= 1;
-                    self.fail_connect(key, ended, &mut failure);
+            self.meter.enter_interval();
+            for key in 0..ramp.next {
+                let link = self.flows[key].link();
+                if link.is_connect_overdue(self.meter.now(), self.meter.timeout_ns) {
+                    let timeout = io::ErrorKind::TimedOut.into();
+                    self.follow(key, Err(Ended::NotConnected(timeout)), &mut ramp);
+                } else if link.is_waiting_for_room() {
+                    self.try_on(key, &mut ramp);
                 }
             }
         }
-        let opened = self.flows.iter().filter(|(_, flow)| flow.is_open()).count();
-        let _ = self
-            .task
-            .reports
-            .send(Report::Connected { opened, failure });
+        let opened = self
+            .flows
+            .iter()
+            .filter(|(_, f)| f.link().is_open())
+            .count();
+        if self.connects == Connects::PerMessage {
+            self.hang_up();
+        }
+        self.meter.end_ramp();
+        let _ = self.task.reports.send(Report::Connected {
+            opened,
+            failure: ramp.failure,
+        });
         Ok(())
     }
 
-    fn fail_connect(&mut self, key: usize, ended: Ended, failure: &mut Option<(usize, io::Error)>) {
-        let flow = &mut self.flows[key];
-        flow.end(&ended, self.meter.now(), &mut self.meter);
-        if let Ended::NotConnected(error) = ended {
-            failure.get_or_insert((flow.target, error));
+    fn try_on(&mut self, key: usize, ramp: &mut Ramp) {
+        let link = self.flows[key].link_mut();
+        if link.is_connecting() {
+            let result = link.finish_connect(&mut self.dialer, self.poll.registry());
+            self.follow(key, result, ramp);
+        }
+    }
+
+    fn follow(&mut self, key: usize, result: Result<Connect, Ended>, ramp: &mut Ramp) {
+        match result {
+            Ok(Connect::Pending) => {}
+            Ok(Connect::Done(took)) => {
+                ramp.connecting -= 1;
+                self.flows[key].connected(took, &mut self.meter);
+            }
+            Err(ended) => {
+                ramp.connecting -= 1;
+                self.count_end(&ended);
+                let now = self.meter.now();
+                let link = self.flows[key].link_mut();
+                link.close(&ended, now);
+                if let Ended::NotConnected(error) = ended {
+                    let target = link.seat.target;
+                    ramp.failure.get_or_insert((target, error));
+                }
+            }
+        }
+    }
+
+    /// Closes the connections that only were to show that they can be made.
+    fn hang_up(&mut self) {
+        let now = self.meter.now();
+        for (_, flow) in &mut self.flows {
+            if flow.link().is_open() {
+                flow.link_mut().close(&Ended::ByUs, now);
+            }
         }
     }
 }

@@ -1,13 +1,15 @@
 //! Every message is accounted for: in each loop, workload and length, whatever the threads.
 
 use std::num::NonZeroU64;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use loadgen::RunError;
+use loadgen::observer::{Observer, Unobserved};
 use loadgen::pace::Profile;
 use loadgen::plan::{Load, Pacing, Plan, Spacing, Target};
+use loadgen::record::Slice;
+use loadgen::result::IntervalResult;
+use loadgen::sizes::Sizes;
+use loadgen::{Control, RunError};
 
 use crate::support::{
     PlainServer, check_accounts, constant, embedded, even, number, plan, run, server, try_run,
@@ -31,7 +33,7 @@ fn a_plain_echo_is_measured_as_well() {
     let plain = PlainServer::echo();
     for (size, depth) in [(1, 1), (64, 4), (100_000, 2)] {
         let result = run(&Plan {
-            size: NonZeroU64::new(size).unwrap(),
+            size: Sizes::Fixed(size),
             load: Load::Closed {
                 pipeline: number(depth),
             },
@@ -204,16 +206,32 @@ fn without_verification_nothing_is_called_verified() {
 
 #[test]
 fn a_run_interrupted_before_it_began_has_a_result_too() {
-    let stop = Arc::new(AtomicBool::new(true));
+    let control = Control::default();
+    control.stop();
     let plan = Plan {
         duration: Some(Duration::from_secs(3600)),
         warmup: Duration::from_secs(3600),
         ..plan(embedded())
     };
-    let result = loadgen::run(&plan, &stop, &mut |_| ()).unwrap();
+    let result = loadgen::run(&plan, &control, &mut Unobserved).unwrap();
     check_accounts(&result);
     assert!(result.interrupted);
     assert_eq!(result.messages.sent, 0);
+}
+
+/// Stops a run after some intervals.
+struct StopAfter {
+    intervals: usize,
+    control: Control,
+}
+
+impl Observer for StopAfter {
+    fn interval(&mut self, _interval: &IntervalResult, _samples: &Slice) {
+        self.intervals = self.intervals.saturating_sub(1);
+        if self.intervals == 0 {
+            self.control.stop();
+        }
+    }
 }
 
 #[test]
@@ -225,20 +243,17 @@ fn an_interrupted_run_accounts_for_what_it_did() {
         },
         constant(5000.0),
     ] {
-        let stop = Arc::new(AtomicBool::new(false));
-        let mut intervals = 0;
         let plan = Plan {
             load,
             duration: Some(Duration::from_secs(3600)),
             ..plan(server(&plain))
         };
-        let result = loadgen::run(&plan, &stop, &mut |_| {
-            intervals += 1;
-            if intervals == 3 {
-                stop.store(true, Ordering::Relaxed);
-            }
-        })
-        .unwrap();
+        let control = Control::default();
+        let mut observer = StopAfter {
+            intervals: 3,
+            control: control.clone(),
+        };
+        let result = loadgen::run(&plan, &control, &mut observer).unwrap();
         check_accounts(&result);
         assert!(result.interrupted);
         assert!(result.messages.received > 0);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use echomark::net::endpoint::Endpoint;
 use loadgen::plan::{Load, Plan};
+use loadgen::sizes::Sizes;
 use loadgen::verdict::Status;
 use loadgen::{RunError, RunResult};
 
@@ -243,7 +244,7 @@ fn a_server_that_takes_nothing_leaves_messages_unsent_and_the_lag_is_its_own() {
     let result = std::thread::scope(|scope| {
         scope.spawn(|| gate.close_for(Duration::from_secs(2)));
         run(&Plan {
-            size: NonZeroU64::new(4 << 20).unwrap(),
+            size: Sizes::Fixed(4 << 20),
             load: constant(200.0),
             timeout: Duration::from_millis(300),
             ..single(&target)

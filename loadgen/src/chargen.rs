@@ -1,0 +1,113 @@
+//! What a chargen server sends: lines of 72 characters out of a ring, each line beginning one
+//! character later (RFC 864). Two rings are in use: the 95 printable characters from the space on,
+//! as inetd and echod have it, and the 94 without the space, as xinetd has it.
+
+/// Characters of a line, and bytes with its line end.
+const LINE: u64 = 72;
+const LINE_BYTES: u64 = LINE + 2;
+
+/// The pattern that a connection's server sends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Pattern {
+    /// Nothing has come yet.
+    Unknown,
+    /// Characters from `first` on, `length` of them.
+    Ring {
+        /// The first character of the first line.
+        first: u8,
+        /// Characters of the ring.
+        length: u8,
+    },
+    /// Something else, which RFC 864 allows: it can't be verified.
+    Foreign,
+}
+
+impl Pattern {
+    /// Where `bytes`, received at `position` of the stream, first differ from the pattern, which the
+    /// first byte of the stream decides.
+    pub fn first_difference(&mut self, position: u64, bytes: &[u8]) -> Option<usize> {
+        if *self == Self::Unknown {
+            *self = match bytes.first()? {
+                b' ' => Self::Ring {
+                    first: b' ',
+                    length: 95,
+                },
+                b'!' => Self::Ring {
+                    first: b'!',
+                    length: 94,
+                },
+                _ => Self::Foreign,
+            };
+        }
+        let Self::Ring { first, length } = *self else {
+            return None;
+        };
+        let (mut line, mut column) = (position / LINE_BYTES, position % LINE_BYTES);
+        for (index, &byte) in bytes.iter().enumerate() {
+            let expected = match column {
+                LINE => b'\r',
+                column if column > LINE => b'\n',
+                column => first + ((line + column) % u64::from(length)) as u8,
+            };
+            if byte != expected {
+                return Some(index);
+            }
+            column += 1;
+            if column == LINE_BYTES {
+                (line, column) = (line + 1, 0);
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn stream(first: u8, length: u8, bytes: usize) -> Vec<u8> {
+        let ring: Vec<u8> = (first..first + length).collect();
+        (0..)
+            .flat_map(|line: usize| {
+                let characters = ring.iter().cycle().skip(line % ring.len()).take(72);
+                characters.copied().chain(*b"\r\n").collect::<Vec<_>>()
+            })
+            .take(bytes)
+            .collect()
+    }
+
+    #[test]
+    fn the_pattern_of_rfc_864_is_known() {
+        let text =
+            b" !\"#$%&'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^_`abcdefg\r\n!\"#";
+        assert_eq!(Pattern::Unknown.first_difference(0, text), None);
+        assert_eq!(stream(b' ', 95, text.len()), text);
+        let mut foreign = Pattern::Unknown;
+        assert_eq!(foreign.first_difference(0, b"hello"), None);
+        assert_eq!(foreign, Pattern::Foreign);
+    }
+
+    proptest! {
+        #[test]
+        fn a_wrong_byte_is_found_wherever_the_stream_is_cut(
+            ring in prop::sample::select(vec![(b' ', 95), (b'!', 94)]),
+            cut in 1_usize..20_000,
+            at in 1_usize..20_000,
+            flip in 1_u8..=255,
+        ) {
+            let mut bytes = stream(ring.0, ring.1, 20_000);
+            let mut pattern = Pattern::Unknown;
+            prop_assert_eq!(pattern.first_difference(0, &bytes[..cut]), None);
+            prop_assert_eq!(pattern.first_difference(cut as u64, &bytes[cut..]), None);
+            bytes[at] ^= flip;
+            let found = match pattern.first_difference(0, &bytes[..cut]) {
+                Some(offset) => Some(offset),
+                None => pattern
+                    .first_difference(cut as u64, &bytes[cut..])
+                    .map(|offset| cut + offset),
+            };
+            prop_assert_eq!(found, Some(at));
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Values as users write them.
+
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::time::Duration;
+
+use echomark::net::endpoint::Endpoint;
+use echomark::net::units;
+
+/// More sockets or threads than any host has.
+const MOST: u64 = 10_000_000;
+/// Shorter intervals would mostly measure their hand-over.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
+
+pub(super) fn endpoint(text: &str) -> Result<Endpoint, String> {
+    text.parse().map_err(|error| format!("{error}"))
+}
+
+pub(super) fn number(text: &str) -> Result<NonZeroUsize, String> {
+    match positive_count(text)?.get() {
+        count if count > MOST => Err(format!("must be at most {MOST}")),
+        count => Ok(at_least_one(count as usize)),
+    }
+}
+
+pub(super) fn positive_count(text: &str) -> Result<NonZeroU64, String> {
+    let count = units::parse_count(text).map_err(|error| error.to_string())?;
+    NonZeroU64::new(count).ok_or_else(|| "must be at least 1".to_owned())
+}
+
+pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
+    match units::parse_duration(text).map_err(|error| error.to_string())? {
+        Duration::ZERO => Err("must be longer than 0".to_owned()),
+        duration => Ok(duration),
+    }
+}
+
+pub(super) fn interval(text: &str) -> Result<Duration, String> {
+    match positive_duration(text)? {
+        interval if interval < SHORTEST_INTERVAL => Err("must be at least 10ms".to_owned()),
+        interval => Ok(interval),
+    }
+}
+
+pub(super) fn buffer(text: &str) -> Result<usize, String> {
+    match units::parse_size(text).map_err(|error| error.to_string())? {
+        0 => Err("must be at least 1".to_owned()),
+        size => usize::try_from(size).map_err(|_| "must fit into memory".to_owned()),
+    }
+}
+
+pub(super) fn at_least_one(count: usize) -> NonZeroUsize {
+    NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN)
+}

@@ -1,0 +1,55 @@
+//! The server of a run without a target: an echod in this process, measured over real sockets.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::thread;
+
+use echomark::net::endpoint::Endpoint;
+use echomark::{Config, Server, Service};
+
+use crate::run::RunError;
+
+/// An echod in this process. Its threads and sockets are real; only the process is shared.
+pub(crate) struct Embedded {
+    /// One for each service, in their order.
+    pub(crate) endpoints: Vec<Endpoint>,
+    handle: echomark::Handle,
+    thread: Option<thread::JoinHandle<Result<echomark::metrics::Snapshot, echomark::Error>>>,
+}
+
+impl Embedded {
+    pub(crate) fn start(workers: NonZeroUsize, services: &[Service]) -> Result<Self, RunError> {
+        let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+        let server = Server::bind(Config {
+            services: services
+                .iter()
+                .map(|&service| (service, Endpoint::Tcp(any_port.into())))
+                .collect(),
+            workers,
+            ..Config::default()
+        })
+        .map_err(RunError::Embedded)?;
+        let bound = server.endpoints().iter();
+        let endpoints = bound.map(|(_, endpoint)| endpoint.clone()).collect();
+        let handle = server.handle();
+        let thread = thread::Builder::new()
+            .name("echod".to_owned())
+            .spawn(move || server.run())
+            .map_err(RunError::System)?;
+        Ok(Self {
+            endpoints,
+            handle,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        self.handle.stop();
+        if let Some(thread) = self.thread.take() {
+            // Its failure would have shown in the measurement.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Why a run has no result.
+
+use std::fmt;
+use std::io;
+
+use echomark::net::endpoint::Endpoint;
+use echomark::net::tuning;
+
+use crate::pace::ProfileError;
+use crate::worker::Failure;
+
+/// Why a run has no result.
+#[derive(Debug)]
+#[expect(
+    missing_docs,
+    reason = "the fields are the target and the cause; Display says the rest"
+)]
+pub enum RunError {
+    /// A target's host has no address.
+    Resolve { target: Endpoint, source: io::Error },
+    /// Not one connection could be made; the first failure.
+    NoConnection { target: Endpoint, source: io::Error },
+    /// A target accepts connections and closes them before it echoes a byte.
+    ClosesAtOnce { target: Endpoint },
+    /// Nobody takes datagrams at a target.
+    Refused { target: Endpoint },
+    /// More descriptors are needed than the process may have.
+    Descriptors { needed: usize, limit: u64 },
+    /// The rate can't be laid out over the window.
+    Rate(ProfileError),
+    /// The embedded server could not be started.
+    Embedded(echomark::Error),
+    /// A system call failed that should not.
+    System(io::Error),
+}
+
+impl RunError {
+    pub(crate) fn of_thread(failure: Failure, targets: &[Endpoint]) -> Self {
+        match failure {
+            Failure::System(error) => Self::System(error),
+            Failure::ClosesAtOnce { target } => Self::ClosesAtOnce {
+                target: targets[target].clone(),
+            },
+            Failure::Refused { target } => Self::Refused {
+                target: targets[target].clone(),
+            },
+        }
+    }
+
+    pub(crate) fn thread_died() -> Self {
+        Self::System(io::Error::other("a measuring thread ended unexpectedly"))
+    }
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Resolve { target, source } => {
+                write!(
+                    f,
+                    "cannot resolve the host of {target}: {source}; check the name"
+                )
+            }
+            Self::NoConnection { target, source } if tuning::is_port_exhaustion(source) => write!(
+                f,
+                "cannot connect to {target}: this host has no port left for it ({source}); use more \
+                 source addresses (--source) or close with a reset (--close reset)"
+            ),
+            Self::NoConnection { target, source } => write!(
+                f,
+                "cannot connect to {target}: {source}; is a server listening there?"
+            ),
+            Self::ClosesAtOnce { target } => write!(
+                f,
+                "{target} accepts connections and closes them before it echoes a byte; is it the \
+                 right server, and does it admit this host?"
+            ),
+            Self::Refused { target } => write!(
+                f,
+                "nobody takes datagrams at {target}; is an echo server listening there?"
+            ),
+            Self::Descriptors { needed, limit } => write!(
+                f,
+                "{needed} open descriptors are needed and {limit} allowed; raise the limit \
+                 (ulimit -Hn) or use fewer connections (-c)"
+            ),
+            Self::Rate(error) => error.fmt(f),
+            Self::Embedded(error) => write!(f, "cannot start the embedded server: {error}"),
+            Self::System(error) => write!(f, "a system call failed: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for RunError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Resolve { source, .. } | Self::NoConnection { source, .. } => Some(source),
+            Self::Embedded(source) => Some(source),
+            Self::System(source) => Some(source),
+            Self::Rate(source) => Some(source),
+            Self::ClosesAtOnce { .. } | Self::Refused { .. } | Self::Descriptors { .. } => None,
+        }
+    }
+}
