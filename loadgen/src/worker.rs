@@ -340,7 +340,10 @@ impl<F: Flow> Worker<F> {
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
         let before = self.meter.now();
         let mut is_spinning = false;
-        let timeout = if self.unread.len() > 0 {
+        // A stream makes its own next block due, without an event.
+        let has_work =
+            self.unread.len() + self.dirty.len() > 0 || self.meter.pace.has_ready(before);
+        let timeout = if has_work {
             Duration::ZERO
         } else {
             let until_housekeeping = self.housekeeping_at.saturating_sub(before);
