@@ -36,6 +36,7 @@ pub mod chargen;
 mod conclude;
 mod embedded;
 mod error;
+mod evenness;
 mod gather;
 mod hiccup;
 mod host;
@@ -56,6 +57,9 @@ pub mod tcp;
 pub mod verdict;
 mod worker;
 mod workload;
+
+#[doc(hidden)]
+pub use worker::bench;
 
 pub use observer::{Control, Observer};
 pub use plan::Plan;

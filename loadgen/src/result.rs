@@ -514,15 +514,17 @@ impl Gauge {
     }
 }
 
-/// How evenly the connections were served, by the messages of the window that each had.
+/// How evenly the connections were served.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FairnessResult {
+    /// What is compared.
+    pub basis: FairnessBasis,
     /// Over the connections.
     #[serde(flatten)]
     pub index: Fairness,
-    /// The ones with the fewest messages; at most ten.
+    /// The slowest ones, at most ten.
     pub slowest: Vec<ConnectionShare>,
-    /// The ones with the most; at most ten.
+    /// The fastest ones, at most ten.
     pub fastest: Vec<ConnectionShare>,
     /// The connections grouped by target.
     pub by_target: Option<Groups>,
@@ -531,6 +533,17 @@ pub struct FairnessResult {
     /// The connections grouped by the CPU that took in what came on them (SO_INCOMING_CPU): on
     /// loopback the CPU that the server sent from, else that of the network card's queue.
     pub by_incoming_cpu: Option<Groups>,
+}
+
+/// By what connections are compared.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FairnessBasis {
+    /// Messages of the window. For a closed loop, in which answers decide how many there are.
+    Messages,
+    /// How fast answers came: one over the mean response time. For an open loop, in which the
+    /// schedule decides how many messages each connection has.
+    Speed,
 }
 
 /// Several groups of connections.
@@ -551,6 +564,8 @@ pub struct Group {
     pub connections: usize,
     /// Messages per connection, on average.
     pub messages_mean: f64,
+    /// Response time, on average; null in a stream in one direction.
+    pub response_ns_mean: Option<f64>,
 }
 
 /// What one connection had of the window.
@@ -562,6 +577,8 @@ pub struct ConnectionShare {
     pub local_port: Option<u16>,
     /// Messages.
     pub messages: u64,
+    /// Response time, on average; null in a stream in one direction, or without messages.
+    pub response_ns_mean: Option<f64>,
 }
 
 /// The streams that flowed beside the workload.

@@ -18,6 +18,7 @@ use echomark::net::tuning;
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
+pub mod bench;
 mod connect;
 mod last_word;
 

@@ -253,7 +253,6 @@ impl Churn {
         exchange.closing_since = Some(now);
         if meter.is_within_window() {
             self.share.messages += 1;
-            self.share.bytes += u64::from(exchange.size);
         }
         meter.record_done(done);
         match meter.close {

@@ -151,7 +151,7 @@ impl Datagram {
                 }
                 if meter.is_within_window() {
                     self.share.messages += 1;
-                    self.share.bytes += count;
+                    self.share.response_ns += meter.now().saturating_sub(done.intended);
                 }
                 if !done.intact {
                     meter.note_corruption(number, sequence.unwrap_or(0));

@@ -81,7 +81,7 @@ pub(crate) trait Flow: Sized {
     /// Counted messages that are out or queued.
     fn left(&self) -> Left;
 
-    /// Messages of the window that came back, and their bytes: the flow's share.
+    /// What the flow had of the window.
     fn share(&self) -> FlowShare;
 }
 
@@ -89,5 +89,6 @@ pub(crate) trait Flow: Sized {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct FlowShare {
     pub(crate) messages: u64,
-    pub(crate) bytes: u64,
+    /// The sum of the messages' response times.
+    pub(crate) response_ns: u64,
 }

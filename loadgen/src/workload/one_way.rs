@@ -191,7 +191,6 @@ impl Flow for Up {
         self.progress_at = meter.now();
         meter.note_bytes_in(count);
         let is_within_window = meter.is_within_window();
-        self.share.bytes += if is_within_window { count } else { 0 };
         while let Some(block) = self.blocks.front().copied()
             && self.out > 0
             && block.end <= acknowledged
@@ -372,7 +371,6 @@ impl Down {
         self.heard_at = meter.now();
         meter.note_bytes_in(count);
         let is_within_window = meter.is_within_window();
-        self.share.bytes += if is_within_window { count } else { 0 };
         while !bytes.is_empty() {
             if self.partial == 0 {
                 self.is_counted = is_within_window;

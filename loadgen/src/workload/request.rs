@@ -145,7 +145,6 @@ impl Request {
             meter.note_corruption(self.link.seat.number, position + offset as u64);
         }
         let is_within_window = meter.is_within_window();
-        self.share.bytes += if is_within_window { count } else { 0 };
         while !bytes.is_empty() {
             let missing = messages.missing();
             let part = bytes
@@ -158,7 +157,10 @@ impl Request {
                     .first_difference(self.stream, messages.read_position(), head)
                     .is_none();
             if let Some(done) = messages.received(part as u64, intact) {
-                self.share.messages += u64::from(is_within_window);
+                if is_within_window {
+                    self.share.messages += 1;
+                    self.share.response_ns += meter.now().saturating_sub(done.intended);
+                }
                 meter.record_done(done);
                 meter.free_place(self.link.seat.key);
             }

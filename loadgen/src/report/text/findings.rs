@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 use echomark::net::units::format_duration_ns;
 
 use super::format::{bits_per_second, count, grouped, number, percent};
-use crate::result::{Gauge, Groups, RunResult, TcpResult};
+use crate::result::{FairnessBasis, Gauge, Groups, RunResult, TcpResult};
 use crate::stats::spread::Spread;
 
 /// Below this index, connections were not served alike enough to pass over it.
@@ -132,9 +132,13 @@ fn fairness(result: &RunResult, out: &mut String) -> fmt::Result {
     let index = &fairness.index;
     writeln!(
         out,
-        "fairness  {:.3} over {}; the slowest 1 % had {} of the mean, the fastest {}",
+        "fairness  {:.3} over {} by {}; the slowest 1 % had {} of the mean, the fastest {}",
         index.jain_index,
         count(index.connections as u64, "connection"),
+        match fairness.basis {
+            FairnessBasis::Messages => "messages",
+            FairnessBasis::Speed => "speed",
+        },
         percent(index.slowest_ratio),
         percent(index.fastest_ratio),
     )?;
@@ -170,8 +174,11 @@ fn list(groups: &Groups) -> String {
     groups
         .iter()
         .map(|group| {
+            let response = group.response_ns_mean.map_or_else(String::new, |mean| {
+                format!(" in {}", format_duration_ns(mean))
+            });
             format!(
-                "{} had {} on each of {}",
+                "{} had {}{response} on each of {}",
                 group.name,
                 number(group.messages_mean),
                 group.connections
