@@ -2,17 +2,13 @@
 //! its connect call, so its service time contains the set-up; connect, first byte and close are
 //! recorded apart.
 
-use std::io::IoSlice;
-
-use echomark::net::sys::monotonic_ns;
-
 use crate::books::{Abandoned, Done, Left, Sent};
 use crate::link::{Ended, Link};
 use crate::meter::Meter;
 use crate::payload::StreamId;
 use crate::plan::Close;
 
-use super::request::{PIECES_PER_WRITE, READS_PER_TURN};
+use super::request::{READS_PER_TURN, write};
 use super::{Flow, FlowShare, Order};
 
 /// A flow of connections, one after the other.
@@ -120,14 +116,10 @@ impl Flow for Churn {
             let Some(exchange) = &mut self.exchange else {
                 return Ok(());
             };
-            let mut pieces = [IoSlice::new(&[]); PIECES_PER_WRITE];
             let left = u64::from(exchange.size - exchange.written);
             let position = u64::from(exchange.written);
-            let pieces = meter
-                .payload
-                .pieces(self.stream, position, left, &mut pieces);
-            let began = monotonic_ns();
-            let Some(count) = self.link.write(pieces)? else {
+            let (began, written) = write(&mut self.link, meter, self.stream, position, left);
+            let Some(count) = written? else {
                 return Ok(());
             };
             exchange.write_began.get_or_insert(began);

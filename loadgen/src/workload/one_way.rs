@@ -6,9 +6,6 @@
 //! first byte arrived, and there is no time at which it was.
 
 use std::collections::VecDeque;
-use std::io::IoSlice;
-
-use echomark::net::sys::monotonic_ns;
 
 use crate::books::{Abandoned, Left, Sent};
 use crate::chargen::Pattern;
@@ -16,7 +13,7 @@ use crate::link::{Ended, Link};
 use crate::meter::{Contents, Meter};
 use crate::payload::StreamId;
 
-use super::request::{PIECES_PER_WRITE, READS_PER_TURN};
+use super::request::{READS_PER_TURN, write};
 use super::{Flow, FlowShare, Order};
 
 /// Writes of one flow before others have their turn.
@@ -122,12 +119,8 @@ impl Flow for Up {
             if left == 0 || !self.link.can_write() {
                 return Ok(());
             }
-            let mut pieces = [IoSlice::new(&[]); PIECES_PER_WRITE];
-            let pieces = meter
-                .payload
-                .pieces(self.stream, self.written, left, &mut pieces);
-            let began = monotonic_ns();
-            let Some(count) = self.link.write(pieces)? else {
+            let (began, written) = write(&mut self.link, meter, self.stream, self.written, left);
+            let Some(count) = written? else {
                 self.hold(began, meter);
                 return Ok(());
             };
