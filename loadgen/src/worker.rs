@@ -626,8 +626,7 @@ impl<F: Flow> Worker<F> {
                 self.go_on_connecting(key);
                 continue;
             }
-            // After the window the deadline does the same, and tells what is unfinished.
-            let overdue = if is_window_over && self.connects != Connects::PerMessage {
+            let overdue = if is_window_over && !F::TIMES_OUT_AFTER_WINDOW {
                 None
             } else {
                 flow.overdue(&mut self.meter)
@@ -737,6 +736,9 @@ impl<F: Flow> Worker<F> {
     /// Closes the books: what is still out is unfinished, what is still queued is unsent.
     fn finish(&mut self) {
         self.settle();
+        if F::TIMES_OUT_AFTER_WINDOW {
+            self.look_after_flows();
+        }
         self.meter.end_window(self.meter.now());
         for (_, flow) in &self.flows {
             let left = flow.left();

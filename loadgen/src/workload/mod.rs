@@ -40,6 +40,10 @@ pub(crate) struct Order {
 
 /// One flow of a thread, as the thread's loop sees it.
 pub(crate) trait Flow: Sized {
+    /// Whether the timeout of each message goes on to hold after the window. Otherwise what is out
+    /// has until the common deadline, and is unfinished then.
+    const TIMES_OUT_AFTER_WINDOW: bool = false;
+
     /// A flow whose connection is not made yet.
     fn new(link: Link, meter: &Meter) -> Self;
 

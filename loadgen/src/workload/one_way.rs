@@ -2,8 +2,8 @@
 //! block of the stream.
 //!
 //! Nobody answers. Upwards a block counts as received when the server's TCP has acknowledged it,
-//! which the length of the socket's outgoing queue tells; downwards a block counts as sent when its
-//! first byte arrived, and there is no time at which it was.
+//! which the length of the socket's outgoing queue tells; downwards a block counts as sent when it is
+//! there, or its connection broke in the middle of it.
 
 use std::collections::VecDeque;
 
@@ -331,6 +331,8 @@ impl Flow for Down {
                 Ended::TimedOut => (1, 0),
                 _ => (0, 1),
             };
+            meter.slice.counts.issued += 1;
+            meter.slice.counts.sent += 1;
             meter.forget(Abandoned {
                 places: 0,
                 timed_out,
@@ -346,10 +348,7 @@ impl Flow for Down {
     }
 
     fn left(&self) -> Left {
-        Left {
-            out: u64::from(self.partial > 0 && self.is_counted),
-            queued: 0,
-        }
+        Left::default()
     }
 
     fn share(&self) -> FlowShare {
@@ -367,10 +366,6 @@ impl Down {
         while !bytes.is_empty() {
             if self.partial == 0 {
                 self.is_counted = is_within_window;
-                if is_within_window {
-                    meter.slice.counts.issued += 1;
-                    meter.slice.counts.sent += 1;
-                }
             }
             let part = bytes.len().min((self.size - self.partial) as usize);
             let (head, rest) = bytes.split_at(part);
@@ -387,6 +382,9 @@ impl Down {
                 meter.slice.counts.bytes_received += part as u64;
             }
             if self.partial == self.size {
+                // Only now: the window's end leaves no block half sent.
+                meter.slice.counts.issued += u64::from(self.is_counted);
+                meter.slice.counts.sent += u64::from(self.is_counted);
                 self.share.messages += u64::from(is_within_window);
                 let contents = match (std::mem::take(&mut self.is_corrupt), self.pattern) {
                     (true, _) => Contents::Wrong,
