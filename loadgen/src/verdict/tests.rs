@@ -263,6 +263,23 @@ fn hiccups_are_named_where_they_explain_the_tail() {
 }
 
 #[test]
+fn a_host_that_stood_still_is_named() {
+    let stood_still = |count| {
+        codes(|case| {
+            let mut histogram = record::histogram();
+            histogram.record_n(60_000, 1_000 - count).unwrap();
+            histogram.record_n(50_000_000, count).unwrap();
+            case.client.hiccup = Latency::new(histogram);
+        })
+    };
+    assert_eq!(
+        stood_still(20),
+        (Status::Suspect, vec!["standstill", "hiccups"])
+    );
+    assert_eq!(stood_still(9), (Status::Valid, vec![]));
+}
+
+#[test]
 fn a_window_that_changes_is_named() {
     let transient = codes(|case| {
         case.statistics.trend = Some(Trend::Transient {
