@@ -1,6 +1,8 @@
 //! Faults of the client and its host, each induced: none passes as a valid result. That clean runs
 //! are not accused can't be tested where others use the machine; docs/calibration.md has the runs.
 
+#![expect(clippy::print_stderr, reason = "a test that can not run here says so")]
+
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
