@@ -92,13 +92,13 @@ pub(crate) struct Worker<F> {
 impl<F: Flow> Worker<F> {
     /// A thread's life. Whatever goes wrong is reported.
     pub(crate) fn run(task: Task, spare: Receiver<Box<Slice>>) {
-        let reports = task.reports.clone();
+        let (reports, worker) = (task.reports.clone(), task.worker);
         let result = Self::new(task, spare)
             .map_err(Failure::System)
             .and_then(Self::live);
         if let Err(failure) = result {
             // The coordinator is gone only if it has stopped caring.
-            let _ = reports.send(Report::Failed(failure));
+            let _ = reports.send(Report::Failed { worker, failure });
         }
     }
 
