@@ -113,8 +113,8 @@ pub(crate) fn conclude(
     RunResult {
         schema: 1,
         tool: Tool {
-            name: env!("CARGO_PKG_NAME"),
-            version: env!("CARGO_PKG_VERSION"),
+            name: env!("CARGO_PKG_NAME").into(),
+            version: env!("CARGO_PKG_VERSION").into(),
         },
         started_at: circumstances.started_at,
         interrupted,
@@ -379,6 +379,9 @@ impl TcpLimit {
             ),
             _ => format!("the sender: it had nothing to send for {percent:.0} % of the time"),
         };
-        Self { code, text }
+        Self {
+            code: code.into(),
+            text,
+        }
     }
 }

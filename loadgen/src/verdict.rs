@@ -1,8 +1,10 @@
 //! Whether a result can be believed. Pure: what is known goes in, the verdict and its evidence
 //! come out.
 
+use std::borrow::Cow;
+
 use echomark::net::units::format_duration_ns;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::plan::{Plan, Workload};
 use crate::record::Counts;
@@ -40,7 +42,7 @@ const MOST_STANDSTILL: f64 = 0.01;
 const LEAST_SAMPLES: u64 = 1000;
 
 /// The verdict on a run.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Verdict {
     /// The worst that any reason demands.
     pub status: Status,
@@ -49,7 +51,7 @@ pub struct Verdict {
 }
 
 /// How far a result can be believed.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// Nothing speaks against it.
@@ -61,14 +63,13 @@ pub enum Status {
 }
 
 /// One objection, with its evidence.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Reason {
     /// For programs.
-    pub code: &'static str,
+    pub code: Cow<'static, str>,
     /// For people.
     pub text: String,
     /// What it makes of the result.
-    #[serde(skip)]
     pub status: Status,
 }
 
@@ -386,7 +387,7 @@ fn sample(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
 impl Reason {
     fn invalid(code: &'static str, text: String) -> Self {
         Self {
-            code,
+            code: Cow::Borrowed(code),
             text,
             status: Status::Invalid,
         }
@@ -394,7 +395,7 @@ impl Reason {
 
     fn suspect(code: &'static str, text: String) -> Self {
         Self {
-            code,
+            code: Cow::Borrowed(code),
             text,
             status: Status::Suspect,
         }
