@@ -3,6 +3,8 @@
 
 mod accounts;
 mod faults;
+mod known;
 mod program;
 mod support;
 mod timing;
+mod truth;
