@@ -623,11 +623,9 @@ impl<F: Flow> Worker<F> {
                 continue;
             }
             // After the window the deadline does the same, and tells what is unfinished.
-            let overdue = if is_window_over && self.connects != Connects::PerMessage {
-                None
-            } else {
-                flow.overdue(&mut self.meter)
-            };
+            let overdue = flow
+                .overdue(&mut self.meter)
+                .filter(|_| !is_window_over || self.connects == Connects::PerMessage);
             if let Some(ended) = overdue {
                 self.end(key, &ended);
             } else if self.connects == Connects::Always {
@@ -734,7 +732,9 @@ impl<F: Flow> Worker<F> {
     fn finish(&mut self) {
         self.settle();
         self.meter.end_window(self.meter.now());
-        for (_, flow) in &self.flows {
+        for (_, flow) in &mut self.flows {
+            // A datagram that had its time is lost. Connections end with the run anyway.
+            let _ = flow.overdue(&mut self.meter);
             let left = flow.left();
             self.meter.slice.counts.unfinished += left.out;
             self.meter.slice.counts.unsent += left.queued;

@@ -72,7 +72,8 @@ pub(crate) trait Flow: Sized {
     /// Settles the accounts of a connection that has ended: what was out is given up.
     fn abandon(&mut self, ended: &Ended, meter: &mut Meter);
 
-    /// Whether something takes longer than the timeout. A connect that does is the caller's affair.
+    /// Whether something takes longer than the timeout, which ends the connection. Datagrams that
+    /// do are given up, and nothing ends. A connect is the caller's affair.
     fn overdue(&mut self, meter: &mut Meter) -> Option<Ended>;
 
     /// Brings counts up to date that no event tells of, at the end of an interval.

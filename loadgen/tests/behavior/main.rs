@@ -8,3 +8,4 @@ mod program;
 mod support;
 mod timing;
 mod truth;
+mod truth_udp;
