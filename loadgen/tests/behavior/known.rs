@@ -317,7 +317,10 @@ impl Truth {
         assert_eq!(latency.count(), self.sorted.len() as u64);
         let check = |name: &str, measured: f64, truth: f64| {
             let text = format!("{what} {name}: measured {measured} ns, in truth {truth} ns");
-            println!("{text}{}", if disturbed { ", disturbed" } else { "" });
+            show(&format!(
+                "{text}{}",
+                if disturbed { ", disturbed" } else { "" }
+            ));
             // The histogram keeps three digits.
             assert!(measured >= truth * 0.999, "{text}");
             let most = tolerated(truth);
@@ -330,6 +333,12 @@ impl Truth {
         }
         check("mean", latency.mean(), self.mean());
     }
+}
+
+/// Shows a figure to who runs the tests with `--nocapture`.
+#[expect(clippy::print_stdout, reason = "this is what it is for")]
+pub(crate) fn show(text: &str) {
+    println!("{text}");
 }
 
 /// The most that may be measured where so many nanoseconds are the truth.

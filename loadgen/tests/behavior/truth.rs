@@ -9,7 +9,7 @@ use loadgen::verdict::Status;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
-use crate::known::{Known, Served, Truth, is_disturbed, tolerated, until_undisturbed};
+use crate::known::{Known, Served, Truth, is_disturbed, show, tolerated, until_undisturbed};
 use crate::support::{codes, constant, even, number, plan, run};
 
 /// Open loop, at times that a polling client keeps to within microseconds.
@@ -165,7 +165,7 @@ fn a_server_s_limit_is_the_rate_that_a_closed_loop_achieves() {
             ..plan(server.target())
         });
         let achieved = result.rate.achieved;
-        println!("achieved {achieved}");
+        show(&format!("achieved {achieved}"));
         assert!(achieved <= LIMIT * 1.01, "{achieved}");
         let disturbed = is_disturbed(&result) || server.finish().is_disturbed();
         assert!(disturbed || achieved >= LIMIT * 0.99, "{achieved}");
@@ -188,7 +188,7 @@ fn offered_more_than_its_limit_a_server_achieves_the_limit_and_the_run_is_invali
         assert_eq!(result.messages.sent, 2000);
         assert_eq!(result.messages.received, 2000);
         let achieved = result.rate.achieved;
-        println!("achieved {achieved}");
+        show(&format!("achieved {achieved}"));
         assert!(achieved <= LIMIT * 1.01, "{achieved}");
         let disturbed = is_disturbed(&result) || server.finish().is_disturbed();
         assert!(disturbed || achieved >= LIMIT * 0.99, "{achieved}");
@@ -223,7 +223,7 @@ fn connections_that_wait_twice_as_long_are_found_unfair_by_as_much() {
         }
         let fairness = result.fairness.as_ref().unwrap();
         let (found, truth) = (fairness.index.jain_index, jain_index(&counts));
-        println!("Jain's index {found}, in truth {truth}");
+        show(&format!("Jain's index {found}, in truth {truth}"));
         assert!((found - truth).abs() < 0.01, "{found} {truth}");
         let slowest: Vec<usize> = fairness.slowest[..4].iter().map(|c| c.connection).collect();
         let fastest: Vec<usize> = fairness.fastest[..4].iter().map(|c| c.connection).collect();
@@ -264,7 +264,10 @@ fn targets_that_differ_are_told_apart() {
         assert_eq!(by_target.groups.len(), 2);
         for ((group, name), truth) in by_target.groups.iter().zip(names).zip(truth) {
             assert_eq!((&group.name, group.connections), (&name, 3));
-            println!("{}: {}, in truth {truth}", name, group.messages_mean);
+            show(&format!(
+                "{}: {}, in truth {truth}",
+                name, group.messages_mean
+            ));
             // The last answers may have come after the window.
             assert!((truth - 1.0..=truth).contains(&group.messages_mean));
         }
@@ -290,7 +293,7 @@ fn the_times_of_a_schedule_are_kept_on_the_wire() {
         let first = served.iter().map(|served| served.arrived).min().unwrap();
         let last = served.iter().map(|served| served.arrived).max().unwrap();
         let mean_gap = (last - first).as_secs_f64() / 9999.0;
-        println!("mean gap {mean_gap}");
+        show(&format!("mean gap {mean_gap}"));
         let disturbed = is_disturbed(&result) || report.is_disturbed();
         let error = (mean_gap * RATE - 1.0).abs();
         assert!(disturbed || error < 0.01, "{mean_gap}");
@@ -325,7 +328,9 @@ fn a_rising_rate_rises_on_the_wire_and_in_the_intervals() {
                 .filter(|served| (begin..end).contains(&served.arrived))
                 .count() as f64;
             let sent = result.intervals[tenth as usize].sent as f64;
-            println!("{tenth}: expected {expected}, arrived {arrived}, sent {sent}");
+            show(&format!(
+                "{tenth}: expected {expected}, arrived {arrived}, sent {sent}"
+            ));
             for measured in [arrived, sent] {
                 let error = (measured - expected).abs();
                 assert!(disturbed || error <= 2.0, "{tenth}: {measured} {expected}");
@@ -358,7 +363,7 @@ fn poisson_arrivals_have_exponential_gaps_on_the_wire() {
         let disturbed = is_disturbed(&result) || report.is_disturbed();
         // The median of an exponential is ln 2 of its mean; of 2000, it varies by 1 / sqrt(2000).
         let median = gaps[gaps.len() / 2] * 4000.0;
-        println!("median gap {median}");
+        show(&format!("median gap {median}"));
         let error = (median - std::f64::consts::LN_2).abs();
         assert!(disturbed || error < 0.12, "{median}");
         disturbed
