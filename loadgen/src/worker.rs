@@ -24,7 +24,7 @@ mod last_word;
 pub(crate) use last_word::FlowReport;
 
 use crate::link::{Address, Connect, Dialer, Ended, Link, Seat};
-use crate::meter::{Account, Interval, Meter, nanoseconds};
+use crate::meter::{Account, End, Interval, Meter, nanoseconds};
 use crate::pace::{Arrivals, Due, Pace, Share, Span};
 use crate::payload::Payload;
 use crate::plan::{Direction, Load, Pacing, Plan, Spacing, Workload};
@@ -473,8 +473,7 @@ impl<F: Flow> Worker<F> {
             has_waited: false,
         };
         if order.counted {
-            self.meter.enter_interval();
-            self.meter.slice.counts.issued += 1;
+            self.meter.record_issued();
         }
         if self.meter.outstanding >= MAX_OUTSTANDING {
             self.meter.slice.counts.unsent += u64::from(order.counted);
@@ -713,9 +712,8 @@ impl<F: Flow> Worker<F> {
 
     /// Ends the window now and shortens the wait for echoes.
     fn interrupt(&mut self, now: u64) {
-        self.meter.note_interrupt();
         self.settle();
-        self.meter.end_window(now);
+        self.meter.end_window(now, End::Interrupted);
         self.deadline = now + INTERRUPTED_DRAIN_NS.min(self.meter.timeout_ns);
     }
 
@@ -731,7 +729,7 @@ impl<F: Flow> Worker<F> {
     /// Closes the books: what is still out is unfinished, what is still queued is unsent.
     fn finish(&mut self) {
         self.settle();
-        self.meter.end_window(self.meter.now());
+        self.meter.end_window(self.meter.now(), End::Complete);
         for (_, flow) in &mut self.flows {
             // A datagram that had its time is lost. Connections end with the run anyway.
             let _ = flow.overdue(&mut self.meter);
