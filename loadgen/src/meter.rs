@@ -353,8 +353,10 @@ impl Meter {
         self.interval == Interval::Drain
     }
 
+    /// Whether what is recorded now goes into the window. That follows the interval and not the
+    /// clock: what is settled at the end of an interval happened in it.
     pub(crate) fn is_within_window(&self) -> bool {
-        self.window.start <= self.now && self.now < self.window.end
+        matches!(self.interval, Interval::Within(_))
     }
 
     pub(crate) fn note_corruption(&mut self, flow: usize, offset: u64) {

@@ -343,7 +343,9 @@ impl<F: Flow> Worker<F> {
         let timeout = if self.unread.len() > 0 {
             Duration::ZERO
         } else {
-            let until_housekeeping = self.housekeeping_at.saturating_sub(before);
+            // At the end of an interval, counts are brought up to date.
+            let housekeeping_at = self.housekeeping_at.min(self.meter.boundary());
+            let until_housekeeping = housekeeping_at.saturating_sub(before);
             match self.meter.pace.next_due() {
                 Some(due) if due <= before.saturating_add(self.spin_ns) => {
                     is_spinning = true;
