@@ -9,3 +9,4 @@ mod support;
 mod timing;
 mod truth;
 mod truth_udp;
+mod workloads;
