@@ -4,6 +4,7 @@
 mod accounts;
 mod faults;
 mod known;
+mod namespaces;
 mod program;
 mod support;
 mod timing;
