@@ -3,6 +3,7 @@
 
 mod accounts;
 mod faults;
+mod identities;
 mod known;
 mod namespaces;
 mod program;
