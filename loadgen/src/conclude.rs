@@ -40,19 +40,18 @@ pub(crate) fn conclude(
     circumstances: Circumstances<'_>,
 ) -> RunResult {
     let interrupted = gathered.accounts.iter().any(|a| a.was_interrupted);
+    let duration_s = gathered.duration_s();
     let lived = gathered.lived_s();
-    let duration_s = gathered.duration_s(plan);
     let mut intervals = gathered.intervals;
     if let Some(drain) = gathered.drain.filter(|drain| !drain.is_empty()) {
-        intervals.push(IntervalResult::new(
-            duration_s,
-            lived.max(duration_s),
-            &drain,
-        ));
+        let start_s = intervals
+            .last()
+            .map_or(duration_s, |last| last.end_s.max(duration_s));
+        intervals.push(IntervalResult::new(start_s, lived.max(start_s), &drain));
     }
     let background = circumstances.background.map(|(background, streams)| {
         add_background(&mut intervals, &streams.intervals);
-        background_result(background, streams, duration_s)
+        background_result(background, streams)
     });
     let total = gathered.total;
     let counts = total.counts;
@@ -145,23 +144,19 @@ pub(crate) fn conclude(
 impl Gathered {
     /// How long the threads went on after the start of the window.
     fn lived_s(&self) -> f64 {
-        let finished_at = self
-            .accounts
-            .iter()
-            .map(|account| account.finished_at)
-            .max();
-        finished_at.unwrap_or(0).saturating_sub(self.window_start) as f64 / 1e9
+        self.seconds_until(|account| account.finished_at)
     }
 
     /// Length of the window: a number of messages or an interruption may have ended it before its
     /// time.
-    fn duration_s(&self, plan: &Plan) -> f64 {
-        let interrupted = self.accounts.iter().any(|account| account.was_interrupted);
-        match plan.duration {
-            Some(duration) if !interrupted && plan.requests.is_none() => duration.as_secs_f64(),
-            Some(duration) => duration.as_secs_f64().min(self.lived_s()),
-            None => self.lived_s(),
-        }
+    fn duration_s(&self) -> f64 {
+        self.seconds_until(|account| account.window_ended_at)
+    }
+
+    /// From the start of the window until that time of the last thread.
+    fn seconds_until(&self, time: impl Fn(&Account) -> u64) -> f64 {
+        let last = self.accounts.iter().map(time).max().unwrap_or(0);
+        last.saturating_sub(self.window_start) as f64 / 1e9
     }
 }
 
@@ -271,11 +266,9 @@ fn add_background(intervals: &mut [IntervalResult], streams: &[IntervalResult]) 
     }
 }
 
-fn background_result(
-    background: &Background,
-    streams: Gathered,
-    duration_s: f64,
-) -> BackgroundResult {
+fn background_result(background: &Background, streams: Gathered) -> BackgroundResult {
+    // They may flow on when the run's messages are through.
+    let duration_s = streams.duration_s();
     let counts = streams.total.counts;
     let held = streams
         .flows

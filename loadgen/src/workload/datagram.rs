@@ -25,8 +25,6 @@ pub(crate) struct Datagram {
 }
 
 impl Flow for Datagram {
-    const TIMES_OUT_AFTER_WINDOW: bool = true;
-
     fn new(link: Link, meter: &Meter) -> Self {
         Self {
             stream: meter.payload.stream(link.seat.number, 0),

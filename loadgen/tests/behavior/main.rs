@@ -4,6 +4,12 @@
 mod accounts;
 mod calibration;
 mod faults;
+mod identities;
+mod known;
+mod namespaces;
 mod program;
 mod support;
 mod timing;
+mod truth;
+mod truth_udp;
+mod workloads;

@@ -298,7 +298,9 @@ pub(crate) fn check_accounts(result: &RunResult) {
     }
     let (least, most) = (result.plan.size.least(), result.plan.size.most());
     assert!(result.bytes.sent <= messages.sent * u64::from(most));
-    assert!(result.bytes.received >= messages.received * u64::from(least));
+    // A datagram may come back shorter.
+    let is_short = messages.corrupt > 0 && result.plan.is_datagram();
+    assert!(is_short || result.bytes.received >= messages.received * u64::from(least));
 }
 
 /// The codes of the verdict's reasons.
