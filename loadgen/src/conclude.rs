@@ -8,6 +8,7 @@ use hdrhistogram::Histogram;
 use crate::gather::Gathered;
 use crate::host;
 use crate::meter::Account;
+use crate::observer::Observer;
 use crate::plan::{Background, Direction, Plan};
 use crate::record::Counts;
 use crate::result::{
@@ -45,16 +46,8 @@ pub(crate) fn conclude(
     circumstances: Circumstances<'_>,
 ) -> RunResult {
     let interrupted = gathered.accounts.iter().any(|a| a.was_interrupted);
-    let lived = gathered.lived_s();
     let duration_s = gathered.duration_s(plan);
     let mut intervals = gathered.intervals;
-    if let Some(drain) = gathered.drain.filter(|drain| !drain.is_empty()) {
-        intervals.push(IntervalResult::new(
-            duration_s,
-            lived.max(duration_s),
-            &drain,
-        ));
-    }
     let background = circumstances.background.map(|(background, streams)| {
         add_background(&mut intervals, &streams.intervals);
         background_result(background, streams, duration_s)
@@ -148,6 +141,18 @@ pub(crate) fn conclude(
 }
 
 impl Gathered {
+    /// Adds the wait for echoes after the window to the intervals, if anything happened in it. All
+    /// threads have ended.
+    pub(crate) fn close_drain(&mut self, plan: &Plan, observer: &mut dyn Observer) {
+        let Some(drain) = self.drain.take().filter(|drain| !drain.is_empty()) else {
+            return;
+        };
+        let begin_s = self.duration_s(plan);
+        let interval = IntervalResult::new(begin_s, self.lived_s().max(begin_s), &drain);
+        observer.drain(&interval, &drain);
+        self.intervals.push(interval);
+    }
+
     /// How long the threads went on after the start of the window.
     fn lived_s(&self) -> f64 {
         let finished_at = self
