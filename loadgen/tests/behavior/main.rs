@@ -4,5 +4,6 @@
 mod accounts;
 mod faults;
 mod program;
+mod schema;
 mod support;
 mod timing;
