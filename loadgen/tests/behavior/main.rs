@@ -3,6 +3,8 @@
 
 mod accounts;
 mod faults;
+mod formats;
+mod outputs;
 mod program;
 mod schema;
 mod support;
