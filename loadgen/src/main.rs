@@ -14,6 +14,7 @@ use signal_hook::iterator::Signals;
 mod cli;
 mod outputs;
 mod progress;
+mod scenario;
 
 use cli::{Cli, Command, OutputArgs, RunArgs};
 use outputs::Outputs;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
     };
     let outcome = match command {
         Command::Run(_) => run(&matches),
+        Command::Scenario(args) => scenario::run(&args),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),

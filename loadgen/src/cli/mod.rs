@@ -7,10 +7,12 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand};
 use loadgen::Plan;
 
+mod keys;
 mod output_args;
 mod parse;
 mod plan_args;
 
+pub(crate) use keys::{Keys, Kind};
 pub(crate) use output_args::{OutputArgs, is_stdout};
 pub(crate) use plan_args::PlanArgs;
 
@@ -26,6 +28,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Measure once
     Run(Box<RunArgs>),
+    /// Make the runs of a file one after the other, and put a result of each into a folder
+    Scenario(ScenarioArgs),
 }
 
 #[derive(Args, Debug)]
@@ -49,6 +53,26 @@ impl RunArgs {
         args.output.check()?;
         Ok((args, plan))
     }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ScenarioArgs {
+    /// The runs, in TOML: a table [[run]] for each, with a name and the options of run as keys;
+    /// [defaults] holds for all
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+
+    /// Put the results here, NAME.json for each run
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    pub(crate) output: PathBuf,
+
+    /// Make only the run of this name; may be given several times
+    #[arg(long, value_name = "NAME")]
+    pub(crate) only: Vec<String>,
+
+    /// Check the file and make no run
+    #[arg(long)]
+    pub(crate) check: bool,
 }
 
 /// What is wrong with a command line, without the usage and the hints around it.

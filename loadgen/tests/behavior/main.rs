@@ -6,6 +6,7 @@ mod faults;
 mod formats;
 mod outputs;
 mod program;
+mod scenario;
 mod schema;
 mod support;
 mod timing;
