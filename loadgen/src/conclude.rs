@@ -1,10 +1,9 @@
 //! Makes the result of what was added up.
 
-use std::collections::BTreeMap;
-
 use echomark::net::endpoint::Endpoint;
 use hdrhistogram::Histogram;
 
+use crate::evenness;
 use crate::gather::Gathered;
 use crate::host;
 use crate::meter::Account;
@@ -12,12 +11,10 @@ use crate::observer::Observer;
 use crate::plan::{Background, Direction, Plan};
 use crate::record::Counts;
 use crate::result::{
-    BackgroundResult, Bytes, Client, ConnectionShare, Connections, Corruption, FairnessResult,
-    Gauge, Group, Groups, IntervalLatency, IntervalResult, Latencies, Latency, Messages, Rate,
-    RateChange, RunResult, Statistics, TcpGauges, TcpInterval, TcpLimit, TcpResult, TcpShares,
-    ThreadResult, Throughput, Tool,
+    BackgroundResult, Bytes, Client, Connections, Corruption, Gauge, IntervalLatency,
+    IntervalResult, Latencies, Latency, Messages, Rate, RateChange, RunResult, Statistics,
+    TcpGauges, TcpInterval, TcpLimit, TcpResult, TcpShares, ThreadResult, Throughput, Tool,
 };
-use crate::stats::fairness::{Fairness, jain_index_between};
 use crate::stats::interval::{quantile_interval, rate_interval};
 use crate::stats::warmup::Trend;
 use crate::tcp::TcpTotals;
@@ -26,8 +23,6 @@ use crate::worker::FlowReport;
 
 /// Percentiles that get a confidence interval.
 const ESTIMATED: [f64; 5] = [0.5, 0.9, 0.95, 0.99, 0.999];
-/// Connections that are named as the slowest and the fastest.
-const NAMED: usize = 10;
 
 /// What is known of a run besides what its threads reported.
 pub(crate) struct Circumstances<'a> {
@@ -111,8 +106,8 @@ pub(crate) fn conclude(
     RunResult {
         schema: 1,
         tool: Tool {
-            name: env!("CARGO_PKG_NAME"),
-            version: env!("CARGO_PKG_VERSION"),
+            name: env!("CARGO_PKG_NAME").into(),
+            version: env!("CARGO_PKG_VERSION").into(),
         },
         started_at: circumstances.started_at,
         interrupted,
@@ -132,7 +127,7 @@ pub(crate) fn conclude(
         intervals,
         ramp: gathered.ramp,
         tcp: tcp_result(&gathered.tcp, &gathered.flows, plan.direction()),
-        fairness: fairness(&gathered.flows, circumstances.targets, plan),
+        fairness: evenness::of(&gathered.flows, circumstances.targets, plan),
         background,
         repeats: None,
         client,
@@ -389,90 +384,9 @@ impl TcpLimit {
             ),
             _ => format!("the sender: it had nothing to send for {percent:.0} % of the time"),
         };
-        Self { code, text }
+        Self {
+            code: code.into(),
+            text,
+        }
     }
-}
-
-fn fairness(
-    flows: &[(usize, FlowReport)],
-    targets: &[Endpoint],
-    plan: &Plan,
-) -> Option<FairnessResult> {
-    if plan.has_connection_per_message() || flows.len() < 2 {
-        return None;
-    }
-    let counts: Vec<u64> = flows.iter().map(|(_, flow)| flow.share.messages).collect();
-    let mut by_count: Vec<&(usize, FlowReport)> = flows.iter().collect();
-    by_count.sort_by_key(|(_, flow)| (flow.share.messages, flow.number));
-    let named = |(_, flow): &(usize, FlowReport)| ConnectionShare {
-        connection: flow.number,
-        local_port: flow.local_port,
-        messages: flow.share.messages,
-    };
-    Some(FairnessResult {
-        index: Fairness::of(&counts)?,
-        slowest: by_count
-            .iter()
-            .take(NAMED)
-            .map(|flow| named(flow))
-            .collect(),
-        fastest: by_count
-            .iter()
-            .rev()
-            .take(NAMED)
-            .map(|flow| named(flow))
-            .collect(),
-        by_target: groups(
-            &counts,
-            flows,
-            |(_, flow)| Some(flow.target),
-            |target| {
-                targets
-                    .get(target)
-                    .map_or_else(String::new, ToString::to_string)
-            },
-        ),
-        by_thread: groups(
-            &counts,
-            flows,
-            |(thread, _)| Some(*thread),
-            |thread| thread.to_string(),
-        ),
-        by_incoming_cpu: groups(
-            &counts,
-            flows,
-            |(_, flow)| flow.incoming_cpu,
-            |cpu| cpu.to_string(),
-        ),
-    })
-}
-
-/// `None` if there are not several groups, or it is not known of every flow which one is its.
-fn groups(
-    counts: &[u64],
-    flows: &[(usize, FlowReport)],
-    key: impl Fn(&(usize, FlowReport)) -> Option<usize>,
-    name: impl Fn(usize) -> String,
-) -> Option<Groups> {
-    let keys: Vec<usize> = flows.iter().map(key).collect::<Option<_>>()?;
-    let mut sums: BTreeMap<usize, (usize, u64)> = BTreeMap::new();
-    for (&key, &count) in keys.iter().zip(counts) {
-        let (connections, messages) = sums.entry(key).or_default();
-        *connections += 1;
-        *messages += count;
-    }
-    if sums.len() < 2 {
-        return None;
-    }
-    Some(Groups {
-        jain: jain_index_between(counts, &keys)?,
-        groups: sums
-            .into_iter()
-            .map(|(key, (connections, messages))| Group {
-                name: name(key),
-                connections,
-                messages_mean: messages as f64 / connections as f64,
-            })
-            .collect(),
-    })
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::meter::{Account, Division, Interval};
 use crate::observer::{Live, Observer};
 use crate::plan::Plan;
-use crate::record::Slice;
+use crate::record::{Slice, histogram};
 use crate::result::{IntervalResult, RampInterval};
 use crate::stats::blocks::Blocks;
 use crate::tcp::TcpTotals;
@@ -169,7 +169,14 @@ impl Gathered {
         let full = self.window_start + self.division.begin_of(number + 1);
         // The statistics want slices of equal length.
         if end == full {
-            self.blocks.push(&slice.response);
+            if slice.response.is_empty() && slice.counts.completed > 0 {
+                // Of a stream in one direction only the number of blocks is known.
+                let mut blocks = histogram();
+                let _ = blocks.record_n(1, slice.counts.completed);
+                self.blocks.push(&blocks);
+            } else {
+                self.blocks.push(&slice.response);
+            }
         }
         observer.slice(&Live {
             elapsed: Duration::from_nanos(end.saturating_sub(self.window_start)),

@@ -2,40 +2,47 @@
 //! own numbers can't be believed. The program `loadgen` is a thin wrapper around it.
 //!
 //! # The map, in reading order
-//! - [`plan`]: a run with every option resolved.
+//! - [`plan`]: a run with every option resolved; [`sizes`]: how large messages are.
 //! - [`run`](mod@run): one run from plan to result; starts the threads and waits for them.
-//! - `gather`: adds up what threads report, and makes the result of it.
+//!   [`observer`]: who watches it, and who steers it.
 //! - `worker`: one measuring thread; its event loop. `meter`: what it records into and draws from.
-//! - `flow`: a connection that is made, used, and made anew when it ends.
-//! - [`workload`]: what a flow does with its connection, as pure book-keeping.
+//! - `workload`: what a flow does with its connection, one file each. `link`: the connection, which
+//!   is made, used, and made anew when it ends.
+//! - [`books`]: the messages of a connection, as pure book-keeping.
 //! - [`pace`]: when messages are due: the one thing that tells an open loop from a closed one. Pure.
-//! - [`payload`]: what messages consist of, so that every wrong byte shows.
-//! - [`record`]: histograms and counts; slices of a run that add up exactly.
+//! - [`payload`], [`chargen`]: what messages consist of, so that every wrong byte shows.
+//! - [`record`], [`tcp`]: histograms and counts; slices of a run that add up exactly.
+//! - `gather`, `conclude`, `evenness`, `repeat`: slices to intervals, intervals to the result, results
+//!   to their union.
+//! - [`stats`]: how sure the figures are. Pure. `hiccup`: how long this host failed to run us.
 //! - [`result`](mod@result), [`verdict`], [`report`]: the stored result, whether it can be believed,
 //!   and the forms in which it is read.
 //!
 //! # Threads
 //! ```text
-//!   coordinator (the caller of run)          loadgen-0              loadgen-1      ...
+//!   coordinator                            loadgen-0              loadgen-1      ...
 //!     spawn ───────────────────────────────▶ connect_all            connect_all
 //!     await_connections ◀── Connected ──────   │                      │
 //!     go: the common start ────────────────▶ begin                  begin
-//!     gather  ◀── Slice, each interval ─────  ┌─▶ wait ◀── epoll     ...
+//!     gather  ◀── Slice, tens of times ─────  ┌─▶ wait ◀── epoll     ...
 //!       adds, clears,                         │   dispatch ─▶ Flow::receive, Flow::send
 //!       computes percentiles                  │   read_on
 //!       ── cleared slices, to use again ────▶ │   issue  ◀── Pace
-//!                                             └── look_after
+//!       ──▶ Observer                          └── look_after ─▶ timeouts, TCP_INFO
 //!     gather  ◀── Finished ─────────────────  finish
-//!     into_result, Verdict
+//!     conclude, Verdict
 //! ```
-//! Measuring threads share nothing but a stop flag. No lock is taken and no percentile is computed
-//! on them, and nothing is allocated per message in steady state.
+//! Measuring threads share nothing but a stop flag and the rate that the user may set. No lock is
+//! taken and no percentile is computed on them, and nothing is allocated per message in steady state.
+//! The coordinator has a thread of its own and gives way to them (nice(1)). Streams beside the
+//! workload have a measuring thread like the others; `loadgen-hiccup` only looks at the clock.
 
 pub mod books;
 pub mod chargen;
 mod conclude;
 mod embedded;
 mod error;
+mod evenness;
 mod gather;
 mod hiccup;
 mod host;
@@ -56,6 +63,9 @@ pub mod tcp;
 pub mod verdict;
 mod worker;
 mod workload;
+
+#[doc(hidden)]
+pub use worker::bench;
 
 pub use observer::{Control, Observer};
 pub use plan::Plan;

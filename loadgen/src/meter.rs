@@ -334,8 +334,10 @@ impl Meter {
         self.interval == Interval::Drain
     }
 
+    /// Whether what is recorded now belongs to the window: the slice at hand decides, so that what
+    /// is settled at the end of one belongs to it.
     pub(crate) fn is_within_window(&self) -> bool {
-        self.window.start <= self.now && self.now < self.window.end
+        matches!(self.interval, Interval::Within(_))
     }
 
     pub(crate) fn note_corruption(&mut self, flow: usize, offset: u64) {

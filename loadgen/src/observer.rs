@@ -86,7 +86,9 @@ impl Control {
 
     /// Sets the rate of an open loop, in messages per second of the whole run, from now on.
     pub fn set_rate(&self, rate: f64) {
-        self.rate.store(rate.to_bits(), Ordering::Relaxed);
+        // All bits zero would say that no rate was set.
+        let bits = rate.max(f64::MIN_POSITIVE).to_bits();
+        self.rate.store(bits, Ordering::Relaxed);
     }
 
     /// The rate that was set last.

@@ -1,8 +1,10 @@
 //! Whether a result can be believed. Pure: what is known goes in, the verdict and its evidence
 //! come out.
 
+use std::borrow::Cow;
+
 use echomark::net::units::format_duration_ns;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::plan::{Plan, Workload};
 use crate::record::Counts;
@@ -31,11 +33,16 @@ const MOST_SWITCHES_PER_S: f64 = 50.0;
 const MOST_HICCUP: f64 = 0.5;
 /// and longer than this: shorter ones are how threads are woken.
 const LEAST_HICCUP_NS: f64 = 250_000.0;
+/// A hiccup that is longer than any time slice of a scheduler is no wait for a processor: the host
+/// stood still, and with it whatever would have been measured.
+const STANDSTILL_NS: u64 = 10_000_000;
+/// The share of the time for which the host may stand still.
+const MOST_STANDSTILL: f64 = 0.01;
 /// Fewer messages than this support no p99.
 const LEAST_SAMPLES: u64 = 1000;
 
 /// The verdict on a run.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Verdict {
     /// The worst that any reason demands.
     pub status: Status,
@@ -44,7 +51,7 @@ pub struct Verdict {
 }
 
 /// How far a result can be believed.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// Nothing speaks against it.
@@ -56,14 +63,13 @@ pub enum Status {
 }
 
 /// One objection, with its evidence.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Reason {
     /// For programs.
-    pub code: &'static str,
+    pub code: Cow<'static, str>,
     /// For people.
     pub text: String,
     /// What it makes of the result.
-    #[serde(skip)]
     pub status: Status,
 }
 
@@ -285,6 +291,16 @@ fn client(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
             ),
         ));
     }
+    if let Some(share) = standstill(evidence).filter(|&share| share > MOST_STANDSTILL) {
+        reasons.push(Reason::suspect(
+            "standstill",
+            format!(
+                "this host did not run us at all for {:.0} % of the time: what would have happened \
+                 then is missing; use a quieter host",
+                share * 100.0
+            ),
+        ));
+    }
     if let Some((percent, hiccup, response)) = hiccup(evidence) {
         reasons.push(Reason::suspect(
             "hiccups",
@@ -296,6 +312,18 @@ fn client(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
             ),
         ));
     }
+}
+
+/// The share of the looks that came so late that the host must have stood still.
+fn standstill(evidence: &Evidence<'_>) -> Option<f64> {
+    let hiccups = evidence.client.hiccup.as_ref()?;
+    let late = hiccups
+        .histogram()
+        .iter_recorded()
+        .filter(|value| value.value_iterated_to() > STANDSTILL_NS)
+        .map(|value| value.count_at_value())
+        .sum::<u64>();
+    Some(late as f64 / hiccups.count() as f64)
 }
 
 /// The first percentile at which hiccups of this host explain the tail: what both have beyond their
@@ -359,7 +387,7 @@ fn sample(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
 impl Reason {
     fn invalid(code: &'static str, text: String) -> Self {
         Self {
-            code,
+            code: Cow::Borrowed(code),
             text,
             status: Status::Invalid,
         }
@@ -367,7 +395,7 @@ impl Reason {
 
     fn suspect(code: &'static str, text: String) -> Self {
         Self {
-            code,
+            code: Cow::Borrowed(code),
             text,
             status: Status::Suspect,
         }

@@ -8,8 +8,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use echomark::net::affinity;
@@ -18,16 +17,22 @@ use echomark::net::tuning;
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
+pub mod bench;
 mod connect;
 mod last_word;
+mod marked;
+mod task;
+mod upkeep;
 
 pub(crate) use last_word::FlowReport;
+pub(crate) use task::{Failure, Report, Task};
 
-use crate::link::{Address, Connect, Dialer, Ended, Link, Seat};
-use crate::meter::{Account, Interval, Meter, nanoseconds};
-use crate::pace::{Arrivals, Due, Pace, Share, Span};
-use crate::payload::Payload;
-use crate::plan::{Direction, Load, Pacing, Plan, Spacing, Workload};
+use marked::Marked;
+
+use crate::link::{Connect, Dialer, Ended, Link, Seat};
+use crate::meter::{Meter, nanoseconds};
+use crate::pace::{Arrivals, Due, Pace, Span};
+use crate::plan::{Direction, Load, Pacing, Spacing, Workload};
 use crate::record::Slice;
 use crate::tcp::TcpTotals;
 use crate::workload::{Connects, Flow, Order};
@@ -39,8 +44,6 @@ const BUFFER: usize = 64 << 10;
 /// Messages of a thread that may be queued or out at a time. Beyond it, messages that are due are
 /// counted as unsent, so that a server that stands still can't fill the client's memory.
 const MAX_OUTSTANDING: usize = 1 << 21;
-/// How often timeouts, reconnects and the stop flag are looked at.
-const HOUSEKEEPING_NS: u64 = 20_000_000;
 /// How long before a message is due the thread stops sleeping and spins. A thread that sleeps gives
 /// its processor away and may get it back late: docs/calibration.md has the experiment.
 const SPIN_NS: u64 = 250_000;
@@ -49,74 +52,7 @@ const SPIN_NS: u64 = 250_000;
 const SPIN_SHARED_NS: u64 = 50_000;
 /// How long an interrupted run waits for the echoes of what is out.
 const INTERRUPTED_DRAIN_NS: u64 = 500_000_000;
-/// Connections in a row that every flow saw closed before a byte came back, until the target is
-/// taken for one that does not echo.
-const BARREN_LIMIT: u32 = 3;
-/// The most connections of which TCP is asked between two turns, and what asking may take of the
-/// time until the next message is due.
-const MAX_SAMPLED: u64 = 32;
-const SAMPLE_NS: u64 = 2_000;
-
 const ALARM: Token = Token(usize::MAX);
-
-/// What a thread needs to know.
-#[derive(Debug)]
-pub(crate) struct Task {
-    /// The thread's number among all that report,
-    pub(crate) worker: usize,
-    /// and among those of its plan.
-    pub(crate) index: usize,
-    pub(crate) plan: Arc<Plan>,
-    pub(crate) payload: Arc<Payload>,
-    /// One address for each target, in the plan's order.
-    pub(crate) addresses: Arc<[Address]>,
-    pub(crate) reports: Sender<Report>,
-    /// The start of the schedule, once every thread is connected; closed if there will be none.
-    pub(crate) go: Receiver<u64>,
-    /// Any of them set ends the run early: the user's wish, another thread's failure.
-    pub(crate) stop: [Arc<AtomicBool>; 2],
-    /// The rate that the user wishes from now on, as bits of an f64; 0 for the plan's.
-    pub(crate) rate: Arc<AtomicU64>,
-}
-
-/// What a thread tells the coordinator.
-#[derive(Debug)]
-pub(crate) enum Report {
-    /// All connects are through.
-    Connected {
-        opened: usize,
-        /// The first that failed: its target's number, and why.
-        failure: Option<(usize, io::Error)>,
-    },
-    /// What was recorded in an interval; `None` if nothing.
-    Slice {
-        worker: usize,
-        interval: Interval,
-        /// When the interval ended, by plan or because the window did.
-        end: u64,
-        slice: Option<Box<Slice>>,
-    },
-    /// The thread is done; it has reported every slice.
-    Finished {
-        worker: usize,
-        account: Account,
-        flows: Vec<FlowReport>,
-        tcp: TcpTotals,
-    },
-    /// The thread can't go on.
-    Failed(Failure),
-}
-
-/// Why a thread can't go on.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    /// A system call failed that should not.
-    System(io::Error),
-    /// The target with this number accepts connections and closes them without an echo.
-    ClosesAtOnce { target: usize },
-    /// Nobody takes the datagrams that are sent to the target with this number.
-    Refused { target: usize },
-}
 
 /// One thread's flows and loop.
 #[derive(Debug)]
@@ -153,48 +89,16 @@ pub(crate) struct Worker<F> {
     task: Task,
 }
 
-/// A list of flows in which each is at most once.
-#[derive(Debug)]
-struct Marked {
-    keys: VecDeque<usize>,
-    is_marked: Box<[bool]>,
-}
-
-impl Marked {
-    fn new(flows: usize) -> Self {
-        Self {
-            keys: VecDeque::with_capacity(flows),
-            is_marked: vec![false; flows].into_boxed_slice(),
-        }
-    }
-
-    fn push(&mut self, key: usize) {
-        if !std::mem::replace(&mut self.is_marked[key], true) {
-            self.keys.push_back(key);
-        }
-    }
-
-    fn pop(&mut self) -> Option<usize> {
-        let key = self.keys.pop_front()?;
-        self.is_marked[key] = false;
-        Some(key)
-    }
-
-    fn len(&self) -> usize {
-        self.keys.len()
-    }
-}
-
 impl<F: Flow> Worker<F> {
     /// A thread's life. Whatever goes wrong is reported.
     pub(crate) fn run(task: Task, spare: Receiver<Box<Slice>>) {
-        let reports = task.reports.clone();
+        let (reports, worker) = (task.reports.clone(), task.worker);
         let result = Self::new(task, spare)
             .map_err(Failure::System)
             .and_then(Self::live);
         if let Err(failure) = result {
             // The coordinator is gone only if it has stopped caring.
-            let _ = reports.send(Report::Failed(failure));
+            let _ = reports.send(Report::Failed { worker, failure });
         }
     }
 
@@ -340,7 +244,10 @@ impl<F: Flow> Worker<F> {
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
         let before = self.meter.now();
         let mut is_spinning = false;
-        let timeout = if self.unread.len() > 0 {
+        // A stream makes its own next block due, without an event.
+        let has_work =
+            self.unread.len() + self.dirty.len() > 0 || self.meter.pace.has_ready(before);
+        let timeout = if has_work {
             Duration::ZERO
         } else {
             let until_housekeeping = self.housekeeping_at.saturating_sub(before);
@@ -561,158 +468,6 @@ impl<F: Flow> Worker<F> {
         }
     }
 
-    /// Gives messages that wait for a flow one that has rested.
-    fn rouse(&mut self) {
-        let now = self.meter.now();
-        let mut index = 0;
-        while index < self.resting.len() {
-            if self.flows[self.resting[index]].link().wants_to_connect(now) {
-                self.idle.push_back(self.resting.swap_remove(index));
-            } else {
-                index += 1;
-            }
-        }
-        // Not more than there were: one that fails at once rests again.
-        for _ in 0..self.idle.len() {
-            let Some(order) = self.waiting.pop_front() else {
-                return;
-            };
-            if let Some(key) = self.idle.pop_front() {
-                self.exchange(key, order);
-            }
-        }
-    }
-
-    /// Timeouts, reconnects, the stop flag: what needs no precision.
-    fn look_after(&mut self) -> Result<(), Failure> {
-        let now = self.meter.now();
-        if !self.resting.is_empty() {
-            self.rouse();
-        }
-        if now >= self.meter.boundary() {
-            self.settle();
-        }
-        self.meter.enter_interval();
-        if now < self.housekeeping_at {
-            return Ok(());
-        }
-        self.housekeeping_at = now + HOUSEKEEPING_NS;
-        if self.task.is_stopped() && !self.meter.is_draining() {
-            self.interrupt(now);
-        }
-        self.obey_rate(now);
-        self.look_after_flows();
-        self.sample_tcp();
-        self.check_target()
-    }
-
-    fn look_after_flows(&mut self) {
-        let is_window_over = self.meter.is_window_over();
-        if is_window_over {
-            self.settle();
-        }
-        for key in 0..self.flows.len() {
-            let flow = &mut self.flows[key];
-            let now = self.meter.now();
-            if flow.link().is_connect_overdue(now, self.meter.timeout_ns) {
-                self.end(key, &Ended::NotConnected(io::ErrorKind::TimedOut.into()));
-                continue;
-            }
-            if flow.link().is_waiting_for_room() {
-                self.go_on_connecting(key);
-                continue;
-            }
-            // After the window the deadline does the same, and tells what is unfinished.
-            let overdue = if is_window_over && self.connects != Connects::PerMessage {
-                None
-            } else {
-                flow.overdue(&mut self.meter)
-            };
-            if let Some(ended) = overdue {
-                self.end(key, &ended);
-            } else if self.connects == Connects::Always {
-                self.reconnect(key);
-            }
-            // The kernel may have had no room without saying when it has.
-            if self.flows[key].has_to_send() && self.flows[key].link().can_write() {
-                self.dirty.push(key);
-            }
-        }
-    }
-
-    fn settle(&mut self) {
-        for (_, flow) in &mut self.flows {
-            flow.settle(&mut self.meter);
-        }
-    }
-
-    /// Takes over the rate that the user wishes.
-    fn obey_rate(&mut self, now: u64) {
-        let bits = self.task.rate.load(Ordering::Relaxed);
-        if bits != self.rate_bits {
-            self.rate_bits = bits;
-            self.meter.pace.set_rate(now, f64::from_bits(bits));
-        }
-    }
-
-    /// Asks TCP of some connections, once in an interval of each: as many as fit into the time until
-    /// the next message is due, and one in any case.
-    fn sample_tcp(&mut self) {
-        if !self.meter.is_within_window() {
-            return;
-        }
-        let now = self.meter.now();
-        if now >= self.sample_round_at {
-            self.sample_round_at = now + nanoseconds(self.task.plan.interval);
-            self.sampled = 0;
-        }
-        let slack = self.meter.pace.next_due().map_or(MAX_SAMPLED, |due| {
-            (due.saturating_sub(now) / SAMPLE_NS).clamp(1, MAX_SAMPLED)
-        });
-        for _ in 0..slack {
-            if self.sampled >= self.flows.len() {
-                return;
-            }
-            self.sampled += 1;
-            self.sample_next = (self.sample_next + 1) % self.flows.len();
-            let link = self.flows[self.sample_next].link_mut();
-            if let Some(info) = link.tcp_info() {
-                let seen = std::mem::replace(&mut link.seen_retransmits, info.total_retrans);
-                self.meter.slice.tcp.add(&info, seen);
-            }
-        }
-    }
-
-    /// Whether the target is one that can't be measured at all.
-    fn check_target(&self) -> Result<(), Failure> {
-        if self.meter.has_received || self.meter.is_window_over() {
-            return Ok(());
-        }
-        let mut links = self.flows.iter().map(|(_, flow)| flow.link());
-        let is_barren = |link: &Link| link.barren >= BARREN_LIMIT;
-        let is_hopeless = match self.connects {
-            // Not every flow may have had a message.
-            Connects::PerMessage => links.any(is_barren),
-            Connects::Always | Connects::Once => links.all(is_barren),
-        };
-        if !is_hopeless {
-            return Ok(());
-        }
-        let mut links = self.flows.iter().map(|(_, flow)| flow.link());
-        if let Some(link) = links.find(|link| link.was_closed_at_once) {
-            return Err(Failure::ClosesAtOnce {
-                target: link.seat.target,
-            });
-        }
-        let mut links = self.flows.iter().map(|(_, flow)| flow.link());
-        match links.find(|link| link.is_refused_datagrams()) {
-            Some(link) => Err(Failure::Refused {
-                target: link.seat.target,
-            }),
-            None => Ok(()),
-        }
-    }
-
     /// Ends the window now and shortens the wait for echoes.
     fn interrupt(&mut self, now: u64) {
         self.meter.note_interrupt();
@@ -733,6 +488,9 @@ impl<F: Flow> Worker<F> {
     /// Closes the books: what is still out is unfinished, what is still queued is unsent.
     fn finish(&mut self) {
         self.settle();
+        if F::TIMES_OUT_AFTER_WINDOW {
+            self.look_after_flows();
+        }
         self.meter.end_window(self.meter.now());
         for (_, flow) in &self.flows {
             let left = flow.left();
@@ -755,20 +513,6 @@ impl<F: Flow> Worker<F> {
         match self.poll.poll(events, timeout) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
             result => result,
-        }
-    }
-}
-
-impl Task {
-    fn is_stopped(&self) -> bool {
-        self.stop.iter().any(|flag| flag.load(Ordering::Relaxed))
-    }
-
-    fn share(&self) -> Share {
-        Share {
-            total: self.plan.connections.get(),
-            first: self.index,
-            stride: self.plan.threads.get(),
         }
     }
 }

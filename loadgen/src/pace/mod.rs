@@ -281,6 +281,17 @@ impl Pace {
         }
     }
 
+    /// Whether a closed loop has a message that may go at `now`.
+    pub fn has_ready(&self, now: u64) -> bool {
+        match &self.schedule {
+            Schedule::Closed { ready } => {
+                let is_within = self.span.start <= now && now < self.span.end;
+                is_within && self.span.quota > 0 && !ready.is_empty()
+            }
+            Schedule::Open { .. } => false,
+        }
+    }
+
     /// Whether no message will be due any more, whatever comes back.
     pub fn is_over(&self, now: u64) -> bool {
         match &self.schedule {

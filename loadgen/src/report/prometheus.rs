@@ -34,7 +34,7 @@ fn run(result: &RunResult, page: &mut Page) -> fmt::Result {
     page.sample(
         "run_info",
         &[
-            ("version", result.tool.version),
+            ("version", &result.tool.version),
             ("targets", &targets(&result.plan)),
             ("workload", workload(&result.plan)),
             ("loop", loop_name(&result.plan)),
@@ -178,7 +178,7 @@ fn counts(result: &RunResult, page: &mut Page) -> fmt::Result {
     if let Some(fairness) = &result.fairness {
         page.gauge(
             "fairness_jain_ratio",
-            "Jain's index over the connections' messages: 1 if all had the same.",
+            "Jain's index over the connections: 1 if all were served alike.",
             fairness.index.jain_index,
         )?;
     }
@@ -266,7 +266,12 @@ fn verdict(result: &RunResult, page: &mut Page) -> fmt::Result {
             u8::from(result.verdict.status == status),
         )?;
     }
-    let codes: BTreeSet<&str> = result.verdict.reasons.iter().map(|r| r.code).collect();
+    let codes: BTreeSet<&str> = result
+        .verdict
+        .reasons
+        .iter()
+        .map(|r| r.code.as_ref())
+        .collect();
     if !codes.is_empty() {
         page.family(
             "verdict_reason",

@@ -2,17 +2,13 @@
 //! its connect call, so its service time contains the set-up; connect, first byte and close are
 //! recorded apart.
 
-use std::io::IoSlice;
-
-use echomark::net::sys::monotonic_ns;
-
 use crate::books::{Abandoned, Done, Left, Sent};
 use crate::link::{Ended, Link};
 use crate::meter::Meter;
 use crate::payload::StreamId;
 use crate::plan::Close;
 
-use super::request::{PIECES_PER_WRITE, READS_PER_TURN};
+use super::request::{READS_PER_TURN, write};
 use super::{Flow, FlowShare, Order};
 
 /// A flow of connections, one after the other.
@@ -42,6 +38,8 @@ struct Exchange {
 }
 
 impl Flow for Churn {
+    const TIMES_OUT_AFTER_WINDOW: bool = true;
+
     fn new(link: Link, meter: &Meter) -> Self {
         Self {
             stream: meter.payload.stream(link.seat.number, 0),
@@ -120,14 +118,10 @@ impl Flow for Churn {
             let Some(exchange) = &mut self.exchange else {
                 return Ok(());
             };
-            let mut pieces = [IoSlice::new(&[]); PIECES_PER_WRITE];
             let left = u64::from(exchange.size - exchange.written);
             let position = u64::from(exchange.written);
-            let pieces = meter
-                .payload
-                .pieces(self.stream, position, left, &mut pieces);
-            let began = monotonic_ns();
-            let Some(count) = self.link.write(pieces)? else {
+            let (began, written) = write(&mut self.link, meter, self.stream, position, left);
+            let Some(count) = written? else {
                 return Ok(());
             };
             exchange.write_began.get_or_insert(began);
@@ -253,7 +247,6 @@ impl Churn {
         exchange.closing_since = Some(now);
         if meter.is_within_window() {
             self.share.messages += 1;
-            self.share.bytes += u64::from(exchange.size);
         }
         meter.record_done(done);
         match meter.close {

@@ -25,6 +25,8 @@ pub(crate) struct Datagram {
 }
 
 impl Flow for Datagram {
+    const TIMES_OUT_AFTER_WINDOW: bool = true;
+
     fn new(link: Link, meter: &Meter) -> Self {
         Self {
             stream: meter.payload.stream(link.seat.number, 0),
@@ -151,7 +153,7 @@ impl Datagram {
                 }
                 if meter.is_within_window() {
                     self.share.messages += 1;
-                    self.share.bytes += count;
+                    self.share.response_ns += meter.now().saturating_sub(done.intended);
                 }
                 if !done.intact {
                     meter.note_corruption(number, sequence.unwrap_or(0));

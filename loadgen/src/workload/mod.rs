@@ -40,6 +40,10 @@ pub(crate) struct Order {
 
 /// One flow of a thread, as the thread's loop sees it.
 pub(crate) trait Flow: Sized {
+    /// Whether the timeout of each message goes on to hold after the window. Otherwise what is out
+    /// has until the common deadline, and is unfinished then.
+    const TIMES_OUT_AFTER_WINDOW: bool = false;
+
     /// A flow whose connection is not made yet.
     fn new(link: Link, meter: &Meter) -> Self;
 
@@ -81,7 +85,7 @@ pub(crate) trait Flow: Sized {
     /// Counted messages that are out or queued.
     fn left(&self) -> Left;
 
-    /// Messages of the window that came back, and their bytes: the flow's share.
+    /// What the flow had of the window.
     fn share(&self) -> FlowShare;
 }
 
@@ -89,5 +93,6 @@ pub(crate) trait Flow: Sized {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct FlowShare {
     pub(crate) messages: u64,
-    pub(crate) bytes: u64,
+    /// The sum of the messages' response times.
+    pub(crate) response_ns: u64,
 }

@@ -2,13 +2,10 @@
 //! block of the stream.
 //!
 //! Nobody answers. Upwards a block counts as received when the server's TCP has acknowledged it,
-//! which the length of the socket's outgoing queue tells; downwards a block counts as sent when its
-//! first byte arrived, and there is no time at which it was.
+//! which the length of the socket's outgoing queue tells; downwards a block counts as sent when it is
+//! there, or its connection broke in the middle of it.
 
 use std::collections::VecDeque;
-use std::io::IoSlice;
-
-use echomark::net::sys::monotonic_ns;
 
 use crate::books::{Abandoned, Left, Sent};
 use crate::chargen::Pattern;
@@ -16,7 +13,7 @@ use crate::link::{Ended, Link};
 use crate::meter::{Contents, Meter};
 use crate::payload::StreamId;
 
-use super::request::{PIECES_PER_WRITE, READS_PER_TURN};
+use super::request::{READS_PER_TURN, write};
 use super::{Flow, FlowShare, Order};
 
 /// Writes of one flow before others have their turn.
@@ -122,12 +119,8 @@ impl Flow for Up {
             if left == 0 || !self.link.can_write() {
                 return Ok(());
             }
-            let mut pieces = [IoSlice::new(&[]); PIECES_PER_WRITE];
-            let pieces = meter
-                .payload
-                .pieces(self.stream, self.written, left, &mut pieces);
-            let began = monotonic_ns();
-            let Some(count) = self.link.write(pieces)? else {
+            let (began, written) = write(&mut self.link, meter, self.stream, self.written, left);
+            let Some(count) = written? else {
                 self.hold(began, meter);
                 return Ok(());
             };
@@ -191,7 +184,6 @@ impl Flow for Up {
         self.progress_at = meter.now();
         meter.note_bytes_in(count);
         let is_within_window = meter.is_within_window();
-        self.share.bytes += if is_within_window { count } else { 0 };
         while let Some(block) = self.blocks.front().copied()
             && self.out > 0
             && block.end <= acknowledged
@@ -339,6 +331,8 @@ impl Flow for Down {
                 Ended::TimedOut => (1, 0),
                 _ => (0, 1),
             };
+            meter.slice.counts.issued += 1;
+            meter.slice.counts.sent += 1;
             meter.forget(Abandoned {
                 places: 0,
                 timed_out,
@@ -354,10 +348,7 @@ impl Flow for Down {
     }
 
     fn left(&self) -> Left {
-        Left {
-            out: u64::from(self.partial > 0 && self.is_counted),
-            queued: 0,
-        }
+        Left::default()
     }
 
     fn share(&self) -> FlowShare {
@@ -372,14 +363,9 @@ impl Down {
         self.heard_at = meter.now();
         meter.note_bytes_in(count);
         let is_within_window = meter.is_within_window();
-        self.share.bytes += if is_within_window { count } else { 0 };
         while !bytes.is_empty() {
             if self.partial == 0 {
                 self.is_counted = is_within_window;
-                if is_within_window {
-                    meter.slice.counts.issued += 1;
-                    meter.slice.counts.sent += 1;
-                }
             }
             let part = bytes.len().min((self.size - self.partial) as usize);
             let (head, rest) = bytes.split_at(part);
@@ -396,6 +382,9 @@ impl Down {
                 meter.slice.counts.bytes_received += part as u64;
             }
             if self.partial == self.size {
+                // Only now: the window's end leaves no block half sent.
+                meter.slice.counts.issued += u64::from(self.is_counted);
+                meter.slice.counts.sent += u64::from(self.is_counted);
                 self.share.messages += u64::from(is_within_window);
                 let contents = match (std::mem::take(&mut self.is_corrupt), self.pattern) {
                     (true, _) => Contents::Wrong,

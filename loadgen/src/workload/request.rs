@@ -15,7 +15,7 @@ use super::{Flow, FlowShare, Order};
 /// Reads of one flow before others have their turn: their waiting would be measured as latency.
 pub(super) const READS_PER_TURN: usize = 4;
 /// Pieces of the payload table that one write call may gather: 128 KiB and more.
-pub(super) const PIECES_PER_WRITE: usize = 9;
+const PIECES_PER_WRITE: usize = 9;
 
 /// A flow of messages.
 #[derive(Debug)]
@@ -85,13 +85,9 @@ impl Flow for Request {
             if left == 0 || !self.link.can_write() {
                 return Ok(());
             }
-            let mut pieces = [IoSlice::new(&[]); PIECES_PER_WRITE];
             let position = self.messages.write_position();
-            let pieces = meter
-                .payload
-                .pieces(self.stream, position, left, &mut pieces);
-            let began = monotonic_ns();
-            let Some(count) = self.link.write(pieces)? else {
+            let (began, written) = write(&mut self.link, meter, self.stream, position, left);
+            let Some(count) = written? else {
                 hold(&mut self.messages, began, meter);
                 return Ok(());
             };
@@ -145,7 +141,6 @@ impl Request {
             meter.note_corruption(self.link.seat.number, position + offset as u64);
         }
         let is_within_window = meter.is_within_window();
-        self.share.bytes += if is_within_window { count } else { 0 };
         while !bytes.is_empty() {
             let missing = messages.missing();
             let part = bytes
@@ -158,13 +153,36 @@ impl Request {
                     .first_difference(self.stream, messages.read_position(), head)
                     .is_none();
             if let Some(done) = messages.received(part as u64, intact) {
-                self.share.messages += u64::from(is_within_window);
+                if is_within_window {
+                    self.share.messages += 1;
+                    self.share.response_ns += meter.now().saturating_sub(done.intended);
+                }
                 meter.record_done(done);
                 meter.free_place(self.link.seat.key);
             }
             bytes = rest;
         }
     }
+}
+
+/// Writes up to `left` bytes of `stream` from `position` on, and tells when the call began.
+pub(super) fn write(
+    link: &mut Link,
+    meter: &Meter,
+    stream: StreamId,
+    position: u64,
+    left: u64,
+) -> (u64, Result<Option<usize>, Ended>) {
+    let most = usize::try_from(left).unwrap_or(usize::MAX);
+    let piece = meter.payload.piece(stream, position, most);
+    if piece.len() == most {
+        let began = monotonic_ns();
+        return (began, link.write(&[IoSlice::new(piece)]));
+    }
+    let mut pieces = [IoSlice::new(&[]); PIECES_PER_WRITE];
+    let pieces = meter.payload.pieces(stream, position, left, &mut pieces);
+    let began = monotonic_ns();
+    (began, link.write(pieces))
 }
 
 /// From `now` on, what is queued waits for the connection.

@@ -280,7 +280,16 @@ pub(crate) fn even(profile: &str) -> Load {
 pub(crate) fn run(plan: &Plan) -> RunResult {
     let result = try_run(plan).unwrap_or_else(|error| panic!("the run failed: {error}"));
     check_accounts(&result);
+    check_that_it_reads_back(&result);
     result
+}
+
+/// What is stored of a result says as much as the result.
+#[track_caller]
+fn check_that_it_reads_back(result: &RunResult) {
+    let stored = serde_json::to_value(result).unwrap();
+    let read: RunResult = serde_json::from_value(stored.clone()).unwrap();
+    assert_eq!(serde_json::to_value(&read).unwrap(), stored);
 }
 
 pub(crate) fn try_run(plan: &Plan) -> Result<RunResult, RunError> {
@@ -329,11 +338,11 @@ pub(crate) fn check_accounts(result: &RunResult) {
 }
 
 /// The codes of the verdict's reasons.
-pub(crate) fn codes(result: &RunResult) -> Vec<&'static str> {
+pub(crate) fn codes(result: &RunResult) -> Vec<&str> {
     result
         .verdict
         .reasons
         .iter()
-        .map(|reason| reason.code)
+        .map(|reason| reason.code.as_ref())
         .collect()
 }

@@ -4,9 +4,16 @@ use std::fmt::{self, Write as _};
 
 use echomark::net::units::format_duration_ns;
 
-use crate::plan::{Load, Plan, Spacing, Target};
+use crate::plan::{Close, Direction, Load, Plan, Spacing, Target, Workload};
 use crate::result::{Latency, RunResult};
 use crate::verdict::Status;
+
+mod findings;
+mod format;
+
+pub use format::number;
+
+use format::{bits_per_second, count, grouped, percent};
 
 /// The columns of the latency table.
 const COLUMNS: [(&str, f64); 6] = [
@@ -32,9 +39,11 @@ fn table(result: &RunResult, out: &mut String) -> fmt::Result {
     writeln!(out)?;
     rate(result, out)?;
     messages(result, out)?;
+    sockets(result, out)?;
     writeln!(out)?;
     latencies(result, out)?;
     writeln!(out)?;
+    findings::write(result, out)?;
     client(result, out)?;
     verdict(result, out)
 }
@@ -58,9 +67,33 @@ fn headline(plan: &Plan) -> String {
 
 fn load_line(result: &RunResult) -> String {
     let plan = &result.plan;
-    let mut line = match &plan.load {
+    let connections = count(plan.connections.get() as u64, "connection");
+    let what = match plan.workload {
+        Workload::Request => "",
+        Workload::Churn {
+            close: Close::Orderly,
+        } => "a connection for each message, ",
+        Workload::Churn {
+            close: Close::Reset,
+        } => "a connection for each message, reset at its end, ",
+        Workload::Stream {
+            direction: Direction::Echo,
+        } => "a stream there and back, ",
+        Workload::Stream {
+            direction: Direction::Up,
+        } => "a stream to the server, ",
+        Workload::Stream {
+            direction: Direction::Down,
+        } => "a stream from the server, ",
+        Workload::Idle => "connections are held, ",
+    };
+    let when = match &plan.load {
+        _ if plan.direction() == Some(Direction::Down) => format!("on {connections}"),
+        Load::Closed { .. } if plan.has_connection_per_message() => {
+            format!("closed loop, {connections} at a time")
+        }
         Load::Closed { pipeline } => {
-            format!("load      closed loop, {pipeline} in flight on each of ")
+            format!("closed loop, {pipeline} in flight on each of {connections}")
         }
         Load::Open {
             rate,
@@ -77,27 +110,38 @@ fn load_line(result: &RunResult) -> String {
             let rate = rate
                 .constant_rate()
                 .map_or_else(|| rate.to_string(), number);
-            format!("load      open loop, {rate} /s {arrivals}{bound}, ")
+            let most = if plan.has_connection_per_message() {
+                "at most "
+            } else {
+                ""
+            };
+            format!("open loop, {rate} /s {arrivals}{bound}, {most}{connections}")
         }
     };
-    let _ = write!(
-        line,
-        "{}, {}, {}, {:.3} s",
-        count(plan.connections.get() as u64, "connection"),
+    let mut line = format!(
+        "load      {what}{when}, {}, {}, {:.3} s",
         count(plan.threads.get() as u64, "thread"),
         plan.size,
         result.duration_s,
     );
+    if plan.repeat.get() > 1 {
+        let runs = result
+            .repeats
+            .as_ref()
+            .map_or(1, |repeats| repeats.runs.len());
+        let _ = write!(line, " in {}", count(runs as u64, "run"));
+    }
     if !plan.warmup.is_zero() {
         let _ = write!(line, " after {} s of warm-up", plan.warmup.as_secs_f64());
     }
-    if matches!(
+    let is_poisson = matches!(
         plan.load,
         Load::Open {
             arrivals: Spacing::Poisson,
             ..
         }
-    ) {
+    );
+    if is_poisson || plan.size.least() != plan.size.most() {
         let _ = write!(line, ", seed {}", plan.seed);
     }
     if result.interrupted {
@@ -118,18 +162,29 @@ fn rate(result: &RunResult, out: &mut String) -> fmt::Result {
         )?;
     }
     write!(out, "achieved {} /s", number(rate.achieved))?;
-    if result.duration_s > 0.0 {
-        let bits = result.bytes.received as f64 * 8.0 / result.duration_s;
-        write!(out, "   {} each way", bits_per_second(bits))?;
+    let throughput = &result.throughput;
+    let (sent, received) = (
+        bits_per_second(throughput.sent_bits_per_s),
+        bits_per_second(throughput.received_bits_per_s),
+    );
+    match result.plan.direction() {
+        Some(Direction::Up) => write!(out, "   {received} acknowledged")?,
+        Some(Direction::Down) => write!(out, "   {received} received")?,
+        _ if sent == received => write!(out, "   {sent} each way")?,
+        _ => write!(out, "   {sent} sent   {received} received")?,
     }
     writeln!(out)
 }
 
 fn messages(result: &RunResult, out: &mut String) -> fmt::Result {
     let messages = &result.messages;
+    let name = match result.plan.direction() {
+        None => "messages",
+        Some(_) => "blocks",
+    };
     write!(
         out,
-        "messages  sent {}   received {}   ",
+        "{name:<10}sent {}   received {}   ",
         grouped(messages.sent),
         grouped(messages.received)
     )?;
@@ -138,35 +193,56 @@ fn messages(result: &RunResult, out: &mut String) -> fmt::Result {
     } else {
         write!(out, "not verified")?;
     }
+    let is_datagram = result.plan.is_datagram();
     for (name, count) in [
         ("corrupt", messages.corrupt),
+        ("stray", messages.stray),
         ("duplicated", messages.duplicated),
+        ("reordered", messages.reordered),
         ("lost", messages.lost),
+        ("late", messages.late),
         ("timed out", messages.timed_out),
         ("unfinished", messages.unfinished),
         ("unsent", messages.unsent),
     ] {
-        if count > 0 || matches!(name, "corrupt" | "lost" | "unfinished") {
+        let is_usual = match name {
+            "corrupt" | "lost" | "unfinished" => true,
+            "duplicated" | "reordered" => is_datagram,
+            _ => false,
+        };
+        if count > 0 || is_usual {
             write!(out, "   {name} {}", grouped(count))?;
         }
     }
-    writeln!(out)?;
+    writeln!(out)
+}
+
+fn sockets(result: &RunResult, out: &mut String) -> fmt::Result {
     let connections = &result.connections;
     write!(out, "sockets   opened {}", grouped(connections.opened))?;
     for (name, count) in [
         ("failed", connections.failed),
         ("reset", connections.reset),
         ("closed by the server", connections.closed_by_peer),
+        ("not closed by the server", connections.unclosed),
     ] {
         if count > 0 {
             write!(out, "   {name} {}", grouped(count))?;
         }
     }
+    if result.plan.workload == Workload::Idle {
+        write!(out, "   held {}", grouped(connections.held))?;
+    }
     writeln!(out)?;
     if let Some(corruption) = result.client.first_corruption {
+        let unit = if result.plan.is_datagram() {
+            "datagram"
+        } else {
+            "offset"
+        };
         writeln!(
             out,
-            "          first wrong byte: offset {} of connection {}",
+            "          first wrong byte: {unit} {} of connection {}",
             grouped(corruption.offset),
             corruption.connection
         )?;
@@ -185,8 +261,11 @@ fn latencies(result: &RunResult, out: &mut String) -> fmt::Result {
     for (name, latency) in [
         ("response", &latencies.response),
         ("service", &latencies.service),
-        ("send lag", &latencies.send_lag),
         ("connect", &latencies.connect),
+        ("1st byte", &latencies.first_byte),
+        ("close", &latencies.close),
+        ("send lag", &latencies.send_lag),
+        ("hiccups", &result.client.hiccup),
     ] {
         let Some(latency) = latency else { continue };
         has_gap |= row(name, latency, out)?;
@@ -220,18 +299,17 @@ fn client(result: &RunResult, out: &mut String) -> fmt::Result {
         if index > 0 {
             write!(out, ", ")?;
         }
-        write!(
-            out,
-            "thread {index} busy {:.0} %",
-            thread.busy_ratio * 100.0
-        )?;
+        write!(out, "thread {index} busy {}", percent(thread.busy_ratio))?;
         let spinning = thread.cpu_ratio - thread.busy_ratio;
         if spinning >= 0.005 {
-            write!(out, " and pacing {:.0} %", spinning * 100.0)?;
+            write!(out, " and pacing {}", percent(spinning))?;
+        }
+        if let Some(delay) = thread.run_delay_ratio.filter(|&delay| delay >= 0.0005) {
+            write!(out, ", kept waiting {}", percent(delay))?;
         }
     }
     if let Some(steal) = result.client.steal_ratio {
-        write!(out, "; {:.1} % of the host's time stolen", steal * 100.0)?;
+        write!(out, "; {} of the host's time stolen", percent(steal))?;
     }
     writeln!(out)
 }
@@ -257,60 +335,4 @@ fn verdict(result: &RunResult, out: &mut String) -> fmt::Result {
         writeln!(out, "          {}: {}", reason.code, reason.text)?;
     }
     Ok(())
-}
-
-fn count(count: u64, noun: &str) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{} {noun}{plural}", grouped(count))
-}
-
-/// A rate with as many decimals as it needs, its digits in groups of three.
-pub fn number(value: f64) -> String {
-    if value < 100.0 && value.fract() != 0.0 {
-        format!("{value:.2}")
-    } else {
-        grouped(value.round() as u64)
-    }
-}
-
-fn bits_per_second(bits: f64) -> String {
-    match bits {
-        b if b >= 1e9 => format!("{:.2} Gbit/s", b / 1e9),
-        b if b >= 1e6 => format!("{:.2} Mbit/s", b / 1e6),
-        b => format!("{:.2} kbit/s", b / 1e3),
-    }
-}
-
-/// Digits in groups of three: `12 345 678`.
-fn grouped(value: u64) -> String {
-    let digits = value.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(' ');
-        }
-        out.push(digit);
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn digits_are_grouped() {
-        for (value, text) in [
-            (0, "0"),
-            (999, "999"),
-            (1000, "1 000"),
-            (1_234_567, "1 234 567"),
-        ] {
-            assert_eq!(grouped(value), text);
-        }
-        assert_eq!(number(0.5), "0.50");
-        assert_eq!(number(10_000.4), "10 000");
-        assert_eq!(count(1, "thread"), "1 thread");
-        assert_eq!(bits_per_second(2.56e6), "2.56 Mbit/s");
-    }
 }

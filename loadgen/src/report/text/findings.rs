@@ -1,0 +1,259 @@
+//! What a run found besides rates and latencies: a line for each thing there is to say.
+
+use std::fmt::{self, Write as _};
+
+use echomark::net::units::format_duration_ns;
+
+use super::format::{bits_per_second, count, grouped, number, percent};
+use crate::result::{FairnessBasis, Gauge, Groups, RunResult, TcpResult};
+use crate::stats::spread::Spread;
+
+/// Below this index, connections were not served alike enough to pass over it.
+const FAIR: f64 = 0.95;
+
+pub(super) fn write(result: &RunResult, out: &mut String) -> fmt::Result {
+    confidence(result, out)?;
+    repeats(result, out)?;
+    ramp(result, out)?;
+    fairness(result, out)?;
+    if let Some(tcp) = &result.tcp {
+        write_tcp("tcp", tcp, out)?;
+    }
+    background(result, out)
+}
+
+/// Within which bounds the percentiles lie, as far as one run can tell.
+fn confidence(result: &RunResult, out: &mut String) -> fmt::Result {
+    let statistics = &result.statistics;
+    let estimates: Vec<String> = statistics
+        .response
+        .iter()
+        .map(|estimate| {
+            format!(
+                "p{} {} to {}",
+                estimate.quantile * 100.0,
+                format_duration_ns(estimate.low as f64),
+                format_duration_ns(estimate.high as f64)
+            )
+        })
+        .collect();
+    if !estimates.is_empty() {
+        writeln!(out, "95 % sure {}", estimates.join("   "))?;
+    }
+    // In an open loop the schedule decides the rate.
+    if let Some(rate) = statistics
+        .rate
+        .as_ref()
+        .filter(|_| !result.plan.is_open_loop())
+    {
+        writeln!(
+            out,
+            "          rate {} /s to {} /s",
+            number(rate.low),
+            number(rate.high)
+        )?;
+    }
+    Ok(())
+}
+
+/// How far the runs differ.
+fn repeats(result: &RunResult, out: &mut String) -> fmt::Result {
+    let Some(repeats) = &result.repeats else {
+        return Ok(());
+    };
+    let duration = |value: f64| format_duration_ns(value);
+    let spread = &repeats.spread;
+    let mut is_first = true;
+    let mut line = |name: &str, spread: Option<&Spread>, format: &dyn Fn(f64) -> String| {
+        let Some(spread) = spread else { return Ok(()) };
+        let head = if std::mem::take(&mut is_first) {
+            "runs"
+        } else {
+            ""
+        };
+        write!(
+            out,
+            "{head:<10}{name} {} to {}, median {}",
+            format(spread.min),
+            format(spread.max),
+            format(spread.median)
+        )?;
+        if let Some((low, high)) = spread.low.zip(spread.high) {
+            write!(out, "; mean 95 % sure {} to {}", format(low), format(high))?;
+        }
+        writeln!(out)
+    };
+    line("rate", spread.achieved.as_ref(), &|rate| {
+        format!("{} /s", number(rate))
+    })?;
+    line("p50", spread.response_p50_ns.as_ref(), &duration)?;
+    line("p99", spread.response_p99_ns.as_ref(), &duration)?;
+    line("p99.9", spread.response_p99_9_ns.as_ref(), &duration)
+}
+
+/// How making the connections went, if it took its time or failed.
+fn ramp(result: &RunResult, out: &mut String) -> fmt::Result {
+    let failed: u64 = result.ramp.iter().map(|interval| interval.failed).sum();
+    if result.plan.ramp.is_zero() && failed == 0 {
+        return Ok(());
+    }
+    let (Some(last), opened) = (
+        result.ramp.last(),
+        result.ramp.iter().map(|interval| interval.opened).sum(),
+    ) else {
+        return Ok(());
+    };
+    let slowest = result
+        .ramp
+        .iter()
+        .filter_map(|interval| Some((interval.start_s, interval.connect?.max)))
+        .max_by_key(|&(_, max)| max);
+    write!(
+        out,
+        "ramp      {} in {:.1} s, {} failed",
+        count(opened, "connect"),
+        last.end_s,
+        grouped(failed)
+    )?;
+    if let Some((at_s, max)) = slowest {
+        write!(
+            out,
+            "; the slowest took {}, after {at_s:.1} s",
+            format_duration_ns(max as f64)
+        )?;
+    }
+    writeln!(out)
+}
+
+fn fairness(result: &RunResult, out: &mut String) -> fmt::Result {
+    let Some(fairness) = &result.fairness else {
+        return Ok(());
+    };
+    let index = &fairness.index;
+    writeln!(
+        out,
+        "fairness  {:.3} over {} by {}; the slowest 1 % had {} of the mean, the fastest {}",
+        index.jain_index,
+        count(index.connections as u64, "connection"),
+        match fairness.basis {
+            FairnessBasis::Messages => "messages",
+            FairnessBasis::Speed => "speed",
+        },
+        percent(index.slowest_ratio),
+        percent(index.fastest_ratio),
+    )?;
+    for (name, groups) in [
+        ("target", &fairness.by_target),
+        ("thread", &fairness.by_thread),
+        ("incoming CPU", &fairness.by_incoming_cpu),
+    ] {
+        if let Some(groups) = groups
+            && (index.jain_index < FAIR || groups.jain < FAIR)
+        {
+            writeln!(out, "          by {name}: {}", list(groups))?;
+        }
+    }
+    if index.jain_index < FAIR {
+        let ports: Vec<String> = fairness
+            .slowest
+            .iter()
+            .take(5)
+            .filter_map(|share| Some(share.local_port?.to_string()))
+            .collect();
+        if !ports.is_empty() {
+            writeln!(out, "          slowest: local ports {}", ports.join(", "))?;
+        }
+    }
+    Ok(())
+}
+
+/// The groups' means, the smallest first.
+fn list(groups: &Groups) -> String {
+    let mut groups: Vec<_> = groups.groups.iter().collect();
+    groups.sort_by(|a, b| a.messages_mean.total_cmp(&b.messages_mean));
+    groups
+        .iter()
+        .map(|group| {
+            let response = group.response_ns_mean.map_or_else(String::new, |mean| {
+                format!(" in {}", format_duration_ns(mean))
+            });
+            format!(
+                "{} had {}{response} on each of {}",
+                group.name,
+                number(group.messages_mean),
+                group.connections
+            )
+        })
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn write_tcp(name: &str, tcp: &TcpResult, out: &mut String) -> fmt::Result {
+    write!(out, "{name:<10}")?;
+    if let Some(gauges) = &tcp.at_end {
+        let micros = |gauge: &Gauge| range(gauge, |us| format_duration_ns(us * 1000.0));
+        write!(
+            out,
+            "rtt {}   cwnd {}",
+            micros(&gauges.rtt_us),
+            range(&gauges.cwnd, number)
+        )?;
+        if let Some(rate) = &gauges.delivery_rate_bits_per_s {
+            write!(out, "   delivery {}", bits_per_second(rate.median))?;
+        }
+        write!(out, "   ")?;
+    }
+    write!(out, "retransmits {}", grouped(tcp.retransmits))?;
+    for (name, count) in [
+        ("duplicates", tcp.duplicates),
+        ("reorderings", tcp.reorderings),
+        ("out of order", tcp.received_out_of_order),
+    ] {
+        if count > 0 {
+            write!(out, "   {name} {}", grouped(count))?;
+        }
+    }
+    writeln!(out)?;
+    writeln!(out, "          limited by {}", tcp.limit.text)
+}
+
+/// The median, and the extremes where they differ from it.
+fn range(gauge: &Gauge, format: impl Fn(f64) -> String) -> String {
+    let (min, median, max) = (format(gauge.min), format(gauge.median), format(gauge.max));
+    if min == max {
+        median
+    } else {
+        format!("{median} ({min} to {max})")
+    }
+}
+
+fn background(result: &RunResult, out: &mut String) -> fmt::Result {
+    let Some((background, plan)) = result
+        .background
+        .as_ref()
+        .zip(result.plan.background.as_ref())
+    else {
+        return Ok(());
+    };
+    write!(
+        out,
+        "beside    {}: {} sent, {} received",
+        count(plan.streams.get() as u64, "stream"),
+        bits_per_second(background.throughput.sent_bits_per_s),
+        bits_per_second(background.throughput.received_bits_per_s),
+    )?;
+    for (name, count) in [
+        ("failed", background.connections.failed),
+        ("reset", background.connections.reset),
+        ("corrupt", background.corrupt),
+    ] {
+        if count > 0 {
+            write!(out, "   {name} {}", grouped(count))?;
+        }
+    }
+    writeln!(out)?;
+    match &background.tcp {
+        Some(tcp) => write_tcp("", tcp, out),
+        None => Ok(()),
+    }
+}

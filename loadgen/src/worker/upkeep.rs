@@ -1,0 +1,172 @@
+//! What a thread looks after between messages: what needs no precision.
+
+use std::io;
+use std::sync::atomic::Ordering;
+
+use super::{Failure, Worker};
+use crate::link::{Ended, Link};
+use crate::meter::nanoseconds;
+use crate::workload::{Connects, Flow};
+
+/// How often timeouts, reconnects and the stop flag are looked at.
+const HOUSEKEEPING_NS: u64 = 20_000_000;
+/// Connections in a row that every flow saw closed before a byte came back, until the target is
+/// taken for one that does not echo.
+const BARREN_LIMIT: u32 = 3;
+/// The most connections of which TCP is asked between two turns, and what asking may take of the
+/// time until the next message is due.
+const MAX_SAMPLED: u64 = 32;
+const SAMPLE_NS: u64 = 2_000;
+
+impl<F: Flow> Worker<F> {
+    /// Gives messages that wait for a flow one that has rested.
+    fn rouse(&mut self) {
+        let now = self.meter.now();
+        let mut index = 0;
+        while index < self.resting.len() {
+            if self.flows[self.resting[index]].link().wants_to_connect(now) {
+                self.idle.push_back(self.resting.swap_remove(index));
+            } else {
+                index += 1;
+            }
+        }
+        // Not more than there were: one that fails at once rests again.
+        for _ in 0..self.idle.len() {
+            let Some(order) = self.waiting.pop_front() else {
+                return;
+            };
+            if let Some(key) = self.idle.pop_front() {
+                self.exchange(key, order);
+            }
+        }
+    }
+
+    /// Timeouts, reconnects, the stop flag: what needs no precision.
+    pub(super) fn look_after(&mut self) -> Result<(), Failure> {
+        let now = self.meter.now();
+        if !self.resting.is_empty() {
+            self.rouse();
+        }
+        if now >= self.meter.boundary() {
+            self.settle();
+        }
+        self.meter.enter_interval();
+        if now < self.housekeeping_at {
+            return Ok(());
+        }
+        self.housekeeping_at = now + HOUSEKEEPING_NS;
+        if self.task.is_stopped() && !self.meter.is_draining() {
+            self.interrupt(now);
+        }
+        self.obey_rate(now);
+        self.look_after_flows();
+        self.sample_tcp();
+        self.check_target()
+    }
+
+    pub(super) fn look_after_flows(&mut self) {
+        let is_window_over = self.meter.is_window_over();
+        if is_window_over {
+            self.settle();
+        }
+        for key in 0..self.flows.len() {
+            let flow = &mut self.flows[key];
+            let now = self.meter.now();
+            if flow.link().is_connect_overdue(now, self.meter.timeout_ns) {
+                self.end(key, &Ended::NotConnected(io::ErrorKind::TimedOut.into()));
+                continue;
+            }
+            if flow.link().is_waiting_for_room() {
+                self.go_on_connecting(key);
+                continue;
+            }
+            let overdue = if is_window_over && !F::TIMES_OUT_AFTER_WINDOW {
+                None
+            } else {
+                flow.overdue(&mut self.meter)
+            };
+            if let Some(ended) = overdue {
+                self.end(key, &ended);
+            } else if self.connects == Connects::Always {
+                self.reconnect(key);
+            }
+            // The kernel may have had no room without saying when it has.
+            if self.flows[key].has_to_send() && self.flows[key].link().can_write() {
+                self.dirty.push(key);
+            }
+        }
+    }
+
+    pub(super) fn settle(&mut self) {
+        for (_, flow) in &mut self.flows {
+            flow.settle(&mut self.meter);
+        }
+    }
+
+    /// Takes over the rate that the user wishes.
+    fn obey_rate(&mut self, now: u64) {
+        let bits = self.task.rate.load(Ordering::Relaxed);
+        if bits != self.rate_bits {
+            self.rate_bits = bits;
+            self.meter.pace.set_rate(now, f64::from_bits(bits));
+        }
+    }
+
+    /// Asks TCP of some connections, once in an interval of each: as many as fit into the time until
+    /// the next message is due, and one in any case.
+    fn sample_tcp(&mut self) {
+        if !self.meter.is_within_window() {
+            return;
+        }
+        let now = self.meter.now();
+        if now >= self.sample_round_at {
+            self.sample_round_at = now + nanoseconds(self.task.plan.interval);
+            self.sampled = 0;
+        }
+        let slack = self.meter.pace.next_due().map_or(MAX_SAMPLED, |due| {
+            (due.saturating_sub(now) / SAMPLE_NS).clamp(1, MAX_SAMPLED)
+        });
+        for _ in 0..slack {
+            if self.sampled >= self.flows.len() {
+                return;
+            }
+            self.sampled += 1;
+            self.sample_next = (self.sample_next + 1) % self.flows.len();
+            let link = self.flows[self.sample_next].link_mut();
+            if let Some(info) = link.tcp_info() {
+                let seen = std::mem::replace(&mut link.seen_retransmits, info.total_retrans);
+                self.meter.slice.tcp.add(&info, seen);
+            }
+        }
+    }
+
+    /// Whether the target is one that can't be measured at all.
+    fn check_target(&self) -> Result<(), Failure> {
+        if self.meter.has_received || self.meter.is_window_over() {
+            return Ok(());
+        }
+        let mut links = self.flows.iter().map(|(_, flow)| flow.link());
+        let is_barren = |link: &Link| link.barren >= BARREN_LIMIT;
+        let is_hopeless = match self.connects {
+            // Not every flow may have had a message.
+            Connects::PerMessage => links.any(is_barren),
+            Connects::Always | Connects::Once => links.all(is_barren),
+        };
+        if !is_hopeless {
+            return Ok(());
+        }
+        let mut links = self.flows.iter().map(|(_, flow)| flow.link());
+        if let Some(link) = links.find(|link| link.was_closed_at_once) {
+            return Err(Failure::ClosesAtOnce {
+                target: link.seat.target,
+            });
+        }
+        let mut links = self.flows.iter().map(|(_, flow)| flow.link());
+        match links.find(|link| link.is_refused_datagrams()) {
+            Some(link) => Err(Failure::Refused {
+                target: link.seat.target,
+            }),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Faults of the client and its host, each induced: none passes as a valid result. That clean runs
+//! are not accused can't be tested where others use the machine; docs/calibration.md has the runs.
+
+#![expect(clippy::print_stderr, reason = "a test that can not run here says so")]
+
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::support::{PlainServer, wait_until};
+
+/// Long enough for a percent of any window here.
+const FREEZE: Duration = Duration::from_millis(300);
+
+fn loadgen() -> &'static str {
+    env!("CARGO_BIN_EXE_loadgen")
+}
+
+/// The status and the codes of the verdict that a run printed as JSON.
+#[track_caller]
+fn verdict(output: &Output) -> (String, Vec<String>) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let json: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("no result: {error}; {stderr}"));
+    let verdict = &json["verdict"];
+    let codes = verdict["reasons"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|reason| reason["code"].as_str().unwrap().to_owned())
+        .collect();
+    (verdict["status"].as_str().unwrap().to_owned(), codes)
+}
+
+#[track_caller]
+fn assert_caught(output: &Output, expected: &[&str]) {
+    let (status, codes) = verdict(output);
+    assert_ne!(status, "valid");
+    assert!(
+        codes.iter().any(|code| expected.contains(&code.as_str())),
+        "{codes:?} has none of {expected:?}"
+    );
+}
+
+/// Whether a program is there; a test that needs it says that it is skipped.
+fn has(program: &str) -> bool {
+    let is_there = Command::new("sh")
+        .args(["-c", &format!("command -v {program}")])
+        .stdout(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    if !is_there {
+        eprintln!("skipped: {program} is not installed");
+    }
+    is_there
+}
+
+/// Processes that take a processor whole until they are dropped.
+struct Hogs(Vec<Child>);
+
+impl Hogs {
+    fn on(cpu: &str, count: usize) -> Self {
+        let hog = || {
+            Command::new("taskset")
+                .args(["-c", cpu, "sh", "-c", "while :; do :; done"])
+                .spawn()
+                .unwrap()
+        };
+        Self((0..count).map(|_| hog()).collect())
+    }
+}
+
+impl Drop for Hogs {
+    fn drop(&mut self) {
+        for hog in &mut self.0 {
+            let _ = hog.kill();
+            let _ = hog.wait();
+        }
+    }
+}
+
+/// The first CPU that this process may use.
+fn first_cpu() -> String {
+    let cpus = echomark::net::sys::allowed_cpus().unwrap();
+    cpus[0].to_string()
+}
+
+#[test]
+fn a_processor_that_others_use_is_noticed() {
+    if !has("taskset") {
+        return;
+    }
+    let cpu = first_cpu();
+    let _hogs = Hogs::on(&cpu, 3);
+    for load in [&["-R", "2k"][..], &["-c", "4"]] {
+        let output = Command::new("taskset")
+            .args(["-c", &cpu, loadgen(), "run", "-d", "1s", "-w", "200ms"])
+            .args(load)
+            .args(["--json", "-"])
+            .output()
+            .unwrap();
+        assert_caught(&output, &["send_lag", "preempted", "hiccups"]);
+    }
+}
+
+#[test]
+fn a_client_that_is_frozen_notices_it() {
+    let target = PlainServer::echo();
+    for (load, expected) in [
+        (&["-R", "2k"][..], &["send_lag"][..]),
+        (&["-c", "4"], &["standstill"]),
+    ] {
+        let before = target.bytes();
+        let child = Command::new(loadgen())
+            .args(["run", &target.endpoint().to_string(), "-d", "2s", "-w", "0"])
+            .args(load)
+            .args(["--json", "-"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        wait_until("messages flow", || target.bytes() > before + 64_000);
+        signal(&child, "STOP");
+        let stopped_at = Instant::now();
+        while let Some(left) = FREEZE.checked_sub(stopped_at.elapsed()) {
+            thread::park_timeout(left);
+        }
+        signal(&child, "CONT");
+        assert_caught(&child.wait_with_output().unwrap(), expected);
+    }
+}
+
+fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill")
+        .args([format!("-{name}"), child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+/// A network namespace of this test's own, until it is dropped.
+struct Namespace(String);
+
+impl Namespace {
+    /// `None` where none can be made.
+    fn new(name: &str) -> Option<Self> {
+        if !has("ip") || !has("tc") {
+            return None;
+        }
+        let namespace = Self(format!("loadgen-{name}-{}", std::process::id()));
+        let is_made = ip(&["netns", "add", &namespace.0]);
+        if !is_made {
+            eprintln!("skipped: no network namespace can be made here");
+            return None;
+        }
+        namespace
+            .run(&["ip", "link", "set", "lo", "up"])
+            .then_some(namespace)
+    }
+
+    fn run(&self, command: &[&str]) -> bool {
+        ip(&[&["netns", "exec", &self.0], command].concat())
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        ip(&["netns", "del", &self.0]);
+    }
+}
+
+fn ip(arguments: &[&str]) -> bool {
+    Command::new("ip")
+        .args(arguments)
+        .output()
+        .is_ok_and(|output| output.status.success())
+}
+
+#[test]
+fn a_network_that_does_not_carry_the_load_is_noticed() {
+    let Some(namespace) = Namespace::new("starved") else {
+        return;
+    };
+    let limit = ["rate", "2mbit", "burst", "10kb", "latency", "50ms"];
+    let qdisc = ["tc", "qdisc", "add", "dev", "lo", "root", "tbf"];
+    if !namespace.run(&[&qdisc[..], &limit].concat()) {
+        eprintln!("skipped: this kernel has no tbf");
+        return;
+    }
+    // Eight times what the network carries.
+    let output = Command::new("ip")
+        .args(["netns", "exec", &namespace.0, loadgen(), "run"])
+        .args(["-R", "2k", "-s", "1000B", "-d", "1s", "-w", "0"])
+        .args(["--timeout", "1s", "--json", "-"])
+        .output()
+        .unwrap();
+    assert_caught(&output, &["rate_not_achieved"]);
+    assert_eq!(output.status.code(), Some(97));
+}
