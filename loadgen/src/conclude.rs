@@ -7,6 +7,7 @@ use crate::evenness;
 use crate::gather::Gathered;
 use crate::host;
 use crate::meter::Account;
+use crate::observer::Observer;
 use crate::plan::{Background, Direction, Plan};
 use crate::record::Counts;
 use crate::result::{
@@ -41,14 +42,7 @@ pub(crate) fn conclude(
 ) -> RunResult {
     let interrupted = gathered.accounts.iter().any(|a| a.was_interrupted);
     let duration_s = gathered.duration_s();
-    let lived = gathered.lived_s();
     let mut intervals = gathered.intervals;
-    if let Some(drain) = gathered.drain.filter(|drain| !drain.is_empty()) {
-        let start_s = intervals
-            .last()
-            .map_or(duration_s, |last| last.end_s.max(duration_s));
-        intervals.push(IntervalResult::new(start_s, lived.max(start_s), &drain));
-    }
     let background = circumstances.background.map(|(background, streams)| {
         add_background(&mut intervals, &streams.intervals);
         background_result(background, streams)
@@ -142,6 +136,22 @@ pub(crate) fn conclude(
 }
 
 impl Gathered {
+    /// Adds the wait for echoes after the window to the intervals, if anything happened in it. All
+    /// threads have ended.
+    pub(crate) fn close_drain(&mut self, observer: &mut dyn Observer) {
+        let Some(drain) = self.drain.take().filter(|drain| !drain.is_empty()) else {
+            return;
+        };
+        let duration_s = self.duration_s();
+        let begin_s = self
+            .intervals
+            .last()
+            .map_or(duration_s, |last| last.end_s.max(duration_s));
+        let interval = IntervalResult::new(begin_s, self.lived_s().max(begin_s), &drain);
+        observer.drain(&interval, &drain);
+        self.intervals.push(interval);
+    }
+
     /// How long the threads went on after the start of the window.
     fn lived_s(&self) -> f64 {
         self.seconds_until(|account| account.finished_at)

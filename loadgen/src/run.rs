@@ -150,6 +150,8 @@ fn measure(
     for party in &mut desk.parties {
         party.window_start = start + plan.warmup.as_nanos() as u64;
     }
+    let until_start = Duration::from_nanos(start.saturating_sub(monotonic_ns()));
+    observer.window(SystemTime::now() + until_start + plan.warmup);
     for go in &crew.go {
         // A thread that ended has reported why.
         let _ = go.send(start);
@@ -366,6 +368,7 @@ impl Desk<'_> {
         let (main, others) = self.parties.split_at_mut(1);
         for party in main {
             party.close_all(observer);
+            party.close_drain(observer);
         }
         for party in others {
             party.close_all(&mut Unobserved);

@@ -4,10 +4,14 @@
 mod accounts;
 mod calibration;
 mod faults;
+mod formats;
 mod identities;
 mod known;
 mod namespaces;
+mod outputs;
 mod program;
+mod scenario;
+mod schema;
 mod support;
 mod timing;
 mod truth;

@@ -1,8 +1,10 @@
 //! Servers with a known behaviour, and plans that are short.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
@@ -14,6 +16,8 @@ use loadgen::pace::Profile;
 use loadgen::plan::{Direction, Load, Pacing, Plan, SocketOptions, Spacing, Target, Workload};
 use loadgen::sizes::Sizes;
 use loadgen::{Control, RunError, RunResult};
+
+use crate::schema;
 
 /// No test waits longer for anything. Far above what a busy machine needs.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
@@ -171,6 +175,37 @@ impl Gate {
     }
 }
 
+/// A directory of a test's own, which ends with it.
+pub(crate) struct Directory(PathBuf);
+
+impl Directory {
+    pub(crate) fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("loadgen-{name}-{}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// What is in it, sorted.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.0).unwrap();
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort_unstable();
+        names
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
 /// Waits until `condition` holds.
 #[track_caller]
 pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
@@ -301,6 +336,7 @@ pub(crate) fn check_accounts(result: &RunResult) {
     // A datagram may come back shorter.
     let is_short = messages.corrupt > 0 && result.plan.is_datagram();
     assert!(is_short || result.bytes.received >= messages.received * u64::from(least));
+    schema::check(result);
 }
 
 /// The codes of the verdict's reasons.

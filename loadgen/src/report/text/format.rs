@@ -6,8 +6,8 @@ pub(super) fn count(count: u64, noun: &str) -> String {
     format!("{} {noun}{plural}", grouped(count))
 }
 
-/// A rate with as many decimals as it needs.
-pub(super) fn number(value: f64) -> String {
+/// A rate with as many decimals as it needs, its digits in groups of three.
+pub fn number(value: f64) -> String {
     if value < 100.0 && value.fract() != 0.0 {
         format!("{value:.2}")
     } else {

@@ -11,7 +11,9 @@ use crate::verdict::Status;
 mod findings;
 mod format;
 
-use format::{bits_per_second, count, grouped, number, percent};
+pub use format::number;
+
+use format::{bits_per_second, count, grouped, percent};
 
 /// The columns of the latency table.
 const COLUMNS: [(&str, f64); 6] = [
