@@ -264,7 +264,10 @@ impl From<Account> for ThreadResult {
             cpu_ratio: share(account.cpu_ns),
             busy_ratio: share(account.cpu_ns.saturating_sub(account.spin_ns)),
             involuntary_switches: account.involuntary_switches,
-            run_delay_ratio: account.run_delay_ns.map(share),
+            run_delay_ratio: account.run_delay.map(|(delay_ns, _)| share(delay_ns)),
+            run_delay_ns_mean: account
+                .run_delay
+                .map(|(delay_ns, times)| delay_ns as f64 / times.max(1) as f64),
         }
     }
 }

@@ -55,8 +55,9 @@ pub(crate) struct Account {
     /// The part of it that it spun, with nothing to do but wait for the next message's time.
     pub(crate) spin_ns: u64,
     pub(crate) involuntary_switches: u64,
-    /// Time that it was ready to run and had no processor, where the kernel tells.
-    pub(crate) run_delay_ns: Option<u64>,
+    /// Time that it was ready to run and had no processor, and how often it then got one, where the
+    /// kernel tells.
+    pub(crate) run_delay: Option<(u64, u64)>,
     /// The stop flag ended its window.
     pub(crate) was_interrupted: bool,
     /// Where the first wrong byte was: flow, and offset in its stream.
@@ -432,10 +433,14 @@ impl Meter {
         self.account.cpu_ns = used(usage) - used(self.usage);
         self.account.involuntary_switches =
             usage.involuntary_switches - self.usage.involuntary_switches;
-        self.account.run_delay_ns = self
-            .sched
-            .zip(ThreadSched::of_this_thread())
-            .map(|(before, now)| now.run_delay.saturating_sub(before.run_delay).as_nanos() as u64);
+        self.account.run_delay =
+            self.sched
+                .zip(ThreadSched::of_this_thread())
+                .map(|(before, now)| {
+                    let delay = now.run_delay.saturating_sub(before.run_delay);
+                    let times = now.timeslices.saturating_sub(before.timeslices);
+                    (delay.as_nanos() as u64, times)
+                });
     }
 
     fn report_slice(&mut self) {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::{Plan, Workload};
 use crate::record::Counts;
-use crate::result::{Client, Latencies, Latency, Rate, Statistics};
+use crate::result::{Client, Latencies, Latency, Rate, Statistics, ThreadResult};
 use crate::stats::warmup::Trend;
 
 /// Below this share of the offered rate, an open-loop run did not do what it says.
@@ -24,6 +24,8 @@ const MOST_BUSY: f64 = 0.85;
 /// A thread that had to wait for a processor for more of the time than this may have been late for
 /// as many of its messages.
 const MOST_RUN_DELAY: f64 = 0.01;
+/// What waiting takes each time although nobody else wants the processor: waking up.
+const WAKE_UP_NS: f64 = 10_000.0;
 /// The same of a whole host that its hypervisor did not run.
 const MOST_STEAL: f64 = 0.01;
 /// Where the kernel does not tell how long threads waited: times that one may be taken off the
@@ -263,7 +265,7 @@ fn client(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
             ));
         }
         let per_second = thread.involuntary_switches as f64 / evidence.duration_s.max(1e-3);
-        match thread.run_delay_ratio {
+        match preemption(thread) {
             Some(ratio) if ratio > MOST_RUN_DELAY => reasons.push(Reason::suspect(
                 "preempted",
                 format!(
@@ -312,6 +314,13 @@ fn client(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
             ),
         ));
     }
+}
+
+/// The share of the time that a thread waited while others had its processor: what is beyond waking
+/// up, which a thread that sleeps between messages does for each of them.
+fn preemption(thread: &ThreadResult) -> Option<f64> {
+    let (ratio, mean_ns) = thread.run_delay_ratio.zip(thread.run_delay_ns_mean)?;
+    Some(ratio * (1.0 - WAKE_UP_NS / mean_ns.max(WAKE_UP_NS)))
 }
 
 /// The share of the looks that came so late that the host must have stood still.

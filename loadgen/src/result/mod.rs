@@ -287,6 +287,8 @@ pub struct ThreadResult {
     /// Share of the time that it was ready to run and had no processor; null if the kernel does not
     /// tell.
     pub run_delay_ratio: Option<f64>,
+    /// How long that was each time that it became ready, on average.
+    pub run_delay_ns_mean: Option<f64>,
 }
 
 /// A byte that came back wrong.

@@ -88,6 +88,7 @@ impl Case {
                     busy_ratio: 0.5,
                     involuntary_switches: 100,
                     run_delay_ratio: Some(0.001),
+                    run_delay_ns_mean: Some(1_000_000.0),
                 }],
                 steal_ratio: Some(0.0),
                 own_send_lag: Some(latency(500, 2_000)),
@@ -235,6 +236,11 @@ fn the_client_watches_itself() {
     let busy = codes(|case| case.client.threads[0].busy_ratio = 0.86);
     assert_eq!(busy, (Suspect, vec!["client_busy".into()]));
     let waited = codes(|case| case.client.threads[0].run_delay_ratio = Some(0.011));
+    let woke_up = codes(|case| {
+        case.client.threads[0].run_delay_ratio = Some(0.03);
+        case.client.threads[0].run_delay_ns_mean = Some(2_000.0);
+    });
+    assert_eq!(woke_up, (Status::Valid, vec![]));
     assert_eq!(waited, (Suspect, vec!["preempted".into()]));
     let switched = codes(|case| {
         case.client.threads[0].run_delay_ratio = None;
