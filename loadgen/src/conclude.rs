@@ -215,6 +215,7 @@ impl Connections {
             reset: counts.reset,
             closed_by_peer: counts.closed_by_peer,
             unclosed: counts.unclosed,
+            refused: counts.refused,
             held,
         }
     }

@@ -162,6 +162,7 @@ impl std::ops::AddAssign for Connections {
         self.reset += next.reset;
         self.closed_by_peer += next.closed_by_peer;
         self.unclosed += next.unclosed;
+        self.refused += next.refused;
         self.held += next.held;
     }
 }

@@ -244,7 +244,8 @@ fn connections(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
         reasons.push(Reason::suspect(
             "not_held",
             format!(
-                "{} of {wanted} connections stood at the end: the server ended the others",
+                "{} of {wanted} connections stood at the end: the others were not made, or the server \
+                 ended them",
                 evidence.held
             ),
         ));

@@ -162,6 +162,11 @@ fn counts(result: &RunResult, page: &mut Page) -> fmt::Result {
     ] {
         page.counter(&format!("{name}_connections_total"), help, count)?;
     }
+    page.counter(
+        "refused_datagrams_total",
+        "Datagrams that nobody took at the target.",
+        connections.refused,
+    )?;
     page.gauge("held_connections", "Standing at the end.", connections.held)?;
     if let Some(tcp) = &result.tcp {
         page.counter(

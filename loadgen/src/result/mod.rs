@@ -177,6 +177,8 @@ pub struct Connections {
     pub closed_by_peer: u64,
     /// Not closed by the server within the timeout, when the client had.
     pub unclosed: u64,
+    /// Datagrams of which the target's host said that nobody takes them. They count as lost.
+    pub refused: u64,
     /// Standing at the end of the run.
     pub held: u64,
 }

@@ -145,7 +145,8 @@ impl<F: Flow> Worker<F> {
             return Ok(());
         }
         let mut links = self.flows.iter().map(|(_, flow)| flow.link());
-        let is_barren = |link: &Link| link.barren >= BARREN_LIMIT;
+        // One refusal of datagrams says as much as several connections that are closed at once.
+        let is_barren = |link: &Link| link.barren >= BARREN_LIMIT || link.is_refused_datagrams();
         let is_hopeless = match self.connects {
             // Not every flow may have had a message.
             Connects::PerMessage => links.any(is_barren),

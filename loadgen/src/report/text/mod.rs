@@ -225,6 +225,7 @@ fn sockets(result: &RunResult, out: &mut String) -> fmt::Result {
         ("reset", connections.reset),
         ("closed by the server", connections.closed_by_peer),
         ("not closed by the server", connections.unclosed),
+        ("refused", connections.refused),
     ] {
         if count > 0 {
             write!(out, "   {name} {}", grouped(count))?;
