@@ -19,10 +19,12 @@ use loadgen::RunResult;
 use loadgen::plan::Target;
 use loadgen::result::Latency;
 
+use crate::support::codes;
+
 /// Bytes of every message to these servers.
 pub(crate) const SIZE: usize = 64;
 /// Runs to wait for one that nothing disturbed.
-pub(crate) const ATTEMPTS: usize = 3;
+const ATTEMPTS: usize = 2;
 /// A figure may be off its truth by this much, or by a hundredth if that is more.
 const TOLERANCE: Duration = Duration::from_micros(20);
 /// Own send lag above which a run was disturbed too much to be held against upper bounds.
@@ -280,6 +282,7 @@ impl Report {
     /// Whether the server was kept from looking, so that it does not know when messages arrived or
     /// answers left.
     pub(crate) fn is_disturbed(&self) -> bool {
+        show(&format!("absent {:?} of {:?}", self.absent, self.present));
         self.absent > self.present.mul_f64(MOST_ABSENT)
     }
 }
@@ -350,15 +353,13 @@ pub(crate) fn tolerated(truth: f64) -> f64 {
 /// latencies.
 pub(crate) fn is_disturbed(result: &RunResult) -> bool {
     let own_lag = result.client.own_send_lag.as_ref();
-    let is_late = own_lag.and_then(|lag| lag.quantile(0.95)) > Some(DISTURBED_NS);
-    let reasons = &result.verdict.reasons;
-    is_late
-        || reasons.iter().any(|reason| {
-            matches!(
-                &*reason.code,
-                "preempted" | "steal" | "hiccups" | "standstill"
-            )
-        })
+    let lag = own_lag.and_then(|lag| lag.quantile(0.95));
+    let reasons = codes(result);
+    show(&format!("own send lag p95 {lag:?}, {reasons:?}"));
+    lag > Some(DISTURBED_NS)
+        || ["preempted", "steal", "hiccups"]
+            .iter()
+            .any(|code| reasons.contains(code))
 }
 
 /// Makes a measurement until one was not disturbed. It says whether it was.
@@ -370,5 +371,6 @@ pub(crate) fn until_undisturbed(mut measure: impl FnMut() -> bool) {
         if !measure() {
             return;
         }
+        show("disturbed");
     }
 }
