@@ -357,7 +357,7 @@ pub(crate) fn is_disturbed(result: &RunResult) -> bool {
     let reasons = codes(result);
     show(&format!("own send lag p95 {lag:?}, {reasons:?}"));
     lag > Some(DISTURBED_NS)
-        || ["preempted", "steal", "hiccups"]
+        || ["preempted", "steal", "hiccups", "standstill"]
             .iter()
             .any(|code| reasons.contains(code))
 }
