@@ -82,6 +82,7 @@ pub(crate) struct Meter {
     /// A datagram is put together here.
     scratch: Vec<u8>,
     now: u64,
+    ramp_began: u64,
     window: Window,
     interval: Interval,
     division: Division,
@@ -128,6 +129,7 @@ impl Meter {
             ),
             scratch: Vec::new(),
             now: 0,
+            ramp_began: 0,
             window: Window {
                 start: u64::MAX,
                 end: u64::MAX,
@@ -151,6 +153,7 @@ impl Meter {
     /// Begins to make connections.
     pub(crate) fn begin_ramp(&mut self) {
         self.now = monotonic_ns();
+        self.ramp_began = self.now;
         self.boundary = self.now.saturating_add(self.division.interval_ns);
     }
 
@@ -454,7 +457,10 @@ impl Meter {
         let _ = self.reports.send(Report::Slice {
             worker: self.worker,
             interval: self.interval,
-            end: self.boundary,
+            end: match self.interval {
+                Interval::Ramp(_) => self.boundary - self.ramp_began,
+                _ => self.boundary,
+            },
             slice,
         });
     }

@@ -48,7 +48,8 @@ pub(crate) enum Report {
     Slice {
         worker: usize,
         interval: Interval,
-        /// When the interval ended, by plan or because the window did.
+        /// When the interval ended, by plan or because the window did; while connections are made,
+        /// from the first connect on.
         end: u64,
         slice: Option<Box<Slice>>,
     },
