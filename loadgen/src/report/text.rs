@@ -27,8 +27,8 @@ pub fn render(result: &RunResult) -> String {
 }
 
 fn table(result: &RunResult, out: &mut String) -> fmt::Result {
-    writeln!(out, "{}", headline(&result.plan))?;
-    writeln!(out, "{}", load_line(result))?;
+    writeln!(out, "target    {}", target(&result.plan))?;
+    writeln!(out, "load      {}", load_line(result))?;
     writeln!(out)?;
     rate(result, out)?;
     messages(result, out)?;
@@ -39,8 +39,9 @@ fn table(result: &RunResult, out: &mut String) -> fmt::Result {
     verdict(result, out)
 }
 
-fn headline(plan: &Plan) -> String {
-    let what = match &plan.target {
+/// What is measured, in words.
+pub fn target(plan: &Plan) -> String {
+    match &plan.target {
         Target::Servers { targets } => targets
             .iter()
             .map(ToString::to_string)
@@ -52,15 +53,14 @@ fn headline(plan: &Plan) -> String {
                 count(embedded_workers.get() as u64, "worker")
             )
         }
-    };
-    format!("target    {what}")
+    }
 }
 
-fn load_line(result: &RunResult) -> String {
-    let plan = &result.plan;
+/// What it is measured with, in words.
+pub fn load(plan: &Plan) -> String {
     let mut line = match &plan.load {
         Load::Closed { pipeline } => {
-            format!("load      closed loop, {pipeline} in flight on each of ")
+            format!("closed loop, {pipeline} in flight on each of ")
         }
         Load::Open {
             rate,
@@ -77,17 +77,22 @@ fn load_line(result: &RunResult) -> String {
             let rate = rate
                 .constant_rate()
                 .map_or_else(|| rate.to_string(), number);
-            format!("load      open loop, {rate} /s {arrivals}{bound}, ")
+            format!("open loop, {rate} /s {arrivals}{bound}, ")
         }
     };
     let _ = write!(
         line,
-        "{}, {}, {}, {:.3} s",
+        "{}, {}, {}",
         count(plan.connections.get() as u64, "connection"),
         count(plan.threads.get() as u64, "thread"),
         plan.size,
-        result.duration_s,
     );
+    line
+}
+
+fn load_line(result: &RunResult) -> String {
+    let plan = &result.plan;
+    let mut line = format!("{}, {:.3} s", load(plan), result.duration_s);
     if !plan.warmup.is_zero() {
         let _ = write!(line, " after {} s of warm-up", plan.warmup.as_secs_f64());
     }
@@ -265,7 +270,7 @@ fn count(count: u64, noun: &str) -> String {
 }
 
 /// A rate with as many decimals as it needs.
-fn number(value: f64) -> String {
+pub fn number(value: f64) -> String {
     if value < 100.0 && value.fract() != 0.0 {
         format!("{value:.2}")
     } else {
@@ -273,7 +278,8 @@ fn number(value: f64) -> String {
     }
 }
 
-fn bits_per_second(bits: f64) -> String {
+/// Bits per second in the unit that suits them.
+pub fn bits_per_second(bits: f64) -> String {
     match bits {
         b if b >= 1e9 => format!("{:.2} Gbit/s", b / 1e9),
         b if b >= 1e6 => format!("{:.2} Mbit/s", b / 1e6),
@@ -282,7 +288,7 @@ fn bits_per_second(bits: f64) -> String {
 }
 
 /// Digits in groups of three: `12 345 678`.
-fn grouped(value: u64) -> String {
+pub fn grouped(value: u64) -> String {
     let digits = value.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {
