@@ -1,6 +1,6 @@
 //! `loadgen`: the command line in, reports and an exit code out. All else is the library's.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::thread;
 
@@ -13,8 +13,12 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 mod cli;
+mod feed;
+mod model;
 mod outputs;
 mod progress;
+mod tui;
+mod words;
 
 use cli::{Cli, Command, OutputArgs, RunArgs};
 use outputs::Outputs;
@@ -45,7 +49,7 @@ fn main() -> ExitCode {
 
 /// Makes one run and puts its result where it was asked for.
 fn measure(args: &OutputArgs, plan: &Plan, control: &Control) -> Result<RunResult, String> {
-    let mut outputs = Outputs::open(args, plan)?;
+    let mut outputs = Outputs::open(args, plan, control)?;
     let result = loadgen::run(plan, control, &mut outputs).map_err(|error| error.to_string())?;
     outputs.deliver(&result)?;
     Ok(result)
@@ -63,6 +67,9 @@ fn plan_of(matches: &ArgMatches) -> Result<(Box<RunArgs>, Plan), String> {
             == Some(ValueSource::CommandLine)
     };
     let plan = args.plan.to_plan(is_given)?;
+    if args.output.tui && !io::stderr().is_terminal() {
+        return Err("--tui draws on a terminal, and stderr is none; run without it".to_owned());
+    }
     Ok((args, plan))
 }
 
@@ -84,6 +91,7 @@ fn obey_signals(control: Control) -> io::Result<()> {
         .spawn(move || {
             for _ in signals.forever() {
                 if control.stop() {
+                    tui::restore();
                     std::process::exit(INTERRUPTED.into());
                 }
             }

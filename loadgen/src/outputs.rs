@@ -1,17 +1,17 @@
 //! Where a run's result goes: files, stdout, the terminal.
 
 use std::fs::File;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
 use loadgen::observer::{Live, Observer, Phase};
 use loadgen::record::Slice;
 use loadgen::report::{json, text};
 use loadgen::result::IntervalResult;
-use loadgen::{Plan, RunResult};
+use loadgen::{Control, Plan, RunResult};
 
 use crate::cli::OutputArgs;
-use crate::progress::Progress;
+use crate::{progress, tui};
 
 /// The outputs of one run: those that are written while it goes on, and those at its end.
 pub(crate) struct Outputs<'a> {
@@ -20,14 +20,22 @@ pub(crate) struct Outputs<'a> {
 }
 
 impl<'a> Outputs<'a> {
-    /// Opens what is written while the run goes on.
+    /// Opens what is written while the run goes on; on the terminal, keys steer it by `control`.
     ///
     /// # Errors
-    /// One line for the user: which file can't be written, and why.
-    pub(crate) fn open(args: &'a OutputArgs, _plan: &Plan) -> Result<Self, String> {
+    /// One line for the user: what can't be written, and why.
+    pub(crate) fn open(
+        args: &'a OutputArgs,
+        plan: &Plan,
+        control: &Control,
+    ) -> Result<Self, String> {
         let mut watchers: Vec<Box<dyn Observer + 'a>> = Vec::new();
-        if !args.quiet && io::stderr().is_terminal() {
-            watchers.push(Box::new(Progress));
+        if args.tui {
+            watchers.push(Box::new(tui::start(plan, control)?));
+        } else if !args.quiet && progress::is_possible() {
+            let feed = progress::start(plan)
+                .map_err(|error| format!("cannot start a thread for the progress: {error}"))?;
+            watchers.push(Box::new(feed));
         }
         Ok(Self { args, watchers })
     }
@@ -37,7 +45,9 @@ impl<'a> Outputs<'a> {
     /// # Errors
     /// One line for the user: which file can't be written, and why.
     pub(crate) fn deliver(self, result: &RunResult) -> Result<(), String> {
-        let args = self.args;
+        let Self { args, watchers } = self;
+        // What is on the terminal leaves it before the table comes.
+        drop(watchers);
         let is_json_on_stdout = args.json.as_deref() == Some(Path::new("-"));
         if !args.quiet && !is_json_on_stdout {
             io::stdout()

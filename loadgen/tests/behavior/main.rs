@@ -4,5 +4,6 @@
 mod accounts;
 mod faults;
 mod program;
+mod screen;
 mod support;
 mod timing;
