@@ -12,9 +12,13 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 mod cli;
+mod feed;
+mod model;
 mod outputs;
 mod progress;
 mod scenario;
+mod tui;
+mod words;
 
 use cli::{Cli, Command, OutputArgs, RunArgs};
 use outputs::Outputs;
@@ -78,7 +82,7 @@ fn run(matches: &ArgMatches) -> Result<u8, Failure> {
 
 /// Makes one run and puts its result where it was asked for.
 fn measure(args: &OutputArgs, plan: &Plan, control: &Control) -> Result<RunResult, String> {
-    let mut outputs = Outputs::open(args, plan)?;
+    let mut outputs = Outputs::open(args, plan, control)?;
     let result = loadgen::run(plan, control, &mut outputs).map_err(|error| error.to_string())?;
     outputs.deliver(&result)?;
     Ok(result)
@@ -105,6 +109,7 @@ fn obey_signals() -> Result<Control, Failure> {
                 .spawn(move || {
                     for _ in signals.forever() {
                         if stopped.stop() {
+                            tui::restore();
                             std::process::exit(INTERRUPTED.into());
                         }
                     }

@@ -1,7 +1,7 @@
 //! Where a run's result goes: files, stdout, the terminal.
 
 use std::fs::File;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -11,10 +11,10 @@ use loadgen::report::hlog::HistogramLog;
 use loadgen::report::ndjson::Ndjson;
 use loadgen::report::{csv, json, prometheus, text};
 use loadgen::result::IntervalResult;
-use loadgen::{Plan, RunResult};
+use loadgen::{Control, Plan, RunResult};
 
 use crate::cli::{OutputArgs, is_stdout};
-use crate::progress::Progress;
+use crate::{progress, tui};
 
 mod file;
 
@@ -32,14 +32,22 @@ pub(crate) struct Outputs<'a> {
 }
 
 impl<'a> Outputs<'a> {
-    /// Opens every file, so that a wrong path is known before the run.
+    /// Opens what is written while the run goes on; on the terminal, keys steer it by `control`.
     ///
     /// # Errors
-    /// One line for the user: which file can't be written, and why.
-    pub(crate) fn open(args: &'a OutputArgs, _plan: &Plan) -> Result<Self, String> {
+    /// One line for the user: what can't be written, and why.
+    pub(crate) fn open(
+        args: &'a OutputArgs,
+        plan: &Plan,
+        control: &Control,
+    ) -> Result<Self, String> {
         let mut watchers: Vec<Box<dyn Observer + 'a>> = Vec::new();
-        if !args.quiet && io::stderr().is_terminal() {
-            watchers.push(Box::new(Progress));
+        if args.tui {
+            watchers.push(Box::new(tui::start(plan, control)?));
+        } else if !args.quiet && progress::is_possible() {
+            let feed = progress::start(plan)
+                .map_err(|error| format!("cannot start a thread for the progress: {error}"))?;
+            watchers.push(Box::new(feed));
         }
         let at_end = |path: &Path| {
             (!is_stdout(path))
@@ -72,6 +80,8 @@ impl<'a> Outputs<'a> {
     /// One line for the user: what can't be written, and why.
     pub(crate) fn deliver(self, result: &RunResult) -> Result<(), String> {
         let args = self.args;
+        // What is on the terminal leaves it before the table comes.
+        drop(self.watchers);
         let mut problems = Problems::default();
         problems.note(
             args.json.as_deref(),

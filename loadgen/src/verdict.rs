@@ -16,7 +16,7 @@ const LEAST_ACHIEVED: f64 = 0.99;
 /// Above this share of messages never sent, neither.
 const MOST_UNSENT: f64 = 0.01;
 /// Above this share of the response time's p99, the client's own lag is a part of the finding.
-const MOST_LAG: f64 = 0.1;
+pub const MOST_LAG: f64 = 0.1;
 /// Above this share of connects for which this host had no port, the limit found is this host's.
 const MOST_OUT_OF_PORTS: f64 = 0.01;
 /// A thread busier than this has no reserve for a burst: what it reports may be its own queueing.

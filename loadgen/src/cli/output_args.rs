@@ -1,5 +1,6 @@
 //! The options that say where the result goes.
 
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -38,16 +39,16 @@ pub(crate) struct OutputArgs {
     #[arg(short, long, conflicts_with = "tui")]
     pub(crate) quiet: bool,
 
-    /// Watch the run on the whole terminal
+    /// Watch the run on the whole terminal; keys end it and change its rate
     #[arg(long)]
     pub(crate) tui: bool,
 }
 
 impl OutputArgs {
-    /// Checks that no output overwrites another.
+    /// Checks that no output overwrites another, and that there is a terminal to draw on.
     ///
     /// # Errors
-    /// One line for the user: two options that name the same place.
+    /// One line for the user: two options that name the same place, no terminal.
     pub(crate) fn check(&self) -> Result<(), String> {
         let places = self.places();
         for (index, (option, place)) in places.iter().enumerate() {
@@ -58,6 +59,9 @@ impl OutputArgs {
                     place.display()
                 ));
             }
+        }
+        if self.tui && !io::stderr().is_terminal() {
+            return Err("--tui draws on a terminal, and stderr is none; run without it".to_owned());
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ mod outputs;
 mod program;
 mod scenario;
 mod schema;
+mod screen;
 mod support;
 mod timing;
 mod truth;

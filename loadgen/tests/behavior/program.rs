@@ -51,6 +51,8 @@ fn a_mistake_on_the_command_line_is_one_line_and_exit_code_2() {
         (&["run", "--nonsense"], &["--nonsense"]),
         (&["run", "-t", "3", "-c", "2"], &["3 threads", "-c"]),
         (&["frobnicate"], &["frobnicate"]),
+        (&["run", "--tui"], &["--tui", "terminal", "stderr"]),
+        (&["run", "--tui", "--quiet"], &["--tui", "--quiet"]),
     ] {
         assert_one_line(&run(arguments), 2, parts);
     }

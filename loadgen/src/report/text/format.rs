@@ -15,7 +15,8 @@ pub fn number(value: f64) -> String {
     }
 }
 
-pub(super) fn bits_per_second(bits: f64) -> String {
+/// Bits per second in the unit that suits them.
+pub fn bits_per_second(bits: f64) -> String {
     match bits {
         b if b >= 1e9 => format!("{:.2} Gbit/s", b / 1e9),
         b if b >= 1e6 => format!("{:.2} Mbit/s", b / 1e6),
@@ -34,7 +35,7 @@ pub(super) fn percent(share: f64) -> String {
 }
 
 /// Digits in groups of three: `12 345 678`.
-pub(super) fn grouped(value: u64) -> String {
+pub fn grouped(value: u64) -> String {
     let digits = value.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {
