@@ -2,8 +2,9 @@
 //! block of the stream.
 //!
 //! Nobody answers. Upwards a block counts as received when the server's TCP has acknowledged it,
-//! which the length of the socket's outgoing queue tells; downwards a block counts as sent when its
-//! first byte arrived, and there is no time at which it was.
+//! which the length of the socket's outgoing queue tells; downwards a block counts as sent when all of
+//! it is there or the rest can't come any more, and there is no time at which it was. The one that is
+//! arriving when the window ends was not measured.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -335,6 +336,8 @@ impl Flow for Down {
 
     fn abandon(&mut self, ended: &Ended, meter: &mut Meter) {
         if self.partial > 0 && self.is_counted {
+            meter.record_issued();
+            meter.slice.counts.sent += 1;
             let (timed_out, lost) = match ended {
                 Ended::TimedOut => (1, 0),
                 _ => (0, 1),
@@ -354,10 +357,7 @@ impl Flow for Down {
     }
 
     fn left(&self) -> Left {
-        Left {
-            out: u64::from(self.partial > 0 && self.is_counted),
-            queued: 0,
-        }
+        Left::default()
     }
 
     fn share(&self) -> FlowShare {
@@ -376,10 +376,6 @@ impl Down {
         while !bytes.is_empty() {
             if self.partial == 0 {
                 self.is_counted = is_within_window;
-                if is_within_window {
-                    meter.slice.counts.issued += 1;
-                    meter.slice.counts.sent += 1;
-                }
             }
             let part = bytes.len().min((self.size - self.partial) as usize);
             let (head, rest) = bytes.split_at(part);
@@ -402,6 +398,10 @@ impl Down {
                     (false, Pattern::Ring { .. }) => Contents::Right,
                     (false, _) => Contents::Unknown,
                 };
+                if self.is_counted {
+                    meter.record_issued();
+                    meter.slice.counts.sent += 1;
+                }
                 meter.record_block(self.is_counted, contents);
                 self.partial = 0;
             }
