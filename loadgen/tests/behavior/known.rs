@@ -19,21 +19,17 @@ use loadgen::RunResult;
 use loadgen::plan::Target;
 use loadgen::result::Latency;
 
-use crate::support::codes;
-
 /// Bytes of every message to these servers.
 pub(crate) const SIZE: usize = 64;
 /// Runs to wait for one that nothing disturbed.
 const ATTEMPTS: usize = 2;
 /// A figure may be off its truth by this much, or by a hundredth if that is more.
 const TOLERANCE: Duration = Duration::from_micros(20);
-/// Own send lag above which a run was disturbed too much to be held against upper bounds.
-const DISTURBED_NS: u64 = 20_000;
+/// A share of the time without a processor above which a run is disturbed.
+const MOST_ABSENT: f64 = 0.01;
 /// From one look of a server at its sockets to the next it takes no longer than this, unless it had
-/// no processor,
+/// no processor.
 const LONGEST_LOOK: Duration = Duration::from_micros(50);
-/// and that may be so for this share of the time.
-const MOST_ABSENT: f64 = 0.001;
 /// Room for what arrives while a server has no processor.
 const DATAGRAM_BUFFER: usize = 4 << 20;
 
@@ -279,11 +275,10 @@ fn serve<W: Wire>(
 }
 
 impl Report {
-    /// Whether the server was kept from looking, so that it does not know when messages arrived or
-    /// answers left.
-    pub(crate) fn is_disturbed(&self) -> bool {
-        show(&format!("absent {:?} of {:?}", self.absent, self.present));
-        self.absent > self.present.mul_f64(MOST_ABSENT)
+    /// The share of the time in which the server was kept from looking, so that it does not know
+    /// when messages arrived, and was late with answers.
+    pub(crate) fn absence(&self) -> f64 {
+        self.absent.as_secs_f64() / self.present.as_secs_f64().max(1e-9)
     }
 }
 
@@ -313,28 +308,40 @@ impl Truth {
         self.sorted.iter().sum::<u64>() as f64 / self.sorted.len() as f64
     }
 
-    /// Holds a latency of as many messages against the truth. `is_disturbed` says whether the run
-    /// was, so that it may have seen more.
+    /// Holds a latency of as many messages against the truth. It can't be less. How much more it may
+    /// be depends on the share of the time that `absence` says: it met at most that share of the
+    /// messages on their way there, and that share on their way back. If all of these were measured
+    /// as infinite, the quantile q would be the truth's at q and these shares.
     #[track_caller]
-    pub(crate) fn check(&self, what: &str, latency: &Latency, quantiles: &[f64], disturbed: bool) {
+    pub(crate) fn check(&self, what: &str, latency: &Latency, quantiles: &[f64], absence: f64) {
         assert_eq!(latency.count(), self.sorted.len() as u64);
-        let check = |name: &str, measured: f64, truth: f64| {
-            let text = format!("{what} {name}: measured {measured} ns, in truth {truth} ns");
-            show(&format!(
-                "{text}{}",
-                if disturbed { ", disturbed" } else { "" }
-            ));
+        for &quantile in quantiles {
+            let measured = latency.quantile(quantile).unwrap() as f64;
+            let truth = self.quantile(quantile) as f64;
+            let bound = quantile + 2.0 * absence;
+            let most = if bound < 1.0 {
+                tolerated(self.quantile(bound) as f64)
+            } else {
+                f64::INFINITY
+            };
+            let text = format!(
+                "{what} p{}: measured {measured} ns, in truth {truth} ns, at most {most}",
+                quantile * 100.0
+            );
+            show(&text);
             // The histogram keeps three digits.
             assert!(measured >= truth * 0.999, "{text}");
-            let most = tolerated(truth);
-            assert!(disturbed || measured <= most, "{text}, at most {most}");
-        };
-        for &quantile in quantiles {
-            let measured = latency.quantile(quantile).unwrap();
-            let name = format!("p{}", quantile * 100.0);
-            check(&name, measured as f64, self.quantile(quantile) as f64);
+            assert!(measured <= most, "{text}");
         }
-        check("mean", latency.mean(), self.mean());
+        let (measured, truth) = (latency.mean(), self.mean());
+        show(&format!(
+            "{what} mean: measured {measured} ns, in truth {truth} ns"
+        ));
+        assert!(measured >= truth * 0.999, "{measured} {truth}");
+        assert!(
+            absence > 0.0 || measured <= tolerated(truth),
+            "{measured} {truth}"
+        );
     }
 }
 
@@ -349,17 +356,26 @@ pub(crate) fn tolerated(truth: f64) -> f64 {
     truth + (truth * 0.01).max(TOLERANCE.as_nanos() as f64)
 }
 
-/// Whether the client of a run says that it was disturbed. Whatever does that only adds to
-/// latencies.
+/// The share of the time that a thread of the client was ready and had no processor, as far as the
+/// client says.
+pub(crate) fn absence(result: &RunResult) -> f64 {
+    let threads = result.client.threads.iter();
+    let worst = threads
+        .map(|thread| thread.run_delay_ratio.unwrap_or(1.0))
+        .fold(0.0, f64::max);
+    worst + result.client.steal_ratio.unwrap_or(0.0)
+}
+
+/// Whether the client of a run was disturbed. Whatever does that only adds to latencies.
 pub(crate) fn is_disturbed(result: &RunResult) -> bool {
-    let own_lag = result.client.own_send_lag.as_ref();
-    let lag = own_lag.and_then(|lag| lag.quantile(0.95));
-    let reasons = codes(result);
-    show(&format!("own send lag p95 {lag:?}, {reasons:?}"));
-    lag > Some(DISTURBED_NS)
-        || ["preempted", "steal", "hiccups", "standstill"]
-            .iter()
-            .any(|code| reasons.contains(code))
+    absence(result) > MOST_ABSENT
+}
+
+/// The same of the client and the server.
+pub(crate) fn are_disturbed(result: &RunResult, report: &Report) -> bool {
+    let (client, server) = (absence(result), report.absence());
+    show(&format!("absent: client {client:.4}, server {server:.4}"));
+    client + server > MOST_ABSENT
 }
 
 /// Makes a measurement until one was not disturbed. It says whether it was.

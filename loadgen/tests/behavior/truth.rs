@@ -9,7 +9,9 @@ use loadgen::verdict::Status;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
-use crate::known::{Known, Served, Truth, is_disturbed, show, tolerated, until_undisturbed};
+use crate::known::{
+    Known, Served, Truth, absence, are_disturbed, show, tolerated, until_undisturbed,
+};
 use crate::support::{codes, constant, even, number, plan, run};
 
 /// Open loop, at times that a polling client keeps to within microseconds.
@@ -34,12 +36,13 @@ fn check_latencies(
         let server = start();
         let result = run(&plan_for(server.target()));
         let report = server.finish();
-        let disturbed = is_disturbed(&result) || report.is_disturbed();
+        let disturbed = are_disturbed(&result, &report);
+        let absence = absence(&result) + report.absence();
         let truth = Truth::of(&report);
         let response = result.latency_ns.response.unwrap();
-        truth.check("response", &response, quantiles, disturbed);
+        truth.check("response", &response, quantiles, absence);
         let service = result.latency_ns.service.unwrap();
-        truth.check("service", &service, quantiles, disturbed);
+        truth.check("service", &service, quantiles, absence);
         further(&response, &report.served, disturbed);
         disturbed
     });
@@ -161,7 +164,7 @@ fn a_server_s_limit_is_the_rate_that_a_closed_loop_achieves() {
         let achieved = result.rate.achieved;
         show(&format!("achieved {achieved}"));
         assert!(achieved <= LIMIT * 1.01, "{achieved}");
-        let disturbed = is_disturbed(&result) || server.finish().is_disturbed();
+        let disturbed = are_disturbed(&result, &server.finish());
         assert!(disturbed || achieved >= LIMIT * 0.99, "{achieved}");
         disturbed
     });
@@ -184,7 +187,7 @@ fn offered_more_than_its_limit_a_server_achieves_the_limit_and_the_run_is_invali
         let achieved = result.rate.achieved;
         show(&format!("achieved {achieved}"));
         assert!(achieved <= LIMIT * 1.01, "{achieved}");
-        let disturbed = is_disturbed(&result) || server.finish().is_disturbed();
+        let disturbed = are_disturbed(&result, &server.finish());
         assert!(disturbed || achieved >= LIMIT * 0.99, "{achieved}");
         // The last one waits for as long as the window once more.
         let last = result.latency_ns.response.unwrap().max() as f64;
@@ -230,7 +233,7 @@ fn connections_that_wait_twice_as_long_are_found_unfair_by_as_much() {
             let truth = counts[share.connection];
             assert!((truth - 1.0..=truth).contains(&(share.messages as f64)));
         }
-        let disturbed = is_disturbed(&result) || report.is_disturbed();
+        let disturbed = are_disturbed(&result, &report);
         // Four that get two thirds, and four that get one.
         assert!(disturbed || (found - 0.9).abs() < 0.01, "{found}");
         disturbed
@@ -270,7 +273,7 @@ fn targets_that_differ_are_told_apart() {
         }
         let means: Vec<f64> = by_target.groups.iter().map(|g| g.messages_mean).collect();
         assert!((by_target.jain - jain_index(&means)).abs() < 1e-9);
-        is_disturbed(&result) || reports.iter().any(|report| report.is_disturbed())
+        reports.iter().any(|report| are_disturbed(&result, report))
     });
 }
 
@@ -292,7 +295,7 @@ fn the_times_of_a_schedule_are_kept_on_the_wire() {
         let last = served.iter().map(|served| served.arrived).max().unwrap();
         let mean_gap = (last - first).as_secs_f64() / 9999.0;
         show(&format!("mean gap {mean_gap}"));
-        let disturbed = is_disturbed(&result) || report.is_disturbed();
+        let disturbed = are_disturbed(&result, &report);
         let error = (mean_gap * RATE - 1.0).abs();
         assert!(disturbed || error < 0.01, "{mean_gap}");
         disturbed
@@ -311,7 +314,7 @@ fn a_rising_rate_rises_on_the_wire_and_in_the_intervals() {
         let report = server.finish();
         let served = &report.served;
         assert_eq!(result.messages.sent, 2500);
-        let disturbed = is_disturbed(&result) || report.is_disturbed();
+        let disturbed = are_disturbed(&result, &report);
         for tenth in 0..10_u32 {
             // The integral of a rate of 1000 + 16 000 t.
             let until = |tenth: u32| {
@@ -358,7 +361,7 @@ fn poisson_arrivals_have_exponential_gaps_on_the_wire() {
             .map(|pair| (pair[1] - pair[0]).as_secs_f64())
             .collect();
         gaps.sort_unstable_by(f64::total_cmp);
-        let disturbed = is_disturbed(&result) || report.is_disturbed();
+        let disturbed = are_disturbed(&result, &report);
         // The median of an exponential is ln 2 of its mean; of 2000, it varies by 1 / sqrt(2000).
         let median = gaps[gaps.len() / 2] * 4000.0;
         show(&format!("median gap {median}"));

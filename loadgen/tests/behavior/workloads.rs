@@ -31,12 +31,29 @@ fn pass(duration: Duration) {
     wait_till(Instant::now() + duration);
 }
 
-fn wait_till(time: Instant) {
-    while let Some(left) = time.checked_duration_since(Instant::now()) {
-        if left.is_zero() {
-            return;
+/// Returns how late it is.
+fn wait_till(time: Instant) -> Duration {
+    loop {
+        let now = Instant::now();
+        if now >= time {
+            return now - time;
         }
-        thread::park_timeout(left);
+        thread::park_timeout(time - now);
+    }
+}
+
+/// How late a server that keeps a rate was at the worst.
+#[derive(Clone, Debug, Default)]
+struct Lateness(Arc<AtomicU64>);
+
+impl Lateness {
+    fn note(&self, late: Duration) {
+        self.0.fetch_max(late.as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    /// Whether it was for more than a four hundredth of half a second.
+    fn is_disturbing(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 1_250_000
     }
 }
 
@@ -263,6 +280,14 @@ fn what_a_stream_sends_is_what_the_server_counts() {
 
 /// A server that sends what `fill` puts into a block, 10 kB each millisecond: 80 Mbit/s.
 fn source(fill: impl Fn(u64, &mut [u8]) + Send + 'static) -> Scripted {
+    punctual_source(&Lateness::default(), fill)
+}
+
+fn punctual_source(
+    lateness: &Lateness,
+    fill: impl Fn(u64, &mut [u8]) + Send + 'static,
+) -> Scripted {
+    let lateness = lateness.clone();
     Scripted::start(move |mut stream| {
         let mut block = vec![0; KILOBYTES_PER_MS * 1000];
         let begin = Instant::now();
@@ -271,7 +296,7 @@ fn source(fill: impl Fn(u64, &mut [u8]) + Send + 'static) -> Scripted {
             if stream.write_all(&block).is_err() {
                 return;
             }
-            wait_till(begin + Duration::from_millis(number + 1));
+            lateness.note(wait_till(begin + Duration::from_millis(number + 1)));
         }
     })
 }
@@ -294,19 +319,23 @@ fn chargen(position: u64, block: &mut [u8]) {
 #[test]
 fn a_stream_from_a_server_has_its_rate_and_is_verified() {
     until_undisturbed(|| {
-        let target = source(chargen);
+        let lateness = Lateness::default();
+        let target = punctual_source(&lateness, chargen);
         let result = run(&Plan {
             connections: number(1),
             workload: stream(Direction::Down),
-            size: Sizes::Fixed(10_000),
+            size: Sizes::Fixed(7_001),
             warmup: Duration::from_millis(100),
             ..plan(target.target())
         });
         assert!(result.messages.verified > 0);
         assert_eq!(result.messages.corrupt, 0);
+        // The block that is arriving at the end is not missing.
+        assert_eq!(result.messages.sent, result.messages.verified);
+        assert!(!codes(&result).contains(&"missing"));
         let measured = result.throughput.received_bits_per_s;
-        show(&format!("down: {measured} bit/s"));
-        let disturbed = is_disturbed(&result);
+        show(&format!("down: {measured} bit/s, {lateness:?}"));
+        let disturbed = is_disturbed(&result) || lateness.is_disturbing();
         let error = (measured / BITS_PER_S - 1.0).abs();
         assert!(disturbed || error <= 0.01, "{measured}");
         disturbed
@@ -347,6 +376,8 @@ fn a_stream_to_a_server_that_reads_at_a_rate_has_that_rate() {
     const BYTES_PER_MS: usize = 100_000;
     const BITS_PER_S: f64 = BYTES_PER_MS as f64 * 8e3;
     until_undisturbed(|| {
+        let lateness = Lateness::default();
+        let server_s = lateness.clone();
         let target = Scripted::start_with(
             |listener| {
                 // What its kernel takes in advance is counted too, so it is to be little.
@@ -354,14 +385,14 @@ fn a_stream_to_a_server_that_reads_at_a_rate_has_that_rate() {
                     .set_recv_buffer_size(RECEIVE_BUFFER)
                     .unwrap();
             },
-            |mut stream, stop| {
+            move |mut stream, stop| {
                 let mut block = vec![0; BYTES_PER_MS];
                 let begin = Instant::now();
                 for number in 1.. {
                     if stop.load(Ordering::Relaxed) || stream.read_exact(&mut block).is_err() {
                         return;
                     }
-                    wait_till(begin + Duration::from_millis(number));
+                    server_s.note(wait_till(begin + Duration::from_millis(number)));
                 }
             },
         );
@@ -378,8 +409,8 @@ fn a_stream_to_a_server_that_reads_at_a_rate_has_that_rate() {
         });
         let measured = result.throughput.received_bits_per_s;
         let shares = result.tcp.as_ref().unwrap().shares;
-        show(&format!("up: {measured} bit/s, {shares:?}"));
-        let disturbed = is_disturbed(&result);
+        show(&format!("up: {measured} bit/s, {shares:?}, {lateness:?}"));
+        let disturbed = is_disturbed(&result) || lateness.is_disturbing();
         let error = (measured / BITS_PER_S - 1.0).abs();
         assert!(disturbed || error <= 0.01, "{measured}");
         disturbed
@@ -470,8 +501,8 @@ fn connects_are_spread_over_the_ramp() {
         let disturbed = is_disturbed(&result);
         // The last begins a hundredth of the ramp before its end.
         let expected = RAMP.mul_f64(0.99);
-        assert!(spread >= expected.mul_f64(0.95), "{spread:?}");
-        assert!(disturbed || spread <= expected.mul_f64(1.05), "{spread:?}");
+        let error = (spread.as_secs_f64() / expected.as_secs_f64() - 1.0).abs();
+        assert!(disturbed || error < 0.1, "{spread:?}");
         assert!(disturbed || opened[..5].iter().all(|&part| (18..=22).contains(&part)));
         disturbed
     });
@@ -556,7 +587,8 @@ fn streams_beside_a_number_of_messages_have_the_rate_of_their_own_time() {
     });
     assert_eq!(result.messages.received, 100);
     let measured = result.background.unwrap().throughput.received_bits_per_s;
-    assert!(measured <= BITS_PER_S * 1.05, "{measured}");
+    // Over the time of the messages alone it would be five times as much.
+    assert!(measured <= BITS_PER_S * 1.5, "{measured}");
 }
 
 #[test]
