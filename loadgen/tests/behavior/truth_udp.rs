@@ -108,6 +108,19 @@ fn assert_all_arrived(result: &RunResult) {
     assert_eq!(result.messages.stray, 0);
 }
 
+/// As many were lost as the server dropped. On a busy machine others take longer than the timeout:
+/// they are lost too, and late, but for those whose answer comes when the run is over.
+#[track_caller]
+fn assert_lost(result: &RunResult, dropped: u64) {
+    const MOST_OUT: u64 = 16;
+    let messages = &result.messages;
+    let is_explained = (dropped..=dropped + messages.late + MOST_OUT).contains(&messages.lost);
+    assert!(is_explained, "{dropped} dropped: {messages:?}");
+    if messages.late == 0 {
+        assert_eq!(messages.lost, dropped);
+    }
+}
+
 #[test]
 fn as_many_are_lost_as_the_server_drops() {
     let dropped = Arc::new(AtomicU64::new(0));
@@ -129,9 +142,9 @@ fn as_many_are_lost_as_the_server_drops() {
     assert_all_arrived(&result);
     let dropped = dropped.load(Ordering::Relaxed);
     assert_eq!(dropped, 129);
-    assert_eq!(result.messages.lost, dropped);
+    assert_lost(&result, dropped);
     assert_eq!(result.messages.unfinished, 0);
-    assert_eq!(result.messages.received, MESSAGES - dropped);
+    assert_eq!(result.messages.received, MESSAGES - result.messages.lost);
     assert!(codes(&result).contains(&"missing"));
 }
 
@@ -149,14 +162,14 @@ fn a_closed_loop_gets_over_what_is_dropped() {
         })
     };
     let result = run(&Plan {
-        timeout: Duration::from_millis(50),
+        timeout: Duration::from_millis(100),
         load: Load::Closed {
             pipeline: number(4),
         },
         ..plan(server.target())
     });
     assert!(result.messages.received > 100);
-    assert_eq!(result.messages.lost, dropped.load(Ordering::Relaxed));
+    assert_lost(&result, dropped.load(Ordering::Relaxed));
     assert_eq!(result.messages.unfinished, 0);
 }
 
