@@ -32,7 +32,8 @@ pub(crate) struct Outputs<'a> {
 }
 
 impl<'a> Outputs<'a> {
-    /// Opens what is written while the run goes on; on the terminal, keys steer it by `control`.
+    /// Opens every file, so that a wrong path is known before the run. On the terminal, keys steer
+    /// it by `control`.
     ///
     /// # Errors
     /// One line for the user: what can't be written, and why.
@@ -41,22 +42,14 @@ impl<'a> Outputs<'a> {
         plan: &Plan,
         control: &Control,
     ) -> Result<Self, String> {
-        let mut watchers: Vec<Box<dyn Observer + 'a>> = Vec::new();
-        if args.tui {
-            watchers.push(Box::new(tui::start(plan, control)?));
-        } else if !args.quiet && progress::is_possible() {
-            let feed = progress::start(plan)
-                .map_err(|error| format!("cannot start a thread for the progress: {error}"))?;
-            watchers.push(Box::new(feed));
-        }
         let at_end = |path: &Path| {
             (!is_stdout(path))
                 .then(|| OutputFile::open(path))
                 .transpose()
         };
-        Ok(Self {
+        let mut outputs = Self {
             args,
-            watchers,
+            watchers: Vec::new(),
             json: open(args.json.as_deref(), at_end)?.flatten(),
             csv: open(args.csv.as_deref(), at_end)?.flatten(),
             prometheus: open(args.prometheus.as_deref(), at_end)?.flatten(),
@@ -70,7 +63,15 @@ impl<'a> Outputs<'a> {
             hlog: open(args.hlog.as_deref(), |path| {
                 HistogramLog::start(File::create(path)?)
             })?,
-        })
+        };
+        if args.tui {
+            outputs.watchers.push(Box::new(tui::start(plan, control)?));
+        } else if !args.quiet && progress::is_possible() {
+            let feed = progress::start(plan)
+                .map_err(|error| format!("cannot start a thread for the progress: {error}"))?;
+            outputs.watchers.push(Box::new(feed));
+        }
+        Ok(outputs)
     }
 
     /// Writes what is written at the end. One that fails does not keep the others from being

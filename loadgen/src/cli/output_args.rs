@@ -48,7 +48,7 @@ impl OutputArgs {
     /// Checks that no output overwrites another, and that there is a terminal to draw on.
     ///
     /// # Errors
-    /// One line for the user: two options that name the same place, no terminal.
+    /// One line for the user: two options that name the same place, or a place that is not there.
     pub(crate) fn check(&self) -> Result<(), String> {
         let places = self.places();
         for (index, (option, place)) in places.iter().enumerate() {
@@ -62,6 +62,9 @@ impl OutputArgs {
         }
         if self.tui && !io::stderr().is_terminal() {
             return Err("--tui draws on a terminal, and stderr is none; run without it".to_owned());
+        }
+        if self.tui && self.ndjson.as_deref().is_some_and(is_stdout) && io::stdout().is_terminal() {
+            return Err("--tui and --ndjson - can't both write to the terminal".to_owned());
         }
         Ok(())
     }

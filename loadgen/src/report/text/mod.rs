@@ -127,7 +127,7 @@ pub fn load(plan: &Plan) -> String {
 
 fn load_line(result: &RunResult) -> String {
     let plan = &result.plan;
-    let mut line = format!("load      {}, {:.3} s", load(plan), result.duration_s);
+    let mut line = format!("{}, {:.3} s", load(plan), result.duration_s);
     if plan.repeat.get() > 1 {
         let runs = result
             .repeats
