@@ -16,7 +16,7 @@ const LEAST_ACHIEVED: f64 = 0.99;
 /// Above this share of messages never sent, neither.
 const MOST_UNSENT: f64 = 0.01;
 /// Above this share of the response time's p99, the client's own lag is a part of the finding.
-pub const MOST_LAG: f64 = 0.1;
+const MOST_LAG: f64 = 0.1;
 /// Above this share of connects for which this host had no port, the limit found is this host's.
 const MOST_OUT_OF_PORTS: f64 = 0.01;
 /// A thread busier than this has no reserve for a burst: what it reports may be its own queueing.
@@ -104,6 +104,34 @@ impl Verdict {
         Self::from_reasons(reasons)
     }
 
+    /// What a run that goes on has come to so far, and the code of the first objection: the part of
+    /// the verdict that does not wait for the end. `lag_ratio` is the p99 of our own send lag over
+    /// that of the response time, in an open loop.
+    pub fn so_far(
+        plan: &Plan,
+        counts: &Counts,
+        lag_ratio: Option<f64>,
+    ) -> (Status, Option<&'static str>) {
+        let is_unsent = counts.unsent as f64 > MOST_UNSENT * counts.issued as f64;
+        let objections = [
+            (Status::Invalid, "corrupt", wrong(plan, counts) > 0),
+            (Status::Invalid, "unsent", plan.is_open_loop() && is_unsent),
+            (Status::Invalid, "send_lag", lag_ratio > Some(MOST_LAG)),
+            (
+                Status::Suspect,
+                "missing",
+                counts.lost + counts.timed_out > 0,
+            ),
+            (Status::Suspect, "connections_failed", counts.failed > 0),
+        ];
+        objections
+            .into_iter()
+            .find(|&(_, _, holds)| holds)
+            .map_or((Status::Valid, None), |(status, code, _)| {
+                (status, Some(code))
+            })
+    }
+
     /// The verdict that `reasons` demand.
     pub(crate) fn from_reasons(reasons: Vec<Reason>) -> Self {
         Self {
@@ -120,10 +148,7 @@ impl Verdict {
 /// Whether what came back is what was sent.
 fn content(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
     let counts = evidence.counts;
-    let is_datagram = evidence.plan.is_datagram();
-    // Networks may duplicate datagrams; a stream has no way to.
-    let surplus = if is_datagram { 0 } else { counts.duplicated };
-    let wrong = counts.corrupt + counts.corrupt_in_warm_up + counts.stray + surplus;
+    let wrong = wrong(evidence.plan, counts);
     if wrong > 0 {
         reasons.push(Reason::invalid(
             "corrupt",
@@ -157,6 +182,17 @@ fn content(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
             ),
         ));
     }
+}
+
+/// Messages that did not come back as they were sent.
+fn wrong(plan: &Plan, counts: &Counts) -> u64 {
+    // Networks may duplicate datagrams; a stream has no way to.
+    let surplus = if plan.is_datagram() {
+        0
+    } else {
+        counts.duplicated
+    };
+    counts.corrupt + counts.corrupt_in_warm_up + counts.stray + surplus
 }
 
 /// Whether the load went out as it was asked for.

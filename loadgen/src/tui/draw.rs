@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
+use loadgen::Plan;
 use loadgen::record::Counts;
 use loadgen::report::text;
-use loadgen::verdict::MOST_LAG;
+use loadgen::verdict::{Status, Verdict};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::Style;
@@ -32,6 +33,7 @@ const LEAST_ROWS_FOR_BOTH: u16 = 12;
 pub(crate) struct View<'a> {
     pub(crate) model: &'a Model,
     pub(crate) now: Instant,
+    pub(crate) plan: &'a Plan,
     pub(crate) target: &'a str,
     pub(crate) load: &'a str,
     /// The rate that is asked for; `None` in a closed loop.
@@ -133,7 +135,7 @@ fn figures(view: &View<'_>) -> Vec<Line<'static>> {
         messages_line(view),
         troubles_line(view),
         sockets_line(view),
-        client_line(view),
+        verdict_line(view),
     ]
 }
 
@@ -209,40 +211,33 @@ fn trouble(name: &'static str, count: u64, palette: &Palette) -> (&'static str, 
     (name, text::grouped(count), style)
 }
 
-/// Whether the client itself keeps up.
-fn client_line(view: &View<'_>) -> Line<'static> {
+/// The verdict as far as it can be told, and whether the client itself keeps up.
+fn verdict_line(view: &View<'_>) -> Line<'static> {
     let palette = view.palette;
-    if view.asked.is_none() {
-        let text = Span::styled("in a closed loop no message is late", palette.label);
-        return named("client", vec![text], palette);
-    }
-    let lag = view
-        .model
-        .totals
-        .as_ref()
-        .and_then(|totals| totals.send_lag_p99_ns);
+    let totals = view.model.totals.as_ref();
+    let lag = totals.and_then(|totals| totals.send_lag_p99_ns);
     let p99 = view.model.latencies().and_then(|latencies| latencies.p99);
-    let (text, style) = match (lag, p99) {
-        (Some(lag), Some(p99)) => {
-            let ratio = lag as f64 / p99.max(1) as f64;
-            let text = format!(
-                "{}, {} of the latency's",
-                words::latency(Some(lag)),
-                words::percentage(ratio)
-            );
-            let is_too_much = ratio > MOST_LAG;
-            (
-                text,
-                if is_too_much {
-                    palette.trouble
-                } else {
-                    Style::new()
-                },
-            )
-        }
-        _ => (words::latency(lag), Style::new()),
+    let ratio = lag
+        .zip(p99)
+        .map(|(lag, p99)| lag as f64 / p99.max(1) as f64);
+    let (name, style) = match Verdict::so_far(view.plan, &counts(view), ratio) {
+        (Status::Valid, _) => ("valid".to_owned(), Style::new()),
+        (Status::Suspect, code) => (with_code("SUSPECT", code), palette.trouble),
+        (Status::Invalid, code) => (with_code("INVALID", code), palette.trouble),
     };
-    styled_line("client", [("send lag p99", text, style)], palette)
+    let mut pairs = vec![("so far", name, style)];
+    if view.asked.is_some() {
+        let of_latency = ratio.map_or_else(String::new, |ratio| {
+            format!(", {} of the latency's", words::percentage(ratio))
+        });
+        let text = format!("{}{of_latency}", words::latency(lag));
+        pairs.push(("lag p99", text, Style::new()));
+    }
+    styled_line("verdict", pairs, palette)
+}
+
+fn with_code(name: &str, code: Option<&str>) -> String {
+    code.map_or_else(|| name.to_owned(), |code| format!("{name} ({code})"))
 }
 
 fn counts(view: &View<'_>) -> Counts {

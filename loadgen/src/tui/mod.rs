@@ -50,6 +50,7 @@ pub(crate) fn start(plan: &Plan, control: &Control) -> Result<Feed, String> {
         frozen: None,
         control: control.clone(),
         asked: plan.target_rate(),
+        plan: plan.clone(),
         target: text::target(plan),
         load: text::load(plan),
         is_stream: plan.direction().is_some(),
@@ -75,6 +76,7 @@ struct Desk {
     control: Control,
     /// The plan's rate, in an open loop.
     asked: Option<f64>,
+    plan: Plan,
     target: String,
     load: String,
     is_stream: bool,
@@ -112,6 +114,7 @@ impl Desk {
         View {
             model,
             now,
+            plan: &self.plan,
             target: &self.target,
             load: &self.load,
             asked: self.rate(),

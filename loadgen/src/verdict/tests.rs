@@ -317,3 +317,30 @@ fn a_window_that_changes_is_named() {
     });
     assert_eq!(ramp, (Status::Valid, vec![]));
 }
+
+#[test]
+fn what_does_not_wait_for_the_end_is_known_before() {
+    let case = Case::clean();
+    let so_far = |lag_ratio, change: fn(&mut Counts)| {
+        let mut counts = case.counts;
+        change(&mut counts);
+        Verdict::so_far(&case.plan, &counts, lag_ratio)
+    };
+    assert_eq!(so_far(Some(0.1), |_| ()), (Status::Valid, None));
+    assert_eq!(
+        so_far(Some(0.11), |_| ()),
+        (Status::Invalid, Some("send_lag"))
+    );
+    assert_eq!(
+        so_far(None, |c| c.corrupt = 1),
+        (Status::Invalid, Some("corrupt"))
+    );
+    assert_eq!(
+        so_far(None, |c| c.unsent = 101),
+        (Status::Invalid, Some("unsent"))
+    );
+    assert_eq!(
+        so_far(None, |c| c.lost = 1),
+        (Status::Suspect, Some("missing"))
+    );
+}

@@ -29,6 +29,7 @@ fn screen(
                 &View {
                     model,
                     now: Instant::now(),
+                    plan,
                     target: &target,
                     load: &load,
                     asked: plan.target_rate(),
@@ -100,7 +101,8 @@ fn all_that_counts_is_on_the_usual_and_on_a_large_terminal() {
                 "sent 5 000   received 5 000",
                 "lost 7",
                 "failed 3",
-                "send lag p99 12.3 µs, 0.61 % of the latency's",
+                "verdict   so far SUSPECT (missing)",
+                "lag p99 12.3 µs, 0.61 % of the latency's",
                 "q end   + - rate by 10 %   * / rate by 2   p freeze",
             ],
         );
