@@ -7,6 +7,7 @@ use crate::evenness;
 use crate::gather::Gathered;
 use crate::host;
 use crate::meter::Account;
+use crate::observer::Observer;
 use crate::plan::{Background, Direction, Plan};
 use crate::record::Counts;
 use crate::result::{
@@ -40,19 +41,11 @@ pub(crate) fn conclude(
     circumstances: Circumstances<'_>,
 ) -> RunResult {
     let interrupted = gathered.accounts.iter().any(|a| a.was_interrupted);
-    let lived = gathered.lived_s();
-    let duration_s = gathered.duration_s(plan);
+    let duration_s = gathered.duration_s();
     let mut intervals = gathered.intervals;
-    if let Some(drain) = gathered.drain.filter(|drain| !drain.is_empty()) {
-        intervals.push(IntervalResult::new(
-            duration_s,
-            lived.max(duration_s),
-            &drain,
-        ));
-    }
     let background = circumstances.background.map(|(background, streams)| {
         add_background(&mut intervals, &streams.intervals);
-        background_result(background, streams, duration_s)
+        background_result(background, streams)
     });
     let total = gathered.total;
     let counts = total.counts;
@@ -113,8 +106,8 @@ pub(crate) fn conclude(
     RunResult {
         schema: 1,
         tool: Tool {
-            name: env!("CARGO_PKG_NAME"),
-            version: env!("CARGO_PKG_VERSION"),
+            name: env!("CARGO_PKG_NAME").into(),
+            version: env!("CARGO_PKG_VERSION").into(),
         },
         started_at: circumstances.started_at,
         interrupted,
@@ -143,25 +136,37 @@ pub(crate) fn conclude(
 }
 
 impl Gathered {
+    /// Adds the wait for echoes after the window to the intervals, if anything happened in it. All
+    /// threads have ended.
+    pub(crate) fn close_drain(&mut self, observer: &mut dyn Observer) {
+        let Some(drain) = self.drain.take().filter(|drain| !drain.is_empty()) else {
+            return;
+        };
+        let duration_s = self.duration_s();
+        let begin_s = self
+            .intervals
+            .last()
+            .map_or(duration_s, |last| last.end_s.max(duration_s));
+        let interval = IntervalResult::new(begin_s, self.lived_s().max(begin_s), &drain);
+        observer.drain(&interval, &drain);
+        self.intervals.push(interval);
+    }
+
     /// How long the threads went on after the start of the window.
     fn lived_s(&self) -> f64 {
-        let finished_at = self
-            .accounts
-            .iter()
-            .map(|account| account.finished_at)
-            .max();
-        finished_at.unwrap_or(0).saturating_sub(self.window_start) as f64 / 1e9
+        self.seconds_until(|account| account.finished_at)
     }
 
     /// Length of the window: a number of messages or an interruption may have ended it before its
     /// time.
-    fn duration_s(&self, plan: &Plan) -> f64 {
-        let interrupted = self.accounts.iter().any(|account| account.was_interrupted);
-        match plan.duration {
-            Some(duration) if !interrupted && plan.requests.is_none() => duration.as_secs_f64(),
-            Some(duration) => duration.as_secs_f64().min(self.lived_s()),
-            None => self.lived_s(),
-        }
+    fn duration_s(&self) -> f64 {
+        self.seconds_until(|account| account.window_ended_at)
+    }
+
+    /// From the start of the window until that time of the last thread.
+    fn seconds_until(&self, time: impl Fn(&Account) -> u64) -> f64 {
+        let last = self.accounts.iter().map(time).max().unwrap_or(0);
+        last.saturating_sub(self.window_start) as f64 / 1e9
     }
 }
 
@@ -210,6 +215,7 @@ impl Connections {
             reset: counts.reset,
             closed_by_peer: counts.closed_by_peer,
             unclosed: counts.unclosed,
+            refused: counts.refused,
             held,
         }
     }
@@ -259,7 +265,10 @@ impl From<Account> for ThreadResult {
             cpu_ratio: share(account.cpu_ns),
             busy_ratio: share(account.cpu_ns.saturating_sub(account.spin_ns)),
             involuntary_switches: account.involuntary_switches,
-            run_delay_ratio: account.run_delay_ns.map(share),
+            run_delay_ratio: account.run_delay.map(|(delay_ns, _)| share(delay_ns)),
+            run_delay_ns_mean: account
+                .run_delay
+                .map(|(delay_ns, times)| delay_ns as f64 / times.max(1) as f64),
         }
     }
 }
@@ -271,11 +280,9 @@ fn add_background(intervals: &mut [IntervalResult], streams: &[IntervalResult]) 
     }
 }
 
-fn background_result(
-    background: &Background,
-    streams: Gathered,
-    duration_s: f64,
-) -> BackgroundResult {
+fn background_result(background: &Background, streams: Gathered) -> BackgroundResult {
+    // They may flow on when the run's messages are through.
+    let duration_s = streams.duration_s();
     let counts = streams.total.counts;
     let held = streams
         .flows
@@ -379,6 +386,9 @@ impl TcpLimit {
             ),
             _ => format!("the sender: it had nothing to send for {percent:.0} % of the time"),
         };
-        Self { code, text }
+        Self {
+            code: code.into(),
+            text,
+        }
     }
 }

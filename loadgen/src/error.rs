@@ -66,10 +66,16 @@ impl fmt::Display for RunError {
                 "cannot connect to {target}: this host has no port left for it ({source}); use more \
                  source addresses (--source) or close with a reset (--close reset)"
             ),
-            Self::NoConnection { target, source } => write!(
-                f,
-                "cannot connect to {target}: {source}; is a server listening there?"
-            ),
+            Self::NoConnection { target, source } => {
+                write!(f, "cannot connect to {target}: {source}")?;
+                // Other errors say themselves what is wrong, or are not the server's.
+                match source.kind() {
+                    io::ErrorKind::ConnectionRefused
+                    | io::ErrorKind::NotFound
+                    | io::ErrorKind::TimedOut => f.write_str("; is a server listening there?"),
+                    _ => Ok(()),
+                }
+            }
             Self::ClosesAtOnce { target } => write!(
                 f,
                 "{target} accepts connections and closes them before it echoes a byte; is it the \

@@ -152,7 +152,7 @@ impl Gathered {
                 let start_s = self.interval.as_secs_f64() * number as f64;
                 self.ramp.push(RampInterval {
                     start_s,
-                    end_s: start_s + self.interval.as_secs_f64(),
+                    end_s: end as f64 / 1e9,
                     opened: slice.counts.opened,
                     failed: slice.counts.failed,
                     connect: crate::result::IntervalLatency::new(&slice.connect),

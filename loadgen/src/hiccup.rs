@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Sender};
 use std::thread;
+use std::time::Duration;
 
 use echomark::net::sys::monotonic_ns;
 use hdrhistogram::Histogram;
-use std::time::Duration;
 
 use crate::record::histogram;
 
@@ -15,32 +16,62 @@ use crate::record::histogram;
 /// its share of this; and the looks themselves take next to nothing of the machine.
 const PERIOD_NS: u64 = 5_000_000;
 
-/// A probe that runs until it is asked for what it saw.
+/// A probe that looks until it is asked for what it saw.
 #[derive(Debug)]
 pub(crate) struct HiccupProbe {
+    start: Option<Sender<u64>>,
     stop: Arc<AtomicBool>,
-    thread: thread::JoinHandle<Histogram<u64>>,
+    thread: Option<thread::JoinHandle<Histogram<u64>>>,
 }
 
 impl HiccupProbe {
-    /// Starts to look at `start`, a time of [`monotonic_ns`]. `None` if there is no thread to be had.
-    pub(crate) fn start(start: u64) -> Option<Self> {
+    /// A probe that waits for its start, with the priority of the caller. It sees nothing if there is
+    /// no thread to be had.
+    pub(crate) fn new() -> Self {
+        let (start, start_receiver) = mpsc::channel();
         let stop = Arc::new(AtomicBool::new(false));
         let thread = {
             let stop = Arc::clone(&stop);
             thread::Builder::new()
                 .name("loadgen-hiccup".to_owned())
-                .spawn(move || look(start, &stop))
-                .ok()?
+                .spawn(move || match start_receiver.recv() {
+                    Ok(start) => look(start, &stop),
+                    Err(_) => histogram(),
+                })
+                .ok()
         };
-        Some(Self { stop, thread })
+        Self {
+            start: Some(start),
+            stop,
+            thread,
+        }
+    }
+
+    /// Starts to look at `start`, a time of [`monotonic_ns`].
+    pub(crate) fn begin(&mut self, start: u64) {
+        if let Some(sender) = self.start.take() {
+            // Without a thread there is nobody to look.
+            let _ = sender.send(start);
+        }
     }
 
     /// What it saw.
-    pub(crate) fn finish(self) -> Option<Histogram<u64>> {
+    pub(crate) fn finish(mut self) -> Option<Histogram<u64>> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Option<Histogram<u64>> {
+        self.start = None;
         self.stop.store(true, Ordering::Relaxed);
-        self.thread.thread().unpark();
-        self.thread.join().ok()
+        let thread = self.thread.take()?;
+        thread.thread().unpark();
+        thread.join().ok()
+    }
+}
+
+impl Drop for HiccupProbe {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 

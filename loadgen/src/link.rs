@@ -158,6 +158,8 @@ pub(crate) struct Link {
     pub(crate) barren: u32,
     /// Whether the last connection stood and ended before anything came.
     pub(crate) was_closed_at_once: bool,
+    /// Datagrams that nobody took, as far as they were not reported yet.
+    refused: u64,
     /// Retransmitted segments that the last sample of this connection told of.
     pub(crate) seen_retransmits: u32,
     /// When the connection stood.
@@ -194,6 +196,7 @@ impl Link {
             has_heard: false,
             barren: 0,
             was_closed_at_once: false,
+            refused: 0,
             seen_retransmits: 0,
             opened_at: 0,
         }
@@ -371,6 +374,7 @@ impl Link {
     fn note_refused(&mut self, error: &io::Error) -> Result<(), Ended> {
         if self.is_datagram() && (sys::is_disconnect(error) || is_refused(error)) {
             self.barren = self.barren.saturating_add(1);
+            self.refused += 1;
             Ok(())
         } else {
             Err(Ended::Broken)
@@ -491,6 +495,11 @@ impl Link {
     /// Whether a message queued now could be written at once, as far as is known.
     pub(crate) fn can_write(&self) -> bool {
         self.is_open() && self.writable
+    }
+
+    /// Datagrams that nobody took since the last time of asking.
+    pub(crate) fn take_refused(&mut self) -> u64 {
+        std::mem::take(&mut self.refused)
     }
 
     /// Whether datagrams were refused lately.

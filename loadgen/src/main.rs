@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use std::thread;
 
 use clap::error::ErrorKind;
-use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use loadgen::verdict::Status;
 use loadgen::{Control, Plan, RunResult};
@@ -13,12 +12,18 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 mod cli;
+mod feed;
+mod model;
 mod outputs;
 mod progress;
+mod scenario;
+mod tui;
+mod words;
 
 use cli::{Cli, Command, OutputArgs, RunArgs};
 use outputs::Outputs;
 
+const DONE: u8 = 0;
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 const INVALID: u8 = 97;
@@ -29,66 +34,89 @@ fn main() -> ExitCode {
         Ok(matches) => matches,
         Err(error) => return refuse(&error),
     };
-    let (args, plan) = match plan_of(&matches) {
-        Ok(resolved) => resolved,
-        Err(problem) => return complain(USAGE, &problem),
+    let command = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli.command,
+        Err(error) => return refuse(&error),
     };
-    let control = Control::default();
-    if let Err(error) = obey_signals(control.clone()) {
-        return complain(FAILED, &format!("cannot handle signals: {error}"));
+    let outcome = match command {
+        Command::Run(_) => run(&matches),
+        Command::Scenario(args) => scenario::run(&args),
+    };
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(Failure { code, problem }) => complain(code, &problem),
     }
-    match measure(&args.output, &plan, &control) {
-        Ok(result) => exit_code(&args.output, &result),
-        Err(problem) => complain(FAILED, &problem),
+}
+
+/// Why the program ends without having done what it was asked for.
+#[derive(Debug)]
+struct Failure {
+    code: u8,
+    problem: String,
+}
+
+impl Failure {
+    fn usage(problem: String) -> Self {
+        Self {
+            code: USAGE,
+            problem,
+        }
     }
+
+    fn of_run(problem: String) -> Self {
+        Self {
+            code: FAILED,
+            problem,
+        }
+    }
+}
+
+/// `loadgen run`.
+fn run(matches: &ArgMatches) -> Result<u8, Failure> {
+    let run = matches.subcommand_matches("run").unwrap_or(matches);
+    let (args, plan) = RunArgs::resolve(run).map_err(Failure::usage)?;
+    let control = obey_signals()?;
+    let result = measure(&args.output, &plan, &control).map_err(Failure::of_run)?;
+    Ok(exit_code(&args.output, &result))
 }
 
 /// Makes one run and puts its result where it was asked for.
 fn measure(args: &OutputArgs, plan: &Plan, control: &Control) -> Result<RunResult, String> {
-    let mut outputs = Outputs::open(args, plan)?;
+    let mut outputs = Outputs::open(args, plan, control)?;
     let result = loadgen::run(plan, control, &mut outputs).map_err(|error| error.to_string())?;
     outputs.deliver(&result)?;
     Ok(result)
 }
 
-/// Resolves the command line to a plan.
-fn plan_of(matches: &ArgMatches) -> Result<(Box<RunArgs>, Plan), String> {
-    let Cli {
-        command: Command::Run(args),
-    } = Cli::from_arg_matches(matches).map_err(|error| error.to_string())?;
-    let is_given = |name: &str| {
-        matches
-            .subcommand()
-            .and_then(|(_, run)| run.value_source(name))
-            == Some(ValueSource::CommandLine)
-    };
-    let plan = args.plan.to_plan(is_given)?;
-    Ok((args, plan))
-}
-
-fn exit_code(args: &OutputArgs, result: &RunResult) -> ExitCode {
+fn exit_code(args: &OutputArgs, result: &RunResult) -> u8 {
     if result.interrupted {
-        ExitCode::from(INTERRUPTED)
+        INTERRUPTED
     } else if result.verdict.status == Status::Invalid && !args.allow_invalid {
-        ExitCode::from(INVALID)
+        INVALID
     } else {
-        ExitCode::SUCCESS
+        DONE
     }
 }
 
-/// The first SIGINT or SIGTERM ends the run early with a result, the second at once without one.
-fn obey_signals(control: Control) -> io::Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    thread::Builder::new()
-        .name("loadgen-signals".to_owned())
-        .spawn(move || {
-            for _ in signals.forever() {
-                if control.stop() {
-                    std::process::exit(INTERRUPTED.into());
-                }
-            }
-        })?;
-    Ok(())
+/// What the first SIGINT or SIGTERM ends early, with a result; the second ends the program at once.
+fn obey_signals() -> Result<Control, Failure> {
+    let control = Control::default();
+    let stopped = control.clone();
+    Signals::new([SIGINT, SIGTERM])
+        .and_then(|mut signals| {
+            thread::Builder::new()
+                .name("loadgen-signals".to_owned())
+                .spawn(move || {
+                    for _ in signals.forever() {
+                        if stopped.stop() {
+                            tui::restore();
+                            std::process::exit(INTERRUPTED.into());
+                        }
+                    }
+                })
+        })
+        .map_err(|error| Failure::of_run(format!("cannot handle signals: {error}")))?;
+    Ok(control)
 }
 
 /// Help and version go to stdout; a usage error becomes one line.
@@ -105,16 +133,20 @@ fn refuse(error: &clap::Error) -> ExitCode {
         let _ = error.print();
         return ExitCode::from(USAGE);
     }
+    complain(
+        USAGE,
+        &format!("{}; see {}", cli::one_line(error), help_for(error)),
+    )
+}
+
+/// The help for the command that a usage error is about.
+fn help_for(error: &clap::Error) -> &'static str {
     let text = error.render().to_string();
-    let problem = text
-        .lines()
-        .map(str::trim)
-        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
-        .filter(|line| !line.is_empty())
-        .map(|line| line.trim_start_matches("error: "))
-        .collect::<Vec<_>>()
-        .join("; ");
-    complain(USAGE, &format!("{problem}; see loadgen run --help"))
+    if text.contains("Usage: loadgen scenario") {
+        "loadgen scenario --help"
+    } else {
+        "loadgen run --help"
+    }
 }
 
 fn complain(code: u8, problem: &str) -> ExitCode {

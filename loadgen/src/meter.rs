@@ -45,6 +45,9 @@ pub(crate) enum Interval {
 pub(crate) struct Account {
     /// When it recorded its last echo, or gave up waiting.
     pub(crate) finished_at: u64,
+    /// When its window ended: by plan, by an interruption, or with the last echo of so many
+    /// messages, whatever was still waited for.
+    pub(crate) window_ended_at: u64,
     /// Length of the window as the thread lived it.
     pub(crate) wall_ns: u64,
     /// Time on a processor.
@@ -52,8 +55,9 @@ pub(crate) struct Account {
     /// The part of it that it spun, with nothing to do but wait for the next message's time.
     pub(crate) spin_ns: u64,
     pub(crate) involuntary_switches: u64,
-    /// Time that it was ready to run and had no processor, where the kernel tells.
-    pub(crate) run_delay_ns: Option<u64>,
+    /// Time that it was ready to run and had no processor, and how often it then got one, where the
+    /// kernel tells.
+    pub(crate) run_delay: Option<(u64, u64)>,
     /// The stop flag ended its window.
     pub(crate) was_interrupted: bool,
     /// Where the first wrong byte was: flow, and offset in its stream.
@@ -78,6 +82,7 @@ pub(crate) struct Meter {
     /// A datagram is put together here.
     scratch: Vec<u8>,
     now: u64,
+    ramp_began: u64,
     window: Window,
     interval: Interval,
     division: Division,
@@ -86,6 +91,8 @@ pub(crate) struct Meter {
     /// Messages queued or out, over all flows.
     pub(crate) outstanding: usize,
     pub(crate) has_received: bool,
+    /// When a message of the window last was due or complete.
+    progress_at: u64,
     usage: ThreadUsage,
     usage_at: u64,
     sched: Option<ThreadSched>,
@@ -122,6 +129,7 @@ impl Meter {
             ),
             scratch: Vec::new(),
             now: 0,
+            ramp_began: 0,
             window: Window {
                 start: u64::MAX,
                 end: u64::MAX,
@@ -131,6 +139,7 @@ impl Meter {
             boundary: u64::MAX,
             outstanding: 0,
             has_received: false,
+            progress_at: 0,
             usage: ThreadUsage::default(),
             usage_at: 0,
             sched: None,
@@ -144,6 +153,7 @@ impl Meter {
     /// Begins to make connections.
     pub(crate) fn begin_ramp(&mut self) {
         self.now = monotonic_ns();
+        self.ramp_began = self.now;
         self.boundary = self.now.saturating_add(self.division.interval_ns);
     }
 
@@ -166,10 +176,17 @@ impl Meter {
     }
 
     /// Ends the window now, unless it is over, and with it the schedule.
-    pub(crate) fn end_window(&mut self, now: u64) {
+    pub(crate) fn end_window(&mut self, now: u64, end: End) {
         if self.is_draining() {
             return;
         }
+        self.account.window_ended_at = match end {
+            End::Interrupted => {
+                self.account.was_interrupted = true;
+                now
+            }
+            End::Complete => self.progress_at,
+        };
         self.pace.end_at(now);
         self.window.start = self.window.start.min(now);
         self.window.end = self.window.end.min(now);
@@ -203,11 +220,6 @@ impl Meter {
         }
     }
 
-    /// Notes that the window ended before its time.
-    pub(crate) fn note_interrupt(&mut self) {
-        self.account.was_interrupted = true;
-    }
-
     /// Hands in what was recorded in every interval that is over.
     #[inline]
     pub(crate) fn enter_interval(&mut self) {
@@ -239,6 +251,9 @@ impl Meter {
                 .start
                 .saturating_add(self.division.begin_of(next));
             if start >= self.window.end {
+                if self.account.window_ended_at == 0 {
+                    self.account.window_ended_at = self.window.end;
+                }
                 self.close_account();
                 self.interval = Interval::Drain;
                 self.boundary = u64::MAX;
@@ -250,33 +265,41 @@ impl Meter {
         }
     }
 
+    /// Records that a message of the window is due.
+    pub(crate) fn record_issued(&mut self) {
+        self.enter_interval();
+        self.slice.counts.issued += 1;
+        self.progress_at = self.now;
+    }
+
+    /// Notes that a message is complete, of the window or not.
+    fn note_completed(&mut self) {
+        self.has_received = true;
+        self.progress_at = self.now;
+        self.slice.counts.completed += u64::from(self.is_within_window());
+    }
+
     /// Records a message whose echo is complete.
     pub(crate) fn record_done(&mut self, done: Done) {
-        self.has_received = true;
-        self.slice.counts.completed += u64::from(self.is_within_window());
+        self.note_completed();
         self.slice
             .record_done(done, self.now, self.is_open_loop, self.is_verifying);
     }
 
     /// Records a block that the server has acknowledged.
     pub(crate) fn record_delivered(&mut self, counted: bool, size: u64) {
-        self.has_received = true;
+        self.note_completed();
         self.outstanding -= 1;
-        let is_within_window = self.is_within_window();
-        let counts = &mut self.slice.counts;
         if counted {
-            counts.received += 1;
-            counts.bytes_received += size;
+            self.slice.counts.received += 1;
+            self.slice.counts.bytes_received += size;
         }
-        counts.completed += u64::from(is_within_window);
     }
 
     /// Records a block that came from the server; `known` if what it ought to hold is known.
     pub(crate) fn record_block(&mut self, counted: bool, contents: Contents) {
-        self.has_received = true;
-        let is_within_window = self.is_within_window();
+        self.note_completed();
         let counts = &mut self.slice.counts;
-        counts.completed += u64::from(is_within_window);
         match (counted, contents) {
             (false, Contents::Wrong) => counts.corrupt_in_warm_up += 1,
             (false, _) => {}
@@ -413,10 +436,14 @@ impl Meter {
         self.account.cpu_ns = used(usage) - used(self.usage);
         self.account.involuntary_switches =
             usage.involuntary_switches - self.usage.involuntary_switches;
-        self.account.run_delay_ns = self
-            .sched
-            .zip(ThreadSched::of_this_thread())
-            .map(|(before, now)| now.run_delay.saturating_sub(before.run_delay).as_nanos() as u64);
+        self.account.run_delay =
+            self.sched
+                .zip(ThreadSched::of_this_thread())
+                .map(|(before, now)| {
+                    let delay = now.run_delay.saturating_sub(before.run_delay);
+                    let times = now.timeslices.saturating_sub(before.timeslices);
+                    (delay.as_nanos() as u64, times)
+                });
     }
 
     fn report_slice(&mut self) {
@@ -430,10 +457,22 @@ impl Meter {
         let _ = self.reports.send(Report::Slice {
             worker: self.worker,
             interval: self.interval,
-            end: self.boundary,
+            end: match self.interval {
+                Interval::Ramp(_) => self.boundary - self.ramp_began,
+                _ => self.boundary,
+            },
             slice,
         });
     }
+}
+
+/// Why a window ends before its time.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum End {
+    /// The user wishes it.
+    Interrupted,
+    /// All messages are through, or had their time.
+    Complete,
 }
 
 /// What a block that came from the server was found to hold.

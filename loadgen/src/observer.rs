@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::record::Slice;
 use crate::result::IntervalResult;
@@ -43,12 +43,20 @@ pub trait Observer: Send {
     /// The run enters a phase.
     fn phase(&mut self, _phase: Phase) {}
 
+    /// The window of a run begins at `begin`, a moment to come.
+    fn window(&mut self, _begin: SystemTime) {}
+
     /// A slice of the window is complete: some tens of times in a run, several times a second in a
     /// short one.
     fn slice(&mut self, _live: &Live<'_>) {}
 
-    /// An interval of the time series is complete. `samples` is all that was recorded in it.
+    /// An interval of the time series is complete. `samples` is all that was recorded in it. What
+    /// the streams beside the workload received is not known yet.
     fn interval(&mut self, _interval: &IntervalResult, _samples: &Slice) {}
+
+    /// The wait for echoes after the window is over, and something happened in it: the last interval
+    /// of the time series.
+    fn drain(&mut self, _interval: &IntervalResult, _samples: &Slice) {}
 }
 
 /// Watches nothing.

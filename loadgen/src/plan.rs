@@ -6,13 +6,13 @@ use std::time::Duration;
 use echomark::net::cidr::Cidr;
 use echomark::net::endpoint::Endpoint;
 use echomark::net::tuning::Tuning;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use crate::pace::Profile;
 use crate::sizes::Sizes;
 
 /// Everything that decides a run. Part of the result, so that it can be repeated.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Plan {
     /// What is measured.
     #[serde(flatten)]
@@ -30,31 +30,31 @@ pub struct Plan {
     /// Bytes of a message.
     pub size: Sizes,
     /// Length of the measured window; `None` with a number of requests.
-    #[serde(rename = "duration_s", serialize_with = "optional_seconds")]
+    #[serde(rename = "duration_s", with = "optional_seconds")]
     pub duration: Option<Duration>,
     /// Time before the window in which messages flow and are not counted.
-    #[serde(rename = "warmup_s", serialize_with = "seconds")]
+    #[serde(rename = "warmup_s", with = "seconds")]
     pub warmup: Duration,
     /// Ends the window after so many messages.
     pub requests: Option<NonZeroU64>,
     /// Time over which the connections are made, before the warm-up.
-    #[serde(rename = "ramp_s", serialize_with = "seconds")]
+    #[serde(rename = "ramp_s", with = "seconds")]
     pub ramp: Duration,
     /// How long a connect or an echo may take.
-    #[serde(rename = "timeout_s", serialize_with = "seconds")]
+    #[serde(rename = "timeout_s", with = "seconds")]
     pub timeout: Duration,
     /// Decides payloads, sizes and Poisson arrivals.
     pub seed: u64,
     /// Whether every echoed byte is compared.
     pub verify: bool,
     /// Length of the intervals of the time series.
-    #[serde(rename = "interval_s", serialize_with = "seconds")]
+    #[serde(rename = "interval_s", with = "seconds")]
     pub interval: Duration,
     /// How the threads wait until a message is due.
     pub pacing: Pacing,
     /// Networks and addresses of this host that connections are made from in turn; the kernel's
     /// choice if there is none.
-    #[serde(serialize_with = "as_strings")]
+    #[serde(with = "as_strings")]
     pub sources: Vec<Cidr>,
     /// Options of the sockets.
     pub socket: SocketOptions,
@@ -65,13 +65,13 @@ pub struct Plan {
 }
 
 /// What is measured.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Target {
     /// Servers that others run.
     Servers {
         /// Where they listen; at least one.
-        #[serde(serialize_with = "as_strings")]
+        #[serde(with = "as_strings")]
         targets: Vec<Endpoint>,
     },
     /// An echod in this process, on a free loopback port, measured over real sockets.
@@ -82,7 +82,7 @@ pub enum Target {
 }
 
 /// What flows do on their connections.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(tag = "workload", rename_all = "lowercase")]
 pub enum Workload {
     /// Messages go out and come back.
@@ -102,7 +102,7 @@ pub enum Workload {
 }
 
 /// How a connection is closed.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Close {
     /// Half-close, wait for the server's, and close.
@@ -112,7 +112,7 @@ pub enum Close {
 }
 
 /// Which way a stream flows.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
     /// To an echo server and back.
@@ -124,7 +124,7 @@ pub enum Direction {
 }
 
 /// Options of the client's sockets; see [`Tuning`].
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct SocketOptions {
     /// SO_RCVBUF in bytes.
     pub recv_buffer: Option<usize>,
@@ -162,19 +162,19 @@ impl Default for SocketOptions {
 }
 
 /// Streams that flow beside the workload, from a thread of their own.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Background {
     /// How many.
     pub streams: NonZeroUsize,
     /// Which way.
     pub direction: Direction,
     /// Where to; the run's own targets if it is empty.
-    #[serde(serialize_with = "as_strings")]
+    #[serde(with = "as_strings")]
     pub targets: Vec<Endpoint>,
 }
 
 /// When messages are due.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(tag = "loop", rename_all = "lowercase")]
 pub enum Load {
     /// An echo that comes back lets the next message go.
@@ -195,7 +195,7 @@ pub enum Load {
 }
 
 /// How an open loop's schedule spaces messages.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Spacing {
     /// At even distances.
@@ -206,7 +206,7 @@ pub enum Spacing {
 
 /// How a thread waits for the next message's time. Sleeping is on a timer of nanoseconds, but who
 /// sleeps gives the processor away and may get it back late.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Pacing {
     /// Sleeps until the message is due: leaves the processor to others, and sends late.
@@ -289,20 +289,71 @@ fn nanoseconds(duration: Duration) -> f64 {
     duration.as_nanos() as f64
 }
 
-fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(duration.as_secs_f64())
+/// A duration as its seconds.
+mod seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(
+        duration: &Duration,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(duration.as_secs_f64())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Duration, D::Error> {
+        let seconds = f64::deserialize(deserializer)?;
+        Duration::try_from_secs_f64(seconds).map_err(D::Error::custom)
+    }
 }
 
-fn optional_seconds<S: Serializer>(
-    duration: &Option<Duration>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    duration
-        .as_ref()
-        .map(Duration::as_secs_f64)
-        .serialize(serializer)
+/// A duration as its seconds, or null.
+mod optional_seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(
+        duration: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let seconds = duration.as_ref().map(Duration::as_secs_f64);
+        seconds.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        Option::<f64>::deserialize(deserializer)?
+            .map(|seconds| Duration::try_from_secs_f64(seconds).map_err(D::Error::custom))
+            .transpose()
+    }
 }
 
-fn as_strings<T: ToString, S: Serializer>(items: &[T], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(items.iter().map(ToString::to_string))
+/// A list as the texts that a user would write.
+mod as_strings {
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<T: Display, S: Serializer>(
+        items: &[T],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(items.iter().map(ToString::to_string))
+    }
+
+    pub(super) fn deserialize<'de, T, D>(deserializer: D) -> Result<Vec<T>, D::Error>
+    where
+        T: FromStr<Err: Display>,
+        D: Deserializer<'de>,
+    {
+        let texts = Vec::<String>::deserialize(deserializer)?;
+        let items = texts.iter().map(|text| text.parse());
+        items.collect::<Result<_, _>>().map_err(D::Error::custom)
+    }
 }

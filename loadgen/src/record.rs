@@ -123,7 +123,7 @@ counts! {
     closed_by_peer,
     /// Connections whose orderly close the server did not answer in time.
     unclosed,
-    /// Times that the peer's host said that nobody takes datagrams at the port.
+    /// Datagrams of which the peer's host said that nobody takes them.
     refused,
 }
 

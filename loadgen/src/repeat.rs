@@ -121,6 +121,7 @@ fn add_client(sum: &mut Client, next: Client, mean: &impl Fn(f64, f64) -> f64) {
             busy_ratio: mean(thread.busy_ratio, next.busy_ratio),
             involuntary_switches: thread.involuntary_switches + next.involuntary_switches,
             run_delay_ratio: mean_if_known(thread.run_delay_ratio, next.run_delay_ratio),
+            run_delay_ns_mean: mean_if_known(thread.run_delay_ns_mean, next.run_delay_ns_mean),
         };
     }
     sum.steal_ratio = mean_if_known(sum.steal_ratio, next.steal_ratio);
@@ -161,6 +162,7 @@ impl std::ops::AddAssign for Connections {
         self.reset += next.reset;
         self.closed_by_peer += next.closed_by_peer;
         self.unclosed += next.unclosed;
+        self.refused += next.refused;
         self.held += next.held;
     }
 }

@@ -128,6 +128,7 @@ fn measure(
         spawn(plan, beside, &steady, &reports_in, &mut crew)?;
     }
     drop(reports_in);
+    let mut probe = HiccupProbe::new();
     // Nothing is lost but a little precision if it can't stand back.
     let _ = sys::set_thread_nice(COORDINATOR_NICE);
 
@@ -135,7 +136,7 @@ fn measure(
     parties.extend(background_plan.as_ref().map(Gathered::new));
     let mut desk = Desk {
         plan,
-        targets,
+        targets: [targets, beside],
         reports: &reports,
         crew: &crew,
         parties,
@@ -149,13 +150,15 @@ fn measure(
     for party in &mut desk.parties {
         party.window_start = start + plan.warmup.as_nanos() as u64;
     }
+    let until_start = Duration::from_nanos(start.saturating_sub(monotonic_ns()));
+    observer.window(SystemTime::now() + until_start + plan.warmup);
     for go in &crew.go {
         // A thread that ended has reported why.
         let _ = go.send(start);
     }
     observer.phase(Phase::WarmingUp(plan.warmup));
     let ticks = CpuTicks::now();
-    let probe = HiccupProbe::start(start + plan.warmup.as_nanos() as u64);
+    probe.begin(start + plan.warmup.as_nanos() as u64);
     desk.gather(observer)?;
     let steal_ratio = CpuTicks::now()
         .zip(ticks)
@@ -169,7 +172,7 @@ fn measure(
         targets,
         started_at,
         steal_ratio,
-        hiccup: probe.and_then(HiccupProbe::finish),
+        hiccup: probe.finish(),
         rate_changes,
         background: plan.background.as_ref().zip(parties.next()),
     };
@@ -288,7 +291,8 @@ impl Drop for Crew {
 /// Where the threads' reports arrive.
 struct Desk<'a> {
     plan: &'a Plan,
-    targets: &'a [Endpoint],
+    /// Those of the workload, and of the streams beside it.
+    targets: [&'a [Endpoint]; 2],
     reports: &'a Receiver<Report>,
     crew: &'a Crew,
     /// The workload's threads, and those of the streams beside it.
@@ -299,16 +303,21 @@ struct Desk<'a> {
 }
 
 impl Desk<'_> {
-    /// Waits until every thread has tried to connect, and one connection stands.
+    /// Waits until every thread has tried to connect, and a connection stands for each party.
     fn await_connections(&mut self, observer: &mut dyn Observer) -> Result<(), RunError> {
-        let mut total = 0;
-        let mut first_failure = None;
+        let mut opened_by = [0; 2];
+        let mut failures = [None, None];
         let mut waiting = self.crew.threads.len();
         while waiting > 0 {
             match self.reports.recv_timeout(PATIENCE) {
-                Ok(Report::Connected { opened, failure }) => {
-                    total += opened;
-                    first_failure = first_failure.or(failure);
+                Ok(Report::Connected {
+                    worker,
+                    opened,
+                    failure,
+                }) => {
+                    let party = self.party(worker);
+                    opened_by[party] += opened;
+                    failures[party] = failures[party].take().or(failure);
                     waiting -= 1;
                 }
                 Ok(report) => {
@@ -321,16 +330,24 @@ impl Desk<'_> {
         for party in &mut self.parties {
             party.close_ramp(&mut Unobserved);
         }
-        // An interrupted run goes on to its end, which is near, for the sake of its result.
-        match first_failure {
-            Some((target, source)) if total == 0 && !self.control.is_stopped() => {
-                Err(RunError::NoConnection {
-                    target: self.target(target),
-                    source,
-                })
-            }
-            _ => Ok(()),
+        if self.control.is_stopped() {
+            // It goes on to its end, which is near, for the sake of its result.
+            return Ok(());
         }
+        for (party, failure) in failures.into_iter().enumerate() {
+            if let Some((target, source)) = failure.filter(|_| opened_by[party] == 0) {
+                return Err(RunError::NoConnection {
+                    target: self.targets[party][target].clone(),
+                    source,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a thread is of the workload, 0, or of the streams beside it, 1.
+    fn party(&self, worker: usize) -> usize {
+        usize::from(worker >= self.plan.threads.get())
     }
 
     /// Adds reports up until every thread has finished.
@@ -351,6 +368,7 @@ impl Desk<'_> {
         let (main, others) = self.parties.split_at_mut(1);
         for party in main {
             party.close_all(observer);
+            party.close_drain(observer);
         }
         for party in others {
             party.close_all(&mut Unobserved);
@@ -372,18 +390,10 @@ impl Desk<'_> {
 
     /// Takes a report and says whether its thread has finished.
     fn take(&mut self, report: Report, observer: &mut dyn Observer) -> Result<bool, RunError> {
-        let workers = self.plan.threads.get();
-        let (party, mut nobody) = match &report {
-            Report::Slice { worker, .. } | Report::Finished { worker, .. }
-                if *worker >= workers =>
-            {
-                (1, Some(Unobserved))
-            }
-            _ => (0, None),
-        };
-        let observer = nobody
-            .as_mut()
-            .map_or(observer, |nobody| nobody as &mut dyn Observer);
+        let party = self.party(report.worker());
+        // Nobody watches the streams beside the workload.
+        let mut nobody = Unobserved;
+        let observer = if party == 0 { observer } else { &mut nobody };
         match report {
             Report::Slice {
                 worker,
@@ -400,11 +410,13 @@ impl Desk<'_> {
                 flows,
                 tcp,
             } => {
-                let thread = if party == 0 { worker } else { worker - workers };
+                let thread = worker - party * self.plan.threads.get();
                 self.parties[party].add_account(thread, account, flows, tcp);
                 Ok(true)
             }
-            Report::Failed(failure) => Err(RunError::of_thread(failure, self.targets)),
+            Report::Failed { failure, .. } => {
+                Err(RunError::of_thread(failure, self.targets[party]))
+            }
             Report::Connected { .. } => Ok(false),
         }
     }
@@ -418,10 +430,6 @@ impl Desk<'_> {
             self.rate_changes
                 .extend(rate.map(|rate| RateChange { at_s, rate }));
         }
-    }
-
-    fn target(&self, index: usize) -> Endpoint {
-        self.targets[index % self.targets.len()].clone()
     }
 }
 

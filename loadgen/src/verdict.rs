@@ -1,12 +1,14 @@
 //! Whether a result can be believed. Pure: what is known goes in, the verdict and its evidence
 //! come out.
 
+use std::borrow::Cow;
+
 use echomark::net::units::format_duration_ns;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::plan::{Plan, Workload};
 use crate::record::Counts;
-use crate::result::{Client, Latencies, Latency, Rate, Statistics};
+use crate::result::{Client, Latencies, Latency, Rate, Statistics, ThreadResult};
 use crate::stats::warmup::Trend;
 
 /// Below this share of the offered rate, an open-loop run did not do what it says.
@@ -14,7 +16,7 @@ const LEAST_ACHIEVED: f64 = 0.99;
 /// Above this share of messages never sent, neither.
 const MOST_UNSENT: f64 = 0.01;
 /// Above this share of the response time's p99, the client's own lag is a part of the finding.
-const MOST_LAG: f64 = 0.1;
+pub const MOST_LAG: f64 = 0.1;
 /// Above this share of connects for which this host had no port, the limit found is this host's.
 const MOST_OUT_OF_PORTS: f64 = 0.01;
 /// A thread busier than this has no reserve for a burst: what it reports may be its own queueing.
@@ -22,6 +24,8 @@ const MOST_BUSY: f64 = 0.85;
 /// A thread that had to wait for a processor for more of the time than this may have been late for
 /// as many of its messages.
 const MOST_RUN_DELAY: f64 = 0.01;
+/// What waiting takes each time although nobody else wants the processor: waking up.
+const WAKE_UP_NS: f64 = 10_000.0;
 /// The same of a whole host that its hypervisor did not run.
 const MOST_STEAL: f64 = 0.01;
 /// Where the kernel does not tell how long threads waited: times that one may be taken off the
@@ -40,7 +44,7 @@ const MOST_STANDSTILL: f64 = 0.01;
 const LEAST_SAMPLES: u64 = 1000;
 
 /// The verdict on a run.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Verdict {
     /// The worst that any reason demands.
     pub status: Status,
@@ -49,7 +53,7 @@ pub struct Verdict {
 }
 
 /// How far a result can be believed.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// Nothing speaks against it.
@@ -61,14 +65,13 @@ pub enum Status {
 }
 
 /// One objection, with its evidence.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Reason {
     /// For programs.
-    pub code: &'static str,
+    pub code: Cow<'static, str>,
     /// For people.
     pub text: String,
     /// What it makes of the result.
-    #[serde(skip)]
     pub status: Status,
 }
 
@@ -241,7 +244,8 @@ fn connections(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
         reasons.push(Reason::suspect(
             "not_held",
             format!(
-                "{} of {wanted} connections stood at the end: the server ended the others",
+                "{} of {wanted} connections stood at the end: the others were not made, or the server \
+                 ended them",
                 evidence.held
             ),
         ));
@@ -262,7 +266,7 @@ fn client(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
             ));
         }
         let per_second = thread.involuntary_switches as f64 / evidence.duration_s.max(1e-3);
-        match thread.run_delay_ratio {
+        match preemption(thread) {
             Some(ratio) if ratio > MOST_RUN_DELAY => reasons.push(Reason::suspect(
                 "preempted",
                 format!(
@@ -311,6 +315,13 @@ fn client(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
             ),
         ));
     }
+}
+
+/// The share of the time that a thread waited while others had its processor: what is beyond waking
+/// up, which a thread that sleeps between messages does for each of them.
+fn preemption(thread: &ThreadResult) -> Option<f64> {
+    let (ratio, mean_ns) = thread.run_delay_ratio.zip(thread.run_delay_ns_mean)?;
+    Some(ratio * (1.0 - WAKE_UP_NS / mean_ns.max(WAKE_UP_NS)))
 }
 
 /// The share of the looks that came so late that the host must have stood still.
@@ -386,7 +397,7 @@ fn sample(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
 impl Reason {
     fn invalid(code: &'static str, text: String) -> Self {
         Self {
-            code,
+            code: Cow::Borrowed(code),
             text,
             status: Status::Invalid,
         }
@@ -394,7 +405,7 @@ impl Reason {
 
     fn suspect(code: &'static str, text: String) -> Self {
         Self {
-            code,
+            code: Cow::Borrowed(code),
             text,
             status: Status::Suspect,
         }

@@ -30,7 +30,7 @@ pub(crate) use task::{Failure, Report, Task};
 use marked::Marked;
 
 use crate::link::{Connect, Dialer, Ended, Link, Seat};
-use crate::meter::{Meter, nanoseconds};
+use crate::meter::{End, Meter, nanoseconds};
 use crate::pace::{Arrivals, Due, Pace, Span};
 use crate::plan::{Direction, Load, Pacing, Spacing, Workload};
 use crate::record::Slice;
@@ -92,13 +92,13 @@ pub(crate) struct Worker<F> {
 impl<F: Flow> Worker<F> {
     /// A thread's life. Whatever goes wrong is reported.
     pub(crate) fn run(task: Task, spare: Receiver<Box<Slice>>) {
-        let reports = task.reports.clone();
+        let (reports, worker) = (task.reports.clone(), task.worker);
         let result = Self::new(task, spare)
             .map_err(Failure::System)
             .and_then(Self::live);
         if let Err(failure) = result {
             // The coordinator is gone only if it has stopped caring.
-            let _ = reports.send(Report::Failed(failure));
+            let _ = reports.send(Report::Failed { worker, failure });
         }
     }
 
@@ -250,7 +250,9 @@ impl<F: Flow> Worker<F> {
         let timeout = if has_work {
             Duration::ZERO
         } else {
-            let until_housekeeping = self.housekeeping_at.saturating_sub(before);
+            // At the end of an interval, counts are brought up to date.
+            let housekeeping_at = self.housekeeping_at.min(self.meter.boundary());
+            let until_housekeeping = housekeeping_at.saturating_sub(before);
             match self.meter.pace.next_due() {
                 Some(due) if due <= before.saturating_add(self.spin_ns) => {
                     is_spinning = true;
@@ -380,8 +382,7 @@ impl<F: Flow> Worker<F> {
             has_waited: false,
         };
         if order.counted {
-            self.meter.enter_interval();
-            self.meter.slice.counts.issued += 1;
+            self.meter.record_issued();
         }
         if self.meter.outstanding >= MAX_OUTSTANDING {
             self.meter.slice.counts.unsent += u64::from(order.counted);
@@ -470,9 +471,8 @@ impl<F: Flow> Worker<F> {
 
     /// Ends the window now and shortens the wait for echoes.
     fn interrupt(&mut self, now: u64) {
-        self.meter.note_interrupt();
         self.settle();
-        self.meter.end_window(now);
+        self.meter.end_window(now, End::Interrupted);
         self.deadline = now + INTERRUPTED_DRAIN_NS.min(self.meter.timeout_ns);
     }
 
@@ -488,11 +488,10 @@ impl<F: Flow> Worker<F> {
     /// Closes the books: what is still out is unfinished, what is still queued is unsent.
     fn finish(&mut self) {
         self.settle();
-        if F::TIMES_OUT_AFTER_WINDOW {
-            self.look_after_flows();
-        }
-        self.meter.end_window(self.meter.now());
-        for (_, flow) in &self.flows {
+        self.meter.end_window(self.meter.now(), End::Complete);
+        for (_, flow) in &mut self.flows {
+            // A datagram that had its time is lost. Connections end with the run anyway.
+            let _ = flow.overdue(&mut self.meter);
             let left = flow.left();
             self.meter.slice.counts.unfinished += left.out;
             self.meter.slice.counts.unsent += left.queued;

@@ -6,9 +6,12 @@ use std::collections::VecDeque;
 
 use super::{Abandoned, Done, Left, Sent};
 
-/// How many datagrams that are settled are remembered, to tell a duplicate from a late one. An echo
-/// that is further behind than that counts as a duplicate.
+/// How many datagrams that are settled are remembered, to tell a duplicate from a stray one. An echo
+/// that is further behind than that is not counted.
 const HISTORY: usize = 1024;
+/// How many that were given up are remembered beyond that, to know them when they come late: at a
+/// high rate, many others are settled within the time that they take.
+const GIVEN_UP: usize = 4096;
 
 /// The datagrams of one socket that are queued, out, or settled not long ago.
 #[derive(Debug)]
@@ -19,6 +22,9 @@ pub struct Datagrams {
     /// Those that were sent, by their sequence number, from `base` on.
     slots: VecDeque<Slot>,
     base: u64,
+    /// Those before `base` that were given up and did not come late: sequence number, and whether
+    /// they count. In ascending order.
+    given_up: VecDeque<(u64, bool)>,
     /// No slot before this sequence number is out.
     settled_before: u64,
     out: usize,
@@ -91,6 +97,7 @@ impl Datagrams {
             queue: VecDeque::new(),
             slots: VecDeque::new(),
             base: 0,
+            given_up: VecDeque::new(),
             settled_before: 0,
             out: 0,
             next_expected: 0,
@@ -165,7 +172,7 @@ impl Datagrams {
             .checked_sub(self.base)
             .and_then(|index| self.slots.get_mut(index as usize))
         else {
-            return Arrival::Duplicate { counted: false };
+            return self.received_long_after(sequence);
         };
         let counted = slot.counted;
         match slot.state {
@@ -188,6 +195,17 @@ impl Datagrams {
         self.next_expected = self.next_expected.max(sequence + 1);
         self.forget_settled();
         Arrival::Echo { done, reordered }
+    }
+
+    /// The same of one that is not in `slots` any more.
+    fn received_long_after(&mut self, sequence: u64) -> Arrival {
+        let place = self
+            .given_up
+            .binary_search_by_key(&sequence, |&(given_up, _)| given_up);
+        match place.ok().and_then(|index| self.given_up.remove(index)) {
+            Some((_, counted)) => Arrival::Late { counted },
+            None => Arrival::Duplicate { counted: false },
+        }
     }
 
     /// Gives up every datagram whose sending began at or before `began`: lost, for the network owes
@@ -250,7 +268,14 @@ impl Datagrams {
             self.settled_before += 1;
         }
         while self.settled_before - self.base > HISTORY as u64 {
-            self.slots.pop_front();
+            if let Some(slot) = self.slots.pop_front()
+                && slot.state == State::GivenUp
+            {
+                if self.given_up.len() == GIVEN_UP {
+                    self.given_up.pop_front();
+                }
+                self.given_up.push_back((self.base, slot.counted));
+            }
             self.base += 1;
         }
     }
@@ -332,6 +357,32 @@ mod tests {
         );
         assert_eq!(datagrams.size_of(0), None);
         assert_eq!(datagrams.size_of(10 * HISTORY as u64 - 1), Some(64));
+    }
+
+    #[test]
+    fn one_that_was_given_up_is_late_however_many_were_settled_since() {
+        let mut datagrams = Datagrams::new(None);
+        let count = 3 * (HISTORY + GIVEN_UP) as u64;
+        // Every second one is lost.
+        for sequence in 0..count {
+            datagrams.push(sequence, 64, true, true);
+            datagrams.sent(sequence).unwrap();
+            if sequence % 2 == 0 {
+                datagrams.received(sequence, true);
+            }
+        }
+        assert_eq!(datagrams.expire(count).lost, count / 2);
+        let late = Arrival::Late { counted: true };
+        let duplicate = Arrival::Duplicate { counted: false };
+        let newest = count - 1;
+        assert_eq!(datagrams.received(newest, true), late);
+        let remembered = newest - (HISTORY + GIVEN_UP) as u64;
+        assert_eq!(datagrams.received(remembered, true), late);
+        assert_eq!(datagrams.received(remembered, true), duplicate);
+        assert_eq!(datagrams.received(remembered - 1, true), duplicate);
+        // The memory of them is bounded too.
+        assert!(datagrams.given_up.len() <= GIVEN_UP);
+        assert_eq!(datagrams.received(1, true), duplicate);
     }
 
     proptest! {

@@ -3,11 +3,17 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand};
+use loadgen::Plan;
 
+mod keys;
+mod output_args;
 mod parse;
 mod plan_args;
 
+pub(crate) use keys::{Keys, Kind};
+pub(crate) use output_args::{OutputArgs, is_stdout};
 pub(crate) use plan_args::PlanArgs;
 
 /// Measures latency and throughput of echo servers, truthfully.
@@ -22,6 +28,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Measure once
     Run(Box<RunArgs>),
+    /// Make the runs of a file one after the other, and put a result of each into a folder
+    Scenario(ScenarioArgs),
 }
 
 #[derive(Args, Debug)]
@@ -33,39 +41,48 @@ pub(crate) struct RunArgs {
     pub(crate) output: OutputArgs,
 }
 
-/// Where the result goes.
+impl RunArgs {
+    /// Resolves the matches of `run`.
+    ///
+    /// # Errors
+    /// One line for the user: options that don't go together.
+    pub(crate) fn resolve(run: &ArgMatches) -> Result<(Self, Plan), String> {
+        let args = Self::from_arg_matches(run).map_err(|error| one_line(&error))?;
+        let is_given = |name: &str| run.value_source(name) == Some(ValueSource::CommandLine);
+        let plan = args.plan.to_plan(is_given)?;
+        args.output.check()?;
+        Ok((args, plan))
+    }
+}
+
 #[derive(Args, Debug)]
-#[command(next_help_heading = "Output")]
-pub(crate) struct OutputArgs {
-    /// Write the result here as JSON; -: to stdout, and nothing else there
-    #[arg(long, value_name = "FILE|-")]
-    pub(crate) json: Option<PathBuf>,
+pub(crate) struct ScenarioArgs {
+    /// The runs, in TOML: a table [[run]] for each, with a name and the options of run as keys;
+    /// [defaults] holds for all
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
 
-    /// Write the histograms of every interval here while running: an HdrHistogram interval log
-    #[arg(long, value_name = "FILE")]
-    pub(crate) hlog: Option<PathBuf>,
+    /// Put the results here, NAME.json for each run
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    pub(crate) output: PathBuf,
 
-    /// Write the intervals here as CSV
-    #[arg(long, value_name = "FILE")]
-    pub(crate) csv: Option<PathBuf>,
+    /// Make only the run of this name; may be given several times
+    #[arg(long, value_name = "NAME")]
+    pub(crate) only: Vec<String>,
 
-    /// Write each interval here as a line of JSON while running; -: to stdout, and nothing else there
-    #[arg(long, value_name = "FILE|-")]
-    pub(crate) ndjson: Option<PathBuf>,
-
-    /// Write the result here in Prometheus' text format, to be pushed or collected
-    #[arg(long, value_name = "FILE")]
-    pub(crate) prometheus: Option<PathBuf>,
-
-    /// Exit with 0 even if the verdict is invalid
+    /// Check the file and make no run
     #[arg(long)]
-    pub(crate) allow_invalid: bool,
+    pub(crate) check: bool,
+}
 
-    /// No progress and no table
-    #[arg(short, long, conflicts_with = "tui")]
-    pub(crate) quiet: bool,
-
-    /// Watch the run on the whole terminal
-    #[arg(long)]
-    pub(crate) tui: bool,
+/// What is wrong with a command line, without the usage and the hints around it.
+pub(crate) fn one_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    text.lines()
+        .map(str::trim)
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
+        .filter(|line| !line.is_empty())
+        .map(|line| line.trim_start_matches("error: "))
+        .collect::<Vec<_>>()
+        .join("; ")
 }

@@ -1,6 +1,7 @@
 //! Values as users write them.
 
 use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use echomark::net::endpoint::Endpoint;
@@ -45,6 +46,14 @@ pub(super) fn buffer(text: &str) -> Result<usize, String> {
     match units::parse_size(text).map_err(|error| error.to_string())? {
         0 => Err("must be at least 1".to_owned()),
         size => usize::try_from(size).map_err(|_| "must fit into memory".to_owned()),
+    }
+}
+
+/// A path where `-` would be a file of that name, which nobody wants.
+pub(super) fn file(text: &str) -> Result<PathBuf, String> {
+    match text {
+        "-" => Err("must be a file; only --json and --ndjson can go to stdout".to_owned()),
+        path => Ok(path.into()),
     }
 }
 

@@ -21,12 +21,19 @@ pub struct Blocks {
     gathered: usize,
 }
 
+/// Different values that a block tells apart; one with more gets coarse.
+const MOST_VALUES: usize = 1024;
+/// The leading bits that a coarse block keeps of a value: within a hundredth of it. Blocks only say how
+/// much their shares differ; the values themselves come from the whole histogram.
+const COARSE_BITS: u32 = 8;
+
 /// The samples of one block.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Block {
     /// Values and how often each occurred, smallest first.
     values: Vec<(u64, u64)>,
     count: u64,
+    is_coarse: bool,
 }
 
 impl Blocks {
@@ -103,7 +110,30 @@ impl Block {
                 .map(|step| (step.value_iterated_to(), step.count_at_value()))
                 .collect(),
             count: histogram.len(),
+            is_coarse: false,
         }
+        .bounded()
+    }
+
+    /// The same with a bounded number of values.
+    fn bounded(mut self) -> Self {
+        if self.values.len() > MOST_VALUES && !self.is_coarse {
+            self.coarsen();
+        }
+        self.values.shrink_to_fit();
+        self
+    }
+
+    fn coarsen(&mut self) {
+        self.is_coarse = true;
+        for (value, _) in &mut self.values {
+            *value = coarse(*value);
+        }
+        self.values.dedup_by(|next, kept| {
+            let is_same = next.0 == kept.0;
+            kept.1 += if is_same { next.1 } else { 0 };
+            is_same
+        });
     }
 
     /// Number of samples.
@@ -112,8 +142,10 @@ impl Block {
     }
 
     /// Numbers of samples that are larger than `value`, and that are equal to it. A value stands
-    /// for all that the histogram does not tell from it, as `Histogram::value_at_quantile` gives it.
+    /// for all that the histogram does not tell from it, as `Histogram::value_at_quantile` gives it,
+    /// and in a coarse block for all that this one does not.
     pub fn beyond(&self, value: u64) -> (u64, u64) {
+        let value = if self.is_coarse { coarse(value) } else { value };
         let first = self.values.partition_point(|&(other, _)| other < value);
         let mut beyond = (0, 0);
         for &(other, count) in &self.values[first..] {
@@ -138,6 +170,11 @@ impl Block {
     }
 
     fn merged(&self, other: &Self) -> Self {
+        match (self.is_coarse, other.is_coarse) {
+            (true, false) => return self.merged(&other.coarsened()),
+            (false, true) => return self.coarsened().merged(other),
+            _ => {}
+        }
         let mut values = Vec::with_capacity(self.values.len().max(other.values.len()));
         let (mut left, mut right) = (self.values.as_slice(), other.values.as_slice());
         while let (Some((&a, left_rest)), Some((&b, right_rest))) =
@@ -161,8 +198,22 @@ impl Block {
         Self {
             values,
             count: self.count + other.count,
+            is_coarse: self.is_coarse,
         }
+        .bounded()
     }
+
+    fn coarsened(&self) -> Self {
+        let mut block = self.clone();
+        block.coarsen();
+        block
+    }
+}
+
+/// The largest value that agrees with `value` in its leading bits.
+fn coarse(value: u64) -> u64 {
+    let dropped = (u64::BITS - value.leading_zeros()).saturating_sub(COARSE_BITS);
+    value | ((1 << dropped) - 1)
 }
 
 #[cfg(test)]
@@ -177,6 +228,7 @@ impl FromIterator<u64> for Block {
                 .map(|same| (same[0], same.len() as u64))
                 .collect(),
             count: sorted.len() as u64,
+            is_coarse: false,
         }
     }
 }
@@ -261,5 +313,37 @@ mod tests {
             let block = Block::of(&histogram);
             prop_assert_eq!(block.quantile(quantile), Some(histogram.value_at_quantile(quantile)));
         }
+    }
+
+    #[test]
+    fn a_block_of_many_values_gets_coarse_and_says_the_same_within_a_hundredth() {
+        let mut blocks = Blocks::new(64);
+        let mut exact = record::histogram();
+        for slice in 0..200_u64 {
+            let mut histogram = record::histogram();
+            for sample in 0..5_000_u64 {
+                // From 10 µs to 10 ms, all over the range.
+                let value = 10_000 + (slice * 5_000 + sample) * 7_919 % 9_990_000;
+                histogram.record(value).unwrap();
+            }
+            exact.add(&histogram).unwrap();
+            blocks.push(&histogram);
+        }
+        let value = exact.value_at_quantile(0.9);
+        for block in blocks.complete() {
+            assert!(
+                block.values.len() <= 2 * MOST_VALUES,
+                "{}",
+                block.values.len()
+            );
+            assert!(block.is_coarse);
+            let (above, equal) = block.beyond(value);
+            let share = (above as f64 + 0.5 * equal as f64) / block.count() as f64;
+            assert!((share - 0.1).abs() < 0.01, "{share}");
+            let quantile = block.quantile(0.9).unwrap() as f64;
+            assert!((quantile / value as f64 - 1.0).abs() < 0.02, "{quantile}");
+        }
+        let held: u64 = blocks.complete().iter().map(Block::count).sum();
+        assert_eq!(held % 5_000, 0);
     }
 }

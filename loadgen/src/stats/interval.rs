@@ -52,7 +52,7 @@ pub struct RateEstimate {
 
 /// Whether ten of so many samples lie beyond the quantile. If not, it would say more about luck
 /// than about the server.
-pub(crate) fn supports(samples: u64, quantile: f64) -> bool {
+pub fn supports(samples: u64, quantile: f64) -> bool {
     let beyond = samples as f64 * (1.0 - quantile);
     // 1 - 0.99 is a little less than 0.01: ten of a thousand are enough all the same.
     beyond + 1e-6 >= SAMPLES_BEYOND

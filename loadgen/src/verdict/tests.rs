@@ -88,6 +88,7 @@ impl Case {
                     busy_ratio: 0.5,
                     involuntary_switches: 100,
                     run_delay_ratio: Some(0.001),
+                    run_delay_ns_mean: Some(1_000_000.0),
                 }],
                 steal_ratio: Some(0.0),
                 own_send_lag: Some(latency(500, 2_000)),
@@ -112,11 +113,15 @@ impl Case {
     }
 }
 
-fn codes(change: impl FnOnce(&mut Case)) -> (Status, Vec<&'static str>) {
+fn codes(change: impl FnOnce(&mut Case)) -> (Status, Vec<Cow<'static, str>>) {
     let mut case = Case::clean();
     change(&mut case);
     let verdict = case.verdict();
-    let codes = verdict.reasons.iter().map(|reason| reason.code).collect();
+    let codes = verdict
+        .reasons
+        .iter()
+        .map(|reason| reason.code.clone())
+        .collect();
     (verdict.status, codes)
 }
 
@@ -135,10 +140,10 @@ fn what_came_back_is_judged() {
         ("surplus", |c| c.duplicated = 1),
     ] {
         let found = codes(|case| change(&mut case.counts));
-        assert_eq!(found, (Invalid, vec!["corrupt"]), "{name}");
+        assert_eq!(found, (Invalid, vec!["corrupt".into()]), "{name}");
     }
     let nothing = codes(|case| (case.counts.received, case.counts.verified) = (0, 0));
-    assert_eq!(nothing, (Invalid, vec!["no_data"]));
+    assert_eq!(nothing, (Invalid, vec!["no_data".into()]));
     for change in [
         (|c| c.lost = 1) as fn(&mut Counts),
         |c| c.timed_out = 1,
@@ -146,13 +151,13 @@ fn what_came_back_is_judged() {
     ] {
         assert_eq!(
             codes(|case| change(&mut case.counts)),
-            (Suspect, vec!["missing"])
+            (Suspect, vec!["missing".into()])
         );
     }
     let unknown = codes(|case| case.counts.verified = 9_999);
-    assert_eq!(unknown, (Suspect, vec!["not_verified"]));
+    assert_eq!(unknown, (Suspect, vec!["not_verified".into()]));
     let few = codes(|case| (case.counts.received, case.counts.verified) = (999, 999));
-    assert_eq!(few, (Suspect, vec!["few_samples"]));
+    assert_eq!(few, (Suspect, vec!["few_samples".into()]));
 }
 
 #[test]
@@ -177,7 +182,11 @@ fn the_schedule_is_judged_in_an_open_loop_only() {
         codes(late),
         (
             Status::Invalid,
-            vec!["rate_not_achieved", "unsent", "send_lag"]
+            vec![
+                "rate_not_achieved".into(),
+                "unsent".into(),
+                "send_lag".into()
+            ]
         )
     );
     let closed = codes(|case| {
@@ -193,14 +202,14 @@ fn the_schedule_is_judged_in_an_open_loop_only() {
             rate: 2000.0,
         });
     });
-    assert_eq!(changed, (Status::Suspect, vec!["rate_changed"]));
+    assert_eq!(changed, (Status::Suspect, vec!["rate_changed".into()]));
 }
 
 #[test]
 fn missing_connections_and_ports_are_named() {
     use Status::{Invalid, Suspect};
     let failed = codes(|case| case.counts.failed = 1);
-    assert_eq!(failed, (Suspect, vec!["connections_failed"]));
+    assert_eq!(failed, (Suspect, vec!["connections_failed".into()]));
     let ports = |out_of_ports| {
         codes(|case| {
             case.counts.opened = 1000;
@@ -208,33 +217,38 @@ fn missing_connections_and_ports_are_named() {
             case.counts.out_of_ports = out_of_ports;
         })
     };
-    assert_eq!(ports(5), (Suspect, vec!["out_of_ports"]));
-    assert_eq!(ports(50), (Invalid, vec!["out_of_ports"]));
+    assert_eq!(ports(5), (Suspect, vec!["out_of_ports".into()]));
+    assert_eq!(ports(50), (Invalid, vec!["out_of_ports".into()]));
     assert_eq!(
         codes(|case| case.counts.unclosed = 1),
-        (Suspect, vec!["unclosed"])
+        (Suspect, vec!["unclosed".into()])
     );
     let dropped = codes(|case| {
         case.plan.workload = Workload::Idle;
         case.held = 3;
     });
-    assert_eq!(dropped, (Suspect, vec!["not_held"]));
+    assert_eq!(dropped, (Suspect, vec!["not_held".into()]));
 }
 
 #[test]
 fn the_client_watches_itself() {
     use Status::Suspect;
     let busy = codes(|case| case.client.threads[0].busy_ratio = 0.86);
-    assert_eq!(busy, (Suspect, vec!["client_busy"]));
+    assert_eq!(busy, (Suspect, vec!["client_busy".into()]));
     let waited = codes(|case| case.client.threads[0].run_delay_ratio = Some(0.011));
-    assert_eq!(waited, (Suspect, vec!["preempted"]));
+    let woke_up = codes(|case| {
+        case.client.threads[0].run_delay_ratio = Some(0.03);
+        case.client.threads[0].run_delay_ns_mean = Some(2_000.0);
+    });
+    assert_eq!(woke_up, (Status::Valid, vec![]));
+    assert_eq!(waited, (Suspect, vec!["preempted".into()]));
     let switched = codes(|case| {
         case.client.threads[0].run_delay_ratio = None;
         case.client.threads[0].involuntary_switches = 501;
     });
-    assert_eq!(switched, (Suspect, vec!["preempted"]));
+    assert_eq!(switched, (Suspect, vec!["preempted".into()]));
     let stolen = codes(|case| case.client.steal_ratio = Some(0.02));
-    assert_eq!(stolen, (Suspect, vec!["steal"]));
+    assert_eq!(stolen, (Suspect, vec!["steal".into()]));
 }
 
 #[test]
@@ -247,7 +261,7 @@ fn hiccups_are_named_where_they_explain_the_tail() {
     };
     assert_eq!(
         found(5_000_000, 6_000_000),
-        (Status::Suspect, vec!["hiccups"])
+        (Status::Suspect, vec!["hiccups".into()])
     );
     let clean = (Status::Valid, vec![]);
     assert_eq!(
@@ -274,7 +288,7 @@ fn a_host_that_stood_still_is_named() {
     };
     assert_eq!(
         stood_still(20),
-        (Status::Suspect, vec!["standstill", "hiccups"])
+        (Status::Suspect, vec!["standstill".into(), "hiccups".into()])
     );
     assert_eq!(stood_still(9), (Status::Valid, vec![]));
 }
@@ -288,11 +302,11 @@ fn a_window_that_changes_is_named() {
             to: 1e5,
         });
     });
-    assert_eq!(transient, (Status::Suspect, vec!["warming_up"]));
+    assert_eq!(transient, (Status::Suspect, vec!["warming_up".into()]));
     let drift = |case: &mut Case| {
         case.statistics.trend = Some(Trend::Drift { from: 1e5, to: 2e5 });
     };
-    assert_eq!(codes(drift), (Status::Suspect, vec!["drift"]));
+    assert_eq!(codes(drift), (Status::Suspect, vec!["drift".into()]));
     let ramp = codes(|case| {
         drift(case);
         case.plan.load = Load::Open {

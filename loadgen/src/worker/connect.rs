@@ -88,6 +88,7 @@ impl<F: Flow> Worker<F> {
         }
         self.meter.end_ramp();
         let _ = self.task.reports.send(Report::Connected {
+            worker: self.task.worker,
             opened,
             failure: ramp.failure,
         });

@@ -39,6 +39,7 @@ pub(crate) struct Task {
 pub(crate) enum Report {
     /// All connects are through.
     Connected {
+        worker: usize,
         opened: usize,
         /// The first that failed: its target's number, and why.
         failure: Option<(usize, io::Error)>,
@@ -47,7 +48,8 @@ pub(crate) enum Report {
     Slice {
         worker: usize,
         interval: Interval,
-        /// When the interval ended, by plan or because the window did.
+        /// When the interval ended, by plan or because the window did; while connections are made,
+        /// from the first connect on.
         end: u64,
         slice: Option<Box<Slice>>,
     },
@@ -59,7 +61,19 @@ pub(crate) enum Report {
         tcp: TcpTotals,
     },
     /// The thread can't go on.
-    Failed(Failure),
+    Failed { worker: usize, failure: Failure },
+}
+
+impl Report {
+    /// Whose it is.
+    pub(crate) fn worker(&self) -> usize {
+        match *self {
+            Self::Connected { worker, .. }
+            | Self::Slice { worker, .. }
+            | Self::Finished { worker, .. }
+            | Self::Failed { worker, .. } => worker,
+        }
+    }
 }
 
 /// Why a thread can't go on.

@@ -64,7 +64,7 @@ impl<F: Flow> Worker<F> {
         self.check_target()
     }
 
-    pub(super) fn look_after_flows(&mut self) {
+    fn look_after_flows(&mut self) {
         let is_window_over = self.meter.is_window_over();
         if is_window_over {
             self.settle();
@@ -80,11 +80,10 @@ impl<F: Flow> Worker<F> {
                 self.go_on_connecting(key);
                 continue;
             }
-            let overdue = if is_window_over && !F::TIMES_OUT_AFTER_WINDOW {
-                None
-            } else {
-                flow.overdue(&mut self.meter)
-            };
+            // After the window the deadline does the same, and tells what is unfinished.
+            let overdue = flow
+                .overdue(&mut self.meter)
+                .filter(|_| !is_window_over || self.connects == Connects::PerMessage);
             if let Some(ended) = overdue {
                 self.end(key, &ended);
             } else if self.connects == Connects::Always {
@@ -146,7 +145,8 @@ impl<F: Flow> Worker<F> {
             return Ok(());
         }
         let mut links = self.flows.iter().map(|(_, flow)| flow.link());
-        let is_barren = |link: &Link| link.barren >= BARREN_LIMIT;
+        // One refusal of datagrams says as much as several connections that are closed at once.
+        let is_barren = |link: &Link| link.barren >= BARREN_LIMIT || link.is_refused_datagrams();
         let is_hopeless = match self.connects {
             // Not every flow may have had a message.
             Connects::PerMessage => links.any(is_barren),

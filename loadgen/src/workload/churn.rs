@@ -38,8 +38,6 @@ struct Exchange {
 }
 
 impl Flow for Churn {
-    const TIMES_OUT_AFTER_WINDOW: bool = true;
-
     fn new(link: Link, meter: &Meter) -> Self {
         Self {
             stream: meter.payload.stream(link.seat.number, 0),

@@ -25,8 +25,6 @@ pub(crate) struct Datagram {
 }
 
 impl Flow for Datagram {
-    const TIMES_OUT_AFTER_WINDOW: bool = true;
-
     fn new(link: Link, meter: &Meter) -> Self {
         Self {
             stream: meter.payload.stream(link.seat.number, 0),
@@ -59,7 +57,9 @@ impl Flow for Datagram {
 
     fn receive(&mut self, meter: &mut Meter, buffer: &mut [u8]) -> Result<bool, Ended> {
         for _ in 0..READS_PER_TURN {
-            let Some(count) = self.link.read(buffer)? else {
+            let read = self.link.read(buffer);
+            meter.slice.counts.refused += self.link.take_refused();
+            let Some(count) = read? else {
                 return Ok(false);
             };
             meter.tick();
@@ -83,6 +83,7 @@ impl Flow for Datagram {
             let began = meter.read_clock();
             let sent = self.link.write(&[IoSlice::new(&bytes)]);
             meter.give_back(bytes);
+            meter.slice.counts.refused += self.link.take_refused();
             if sent?.is_none() {
                 self.is_stuck = self.link.can_write();
                 self.hold(began, meter);

@@ -40,10 +40,6 @@ pub(crate) struct Order {
 
 /// One flow of a thread, as the thread's loop sees it.
 pub(crate) trait Flow: Sized {
-    /// Whether the timeout of each message goes on to hold after the window. Otherwise what is out
-    /// has until the common deadline, and is unfinished then.
-    const TIMES_OUT_AFTER_WINDOW: bool = false;
-
     /// A flow whose connection is not made yet.
     fn new(link: Link, meter: &Meter) -> Self;
 
@@ -76,7 +72,8 @@ pub(crate) trait Flow: Sized {
     /// Settles the accounts of a connection that has ended: what was out is given up.
     fn abandon(&mut self, ended: &Ended, meter: &mut Meter);
 
-    /// Whether something takes longer than the timeout. A connect that does is the caller's affair.
+    /// Whether something takes longer than the timeout, which ends the connection. Datagrams that
+    /// do are given up, and nothing ends. A connect is the caller's affair.
     fn overdue(&mut self, meter: &mut Meter) -> Option<Ended>;
 
     /// Brings counts up to date that no event tells of, at the end of an interval.

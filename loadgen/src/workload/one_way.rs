@@ -331,7 +331,7 @@ impl Flow for Down {
                 Ended::TimedOut => (1, 0),
                 _ => (0, 1),
             };
-            meter.slice.counts.issued += 1;
+            meter.record_issued();
             meter.slice.counts.sent += 1;
             meter.forget(Abandoned {
                 places: 0,
@@ -383,8 +383,10 @@ impl Down {
             }
             if self.partial == self.size {
                 // Only now: the window's end leaves no block half sent.
-                meter.slice.counts.issued += u64::from(self.is_counted);
-                meter.slice.counts.sent += u64::from(self.is_counted);
+                if self.is_counted {
+                    meter.record_issued();
+                    meter.slice.counts.sent += 1;
+                }
                 self.share.messages += u64::from(is_within_window);
                 let contents = match (std::mem::take(&mut self.is_corrupt), self.pattern) {
                     (true, _) => Contents::Wrong,

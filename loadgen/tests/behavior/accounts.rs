@@ -260,3 +260,51 @@ fn an_interrupted_run_accounts_for_what_it_did() {
         assert!(result.duration_s >= 0.3 && result.duration_s < 3600.0);
     }
 }
+
+/// A server that echoes the first so many bytes of each connection, however they arrive.
+fn answers_only(most: u64) -> PlainServer {
+    PlainServer::start(move |peer, bytes| {
+        let left = most.saturating_sub(peer.received);
+        let count = bytes.len().min(left as usize);
+        peer.send(&bytes[..count])
+    })
+}
+
+#[test]
+fn the_wait_after_an_interruption_is_not_part_of_the_window() {
+    const RATE: f64 = 1000.0;
+    // The last message of the first tenth of a second is the last that is answered.
+    let target = answers_only(25 * 64);
+    let control = Control::default();
+    let mut observer = StopAfter {
+        intervals: 2,
+        control: control.clone(),
+    };
+    let plan = Plan {
+        load: constant(RATE),
+        duration: Some(Duration::from_secs(3600)),
+        ..plan(server(&target))
+    };
+    let result = loadgen::run(&plan, &control, &mut observer).unwrap();
+    check_accounts(&result);
+    assert!(result.messages.unfinished > 0);
+    let offered = result.rate.offered;
+    assert!((offered / RATE - 1.0).abs() < 0.02, "{offered}");
+}
+
+#[test]
+fn the_wait_for_the_last_of_so_many_messages_is_not_part_of_the_window() {
+    const RATE: f64 = 1000.0;
+    let target = answers_only(49 * 64);
+    let result = run(&Plan {
+        load: constant(RATE),
+        duration: None,
+        requests: NonZeroU64::new(200),
+        timeout: Duration::from_millis(500),
+        ..plan(server(&target))
+    });
+    assert_eq!(result.messages.received, 196);
+    assert_eq!(result.messages.timed_out, 4);
+    let offered = result.rate.offered;
+    assert!(offered >= RATE * 0.9, "{offered}");
+}

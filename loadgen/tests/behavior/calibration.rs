@@ -93,7 +93,7 @@ fn a_processor_that_others_use_is_noticed() {
         return;
     }
     let cpu = first_cpu();
-    let _hogs = Hogs::on(&cpu, 3);
+    let _hogs = Hogs::on(&cpu, 2);
     for load in [&["-R", "2k"][..], &["-c", "4"]] {
         let output = Command::new("taskset")
             .args(["-c", &cpu, loadgen(), "run", "-d", "1s", "-w", "200ms"])

@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use echomark::net::endpoint::Endpoint;
-use loadgen::plan::{Load, Plan};
+use loadgen::plan::{Background, Direction, Load, Plan, Target};
 use loadgen::sizes::Sizes;
 use loadgen::verdict::Status;
 use loadgen::{RunError, RunResult};
@@ -181,7 +181,7 @@ fn one_thread_s_failure_ends_the_others() {
     let error = try_run(&Plan {
         threads: number(2),
         duration: Some(Duration::from_secs(3600)),
-        ..plan(loadgen::plan::Target::Servers {
+        ..plan(Target::Servers {
             targets: vec![honest.endpoint(), closes.endpoint()],
         })
     });
@@ -271,7 +271,7 @@ fn a_target_that_does_not_answer_a_connect_is_named_after_the_timeout() {
     }
     let error = try_run(&Plan {
         timeout: Duration::from_millis(300),
-        ..plan(loadgen::plan::Target::Servers {
+        ..plan(Target::Servers {
             targets: vec![Endpoint::Tcp(target.into())],
         })
     })
@@ -289,7 +289,7 @@ fn a_target_that_refuses_is_named_with_the_reason() {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         free.local_addr().unwrap()
     };
-    let plan = plan(loadgen::plan::Target::Servers {
+    let plan = plan(Target::Servers {
         targets: vec![Endpoint::Tcp(target.into())],
     });
     let error = try_run(&plan).unwrap_err();
@@ -299,4 +299,60 @@ fn a_target_that_refuses_is_named_with_the_reason() {
         text.contains(&target.to_string()) && text.contains("refused"),
         "{text}"
     );
+}
+
+fn with_streams_to(background: &Endpoint, target: &PlainServer) -> Plan {
+    Plan {
+        background: Some(Background {
+            streams: number(2),
+            direction: Direction::Up,
+            targets: vec![background.clone()],
+        }),
+        ..plan(server(target))
+    }
+}
+
+#[test]
+fn streams_beside_the_workload_that_can_t_connect_are_named() {
+    let target = PlainServer::echo();
+    let nobody = {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        Endpoint::Tcp(free.local_addr().unwrap().into())
+    };
+    match try_run(&with_streams_to(&nobody, &target)) {
+        Err(RunError::NoConnection { target: named, .. }) => assert_eq!(named, nobody),
+        other => panic!("expected that nobody listens, got {other:?}"),
+    }
+}
+
+#[test]
+fn streams_beside_the_workload_that_are_closed_at_once_are_named() {
+    let target = PlainServer::echo();
+    let closes = PlainServer::start_if(|_| false, |_, _| true);
+    let plan = Plan {
+        duration: Some(Duration::from_secs(3600)),
+        ..with_streams_to(&closes.endpoint(), &target)
+    };
+    match try_run(&plan) {
+        Err(RunError::ClosesAtOnce { target: named }) => assert_eq!(named, closes.endpoint()),
+        other => panic!("expected that the target closes at once, got {other:?}"),
+    }
+}
+
+#[test]
+fn a_port_where_nobody_takes_datagrams_is_named() {
+    let nobody = {
+        let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        Endpoint::Udp(free.local_addr().unwrap().into())
+    };
+    let error = try_run(&Plan {
+        duration: Some(Duration::from_secs(3600)),
+        ..plan(Target::Servers {
+            targets: vec![nobody.clone()],
+        })
+    });
+    match error {
+        Err(RunError::Refused { target }) => assert_eq!(target, nobody),
+        other => panic!("expected that nobody takes datagrams, got {other:?}"),
+    }
 }

@@ -4,6 +4,17 @@
 mod accounts;
 mod calibration;
 mod faults;
+mod formats;
+mod identities;
+mod known;
+mod namespaces;
+mod outputs;
 mod program;
+mod scenario;
+mod schema;
+mod screen;
 mod support;
 mod timing;
+mod truth;
+mod truth_udp;
+mod workloads;

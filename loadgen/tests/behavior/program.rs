@@ -7,18 +7,18 @@ use serde_json::Value;
 
 use crate::support::{PlainServer, wait_until};
 
-fn loadgen(arguments: &[&str]) -> Command {
+pub(crate) fn loadgen(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
     command.args(arguments);
     command
 }
 
-fn run(arguments: &[&str]) -> Output {
+pub(crate) fn run(arguments: &[&str]) -> Output {
     loadgen(arguments).output().unwrap()
 }
 
 #[track_caller]
-fn assert_one_line(output: &Output, code: i32, parts: &[&str]) {
+pub(crate) fn assert_one_line(output: &Output, code: i32, parts: &[&str]) {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{stderr}");
     assert!(output.stdout.is_empty());
@@ -51,6 +51,8 @@ fn a_mistake_on_the_command_line_is_one_line_and_exit_code_2() {
         (&["run", "--nonsense"], &["--nonsense"]),
         (&["run", "-t", "3", "-c", "2"], &["3 threads", "-c"]),
         (&["frobnicate"], &["frobnicate"]),
+        (&["run", "--tui"], &["--tui", "terminal", "stderr"]),
+        (&["run", "--tui", "--quiet"], &["--tui", "--quiet"]),
     ] {
         assert_one_line(&run(arguments), 2, parts);
     }
@@ -249,7 +251,7 @@ fn an_interrupt_ends_the_run_with_a_valid_marked_result() {
     }
 }
 
-fn kill(child: &Child, signal: &str) {
+pub(crate) fn kill(child: &Child, signal: &str) {
     let status = Command::new("kill")
         .args([format!("-{signal}"), child.id().to_string()])
         .status()

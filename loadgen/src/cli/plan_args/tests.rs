@@ -8,7 +8,8 @@ fn plan(line: &str) -> Result<Plan, String> {
     let matches = command
         .try_get_matches_from(line.split_whitespace())
         .map_err(|error| error.to_string())?;
-    crate::plan_of(&matches).map(|(_, plan)| plan)
+    let run = matches.subcommand_matches("run").unwrap();
+    crate::cli::RunArgs::resolve(run).map(|(_, plan)| plan)
 }
 
 #[test]

@@ -44,7 +44,7 @@ fn confidence(result: &RunResult, out: &mut String) -> fmt::Result {
     if let Some(rate) = statistics
         .rate
         .as_ref()
-        .filter(|_| !result.plan.is_open_loop())
+        .filter(|rate| rate.high > 0.0 && !result.plan.is_open_loop())
     {
         writeln!(
             out,

@@ -6,8 +6,8 @@ pub(super) fn count(count: u64, noun: &str) -> String {
     format!("{} {noun}{plural}", grouped(count))
 }
 
-/// A rate with as many decimals as it needs.
-pub(super) fn number(value: f64) -> String {
+/// A rate with as many decimals as it needs, its digits in groups of three.
+pub fn number(value: f64) -> String {
     if value < 100.0 && value.fract() != 0.0 {
         format!("{value:.2}")
     } else {
@@ -15,7 +15,8 @@ pub(super) fn number(value: f64) -> String {
     }
 }
 
-pub(super) fn bits_per_second(bits: f64) -> String {
+/// Bits per second in the unit that suits them.
+pub fn bits_per_second(bits: f64) -> String {
     match bits {
         b if b >= 1e9 => format!("{:.2} Gbit/s", b / 1e9),
         b if b >= 1e6 => format!("{:.2} Mbit/s", b / 1e6),
@@ -34,7 +35,7 @@ pub(super) fn percent(share: f64) -> String {
 }
 
 /// Digits in groups of three: `12 345 678`.
-pub(super) fn grouped(value: u64) -> String {
+pub fn grouped(value: u64) -> String {
     let digits = value.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {

@@ -11,7 +11,9 @@ use crate::verdict::Status;
 mod findings;
 mod format;
 
-use format::{bits_per_second, count, grouped, number, percent};
+pub use format::{bits_per_second, grouped, number};
+
+use format::{count, percent};
 
 /// The columns of the latency table.
 const COLUMNS: [(&str, f64); 6] = [
@@ -32,8 +34,8 @@ pub fn render(result: &RunResult) -> String {
 }
 
 fn table(result: &RunResult, out: &mut String) -> fmt::Result {
-    writeln!(out, "{}", headline(&result.plan))?;
-    writeln!(out, "{}", load_line(result))?;
+    writeln!(out, "target    {}", target(&result.plan))?;
+    writeln!(out, "load      {}", load_line(result))?;
     writeln!(out)?;
     rate(result, out)?;
     messages(result, out)?;
@@ -46,8 +48,9 @@ fn table(result: &RunResult, out: &mut String) -> fmt::Result {
     verdict(result, out)
 }
 
-fn headline(plan: &Plan) -> String {
-    let what = match &plan.target {
+/// What is measured, in words.
+pub fn target(plan: &Plan) -> String {
+    match &plan.target {
         Target::Servers { targets } => targets
             .iter()
             .map(ToString::to_string)
@@ -59,12 +62,11 @@ fn headline(plan: &Plan) -> String {
                 count(embedded_workers.get() as u64, "worker")
             )
         }
-    };
-    format!("target    {what}")
+    }
 }
 
-fn load_line(result: &RunResult) -> String {
-    let plan = &result.plan;
+/// What it is measured with, in words.
+pub fn load(plan: &Plan) -> String {
     let connections = count(plan.connections.get() as u64, "connection");
     let what = match plan.workload {
         Workload::Request => "",
@@ -116,12 +118,16 @@ fn load_line(result: &RunResult) -> String {
             format!("open loop, {rate} /s {arrivals}{bound}, {most}{connections}")
         }
     };
-    let mut line = format!(
-        "load      {what}{when}, {}, {}, {:.3} s",
+    format!(
+        "{what}{when}, {}, {}",
         count(plan.threads.get() as u64, "thread"),
         plan.size,
-        result.duration_s,
-    );
+    )
+}
+
+fn load_line(result: &RunResult) -> String {
+    let plan = &result.plan;
+    let mut line = format!("load      {}, {:.3} s", load(plan), result.duration_s);
     if plan.repeat.get() > 1 {
         let runs = result
             .repeats
@@ -223,6 +229,7 @@ fn sockets(result: &RunResult, out: &mut String) -> fmt::Result {
         ("reset", connections.reset),
         ("closed by the server", connections.closed_by_peer),
         ("not closed by the server", connections.unclosed),
+        ("refused", connections.refused),
     ] {
         if count > 0 {
             write!(out, "   {name} {}", grouped(count))?;

@@ -1,0 +1,92 @@
+//! The options that say where the result goes.
+
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::parse;
+
+/// Where the result goes.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct OutputArgs {
+    /// Write the result here as JSON; -: to stdout, and nothing else there
+    #[arg(long, value_name = "FILE|-")]
+    pub(crate) json: Option<PathBuf>,
+
+    /// Write the histograms of every interval here while running: an HdrHistogram interval log
+    #[arg(long, value_name = "FILE", value_parser = parse::file)]
+    pub(crate) hlog: Option<PathBuf>,
+
+    /// Write the intervals here as CSV
+    #[arg(long, value_name = "FILE", value_parser = parse::file)]
+    pub(crate) csv: Option<PathBuf>,
+
+    /// Write each interval here as a line of JSON while running; -: to stdout, and nothing else there
+    #[arg(long, value_name = "FILE|-")]
+    pub(crate) ndjson: Option<PathBuf>,
+
+    /// Write the result here in Prometheus' text format, to be pushed or collected
+    #[arg(long, value_name = "FILE", value_parser = parse::file)]
+    pub(crate) prometheus: Option<PathBuf>,
+
+    /// Exit with 0 even if the verdict is invalid
+    #[arg(long)]
+    pub(crate) allow_invalid: bool,
+
+    /// No progress and no table
+    #[arg(short, long, conflicts_with = "tui")]
+    pub(crate) quiet: bool,
+
+    /// Watch the run on the whole terminal; keys end it and change its rate
+    #[arg(long)]
+    pub(crate) tui: bool,
+}
+
+impl OutputArgs {
+    /// Checks that no output overwrites another, and that there is a terminal to draw on.
+    ///
+    /// # Errors
+    /// One line for the user: two options that name the same place, no terminal.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let places = self.places();
+        for (index, (option, place)) in places.iter().enumerate() {
+            let earlier = places[..index].iter().find(|(_, other)| other == place);
+            if let Some((other, _)) = earlier {
+                return Err(format!(
+                    "--{other} and --{option} can't both go to {}",
+                    place.display()
+                ));
+            }
+        }
+        if self.tui && !io::stderr().is_terminal() {
+            return Err("--tui draws on a terminal, and stderr is none; run without it".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Whether an output has stdout for itself.
+    pub(crate) fn takes_stdout(&self) -> bool {
+        self.places().iter().any(|(_, place)| is_stdout(place))
+    }
+
+    /// The outputs that go somewhere, by the names of their options.
+    pub(crate) fn places(&self) -> Vec<(&'static str, &Path)> {
+        [
+            ("json", &self.json),
+            ("hlog", &self.hlog),
+            ("csv", &self.csv),
+            ("ndjson", &self.ndjson),
+            ("prometheus", &self.prometheus),
+        ]
+        .into_iter()
+        .filter_map(|(option, place)| Some((option, place.as_deref()?)))
+        .collect()
+    }
+}
+
+/// Whether a path is the sign for stdout.
+pub(crate) fn is_stdout(path: &Path) -> bool {
+    path == Path::new("-")
+}

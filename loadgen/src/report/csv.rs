@@ -1,0 +1,175 @@
+//! The intervals as CSV (RFC 4180): a header and a line for each, a field empty where the result
+//! has null.
+
+use std::fmt::Write as _;
+
+use crate::result::{IntervalLatency, IntervalResult, RunResult, TcpInterval};
+
+/// A column: its name, and its field of an interval.
+type Column = (&'static str, fn(&IntervalResult) -> Option<String>);
+
+/// Every figure that an interval has, named as the result names it with its unit.
+const COLUMNS: [Column; 23] = [
+    ("start_s", |i| text(i.start_s)),
+    ("end_s", |i| text(i.end_s)),
+    ("sent", |i| text(i.sent)),
+    ("received", |i| text(i.received)),
+    ("lost", |i| text(i.lost)),
+    ("timed_out", |i| text(i.timed_out)),
+    ("duplicated", |i| text(i.duplicated)),
+    ("reordered", |i| text(i.reordered)),
+    ("sent_bytes", |i| text(i.sent_bytes)),
+    ("received_bytes", |i| text(i.received_bytes)),
+    ("opened", |i| text(i.opened)),
+    ("failed", |i| text(i.failed)),
+    ("response_p50_ns", |i| p50(i.response)),
+    ("response_p99_ns", |i| p99(i.response)),
+    ("response_max_ns", |i| max(i.response)),
+    ("service_p50_ns", |i| p50(i.service)),
+    ("service_p99_ns", |i| p99(i.service)),
+    ("service_max_ns", |i| max(i.service)),
+    ("tcp_rtt_us_mean", |i| tcp(i, |tcp| tcp.rtt_us_mean)),
+    ("tcp_rtt_us_max", |i| tcp(i, |tcp| tcp.rtt_us_max)),
+    ("tcp_cwnd_mean", |i| tcp(i, |tcp| tcp.cwnd_mean)),
+    ("tcp_retransmits", |i| tcp(i, |tcp| tcp.retransmits)),
+    ("background_received_bytes", |i| {
+        i.background_received_bytes.and_then(text)
+    }),
+];
+
+/// Renders the intervals of `result`.
+pub fn render(result: &RunResult) -> String {
+    table(&result.intervals)
+}
+
+fn table(intervals: &[IntervalResult]) -> String {
+    let mut out = COLUMNS.map(|(name, _)| name).join(",");
+    out.push('\n');
+    for interval in intervals {
+        for (index, (_, field)) in COLUMNS.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "," };
+            // Writing to a String can't fail. No figure needs quotes.
+            let _ = write!(out, "{separator}{}", field(interval).unwrap_or_default());
+        }
+        out.push('\n');
+    }
+    out
+}
+
+fn text(figure: impl ToString) -> Option<String> {
+    Some(figure.to_string())
+}
+
+fn p50(latency: Option<IntervalLatency>) -> Option<String> {
+    latency?.p50.and_then(text)
+}
+
+fn p99(latency: Option<IntervalLatency>) -> Option<String> {
+    latency?.p99.and_then(text)
+}
+
+fn max(latency: Option<IntervalLatency>) -> Option<String> {
+    text(latency?.max)
+}
+
+fn tcp<T: ToString>(
+    interval: &IntervalResult,
+    figure: impl FnOnce(TcpInterval) -> T,
+) -> Option<String> {
+    interval.tcp.map(figure).and_then(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    fn interval() -> IntervalResult {
+        IntervalResult {
+            start_s: 0.5,
+            end_s: 1.0,
+            sent: 3,
+            received: 4,
+            lost: 5,
+            timed_out: 6,
+            duplicated: 7,
+            reordered: 8,
+            sent_bytes: 9,
+            received_bytes: 10,
+            opened: 11,
+            failed: 12,
+            response: Some(IntervalLatency {
+                p50: Some(13),
+                p99: Some(14),
+                max: 15,
+            }),
+            service: Some(IntervalLatency {
+                p50: Some(16),
+                p99: Some(17),
+                max: 18,
+            }),
+            tcp: Some(TcpInterval {
+                rtt_us_mean: 19.5,
+                rtt_us_max: 20,
+                cwnd_mean: 21.5,
+                retransmits: 22,
+            }),
+            background_received_bytes: Some(23),
+        }
+    }
+
+    /// What the columns have to be: the JSON's keys, those of parts behind their part's.
+    fn flat(prefix: &str, value: &Value, fields: &mut BTreeMap<String, String>) {
+        match value {
+            Value::Object(parts) => {
+                for (key, part) in parts {
+                    let name = if prefix.is_empty() {
+                        key.clone()
+                    } else {
+                        format!("{prefix}_{key}")
+                    };
+                    flat(&name, part, fields);
+                }
+            }
+            figure => {
+                let is_latency = prefix.starts_with("response_") || prefix.starts_with("service_");
+                let unit = if is_latency { "_ns" } else { "" };
+                let text = figure.to_string().trim_end_matches(".0").to_owned();
+                fields.insert(format!("{prefix}{unit}"), text);
+            }
+        }
+    }
+
+    #[test]
+    fn the_columns_are_the_keys_of_the_result() {
+        let mut wanted = BTreeMap::new();
+        flat("", &serde_json::to_value(interval()).unwrap(), &mut wanted);
+        let csv = table(&[interval()]);
+        let lines: Vec<Vec<&str>> = csv.lines().map(|line| line.split(',').collect()).collect();
+        let found: BTreeMap<String, String> = lines[0]
+            .iter()
+            .zip(&lines[1])
+            .map(|(&name, &field)| (name.to_owned(), field.to_owned()))
+            .collect();
+        assert_eq!(found, wanted);
+    }
+
+    #[test]
+    fn what_is_null_is_empty() {
+        let mut gap = interval();
+        gap.response = Some(IntervalLatency {
+            p50: None,
+            p99: None,
+            max: 1,
+        });
+        gap.service = None;
+        gap.tcp = None;
+        gap.background_received_bytes = None;
+        let csv = table(&[interval(), gap]);
+        let line = csv.lines().nth(2).unwrap();
+        assert_eq!(line, "0.5,1,3,4,5,6,7,8,9,10,11,12,,,1,,,,,,,,");
+    }
+}

@@ -1,0 +1,188 @@
+//! Distributions of nanoseconds.
+
+use std::ops::AddAssign;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::{
+    Deserializer as V2Deserializer, Serializer as _, V2DeflateSerializer,
+};
+use serde::de::{Deserializer, Error as _};
+use serde::ser::{Error as SerializeError, SerializeStruct};
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::record;
+use crate::stats::interval;
+
+/// A distribution of nanoseconds.
+#[derive(Clone, Debug)]
+pub struct Latency {
+    histogram: Histogram<u64>,
+}
+
+impl Latency {
+    /// `None` for an empty histogram.
+    pub fn new(histogram: Histogram<u64>) -> Option<Self> {
+        (!histogram.is_empty()).then_some(Self { histogram })
+    }
+
+    /// The value that the fraction `quantile` of the samples does not exceed; `None` if fewer than
+    /// ten samples lie beyond it, because it would say more about luck than about the server.
+    pub fn quantile(&self, quantile: f64) -> Option<u64> {
+        interval::supports(self.count(), quantile)
+            .then(|| self.histogram.value_at_quantile(quantile))
+    }
+
+    /// Number of samples.
+    pub fn count(&self) -> u64 {
+        self.histogram.len()
+    }
+
+    /// Smallest sample.
+    pub fn min(&self) -> u64 {
+        self.histogram.min()
+    }
+
+    /// Arithmetic mean.
+    pub fn mean(&self) -> f64 {
+        self.histogram.mean()
+    }
+
+    /// Standard deviation of the samples.
+    pub fn stdev(&self) -> f64 {
+        self.histogram.stdev()
+    }
+
+    /// Largest sample, to the histogram's three digits.
+    pub fn max(&self) -> u64 {
+        self.histogram.max()
+    }
+
+    /// The samples themselves.
+    pub fn histogram(&self) -> &Histogram<u64> {
+        &self.histogram
+    }
+}
+
+impl AddAssign<&Self> for Latency {
+    fn add_assign(&mut self, other: &Self) {
+        self.histogram
+            .add(&other.histogram)
+            .expect("all histograms have the same bounds");
+    }
+}
+
+impl Serialize for Latency {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut encoded = Vec::new();
+        V2DeflateSerializer::new()
+            .serialize(&self.histogram, &mut encoded)
+            .map_err(SerializeError::custom)?;
+        let mut fields = serializer.serialize_struct("Latency", 13)?;
+        fields.serialize_field("count", &self.count())?;
+        fields.serialize_field("min", &self.min())?;
+        fields.serialize_field("mean", &self.mean())?;
+        fields.serialize_field("stdev", &self.stdev())?;
+        fields.serialize_field("max", &self.max())?;
+        for (name, quantile) in QUANTILES {
+            fields.serialize_field(name, &self.quantile(quantile))?;
+        }
+        fields.serialize_field("histogram", &STANDARD.encode(encoded))?;
+        fields.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Latency {
+    /// The histogram says all that the other figures do.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Stored {
+            histogram: String,
+        }
+        let Stored { histogram } = Stored::deserialize(deserializer)?;
+        let encoded = STANDARD
+            .decode(histogram)
+            .map_err(|error| D::Error::custom(format!("a histogram is not base64: {error}")))?;
+        let decoded: Histogram<u64> = V2Deserializer::new()
+            .deserialize(&mut encoded.as_slice())
+            .map_err(|error| D::Error::custom(format!("a histogram can't be read: {error}")))?;
+        // With the bounds of all others, so that they can be added.
+        let mut histogram = record::histogram();
+        histogram
+            .add(&decoded)
+            .map_err(|error| D::Error::custom(format!("a histogram is too wide: {error}")))?;
+        Self::new(histogram).ok_or_else(|| D::Error::custom("a histogram is empty"))
+    }
+}
+
+/// The percentiles of the result file.
+const QUANTILES: [(&str, f64); 7] = [
+    ("p50", 0.5),
+    ("p75", 0.75),
+    ("p90", 0.9),
+    ("p95", 0.95),
+    ("p99", 0.99),
+    ("p99_9", 0.999),
+    ("p99_99", 0.9999),
+];
+
+/// A few figures of a distribution of nanoseconds.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct IntervalLatency {
+    pub p50: Option<u64>,
+    pub p99: Option<u64>,
+    pub max: u64,
+}
+
+impl IntervalLatency {
+    /// `None` for an empty histogram.
+    pub fn new(histogram: &Histogram<u64>) -> Option<Self> {
+        let latency = Latency::new(histogram.clone())?;
+        Some(Self {
+            p50: latency.quantile(0.5),
+            p99: latency.quantile(0.99),
+            max: latency.max(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentile_needs_ten_samples_beyond_it() {
+        let mut histogram = record::histogram();
+        histogram.record_n(1000, 999).unwrap();
+        let latency = Latency::new(histogram.clone()).unwrap();
+        assert_eq!(latency.quantile(0.9), Some(1000));
+        assert_eq!(latency.quantile(0.99), None);
+        histogram.record(1000).unwrap();
+        let latency = Latency::new(histogram).unwrap();
+        assert_eq!(latency.quantile(0.99), Some(1000));
+        assert_eq!(latency.quantile(0.999), None);
+    }
+
+    #[test]
+    fn a_latency_in_json_carries_its_histogram() {
+        let mut histogram = record::histogram();
+        for value in 1..=10_000 {
+            histogram.record(value * 1000).unwrap();
+        }
+        let latency = Latency::new(histogram.clone()).unwrap();
+        let json = serde_json::to_value(&latency).unwrap();
+        assert_eq!(json["count"], 10_000);
+        assert_eq!(json["p99_9"], histogram.value_at_quantile(0.999));
+        assert!(json["p99_99"].is_null());
+        let read: Latency = serde_json::from_value(json).unwrap();
+        assert_eq!(read.histogram(), &histogram);
+    }
+
+    #[test]
+    fn no_samples_are_no_latency() {
+        assert!(Latency::new(record::histogram()).is_none());
+        assert!(IntervalLatency::new(&record::histogram()).is_none());
+    }
+}

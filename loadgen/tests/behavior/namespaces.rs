@@ -1,0 +1,155 @@
+//! Runs in a network of their own: ports that run out, a link that is slow. Where making one is not
+//! allowed, these tests say so and do nothing.
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::known::show;
+
+/// Runs the program with an embedded server in a new network namespace that `setup` has prepared.
+/// `None` if there can't be one.
+fn run_in_namespace(setup: &str, arguments: &[&str]) -> Option<Output> {
+    let script = format!("ip link set lo up && {setup} || exit 77; exec \"$0\" run \"$@\"");
+    let output = Command::new("unshare")
+        .args(["--map-root-user", "--net", "sh", "-c", &script])
+        .arg(env!("CARGO_BIN_EXE_loadgen"))
+        .args(arguments)
+        .output();
+    match output {
+        // unshare(1) says 1, and then nothing of what the program would say.
+        Ok(output) if !is_refused(&output) => Some(output),
+        other => {
+            show(&format!(
+                "skipped: no network namespace to be had, {other:?}"
+            ));
+            None
+        }
+    }
+}
+
+fn is_refused(output: &Output) -> bool {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    output.status.code() == Some(77) || stderr.starts_with("unshare:")
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)))
+}
+
+fn codes(json: &Value) -> Vec<&str> {
+    let reasons = json["verdict"]["reasons"].as_array().unwrap();
+    reasons
+        .iter()
+        .map(|reason| reason["code"].as_str().unwrap())
+        .collect()
+}
+
+/// Leaves the client so few ports; the server has one of them.
+const TEN_PORTS: &str = "echo '40000 40009' > /proc/sys/net/ipv4/ip_local_port_range";
+
+const CHURN: [&str; 10] = [
+    "--workload",
+    "churn",
+    "-c",
+    "2",
+    "-t",
+    "1",
+    "-n",
+    "200",
+    "--json",
+    "-",
+];
+
+#[test]
+fn orderly_closes_use_up_the_ports() {
+    let Some(output) = run_in_namespace(TEN_PORTS, &[&CHURN[..], &["-d", "300ms"]].concat()) else {
+        return;
+    };
+    let json = json(&output);
+    assert_eq!(output.status.code(), Some(97));
+    assert!(codes(&json).contains(&"out_of_ports"), "{:?}", codes(&json));
+    let count = |pointer: &str| json.pointer(pointer).unwrap().as_u64().unwrap();
+    let opened = count("/connections/opened");
+    // One of ten is the server's, and one was a trial before the start.
+    assert!((5..=10).contains(&opened), "{opened}");
+    assert_eq!(count("/messages/received"), opened - 1);
+    assert_eq!(
+        count("/connections/out_of_ports"),
+        count("/connections/failed")
+    );
+    assert_eq!(count("/messages/lost"), count("/connections/failed"));
+}
+
+#[test]
+fn resets_leave_no_port_in_time_wait() {
+    let reset = [&CHURN[..], &["--close", "reset"]].concat();
+    let Some(output) = run_in_namespace(TEN_PORTS, &reset) else {
+        return;
+    };
+    let json = json(&output);
+    // All but the trial before the start, which is closed in good order.
+    assert_eq!(json["messages"]["verified"], 200);
+    assert_eq!(json["connections"]["failed"], 0);
+    assert_eq!(json["connections"]["opened"], 201);
+}
+
+#[test]
+fn more_sources_have_more_ports() {
+    let sources = [&CHURN[..], &["--source", "127.1.0.0/24"]].concat();
+    let Some(output) = run_in_namespace(TEN_PORTS, &sources) else {
+        return;
+    };
+    let json = json(&output);
+    assert_eq!(json["messages"]["verified"], 200);
+    assert_eq!(json["connections"]["failed"], 0);
+}
+
+#[test]
+fn without_any_port_the_error_says_so() {
+    // The only port is the server's.
+    let one_port = "echo '40000 40000' > /proc/sys/net/ipv4/ip_local_port_range";
+    let Some(output) = run_in_namespace(one_port, &["-c", "1", "-d", "100ms"]) else {
+        return;
+    };
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    for part in ["tcp://127.0.0.1:40000", "port", "--source"] {
+        assert!(stderr.contains(part), "{part:?} is not in {stderr}");
+    }
+}
+
+#[test]
+fn a_slow_link_that_drops_is_what_limits_a_stream() {
+    // 100 Mbit/s with room for little more than a packet of the loopback device.
+    let slow = "tc qdisc add dev lo root tbf rate 100mbit burst 70k limit 200k";
+    let arguments = [
+        "--workload",
+        "stream",
+        "--direction",
+        "up",
+        "-c",
+        "2",
+        "-d",
+        "1s",
+        "-w",
+        "500ms",
+        "--congestion",
+        "cubic",
+        "--json",
+        "-",
+    ];
+    let Some(output) = run_in_namespace(slow, &arguments) else {
+        return;
+    };
+    let json = json(&output);
+    let tcp = &json["tcp"];
+    assert!(tcp["retransmits"].as_u64().unwrap() > 0, "{tcp}");
+    assert_eq!(tcp["limit"]["code"], "network", "{tcp}");
+    let bits = json["throughput"]["received_bits_per_s"].as_f64().unwrap();
+    show(&format!("over 100 Mbit/s: {bits} bit/s"));
+    // What was acknowledged before the window and seen in it counts in it, on a busy machine.
+    assert!(bits < 115e6, "{bits}");
+}

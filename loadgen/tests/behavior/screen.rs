@@ -1,0 +1,245 @@
+//! The program on a terminal: progress, the full screen, its keys, and that the terminal is left as
+//! it was found. The terminal is a pseudo-terminal of script(1).
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use serde_json::Value;
+
+use crate::support::{PlainServer, wait_until};
+
+/// What enters and leaves the alternate screen (xterm, DECSET and DECRST 1049).
+const ENTER: &str = "\x1b[?1049h";
+const LEAVE: &str = "\x1b[?1049l";
+const CONTROL_C: &str = "\x03";
+
+/// The program on a terminal of 80 by 24 characters.
+struct Session {
+    script: Child,
+    output: Arc<Mutex<Vec<u8>>>,
+    reader: Option<thread::JoinHandle<()>>,
+}
+
+impl Session {
+    /// Runs `loadgen run` with `arguments`, in the words of a shell.
+    fn start(arguments: &str) -> Self {
+        let command = format!(
+            "stty rows 24 cols 80; echo pid=$$.; exec {} run {arguments}",
+            env!("CARGO_BIN_EXE_loadgen")
+        );
+        let mut script = Command::new("script")
+            .args(["--quiet", "--return", "--command", &command, "/dev/null"])
+            .env("SHELL", "/bin/sh")
+            .env("TERM", "xterm")
+            .env_remove("NO_COLOR")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("script(1) is there");
+        let mut stdout = script.stdout.take().unwrap();
+        let output = Arc::new(Mutex::new(Vec::new()));
+        let written = Arc::clone(&output);
+        let reader = thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(count @ 1..) = stdout.read(&mut buffer) {
+                written.lock().unwrap().extend_from_slice(&buffer[..count]);
+            }
+        });
+        Self {
+            script,
+            output,
+            reader: Some(reader),
+        }
+    }
+
+    fn output(&self) -> String {
+        String::from_utf8_lossy(&self.output.lock().unwrap()).into_owned()
+    }
+
+    #[track_caller]
+    fn wait_for(&self, text: &str) {
+        wait_until(text, || self.output().contains(text));
+    }
+
+    fn press(&mut self, keys: &str) {
+        let stdin = self.script.stdin.as_mut().unwrap();
+        stdin.write_all(keys.as_bytes()).unwrap();
+        stdin.flush().unwrap();
+    }
+
+    /// Sends SIGINT to the program itself.
+    fn interrupt(&self) {
+        let output = self.output();
+        let (_, rest) = output.split_once("pid=").unwrap();
+        let (pid, _) = rest.split_once('.').unwrap();
+        let status = Command::new("kill").args(["-INT", pid]).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// Waits for the end; the exit code and all that was on the terminal.
+    fn finish(mut self) -> (Option<i32>, String) {
+        let status = self.script.wait().unwrap();
+        self.reader.take().unwrap().join().unwrap();
+        (status.code(), self.output())
+    }
+}
+
+impl Drop for Session {
+    /// Ends what a failed test left behind: script(1) hangs up the terminal as it goes, and with it
+    /// the program ends.
+    fn drop(&mut self) {
+        let _ = self.script.kill();
+        let _ = self.script.wait();
+    }
+}
+
+/// Checks that the screen was entered and left once, and returns what came after.
+#[track_caller]
+fn after_screen(output: &str) -> &str {
+    assert_eq!(output.matches(ENTER).count(), 1, "{output:?}");
+    let (before, after) = output.rsplit_once(LEAVE).expect("the screen was left");
+    assert!(before.contains(ENTER));
+    assert!(!after.contains('\x1b'), "{after:?}");
+    after
+}
+
+struct TemporaryFile(PathBuf);
+
+impl TemporaryFile {
+    fn new(name: &str) -> Self {
+        let name = format!("loadgen-{name}-{}", std::process::id());
+        Self(std::env::temp_dir().join(name))
+    }
+
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for TemporaryFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn progress_is_one_line_on_the_terminal_and_gone_before_the_table() {
+    let session = Session::start("-c 2 -d 1500ms -w 0 --allow-invalid");
+    let (code, output) = session.finish();
+    assert_eq!(code, Some(0), "{output}");
+    let (progress, table) = output.rsplit_once("\r\x1b[K").expect("the line is erased");
+    assert!(progress.contains("measuring") && progress.contains(" left"));
+    assert!(progress.contains("p50 ") && progress.contains("/s"));
+    assert_eq!(progress.matches('\n').count(), 1, "only that of the pid");
+    assert!(table.starts_with("target ") && table.contains("verdict"));
+}
+
+#[test]
+fn progress_is_not_on_stdout_and_not_there_if_it_is_not_wanted() {
+    let file = TemporaryFile::new("progress");
+    let path = file.path().display();
+    let session = Session::start(&format!("-n 100 --allow-invalid --json - >{path}"));
+    assert_eq!(session.finish().0, Some(0));
+    let json: Value = serde_json::from_slice(&std::fs::read(file.path()).unwrap()).unwrap();
+    assert_eq!(json["messages"]["received"], 100);
+    let (code, output) = Session::start("-n 100 --allow-invalid --quiet").finish();
+    assert_eq!(code, Some(0));
+    assert_eq!(output.lines().count(), 1, "{output:?}");
+    assert!(output.starts_with("pid="));
+}
+
+#[test]
+fn the_screen_ends_with_the_run_and_the_result_comes_after_it() {
+    let file = TemporaryFile::new("screen");
+    let path = file.path().display();
+    let session = Session::start(&format!(
+        "-c 2 -d 500ms -w 0 --tui --allow-invalid --json - >{path}"
+    ));
+    let (code, output) = session.finish();
+    assert_eq!(code, Some(0), "{output}");
+    assert_eq!(after_screen(&output), "");
+    let json: Value = serde_json::from_slice(&std::fs::read(file.path()).unwrap()).unwrap();
+    assert_eq!(json["interrupted"], false);
+}
+
+#[test]
+fn q_and_control_c_and_sigint_end_the_run_and_leave_the_screen() {
+    let target = PlainServer::echo();
+    let arguments = format!("{} -d 1h -w 0 --tui", target.endpoint());
+    let ways: [fn(&mut Session); 4] = [
+        |session| session.press("q"),
+        |session| session.press("\x1b"),
+        |session| session.press(CONTROL_C),
+        |session| session.interrupt(),
+    ];
+    for (number, end) in ways.into_iter().enumerate() {
+        let before = target.bytes();
+        let mut session = Session::start(&arguments);
+        session.wait_for(ENTER);
+        wait_until("messages flow", || target.bytes() > before + 64_000);
+        end(&mut session);
+        let (code, output) = session.finish();
+        assert_eq!(code, Some(130), "way {number}: {output}");
+        let table = after_screen(&output);
+        assert!(table.contains("(interrupted)"), "{table}");
+        assert!(table.contains("verdict"), "{table}");
+    }
+}
+
+#[test]
+fn a_second_control_c_ends_all_at_once_and_leaves_the_screen_too() {
+    let silent = PlainServer::start(|_, _| true);
+    let mut session = Session::start(&format!(
+        "{} -d 1h -w 0 --timeout 1h --tui",
+        silent.endpoint()
+    ));
+    wait_until("messages flow", || silent.bytes() > 0);
+    session.press(CONTROL_C);
+    session.wait_for("ending");
+    session.press(CONTROL_C);
+    let (code, output) = session.finish();
+    assert_eq!(code, Some(130), "{output}");
+    assert_eq!(after_screen(&output), "");
+}
+
+#[test]
+fn a_run_that_fails_leaves_the_screen_and_says_why() {
+    let free_port = {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        format!("tcp://{}", free.local_addr().unwrap())
+    };
+    let (code, output) = Session::start(&format!("{free_port} --tui")).finish();
+    assert_eq!(code, Some(1), "{output}");
+    let after = after_screen(&output);
+    assert!(after.starts_with("loadgen: ") && after.contains(&free_port));
+    assert_eq!(after.lines().count(), 1, "{after:?}");
+}
+
+#[test]
+fn keys_change_the_rate_of_an_open_loop() {
+    let file = TemporaryFile::new("keys");
+    let path = file.path().display();
+    let target = PlainServer::echo();
+    let mut session = Session::start(&format!(
+        "{} -R 1234 -d 1h -w 0 --tui --json - >{path}",
+        target.endpoint()
+    ));
+    wait_until("messages flow", || target.bytes() > 6_400);
+    // Only what differs from the frame before is written: of 2 468, all but the space.
+    session.press("*");
+    session.wait_for("468");
+    session.press("/-");
+    session.wait_for("122");
+    session.press("q");
+    let (code, output) = session.finish();
+    assert_eq!(code, Some(130), "{output}");
+    let json: Value = serde_json::from_slice(&std::fs::read(file.path()).unwrap()).unwrap();
+    // The coordinator looks now and then, and may miss what does not last.
+    let changes = json["rate"]["changes"].as_array().unwrap();
+    let last = changes.last().expect("a change is noted");
+    assert_eq!(last["rate"].as_f64().unwrap().round(), 1122.0);
+}

@@ -1,0 +1,275 @@
+//! What a server did to datagrams, and what the result says became of them.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use echomark::net::endpoint::Endpoint;
+use loadgen::plan::{Load, Plan, Target};
+use loadgen::verdict::Status;
+use loadgen::{RunResult, plan::Workload};
+
+use crate::known::Known;
+use crate::support::{codes, constant, number, plan, run};
+
+/// Messages of a run: half a second's worth.
+const MESSAGES: u64 = 1000;
+const RATE: f64 = 2000.0;
+
+/// A server over UDP with a thread that does with each datagram what `behavior` says.
+struct UdpServer {
+    address: SocketAddr,
+    stop: Arc<AtomicBool>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+/// A datagram, its sender, and its number among all that arrived.
+struct Datagram<'a> {
+    socket: &'a UdpSocket,
+    from: SocketAddr,
+    number: u64,
+    bytes: &'a mut [u8],
+}
+
+impl Datagram<'_> {
+    fn answer(&self) {
+        self.socket.send_to(self.bytes, self.from).unwrap();
+    }
+}
+
+impl UdpServer {
+    fn start(mut behavior: impl FnMut(Datagram<'_>) + Send + 'static) -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        // Nothing may be lost but what the behaviour loses.
+        socket2::SockRef::from(&socket)
+            .set_recv_buffer_size(4 << 20)
+            .unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let thread = {
+            let stop = Arc::clone(&stop);
+            thread::spawn(move || {
+                let mut buffer = vec![0; 64 << 10];
+                let mut number = 0;
+                while let Ok((count, from)) = socket.recv_from(&mut buffer) {
+                    if stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    behavior(Datagram {
+                        socket: &socket,
+                        from,
+                        number,
+                        bytes: &mut buffer[..count],
+                    });
+                    number += 1;
+                }
+            })
+        };
+        Self {
+            address,
+            stop,
+            thread: Some(thread),
+        }
+    }
+
+    fn target(&self) -> Target {
+        Target::Servers {
+            targets: vec![Endpoint::Udp(self.address.into())],
+        }
+    }
+}
+
+impl Drop for UdpServer {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        // Wakes the thread.
+        let waker = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let _ = waker.send_to(&[], self.address);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// One flow at a constant rate, so that the order in which its messages arrive is that of sending.
+fn single(target: Target) -> Plan {
+    Plan {
+        connections: number(1),
+        load: constant(RATE),
+        timeout: Duration::from_secs(2),
+        ..plan(target)
+    }
+}
+
+fn assert_all_arrived(result: &RunResult) {
+    assert_eq!(result.messages.sent, MESSAGES);
+    assert_eq!(result.messages.stray, 0);
+}
+
+#[test]
+fn as_many_are_lost_as_the_server_drops() {
+    let dropped = Arc::new(AtomicU64::new(0));
+    let server = {
+        let dropped = Arc::clone(&dropped);
+        UdpServer::start(move |datagram| {
+            // Not the last ones: one that left late would not have had its time at the end.
+            if datagram.number % 7 == 3 && datagram.number < MESSAGES - 100 {
+                dropped.fetch_add(1, Ordering::Relaxed);
+            } else {
+                datagram.answer();
+            }
+        })
+    };
+    let result = run(&Plan {
+        timeout: Duration::from_millis(300),
+        ..single(server.target())
+    });
+    assert_all_arrived(&result);
+    let dropped = dropped.load(Ordering::Relaxed);
+    assert_eq!(dropped, 129);
+    assert_eq!(result.messages.lost, dropped);
+    assert_eq!(result.messages.unfinished, 0);
+    assert_eq!(result.messages.received, MESSAGES - dropped);
+    assert!(codes(&result).contains(&"missing"));
+}
+
+#[test]
+fn a_closed_loop_gets_over_what_is_dropped() {
+    let dropped = Arc::new(AtomicU64::new(0));
+    let server = {
+        let dropped = Arc::clone(&dropped);
+        UdpServer::start(move |datagram| {
+            if datagram.number % 100 == 50 {
+                dropped.fetch_add(1, Ordering::Relaxed);
+            } else {
+                datagram.answer();
+            }
+        })
+    };
+    let result = run(&Plan {
+        timeout: Duration::from_millis(50),
+        load: Load::Closed {
+            pipeline: number(4),
+        },
+        ..plan(server.target())
+    });
+    assert!(result.messages.received > 100);
+    assert_eq!(result.messages.lost, dropped.load(Ordering::Relaxed));
+    assert_eq!(result.messages.unfinished, 0);
+}
+
+#[test]
+fn each_second_echo_is_a_duplicate() {
+    let server = UdpServer::start(|datagram| {
+        datagram.answer();
+        if datagram.number % 10 == 4 {
+            datagram.answer();
+        }
+    });
+    let result = run(&single(server.target()));
+    assert_all_arrived(&result);
+    assert_eq!(result.messages.received, MESSAGES);
+    assert_eq!(result.messages.duplicated, 100);
+    assert_eq!(result.messages.reordered, 0);
+    // Networks may do that.
+    assert!(!codes(&result).contains(&"corrupt"));
+}
+
+#[test]
+fn each_swapped_pair_is_one_reordered() {
+    let mut held = None;
+    let server = UdpServer::start(move |datagram| match datagram.number % 8 {
+        2 => held = Some(datagram.bytes.to_vec()),
+        3 => {
+            datagram.answer();
+            let held = held.take().unwrap();
+            datagram.socket.send_to(&held, datagram.from).unwrap();
+        }
+        _ => datagram.answer(),
+    });
+    let result = run(&single(server.target()));
+    assert_all_arrived(&result);
+    assert_eq!(result.messages.received, MESSAGES);
+    assert_eq!(result.messages.reordered, 125);
+    assert_eq!(result.messages.duplicated, 0);
+}
+
+#[test]
+fn an_answer_after_the_timeout_is_late_and_its_message_lost() {
+    const TIMEOUT: Duration = Duration::from_millis(100);
+    for rate in [2000.0, 20_000.0] {
+        // Those of the first half, so that all of them come before the run ends.
+        let half = rate as u64 / 4;
+        let server = Known::udp(move |arrival| {
+            if arrival.number < half && arrival.number % 10 == 5 {
+                TIMEOUT * 2
+            } else {
+                Duration::ZERO
+            }
+        });
+        let result = run(&Plan {
+            load: constant(rate),
+            timeout: TIMEOUT,
+            ..single(server.target())
+        });
+        let report = server.finish();
+        let truth = report
+            .served
+            .iter()
+            .filter(|served| served.took >= TIMEOUT * 2)
+            .count() as u64;
+        assert!(truth >= half / 10);
+        let messages = &result.messages;
+        assert!(messages.late >= half / 10, "{messages:?}");
+        assert!(messages.late <= messages.lost, "{rate}: {messages:?}");
+        // On a busy machine others are lost too, and may come when the run is over.
+        if messages.lost == truth {
+            assert_eq!(messages.late, messages.lost, "{rate}: {messages:?}");
+        }
+        assert_eq!(messages.duplicated, 0);
+    }
+}
+
+#[test]
+fn each_changed_byte_is_a_corrupt_datagram() {
+    let server = UdpServer::start(|datagram| {
+        if datagram.number % 50 == 7 {
+            let at = datagram.number as usize % (datagram.bytes.len() - 8);
+            datagram.bytes[8 + at] ^= 0x40;
+        }
+        datagram.answer();
+    });
+    let result = run(&single(server.target()));
+    assert_all_arrived(&result);
+    assert_eq!(result.messages.corrupt, 20);
+    assert_eq!(result.messages.verified, MESSAGES - 20);
+    // Over UDP it is the sequence number.
+    let corruption = result.client.first_corruption.unwrap();
+    assert_eq!((corruption.connection, corruption.offset), (0, 7));
+    assert_eq!(result.verdict.status, Status::Invalid);
+    assert!(codes(&result).contains(&"corrupt"));
+}
+
+#[test]
+fn a_truncated_datagram_is_corrupt() {
+    let server = UdpServer::start(|datagram| {
+        let whole = datagram.bytes.len();
+        let count = if datagram.number % 100 == 0 {
+            whole - 1
+        } else {
+            whole
+        };
+        datagram
+            .socket
+            .send_to(&datagram.bytes[..count], datagram.from)
+            .unwrap();
+    });
+    let result = run(&Plan {
+        workload: Workload::Request,
+        ..single(server.target())
+    });
+    assert_all_arrived(&result);
+    assert_eq!(result.messages.corrupt, 10);
+}
