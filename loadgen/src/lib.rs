@@ -15,6 +15,7 @@
 //! - `gather`, `conclude`, `evenness`, `repeat`: slices to intervals, intervals to the result, results
 //!   to their union.
 //! - [`stats`]: how sure the figures are. Pure. `hiccup`: how long this host failed to run us.
+//! - [`search`]: the highest load that meets objectives, from trials to bounds. Pure.
 //! - [`result`](mod@result), [`verdict`], [`report`]: the stored result, whether it can be believed,
 //!   and the forms in which it is read.
 //!
@@ -57,6 +58,7 @@ mod repeat;
 pub mod report;
 pub mod result;
 pub mod run;
+pub mod search;
 pub mod sizes;
 pub mod stats;
 pub mod tcp;

@@ -1,0 +1,109 @@
+//! Along what the load is searched, and between which limits.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// Rates are told apart by their first digits, so many.
+const DIGITS: i32 = 5;
+
+/// What the load is a number of.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Axis {
+    /// Messages per second.
+    #[default]
+    Rate,
+    /// Connections.
+    Connections,
+}
+
+/// Where the search may go, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Limits {
+    /// The load of the first trial.
+    pub start: f64,
+    /// The lowest load that is tried: if it misses a goal, the search for that goal ends.
+    pub lowest: f64,
+    /// The highest load that is tried: if it meets a goal, the search for that goal ends.
+    pub highest: f64,
+    /// The most trials.
+    pub max_trials: usize,
+    /// The longest that the search may take.
+    #[serde(rename = "max_time_s", serialize_with = "seconds")]
+    pub max_time: Duration,
+}
+
+impl Axis {
+    /// The load that is tried for `load`.
+    pub(super) fn round(self, load: f64) -> f64 {
+        match self {
+            Self::Connections => load.round().max(1.0),
+            Self::Rate => {
+                let exponent = DIGITS - 1 - load.log10().floor() as i32;
+                let scale = 10_f64.powi(exponent.abs());
+                if exponent >= 0 {
+                    (load * scale).round() / scale
+                } else {
+                    (load / scale).round() * scale
+                }
+            }
+        }
+    }
+
+    /// The load half-way between two on a logarithmic scale; `None` if none lies between them.
+    pub(super) fn between(self, lower: f64, upper: f64) -> Option<f64> {
+        let middle = self.round((lower * upper).sqrt());
+        if middle > lower && middle < upper {
+            return Some(middle);
+        }
+        // Of whole numbers there may still be one, as 2 between 1 and 3.
+        let next = self.round(lower + 1.0);
+        (self == Self::Connections && next > lower && next < upper).then_some(next)
+    }
+
+    /// What the number counts, for people.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Self::Rate => "messages/s",
+            Self::Connections => "connections",
+        }
+    }
+}
+
+fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn rates_are_round_numbers_and_connections_whole_ones() {
+        assert_eq!(Axis::Rate.round(123_456.7), 123_460.0);
+        assert_eq!(Axis::Rate.round(0.123_456_7), 0.123_46);
+        assert_eq!(Axis::Rate.round(99_999.9), 100_000.0);
+        assert_eq!(Axis::Connections.round(2.4), 2.0);
+        assert_eq!(Axis::Connections.round(0.2), 1.0);
+    }
+
+    #[test]
+    fn between_neighbours_there_is_nothing() {
+        assert_eq!(Axis::Connections.between(4.0, 5.0), None);
+        assert_eq!(Axis::Connections.between(1.0, 3.0), Some(2.0));
+        assert_eq!(Axis::Rate.between(10_000.0, 10_001.0), None);
+        assert_eq!(Axis::Rate.between(100.0, 400.0), Some(200.0));
+    }
+
+    proptest! {
+        #[test]
+        fn rounding_again_changes_nothing(load in 1e-3_f64..1e9) {
+            for axis in [Axis::Rate, Axis::Connections] {
+                let once = axis.round(load);
+                prop_assert_eq!(axis.round(once), once);
+            }
+        }
+    }
+}

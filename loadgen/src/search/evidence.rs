@@ -1,0 +1,264 @@
+//! How sure the bounds are: an interval that contains the capacity with a chance of 95 %, however the
+//! search chose its trials and whenever it ends.
+//!
+//! The capacity of a goal is the load up to which a trial of the final length meets the objectives
+//! with a chance of at least 1 − exceed ratio. Nothing is assumed but that this chance does not grow
+//! with the load, and that trials are independent. For each capacity that might be, a gambler who
+//! doubts it bets on every trial at fair odds for that capacity: that trials above it will meet the
+//! goal, and that those up to it will miss it. If it is the true one, his wealth is a non-negative
+//! supermartingale, and the chance that it ever becomes 20 times what it was is 1/20 at most (Ville's
+//! inequality; Ramdas and others, "Game-theoretic statistics and safe anytime-valid inference", 2023,
+//! sections 2 and 4). So capacities against which he has won that much are ruled out. The bets may
+//! depend on all that came before, which makes stopping and choosing loads by what was seen harmless.
+
+use serde::Serialize;
+
+/// The chance that the interval contains the capacity.
+pub const CONFIDENCE: f64 = 0.95;
+/// How much a prediction leans on no trial at all, in trials.
+const PRIOR_WEIGHT: f64 = 0.4;
+/// How much it leans on trials at other loads, at most.
+const MOST_OTHERS: f64 = 2.0;
+/// No prediction is surer than this, so that one odd trial does not cost all that was won.
+const SUREST: f64 = 0.93;
+
+/// Where the capacity lies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Interval {
+    /// It is at least this; `None` if no load could be shown to be below it.
+    pub lower: Option<f64>,
+    /// It is below this; `None` if no load could be shown to be above it.
+    pub upper: Option<f64>,
+}
+
+impl Interval {
+    /// The interval's width as a share of its upper end.
+    pub fn width(&self) -> Option<f64> {
+        let (lower, upper) = self.lower.zip(self.upper)?;
+        Some((upper - lower) / upper)
+    }
+
+    /// Whether every load was ruled out: the capacity moved while it was searched for, or trials were
+    /// not independent.
+    pub fn is_empty(&self) -> bool {
+        self.width().is_some_and(|width| width <= 0.0)
+    }
+}
+
+/// The bets on the trials of one goal.
+#[derive(Clone, Debug)]
+pub(super) struct Evidence {
+    /// The chance to meet the goal at the capacity: 1 − exceed ratio.
+    chance: f64,
+    /// By increasing load.
+    wagers: Vec<Wager>,
+    /// Of all that was ruled out so far.
+    interval: Interval,
+}
+
+/// The bets on the trials at one load.
+#[derive(Clone, Copy, Debug)]
+struct Wager {
+    load: f64,
+    met: f64,
+    missed: f64,
+    /// Logarithm of what was won by betting that trials meet the goal: against capacities below.
+    won_on_met: f64,
+    /// The same that they miss it: against this capacity and those above.
+    won_on_missed: f64,
+}
+
+impl Evidence {
+    /// No trial was made yet. `exceed_ratio` lies strictly between 0 and 1.
+    pub(super) fn new(exceed_ratio: f64) -> Self {
+        Self {
+            chance: 1.0 - exceed_ratio,
+            wagers: Vec::new(),
+            interval: Interval::default(),
+        }
+    }
+
+    /// Adds a trial of the final length.
+    pub(super) fn record(&mut self, load: f64, is_met: bool) {
+        let predicted = self.predict(load);
+        let gain = if is_met {
+            predicted / self.chance
+        } else {
+            (1.0 - predicted) / (1.0 - self.chance)
+        };
+        let index = self.wagers.partition_point(|wager| wager.load < load);
+        if self
+            .wagers
+            .get(index)
+            .is_none_or(|wager| wager.load != load)
+        {
+            self.wagers.insert(index, Wager::new(load));
+        }
+        let wager = &mut self.wagers[index];
+        if is_met {
+            wager.met += 1.0;
+        } else {
+            wager.missed += 1.0;
+        }
+        // A bet on what the capacity in doubt makes likely anyway would not be one.
+        if predicted > self.chance {
+            wager.won_on_met += gain.ln();
+        } else {
+            wager.won_on_missed += gain.ln();
+        }
+        self.rule_out();
+    }
+
+    /// Where the capacity lies, by all trials so far.
+    pub(super) fn interval(&self) -> Interval {
+        self.interval
+    }
+
+    /// How likely a trial at `load` meets the goal: by the trials made there, and with a little weight
+    /// by what met it at a higher load or missed it at a lower one. Those lean to one side, because
+    /// nothing is said of what went the other way.
+    fn predict(&self, load: f64) -> f64 {
+        let (mut met, mut missed) = (
+            PRIOR_WEIGHT * self.chance,
+            PRIOR_WEIGHT * (1.0 - self.chance),
+        );
+        let (mut met_above, mut missed_below) = (0.0, 0.0);
+        for wager in &self.wagers {
+            if wager.load == load {
+                met += wager.met;
+                missed += wager.missed;
+            } else if wager.load > load {
+                met_above += wager.met;
+            } else {
+                missed_below += wager.missed;
+            }
+        }
+        let others = met_above + missed_below;
+        let scale = f64::min(1.0, MOST_OTHERS / f64::max(others, 1.0));
+        met += met_above * scale;
+        missed += missed_below * scale;
+        let predicted = met / (met + missed);
+        predicted.clamp(
+            f64::min(1.0 - SUREST, self.chance),
+            f64::max(SUREST, self.chance),
+        )
+    }
+
+    /// Goes through the capacities that might be, from below the lowest load to above the highest,
+    /// and takes the ends of what is left.
+    fn rule_out(&mut self) {
+        let enough = -(1.0 - CONFIDENCE).ln();
+        let mut won: f64 = self.wagers.iter().map(|wager| wager.won_on_met).sum();
+        let mut below = None;
+        let mut left: Option<Interval> = None;
+        for index in 0..=self.wagers.len() {
+            let next = self.wagers.get(index);
+            if won < enough {
+                left = Some(Interval {
+                    lower: left.map_or(below, |left| left.lower),
+                    upper: next.map(|wager| wager.load),
+                });
+            }
+            if let Some(wager) = next {
+                won += wager.won_on_missed - wager.won_on_met;
+                below = Some(wager.load);
+            }
+        }
+        // What was ruled out once stays so. With nothing left, the ends cross.
+        let left = left.unwrap_or_else(|| Interval {
+            lower: below,
+            upper: self.wagers.first().map(|wager| wager.load),
+        });
+        let all = &mut self.interval;
+        all.lower = all.lower.into_iter().chain(left.lower).reduce(f64::max);
+        all.upper = all.upper.into_iter().chain(left.upper).reduce(f64::min);
+    }
+}
+
+impl Wager {
+    fn new(load: f64) -> Self {
+        Self {
+            load,
+            met: 0.0,
+            missed: 0.0,
+            won_on_met: 0.0,
+            won_on_missed: 0.0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::simulation::Random;
+    use super::*;
+
+    fn evidence(trials: &[(f64, bool)]) -> Evidence {
+        let mut evidence = Evidence::new(0.5);
+        for &(load, is_met) in trials {
+            evidence.record(load, is_met);
+        }
+        evidence
+    }
+
+    #[test]
+    fn six_trials_of_one_mind_make_a_bound() {
+        let five = evidence(&[(100.0, true); 5]);
+        assert_eq!(five.interval(), Interval::default());
+        let six = evidence(&[(100.0, true); 6]);
+        assert_eq!(six.interval().lower, Some(100.0));
+        assert_eq!(six.interval().upper, None);
+        let six = evidence(&[(100.0, false); 6]);
+        assert_eq!(six.interval().upper, Some(100.0));
+        assert_eq!(six.interval().lower, None);
+    }
+
+    #[test]
+    fn both_bounds_make_an_interval() {
+        let trials = [[(100.0, true); 6], [(102.0, false); 6]].concat();
+        let interval = evidence(&trials).interval();
+        assert_eq!((interval.lower, interval.upper), (Some(100.0), Some(102.0)));
+        assert_eq!(interval.width(), Some(2.0 / 102.0));
+        assert!(!interval.is_empty());
+    }
+
+    #[test]
+    fn trials_at_higher_loads_speak_for_lower_ones() {
+        // At no single load were there enough of them.
+        let trials: Vec<_> = (0..9)
+            .map(|index| (109.0 - f64::from(index), true))
+            .collect();
+        let lower = evidence(&trials).interval().lower;
+        assert!(lower.is_some_and(|lower| lower > 100.0), "{lower:?}");
+    }
+
+    #[test]
+    fn a_capacity_that_moved_leaves_nothing() {
+        let trials = [&[(100.0, true); 10][..], &[(90.0, false); 40]].concat();
+        assert!(evidence(&trials).interval().is_empty());
+    }
+
+    /// The chance that the truth is ever ruled out, by a gambler who tries as hard as he can: trials
+    /// are made where they may mislead, and it is looked at after each.
+    #[test]
+    fn the_truth_is_ruled_out_as_rarely_as_claimed() {
+        const CAPACITY: f64 = 100.0;
+        let mut random = Random::new(1);
+        for exceed_ratio in [0.5, 0.2] {
+            let misled = (0..1000)
+                .filter(|_| {
+                    let mut evidence = Evidence::new(exceed_ratio);
+                    (0..100).any(|_| {
+                        let load = 90.0 + 20.0 * random.uniform();
+                        // All that is allowed to those above, no more than is asked of those below.
+                        let is_met = random.uniform() < 1.0 - exceed_ratio;
+                        evidence.record(load, is_met);
+                        let interval = evidence.interval();
+                        interval.lower.is_some_and(|lower| lower > CAPACITY)
+                            || interval.upper.is_some_and(|upper| upper <= CAPACITY)
+                    })
+                })
+                .count();
+            assert!(misled <= 50, "{misled} of 1000");
+        }
+    }
+}

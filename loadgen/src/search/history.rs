@@ -1,0 +1,137 @@
+//! The trials of a search, and what they say about loads.
+
+use super::classify::{Class, Judged, Target, classify};
+use super::goal::Judgement;
+
+/// A trial that says something about the server.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Trial {
+    pub(super) load: f64,
+    pub(super) seconds: f64,
+    /// One for each goal.
+    pub(super) judgements: Vec<Judgement>,
+}
+
+/// All of them, in the order in which they were made.
+#[derive(Clone, Debug, Default)]
+pub(super) struct History {
+    trials: Vec<Trial>,
+    /// The loads that were tried, each once, increasing.
+    loads: Vec<f64>,
+}
+
+/// The relevant bounds of a goal: the smallest load that misses it, and the largest one below that
+/// which meets it. So a load that meets the goal although a smaller one misses it is taken for luck.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Bounds {
+    pub(super) lower: Option<f64>,
+    pub(super) upper: Option<f64>,
+}
+
+impl History {
+    pub(super) fn add(&mut self, trial: Trial) {
+        let index = self.loads.partition_point(|&load| load < trial.load);
+        if self.loads.get(index) != Some(&trial.load) {
+            self.loads.insert(index, trial.load);
+        }
+        self.trials.push(trial);
+    }
+
+    pub(super) fn bounds(&self, goal: usize, target: &Target) -> Bounds {
+        let mut bounds = Bounds::default();
+        for &load in &self.loads {
+            match self.class(goal, target, load) {
+                Class::Lower => bounds.lower = Some(load),
+                Class::Upper => {
+                    bounds.upper = Some(load);
+                    break;
+                }
+                Class::Undecided => {}
+            }
+        }
+        bounds
+    }
+
+    pub(super) fn class(&self, goal: usize, target: &Target, load: f64) -> Class {
+        classify(self.at(goal, load), target)
+    }
+
+    /// The trials at a load as one goal sees them.
+    pub(super) fn at(&self, goal: usize, load: f64) -> impl Iterator<Item = Judged> {
+        self.trials
+            .iter()
+            .filter(move |trial| trial.load == load)
+            .map(move |trial| Judged {
+                seconds: trial.seconds,
+                judgement: trial.judgements[goal],
+            })
+    }
+
+    /// The number of trials at loads in the range that are at least so long.
+    pub(super) fn count(&self, loads: std::ops::RangeInclusive<f64>, seconds: f64) -> usize {
+        self.trials
+            .iter()
+            .filter(|trial| loads.contains(&trial.load) && trial.seconds >= seconds)
+            .count()
+    }
+
+    /// The load nearest to `load` that was tried, if the two differ by a factor of no more than
+    /// `exp(distance)`.
+    pub(super) fn nearest(&self, load: f64, distance: f64) -> Option<f64> {
+        let apart = |tried: f64| (tried / load).ln().abs();
+        self.loads
+            .iter()
+            .copied()
+            .min_by(|&a, &b| apart(a).total_cmp(&apart(b)))
+            .filter(|&tried| apart(tried) <= distance)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TARGET: Target = Target {
+        trial_s: 1.0,
+        sum_s: 1.0,
+        exceed_ratio: 0.5,
+    };
+
+    fn history(trials: &[(f64, bool)]) -> History {
+        let mut history = History::default();
+        for &(load, is_met) in trials {
+            history.add(Trial {
+                load,
+                seconds: 1.0,
+                judgements: vec![Judgement {
+                    failed: 0.0,
+                    is_met,
+                }],
+            });
+        }
+        history
+    }
+
+    #[test]
+    fn a_good_load_above_a_bad_one_is_taken_for_luck() {
+        let bounds = |trials| {
+            let bounds = history(trials).bounds(0, &TARGET);
+            (bounds.lower, bounds.upper)
+        };
+        assert_eq!(bounds(&[]), (None, None));
+        assert_eq!(bounds(&[(10.0, true)]), (Some(10.0), None));
+        assert_eq!(
+            bounds(&[(10.0, true), (40.0, true), (20.0, false), (50.0, false)]),
+            (Some(10.0), Some(20.0))
+        );
+    }
+
+    #[test]
+    fn loads_are_found_again_if_they_are_near() {
+        let history = history(&[(100.0, true), (200.0, true)]);
+        assert_eq!(history.nearest(101.0, 0.02), Some(100.0));
+        assert_eq!(history.nearest(110.0, 0.02), None);
+        assert_eq!(history.count(0.0..=150.0, 1.0), 1);
+        assert_eq!(history.count(0.0..=500.0, 2.0), 0);
+    }
+}

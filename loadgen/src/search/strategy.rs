@@ -1,0 +1,279 @@
+//! Which load to try next for one goal.
+//!
+//! Three stages, each with longer trials and closer bounds than the one before: the first finds the
+//! neighbourhood with single short trials, growing geometrically from a small load; the last asks for
+//! all that the goal's terms ask for. A stage first tries the bounds that the one before it found, and
+//! widens them where they do not hold. When the last one is through, both bounds are tried again until
+//! chance is ruled out.
+
+use std::time::Duration;
+
+use super::axis::{Axis, Limits};
+use super::classify::{Class, Target};
+use super::evidence::{Evidence, Interval};
+use super::goal::Terms;
+use super::history::{Bounds, History};
+
+/// Growth while nothing is known of the capacity.
+const GROWTH: f64 = 2.0;
+/// Each stage is content with bounds so many times as far apart as the next one's.
+const COARSER: f64 = 2.0;
+/// Trials at a load before one farther out is tried, if chance was not ruled out.
+const TRIALS_PER_RUNG: usize = 8;
+/// So many trials that disagree with the others are enough to go farther out, too.
+const DISSENTERS: usize = 2;
+/// How often a load farther out is tried: 0, 1, 2.5, 4.75, 8.1, 13 ... widths from the bound.
+const RUNGS: i32 = 9;
+const SPACING: f64 = 1.5;
+const FIRST_RUNGS: f64 = 2.0;
+/// Loads this near, in widths, count as the same when a bound is confirmed.
+const SAME: f64 = 0.3;
+
+/// Where trials can be made at this point of the search.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Field {
+    pub(super) axis: Axis,
+    pub(super) limits: Limits,
+    /// The lowest load that the client could not offer.
+    pub(super) ceiling: Option<f64>,
+}
+
+/// The pursuit of one goal.
+#[derive(Clone, Debug)]
+pub(super) struct Pursuit {
+    goal: usize,
+    stages: [Stage; 3],
+    stage: usize,
+    /// The bounds of the stage before.
+    hints: Bounds,
+    /// `None` if the goal leaves no room for chance.
+    evidence: Option<Evidence>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Stage {
+    target: Target,
+    /// How far apart the bounds may be, as a share of the upper one.
+    width: f64,
+}
+
+/// A trial that would help.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Nomination {
+    pub(super) load: f64,
+    pub(super) seconds: f64,
+}
+
+/// Which of the bounds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Side {
+    Lower,
+    Upper,
+}
+
+impl Pursuit {
+    pub(super) fn new(goal: usize, terms: &Terms) -> Self {
+        let (initial, sum) = (terms.initial_trial, terms.duration_sum);
+        let geometric_mean_s = (initial.as_secs_f64() * sum.as_secs_f64()).sqrt();
+        // In whole milliseconds, so that it is the same as a duration and as a number of seconds.
+        let between = Duration::from_millis((geometric_mean_s * 1e3).round() as u64);
+        let between = between.clamp(initial, sum);
+        let stage = |sum: Duration, width: f64| Stage {
+            target: Target {
+                trial_s: sum.min(terms.final_trial).as_secs_f64(),
+                sum_s: sum.as_secs_f64(),
+                exceed_ratio: terms.exceed_ratio,
+            },
+            width,
+        };
+        let widths =
+            [COARSER * COARSER, COARSER, 1.0].map(|times| (times * terms.precision).min(0.5));
+        Self {
+            goal,
+            stages: [
+                stage(initial, widths[0]),
+                stage(between, widths[1]),
+                stage(sum, widths[2]),
+            ],
+            stage: 0,
+            hints: Bounds::default(),
+            evidence: (terms.exceed_ratio > 0.0).then(|| Evidence::new(terms.exceed_ratio)),
+        }
+    }
+
+    /// Takes a trial into account.
+    pub(super) fn record(&mut self, load: f64, seconds: f64, is_met: bool) {
+        // Longer trials of other goals have another chance to meet this one.
+        let is_final = seconds == self.target().trial_s;
+        if let Some(evidence) = self.evidence.as_mut().filter(|_| is_final) {
+            evidence.record(load, is_met);
+        }
+    }
+
+    /// The trial that would help most; `None` if there is nothing left to find.
+    pub(super) fn nominate(&mut self, history: &History, field: &Field) -> Option<Nomination> {
+        loop {
+            let stage = self.stages[self.stage];
+            let bounds = history.bounds(self.goal, &stage.target);
+            let is_last = self.stage + 1 == self.stages.len();
+            let load = self
+                .candidate(&stage, bounds, history, field)
+                .or_else(|| is_last.then(|| self.confirm(bounds, history, field))?);
+            if let Some(load) = load {
+                let seconds = stage.target.trial_s;
+                return Some(Nomination { load, seconds });
+            }
+            if is_last {
+                return None;
+            }
+            self.stage += 1;
+            self.hints = bounds;
+        }
+    }
+
+    /// What the goal itself asks of a load.
+    pub(super) fn target(&self) -> &Target {
+        &self.stages[self.stages.len() - 1].target
+    }
+
+    /// Where the capacity lies with all that is known.
+    pub(super) fn interval(&self) -> Option<Interval> {
+        self.evidence.as_ref().map(Evidence::interval)
+    }
+
+    /// The load that narrows the bounds of a stage; `None` if they are close enough.
+    fn candidate(
+        &self,
+        stage: &Stage,
+        bounds: Bounds,
+        history: &History,
+        field: &Field,
+    ) -> Option<f64> {
+        // The smaller load first: if it is a bound, it may save the larger one.
+        for hint in [self.hints.lower, self.hints.upper].into_iter().flatten() {
+            let is_inside = bounds.lower.is_none_or(|lower| lower < hint)
+                && bounds.upper.is_none_or(|upper| hint < upper)
+                && field.ceiling.is_none_or(|ceiling| hint < ceiling);
+            if is_inside && history.class(self.goal, &stage.target, hint) == Class::Undecided {
+                return Some(hint);
+            }
+        }
+        match (bounds.lower, bounds.upper) {
+            (None, None) => field.clamp(field.limits.start),
+            (Some(lower), None) => {
+                let load = lower * step(self.hints.lower, lower, stage.width);
+                field.above(lower, load, stage.width)
+            }
+            (None, Some(upper)) => {
+                let load = upper / step(self.hints.upper, upper, stage.width);
+                let load = field.axis.round(load).max(field.limits.lowest);
+                (load < upper).then_some(load)
+            }
+            (Some(lower), Some(upper)) => {
+                let upper = field.ceiling.map_or(upper, |ceiling| ceiling.min(upper));
+                if (upper - lower) / upper <= stage.width {
+                    return None;
+                }
+                field.axis.between(lower, upper)
+            }
+        }
+    }
+
+    /// The load whose trial helps to rule out that a bound is there by chance; `None` if it is
+    /// ruled out, or can't be.
+    fn confirm(&self, bounds: Bounds, history: &History, field: &Field) -> Option<f64> {
+        let known = self.evidence.as_ref()?.interval();
+        let (lower, upper) = bounds.lower.zip(bounds.upper)?;
+        let width = self.stages[self.stage].width;
+        let is_close = known.width().is_some_and(|known| known <= width);
+        let holds_lower = known.lower.is_some_and(|known| known >= lower);
+        let holds_upper = known.upper.is_some_and(|known| known <= upper);
+        let is_confirmed = is_close || (holds_lower && holds_upper);
+        if known.is_empty() || is_confirmed {
+            return None;
+        }
+        let made = |loads| history.count(loads, self.target().trial_s);
+        let side = match (holds_lower, holds_upper) {
+            (true, _) => Side::Upper,
+            (_, true) => Side::Lower,
+            _ if made(0.0..=lower) <= made(upper..=f64::INFINITY) => Side::Lower,
+            _ => Side::Upper,
+        };
+        let (bound, sign, known) = match side {
+            Side::Lower => (lower, -1.0, known.lower),
+            Side::Upper => (upper, 1.0, known.upper),
+        };
+        let rung = |index: i32| {
+            let widths = FIRST_RUNGS * (SPACING.powi(index) - 1.0);
+            let out = bound * (sign * width * widths).exp();
+            let load = match index {
+                0 => Some(bound),
+                _ => history.nearest(out, width * SAME),
+            };
+            field.clamp(load.unwrap_or(out)).unwrap_or(bound)
+        };
+        let is_within = |load: f64| known.is_none_or(|known| sign * load < sign * known);
+        // From the bound outwards, to a load so far from the capacity that chance is soon ruled out.
+        // Then back inwards, each time from the best that is known.
+        let mut rungs = (0..=RUNGS)
+            .map(rung)
+            .take_while(|&load| is_within(load))
+            .peekable();
+        while let Some(load) = rungs.next() {
+            if rungs.peek().is_none() || !self.is_contested(side, load, history) {
+                return Some(load);
+            }
+        }
+        None
+    }
+
+    /// Whether the trials at a load agree so little about the side of the capacity on which it lies
+    /// that more of them would not soon settle it.
+    fn is_contested(&self, side: Side, load: f64, history: &History) -> bool {
+        let full = history
+            .at(self.goal, load)
+            .filter(|trial| trial.seconds == self.target().trial_s);
+        let (mut agreeing, mut dissenting) = (0, 0);
+        for trial in full {
+            if trial.judgement.is_met == (side == Side::Lower) {
+                agreeing += 1;
+            } else {
+                dissenting += 1;
+            }
+        }
+        dissenting >= DISSENTERS || agreeing + dissenting >= TRIALS_PER_RUNG
+    }
+}
+
+impl Field {
+    /// `load` as it can be tried; `None` if the client can't offer it.
+    fn clamp(&self, load: f64) -> Option<f64> {
+        let load = self
+            .axis
+            .round(load)
+            .clamp(self.limits.lowest, self.limits.highest);
+        self.ceiling
+            .is_none_or(|ceiling| load < ceiling)
+            .then_some(load)
+    }
+
+    /// A load above `lower`: `load` if that can be tried, else one on the way to what can't be.
+    fn above(&self, lower: f64, load: f64, width: f64) -> Option<f64> {
+        match (self.clamp(load), self.ceiling) {
+            (Some(load), _) => (load > lower).then_some(load),
+            (None, Some(ceiling)) if (ceiling - lower) / ceiling > width => {
+                self.axis.between(lower, ceiling)
+            }
+            (None, _) => None,
+        }
+    }
+}
+
+/// By what factor to go on from a bound that did not hold: as far again as it is from where the
+/// stage began, or a width; where there is no such place, a good deal.
+fn step(begin: Option<f64>, bound: f64, width: f64) -> f64 {
+    begin.map_or(GROWTH, |begin| {
+        let gone = f64::max(begin / bound, bound / begin);
+        gone.max(1.0 / (1.0 - width))
+    })
+}
