@@ -388,11 +388,15 @@ impl<F: Flow> Worker<F> {
             self.meter.slice.counts.unsent += u64::from(order.counted);
             return;
         }
+        let Some(flow) = self.flow_for(due) else {
+            self.meter.slice.counts.unsent += u64::from(order.counted);
+            return;
+        };
         self.meter.outstanding += 1;
         let is_held = match self.connects {
             Connects::Always | Connects::Once => {
-                self.dirty.push(due.flow);
-                self.flows[due.flow].push(order, &mut self.meter)
+                self.dirty.push(flow);
+                self.flows[flow].push(order, &mut self.meter)
             }
             Connects::PerMessage => match self.idle.pop_front() {
                 Some(key) => {
@@ -412,6 +416,18 @@ impl<F: Flow> Worker<F> {
             let now = self.meter.now();
             self.meter.slice.record_held(order.intended, now);
         }
+    }
+
+    /// The flow that is to send what is due: the one that the schedule names, or if its connection is
+    /// gone for good, the next one whose is not. `None` if none is left.
+    fn flow_for(&self, due: Due) -> Option<usize> {
+        if self.connects != Connects::Once {
+            return Some(due.flow);
+        }
+        let flows = self.flows.len();
+        (0..flows)
+            .map(|step| (due.flow + step) % flows)
+            .find(|&flow| self.flows[flow].link().is_open())
     }
 
     /// Lets an idle flow make the connection for a message.

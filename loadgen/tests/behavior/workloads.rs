@@ -205,7 +205,7 @@ fn a_server_that_does_not_close_is_seen_not_to() {
     // On a busy machine an echo may time out too.
     assert!(result.messages.received > 0);
     assert!(result.messages.received <= open.lock().unwrap().len() as u64);
-    assert_eq!(result.connections.unclosed, result.messages.received);
+    assert!((1..=result.messages.received).contains(&result.connections.unclosed));
     assert!(result.latency_ns.close.is_none());
     assert!(codes(&result).contains(&"unclosed"));
 }
@@ -462,9 +462,8 @@ fn connections_that_the_server_ended_are_not_held() {
             ended
         );
         assert_eq!(codes(&result).contains(&"not_held"), ended > 0);
-        // Each fifth probe has nowhere to go.
-        assert_eq!(result.messages.sent + result.messages.unsent, 100);
-        assert_eq!(result.messages.unsent, 2 * ended);
+        // Probes go to those that are left.
+        assert_eq!((result.messages.sent, result.messages.unsent), (100, 0));
     }
 }
 
