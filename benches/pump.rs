@@ -20,24 +20,13 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use echomark::Service;
-use echomark::conn::{Conn, Next, Readiness};
+use echomark::conn::{Conn, Next};
 use echomark::metrics::WorkerMetrics;
 use echomark::net::units::format_size;
+use echomark::readiness::Readiness;
 use echomark::stream::Stream;
 
 const BUFFER: usize = 64 << 10;
-
-const READABLE: Readiness = Readiness {
-    readable: true,
-    writable: false,
-    hangup: false,
-    urgent: false,
-};
-const WRITABLE: Readiness = Readiness {
-    readable: false,
-    writable: true,
-    ..READABLE
-};
 
 fn pump(c: &mut Criterion) {
     let mut group = c.benchmark_group("pump");
@@ -96,7 +85,7 @@ impl Fixture {
         self.messages += 1;
         self.peer.unread.set(self.message_len);
         self.peer.room.set(usize::MAX);
-        self.pump(READABLE);
+        self.pump(Readiness::READABLE);
     }
 
     /// One message of which the socket takes `first` bytes, and the rest once there is room again.
@@ -104,9 +93,9 @@ impl Fixture {
         self.messages += 1;
         self.peer.unread.set(self.message_len);
         self.peer.room.set(first);
-        self.pump(READABLE);
+        self.pump(Readiness::READABLE);
         self.peer.room.set(usize::MAX);
-        self.pump(WRITABLE);
+        self.pump(Readiness::WRITABLE);
     }
 
     fn pump(&mut self, readiness: Readiness) {

@@ -7,7 +7,7 @@
 //! - `reactor`: the event loop of one worker and its phases. Owns the epoll instance, the slab of
 //!   connections, the timers and this worker's listeners.
 //! - [`conn`]: one connection and [`Conn::pump`](conn::Conn::pump), the one function that moves
-//!   bytes, generic over its [`stream`].
+//!   bytes, generic over its [`stream`]. [`readiness`]: what the kernel reported of it.
 //! - [`udp`]: one UDP socket of a worker, which answers in batches, and the guard that keeps it
 //!   harmless.
 //! - [`buffer`], [`timer`], [`watch`], [`admission`] with [`access`] and [`rate`], [`metrics`]: what the
@@ -68,6 +68,7 @@ pub mod metrics;
 pub mod net;
 pub mod rate;
 mod reactor;
+pub mod readiness;
 pub mod server;
 pub mod service;
 pub mod settings;

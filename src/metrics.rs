@@ -217,6 +217,12 @@ impl WorkerMetrics {
         &self.accept_errors[error as usize]
     }
 
+    /// Bytes that connections and datagrams moved, in both directions together.
+    pub(crate) fn moved_bytes(&self) -> u64 {
+        let received = self.received_bytes.value();
+        received.wrapping_add(self.sent_bytes.value())
+    }
+
     /// All values as they are now.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {

@@ -61,8 +61,8 @@ impl Read for Socket {
     #[inline]
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
-            Self::Tcp(stream) => stream.read(buffer),
-            Self::Unix(stream) => stream.read(buffer),
+            Self::Tcp(stream) => sys::receive(stream, buffer),
+            Self::Unix(stream) => sys::receive(stream, buffer),
         }
     }
 }
@@ -71,8 +71,8 @@ impl Write for Socket {
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Tcp(stream) => stream.write(bytes),
-            Self::Unix(stream) => stream.write(bytes),
+            Self::Tcp(stream) => sys::send(stream, bytes),
+            Self::Unix(stream) => sys::send(stream, bytes),
         }
     }
 
@@ -113,7 +113,7 @@ impl Stream for Socket {
                 asked: DISCARD_AT_ONCE,
             }),
             Self::Unix(stream) => Ok(Taken {
-                count: stream.read(scratch)?,
+                count: sys::receive(stream, scratch)?,
                 asked: scratch.len(),
             }),
         }

@@ -23,10 +23,10 @@ mod guard;
 pub use guard::Guard;
 
 use crate::admission::UdpAllowance;
-use crate::conn::Readiness;
 use crate::metrics::{DropReason, WorkerMetrics};
 use crate::net::sys;
 use crate::net::sys::datagram::{Batch, Datagram, Kept, Progress, SLOTS, Tally};
+use crate::readiness::Readiness;
 use crate::service::{Service, chargen};
 
 /// Batches in one call of [`Datagrams::pump`] before others have their turn.
@@ -91,8 +91,8 @@ impl Datagrams {
     /// Adds what the kernel reported to what is known. Readiness sticks until a call says "would
     /// block".
     pub fn note(&mut self, readiness: Readiness) {
-        self.readable |= readiness.readable;
-        self.writable |= readiness.writable;
+        self.readable |= readiness.is_readable();
+        self.writable |= readiness.is_writable();
     }
 
     /// Sends what was kept, then receives and answers batches until nothing waits, the socket takes

@@ -65,16 +65,16 @@ impl Watch {
 
     /// Notes that bytes moved, and returns the deadline of the stall window if that opened one: it may
     /// lie before every other.
-    pub fn note(&mut self, moved: u32, terms: &Terms, now_ms: u64) -> Option<u64> {
+    pub fn note(&mut self, moved: u64, terms: &Terms, now_ms: u64) -> Option<u64> {
         if moved == 0 {
             return None;
         }
         self.last_active_ms = now_ms;
-        self.window_bytes = self.window_bytes.saturating_add(u64::from(moved));
+        self.window_bytes = self.window_bytes.saturating_add(moved);
         match (self.window_start_ms, terms.stall_ms) {
             (None, Some(stall_ms)) => {
                 self.window_start_ms = Some(now_ms);
-                self.window_bytes = u64::from(moved);
+                self.window_bytes = moved;
                 Some(now_ms.saturating_add(stall_ms))
             }
             _ => None,
@@ -215,7 +215,7 @@ mod tests {
         let terms = terms(Some(50), None, Some(500));
         let mut watch = Watch::new(0);
         for now in (0..500).step_by(10) {
-            watch.note(u32::MAX, &terms, now);
+            watch.note(u64::MAX, &terms, now);
             assert!(matches!(
                 watch.judge(&terms, Blocked::No, now),
                 Verdict::Keep(Some(_))
@@ -235,7 +235,7 @@ mod tests {
             idle in prop::option::of(1_u64..200),
             stall in prop::option::of(1_u64..200),
             lifetime in prop::option::of(1_u64..2000),
-            moves in prop::collection::vec((0_u64..150, 1_u32..80, any::<bool>()), 0..40),
+            moves in prop::collection::vec((0_u64..150, 1_u64..80, any::<bool>()), 0..40),
         ) {
             let terms = terms(idle, stall, lifetime);
             let mut lazy = Watch::new(0);
@@ -284,7 +284,7 @@ mod tests {
                     due = Some(due.map_or(opened, |due| due.min(opened)));
                 }
                 let (start, bytes) = window.unwrap_or((now, 0));
-                window = Some((start, bytes + u64::from(moved)));
+                window = Some((start, bytes + moved));
             }
         }
     }

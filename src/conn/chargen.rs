@@ -5,6 +5,7 @@ use std::io;
 use super::{Conn, Input, Next, READS_PER_PUMP, State};
 use crate::metrics::{CloseReason, WorkerMetrics};
 use crate::net::sys;
+use crate::readiness::Readiness;
 use crate::service::chargen;
 use crate::stream::Stream;
 
@@ -23,9 +24,9 @@ impl<S: Stream> Conn<S> {
     ) -> io::Result<Next> {
         self.ignore_input(buffer, metrics)?;
         for _ in 0..WRITES_PER_PUMP {
-            if !self.ready.writable {
+            if !self.ready.is_writable() {
                 // What was not read yet would raise no further event.
-                return Ok(if self.ready.readable {
+                return Ok(if self.ready.is_readable() {
                     Next::Yield
                 } else {
                     Next::Wait
@@ -35,13 +36,12 @@ impl<S: Stream> Conn<S> {
             match self.stream.write(pattern) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => {
-                    self.note_moved(written);
                     metrics.sent_bytes.add(written as u64);
                     // Below CYCLE, which fits.
                     self.offset = ((usize::from(self.offset) + written) % chargen::CYCLE) as u16;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.ready.writable = false
+                    self.ready.remove(Readiness::WRITABLE)
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(Next::Yield),
                 // The peer closed and our next bytes told us that it had meant both directions.
@@ -56,7 +56,7 @@ impl<S: Stream> Conn<S> {
 
     fn ignore_input(&mut self, buffer: &mut [u8], metrics: &WorkerMetrics) -> io::Result<()> {
         for _ in 0..READS_PER_PUMP {
-            if !self.ready.readable {
+            if !self.ready.is_readable() {
                 break;
             }
             match self.throw_away(buffer)? {

@@ -14,7 +14,7 @@ impl<S: Stream> Conn<S> {
         metrics: &WorkerMetrics,
     ) -> io::Result<Next> {
         for _ in 0..READS_PER_PUMP {
-            if !self.ready.readable {
+            if !self.ready.is_readable() {
                 return Ok(Next::Wait);
             }
             match self.throw_away(buffer)? {

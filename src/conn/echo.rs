@@ -21,7 +21,7 @@ impl<S: Stream> Conn<S> {
                 // write side down before would: all input was read, so it can't become a reset.
                 return Ok(Next::Close(CloseReason::Finished));
             }
-            if !self.ready.readable {
+            if !self.ready.is_readable() {
                 return Ok(Next::Wait);
             }
             if reads == 0 {

@@ -15,6 +15,7 @@ use std::io;
 use crate::buffer::Backlog;
 use crate::metrics::{CloseReason, WorkerMetrics};
 use crate::net::sys;
+use crate::readiness::Readiness;
 use crate::service::Service;
 use crate::stream::{Stream, Taken};
 
@@ -39,39 +40,11 @@ pub enum Next {
     Close(CloseReason),
 }
 
-/// What the kernel reported of a connection. Readiness sticks until a call says "would block", so
-/// reports only ever add to it.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Readiness {
-    /// There may be something to read, even if it is only an end or an error.
-    pub readable: bool,
-    /// There may be room to write, even if only to learn of an error.
-    pub writable: bool,
-    /// The peer shut its side down, the connection is gone, or it has an error.
-    pub hangup: bool,
-    /// Urgent data is on its way.
-    pub urgent: bool,
-}
-
-impl From<&mio::event::Event> for Readiness {
-    fn from(event: &mio::event::Event) -> Self {
-        let hangup = event.is_read_closed() || event.is_write_closed() || event.is_error();
-        Self {
-            readable: event.is_readable() || hangup,
-            writable: event.is_writable() || hangup,
-            hangup,
-            urgent: event.is_priority(),
-        }
-    }
-}
-
 /// A connection that is served.
 #[derive(Debug)]
 pub struct Conn<S> {
     stream: S,
     backlog: Backlog,
-    /// Bytes that moved since this was last asked, in either direction.
-    moved: u32,
     /// Where chargen is in its pattern.
     offset: u16,
     service: Service,
@@ -101,26 +74,17 @@ impl<S: Stream> Conn<S> {
         Self {
             stream,
             backlog: Backlog::default(),
-            moved: 0,
             offset: 0,
             service,
             state: State::Open,
-            ready: Readiness {
-                writable: true,
-                ..Readiness::default()
-            },
+            ready: Readiness::WRITABLE,
             queued: false,
         }
     }
 
     /// Adds what the kernel reported to what is known.
     pub fn note(&mut self, readiness: Readiness) {
-        self.ready = Readiness {
-            readable: self.ready.readable | readiness.readable,
-            writable: self.ready.writable | readiness.writable,
-            hangup: self.ready.hangup | readiness.hangup,
-            urgent: self.ready.urgent | readiness.urgent,
-        };
+        self.ready |= readiness;
     }
 
     /// Writes what is pending and reads in turn, until both would block, the input has ended and
@@ -165,7 +129,7 @@ impl<S: Stream> Conn<S> {
         }
         self.state = State::Lingering(reason);
         // A read that stopped at the short-read rule may have left an end unseen.
-        self.ready.readable = true;
+        self.ready |= Readiness::READABLE;
         self.pump(buffer, metrics)
     }
 
@@ -183,11 +147,6 @@ impl<S: Stream> Conn<S> {
     /// Takes the mark of [`Conn::enqueue`] away and says whether it was there.
     pub fn dequeue(&mut self) -> bool {
         std::mem::replace(&mut self.queued, false)
-    }
-
-    /// How many bytes moved since the last call, in either direction.
-    pub fn take_moved(&mut self) -> u32 {
-        std::mem::take(&mut self.moved)
     }
 
     /// Why the connection lingers, if it does.
@@ -232,37 +191,29 @@ impl<S: Stream> Conn<S> {
     fn conclude(&mut self, taken: io::Result<Taken>) -> io::Result<Input> {
         match taken {
             Ok(Taken { count: 0, .. }) => {
-                self.ready.readable = false;
+                self.ready.remove(Readiness::READABLE);
                 Ok(Input::End)
             }
             Ok(Taken { count, asked }) => {
-                self.note_moved(count);
                 // Fewer bytes than asked for: the stream is drained, and the next arrival raises an
                 // edge (epoll(7), question 9). Not so when an end or an error hides behind the
                 // bytes, for which no further edge comes, nor at an urgent mark, where a read stops
                 // with more behind it (tcp(7)).
                 if count < asked
-                    && !self.ready.hangup
-                    && !self.ready.urgent
+                    && !self.ready.intersects(Readiness::HANGUP | Readiness::URGENT)
                     && self.stream.drained_by_short_read()
                 {
-                    self.ready.readable = false;
+                    self.ready.remove(Readiness::READABLE);
                 }
                 Ok(Input::Bytes(count))
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.ready.readable = false;
-                self.ready.urgent = false;
+                self.ready.remove(Readiness::READABLE | Readiness::URGENT);
                 Ok(Input::Blocked)
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Input::Interrupted),
             Err(error) => Err(error),
         }
-    }
-
-    fn note_moved(&mut self, count: usize) {
-        // One call moves at most a mebibyte, and the reactor asks after each.
-        self.moved = self.moved.saturating_add(count as u32);
     }
 
     /// Writes fresh input at once and keeps what the stream did not take.
@@ -272,7 +223,7 @@ impl<S: Stream> Conn<S> {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => written,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.ready.writable = false;
+                self.ready.remove(Readiness::WRITABLE);
                 0
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
@@ -283,7 +234,6 @@ impl<S: Stream> Conn<S> {
             }
             Err(error) => return Err(error),
         };
-        self.note_moved(written);
         metrics.sent_bytes.add(written as u64);
         if written < input.len() {
             metrics.short_writes.add(1);
@@ -297,19 +247,18 @@ impl<S: Stream> Conn<S> {
     fn flush(&mut self, metrics: &WorkerMetrics) -> io::Result<Flushed> {
         // Each turn either takes bytes out of the bounded backlog or leaves the loop.
         while !self.backlog.is_empty() {
-            if !self.ready.writable {
+            if !self.ready.is_writable() {
                 return Ok(Flushed::Blocked);
             }
             match self.stream.write(self.backlog.bytes()) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => {
-                    self.note_moved(written);
                     self.backlog.consume(written);
                     metrics.sent_bytes.add(written as u64);
                     metrics.backlog_bytes.sub(written as u64);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.ready.writable = false
+                    self.ready.remove(Readiness::WRITABLE)
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                     return Ok(Flushed::Interrupted);
@@ -323,7 +272,7 @@ impl<S: Stream> Conn<S> {
     /// Waits for the peer's end after our own.
     fn see_off(&mut self, buffer: &mut [u8], reason: CloseReason) -> Next {
         for _ in 0..READS_PER_PUMP {
-            if !self.ready.readable {
+            if !self.ready.is_readable() {
                 return Next::Wait;
             }
             match self.throw_away(buffer) {

@@ -4,8 +4,8 @@ use mio::{Registry, Token};
 
 use super::token::{Fixed, Source};
 use super::{Kernel, Reactor};
-use crate::conn::Readiness;
 use crate::net::sys::datagram::Batch;
+use crate::readiness::Readiness;
 use crate::service::Service;
 use crate::udp::{Datagrams, Guard, Next};
 
@@ -152,13 +152,7 @@ impl<K: Kernel> Reactor<K> {
     pub(super) fn close_datagrams(&mut self) {
         let sockets = self.datagrams.as_ref().map_or(0, |it| it.sockets.len());
         for index in 0..sockets {
-            self.note_datagrams(
-                index,
-                Readiness {
-                    readable: true,
-                    ..Readiness::default()
-                },
-            );
+            self.note_datagrams(index, Readiness::READABLE);
         }
         self.end_datagrams(|_| true);
     }

@@ -6,8 +6,8 @@ use super::accept::{Share, State};
 use super::control::Wish;
 use super::token::Deadline;
 use super::{Kernel, Phase, Reactor};
-use crate::conn::Readiness;
 use crate::metrics::CloseReason;
+use crate::readiness::Readiness;
 use crate::watch::whole_ms;
 
 /// How long handshakes under way may take to complete when a listener is to close.
@@ -185,14 +185,7 @@ impl<K: Kernel> Reactor<K> {
     /// Serves what has come: the connection may be here since this turn, and many more with it than
     /// the kernel reports at once.
     fn serve_once_more(&mut self, key: usize) {
-        if let Some(conn) = self.conns.get_mut(key) {
-            conn.note(Readiness {
-                readable: true,
-                ..Readiness::default()
-            });
-            let next = conn.pump(&mut self.buffer, &self.metrics);
-            self.follow(key, next);
-        }
+        self.serve(key, Readiness::READABLE);
     }
 
     /// The keys of the connections that are neither closed nor on their way out.

@@ -8,9 +8,9 @@ use std::time::Duration;
 use mio::{Events, Interest, Poll, Token};
 
 use super::token::{Fixed, Source};
-use crate::conn::Readiness;
 use crate::listener::Listener;
 use crate::net::sys;
+use crate::readiness::Readiness;
 use crate::stream::{Socket, Stream};
 
 /// The outside of a reactor.

@@ -37,6 +37,7 @@ use crate::config::{Config, Spin};
 use crate::conn::{Conn, Next};
 use crate::listener::Listener;
 use crate::metrics::{CloseReason, WorkerMetrics};
+use crate::readiness::Readiness;
 use crate::stream::Socket;
 use crate::timer::Timers;
 use crate::udp::Guard;
@@ -235,13 +236,7 @@ impl<K: Kernel> Reactor<K> {
         for (token, readiness) in K::reports(events) {
             count += 1;
             match Source::of(token, self.fixed) {
-                Source::Conn(key) => {
-                    if let Some(conn) = self.conns.get_mut(key) {
-                        conn.note(readiness);
-                        let next = conn.pump(&mut self.buffer, &self.metrics);
-                        self.follow(key, next);
-                    }
-                }
+                Source::Conn(key) => self.serve(key, readiness),
                 Source::Listener(index) => self.listeners[index].look_again(),
                 Source::Datagrams(index) => self.note_datagrams(index, readiness),
                 Source::Waker => self.woken = true,
@@ -269,11 +264,8 @@ impl<K: Kernel> Reactor<K> {
             };
             // The connection may be gone, and its key may be another's by now: only a connection
             // that put itself into the queue carries the mark.
-            if let Some(conn) = self.conns.get_mut(key)
-                && conn.dequeue()
-            {
-                let next = conn.pump(&mut self.buffer, &self.metrics);
-                self.follow(key, next);
+            if self.conns.get_mut(key).is_some_and(Conn::dequeue) {
+                self.serve(key, Readiness::NONE);
             }
         }
     }
@@ -352,19 +344,42 @@ impl<K: Kernel> Reactor<K> {
         self.follow(key, next);
     }
 
-    /// Does what the connection needs after a call of `pump`: in steady state nothing.
+    /// Moves what a connection has to move, with what the kernel reported of it.
     #[inline(always)]
-    fn follow(&mut self, key: usize, next: Next) {
+    fn serve(&mut self, key: usize, readiness: Readiness) {
+        let Some(conn) = self.conns.get_mut(key) else {
+            return;
+        };
+        conn.note(readiness);
         if self.watching {
-            self.note_moved(key);
+            self.serve_watched(key);
+            return;
         }
+        let next = conn.pump(&mut self.buffer, &self.metrics);
         if next != Next::Wait {
-            self.queue_or_close(key, next);
+            self.follow(key, next);
         }
     }
 
+    /// The same for a connection that is held to terms, which want to know how much moved: all that
+    /// this worker moves during the call.
+    #[inline(never)]
+    fn serve_watched(&mut self, key: usize) {
+        let Some(conn) = self.conns.get_mut(key) else {
+            return;
+        };
+        let before = self.metrics.moved_bytes();
+        let next = conn.pump(&mut self.buffer, &self.metrics);
+        let moved = self.metrics.moved_bytes().wrapping_sub(before);
+        if moved > 0 {
+            self.note_moved(key, moved);
+        }
+        self.follow(key, next);
+    }
+
+    /// Does what the connection needs after a call of `pump`: in steady state nothing.
     #[cold]
-    fn queue_or_close(&mut self, key: usize, next: Next) {
+    fn follow(&mut self, key: usize, next: Next) {
         match next {
             Next::Wait => {}
             Next::Yield => {
@@ -391,13 +406,11 @@ impl<K: Kernel> Reactor<K> {
 
     /// Notes how much moved. Activity does not move the deadline, which would cost every echo, but
     /// the beginning of a stall window may bring one nearer.
-    #[inline(never)]
-    fn note_moved(&mut self, key: usize) {
+    fn note_moved(&mut self, key: usize, moved: u64) {
         let now_ms = self.now_ms();
-        let Some(conn) = self.conns.get_mut(key) else {
+        let Some(conn) = self.conns.get(key) else {
             return;
         };
-        let moved = conn.take_moved();
         let is_served = !conn.is_closed() && conn.lingering().is_none();
         let Some(watch) = self.watches.get_mut(key) else {
             return;

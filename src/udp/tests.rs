@@ -417,10 +417,7 @@ fn nothing_is_received_while_answers_wait() {
     assert_eq!(served.metrics.backlog_bytes.value(), 5);
 
     peer.send_to(b"second", served.address()).unwrap();
-    served.datagrams.note(Readiness {
-        readable: true,
-        ..Readiness::default()
-    });
+    served.datagrams.note(Readiness::READABLE);
     served.until_received(0);
     assert_eq!(served.metrics.udp_received_datagrams.value(), 0);
     assert_eq!(served.datagrams.backlog_len(), 5);
@@ -455,10 +452,7 @@ fn a_flood_gives_others_their_turn() {
     for _ in 0..total {
         peer.send_to(b"x", served.address()).unwrap();
     }
-    served.datagrams.note(Readiness {
-        readable: true,
-        ..Readiness::default()
-    });
+    served.datagrams.note(Readiness::READABLE);
     let next = served.datagrams.pump(
         &mut served.batch,
         served.poll.registry(),

@@ -20,7 +20,7 @@ use mio::{Interest, Registry, Token};
 
 #[cfg(test)]
 pub(super) use socket::choose_only_port;
-pub use socket::{leave_port_to_connect, outgoing_queue, socket_drops};
+pub use socket::{leave_port_to_connect, outgoing_queue, receive, send, socket_drops};
 pub use tcp_info::{TcpInfo, tcp_info};
 
 /// CLOCK_MONOTONIC in nanoseconds: the time line of every measurement and of [`Alarm`].

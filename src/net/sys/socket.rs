@@ -3,7 +3,32 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
+use rustix::net::{RecvFlags, SendFlags};
+
 use super::check;
+
+/// Reads from a connected socket: recv(2).
+///
+/// std's read goes through the C library, in which a call of a threaded program is a cancellation point
+/// (pthreads(7)): more than fifty instructions that nobody here wants, against some ten.
+///
+/// # Errors
+/// What recv(2) reports.
+#[inline]
+pub fn receive(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
+    let (count, _) = rustix::net::recv(socket, buffer, RecvFlags::empty())?;
+    Ok(count)
+}
+
+/// Writes to a connected socket: send(2), as [`receive`]. A peer that is gone is an error and no
+/// signal (MSG_NOSIGNAL).
+///
+/// # Errors
+/// What send(2) reports.
+#[inline]
+pub fn send(socket: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+    Ok(rustix::net::send(socket, bytes, SendFlags::NOSIGNAL)?)
+}
 
 /// What a socket has sent and its peer has not taken yet: SIOCOUTQ.
 ///

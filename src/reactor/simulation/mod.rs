@@ -19,8 +19,8 @@ use mio::Token;
 use super::*;
 use crate::admission::Policy;
 use crate::config::Limits;
-use crate::conn::Readiness;
 use crate::metrics::{RefuseReason, Snapshot};
+use crate::readiness::Readiness;
 use crate::service::Service;
 use crate::watch::whole_ms;
 

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use mio::Token;
 
-use crate::conn::Readiness;
 use crate::reactor::Kernel;
 use crate::reactor::token::{Fixed, Source};
+use crate::readiness::Readiness;
 use crate::service::{Service, chargen};
 use crate::stream::Stream;
 
@@ -121,12 +121,14 @@ impl Peer {
 
     pub(super) fn readiness(&self) -> Readiness {
         let hangup = self.ended || self.reset;
-        Readiness {
-            readable: self.sent > self.read || hangup,
-            writable: self.written - self.taken < self.room || hangup,
-            hangup,
-            urgent: !self.marks.is_empty(),
-        }
+        let when = |holds: bool, what: Readiness| if holds { what } else { Readiness::NONE };
+        when(self.sent > self.read || hangup, Readiness::READABLE)
+            | when(
+                self.written - self.taken < self.room || hangup,
+                Readiness::WRITABLE,
+            )
+            | when(hangup, Readiness::HANGUP)
+            | when(!self.marks.is_empty(), Readiness::URGENT)
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -425,7 +427,7 @@ impl Kernel for Simulated {
         }
         if std::mem::take(&mut world.listener.edge) {
             let token = Source::Listener(0).token(fixed);
-            events.push((token, READABLE));
+            events.push((token, Readiness::READABLE));
         }
         for peer in &mut world.peers {
             peer.reads_in_turn = 0;
@@ -522,13 +524,6 @@ impl Kernel for Simulated {
         self.world.borrow_mut().listener.open = false;
     }
 }
-
-pub(super) const READABLE: Readiness = Readiness {
-    readable: true,
-    writable: false,
-    hangup: false,
-    urgent: false,
-};
 
 /// The loop is about to sleep and no event is owed: then there is nothing that it could do, unless a
 /// timer will remind it.
