@@ -60,20 +60,14 @@ pub enum Socket {
 impl Read for Socket {
     #[inline]
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => sys::receive(stream, buffer),
-            Self::Unix(stream) => sys::receive(stream, buffer),
-        }
+        sys::receive(self, buffer)
     }
 }
 
 impl Write for Socket {
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => sys::send(stream, bytes),
-            Self::Unix(stream) => sys::send(stream, bytes),
-        }
+        sys::send(self, bytes)
     }
 
     /// One system call for all slices; the default would write the first one only.
@@ -121,6 +115,7 @@ impl Stream for Socket {
 }
 
 impl AsFd for Socket {
+    #[inline]
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Tcp(stream) => stream.as_fd(),

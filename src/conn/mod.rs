@@ -59,7 +59,7 @@ pub struct Conn<S> {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum State {
     Open,
-    /// The peer has sent its last byte; what is left is to return the backlog.
+    /// The peer has sent its last byte and is still sent to: chargen alone goes on without input.
     Ended,
     /// We said our last byte for this reason and wait for the peer to do so. Input is discarded:
     /// closing a socket with unread input would reset the connection, and a reset may destroy what
@@ -83,14 +83,30 @@ impl<S: Stream> Conn<S> {
     }
 
     /// Adds what the kernel reported to what is known.
+    #[inline]
     pub fn note(&mut self, readiness: Readiness) {
         self.ready |= readiness;
     }
 
     /// Writes what is pending and reads in turn, until both would block, the input has ended and
     /// everything was returned, or the budget is spent. `buffer` is only used during the call.
+    // The path of an echo that comes and goes whole is inlined into the loop, as every instruction on it
+    // is paid for each message. All that happens less often is a call away.
+    #[inline(always)]
     pub fn pump(&mut self, buffer: &mut [u8], metrics: &WorkerMetrics) -> Next {
-        let next = match self.state {
+        let next = match (self.state, self.service) {
+            (State::Open, Service::Echo) => self.echo(buffer, metrics),
+            _ => self.pump_otherwise(buffer, metrics),
+        };
+        match next {
+            Ok(Next::Wait) => Next::Wait,
+            next => self.judge(next, metrics),
+        }
+    }
+
+    #[inline(never)]
+    fn pump_otherwise(&mut self, buffer: &mut [u8], metrics: &WorkerMetrics) -> io::Result<Next> {
+        match self.state {
             State::Open | State::Ended => match self.service {
                 Service::Echo => self.echo(buffer, metrics),
                 Service::Discard => self.discard(buffer, metrics),
@@ -98,7 +114,12 @@ impl<S: Stream> Conn<S> {
             },
             State::Lingering(reason) => Ok(self.see_off(buffer, reason)),
             State::Closed => Ok(Next::Wait),
-        };
+        }
+    }
+
+    /// Says what follows from a failure, and closes the connection if that is it.
+    #[cold]
+    fn judge(&mut self, next: io::Result<Next>, metrics: &WorkerMetrics) -> Next {
         let next = next.unwrap_or_else(|error| {
             if sys::is_lack_of_memory(&error) {
                 Next::Retry
@@ -173,6 +194,7 @@ impl<S: Stream> Conn<S> {
     }
 
     /// Reads once and draws the conclusion: did that drain the stream?
+    #[inline]
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<Input> {
         let taken = self.stream.read(buffer).map(|count| Taken {
             count,
@@ -207,19 +229,32 @@ impl<S: Stream> Conn<S> {
                 }
                 Ok(Input::Bytes(count))
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.ready.remove(Readiness::READABLE | Readiness::URGENT);
-                Ok(Input::Blocked)
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Input::Interrupted),
-            Err(error) => Err(error),
+            Err(error) => self.conclude_from_error(error),
         }
     }
 
-    /// Writes fresh input at once and keeps what the stream did not take.
-    fn write_or_keep(&mut self, input: &[u8], metrics: &WorkerMetrics) -> io::Result<()> {
+    #[cold]
+    fn conclude_from_error(&mut self, error: io::Error) -> io::Result<Input> {
+        match error.kind() {
+            io::ErrorKind::WouldBlock => {
+                self.ready.remove(Readiness::READABLE | Readiness::URGENT);
+                Ok(Input::Blocked)
+            }
+            io::ErrorKind::Interrupted => Ok(Input::Interrupted),
+            _ => Err(error),
+        }
+    }
+
+    /// Keeps what a write call that ended so left of `input`.
+    #[cold]
+    fn keep_rest(
+        &mut self,
+        input: &[u8],
+        outcome: io::Result<usize>,
+        metrics: &WorkerMetrics,
+    ) -> io::Result<()> {
         let mut lack_of_memory = None;
-        let written = match self.stream.write(input) {
+        let written = match outcome {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => written,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -234,16 +269,16 @@ impl<S: Stream> Conn<S> {
             }
             Err(error) => return Err(error),
         };
+        let rest = &input[written..];
         metrics.sent_bytes.add(written as u64);
-        if written < input.len() {
-            metrics.short_writes.add(1);
-            metrics.backlog_bytes.add((input.len() - written) as u64);
-            self.backlog.store(&input[written..]);
-        }
+        metrics.short_writes.add(1);
+        metrics.backlog_bytes.add(rest.len() as u64);
+        self.backlog.store(rest);
         lack_of_memory.map_or(Ok(()), Err)
     }
 
     /// Writes the backlog. A short write is not taken as "would block": only the error is.
+    #[cold]
     fn flush(&mut self, metrics: &WorkerMetrics) -> io::Result<Flushed> {
         // Each turn either takes bytes out of the bounded backlog or leaves the loop.
         while !self.backlog.is_empty() {

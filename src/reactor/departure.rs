@@ -185,7 +185,7 @@ impl<K: Kernel> Reactor<K> {
     /// Serves what has come: the connection may be here since this turn, and many more with it than
     /// the kernel reports at once.
     fn serve_once_more(&mut self, key: usize) {
-        self.serve(key, Readiness::READABLE);
+        self.serve_late(key, Readiness::READABLE);
     }
 
     /// The keys of the connections that are neither closed nor on their way out.

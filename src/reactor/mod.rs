@@ -123,10 +123,7 @@ impl Reactor<Epoll> {
     /// The loop of a worker.
     pub(crate) fn on_epoll(setup: Setup, config: &Config) -> io::Result<Self> {
         let (listenings, listeners): (Vec<_>, Vec<_>) = setup.listeners.into_iter().unzip();
-        let fixed = Fixed {
-            listeners: listeners.len(),
-            datagrams: setup.datagrams.len(),
-        };
+        let fixed = Fixed::new(listeners.len(), setup.datagrams.len());
         let registry = setup.poll.registry();
         let datagrams = DatagramSide::new(setup.datagrams, setup.guard, fixed, registry)?;
         let kernel = Epoll::new(setup.poll, listeners, fixed)?;
@@ -139,11 +136,7 @@ impl Reactor<Epoll> {
 
     /// A waker for the worker whose loop will be on this epoll instance.
     pub(crate) fn waker(poll: &mio::Poll) -> io::Result<mio::Waker> {
-        let fixed = Fixed {
-            listeners: 0,
-            datagrams: 0,
-        };
-        mio::Waker::new(poll.registry(), Source::Waker.token(fixed))
+        mio::Waker::new(poll.registry(), Source::Waker.token(Fixed::new(0, 0)))
     }
 
     /// Serves until asked to stop, or until asked to drain and the last connection is gone.
@@ -174,10 +167,7 @@ impl<K: Kernel> Reactor<K> {
             index,
             clock: Clock::new(kernel.now_ns()),
             kernel,
-            fixed: Fixed {
-                listeners: listeners.len(),
-                datagrams: 0,
-            },
+            fixed: Fixed::new(listeners.len(), 0),
             listeners,
             datagrams: None,
             conns: Slab::new(),
@@ -265,7 +255,7 @@ impl<K: Kernel> Reactor<K> {
             // The connection may be gone, and its key may be another's by now: only a connection
             // that put itself into the queue carries the mark.
             if self.conns.get_mut(key).is_some_and(Conn::dequeue) {
-                self.serve(key, Readiness::NONE);
+                self.serve_late(key, Readiness::NONE);
             }
         }
     }
@@ -356,9 +346,15 @@ impl<K: Kernel> Reactor<K> {
             return;
         }
         let next = conn.pump(&mut self.buffer, &self.metrics);
-        if next != Next::Wait {
+        if !matches!(next, Next::Wait) {
             self.follow(key, next);
         }
+    }
+
+    /// The same where it is not worth its place in the loop's code.
+    #[inline(never)]
+    fn serve_late(&mut self, key: usize, readiness: Readiness) {
+        self.serve(key, readiness);
     }
 
     /// The same for a connection that is held to terms, which want to know how much moved: all that

@@ -18,8 +18,18 @@ pub(super) enum Source {
 /// How many sources of each kind a worker has from its start on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Fixed {
-    pub(super) listeners: usize,
-    pub(super) datagrams: usize,
+    listeners: usize,
+    /// The lowest of their tokens: all below it are connections'.
+    lowest: usize,
+}
+
+impl Fixed {
+    pub(super) fn new(listeners: usize, datagrams: usize) -> Self {
+        Self {
+            listeners,
+            lowest: WAKER - listeners - datagrams,
+        }
+    }
 }
 
 /// Connections take the tokens from 0 on, so that the most frequent need no arithmetic; everything
@@ -30,17 +40,13 @@ const FIRST: usize = WAKER - 1;
 impl Source {
     #[inline]
     pub(super) fn of(token: Token, fixed: Fixed) -> Self {
-        // The waker's token wraps round to the highest rank of all.
-        let rank = FIRST.wrapping_sub(token.0);
-        if rank >= fixed.listeners + fixed.datagrams {
-            return match token.0 {
-                WAKER => Self::Waker,
-                key => Self::Conn(key),
-            };
-        }
-        match rank.checked_sub(fixed.listeners) {
-            None => Self::Listener(rank),
-            Some(index) => Self::Datagrams(index),
+        match token.0 {
+            key if key < fixed.lowest => Self::Conn(key),
+            WAKER => Self::Waker,
+            other => match (FIRST - other).checked_sub(fixed.listeners) {
+                None => Self::Listener(FIRST - other),
+                Some(index) => Self::Datagrams(index),
+            },
         }
     }
 
@@ -104,10 +110,7 @@ mod tests {
 
     #[test]
     fn tokens_and_ids_stand_for_what_they_were_made_of() {
-        let fixed = Fixed {
-            listeners: 5,
-            datagrams: 3,
-        };
+        let fixed = Fixed::new(5, 3);
         for source in [
             Source::Waker,
             Source::Listener(0),

@@ -403,10 +403,7 @@ impl Kernel for Simulated {
 
     fn wait(&mut self, events: &mut Self::Events, timeout: Option<Duration>) -> io::Result<()> {
         let mut world = self.world.borrow_mut();
-        let fixed = Fixed {
-            listeners: 1,
-            datagrams: 0,
-        };
+        let fixed = Fixed::new(1, 0);
         events.clear();
         let few = world.random.one_in(3);
         let most = if few {
