@@ -16,6 +16,7 @@ mod feed;
 mod model;
 mod outputs;
 mod progress;
+mod reporting;
 mod scenario;
 mod tui;
 mod words;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
     let outcome = match command {
         Command::Run(_) => run(&matches),
         Command::Scenario(args) => scenario::run(&args),
+        Command::Report(args) => reporting::run(&args),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),
@@ -144,6 +146,8 @@ fn help_for(error: &clap::Error) -> &'static str {
     let text = error.render().to_string();
     if text.contains("Usage: loadgen scenario") {
         "loadgen scenario --help"
+    } else if text.contains("Usage: loadgen report") {
+        "loadgen report --help"
     } else {
         "loadgen run --help"
     }

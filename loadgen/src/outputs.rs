@@ -9,7 +9,7 @@ use loadgen::observer::{Live, Observer, Phase};
 use loadgen::record::Slice;
 use loadgen::report::hlog::HistogramLog;
 use loadgen::report::ndjson::Ndjson;
-use loadgen::report::{csv, json, prometheus, text};
+use loadgen::report::{csv, html, json, prometheus, text};
 use loadgen::result::IntervalResult;
 use loadgen::{Control, Plan, RunResult};
 
@@ -18,7 +18,7 @@ use crate::{progress, tui};
 
 mod file;
 
-use file::OutputFile;
+pub(crate) use file::OutputFile;
 
 /// The outputs of one run: those that are written while it goes on, and those at its end.
 pub(crate) struct Outputs<'a> {
@@ -28,6 +28,7 @@ pub(crate) struct Outputs<'a> {
     hlog: Option<HistogramLog>,
     json: Option<OutputFile>,
     csv: Option<OutputFile>,
+    html: Option<OutputFile>,
     prometheus: Option<OutputFile>,
 }
 
@@ -52,6 +53,7 @@ impl<'a> Outputs<'a> {
             watchers: Vec::new(),
             json: open(args.json.as_deref(), at_end)?.flatten(),
             csv: open(args.csv.as_deref(), at_end)?.flatten(),
+            html: open(args.html.as_deref(), at_end)?.flatten(),
             prometheus: open(args.prometheus.as_deref(), at_end)?.flatten(),
             ndjson: open(args.ndjson.as_deref(), |path| {
                 if is_stdout(path) {
@@ -93,6 +95,11 @@ impl<'a> Outputs<'a> {
             args.csv.as_deref(),
             self.csv
                 .map(|file| file.write(|out| out.write_all(csv::render(result).as_bytes()))),
+        );
+        problems.note(
+            args.html.as_deref(),
+            self.html
+                .map(|file| file.write(|out| out.write_all(html::render(result).as_bytes()))),
         );
         problems.note(
             args.prometheus.as_deref(),

@@ -11,10 +11,12 @@ mod keys;
 mod output_args;
 mod parse;
 mod plan_args;
+mod report_args;
 
 pub(crate) use keys::{Keys, Kind};
 pub(crate) use output_args::{OutputArgs, is_stdout};
 pub(crate) use plan_args::PlanArgs;
+pub(crate) use report_args::{Format, ReportArgs};
 
 /// Measures latency and throughput of echo servers, truthfully.
 #[derive(Debug, Parser)]
@@ -30,6 +32,8 @@ pub(crate) enum Command {
     Run(Box<RunArgs>),
     /// Make the runs of a file one after the other, and put a result of each into a folder
     Scenario(ScenarioArgs),
+    /// Show a stored result as a page, a text, a table
+    Report(ReportArgs),
 }
 
 #[derive(Args, Debug)]

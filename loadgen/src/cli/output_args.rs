@@ -23,6 +23,10 @@ pub(crate) struct OutputArgs {
     #[arg(long, value_name = "FILE", value_parser = parse::file)]
     pub(crate) csv: Option<PathBuf>,
 
+    /// Write the result here as a page for a browser, whole in one file
+    #[arg(long, value_name = "FILE", value_parser = parse::file)]
+    pub(crate) html: Option<PathBuf>,
+
     /// Write each interval here as a line of JSON while running; -: to stdout, and nothing else there
     #[arg(long, value_name = "FILE|-")]
     pub(crate) ndjson: Option<PathBuf>,
@@ -80,6 +84,7 @@ impl OutputArgs {
             ("json", &self.json),
             ("hlog", &self.hlog),
             ("csv", &self.csv),
+            ("html", &self.html),
             ("ndjson", &self.ndjson),
             ("prometheus", &self.prometheus),
         ]

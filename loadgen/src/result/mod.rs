@@ -9,10 +9,12 @@ use serde::{Deserialize, Serialize};
 
 mod fairness;
 mod latency;
+mod stored;
 mod tcp;
 
 pub use fairness::{ConnectionShare, FairnessBasis, FairnessResult, Group, Groups};
 pub use latency::{IntervalLatency, Latency};
+pub use stored::{Stored, StoredError};
 pub use tcp::{Gauge, TcpGauges, TcpInterval, TcpLimit, TcpResult, TcpShares};
 
 use crate::plan::Plan;

@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 
 use echomark::net::units::format_duration_ns;
 
-use super::format::{bits_per_second, count, grouped, number, percent};
+use crate::report::format::{bits_per_second, count, grouped, number, percent};
 use crate::result::{FairnessBasis, Gauge, Groups, RunResult, TcpResult};
 use crate::stats::spread::Spread;
 

@@ -1,7 +1,7 @@
 //! Numbers as people read them.
 
 /// A number and what it counts: `1 thread`, `2 threads`.
-pub(super) fn count(count: u64, noun: &str) -> String {
+pub(crate) fn count(count: u64, noun: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{} {noun}{plural}", grouped(count))
 }
@@ -25,7 +25,7 @@ pub fn bits_per_second(bits: f64) -> String {
 }
 
 /// A share of one, with a decimal where it is small: `4.2 %`.
-pub(super) fn percent(share: f64) -> String {
+pub(crate) fn percent(share: f64) -> String {
     let percent = share * 100.0;
     if percent < 9.95 {
         format!("{percent:.1} %")

@@ -1,0 +1,427 @@
+//! Latencies of a whole run: their percentiles, and how they are distributed.
+
+use std::collections::BTreeMap;
+
+use echomark::net::units::format_duration_ns;
+
+use super::markup::Html;
+use super::plot::{Axis, Line, Marker, Plot, Shape, Stop, Whisker};
+use super::scale::Scale;
+use crate::report::format::grouped;
+use crate::report::words::{self, PERCENTILES};
+use crate::result::{Latency, RunResult};
+
+/// Points of a percentile curve for each factor of ten in what lies beyond.
+const POINTS_PER_DECADE: usize = 20;
+/// Percentiles at which the curve has a point exactly, though they do not lie evenly.
+const EXACT: [f64; 3] = [0.5, 0.75, 0.95];
+/// Bars of the histogram for each factor of ten.
+const BARS_PER_DECADE: f64 = 20.0;
+
+/// Names, styles and figures of the distributions that are drawn.
+type Drawn<'a> = Vec<(&'static str, &'static str, &'a Latency)>;
+
+/// Adds tables and charts of the latencies, or says why there are none.
+pub(super) fn write(result: &RunResult, out: &mut Html) {
+    out.put("<section id=\"latency\"><h2>Latency</h2>\n");
+    table(result, out);
+    let drawn: Drawn<'_> = [
+        ("response", "response", &result.latency_ns.response),
+        ("service", "service", &result.latency_ns.service),
+        ("send lag", "lag", &result.latency_ns.send_lag),
+    ]
+    .into_iter()
+    .filter_map(|(name, class, latency)| Some((name, class, latency.as_ref()?)))
+    .collect();
+    if drawn.is_empty() {
+        out.put("<p class=\"note\">");
+        out.text(match result.plan.direction() {
+            Some(_) => {
+                "A stream in one direction has no latency: nobody knows when a block was there."
+            }
+            None => "No message came back, so there is no response time.",
+        });
+        out.put("</p>\n");
+    } else {
+        percentiles(result, &drawn).draw(out);
+        out.put(
+            "<p class=\"note\">The axis is 1/(1−p): each step to the right is a tenth of the messages \
+             before. <b>Response</b> is from when a message was due, <b>service</b> from when it was \
+             written; where the two part, messages left late, which is the <b>send lag</b>. The last \
+             ten samples are one spell of luck: dotted. The bars are 95 % confidence intervals of the \
+             response time.</p>\n",
+        );
+        histogram(&drawn).draw(out);
+        out.put(
+            "<p class=\"note\">Both axes are logarithmic, so that a few slow messages show beside the \
+             many fast ones.</p>\n",
+        );
+    }
+    out.put("</section>\n");
+}
+
+fn table(result: &RunResult, out: &mut Html) {
+    let latencies = words::latencies(result);
+    if latencies.is_empty() {
+        return;
+    }
+    let mut head = vec!["", "samples", "min", "mean"];
+    head.extend(PERCENTILES.map(|(name, _)| name));
+    head.push("max");
+    let mut has_gap = false;
+    let rows: Vec<Vec<String>> = latencies
+        .iter()
+        .map(|(name, latency)| {
+            let mut row = vec![
+                (*name).to_owned(),
+                grouped(latency.count()),
+                duration(latency.min()),
+                format_duration_ns(latency.mean()),
+            ];
+            for (_, quantile) in PERCENTILES {
+                let value = latency.quantile(quantile);
+                has_gap |= value.is_none();
+                row.push(super::known(value.map(duration)));
+            }
+            row.push(duration(latency.max()));
+            row
+        })
+        .collect();
+    out.table(&head, rows);
+    if has_gap {
+        out.put(
+            "<p class=\"note\">– : fewer than ten samples lie beyond it, so it is not known; a longer \
+             run would tell.</p>\n",
+        );
+    }
+}
+
+fn percentiles(result: &RunResult, drawn: &Drawn<'_>) -> Plot {
+    let most = drawn.iter().map(|(_, _, latency)| latency.count()).max();
+    let end = (most.unwrap_or(1) as f64).log10().max(1.0);
+    let points: Vec<f64> = (0..=(end * POINTS_PER_DECADE as f64) as usize)
+        .map(|index| exact(index as f64 / POINTS_PER_DECADE as f64))
+        .chain([end])
+        .collect();
+    let values: Vec<Vec<Option<f64>>> = drawn
+        .iter()
+        .map(|(_, _, latency)| {
+            points
+                .iter()
+                .map(|&point| value_at(latency, point))
+                .collect()
+        })
+        .collect();
+    let all = || values.iter().flatten().flatten().copied();
+    let scale = Scale::logarithmic(
+        all().fold(f64::INFINITY, f64::min).max(1.0),
+        all().fold(1.0, f64::max),
+    );
+    let mut lines = Vec::new();
+    for ((name, class, latency), values) in drawn.iter().zip(&values) {
+        let supported = (latency.count() as f64 / 10.0).log10();
+        let known = |point: f64| point <= supported + 1e-9;
+        let part = |keep: &dyn Fn(f64) -> bool| -> Vec<(f64, f64)> {
+            points
+                .iter()
+                .zip(values)
+                .filter(|(point, _)| keep(**point))
+                .filter_map(|(&point, value)| Some((point, (*value)?)))
+                .collect()
+        };
+        let sure = part(&known);
+        let mut unsure = part(&|point| !known(point));
+        if let Some(&last) = sure.last() {
+            unsure.insert(0, last);
+        }
+        lines.push(line(name, class, Shape::Open, vec![sure]));
+        lines.push(line("", faint(class), Shape::Open, vec![unsure]));
+    }
+    Plot {
+        title: "Latency by percentile",
+        description:
+            "Percentiles of response and service time on a logarithmic axis; the table above \
+                      has the same figures"
+                .to_owned(),
+        height: 320.0,
+        x: Axis {
+            scale: Scale::linear(0.0, end),
+            ticks: percentile_ticks(end),
+            title: "percentile",
+        },
+        y: Axis::new(scale, 5, "latency", format_duration_ns),
+        bands: Vec::new(),
+        markers: supported_end(drawn, end),
+        lines,
+        whiskers: result
+            .statistics
+            .response
+            .iter()
+            .filter(|estimate| estimate.quantile < 1.0)
+            .map(|estimate| Whisker {
+                at: -(1.0 - estimate.quantile).log10(),
+                low: estimate.low as f64,
+                high: estimate.high as f64,
+                class: "response",
+            })
+            .collect(),
+        stops: percentile_stops(drawn, &points, &values),
+    }
+}
+
+fn percentile_stops(drawn: &Drawn<'_>, points: &[f64], values: &[Vec<Option<f64>>]) -> Vec<Stop> {
+    let middle = |a: usize, b: usize| f64::midpoint(points[a], points[b]);
+    (0..points.len())
+        .map(|index| {
+            let mut text = percentile_name(points[index]);
+            let mut dots = Vec::new();
+            for ((name, class, _), values) in drawn.iter().zip(values) {
+                if let Some(value) = values[index] {
+                    text.push_str(&format!("\n{name} {}", format_duration_ns(value)));
+                    dots.push((value, *class));
+                }
+            }
+            Stop {
+                from: middle(index.saturating_sub(1), index),
+                to: middle(index, (index + 1).min(points.len() - 1)),
+                at: points[index],
+                dots,
+                text,
+            }
+        })
+        .collect()
+}
+
+/// Where the response time, or what there is in its stead, has fewer than ten samples beyond.
+fn supported_end(drawn: &Drawn<'_>, end: f64) -> Vec<Marker> {
+    let Some((_, _, latency)) = drawn.first() else {
+        return Vec::new();
+    };
+    let at = (latency.count() as f64 / 10.0).log10();
+    if at <= 0.0 || at >= end {
+        return Vec::new();
+    }
+    vec![Marker {
+        at,
+        class: "limit",
+        label: "fewer than ten samples beyond".to_owned(),
+    }]
+}
+
+/// The value at a point `-log10(1 - p)`; none where there are no more samples.
+fn value_at(latency: &Latency, point: f64) -> Option<f64> {
+    let count = latency.count() as f64;
+    if point > count.log10() + 1e-9 {
+        return None;
+    }
+    let quantile = 1.0 - 10_f64.powf(-point);
+    let is_last = (1.0 - quantile) * count <= 1.0 + 1e-9;
+    let value = if is_last {
+        latency.max()
+    } else {
+        latency.histogram().value_at_quantile(quantile)
+    };
+    Some(value.max(1) as f64)
+}
+
+/// A point, or the percentile that people ask for beside it.
+fn exact(point: f64) -> f64 {
+    EXACT
+        .into_iter()
+        .map(|quantile| -(1.0 - quantile).log10())
+        .find(|wanted| (wanted - point).abs() < 0.4 / POINTS_PER_DECADE as f64)
+        .unwrap_or(point)
+}
+
+fn percentile_ticks(end: f64) -> Vec<(f64, String)> {
+    let whole = (1..=end.floor() as usize).map(|nines| nines as f64);
+    [0.0, -(0.5_f64.log10())]
+        .into_iter()
+        .chain(whole)
+        .map(|point| (point, percentile_name(point)))
+        .collect()
+}
+
+/// `p50`, `p99.9`: as many decimals as tell it from its neighbours.
+fn percentile_name(point: f64) -> String {
+    let percent = 100.0 * (1.0 - 10_f64.powf(-point));
+    let decimals = (point.ceil() as usize).saturating_sub(1);
+    let text = format!("{percent:.decimals$}");
+    let text = if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.')
+    } else {
+        &text
+    };
+    format!("p{text}")
+}
+
+fn histogram(drawn: &Drawn<'_>) -> Plot {
+    let drawn: Vec<_> = drawn
+        .iter()
+        .filter(|(name, _, _)| *name != "send lag")
+        .collect();
+    let bars: Vec<BTreeMap<i32, u64>> = drawn.iter().map(|(_, _, latency)| bars(latency)).collect();
+    let first = bars.iter().filter_map(|bars| bars.keys().next()).min();
+    let last = bars.iter().filter_map(|bars| bars.keys().next_back()).max();
+    let (first, last) = (first.copied().unwrap_or(0), last.copied().unwrap_or(0) + 1);
+    let most = bars.iter().flat_map(BTreeMap::values).max().copied();
+    let lines = drawn
+        .iter()
+        .zip(&bars)
+        .map(|((name, class, _), bars)| {
+            let shape = if *class == "response" {
+                Shape::Filled
+            } else {
+                Shape::Open
+            };
+            let figures = (first..last).map(|bar| {
+                let count = bars.get(&bar).copied().unwrap_or(0);
+                (edge(bar), edge(bar + 1), Some(count as f64))
+            });
+            line(name, class, shape, super::plot::steps(figures))
+        })
+        .collect();
+    let stops = (first..last)
+        .map(|bar| {
+            let range = format!(
+                "{} to {}",
+                format_duration_ns(edge(bar)),
+                format_duration_ns(edge(bar + 1))
+            );
+            let counts = drawn.iter().zip(&bars).map(|((name, _, latency), bars)| {
+                let count = bars.get(&bar).copied().unwrap_or(0);
+                let share = count as f64 / latency.count() as f64 * 100.0;
+                format!("\n{name} {} ({share:.3} %)", grouped(count))
+            });
+            Stop {
+                from: edge(bar),
+                to: edge(bar + 1),
+                at: edge(bar) * 10_f64.powf(0.5 / BARS_PER_DECADE),
+                dots: Vec::new(),
+                text: std::iter::once(range).chain(counts).collect(),
+            }
+        })
+        .collect();
+    let scale = Scale::between(edge(first), edge(last));
+    Plot {
+        title: "How many messages took how long",
+        description: "Histogram of response and service times".to_owned(),
+        height: 180.0,
+        x: Axis::new(scale, 0, "latency", format_duration_ns),
+        y: Axis::new(
+            // A single message shall show.
+            Scale::logarithmic(0.6, most.unwrap_or(1).max(2) as f64),
+            5,
+            "messages",
+            |count| {
+                if count < 1.0 {
+                    String::new()
+                } else {
+                    grouped(count as u64)
+                }
+            },
+        ),
+        bands: Vec::new(),
+        markers: Vec::new(),
+        lines,
+        whiskers: Vec::new(),
+        stops,
+    }
+}
+
+/// Samples by the number of their bar.
+fn bars(latency: &Latency) -> BTreeMap<i32, u64> {
+    let histogram = latency.histogram();
+    let mut bars = BTreeMap::new();
+    for step in histogram.iter_recorded() {
+        let value = histogram.median_equivalent(step.value_iterated_to()).max(1);
+        let bar = ((value as f64).log10() * BARS_PER_DECADE).floor() as i32;
+        *bars.entry(bar).or_default() += step.count_at_value();
+    }
+    bars
+}
+
+/// Where a bar begins, in nanoseconds.
+fn edge(bar: i32) -> f64 {
+    10_f64.powf(f64::from(bar) / BARS_PER_DECADE)
+}
+
+/// The style of what is not sure.
+fn faint(class: &str) -> &'static str {
+    match class {
+        "response" => "response unsure",
+        "service" => "service unsure",
+        _ => "lag unsure",
+    }
+}
+
+fn line(
+    name: &'static str,
+    class: &'static str,
+    shape: Shape,
+    pieces: Vec<Vec<(f64, f64)>>,
+) -> Line {
+    Line {
+        name,
+        class,
+        shape,
+        pieces,
+    }
+}
+
+fn duration(nanoseconds: u64) -> String {
+    format_duration_ns(nanoseconds as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record;
+
+    #[test]
+    fn percentiles_have_the_names_that_people_use() {
+        for (quantile, name) in [
+            (0.0, "p0"),
+            (0.5, "p50"),
+            (0.9, "p90"),
+            (0.95, "p95"),
+            (0.99, "p99"),
+            (0.999, "p99.9"),
+            (0.9999, "p99.99"),
+        ] {
+            assert_eq!(percentile_name(-(1.0_f64 - quantile).log10()), name);
+        }
+    }
+
+    #[test]
+    fn a_curve_goes_through_the_percentiles_of_the_table_and_ends_at_the_largest_sample() {
+        let mut histogram = record::histogram();
+        for value in 1..=1000 {
+            histogram.record(value * 1000).unwrap();
+        }
+        let latency = Latency::new(histogram).unwrap();
+        for quantile in [0.5, 0.75, 0.9, 0.95, 0.99] {
+            let point = -(1.0_f64 - quantile).log10();
+            let wanted = latency.quantile(quantile).unwrap() as f64;
+            let value = value_at(&latency, exact((point * 20.0).round() / 20.0)).unwrap();
+            assert!(
+                (value / wanted - 1.0).abs() < 0.002,
+                "{quantile} {value} {wanted}"
+            );
+        }
+        assert_eq!(value_at(&latency, 3.0), Some(latency.max() as f64));
+        assert_eq!(value_at(&latency, 3.1), None);
+    }
+
+    #[test]
+    fn every_sample_is_in_a_bar() {
+        let mut histogram = record::histogram();
+        for value in [0, 1, 5, 999, 1000, 1_000_000, 3_000_000_000] {
+            histogram.record(value).unwrap();
+        }
+        let latency = Latency::new(histogram).unwrap();
+        let bars = bars(&latency);
+        assert_eq!(bars.values().sum::<u64>(), latency.count());
+        assert!(bars.keys().all(|&bar| edge(bar) < edge(bar + 1)));
+    }
+}

@@ -1,0 +1,120 @@
+//! A result as Markdown, for a pull request or an issue: the verdict, the rates, the latencies.
+
+use std::fmt::{self, Write as _};
+
+use echomark::net::units::format_duration_ns;
+
+use super::format::{bits_per_second, grouped, number};
+use super::words::{self, PERCENTILES};
+use crate::plan::Direction;
+use crate::result::RunResult;
+
+/// Renders `result`.
+pub fn render(result: &RunResult) -> String {
+    let mut out = String::new();
+    // Writing to a String can't fail.
+    let _ = write(result, &mut out);
+    out
+}
+
+fn write(result: &RunResult, out: &mut String) -> fmt::Result {
+    let verdict = &result.verdict;
+    let interrupted = if result.interrupted {
+        ", interrupted"
+    } else {
+        ""
+    };
+    writeln!(
+        out,
+        "**{}**{interrupted}: {}, {}",
+        words::status(verdict.status),
+        escaped(&words::target(&result.plan)),
+        escaped(&words::load_of(result))
+    )?;
+    if !verdict.reasons.is_empty() {
+        writeln!(out)?;
+    }
+    for reason in &verdict.reasons {
+        writeln!(
+            out,
+            "- {}: {}",
+            escaped(&reason.code),
+            escaped(&reason.text)
+        )?;
+    }
+    writeln!(out)?;
+    figures(result, out)?;
+    writeln!(out)?;
+    latencies(result, out)
+}
+
+/// A table of a line: rates, and what became of the messages.
+fn figures(result: &RunResult, out: &mut String) -> fmt::Result {
+    let throughput = result.throughput;
+    let mut columns = Vec::new();
+    if let Some(target) = result.rate.target {
+        columns.push(("target", format!("{} /s", number(target))));
+        columns.push(("offered", format!("{} /s", number(result.rate.offered))));
+    }
+    columns.push(("achieved", format!("{} /s", number(result.rate.achieved))));
+    if result.plan.direction() != Some(Direction::Down) {
+        columns.push(("sent", bits_per_second(throughput.sent_bits_per_s)));
+    }
+    columns.push(("received", bits_per_second(throughput.received_bits_per_s)));
+    columns.push((words::messages(&result.plan), grouped(result.messages.sent)));
+    for (name, count) in words::message_faults(result) {
+        columns.push((name, grouped(count)));
+    }
+    let (head, row): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
+    writeln!(out, "| {} |", head.join(" | "))?;
+    writeln!(out, "|{}", "---:|".repeat(head.len()))?;
+    writeln!(out, "| {} |", row.join(" | "))
+}
+
+fn latencies(result: &RunResult, out: &mut String) -> fmt::Result {
+    let latencies = words::latencies(result);
+    if latencies.is_empty() {
+        return Ok(());
+    }
+    let names = PERCENTILES.map(|(name, _)| name);
+    writeln!(out, "| latency | min | {} | max |", names.join(" | "))?;
+    writeln!(out, "|:---|{}", "---:|".repeat(names.len() + 2))?;
+    let cell = |value: u64| format_duration_ns(value as f64);
+    for (name, latency) in latencies {
+        write!(out, "| {name} | {} ", cell(latency.min()))?;
+        for (_, quantile) in PERCENTILES {
+            let value = latency.quantile(quantile);
+            write!(out, "| {} ", value.map_or_else(|| "–".to_owned(), cell))?;
+        }
+        writeln!(out, "| {} |", cell(latency.max()))?;
+    }
+    Ok(())
+}
+
+/// Text that is no markup, whatever it contains: every punctuation character of ASCII may be escaped
+/// (CommonMark, section 2.4). What would end a line or a cell becomes a space.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\\' | '`' | '*' | '_' | '{' | '}' | '[' | ']' | '<' | '>' | '#' | '|' | '~' | '!'
+            | '&' | '@' => out.extend(['\\', character]),
+            c if c.is_control() => out.push(' '),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_of_a_result_is_no_markup() {
+        assert_eq!(
+            escaped("unix:/a_b|<img src=x>\n# `c` [d](e)"),
+            r"unix:/a\_b\|\<img src=x\> \# \`c\` \[d\](e)"
+        );
+    }
+}

@@ -1,0 +1,110 @@
+//! Results as they are read back from a file.
+
+use std::fmt;
+
+use serde::Deserialize;
+
+use super::RunResult;
+
+/// The version of the layout that is read and written.
+const SCHEMA: u32 = 1;
+
+/// A result that was stored, of whatever kind.
+#[derive(Clone, Debug)]
+pub enum Stored {
+    /// Of a run.
+    Run(Box<RunResult>),
+}
+
+/// Why a file is not a result that can be read. Says so in a sentence that goes on after its name.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "the fields are what the sentence says")]
+pub enum StoredError {
+    /// It is not JSON, or lacks what every result has.
+    NotAResult(serde_json::Error),
+    /// A later version made it.
+    Schema { schema: u32 },
+    /// No kind that is known.
+    Kind { kind: String },
+    /// It says that it is a result, and is none.
+    Damaged(serde_json::Error),
+}
+
+impl Stored {
+    /// Reads a result from its JSON.
+    ///
+    /// # Errors
+    /// [`StoredError`]
+    pub fn read(json: &[u8]) -> Result<Self, StoredError> {
+        #[derive(Deserialize)]
+        struct Head {
+            schema: u32,
+            kind: Option<String>,
+        }
+        let head: Head = serde_json::from_slice(json).map_err(StoredError::NotAResult)?;
+        if head.schema != SCHEMA {
+            return Err(StoredError::Schema {
+                schema: head.schema,
+            });
+        }
+        match head.kind.as_deref() {
+            None => serde_json::from_slice(json)
+                .map(Self::Run)
+                .map_err(StoredError::Damaged),
+            Some(kind) => Err(StoredError::Kind {
+                kind: kind.to_owned(),
+            }),
+        }
+    }
+}
+
+impl fmt::Display for StoredError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAResult(error) => write!(
+                f,
+                "not a result of loadgen ({error}); give the file that --json wrote"
+            ),
+            Self::Schema { schema } => write!(
+                f,
+                "a result of schema {schema}, and this loadgen reads schema {SCHEMA}; use the version \
+                 that wrote it"
+            ),
+            Self::Kind { kind } => write!(
+                f,
+                "a result of the kind `{kind}`, which this loadgen does not know; use the version that \
+                 wrote it"
+            ),
+            Self::Damaged(error) => write!(f, "the result is damaged: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StoredError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::NotAResult(error) | Self::Damaged(error) => Some(error),
+            Self::Schema { .. } | Self::Kind { .. } => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_result_is_refused_with_the_way_out() {
+        for (json, words) in [
+            ("", "not a result of loadgen"),
+            ("{}", "not a result of loadgen"),
+            ("[1]", "not a result of loadgen"),
+            (r#"{"schema": 2}"#, "schema 2"),
+            (r#"{"schema": 1, "kind": "dance"}"#, "`dance`"),
+            (r#"{"schema": 1}"#, "damaged: missing field"),
+        ] {
+            let error = Stored::read(json.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(words), "{json}: {error}");
+        }
+    }
+}
