@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use echomark::net::units::format_duration_ns;
+
 use super::format::{count, grouped, number};
 use crate::plan::{Close, Direction, Load, Plan, Spacing, Target, Workload};
 use crate::result::{Latency, RunResult};
@@ -169,6 +171,35 @@ pub(super) fn sockets(result: &RunResult) -> Vec<(&'static str, u64)> {
     .map(|(name, count, _)| (name, count))
     .chain((result.plan.workload == Workload::Idle).then_some(("held", connections.held)))
     .collect()
+}
+
+/// How making the connections went, if it took its time or failed.
+pub(super) fn ramp(result: &RunResult) -> Option<String> {
+    let failed: u64 = result.ramp.iter().map(|interval| interval.failed).sum();
+    if result.plan.ramp.is_zero() && failed == 0 {
+        return None;
+    }
+    let last = result.ramp.last()?;
+    let opened = result.ramp.iter().map(|interval| interval.opened).sum();
+    let mut line = format!(
+        "{} in {:.1} s, {} failed",
+        count(opened, "connect"),
+        last.end_s,
+        grouped(failed)
+    );
+    let slowest = result
+        .ramp
+        .iter()
+        .filter_map(|interval| Some((interval.start_s, interval.connect?.max)))
+        .max_by_key(|&(_, max)| max);
+    if let Some((at_s, max)) = slowest {
+        let _ = write!(
+            line,
+            "; the slowest took {}, after {at_s:.1} s",
+            format_duration_ns(max as f64)
+        );
+    }
+    Some(line)
 }
 
 /// Where the first wrong byte was.

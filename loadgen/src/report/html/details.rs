@@ -70,6 +70,9 @@ fn accounts(result: &RunResult, out: &mut Html) {
     if let Some(place) = words::first_corruption(result) {
         out.fill("<p>First wrong byte: {}.</p>\n", &[&place]);
     }
+    if let Some(ramp) = words::ramp(result) {
+        out.fill("<p class=\"note\">Ramp: {}.</p>\n", &[&ramp]);
+    }
     out.put("</section>\n");
 }
 
@@ -198,7 +201,7 @@ fn spread_row(
         format(spread.median),
         format(spread.max),
         known(spread.coefficient_of_variation.map(percent)),
-        known(spread.low.map(format)),
+        known(spread.low.map(|low| format(low.max(0.0)))),
         known(spread.high.map(format)),
     ])
 }
@@ -206,19 +209,14 @@ fn spread_row(
 fn write_tcp(tcp: &TcpResult, out: &mut Html) {
     out.fill("<p>Limited by {}.</p>\n", &[&tcp.limit.text]);
     shares(&tcp.shares, out);
-    out.put("<div class=\"columns\">\n");
     if let Some(gauges) = &tcp.at_end {
         let micros = |us: f64| format_duration_ns(us * 1000.0);
         let rows = [
             gauge_row("round trip", Some(&gauges.rtt_us), &micros),
             gauge_row("its variation", Some(&gauges.rttvar_us), &micros),
             gauge_row("least round trip", gauges.min_rtt_us.as_ref(), &micros),
-            gauge_row("congestion window, segments", Some(&gauges.cwnd), &number),
-            gauge_row(
-                "slow-start threshold, segments",
-                gauges.ssthresh.as_ref(),
-                &number,
-            ),
+            gauge_row("cwnd, segments", Some(&gauges.cwnd), &number),
+            gauge_row("ssthresh, segments", gauges.ssthresh.as_ref(), &number),
             gauge_row(
                 "delivery rate",
                 gauges.delivery_rate_bits_per_s.as_ref(),
@@ -244,7 +242,6 @@ fn write_tcp(tcp: &TcpResult, out: &mut Html) {
         ("arrived here out of order", tcp.received_out_of_order),
     ];
     out.table(&["over the run", ""], named(counts.to_vec()));
-    out.put("</div>\n");
 }
 
 /// A bar of what the connections did with their time.

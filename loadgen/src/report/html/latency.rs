@@ -44,12 +44,18 @@ pub(super) fn write(result: &RunResult, out: &mut Html) {
         out.put("</p>\n");
     } else {
         percentiles(result, &drawn).draw(out);
+        if !result.plan.is_open_loop() {
+            out.put(
+                "<p class=\"note\">In a closed loop a message is due when it is written: response and \
+                 service time are the same.</p>\n",
+            );
+        }
         out.put(
             "<p class=\"note\">The axis is 1/(1−p): each step to the right is a tenth of the messages \
              before. <b>Response</b> is from when a message was due, <b>service</b> from when it was \
-             written; where the two part, messages left late, which is the <b>send lag</b>. The last \
-             ten samples are one spell of luck: dotted. The bars are 95 % confidence intervals of the \
-             response time.</p>\n",
+             written; where the two part, messages left late, by the <b>send lag</b>. Where fewer than ten \
+             samples are left, a curve is dotted: it says more about luck than about the server. Upright \
+             bars are 95 % confidence intervals of the response time.</p>\n",
         );
         histogram(&drawn).draw(out);
         out.put(
@@ -235,8 +241,7 @@ fn exact(point: f64) -> f64 {
 
 fn percentile_ticks(end: f64) -> Vec<(f64, String)> {
     let whole = (1..=end.floor() as usize).map(|nines| nines as f64);
-    [0.0, -(0.5_f64.log10())]
-        .into_iter()
+    std::iter::once(-(0.5_f64.log10()))
         .chain(whole)
         .map(|point| (point, percentile_name(point)))
         .collect()

@@ -95,7 +95,7 @@ pub(super) struct Stop {
 }
 
 impl Axis {
-    /// With ticks of the scale's choice.
+    /// With ticks of the scale's choice, labelled with no more digits than they need.
     pub(super) fn new(
         scale: Scale,
         about: usize,
@@ -107,10 +107,22 @@ impl Axis {
             ticks: scale
                 .ticks(about)
                 .into_iter()
-                .map(|tick| (tick, label(tick)))
+                .map(|tick| (tick, without_zeros(label(tick))))
                 .collect(),
             title,
         }
+    }
+}
+
+/// `10 µs` for `10.0 µs`.
+fn without_zeros(label: String) -> String {
+    let (figure, unit) = label.split_once(' ').unwrap_or((&label, ""));
+    if !figure.contains('.') {
+        return label;
+    }
+    match figure.trim_end_matches('0').trim_end_matches('.') {
+        "0" | "" => "0".to_owned(),
+        figure => format!("{figure} {unit}").trim_end().to_owned(),
     }
 }
 
@@ -236,7 +248,7 @@ impl Plot {
             let anchor = if place > 0.5 { "end" } else { "start" };
             out.fill(
                 "<g class=\"marker {}\"><line x1=\"{}\" x2=\"{}\" y1=\"0\" y2=\"{}\"/><text x=\"{}\" \
-                 dx=\"{}\" y=\"12\" text-anchor=\"{}\">{}</text></g>\n",
+                 dx=\"{}\" y=\"{}\" text-anchor=\"{}\">{}</text></g>\n",
                 &[
                     &marker.class,
                     &x,
@@ -244,6 +256,7 @@ impl Plot {
                     &self.height,
                     &x,
                     &if place > 0.5 { -5 } else { 5 },
+                    &(self.height - 8.0),
                     &anchor,
                     &marker.label,
                 ],
@@ -398,5 +411,19 @@ mod tests {
         assert_eq!(Short(12.0).to_string(), "12");
         assert_eq!(percent(0.123_456), "12.35%");
         assert_eq!(percent(1.0), "100%");
+    }
+
+    #[test]
+    fn labels_have_no_more_digits_than_they_need() {
+        for (label, short) in [
+            ("10.0 µs", "10 µs"),
+            ("2.50 ms", "2.5 ms"),
+            ("100 µs", "100 µs"),
+            ("0.00 kbit/s", "0"),
+            ("10 000", "10 000"),
+            ("0.50", "0.5"),
+        ] {
+            assert_eq!(without_zeros(label.to_owned()), short);
+        }
     }
 }

@@ -181,10 +181,25 @@ fn percentile_tiles(result: &RunResult, out: &mut Html) {
             .iter()
             .find(|estimate| (estimate.quantile - quantile).abs() < 1e-9);
         let value = response.quantile(quantile);
+        let spread = result
+            .repeats
+            .as_ref()
+            .and_then(|repeats| match name {
+                "p50" => repeats.spread.response_p50_ns.as_ref(),
+                "p99" => repeats.spread.response_p99_ns.as_ref(),
+                _ => repeats.spread.response_p99_9_ns.as_ref(),
+            })
+            .map(|spread| {
+                let (min, max) = (
+                    format_duration_ns(spread.min),
+                    format_duration_ns(spread.max),
+                );
+                format!("single runs {min} to {max}")
+            });
         let note = match (estimate, value) {
             (_, None) => "not known: fewer than ten samples beyond it".to_owned(),
             (Some(estimate), _) => sure(estimate),
-            (None, _) => "too few slow spells to say how sure".to_owned(),
+            (None, _) => spread.unwrap_or_else(|| "too few slow spells to say how sure".to_owned()),
         };
         tile(&format!("response {name}"), &duration(value), &note, out);
     }

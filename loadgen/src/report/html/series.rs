@@ -13,9 +13,11 @@ use crate::result::{IntervalLatency, IntervalResult, RunResult};
 /// Points of a chart. More would not show, and make the page large.
 const MOST_POINTS: usize = 400;
 /// An interval in which less than this share of the usual number of echoes came back is marked,
-const SLOW_RATE: f64 = 0.5;
-/// and one whose p99 is so many times the usual.
-const SLOW_P99: f64 = 10.0;
+const FEW: f64 = 0.5;
+/// and one whose median or p99 is so many times the usual.
+const SLOW: f64 = 10.0;
+/// A wait after the window that is shorter than this share of the whole would not show.
+const LEAST_SHOWN: f64 = 0.005;
 /// What is usual takes so many intervals to tell.
 const LEAST_INTERVALS: usize = 5;
 /// Marked stretches that are listed.
@@ -59,8 +61,8 @@ struct Tcp {
 enum Mark {
     /// So small a share of the usual number of echoes came back.
     Few(f64),
-    /// Its p99 is so many times the usual.
-    Slow(f64),
+    /// This percentile is so many times the usual.
+    Slow(&'static str, f64),
 }
 
 /// Adds the charts over time, and a table of the same.
@@ -70,16 +72,26 @@ pub(super) fn write(result: &RunResult, out: &mut Html) {
     }
     let marked = marked(result);
     let columns = merged(&marked);
+    let whole_s: f64 = columns.iter().map(Column::length).sum();
+    let mut shown = columns.clone();
+    shown.retain(|column| !column.is_after || column.length() >= LEAST_SHOWN * whole_s);
     out.put("<section id=\"time\"><h2>Over time</h2>\n");
-    rate(result, &columns).draw(out);
-    let has_latency = columns.iter().any(|column| column.response.max.is_some());
+    rate(result, &shown).draw(out);
+    let has_latency = shown.iter().any(|column| column.response.max.is_some());
     if has_latency {
-        latency(result, &columns).draw(out);
+        latency(result, &shown).draw(out);
     }
-    if columns.iter().filter(|column| column.tcp.is_some()).count() > 1 {
-        round_trips(result, &columns).draw(out);
+    if shown.iter().filter(|column| column.tcp.is_some()).count() > 1 {
+        round_trips(result, &shown).draw(out);
     }
-    notes(&marked, columns.len(), out);
+    notes(&marked, &shown, out);
+    if marked.len() > columns.len() {
+        out.fill(
+            "<p class=\"note\">{} intervals are drawn as {}: counts are added, of percentiles the \
+             worst is kept.</p>\n",
+            &[&grouped(marked.len() as u64), &columns.len()],
+        );
+    }
     table(result, &columns, out);
     out.put("</section>\n");
 }
@@ -88,47 +100,58 @@ pub(super) fn write(result: &RunResult, out: &mut Html) {
 fn marked(result: &RunResult) -> Vec<Column> {
     let mut columns: Vec<Column> = result.intervals.iter().map(Column::of).collect();
     mark_after(result, &mut columns);
-    let in_window = |column: &&Column| !column.is_after && column.length() > 0.0;
-    let p99s = columns.iter().filter(in_window).filter_map(|column| {
-        let p99 = column.response.p99?;
-        Some(p99 as f64)
-    });
-    let usual_p99 = median(p99s);
-    let rates = columns.iter().filter(in_window).map(Column::received_rate);
+    let in_window = || {
+        let columns = columns.iter();
+        columns.filter(|column| !column.is_after && column.length() > 0.0)
+    };
+    let usual = |percentile: fn(&Column) -> Option<u64>| {
+        median(in_window().filter_map(|column| percentile(column).map(|value| value as f64)))
+    };
+    let usual_p99 = usual(|column| column.response.p99);
+    let usual_p50 = usual(|column| column.response.p50);
     // Where the load changes by itself, no rate is the usual one.
-    let usual_rate = median(rates).filter(|_| result.plan.has_steady_load());
+    let usual_rate =
+        median(in_window().map(Column::received_rate)).filter(|_| result.plan.has_steady_load());
     for column in columns.iter_mut().filter(|column| !column.is_after) {
         let few = usual_rate
             .filter(|&usual| usual > 0.0 && column.length() > 0.0)
             .map(|usual| column.received_rate() / usual)
-            .filter(|&share| share < SLOW_RATE);
-        let slow = usual_p99
-            .zip(column.response.p99)
-            .map(|(usual, p99)| p99 as f64 / usual)
-            .filter(|&times| times > SLOW_P99);
-        column.mark = few.map(Mark::Few).or(slow.map(Mark::Slow));
+            .filter(|&share| share < FEW);
+        let times = |usual: Option<f64>, figure: Option<u64>| {
+            let times = figure? as f64 / usual?;
+            (times > SLOW).then_some(times)
+        };
+        let slow = times(usual_p50, column.response.p50)
+            .map(|times| Mark::Slow("median", times))
+            .or_else(|| {
+                times(usual_p99, column.response.p99).map(|times| Mark::Slow("p99", times))
+            });
+        column.mark = few.map(Mark::Few).or(slow);
     }
     columns
 }
 
-/// Finds the waits after the windows, of which each of several runs may have one.
+/// Finds the waits after the windows, of which each of several runs may have one. A window ends where
+/// its run's length says, and the next run begins with an interval as long as the first of all.
 fn mark_after(result: &RunResult, columns: &mut [Column]) {
     let runs = result
         .repeats
         .as_ref()
         .map_or(1, |repeats| repeats.runs.len().max(1));
     let window_s = result.duration_s / runs as f64;
+    let first_s = columns.first().map_or(0.0, Column::length);
     let mut begin_s = 0.0;
     for column in columns {
-        if column.from_s - begin_s < window_s * (1.0 - 1e-9) {
-            continue;
+        let is_over = column.from_s - begin_s >= window_s * (1.0 - 1e-9);
+        let begins = runs > 1 && (column.length() - first_s).abs() < 1e-6;
+        // Where a number of messages ended each run, windows differ in length.
+        let is_wait = runs > 1 && column.sent == 0 && column.length() < first_s;
+        column.is_after = (is_over && !begins) || is_wait;
+        if column.is_after {
+            begin_s = column.to_s;
+        } else if is_over {
+            begin_s = column.from_s;
         }
-        column.is_after = column.sent == 0;
-        begin_s = if column.is_after {
-            column.to_s
-        } else {
-            column.from_s
-        };
     }
 }
 
@@ -207,7 +230,10 @@ impl Column {
                 (one, other) => one.or(other),
             },
             is_after: self.is_after,
-            mark: self.mark.or(next.mark),
+            mark: match (self.mark, next.mark) {
+                (Some(one), Some(other)) => Some(one.worse(other)),
+                (one, other) => one.or(other),
+            },
         }
     }
 
@@ -263,7 +289,25 @@ impl Mark {
     fn words(self) -> String {
         match self {
             Self::Few(share) => format!("{:.0} % of the usual number of echoes", share * 100.0),
-            Self::Slow(times) => format!("p99 is {} times the usual", number(times.round())),
+            Self::Slow(name, times) => {
+                format!("its {name} is {} times the usual", number(times.round()))
+            }
+        }
+    }
+
+    /// The one that is farther from the usual.
+    fn worse(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Few(one), Self::Few(next)) => Self::Few(one.min(next)),
+            (Self::Few(_), Self::Slow(..)) => self,
+            (Self::Slow(..), Self::Few(_)) => other,
+            (Self::Slow(_, one), Self::Slow(_, next)) => {
+                if next > one {
+                    other
+                } else {
+                    self
+                }
+            }
         }
     }
 }
@@ -550,25 +594,26 @@ fn changes(result: &RunResult) -> Vec<Marker> {
         .collect()
 }
 
-fn notes(marked: &[Column], columns: usize, out: &mut Html) {
+fn notes(marked: &[Column], shown: &[Column], out: &mut Html) {
     out.put("<p class=\"note\">");
     let stretches: Vec<String> = marked
         .chunk_by(|one, next| band_class(one) == band_class(next))
-        .filter(|stretch| stretch.iter().any(|column| column.mark.is_some()))
         .filter_map(|stretch| {
             let (first, last) = (stretch.first()?, stretch.last()?);
+            let marks = stretch.iter().filter_map(|column| column.mark);
+            let worst = marks.reduce(Mark::worse)?;
             Some(format!(
-                "{} s to {} s ({})",
+                "{} s to {} s (at worst {})",
                 seconds(first.from_s),
                 seconds(last.to_s),
-                first.mark?.words()
+                worst.words()
             ))
         })
         .collect();
     if stretches.is_empty() {
         out.put(
             "No stall: in no interval came back less than half of the usual number of echoes, and none \
-             had a p99 above ten times the usual. ",
+             had a median or p99 above ten times the usual. ",
         );
     } else {
         let more = match stretches.len().saturating_sub(MOST_LISTED) {
@@ -579,17 +624,15 @@ fn notes(marked: &[Column], columns: usize, out: &mut Html) {
         out.fill("<b>Stalls</b>, shaded red: {}{}. ", &[&listed, &more]);
         out.put(
             "Marked is an interval in which less than half of the usual number of echoes came back, or \
-             whose p99 is above ten times the usual, the median of all. ",
+             whose median or p99 is above ten times the usual, which is that of the middle interval. ",
         );
     }
-    if marked.iter().any(|column| column.is_after) {
+    if shown.iter().any(|column| column.is_after) {
         out.put("Shaded grey is the wait for echoes after the window. ");
     }
-    if marked.len() > columns {
-        out.fill(
-            "{} intervals are drawn as {}: counts are added, of percentiles the worst is kept. ",
-            &[&grouped(marked.len() as u64), &columns],
-        );
+    let is_sent_again = |column: &Column| column.tcp.is_some_and(|tcp| tcp.retransmits > 0);
+    if marked.iter().any(is_sent_again) {
+        out.put("Shaded orange in the last chart: TCP sent segments again. ");
     }
     out.put("</p>\n");
 }

@@ -5,6 +5,7 @@ use std::fmt::{self, Write as _};
 use echomark::net::units::format_duration_ns;
 
 use crate::report::format::{bits_per_second, count, grouped, number, percent};
+use crate::report::words;
 use crate::result::{FairnessBasis, Gauge, Groups, RunResult, TcpResult};
 use crate::stats::spread::Spread;
 
@@ -14,7 +15,9 @@ const FAIR: f64 = 0.95;
 pub(super) fn write(result: &RunResult, out: &mut String) -> fmt::Result {
     confidence(result, out)?;
     repeats(result, out)?;
-    ramp(result, out)?;
+    if let Some(ramp) = words::ramp(result) {
+        writeln!(out, "ramp      {ramp}")?;
+    }
     fairness(result, out)?;
     if let Some(tcp) = &result.tcp {
         write_tcp("tcp", tcp, out)?;
@@ -79,7 +82,13 @@ fn repeats(result: &RunResult, out: &mut String) -> fmt::Result {
             format(spread.median)
         )?;
         if let Some((low, high)) = spread.low.zip(spread.high) {
-            write!(out, "; mean 95 % sure {} to {}", format(low), format(high))?;
+            // Student's t knows of no lower end to what is measured; nothing is below 0.
+            write!(
+                out,
+                "; mean 95 % sure {} to {}",
+                format(low.max(0.0)),
+                format(high)
+            )?;
         }
         writeln!(out)
     };
@@ -89,40 +98,6 @@ fn repeats(result: &RunResult, out: &mut String) -> fmt::Result {
     line("p50", spread.response_p50_ns.as_ref(), &duration)?;
     line("p99", spread.response_p99_ns.as_ref(), &duration)?;
     line("p99.9", spread.response_p99_9_ns.as_ref(), &duration)
-}
-
-/// How making the connections went, if it took its time or failed.
-fn ramp(result: &RunResult, out: &mut String) -> fmt::Result {
-    let failed: u64 = result.ramp.iter().map(|interval| interval.failed).sum();
-    if result.plan.ramp.is_zero() && failed == 0 {
-        return Ok(());
-    }
-    let (Some(last), opened) = (
-        result.ramp.last(),
-        result.ramp.iter().map(|interval| interval.opened).sum(),
-    ) else {
-        return Ok(());
-    };
-    let slowest = result
-        .ramp
-        .iter()
-        .filter_map(|interval| Some((interval.start_s, interval.connect?.max)))
-        .max_by_key(|&(_, max)| max);
-    write!(
-        out,
-        "ramp      {} in {:.1} s, {} failed",
-        count(opened, "connect"),
-        last.end_s,
-        grouped(failed)
-    )?;
-    if let Some((at_s, max)) = slowest {
-        write!(
-            out,
-            "; the slowest took {}, after {at_s:.1} s",
-            format_duration_ns(max as f64)
-        )?;
-    }
-    writeln!(out)
 }
 
 fn fairness(result: &RunResult, out: &mut String) -> fmt::Result {
