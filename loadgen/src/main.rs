@@ -135,22 +135,16 @@ fn refuse(error: &clap::Error) -> ExitCode {
         let _ = error.print();
         return ExitCode::from(USAGE);
     }
-    complain(
-        USAGE,
-        &format!("{}; see {}", cli::one_line(error), help_for(error)),
-    )
+    complain(USAGE, &format!("{}; see {}", cli::one_line(error), help()))
 }
 
-/// The help for the command that a usage error is about.
-fn help_for(error: &clap::Error) -> &'static str {
-    let text = error.render().to_string();
-    if text.contains("Usage: loadgen scenario") {
-        "loadgen scenario --help"
-    } else if text.contains("Usage: loadgen report") {
-        "loadgen report --help"
-    } else {
-        "loadgen run --help"
-    }
+/// The help for the command that was called.
+fn help() -> String {
+    let called = std::env::args().nth(1).unwrap_or_default();
+    let commands = Cli::command();
+    let known = commands.find_subcommand(&called);
+    let name = known.map_or("run", |command| command.get_name());
+    format!("loadgen {name} --help")
 }
 
 fn complain(code: u8, problem: &str) -> ExitCode {

@@ -2,6 +2,7 @@
 //! plain echo with a thread per connection, and servers that misbehave in one known way each.
 
 mod accounts;
+mod browser;
 mod calibration;
 mod faults;
 mod formats;
@@ -10,6 +11,7 @@ mod known;
 mod namespaces;
 mod outputs;
 mod program;
+mod report;
 mod scenario;
 mod schema;
 mod screen;

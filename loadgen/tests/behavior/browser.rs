@@ -1,0 +1,338 @@
+//! The page in a browser: Chromium without a screen, spoken to by the Chrome DevTools Protocol over a
+//! pipe (messages of JSON, each ended by a zero byte).
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use loadgen::plan::Plan;
+use loadgen::report::html;
+use serde_json::{Value, json};
+
+use crate::report::hostile;
+use crate::support::{DEADLINE, Directory, constant, embedded, plan, run};
+
+/// Under which names Chromium is installed.
+const NAMES: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
+
+/// A browser with one page.
+struct Browser {
+    child: Child,
+    requests: Option<ChildStdin>,
+    messages: Receiver<Value>,
+    session: Option<String>,
+    last_id: u64,
+    /// What happened that nobody waited for.
+    events: Vec<Value>,
+    _profile: Directory,
+}
+
+impl Browser {
+    /// Starts one, if it is installed.
+    fn start() -> Option<Self> {
+        let name = NAMES.into_iter().find(|name| {
+            let version = Command::new(name)
+                .arg("--version")
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status();
+            version.is_ok_and(|status| status.success())
+        })?;
+        let profile = Directory::new("chromium");
+        // The protocol is on the descriptors 3 and 4.
+        let mut child = Command::new("sh")
+            .args([
+                "-c",
+                "exec \"$@\" 3<&0 4>&1 </dev/null >/dev/null",
+                "sh",
+                name,
+            ])
+            .args([
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-quic",
+                "--disable-dev-shm-usage",
+                "--no-first-run",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+                "--remote-debugging-pipe",
+            ])
+            .arg(format!(
+                "--user-data-dir={}",
+                profile.path("profile").display()
+            ))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let requests = child.stdin.take();
+        let answers = BufReader::new(child.stdout.take().unwrap());
+        let (sender, messages) = mpsc::channel();
+        thread::spawn(move || {
+            for message in answers.split(0).map_while(Result::ok) {
+                let message = serde_json::from_slice(&message).unwrap();
+                if sender.send(message).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut browser = Self {
+            child,
+            requests,
+            messages,
+            session: None,
+            last_id: 0,
+            events: Vec::new(),
+            _profile: profile,
+        };
+        let target = browser.ask("Target.createTarget", json!({"url": "about:blank"}));
+        let target = &target["targetId"];
+        let session = browser.ask(
+            "Target.attachToTarget",
+            json!({"targetId": target, "flatten": true}),
+        );
+        browser.session = session["sessionId"].as_str().map(str::to_owned);
+        for domain in ["Page", "Runtime", "Log", "Network", "DOM"] {
+            browser.ask(&format!("{domain}.enable"), json!({}));
+        }
+        Some(browser)
+    }
+
+    /// Asks for something and returns the answer.
+    #[track_caller]
+    fn ask(&mut self, method: &str, params: Value) -> Value {
+        self.last_id += 1;
+        let id = self.last_id;
+        let mut request = json!({"id": id, "method": method, "params": params});
+        if let Some(session) = &self.session {
+            request["sessionId"] = session.as_str().into();
+        }
+        let mut bytes = request.to_string().into_bytes();
+        bytes.push(0);
+        self.requests.as_mut().unwrap().write_all(&bytes).unwrap();
+        let mut answer = self.wait_for(method, |message| message["id"] == id);
+        assert!(answer["error"].is_null(), "{method}: {}", answer["error"]);
+        answer["result"].take()
+    }
+
+    /// Waits for a message; what else comes meanwhile is kept.
+    #[track_caller]
+    fn wait_for(&mut self, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let message = self
+                .messages
+                .recv_timeout(left)
+                .unwrap_or_else(|error| panic!("no answer to {what}: {error}"));
+            if is_it(&message) {
+                return message;
+            }
+            self.events.push(message);
+        }
+    }
+
+    #[track_caller]
+    fn open(&mut self, path: &Path) {
+        let url = format!("file://{}", path.display());
+        self.ask("Page.navigate", json!({"url": url}));
+        let is_loaded = |message: &Value| message["method"] == "Page.loadEventFired";
+        if !self.events.iter().any(is_loaded) {
+            let loaded = self.wait_for("loading", is_loaded);
+            self.events.push(loaded);
+        }
+    }
+
+    /// The value of an expression in the page.
+    #[track_caller]
+    fn evaluate(&mut self, expression: &str) -> Value {
+        let mut answer = self.ask(
+            "Runtime.evaluate",
+            json!({"expression": expression, "returnByValue": true}),
+        );
+        assert!(
+            answer["exceptionDetails"].is_null(),
+            "{expression}: {answer}"
+        );
+        answer["result"]["value"].take()
+    }
+
+    #[track_caller]
+    fn wait_until(&mut self, condition: &str) {
+        let deadline = Instant::now() + DEADLINE;
+        while self.evaluate(condition) != true {
+            assert!(
+                Instant::now() < deadline,
+                "waited in vain until {condition}"
+            );
+            thread::park_timeout(Duration::from_millis(5));
+        }
+    }
+
+    #[track_caller]
+    fn resize(&mut self, width: u32) {
+        self.ask(
+            "Emulation.setDeviceMetricsOverride",
+            json!({"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": false}),
+        );
+        self.wait_until(&format!("innerWidth === {width}"));
+    }
+
+    /// Puts the pointer at a place until the page shows that it noticed. Scrolling, which comes to the
+    /// page later, takes away what it showed.
+    #[track_caller]
+    fn point_at(&mut self, place: &Value, condition: &str) {
+        let deadline = Instant::now() + DEADLINE;
+        let is_shown = format!("!{TIP}.hidden && {condition}");
+        while self.evaluate(&is_shown) != true {
+            assert!(
+                Instant::now() < deadline,
+                "waited in vain until {condition}"
+            );
+            self.ask(
+                "Input.dispatchMouseEvent",
+                json!({"type": "mouseMoved", "x": place["x"], "y": place["y"]}),
+            );
+        }
+    }
+
+    #[track_caller]
+    fn press(&mut self, key: &str) {
+        for kind in ["keyDown", "keyUp"] {
+            self.ask("Input.dispatchKeyEvent", json!({"type": kind, "key": key}));
+        }
+    }
+
+    /// What the page asked for, and what it complained about.
+    fn requests_and_complaints(&self) -> (Vec<&str>, Vec<&Value>) {
+        let of = |method: &'static str| {
+            let events = self.events.iter();
+            events.filter(move |event| event["method"] == method)
+        };
+        let requests = of("Network.requestWillBeSent")
+            .filter_map(|event| event["params"]["request"]["url"].as_str())
+            .collect();
+        let complaints = of("Runtime.exceptionThrown")
+            .chain(of("Log.entryAdded"))
+            .chain(of("Runtime.consoleAPICalled"))
+            .chain(of("Page.javascriptDialogOpening"))
+            .collect();
+        (requests, complaints)
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // It ends when nobody speaks to it any more.
+        drop(self.requests.take());
+        let deadline = Instant::now() + DEADLINE;
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if Instant::now() > deadline {
+                let _ = self.child.kill();
+            }
+            thread::park_timeout(Duration::from_millis(5));
+        }
+    }
+}
+
+/// What says what is under the pointer.
+const TIP: &str = "document.getElementById('tip')";
+
+/// Where the pointer has to be to be over a chart's stop.
+const PLACE: &str = "(() => {
+    const plot = document.querySelectorAll('.plot')[CHART];
+    plot.scrollIntoView({block: 'center', behavior: 'instant'});
+    const stops = plot.querySelectorAll('.stop');
+    const box = stops[Math.floor(stops.length / 2)].querySelector('rect').getBoundingClientRect();
+    return {x: box.x + box.width / 2, y: box.y + box.height / 2};
+})()";
+
+#[test]
+#[expect(clippy::print_stderr, reason = "says that it tested nothing")]
+fn the_page_works_in_a_browser_and_asks_for_nothing() {
+    let Some(mut browser) = Browser::start() else {
+        eprintln!("skipped: no Chromium is installed");
+        return;
+    };
+    let directory = Directory::new("page");
+    let path: PathBuf = directory.path("report.html");
+    let mut result = run(&Plan {
+        load: constant(2000.0),
+        duration: Some(Duration::from_secs(1)),
+        ..plan(embedded())
+    });
+    hostile(
+        &mut result,
+        "</title></style></script><script>throw 1</script>\"'><img src=//x.invalid/>",
+    );
+    std::fs::write(&path, html::render(&result)).unwrap();
+    browser.resize(1400);
+    browser.open(&path);
+
+    // Every chart says what is under the pointer.
+    let charts = browser.evaluate("document.querySelectorAll('.plot').length");
+    let charts = charts.as_u64().unwrap();
+    assert!(charts >= 4, "{charts}");
+    for (chart, word) in (0..charts).zip(["response", "response", "received", "p99", "round trip"])
+    {
+        let place = browser.evaluate(&PLACE.replace("CHART", &chart.to_string()));
+        browser.point_at(&place, &format!("{TIP}.textContent.includes('{word}')"));
+    }
+
+    // So do the arrow keys.
+    browser.ask(
+        "Input.dispatchMouseEvent",
+        json!({"type": "mouseMoved", "x": 1, "y": 1}),
+    );
+    browser.wait_until(&format!("{TIP}.hidden"));
+    browser.evaluate("document.querySelector('.plot').focus()");
+    browser.press("End");
+    browser.wait_until(&format!("!{TIP}.hidden"));
+    let last = browser.evaluate(&format!("{TIP}.textContent"));
+    browser.press("ArrowLeft");
+    browser.wait_until(&format!("{TIP}.textContent !== {last}"));
+    browser.press("Escape");
+    browser.wait_until(&format!("{TIP}.hidden"));
+
+    // Nothing sticks out, on a wide screen and on a narrow one, in either colour.
+    for width in [1400, 400] {
+        browser.resize(width);
+        for scheme in ["light", "dark"] {
+            browser.ask(
+                "Emulation.setEmulatedMedia",
+                json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]}),
+            );
+            browser.wait_until(&format!(
+                "matchMedia('(prefers-color-scheme: {scheme})').matches"
+            ));
+            browser.wait_until("document.documentElement.scrollWidth <= innerWidth");
+        }
+    }
+
+    // Without its script, the page still says what its stops are.
+    browser.ask(
+        "Emulation.setScriptExecutionDisabled",
+        json!({"value": true}),
+    );
+    browser.open(&path);
+    let document = browser.ask("DOM.getDocument", json!({}));
+    let title = browser.ask(
+        "DOM.querySelector",
+        json!({"nodeId": document["root"]["nodeId"], "selector": ".stop title"}),
+    );
+    assert_ne!(title["nodeId"], 0);
+
+    let (requests, complaints) = browser.requests_and_complaints();
+    let own = format!("file://{}", path.display());
+    assert!(!requests.is_empty());
+    for request in requests {
+        assert!(request == own || request.starts_with("data:"), "{request}");
+    }
+    assert!(complaints.is_empty(), "{complaints:?}");
+}
