@@ -109,7 +109,7 @@ fn check_markup(page: &str) {
         let end = rest.find('>').unwrap();
         let tag = &rest[..end];
         rest = &rest[end + 1..];
-        assert!(tag.matches('"').count() % 2 == 0, "{tag}");
+        assert!(tag.matches('"').count().is_multiple_of(2), "{tag}");
         if let Some(name) = tag.strip_prefix('/') {
             assert_eq!(open.pop(), Some(name));
             continue;

@@ -56,6 +56,9 @@ struct Tcp {
     retransmits: u64,
 }
 
+/// A figure of a column.
+type Figure = fn(&Column) -> f64;
+
 /// Why an interval is marked.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Mark {
@@ -315,7 +318,7 @@ impl Mark {
 fn rate(result: &RunResult, columns: &[Column]) -> Plot {
     // Blocks of a stream are an arbitrary unit, and bits are not.
     let is_stream = result.plan.direction().is_some();
-    let (received, sent): (fn(&Column) -> f64, fn(&Column) -> f64) = if is_stream {
+    let (received, sent): (Figure, Figure) = if is_stream {
         (
             |column| column.per_second(column.received_bytes) * 8.0,
             |column| column.per_second(column.sent_bytes) * 8.0,
