@@ -5,6 +5,7 @@ use echomark::net::units::format_duration_ns;
 
 use crate::result::RunResult;
 
+mod columns;
 mod details;
 mod latency;
 mod markup;
@@ -12,6 +13,7 @@ mod plot;
 mod run;
 mod scale;
 mod series;
+mod tcp;
 
 use markup::Html;
 
@@ -56,4 +58,10 @@ fn known(figure: Option<String>) -> String {
 
 fn duration(nanoseconds: Option<u64>) -> String {
     known(nanoseconds.map(|value| format_duration_ns(value as f64)))
+}
+
+/// Seconds to a thousandth, without zeros at the end.
+fn seconds(seconds: f64) -> String {
+    let rounded = (seconds * 1000.0).round() / 1000.0;
+    format!("{rounded}")
 }

@@ -1,0 +1,274 @@
+//! The intervals of a run made ready to be drawn: not more than can be seen, and with what is unusual
+//! marked.
+
+use super::plot::Stop;
+use super::seconds;
+use crate::report::format::number;
+use crate::result::{IntervalLatency, IntervalResult, RunResult};
+
+/// Points of a chart. More would not show, and make the page large.
+const MOST_POINTS: usize = 400;
+/// An interval in which less than this share of the usual number of echoes came back is marked,
+const FEW: f64 = 0.5;
+/// and one whose median or p99 is so many times the usual.
+const SLOW: f64 = 10.0;
+/// What is usual takes so many intervals to tell.
+const LEAST_INTERVALS: usize = 5;
+
+/// Neighbouring intervals as one: counts added, of percentiles the worst.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Column {
+    pub(super) from_s: f64,
+    pub(super) to_s: f64,
+    pub(super) sent: u64,
+    pub(super) received: u64,
+    pub(super) sent_bytes: u64,
+    pub(super) received_bytes: u64,
+    pub(super) missing: u64,
+    pub(super) response: Latencies,
+    pub(super) service_p99: Option<u64>,
+    pub(super) tcp: Option<Tcp>,
+    /// After the window: echoes that were waited for.
+    pub(super) is_after: bool,
+    pub(super) mark: Option<Mark>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Latencies {
+    pub(super) p50: Option<u64>,
+    pub(super) p99: Option<u64>,
+    pub(super) max: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tcp {
+    pub(super) rtt_us_mean: f64,
+    pub(super) rtt_us_max: u32,
+    pub(super) cwnd_mean: f64,
+    pub(super) retransmits: u64,
+}
+
+/// Why an interval is marked.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Mark {
+    /// So small a share of the usual number of echoes came back.
+    Few(f64),
+    /// This percentile is so many times the usual.
+    Slow(&'static str, f64),
+}
+
+/// The intervals as columns, with what is unusual marked.
+pub(super) fn marked(result: &RunResult) -> Vec<Column> {
+    let mut columns: Vec<Column> = result.intervals.iter().map(Column::of).collect();
+    mark_after(result, &mut columns);
+    let in_window = || {
+        let columns = columns.iter();
+        columns.filter(|column| !column.is_after && column.length() > 0.0)
+    };
+    let usual = |percentile: fn(&Column) -> Option<u64>| {
+        median(in_window().filter_map(|column| percentile(column).map(|value| value as f64)))
+    };
+    let usual_p99 = usual(|column| column.response.p99);
+    let usual_p50 = usual(|column| column.response.p50);
+    // Where the load changes by itself, no rate is the usual one.
+    let usual_rate =
+        median(in_window().map(Column::received_rate)).filter(|_| result.plan.has_steady_load());
+    for column in columns.iter_mut().filter(|column| !column.is_after) {
+        let few = usual_rate
+            .filter(|&usual| usual > 0.0 && column.length() > 0.0)
+            .map(|usual| column.received_rate() / usual)
+            .filter(|&share| share < FEW);
+        let times = |usual: Option<f64>, figure: Option<u64>| {
+            let times = figure? as f64 / usual?;
+            (times > SLOW).then_some(times)
+        };
+        let slow = times(usual_p50, column.response.p50)
+            .map(|times| Mark::Slow("median", times))
+            .or_else(|| {
+                times(usual_p99, column.response.p99).map(|times| Mark::Slow("p99", times))
+            });
+        column.mark = few.map(Mark::Few).or(slow);
+    }
+    columns
+}
+
+/// Finds the waits after the windows, of which each of several runs may have one. A window ends where
+/// its run's length says, and the next run begins with an interval as long as the first of all.
+fn mark_after(result: &RunResult, columns: &mut [Column]) {
+    let runs = result
+        .repeats
+        .as_ref()
+        .map_or(1, |repeats| repeats.runs.len().max(1));
+    let window_s = result.duration_s / runs as f64;
+    let first_s = columns.first().map_or(0.0, Column::length);
+    let mut begin_s = 0.0;
+    for column in columns {
+        let is_over = column.from_s - begin_s >= window_s * (1.0 - 1e-9);
+        let begins = runs > 1 && (column.length() - first_s).abs() < 1e-6;
+        // Where a number of messages ended each run, windows differ in length.
+        let is_wait = runs > 1 && column.sent == 0 && column.length() < first_s;
+        column.is_after = (is_over && !begins) || is_wait;
+        if column.is_after {
+            begin_s = column.to_s;
+        } else if is_over {
+            begin_s = column.from_s;
+        }
+    }
+}
+
+/// The middle of enough figures.
+fn median(figures: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut figures: Vec<f64> = figures.collect();
+    figures.sort_unstable_by(f64::total_cmp);
+    (figures.len() >= LEAST_INTERVALS).then(|| figures[figures.len() / 2])
+}
+
+/// As many columns as can be drawn.
+pub(super) fn merged(columns: &[Column]) -> Vec<Column> {
+    let per_column = columns.len().div_ceil(MOST_POINTS).max(1);
+    columns
+        // What came after a window is not put together with what came in it.
+        .chunk_by(|one, next| one.is_after == next.is_after)
+        .flat_map(|stretch| stretch.chunks(per_column))
+        .filter_map(|chunk| {
+            let (first, rest) = chunk.split_first()?;
+            Some(rest.iter().fold(*first, |sum, next| sum.merge(next)))
+        })
+        .collect()
+}
+
+impl Column {
+    fn of(interval: &IntervalResult) -> Self {
+        let response =
+            |figure: fn(IntervalLatency) -> Option<u64>| interval.response.and_then(figure);
+        Self {
+            from_s: interval.start_s,
+            to_s: interval.end_s,
+            sent: interval.sent,
+            received: interval.received,
+            sent_bytes: interval.sent_bytes,
+            received_bytes: interval.received_bytes,
+            missing: interval.lost.saturating_add(interval.timed_out),
+            response: Latencies {
+                p50: response(|latency| latency.p50),
+                p99: response(|latency| latency.p99),
+                max: response(|latency| Some(latency.max)),
+            },
+            service_p99: interval.service.and_then(|latency| latency.p99),
+            tcp: interval.tcp.map(|tcp| Tcp {
+                rtt_us_mean: tcp.rtt_us_mean,
+                rtt_us_max: tcp.rtt_us_max,
+                cwnd_mean: tcp.cwnd_mean,
+                retransmits: tcp.retransmits,
+            }),
+            is_after: false,
+            mark: None,
+        }
+    }
+
+    fn merge(self, next: &Self) -> Self {
+        Self {
+            from_s: self.from_s,
+            to_s: next.to_s,
+            sent: self.sent.saturating_add(next.sent),
+            received: self.received.saturating_add(next.received),
+            sent_bytes: self.sent_bytes.saturating_add(next.sent_bytes),
+            received_bytes: self.received_bytes.saturating_add(next.received_bytes),
+            missing: self.missing.saturating_add(next.missing),
+            response: Latencies {
+                p50: self.response.p50.max(next.response.p50),
+                p99: self.response.p99.max(next.response.p99),
+                max: self.response.max.max(next.response.max),
+            },
+            service_p99: self.service_p99.max(next.service_p99),
+            tcp: match (self.tcp, next.tcp) {
+                (Some(one), Some(other)) => Some(Tcp {
+                    rtt_us_mean: one.rtt_us_mean.max(other.rtt_us_mean),
+                    rtt_us_max: one.rtt_us_max.max(other.rtt_us_max),
+                    cwnd_mean: one.cwnd_mean.min(other.cwnd_mean),
+                    retransmits: one.retransmits.saturating_add(other.retransmits),
+                }),
+                (one, other) => one.or(other),
+            },
+            is_after: self.is_after,
+            mark: match (self.mark, next.mark) {
+                (Some(one), Some(other)) => Some(one.worse(other)),
+                (one, other) => one.or(other),
+            },
+        }
+    }
+
+    pub(super) fn length(&self) -> f64 {
+        self.to_s - self.from_s
+    }
+
+    pub(super) fn per_second(&self, amount: u64) -> f64 {
+        if self.length() > 0.0 {
+            amount as f64 / self.length()
+        } else {
+            0.0
+        }
+    }
+
+    pub(super) fn received_rate(&self) -> f64 {
+        self.per_second(self.received)
+    }
+
+    /// A figure that only makes sense in the window.
+    pub(super) fn within(&self, figure: f64) -> (f64, f64, Option<f64>) {
+        (self.from_s, self.to_s, (!self.is_after).then_some(figure))
+    }
+
+    pub(super) fn figure(&self, figure: Option<u64>) -> (f64, f64, Option<f64>) {
+        let at_least_one = figure.map(|value| value.max(1) as f64);
+        (self.from_s, self.to_s, at_least_one)
+    }
+
+    pub(super) fn stop(&self, dots: Vec<(f64, &'static str)>, lines: &[String]) -> Stop {
+        let mut text = format!("{} s to {} s", seconds(self.from_s), seconds(self.to_s));
+        if self.is_after {
+            text.push_str(", after the window");
+        }
+        for line in lines.iter().filter(|line| !line.is_empty()) {
+            text.push('\n');
+            text.push_str(line);
+        }
+        if let Some(mark) = self.mark {
+            text.push_str(&format!("\nmarked: {}", mark.words()));
+        }
+        Stop {
+            from: self.from_s,
+            to: self.to_s,
+            at: f64::midpoint(self.from_s, self.to_s),
+            dots,
+            text,
+        }
+    }
+}
+
+impl Mark {
+    pub(super) fn words(self) -> String {
+        match self {
+            Self::Few(share) => format!("{:.0} % of the usual number of echoes", share * 100.0),
+            Self::Slow(name, times) => {
+                format!("its {name} is {} times the usual", number(times.round()))
+            }
+        }
+    }
+
+    /// The one that is farther from the usual.
+    pub(super) fn worse(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Few(one), Self::Few(next)) => Self::Few(one.min(next)),
+            (Self::Few(_), Self::Slow(..)) => self,
+            (Self::Slow(..), Self::Few(_)) => other,
+            (Self::Slow(_, one), Self::Slow(_, next)) => {
+                if next > one {
+                    other
+                } else {
+                    self
+                }
+            }
+        }
+    }
+}
