@@ -136,7 +136,7 @@ impl Client {
     }
 
     /// Sends the whole message before any of the echo is read. That can't deadlock even at 64 KiB:
-    /// the server goes on reading until a whole read buffer, 64 KiB by default, waits to be sent,
+    /// the server goes on reading until a whole read, 64 KiB at the least, waits to be sent,
     /// and the buffers of the sockets hold the rest.
     fn send(&mut self) {
         let message = black_box(&self.message);

@@ -69,7 +69,7 @@ impl Default for Config {
             handover: None,
             backlog: 4096,
             tuning: Tuning::default(),
-            read_buffer: const { NonZeroUsize::new(64 << 10).unwrap() },
+            read_buffer: const { NonZeroUsize::new(256 << 10).unwrap() },
             limits: Limits::default(),
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(10),

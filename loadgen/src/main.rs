@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::thread;
 
 use clap::error::ErrorKind;
-use clap::{ArgMatches, CommandFactory, FromArgMatches};
+use clap::{ArgMatches, FromArgMatches};
 use loadgen::verdict::Status;
 use loadgen::{Control, Plan, RunResult};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -13,6 +13,7 @@ use signal_hook::iterator::Signals;
 
 mod cli;
 mod feed;
+mod find;
 mod model;
 mod outputs;
 mod progress;
@@ -28,10 +29,11 @@ const DONE: u8 = 0;
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 const INVALID: u8 = 97;
+const OBJECTIVE_NOT_MET: u8 = 99;
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
-    let matches = match Cli::command().try_get_matches() {
+    let matches = match cli::command().try_get_matches() {
         Ok(matches) => matches,
         Err(error) => return refuse(&error),
     };
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
     };
     let outcome = match command {
         Command::Run(_) => run(&matches),
+        Command::Search(_) => find::run(&matches),
         Command::Scenario(args) => scenario::run(&args),
         Command::Report(args) => reporting::run(&args),
     };
@@ -138,10 +141,10 @@ fn refuse(error: &clap::Error) -> ExitCode {
     complain(USAGE, &format!("{}; see {}", cli::one_line(error), help()))
 }
 
-/// The help for the command that was called.
+/// The help for the command that was called. Not every error says which that is.
 fn help() -> String {
     let called = std::env::args().nth(1).unwrap_or_default();
-    let commands = Cli::command();
+    let commands = cli::command();
     let known = commands.find_subcommand(&called);
     let name = known.map_or("run", |command| command.get_name());
     format!("loadgen {name} --help")

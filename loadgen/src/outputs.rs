@@ -169,7 +169,8 @@ fn open<T>(
         .transpose()
 }
 
-fn problem(path: &Path, error: impl ToString) -> String {
+/// What can't be written, and why, in one line for the user.
+pub(crate) fn problem(path: &Path, error: impl ToString) -> String {
     let what = if is_stdout(path) {
         "to stdout".to_owned()
     } else {

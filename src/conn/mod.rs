@@ -23,8 +23,8 @@ mod chargen;
 mod discard;
 mod echo;
 
-/// Reads in one call of [`Conn::pump`] before other connections have their turn. With the buffer's
-/// size it bounds how long one peer at full speed can keep a worker to itself.
+/// Reads of input that nobody wants in one call of [`Conn::pump`], before other connections have their
+/// turn: it bounds how long one peer at full speed can keep a worker to itself.
 const READS_PER_PUMP: usize = 4;
 
 /// What a connection needs after [`Conn::pump`].
@@ -94,45 +94,44 @@ impl<S: Stream> Conn<S> {
     // is paid for each message. All that happens less often is a call away.
     #[inline(always)]
     pub fn pump(&mut self, buffer: &mut [u8], metrics: &WorkerMetrics) -> Next {
-        let next = match (self.state, self.service) {
+        match (self.state, self.service) {
             (State::Open, Service::Echo) => self.echo(buffer, metrics),
             _ => self.pump_otherwise(buffer, metrics),
-        };
-        match next {
-            Ok(Next::Wait) => Next::Wait,
-            next => self.judge(next, metrics),
         }
     }
 
     #[inline(never)]
-    fn pump_otherwise(&mut self, buffer: &mut [u8], metrics: &WorkerMetrics) -> io::Result<Next> {
-        match self.state {
-            State::Open | State::Ended => match self.service {
-                Service::Echo => self.echo(buffer, metrics),
-                Service::Discard => self.discard(buffer, metrics),
-                Service::Chargen => self.chargen(buffer, metrics),
-            },
-            State::Lingering(reason) => Ok(self.see_off(buffer, reason)),
-            State::Closed => Ok(Next::Wait),
+    fn pump_otherwise(&mut self, buffer: &mut [u8], metrics: &WorkerMetrics) -> Next {
+        let next = match (self.state, self.service) {
+            (State::Open | State::Ended, Service::Echo) => return self.echo(buffer, metrics),
+            (State::Open | State::Ended, Service::Discard) => self.discard(buffer, metrics),
+            (State::Open | State::Ended, Service::Chargen) => self.chargen(buffer, metrics),
+            (State::Lingering(reason), _) => Ok(self.see_off(buffer, reason)),
+            (State::Closed, _) => Ok(Next::Wait),
+        };
+        match next {
+            Ok(Next::Close(reason)) => self.finish(reason, metrics),
+            Ok(next) => next,
+            Err(error) => self.fail(&error, metrics),
         }
     }
 
-    /// Says what follows from a failure, and closes the connection if that is it.
+    /// What follows from a call that failed.
     #[cold]
-    fn judge(&mut self, next: io::Result<Next>, metrics: &WorkerMetrics) -> Next {
-        let next = next.unwrap_or_else(|error| {
-            if sys::is_lack_of_memory(&error) {
-                Next::Retry
-            } else if sys::is_disconnect(&error) {
-                Next::Close(CloseReason::Reset)
-            } else {
-                Next::Close(CloseReason::Error)
-            }
-        });
-        if matches!(next, Next::Close(_)) {
-            self.close(metrics);
+    fn fail(&mut self, error: &io::Error, metrics: &WorkerMetrics) -> Next {
+        if sys::is_lack_of_memory(error) {
+            Next::Retry
+        } else if sys::is_disconnect(error) {
+            self.finish(CloseReason::Reset, metrics)
+        } else {
+            self.finish(CloseReason::Error, metrics)
         }
-        next
+    }
+
+    #[cold]
+    fn finish(&mut self, reason: CloseReason, metrics: &WorkerMetrics) -> Next {
+        self.close(metrics);
+        Next::Close(reason)
     }
 
     /// Ends the connection by our own decision: no more is echoed, the peer is told, and until it
@@ -145,8 +144,7 @@ impl<S: Stream> Conn<S> {
     ) -> Next {
         metrics.backlog_bytes.sub(self.backlog.clear() as u64);
         if self.stream.shutdown_write().is_err() {
-            self.close(metrics);
-            return Next::Close(reason);
+            return self.finish(reason, metrics);
         }
         self.state = State::Lingering(reason);
         // A read that stopped at the short-read rule may have left an end unseen.

@@ -257,7 +257,7 @@ pub const KEYS: &[Key] = &[
         group: Group::Sockets,
         help: "Buffer of a worker: the most that one read takes and that a peer that does not read \
                costs.",
-        default: "64KiB",
+        default: "256KiB",
         change: Change::Restart,
         apply: |s, text| parse_buffer(text).map(|v| s.config.read_buffer = v),
         show: |s| one(size(s.config.read_buffer.get())),

@@ -57,6 +57,7 @@ fn the_backlog_of_peers_that_never_read_is_at_most_one_buffer_each() {
     let mut config = config();
     config.tuning.send_buffer = Some(SOCKET_BUFFER);
     config.tuning.recv_buffer = Some(SOCKET_BUFFER);
+    config.read_buffer = NonZeroUsize::new(READ_BUFFER as usize).unwrap();
     let server = Running::start(config);
     let mut peers = flood(server.address(), PEERS as usize, || {
         let metrics = server.metrics();
@@ -83,6 +84,7 @@ fn a_thousand_peers_that_never_read_cost_no_more_than_a_buffer_each() {
     let echod = Echod::start(&[
         "--echo=tcp://127.0.0.1:0",
         "--workers=2",
+        &format!("--read-buffer={READ_BUFFER}"),
         &format!("--send-buffer={size}"),
         &format!("--recv-buffer={size}"),
     ]);

@@ -78,6 +78,7 @@ fn hostile_clients_do_not_disturb_one_that_behaves() {
     let echod = Echod::start(&[
         "--echo=tcp://127.0.0.1:0",
         "--admin=127.0.0.1:0",
+        "--read-buffer=64KiB",
         "--workers=2",
         &format!("--max-connections={MAX_CONNECTIONS}"),
         &format!("--max-connections-per-ip={MAX_PER_IP}"),

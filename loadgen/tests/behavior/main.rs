@@ -15,6 +15,7 @@ mod report;
 mod scenario;
 mod schema;
 mod screen;
+mod search;
 mod support;
 mod timing;
 mod truth;

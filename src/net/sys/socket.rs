@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
 use super::check;
@@ -16,8 +17,10 @@ use super::check;
 /// What recv(2) reports.
 #[inline]
 pub fn receive(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
-    let (count, _) = rustix::net::recv(socket, buffer, RecvFlags::empty())?;
-    Ok(count)
+    match rustix::net::recv(socket, buffer, RecvFlags::empty()) {
+        Ok((count, _)) => Ok(count),
+        Err(errno) => Err(error(errno)),
+    }
 }
 
 /// Writes to a connected socket: send(2), as [`receive`]. A peer that is gone is an error and no
@@ -27,7 +30,14 @@ pub fn receive(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
 /// What send(2) reports.
 #[inline]
 pub fn send(socket: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
-    Ok(rustix::net::send(socket, bytes, SendFlags::NOSIGNAL)?)
+    rustix::net::send(socket, bytes, SendFlags::NOSIGNAL).map_err(error)
+}
+
+/// Apart from the calls, so that success takes no detour around it.
+#[cold]
+#[inline(never)]
+fn error(errno: Errno) -> io::Error {
+    errno.into()
 }
 
 /// What a socket has sent and its peer has not taken yet: SIOCOUTQ.

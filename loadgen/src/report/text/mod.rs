@@ -8,12 +8,14 @@ use crate::plan::Direction;
 use crate::result::{Latency, RunResult};
 
 mod findings;
+mod search;
 
 use super::format::percent;
 use super::words::{self, PERCENTILES};
 
 pub use super::format::{bits_per_second, grouped, number};
 pub use super::words::{load, target};
+pub use search::{goal_end, render_search};
 
 /// Renders `result` as lines of text.
 pub fn render(result: &RunResult) -> String {
