@@ -40,11 +40,14 @@ fn read(path: &Path) -> Result<Stored, String> {
 }
 
 fn render(stored: &Stored, format: Format) -> String {
-    let Stored::Run(result) = stored;
-    match format {
-        Format::Html => html::render(result),
-        Format::Text => text::render(result),
-        Format::Csv => csv::render(result),
-        Format::Markdown => markdown::render(result),
+    match (stored, format) {
+        (Stored::Run(result), Format::Html) => html::render(result),
+        (Stored::Run(result), Format::Text) => text::render(result),
+        (Stored::Run(result), Format::Csv) => csv::render(result),
+        (Stored::Run(result), Format::Markdown) => markdown::render(result),
+        (Stored::Search(result), Format::Html) => html::render_search(result),
+        (Stored::Search(result), Format::Text) => text::render_search(result),
+        (Stored::Search(result), Format::Csv) => csv::render_search(result),
+        (Stored::Search(result), Format::Markdown) => markdown::render_search(result),
     }
 }

@@ -1,9 +1,13 @@
-//! The intervals as CSV (RFC 4180): a header and a line for each, a field empty where the result
-//! has null.
+//! The intervals of a run, or the trials of a search, as CSV (RFC 4180): a header and a line for each,
+//! a field empty where the result has null.
 
 use std::fmt::Write as _;
 
-use crate::result::{IntervalLatency, IntervalResult, RunResult, TcpInterval};
+use super::text::search::trial_outcome;
+use crate::result::{
+    IntervalLatency, IntervalResult, RunResult, SearchResult, TcpInterval, TrialFigures,
+    TrialLatency,
+};
 
 /// A column: its name, and its field of an interval.
 type Column = (&'static str, fn(&IntervalResult) -> Option<String>);
@@ -40,6 +44,66 @@ const COLUMNS: [Column; 23] = [
 /// Renders the intervals of `result`.
 pub fn render(result: &RunResult) -> String {
     table(&result.intervals)
+}
+
+/// Renders the trials of `result`.
+pub fn render_search(result: &SearchResult) -> String {
+    let head = [
+        "trial",
+        "start_s",
+        "load",
+        "planned_s",
+        "cost_s",
+        "offered",
+        "achieved",
+        "due",
+        "lost_ratio",
+        "corrupt_ratio",
+        "response_p50_ns",
+        "response_p90_ns",
+        "response_p95_ns",
+        "response_p99_ns",
+        "response_p99_9_ns",
+        "response_max_ns",
+        "outcome",
+    ];
+    let mut out = head.join(",");
+    out.push('\n');
+    for (index, trial) in result.trials.iter().enumerate() {
+        let measured = trial.measured.as_ref();
+        let figure = |figure: fn(&TrialFigures) -> Option<String>| measured.and_then(figure);
+        let latency = |latency: fn(TrialLatency) -> Option<u64>| {
+            let response = measured.and_then(|figures| figures.response_ns);
+            response.and_then(latency).and_then(text)
+        };
+        let fields = [
+            text(index + 1),
+            text(trial.start_s),
+            text(trial.load),
+            text(trial.planned_s),
+            text(trial.cost_s),
+            figure(|figures| text(figures.offered)),
+            figure(|figures| text(figures.achieved)),
+            figure(|figures| text(figures.due)),
+            figure(|figures| text(figures.lost_ratio)),
+            figure(|figures| text(figures.corrupt_ratio)),
+            latency(|latency| latency.p50),
+            latency(|latency| latency.p90),
+            latency(|latency| latency.p95),
+            latency(|latency| latency.p99),
+            latency(|latency| latency.p99_9),
+            latency(|latency| Some(latency.max)),
+            Some(quoted(&trial_outcome(trial))),
+        ];
+        out.push_str(&fields.map(Option::unwrap_or_default).join(","));
+        out.push('\n');
+    }
+    out
+}
+
+/// A field that may contain what separates fields.
+fn quoted(field: &str) -> String {
+    format!("\"{}\"", field.replace('"', "\"\""))
 }
 
 fn table(intervals: &[IntervalResult]) -> String {
@@ -155,6 +219,11 @@ mod tests {
             .map(|(&name, &field)| (name.to_owned(), field.to_owned()))
             .collect();
         assert_eq!(found, wanted);
+    }
+
+    #[test]
+    fn text_stays_in_its_field() {
+        assert_eq!(quoted("0.1 % met, \"no\"\n"), "\"0.1 % met, \"\"no\"\"\n\"");
     }
 
     #[test]

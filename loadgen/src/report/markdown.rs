@@ -4,10 +4,11 @@ use std::fmt::{self, Write as _};
 
 use echomark::net::units::format_duration_ns;
 
-use super::format::{bits_per_second, grouped, number};
+use super::format::{bits_per_second, grouped, number, percent};
+use super::text::search;
 use super::words::{self, PERCENTILES};
 use crate::plan::Direction;
-use crate::result::RunResult;
+use crate::result::{RunResult, SearchResult};
 
 /// Renders `result`.
 pub fn render(result: &RunResult) -> String {
@@ -15,6 +16,76 @@ pub fn render(result: &RunResult) -> String {
     // Writing to a String can't fail.
     let _ = write(result, &mut out);
     out
+}
+
+/// Renders the result of a search.
+pub fn render_search(result: &SearchResult) -> String {
+    let mut out = String::new();
+    // Writing to a String can't fail.
+    let _ = write_search(result, &mut out);
+    out
+}
+
+fn write_search(result: &SearchResult, out: &mut String) -> fmt::Result {
+    writeln!(
+        out,
+        "**Search**: {}, {}",
+        escaped(&words::target(&result.plan)),
+        escaped(&search::load(result))
+    )?;
+    writeln!(out)?;
+    writeln!(
+        out,
+        "| goal | met at | missed at | capacity, {} sure | ended |",
+        percent(result.confidence)
+    )?;
+    writeln!(out, "|:---|---:|---:|---:|:---|")?;
+    let bound = |bound: Option<f64>| {
+        bound.map_or_else(|| "–".to_owned(), |load| search::at(result.over, load))
+    };
+    for found in &result.goals {
+        let finding = &found.finding;
+        let (lower, upper) = finding
+            .interval
+            .map_or((None, None), |interval| (interval.lower, interval.upper));
+        writeln!(
+            out,
+            "| {} | {} | {} | {} to {} | {} |",
+            escaped(&found.goal.to_string()),
+            bound(finding.lower),
+            bound(finding.upper),
+            bound(lower),
+            bound(upper),
+            escaped(&search::goal_end(result, &finding.end))
+        )?;
+    }
+    writeln!(out)?;
+    writeln!(
+        out,
+        "| {} | achieved /s | p50 | p99 | max | trials | goal |",
+        search::short_unit(result.over)
+    )?;
+    writeln!(out, "|{}:---|", "---:|".repeat(6))?;
+    for point in &result.curve {
+        let response = point.response_ns.as_ref();
+        let cell = |value: Option<u64>| {
+            value.map_or_else(|| "–".to_owned(), |value| format_duration_ns(value as f64))
+        };
+        let quantile = |quantile: f64| cell(response.and_then(|l| l.quantile(quantile)));
+        let classes: Vec<&str> = point.classes.iter().map(search::class).collect();
+        writeln!(
+            out,
+            "| {} | {} | {} | {} | {} | {} | {} |",
+            number(point.load),
+            number(point.achieved),
+            quantile(0.5),
+            quantile(0.99),
+            cell(response.map(|latency| latency.max())),
+            grouped(point.trials),
+            classes.join(", ")
+        )?;
+    }
+    Ok(())
 }
 
 fn write(result: &RunResult, out: &mut String) -> fmt::Result {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Deserialize;
 
-use super::RunResult;
+use super::{RunResult, SearchResult};
 
 /// The version of the layout that is read and written.
 const SCHEMA: u32 = 1;
@@ -14,6 +14,8 @@ const SCHEMA: u32 = 1;
 pub enum Stored {
     /// Of a run.
     Run(Box<RunResult>),
+    /// Of a search.
+    Search(Box<SearchResult>),
 }
 
 /// Why a file is not a result that can be read. Says so in a sentence that goes on after its name.
@@ -50,6 +52,9 @@ impl Stored {
         match head.kind.as_deref() {
             None => serde_json::from_slice(json)
                 .map(Self::Run)
+                .map_err(StoredError::Damaged),
+            Some("search") => serde_json::from_slice(json)
+                .map(Self::Search)
                 .map_err(StoredError::Damaged),
             Some(kind) => Err(StoredError::Kind {
                 kind: kind.to_owned(),
@@ -102,6 +107,10 @@ mod tests {
             (r#"{"schema": 2}"#, "schema 2"),
             (r#"{"schema": 1, "kind": "dance"}"#, "`dance`"),
             (r#"{"schema": 1}"#, "damaged: missing field"),
+            (
+                r#"{"schema": 1, "kind": "search"}"#,
+                "damaged: missing field",
+            ),
         ] {
             let error = Stored::read(json.as_bytes()).unwrap_err().to_string();
             assert!(error.contains(words), "{json}: {error}");

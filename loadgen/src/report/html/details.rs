@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::markup::Html;
 use super::{duration, known, run, tcp};
+use crate::plan::Plan;
 use crate::report::format::{bits_per_second, grouped, number, percent};
 use crate::report::words;
 use crate::result::{
@@ -36,7 +37,7 @@ pub(super) fn write(result: &RunResult, out: &mut Html) {
         write_background(background, out);
     }
     client(result, out);
-    plan(result, out);
+    plan(&result.plan, &host(result), out);
     how_to_read(out);
 }
 
@@ -377,17 +378,22 @@ fn client(result: &RunResult, out: &mut Html) {
     out.put("</p>\n</section>\n");
 }
 
-fn plan(result: &RunResult, out: &mut Html) {
-    out.put("<section id=\"plan\"><h2>Plan and host</h2>\n<div class=\"columns\">\n");
-    out.table(&["plan", ""], flat(&result.plan));
-    let mut host = flat(&result.host);
-    host.push(vec![
+fn host(result: &RunResult) -> Vec<Vec<String>> {
+    let mut rows = flat(&result.host);
+    rows.push(vec![
         "tool".to_owned(),
         format!("{} {}", result.tool.name, result.tool.version),
     ]);
-    host.push(vec!["started_at".to_owned(), result.started_at.clone()]);
-    host.push(vec!["duration_s".to_owned(), result.duration_s.to_string()]);
-    out.table(&["host", ""], host);
+    rows.push(vec!["started_at".to_owned(), result.started_at.clone()]);
+    rows.push(vec!["duration_s".to_owned(), result.duration_s.to_string()]);
+    rows
+}
+
+/// Adds everything that was asked for, and where.
+pub(super) fn plan(plan: &Plan, host: &[Vec<String>], out: &mut Html) {
+    out.put("<section id=\"plan\"><h2>Plan and host</h2>\n<div class=\"columns\">\n");
+    out.table(&["plan", ""], flat(plan));
+    out.table(&["host", ""], host.iter().cloned());
     out.put(
         "</div>\n<p class=\"note\">Every option as it was resolved, named as in the result file. \
          – : not set, or not known.</p>\n</section>\n",

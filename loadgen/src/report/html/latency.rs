@@ -144,7 +144,7 @@ fn percentiles(result: &RunResult, drawn: &Drawn<'_>) -> Plot {
         lines.push(line("", faint(class), Shape::Open, vec![unsure]));
     }
     Plot {
-        title: "Latency by percentile",
+        title: "Latency by percentile".to_owned(),
         description:
             "Percentiles of response and service time on a logarithmic axis; the table above \
                       has the same figures"
@@ -309,7 +309,7 @@ fn histogram(drawn: &Drawn<'_>) -> Plot {
         .collect();
     let scale = Scale::between(edge(first), edge(last));
     Plot {
-        title: "How many messages took how long",
+        title: "How many messages took how long".to_owned(),
         description: "Histogram of response and service times".to_owned(),
         height: 180.0,
         x: Axis::new(scale, 0, "latency", format_duration_ns),

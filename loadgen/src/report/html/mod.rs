@@ -3,7 +3,7 @@
 
 use echomark::net::units::format_duration_ns;
 
-use crate::result::RunResult;
+use crate::result::{RunResult, SearchResult};
 
 mod columns;
 mod details;
@@ -12,6 +12,7 @@ mod markup;
 mod plot;
 mod run;
 mod scale;
+mod search;
 mod series;
 mod tcp;
 
@@ -25,6 +26,13 @@ pub fn render(result: &RunResult) -> String {
     let mut body = Html::default();
     run::write(result, &mut body);
     page(&run::title(result), &body)
+}
+
+/// Renders the result of a search.
+pub fn render_search(result: &SearchResult) -> String {
+    let mut body = Html::default();
+    search::write(result, &mut body);
+    page(&search::title(result), &body)
 }
 
 /// A whole page. Its policy forbids whatever is not in the file.

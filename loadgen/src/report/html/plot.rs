@@ -17,7 +17,7 @@ const MOST_NARROW_LABELS: usize = 6;
 /// A chart.
 pub(super) struct Plot {
     /// What it shows: its heading and name.
-    pub(super) title: &'static str,
+    pub(super) title: String,
     /// The same at more length, for those who can't see it.
     pub(super) description: String,
     /// In pixels, without the labels.
@@ -190,22 +190,22 @@ impl Plot {
     }
 
     fn legend(&self, out: &mut Html) {
-        let mut names: Vec<(&str, &str)> = Vec::new();
-        for line in self.lines.iter().filter(|line| !line.name.is_empty()) {
-            if !names.iter().any(|&(name, _)| name == line.name) {
-                names.push((line.name, line.class));
-            }
-        }
         out.fill(
             "<ul class=\"legend\"><li class=\"unit\">{}</li>",
             &[&self.y.title],
         );
-        for (name, class) in names {
-            out.fill(
-                "<li><svg class=\"swatch\" width=\"22\" height=\"10\" aria-hidden=\"true\"><path \
-                 class=\"{}\" d=\"M1 5H21\"/></svg>{}</li>",
-                &[&class, &name],
-            );
+        for line in self.lines.iter().filter(|line| !line.name.is_empty()) {
+            out.put("<li><svg class=\"swatch\" width=\"22\" height=\"10\" aria-hidden=\"true\">");
+            match line.shape {
+                Shape::Dots => out.fill(
+                    "<circle class=\"{}\" cx=\"11\" cy=\"5\" r=\"4\"/>",
+                    &[&line.class],
+                ),
+                Shape::Open | Shape::Filled => {
+                    out.fill("<path class=\"{}\" d=\"M1 5H21\"/>", &[&line.class]);
+                }
+            }
+            out.fill("</svg>{}</li>", &[&line.name]);
         }
         out.put("</ul>\n");
     }

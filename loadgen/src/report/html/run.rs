@@ -236,7 +236,8 @@ pub(super) fn tile(name: &str, figure: &str, note: &str, out: &mut Html) {
     );
 }
 
-fn capitalised(text: &str) -> String {
+/// With a capital at its beginning.
+pub(super) fn capitalised(text: &str) -> String {
     let mut characters = text.chars();
     characters.next().map_or_else(String::new, |first| {
         first.to_uppercase().chain(characters).collect()

@@ -76,6 +76,16 @@ impl Scale {
         }
     }
 
+    /// Lower end.
+    pub(super) fn low(&self) -> f64 {
+        self.low
+    }
+
+    /// Upper end.
+    pub(super) fn high(&self) -> f64 {
+        self.high
+    }
+
     /// Round values on the axis, on an even one about `about`.
     pub(super) fn ticks(&self, about: usize) -> Vec<f64> {
         if self.is_log {

@@ -125,7 +125,7 @@ fn rate(result: &RunResult, columns: &[Column]) -> Plot {
         )
     });
     Plot {
-        title: if is_stream { "Throughput" } else { "Rate" },
+        title: if is_stream { "Throughput" } else { "Rate" }.to_owned(),
         description: format!(
             "What was sent and received in each interval; {} /s achieved on the whole",
             number(result.rate.achieved)
@@ -186,7 +186,7 @@ fn latency(result: &RunResult, columns: &[Column]) -> Plot {
         column.stop(dots.collect(), &lines)
     });
     Plot {
-        title: "Response time",
+        title: "Response time".to_owned(),
         description: "Median, 99th percentile and maximum of each interval's response times"
             .to_owned(),
         height: 240.0,
@@ -259,7 +259,7 @@ fn round_trips(result: &RunResult, columns: &[Column]) -> Plot {
         class: "band retransmits",
     }));
     Plot {
-        title: "TCP's round-trip time",
+        title: "TCP's round-trip time".to_owned(),
         description:
             "Smoothed round-trip times as TCP_INFO says, mean and maximum over the connections"
                 .to_owned(),

@@ -8,7 +8,7 @@ use crate::plan::Direction;
 use crate::result::{Latency, RunResult};
 
 mod findings;
-mod search;
+pub(super) mod search;
 
 use super::format::percent;
 use super::words::{self, PERCENTILES};

@@ -52,24 +52,8 @@ pub fn goal_end(result: &SearchResult, end: &GoalEnd) -> String {
 }
 
 fn page(result: &SearchResult, out: &mut String) -> fmt::Result {
-    let rate = match &result.plan.load {
-        Load::Open { rate, .. } if result.over == Axis::Connections => {
-            rate.constant_rate().map(number)
-        }
-        _ => None,
-    };
-    let connections = match result.over {
-        Axis::Rate => count(result.plan.connections.get() as u64, "connection"),
-        Axis::Connections => "N connections".to_owned(),
-    };
     writeln!(out, "target    {}", target(&result.plan))?;
-    writeln!(
-        out,
-        "load      {}; searched for N from {} to {}",
-        load_in_words(&result.plan, rate.as_deref().unwrap_or("N"), &connections),
-        number(result.limits.lowest),
-        number(result.limits.highest),
-    )?;
+    writeln!(out, "load      {}", load(result))?;
     writeln!(out)?;
     for goal in &result.goals {
         goal_lines(result, goal, out)?;
@@ -88,6 +72,26 @@ fn page(result: &SearchResult, out: &mut String) -> fmt::Result {
         } else {
             ""
         }
+    )
+}
+
+/// What was tried, in words.
+pub(in crate::report) fn load(result: &SearchResult) -> String {
+    let rate = match &result.plan.load {
+        Load::Open { rate, .. } if result.over == Axis::Connections => {
+            rate.constant_rate().map(number)
+        }
+        _ => None,
+    };
+    let connections = match result.over {
+        Axis::Rate => count(result.plan.connections.get() as u64, "connection"),
+        Axis::Connections => "N connections".to_owned(),
+    };
+    format!(
+        "{}; searched for N from {} to {}",
+        load_in_words(&result.plan, rate.as_deref().unwrap_or("N"), &connections),
+        number(result.limits.lowest),
+        number(result.limits.highest),
     )
 }
 
@@ -237,7 +241,7 @@ fn trials(result: &SearchResult, out: &mut String) -> fmt::Result {
     writeln!(out)
 }
 
-fn trial_outcome(trial: &TrialResult) -> String {
+pub(in crate::report) fn trial_outcome(trial: &TrialResult) -> String {
     let judgement = |judgement: &Option<Judgement>| {
         let Some(judgement) = judgement else {
             return "?".to_owned();
@@ -290,7 +294,7 @@ fn codes(verdict: &Verdict) -> String {
         .join(", ")
 }
 
-fn class(class: &Class) -> &'static str {
+pub(in crate::report) fn class(class: &Class) -> &'static str {
     match class {
         Class::Lower => "met",
         Class::Upper => "missed",
@@ -298,7 +302,7 @@ fn class(class: &Class) -> &'static str {
     }
 }
 
-fn stop(stop: StopReason) -> &'static str {
+pub(in crate::report) fn stop(stop: StopReason) -> &'static str {
     match stop {
         StopReason::Finished => "with nothing left to find",
         StopReason::TrialsExhausted => "by the number of trials (--max-trials)",
@@ -308,14 +312,14 @@ fn stop(stop: StopReason) -> &'static str {
     }
 }
 
-fn at(axis: Axis, load: f64) -> String {
+pub(in crate::report) fn at(axis: Axis, load: f64) -> String {
     match axis {
         Axis::Rate => format!("{} /s", number(load)),
         Axis::Connections => count(load as u64, "connection"),
     }
 }
 
-fn short_unit(axis: Axis) -> &'static str {
+pub(in crate::report) fn short_unit(axis: Axis) -> &'static str {
     match axis {
         Axis::Rate => "load /s",
         Axis::Connections => "connections",
@@ -334,7 +338,7 @@ fn cell(nanoseconds: Option<u64>) -> String {
 }
 
 /// A share with decimals enough to tell it from the smallest that objectives ask for.
-fn small_percent(share: f64) -> String {
+pub(in crate::report) fn small_percent(share: f64) -> String {
     if share > 0.0 && share < 0.000_95 {
         format!("{:.3} %", share * 100.0)
     } else {
