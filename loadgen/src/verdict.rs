@@ -44,7 +44,7 @@ const MOST_STANDSTILL: f64 = 0.01;
 const LEAST_SAMPLES: u64 = 1000;
 
 /// The verdict on a run.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Verdict {
     /// The worst that any reason demands.
     pub status: Status,
@@ -65,7 +65,7 @@ pub enum Status {
 }
 
 /// One objection, with its evidence.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Reason {
     /// For programs.
     pub code: Cow<'static, str>,

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+pub mod comparison;
 mod fairness;
 mod latency;
 mod tcp;
@@ -72,7 +73,7 @@ pub struct RunResult {
 }
 
 /// A program and its version.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[expect(missing_docs, reason = "the names say it")]
 pub struct Tool {
     pub name: Cow<'static, str>,
@@ -80,7 +81,7 @@ pub struct Tool {
 }
 
 /// The machine that the client ran on.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[expect(missing_docs, reason = "the names say it")]
 pub struct Host {
     pub name: Option<String>,
