@@ -40,6 +40,7 @@
 
 pub mod books;
 pub mod chargen;
+pub mod compare;
 mod conclude;
 mod embedded;
 mod error;
@@ -58,6 +59,8 @@ mod repeat;
 pub mod report;
 pub mod result;
 pub mod run;
+#[cfg(test)]
+mod samples;
 pub mod search;
 pub mod sizes;
 pub mod stats;

@@ -170,14 +170,20 @@ impl std::ops::AddAssign for Connections {
 impl RepeatRun {
     fn of(result: &RunResult) -> Self {
         let quantile = |quantile| result.latency_ns.response.as_ref()?.quantile(quantile);
+        let service = |quantile| result.latency_ns.service.as_ref()?.quantile(quantile);
         Self {
             started_at: result.started_at.clone(),
             achieved: result.rate.achieved,
             received_bits_per_s: result.throughput.received_bits_per_s,
             response_p50_ns: quantile(0.5),
+            response_p90_ns: quantile(0.9),
             response_p99_ns: quantile(0.99),
             response_p99_9_ns: quantile(0.999),
             response_max_ns: result.latency_ns.response.as_ref().map(Latency::max),
+            service_p50_ns: service(0.5),
+            service_p99_ns: service(0.99),
+            due: Some(result.messages.sent + result.messages.unsent),
+            failed: Some(result.messages.failed()),
             status: result.verdict.status,
         }
     }

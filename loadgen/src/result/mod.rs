@@ -80,6 +80,16 @@ pub struct Tool {
     pub version: Cow<'static, str>,
 }
 
+impl Tool {
+    /// This program.
+    pub(crate) fn this() -> Self {
+        Self {
+            name: env!("CARGO_PKG_NAME").into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+        }
+    }
+}
+
 /// The machine that the client ran on.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[expect(missing_docs, reason = "the names say it")]
@@ -153,6 +163,13 @@ pub struct Messages {
     pub unfinished: u64,
     /// Out for the timeout during the window; their connection was ended.
     pub timed_out: u64,
+}
+
+impl Messages {
+    /// Those that were due and did not come back as they were sent.
+    pub fn failed(&self) -> u64 {
+        self.lost + self.timed_out + self.unfinished + self.unsent + self.corrupt
+    }
 }
 
 /// Payload bytes of the messages intended for the window.
@@ -346,9 +363,21 @@ pub struct RepeatRun {
     pub achieved: f64,
     pub received_bits_per_s: f64,
     pub response_p50_ns: Option<u64>,
+    #[serde(default)]
+    pub response_p90_ns: Option<u64>,
     pub response_p99_ns: Option<u64>,
     pub response_p99_9_ns: Option<u64>,
     pub response_max_ns: Option<u64>,
+    #[serde(default)]
+    pub service_p50_ns: Option<u64>,
+    #[serde(default)]
+    pub service_p99_ns: Option<u64>,
+    /// Messages that were due; null in results of before this was kept.
+    #[serde(default)]
+    pub due: Option<u64>,
+    /// Those that did not come back as they were sent.
+    #[serde(default)]
+    pub failed: Option<u64>,
     pub status: Status,
 }
 

@@ -25,7 +25,7 @@ pub mod warmup;
 pub mod welch;
 
 /// The median; `None` if there are no values. Those that are no numbers sort last.
-fn median(values: &[f64]) -> Option<f64> {
+pub(crate) fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
     let upper = *sorted.get(sorted.len() / 2)?;

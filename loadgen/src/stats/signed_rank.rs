@@ -97,7 +97,8 @@ mod tests {
     #[test]
     fn critical_values_are_those_of_the_tables() {
         // Hollander, Wolfe, Chicken, table A.4: P(T+ <= 8) = 0.0244 for ten pairs, and so on.
-        let below = |pairs, value: usize| -> f64 { null_distribution(pairs)[..=value].iter().sum() };
+        let below =
+            |pairs, value: usize| -> f64 { null_distribution(pairs)[..=value].iter().sum() };
         assert!((below(10, 8) - 0.0244).abs() < 1e-4);
         assert!((below(7, 2) - 0.0234).abs() < 1e-4);
         assert_eq!(most_outside(10, 0.05), 9);
@@ -156,8 +157,7 @@ mod tests {
         let n = differences.len() as f64;
         let mean = super::super::mean(differences);
         let squares: f64 = differences.iter().map(|d| (d - mean).powi(2)).sum();
-        let margin =
-            t_quantile(1.0 - error / 2.0, n - 1.0) * (squares / (n - 1.0) / n).sqrt();
+        let margin = t_quantile(1.0 - error / 2.0, n - 1.0) * (squares / (n - 1.0) / n).sqrt();
         (mean - margin, mean + margin)
     }
 
@@ -180,18 +180,29 @@ mod tests {
             (
                 "one in ten runs disturbed",
                 Box::new(each(|r| {
-                    let disturbed = if r.uniform() < 0.1 { r.exponential() } else { 0.0 };
+                    let disturbed = if r.uniform() < 0.1 {
+                        r.exponential()
+                    } else {
+                        0.0
+                    };
                     0.02 * r.normal() + disturbed
                 })),
             ),
             (
                 "weather",
-                Box::new(move |r| r.correlated_normals(0.9).take(runs).map(|x| 0.05 * x).collect()),
+                Box::new(move |r| {
+                    r.correlated_normals(0.9)
+                        .take(runs)
+                        .map(|x| 0.05 * x)
+                        .collect()
+                }),
             ),
             (
                 "drift",
                 Box::new(move |r| {
-                    (0..runs).map(|run| 0.01 * run as f64 + 0.02 * r.normal()).collect()
+                    (0..runs)
+                        .map(|run| 0.01 * run as f64 + 0.02 * r.normal())
+                        .collect()
                 }),
             ),
             // A clock of three digits makes many figures the same.

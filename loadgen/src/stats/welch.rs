@@ -110,9 +110,8 @@ mod tests {
         let comparisons = 2000;
         let alarms = (0..comparisons)
             .filter(|_| {
-                let mut runs = |n, spread| -> Vec<f64> {
-                    (0..n).map(|_| spread * random.normal()).collect()
-                };
+                let mut runs =
+                    |n, spread| -> Vec<f64> { (0..n).map(|_| spread * random.normal()).collect() };
                 let base = Estimate::of_runs(&runs(5, 1.0)).unwrap();
                 let new = Estimate::of_runs(&runs(8, 3.0)).unwrap();
                 let shift = shift(&base, &new, 0.05);
