@@ -38,6 +38,7 @@
 //! The coordinator has a thread of its own and gives way to them (nice(1)). Streams beside the
 //! workload have a measuring thread like the others; `loadgen-hiccup` only looks at the clock.
 
+pub mod admin;
 pub mod books;
 pub mod chargen;
 pub mod compare;
@@ -62,6 +63,7 @@ pub mod run;
 #[cfg(test)]
 mod samples;
 pub mod search;
+mod server_side;
 pub mod sizes;
 pub mod stats;
 pub mod tcp;

@@ -9,6 +9,7 @@ use echomark::net::endpoint::Endpoint;
 use echomark::net::tuning::Tuning;
 use serde::{Deserialize, Serialize};
 
+use crate::admin::AdminUrl;
 use crate::pace::Profile;
 use crate::sizes::Sizes;
 
@@ -63,6 +64,9 @@ pub struct Plan {
     pub background: Option<Background>,
     /// How often the run is made, with fresh connections each time.
     pub repeat: NonZeroUsize,
+    /// Where the server tells what it counts.
+    #[serde(default)]
+    pub server_admin: Option<AdminUrl>,
 }
 
 /// What is measured.

@@ -92,6 +92,13 @@ fn add(sum: &mut RunResult, next: RunResult) {
     sum.tcp = next.tcp;
     sum.fairness = next.fairness;
     sum.background = next.background;
+    sum.server = match (sum.server.take(), next.server) {
+        (Some(mut sum), Some(next)) => {
+            sum.add(&next);
+            Some(sum)
+        }
+        (sum, next) => sum.or(next),
+    };
     add_client(&mut sum.client, next.client, &mean);
     sum.verdict.reasons.extend(next.verdict.reasons);
 }
@@ -184,6 +191,10 @@ impl RepeatRun {
             service_p99_ns: service(0.99),
             due: Some(result.messages.sent + result.messages.unsent),
             failed: Some(result.messages.failed()),
+            server_cpu_ns_per_message: result
+                .server
+                .as_ref()
+                .and_then(|server| server.cpu_ns_per_message),
             status: result.verdict.status,
         }
     }

@@ -43,6 +43,7 @@ pub(crate) fn plan(threads: usize) -> Plan {
         socket: SocketOptions::default(),
         background: None,
         repeat: NonZeroUsize::MIN,
+        server_admin: None,
     }
 }
 
@@ -92,6 +93,8 @@ pub(crate) fn result(plan: &Plan, threads: &[Vec<Slice>]) -> RunResult {
             hiccup: None,
             rate_changes: Vec::new(),
             background: None,
+            watch: None,
         },
     )
+    .unwrap()
 }

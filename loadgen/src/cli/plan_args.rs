@@ -10,6 +10,7 @@ use echomark::net::cidr::Cidr;
 use echomark::net::endpoint::{Endpoint, HostPort};
 use echomark::net::units;
 use loadgen::Plan;
+use loadgen::admin::AdminUrl;
 use loadgen::pace::Profile;
 use loadgen::payload::SEQUENCE_BYTES;
 use loadgen::plan::{
@@ -162,6 +163,11 @@ pub(crate) struct PlanArgs {
     /// Let TCP wait for more before it sends little (Nagle's algorithm)
     #[arg(long, help_heading = "Connections")]
     no_nodelay: bool,
+
+    /// Read what the server counts at the admin port of its echod, http://HOST:PORT, and put it beside
+    /// the client's figures
+    #[arg(long, value_name = "URL", help_heading = "Connections")]
+    server_admin: Option<AdminUrl>,
 
     /// Decides payloads, sizes and Poisson arrivals [default: from the clock; printed]
     #[arg(long, value_name = "N", help_heading = "Load")]
@@ -317,6 +323,7 @@ impl PlanArgs {
             },
             background: self.to_background(duration)?,
             repeat: self.repeat,
+            server_admin: self.server_admin.clone(),
         })
     }
 

@@ -141,7 +141,10 @@ impl Metric {
                     of: messages.sent + messages.unsent,
                 })
             }
-            Self::ServerCpu => None,
+            Self::ServerCpu => {
+                let server = result.server.as_ref()?;
+                server.cpu_ns_per_message.map(Reading::Value)
+            }
         }
     }
 
@@ -160,7 +163,7 @@ impl Metric {
                 .failed
                 .zip(run.due)
                 .map(|(count, of)| Reading::Share { count, of }),
-            Self::ServerCpu => None,
+            Self::ServerCpu => run.server_cpu_ns_per_message.map(Reading::Value),
         }
     }
 }

@@ -10,10 +10,12 @@ use serde::{Deserialize, Serialize};
 pub mod comparison;
 mod fairness;
 mod latency;
+mod server;
 mod tcp;
 
 pub use fairness::{ConnectionShare, FairnessBasis, FairnessResult, Group, Groups};
 pub use latency::{IntervalLatency, Latency};
+pub use server::{ServerAccounts, ServerResult, ServerWindow, ServerWorker};
 pub use tcp::{Gauge, TcpGauges, TcpInterval, TcpLimit, TcpResult, TcpShares};
 
 use crate::plan::Plan;
@@ -66,6 +68,9 @@ pub struct RunResult {
     pub background: Option<BackgroundResult>,
     /// The runs that this is the union of, if there were several.
     pub repeats: Option<Repeats>,
+    /// What the server says of itself, if it was asked.
+    #[serde(default)]
+    pub server: Option<ServerResult>,
     /// What the client observed of itself.
     pub client: Client,
     /// Whether all this can be believed.
@@ -173,7 +178,7 @@ impl Messages {
 }
 
 /// Payload bytes of the messages intended for the window.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[expect(missing_docs, reason = "the names say it")]
 pub struct Bytes {
     pub sent: u64,
@@ -378,6 +383,8 @@ pub struct RepeatRun {
     /// Those that did not come back as they were sent.
     #[serde(default)]
     pub failed: Option<u64>,
+    #[serde(default)]
+    pub server_cpu_ns_per_message: Option<f64>,
     pub status: Status,
 }
 
