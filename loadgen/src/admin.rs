@@ -24,7 +24,10 @@ pub struct AdminUrl(HostPort);
 
 /// What `/info` says, as far as it is used here.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
-#[expect(missing_docs, reason = "the fields are documented at echod's admin port")]
+#[expect(
+    missing_docs,
+    reason = "the fields are documented at echod's admin port"
+)]
 pub struct Info {
     pub version: String,
     pub pid: u32,
@@ -36,7 +39,10 @@ pub struct Info {
 
 /// What `/info` says of a worker.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
-#[expect(missing_docs, reason = "the fields are documented at echod's admin port")]
+#[expect(
+    missing_docs,
+    reason = "the fields are documented at echod's admin port"
+)]
 pub struct WorkerInfo {
     pub connections_accepted: u64,
     pub loop_iterations: u64,
@@ -47,7 +53,10 @@ pub struct WorkerInfo {
 
 /// The counters of all workers together.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
-#[expect(missing_docs, reason = "the fields are documented at echod's admin port")]
+#[expect(
+    missing_docs,
+    reason = "the fields are documented at echod's admin port"
+)]
 pub struct Counters {
     pub connections_accepted_total: u64,
     pub connections_refused_total: BTreeMap<String, u64>,

@@ -74,6 +74,7 @@ mod workload;
 #[doc(hidden)]
 pub use worker::bench;
 
+pub use host::describe as describe_host;
 pub use observer::{Control, Observer};
 pub use plan::Plan;
 pub use result::RunResult;

@@ -12,21 +12,24 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 mod cli;
+mod comparison;
 mod feed;
 mod model;
 mod outputs;
 mod progress;
 mod scenario;
+mod servers;
 mod tui;
 mod words;
 
-use cli::{Cli, Command, OutputArgs, RunArgs};
+use cli::{Cli, Command, CompareArgs, OutputArgs, RunArgs};
 use outputs::Outputs;
 
 const DONE: u8 = 0;
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 const INVALID: u8 = 97;
+const REGRESSION: u8 = 98;
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
     };
     let outcome = match command {
         Command::Run(_) => run(&matches),
+        Command::Compare(_) => compare(&matches),
         Command::Scenario(args) => scenario::run(&args),
     };
     match outcome {
@@ -80,6 +84,13 @@ fn run(matches: &ArgMatches) -> Result<u8, Failure> {
     Ok(exit_code(&args.output, &result))
 }
 
+/// `loadgen compare`.
+fn compare(matches: &ArgMatches) -> Result<u8, Failure> {
+    let compare = matches.subcommand_matches("compare").unwrap_or(matches);
+    let (args, comparands) = CompareArgs::resolve(compare).map_err(Failure::usage)?;
+    comparison::run(&args, &comparands)
+}
+
 /// Makes one run and puts its result where it was asked for.
 fn measure(args: &OutputArgs, plan: &Plan, control: &Control) -> Result<RunResult, String> {
     let mut outputs = Outputs::open(args, plan, control)?;
@@ -110,6 +121,7 @@ fn obey_signals() -> Result<Control, Failure> {
                     for _ in signals.forever() {
                         if stopped.stop() {
                             tui::restore();
+                            servers::kill_all();
                             std::process::exit(INTERRUPTED.into());
                         }
                     }
@@ -140,13 +152,15 @@ fn refuse(error: &clap::Error) -> ExitCode {
 }
 
 /// The help for the command that a usage error is about.
-fn help_for(error: &clap::Error) -> &'static str {
+fn help_for(error: &clap::Error) -> String {
     let text = error.render().to_string();
-    if text.contains("Usage: loadgen scenario") {
-        "loadgen scenario --help"
-    } else {
-        "loadgen run --help"
-    }
+    ["scenario", "compare"]
+        .into_iter()
+        .find(|command| text.contains(&format!("Usage: loadgen {command}")))
+        .map_or_else(
+            || "loadgen run --help".to_owned(),
+            |command| format!("loadgen {command} --help"),
+        )
 }
 
 fn complain(code: u8, problem: &str) -> ExitCode {

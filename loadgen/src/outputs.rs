@@ -18,7 +18,7 @@ use crate::{progress, tui};
 
 mod file;
 
-use file::OutputFile;
+pub(crate) use file::OutputFile;
 
 /// The outputs of one run: those that are written while it goes on, and those at its end.
 pub(crate) struct Outputs<'a> {

@@ -8,9 +8,7 @@ use echomark::net::sys::monotonic_ns;
 
 use crate::admin::{self, AdminUrl, Counters, Info};
 use crate::plan::{Direction, Plan};
-use crate::result::{
-    Bytes, Messages, ServerAccounts, ServerResult, ServerWindow, ServerWorker,
-};
+use crate::result::{Bytes, Messages, ServerAccounts, ServerResult, ServerWindow, ServerWorker};
 use crate::run::RunError;
 use crate::stats::fairness::jain_index;
 
@@ -164,7 +162,12 @@ fn accounts(before: &Info, after: &Info, client: &ClientSide<'_>) -> ServerAccou
     let mut with_background = client.bytes.clone();
     with_background += client.background_bytes.clone();
     let agree = agrees(&client.bytes) || agrees(&with_background);
-    let client_bytes = if client.plan.background.as_ref().is_some_and(|b| b.targets.is_empty()) {
+    let client_bytes = if client
+        .plan
+        .background
+        .as_ref()
+        .is_some_and(|b| b.targets.is_empty())
+    {
         with_background
     } else {
         client.bytes.clone()
@@ -280,9 +283,8 @@ impl ServerResult {
         self.cpu_ns_per_message =
             window.and_then(|window| quotient(window.cpu_s * 1e9, window.messages));
         self.cpu_ratio = window.and_then(|window| quotient(window.cpu_s, window.duration_s));
-        self.events_per_turn = window.and_then(|window| {
-            quotient(window.loop_events as f64, window.loop_iterations as f64)
-        });
+        self.events_per_turn = window
+            .and_then(|window| quotient(window.loop_events as f64, window.loop_iterations as f64));
         let events: Vec<f64> = self
             .per_worker
             .iter()

@@ -8,9 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::{Plan, Workload};
 use crate::record::Counts;
-use crate::result::{
-    Client, Latencies, Latency, Rate, ServerResult, Statistics, ThreadResult,
-};
+use crate::result::{Client, Latencies, Latency, Rate, ServerResult, Statistics, ThreadResult};
 use crate::stats::warmup::Trend;
 
 /// Below this share of the offered rate, an open-loop run did not do what it says.

@@ -7,11 +7,14 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand};
 use loadgen::Plan;
 
+mod compare_args;
 mod keys;
 mod output_args;
 mod parse;
 mod plan_args;
+mod target_args;
 
+pub(crate) use compare_args::{Comparands, CompareArgs, ServerArg, SideArg};
 pub(crate) use keys::{Keys, Kind};
 pub(crate) use output_args::{OutputArgs, is_stdout};
 pub(crate) use plan_args::PlanArgs;
@@ -28,6 +31,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Measure once
     Run(Box<RunArgs>),
+    /// Compare two servers, measured in turn, or two results
+    Compare(Box<CompareArgs>),
     /// Make the runs of a file one after the other, and put a result of each into a folder
     Scenario(ScenarioArgs),
 }

@@ -150,7 +150,7 @@ fn sentence(
 ) -> String {
     let label = metric.label();
     let Some((interval, ratio)) = comparison.interval.zip(comparison.ratio) else {
-        return format!("{label} is not known of every run; measure longer (-d, -n).");
+        return format!("{label} is not known well enough of every run; measure longer (-d, -n).");
     };
     let percent = format!("{} %", number(threshold * 100.0));
     let between = match (interval.low, interval.high) {
@@ -190,7 +190,7 @@ fn not_enough(comparison: &MetricComparison, findings: &Findings, percent: &str)
         (Method::Runs, Some(more)) => {
             format!("about {} more of each would do", count(more, "run"))
         }
-        (_, None) => "it is too near to that for any number of rounds".to_owned(),
+        (_, None) => format!("more than {MOST_ROUNDS} more would be needed"),
     };
     format!("{what} whether it is worse by more than {percent}; {more}")
 }

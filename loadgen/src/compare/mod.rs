@@ -192,36 +192,46 @@ fn conclude(
     }
 }
 
-/// What all figures come to. One that no run could tell says nothing, if others do.
+/// What all figures come to. A tail that no run could tell says nothing, if others do; without the
+/// rate or the median nothing is known to be as it was.
 fn overall(metrics: &[MetricComparison]) -> ComparisonVerdict {
     use ComparisonVerdict::{Improvement, NoChange, NotEnoughEvidence, Regression};
-    let is_any = |verdict| {
-        metrics
-            .iter()
-            .any(|metric| metric.verdict == verdict && metric.ratio.is_some())
-    };
     [Regression, NotEnoughEvidence, Improvement, NoChange]
         .into_iter()
-        .find(|&verdict| is_any(verdict))
+        .find(|&verdict| metrics.iter().any(|metric| makes(metric, verdict)))
         .unwrap_or(NotEnoughEvidence)
+}
+
+/// Whether a figure makes the whole come to that verdict.
+fn makes(metric: &MetricComparison, verdict: ComparisonVerdict) -> bool {
+    metric.verdict == verdict && (metric.ratio.is_some() || is_essential(&metric.name))
+}
+
+fn is_essential(name: &str) -> bool {
+    [
+        Metric::AchievedRate,
+        Metric::Throughput,
+        Metric::ResponseP50,
+    ]
+    .into_iter()
+    .any(|metric| metric.name() == name)
 }
 
 /// The overall verdict in words: the sentences that make it.
 fn sentence(verdict: ComparisonVerdict, metrics: &[MetricComparison], threshold: f64) -> String {
-    let decisive: Vec<&str> = metrics
+    if verdict == ComparisonVerdict::NoChange {
+        let percent = (threshold * 1e4).round() / 100.0;
+        return format!("No figure is worse by more than {percent} %.");
+    }
+    let sentences: Vec<&str> = metrics
         .iter()
-        .filter(|metric| metric.verdict == verdict && metric.ratio.is_some())
+        .filter(|metric| makes(metric, verdict))
         .map(|metric| metric.sentence.as_str())
         .collect();
-    match verdict {
-        ComparisonVerdict::NoChange => format!(
-            "No figure is worse by more than {} %.",
-            (threshold * 1e4).round() / 100.0
-        ),
-        _ if decisive.is_empty() => {
-            "No figure is known of every run; measure longer (-d, -n).".to_owned()
-        }
-        _ => decisive.join(" "),
+    if sentences.is_empty() {
+        "Nothing was measured.".to_owned()
+    } else {
+        sentences.join(" ")
     }
 }
 

@@ -61,18 +61,24 @@ pub fn of_results(
     } else {
         Method::SingleRuns
     };
-    let known: Vec<(Metric, Sides)> = Metric::of_plan(&base.result.plan)
+    let sides: Vec<(Metric, Option<Sides>)> = Metric::of_plan(&base.result.plan)
         .into_iter()
-        .filter_map(|metric| Some((metric, Sides::of(metric, base.result, new.result)?)))
+        .map(|metric| (metric, Sides::of(metric, base.result, new.result)))
+        // Nobody asked the server, or a single run does not know how sure it is.
+        .filter(|(metric, sides)| sides.is_some() || !is_optional(*metric))
         .collect();
-    let decisive_error = ERROR / known.len().max(1) as f64;
-    let judged = known
+    let known = sides.iter().filter(|(_, sides)| sides.is_some()).count();
+    let decisive_error = ERROR / known.max(1) as f64;
+    let judged = sides
         .iter()
         .map(|(metric, sides)| {
+            let medians = sides.as_ref().map_or((None, None), |sides| sides.medians);
             let findings = Findings {
-                base: sides.medians.0,
-                new: sides.medians.1,
-                shifts: Some((sides.shift(ERROR), sides.shift(decisive_error))),
+                base: medians.0,
+                new: medians.1,
+                shifts: sides
+                    .as_ref()
+                    .map(|sides| (sides.shift(ERROR), sides.shift(decisive_error))),
                 method,
                 runs: runs(base.result).min(runs(new.result)),
                 decisive_error,
@@ -102,6 +108,13 @@ pub fn of_results(
         Vec::new(),
         validity,
     ))
+}
+
+fn is_optional(metric: Metric) -> bool {
+    matches!(
+        metric,
+        Metric::ServiceP50 | Metric::ServiceP99 | Metric::ServerCpu
+    )
 }
 
 /// Runs that a result is of.

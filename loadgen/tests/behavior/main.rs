@@ -3,6 +3,7 @@
 
 mod accounts;
 mod calibration;
+mod compare;
 mod faults;
 mod formats;
 mod identities;

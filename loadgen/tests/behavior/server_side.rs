@@ -12,7 +12,9 @@ use loadgen::RunResult;
 use loadgen::plan::{Background, Close, Direction, Load, Plan, Target, Workload};
 
 use crate::program;
-use crate::support::{PlainServer, codes, constant, number, plan, run, server, try_run, wait_until};
+use crate::support::{
+    PlainServer, codes, constant, number, plan, run, server, try_run, wait_until,
+};
 
 /// An echod with an admin port.
 pub(crate) struct Echod {
@@ -50,7 +52,10 @@ impl Echod {
             ))
             .unwrap();
         Self {
-            endpoints: endpoints.into_iter().map(|(_, endpoint)| endpoint).collect(),
+            endpoints: endpoints
+                .into_iter()
+                .map(|(_, endpoint)| endpoint)
+                .collect(),
             admin: address,
             handle,
             thread: Some(thread::spawn(move || server.run())),
@@ -58,7 +63,7 @@ impl Echod {
         }
     }
 
-    fn echo() -> Self {
+    pub(crate) fn echo() -> Self {
         Self::start(&[(Service::Echo, "tcp://127.0.0.1:0")], 2)
     }
 
@@ -105,7 +110,11 @@ fn both_sides_count_the_same_bytes_and_connections() {
 
     assert_eq!((server.workers, server.balance.as_str()), (2, "kernel"));
     assert_eq!(server.per_worker.len(), 2);
-    let accepted: u64 = server.per_worker.iter().map(|worker| worker.connections_accepted).sum();
+    let accepted: u64 = server
+        .per_worker
+        .iter()
+        .map(|worker| worker.connections_accepted)
+        .sum();
     assert_eq!(accepted, 4);
     let window = server.window.unwrap();
     let messages = window.received_bytes as f64 / 64.0;
@@ -244,12 +253,18 @@ fn what_does_not_tell_what_it_counts_is_named() {
     let url = plain.endpoint().to_string().replace("tcp://", "http://");
     let plan = Plan {
         server_admin: Some(url.parse().unwrap()),
-        ..crate::support::plan(server(&plain))
+        ..plan(server(&plain))
     };
     // An echo of the request is no answer.
     let problem = try_run(&plan).unwrap_err().to_string();
-    assert!(problem.contains(&url) && problem.contains("--admin"), "{problem}");
-    let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    assert!(
+        problem.contains(&url) && problem.contains("--admin"),
+        "{problem}"
+    );
+    let free = UdpSocket::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let output = program::run(&["run", "--server-admin", &free.to_string()]);
     program::assert_one_line(&output, 1, &[&format!("http://{free}"), "refused"]);
     let output = program::run(&["run", "--server-admin", "https://localhost:1"]);

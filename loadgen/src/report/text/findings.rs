@@ -35,7 +35,11 @@ fn server(result: &RunResult, out: &mut String) -> fmt::Result {
         server.balance
     )?;
     if let Some(cpu) = server.cpu_ns_per_message {
-        write!(out, "   {} of processor per message", format_duration_ns(cpu))?;
+        write!(
+            out,
+            "   {} of processor per message",
+            format_duration_ns(cpu)
+        )?;
     }
     if let Some(busy) = server.cpu_ratio {
         write!(out, ", {busy:.2} processors busy")?;

@@ -8,9 +8,11 @@ use crate::plan::{Close, Direction, Load, Plan, Spacing, Target, Workload};
 use crate::result::{Latency, RunResult};
 use crate::verdict::Status;
 
+mod comparison;
 mod findings;
 mod format;
 
+pub use comparison::render as render_comparison;
 pub use format::{bits_per_second, grouped, number};
 
 use format::{count, percent};
