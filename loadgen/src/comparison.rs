@@ -74,7 +74,7 @@ fn deliver(
         .map_err(|error| not_written(stdout, &error))
 }
 
-fn not_written(path: &Path, error: &io::Error) -> Failure {
+pub(crate) fn not_written(path: &Path, error: &io::Error) -> Failure {
     let place = if is_stdout(path) {
         "to stdout".to_owned()
     } else {

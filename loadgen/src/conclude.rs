@@ -159,6 +159,7 @@ pub(crate) fn conclude(
         fairness: evenness::of(&gathered.flows, circumstances.targets, plan),
         background,
         repeats: None,
+        merged: None,
         server,
         client,
         verdict,

@@ -15,6 +15,9 @@
 //! - `gather`, `conclude`, `evenness`, `repeat`: slices to intervals, intervals to the result, results
 //!   to their union.
 //! - [`stats`]: how sure the figures are. Pure. `hiccup`: how long this host failed to run us.
+//! - [`admin`], `server_side`: what the server counted, beside what the client did.
+//! - [`compare`]: whether one server is worse than another. [`merge`](mod@merge): the union of results
+//!   of several processes. Pure.
 //! - [`search`]: the highest load that meets objectives, from trials to bounds. Pure.
 //! - [`result`](mod@result), [`verdict`], [`report`]: the stored result, whether it can be believed,
 //!   and the forms in which it is read.
@@ -50,6 +53,7 @@ mod gather;
 mod hiccup;
 mod host;
 mod link;
+pub mod merge;
 mod meter;
 pub mod observer;
 pub mod pace;

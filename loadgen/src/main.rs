@@ -14,6 +14,7 @@ use signal_hook::iterator::Signals;
 mod cli;
 mod comparison;
 mod feed;
+mod merging;
 mod model;
 mod outputs;
 mod progress;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
     let outcome = match command {
         Command::Run(_) => run(&matches),
         Command::Compare(_) => compare(&matches),
+        Command::Merge(args) => merging::run(&args),
         Command::Scenario(args) => scenario::run(&args),
     };
     match outcome {
@@ -154,7 +156,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
 /// The help for the command that a usage error is about.
 fn help_for(error: &clap::Error) -> String {
     let text = error.render().to_string();
-    ["scenario", "compare"]
+    ["scenario", "compare", "merge"]
         .into_iter()
         .find(|command| text.contains(&format!("Usage: loadgen {command}")))
         .map_or_else(

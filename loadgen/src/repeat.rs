@@ -103,7 +103,7 @@ fn add(sum: &mut RunResult, next: RunResult) {
     sum.verdict.reasons.extend(next.verdict.reasons);
 }
 
-fn add_latencies(sum: &mut Latencies, next: Latencies) {
+pub(crate) fn add_latencies(sum: &mut Latencies, next: Latencies) {
     add_latency(&mut sum.response, next.response);
     add_latency(&mut sum.service, next.service);
     add_latency(&mut sum.connect, next.connect);
@@ -112,7 +112,7 @@ fn add_latencies(sum: &mut Latencies, next: Latencies) {
     add_latency(&mut sum.close, next.close);
 }
 
-fn add_latency(sum: &mut Option<Latency>, next: Option<Latency>) {
+pub(crate) fn add_latency(sum: &mut Option<Latency>, next: Option<Latency>) {
     match (sum.as_mut(), next) {
         (Some(sum), Some(next)) => *sum += &next,
         (None, next) => *sum = next,

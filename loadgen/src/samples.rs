@@ -57,16 +57,13 @@ pub(crate) fn result(plan: &Plan, threads: &[Vec<Slice>]) -> RunResult {
     for number in 0..SLICES {
         for slices in threads {
             for part in 0..per_interval {
-                let slice = if part == 0 {
-                    slices[number as usize].clone()
-                } else {
-                    Slice::new()
-                };
+                // Nothing happened in the rest of an interval.
+                let slice = (part == 0).then(|| Box::new(slices[number as usize].clone()));
                 let index = number * per_interval + part;
                 gathered.add(
                     Interval::Within(index),
                     length * (index + 1) / per_interval,
-                    Some(Box::new(slice)),
+                    slice,
                     &spare,
                     &mut Unobserved,
                 );

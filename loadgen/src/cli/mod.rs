@@ -33,6 +33,8 @@ pub(crate) enum Command {
     Run(Box<RunArgs>),
     /// Compare two servers, measured in turn, or two results
     Compare(Box<CompareArgs>),
+    /// Add up the results of several hosts or processes that measured at the same time
+    Merge(MergeArgs),
     /// Make the runs of a file one after the other, and put a result of each into a folder
     Scenario(ScenarioArgs),
 }
@@ -58,6 +60,25 @@ impl RunArgs {
         args.output.check()?;
         Ok((args, plan))
     }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct MergeArgs {
+    /// The results, of one plan: only rates, connections, threads and targets may differ
+    #[arg(value_name = "RESULT", required = true)]
+    pub(crate) results: Vec<PathBuf>,
+
+    /// Write the union here as JSON; -: to stdout, and nothing else there
+    #[arg(long, value_name = "FILE|-")]
+    pub(crate) json: Option<PathBuf>,
+
+    /// Exit with 0 even if the verdict is invalid
+    #[arg(long)]
+    pub(crate) allow_invalid: bool,
+
+    /// No table
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
 }
 
 #[derive(Args, Debug)]

@@ -68,6 +68,9 @@ pub struct RunResult {
     pub background: Option<BackgroundResult>,
     /// The runs that this is the union of, if there were several.
     pub repeats: Option<Repeats>,
+    /// The results that this is the union of, if there were several hosts or processes.
+    #[serde(default)]
+    pub merged: Option<Vec<MergedPart>>,
     /// What the server says of itself, if it was asked.
     #[serde(default)]
     pub server: Option<ServerResult>,
@@ -358,6 +361,25 @@ pub struct Repeats {
     pub runs: Vec<RepeatRun>,
     /// How far these figures spread.
     pub spread: RepeatSpread,
+}
+
+/// One of the results that a union is made of, with what does not add.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[expect(missing_docs, reason = "the names are those of the whole result")]
+pub struct MergedPart {
+    /// Its file.
+    pub name: String,
+    pub started_at: String,
+    pub host: Host,
+    pub duration_s: f64,
+    pub connections: usize,
+    pub achieved: f64,
+    pub response_p50_ns: Option<u64>,
+    pub response_p99_ns: Option<u64>,
+    pub status: Status,
+    pub tcp: Option<TcpResult>,
+    pub fairness: Option<FairnessResult>,
+    pub server: Option<ServerResult>,
 }
 
 /// A few figures of one run.

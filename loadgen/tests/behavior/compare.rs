@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -390,4 +390,34 @@ fn servers_that_do_not_start_are_named_with_their_last_words() {
         ],
     );
     assert!(!pids(&directory).into_iter().any(is_running));
+}
+
+#[test]
+fn the_recipe_for_pipelines_works() {
+    let directory = Directory::new("compare-ci");
+    let python = python(&directory);
+    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/ci-example.sh");
+    let results = directory.path("results");
+    let output = Command::new(recipe)
+        .args([&format!("{python} 0"), &format!("{python} {{port}}")])
+        .arg(&results)
+        .env("LOADGEN", env!("CARGO_BIN_EXE_loadgen"))
+        .envs([("CONNECTIONS", "2"), ("WINDOW", "200ms"), ("WARM_UP", "0")])
+        .envs([("ROUNDS", "2"), ("MAX_ROUNDS", "4"), ("THRESHOLD", "90%")])
+        .output()
+        .unwrap();
+    let json: Value =
+        serde_json::from_slice(&fs::read(results.join("comparison.json")).unwrap()).unwrap();
+    schema::check_comparison(&json);
+    // The machine that runs the tests may be too busy for results that can be believed.
+    let code = if json["validity"]["status"] == "invalid" {
+        97
+    } else {
+        0
+    };
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{stderr}");
+    let table = fs::read(results.join("comparison.txt")).unwrap();
+    assert_eq!(table, output.stdout);
+    assert!(String::from_utf8(table).unwrap().contains("verdict   "));
 }

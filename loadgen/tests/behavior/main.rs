@@ -8,6 +8,7 @@ mod faults;
 mod formats;
 mod identities;
 mod known;
+mod merge;
 mod namespaces;
 mod outputs;
 mod program;
