@@ -223,7 +223,7 @@ impl Process {
     }
 
     /// Whether the group is gone by `deadline`.
-    fn is_gone_by(&mut self, deadline: Instant) -> bool {
+    fn is_gone_by(&self, deadline: Instant) -> bool {
         loop {
             // Those that have ended stay in their group until they are waited for.
             while let Ok(Some(_)) = waitpgid(self.group, WaitOptions::NOHANG) {}

@@ -36,7 +36,7 @@ impl Echod {
             ..Config::default()
         })
         .unwrap();
-        let endpoints: Vec<_> = server.endpoints().iter().cloned().collect();
+        let endpoints: Vec<_> = server.endpoints().to_vec();
         let admin = Admin::bind(&"127.0.0.1:0".parse().unwrap()).unwrap();
         let address = admin.local_addr();
         let handle = server.handle();
@@ -196,7 +196,7 @@ fn accounts_agree_for_every_workload() {
         },
         Plan {
             repeat: number(2),
-            ..base.clone()
+            ..base
         },
     ] {
         let result = run(&plan);
