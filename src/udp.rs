@@ -10,6 +10,9 @@
 //! - Unlike a stream, the socket is registered for reading alone, and for writing only while answers
 //!   are kept: a stream wakes its writer once there is room again, a datagram socket whenever a
 //!   datagram has left (sock_wfree in the kernel), which would cost a turn of the loop per answer.
+//! - The kernel looks for whom to wake at each of these even if nobody wants to hear of it, at a tenth of
+//!   an echo's cost. So a socket is not registered at all from a large batch on until nothing comes any
+//!   more: meanwhile it yields instead of waiting.
 //! - An aggregate counts as the datagrams in it, for limits and in metrics.
 
 use std::io;
@@ -25,12 +28,17 @@ pub use guard::Guard;
 use crate::admission::UdpAllowance;
 use crate::metrics::{DropReason, WorkerMetrics};
 use crate::net::sys;
-use crate::net::sys::datagram::{Batch, Datagram, Kept, Progress, SLOTS, Tally};
+use crate::net::sys::datagram::{Batch, Datagram, Destination, Kept, Progress, SLOTS, Tally};
+use crate::net::tuning;
 use crate::readiness::Readiness;
 use crate::service::{Service, chargen};
 
 /// Batches in one call of [`Datagrams::pump`] before others have their turn.
 const BATCHES_PER_PUMP: usize = 4;
+
+/// Datagrams, or aggregates, in a batch from which on it is cheaper to take the socket out of the epoll
+/// instance and put it back later than to have the kernel look for whom to wake at each answer.
+const MANY: usize = SLOTS / 2;
 
 /// Bytes received after which others have their turn, even if fewer batches came: with aggregates,
 /// one batch alone may be 2 MiB.
@@ -56,10 +64,14 @@ pub struct Datagrams {
     socket: UdpSocket,
     token: Token,
     service: Service,
+    /// Where every datagram was sent to, unless each tells.
+    destination: Option<Destination>,
     /// Answers that the socket did not take.
     kept: Vec<Kept>,
     readable: bool,
     writable: bool,
+    /// Whether the kernel reports what happens to it.
+    is_registered: bool,
     /// Where the next datagram of chargen starts in its stream: at a line.
     chargen_offset: usize,
 }
@@ -69,23 +81,26 @@ impl Datagrams {
     /// whose events will carry `token`. It is writable, as a fresh socket is, and not known to be
     /// readable.
     pub fn new(socket: std::net::UdpSocket, service: Service, token: Token) -> Self {
+        let address = socket.local_addr().ok();
         Self {
             socket: UdpSocket::from_std(socket),
             token,
             service,
+            destination: address.and_then(tuning::only_destination),
             kept: Vec::new(),
             readable: false,
             writable: true,
+            is_registered: false,
             chargen_offset: 0,
         }
     }
 
-    /// Registers the socket, once.
+    /// Registers the socket.
     ///
     /// # Errors
     /// What epoll_ctl(2) reports.
     pub fn register(&mut self, registry: &Registry) -> io::Result<()> {
-        registry.register(&mut self.socket, self.token, Interest::READABLE)
+        self.watch(registry, Interest::READABLE)
     }
 
     /// Adds what the kernel reported to what is known. Readiness sticks until a call says "would
@@ -107,6 +122,22 @@ impl Datagrams {
         batch: &mut Batch,
         registry: &Registry,
         guard: &Guard,
+        allowance: impl FnMut(IpAddr, u32) -> UdpAllowance,
+        metrics: &WorkerMetrics,
+    ) -> Next {
+        let next = self.pump_batches(batch, registry, guard, allowance, metrics);
+        // What came since the last call is reported at once.
+        if next == Next::Wait && !self.is_registered && self.register(registry).is_err() {
+            return Next::Retry;
+        }
+        next
+    }
+
+    fn pump_batches(
+        &mut self,
+        batch: &mut Batch,
+        registry: &Registry,
+        guard: &Guard,
         mut allowance: impl FnMut(IpAddr, u32) -> UdpAllowance,
         metrics: &WorkerMetrics,
     ) -> Next {
@@ -119,9 +150,11 @@ impl Datagrams {
                 return Next::Wait;
             }
             match batch.receive(&self.socket) {
+                // While this is answered, more will come.
+                Ok(count) if count >= MANY => self.unwatch(registry),
                 // The call ended at EAGAIN inside (recvmmsg(2)), which need not be asked for again:
                 // what comes after it raises an edge.
-                Ok(count) if count < SLOTS => self.readable = false,
+                Ok(_) if self.is_registered => self.readable = false,
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.readable = false;
@@ -163,6 +196,24 @@ impl Datagrams {
         metrics.backlog_bytes.sub(self.backlog_len() as u64);
     }
 
+    /// Asks for events of these kinds. What they would report already is reported at once.
+    fn watch(&mut self, registry: &Registry, interests: Interest) -> io::Result<()> {
+        if self.is_registered {
+            registry.reregister(&mut self.socket, self.token, interests)
+        } else {
+            registry.register(&mut self.socket, self.token, interests)?;
+            self.is_registered = true;
+            Ok(())
+        }
+    }
+
+    /// Asks for no events.
+    fn unwatch(&mut self, registry: &Registry) {
+        if self.is_registered && registry.deregister(&mut self.socket).is_ok() {
+            self.is_registered = false;
+        }
+    }
+
     /// Counts what came in slot `index` and marks the answer that it deserves.
     fn answer(
         &mut self,
@@ -179,7 +230,8 @@ impl Datagrams {
         if self.service == Service::Discard {
             return;
         }
-        let granted = match permitted(&datagram, guard, allowance) {
+        let destination = datagram.destination.or(self.destination);
+        let granted = match permitted(&datagram, destination, guard, allowance) {
             Ok(allowed) => {
                 for (reason, datagrams) in [
                     (DropReason::Denied, allowed.denied),
@@ -242,8 +294,7 @@ impl Datagrams {
 
     /// Asks for an event when the socket takes more. One that already does is reported at once.
     fn await_room(&mut self, registry: &Registry) {
-        let interests = Interest::READABLE | Interest::WRITABLE;
-        let changed = registry.reregister(&mut self.socket, self.token, interests);
+        let changed = self.watch(registry, Interest::READABLE | Interest::WRITABLE);
         // Should epoll_ctl(2) fail, any other event leads to a try.
         self.writable = changed.is_err();
     }
@@ -272,7 +323,7 @@ impl Datagrams {
             Progress::Done => {
                 self.kept = Vec::new();
                 // Failing, it would cost needless events and nothing else.
-                let _ = registry.reregister(&mut self.socket, self.token, Interest::READABLE);
+                let _ = self.watch(registry, Interest::READABLE);
             }
             Progress::Blocked => self.await_room(registry),
         }
@@ -283,13 +334,14 @@ impl Datagrams {
 /// How many datagrams of what was received may be answered, if any.
 fn permitted(
     datagram: &Datagram<'_>,
+    destination: Option<Destination>,
     guard: &Guard,
     allowance: &mut impl FnMut(IpAddr, u32) -> UdpAllowance,
 ) -> Result<UdpAllowance, DropReason> {
     if datagram.truncated {
         return Err(DropReason::Truncated);
     }
-    guard.verdict(datagram.source, datagram.destination)?;
+    guard.verdict(datagram.source, destination)?;
     let source = datagram.source.ip().to_canonical();
     Ok(allowance(source, datagram.count()))
 }

@@ -43,6 +43,7 @@ fn plan(connections: usize, verify: bool) -> Plan {
         socket: SocketOptions::default(),
         background: None,
         repeat: number(1),
+        server_admin: None,
     }
 }
 

@@ -275,6 +275,7 @@ fn outcome_of_failure(error: &RunError) -> Outcome {
         | RunError::Descriptors { .. }
         | RunError::Rate(_)
         | RunError::Embedded(_)
+        | RunError::Admin { .. }
         | RunError::System(_) => Outcome::ClientFailed,
     }
 }

@@ -15,6 +15,8 @@ use crate::result::{
     IntervalResult, Latencies, Latency, Messages, Rate, RateChange, RunResult, Statistics,
     TcpGauges, TcpInterval, TcpLimit, TcpResult, TcpShares, ThreadResult, Throughput, Tool,
 };
+use crate::run::RunError;
+use crate::server_side::{ClientSide, Watch};
 use crate::stats::interval::{quantile_interval, rate_interval};
 use crate::stats::warmup::Trend;
 use crate::tcp::TcpTotals;
@@ -32,17 +34,26 @@ pub(crate) struct Circumstances<'a> {
     pub(crate) hiccup: Option<Histogram<u64>>,
     pub(crate) rate_changes: Vec<RateChange>,
     pub(crate) background: Option<(&'a Background, Gathered)>,
+    pub(crate) watch: Option<Watch>,
 }
 
 /// The result of what `gathered` holds.
+///
+/// # Errors
+/// The server that is to tell its side does not.
 pub(crate) fn conclude(
     gathered: Gathered,
     plan: &Plan,
     circumstances: Circumstances<'_>,
-) -> RunResult {
+) -> Result<RunResult, RunError> {
+    let bytes_of_run = gathered.whole_bytes();
     let interrupted = gathered.accounts.iter().any(|a| a.was_interrupted);
     let duration_s = gathered.duration_s();
     let mut intervals = gathered.intervals;
+    let background_bytes = circumstances
+        .background
+        .as_ref()
+        .map_or_else(Bytes::default, |(_, streams)| streams.whole_bytes());
     let background = circumstances.background.map(|(background, streams)| {
         add_background(&mut intervals, &streams.intervals);
         background_result(background, streams)
@@ -93,6 +104,29 @@ pub(crate) fn conclude(
             .find_map(|account| account.corruption)
             .map(|(connection, offset)| Corruption { connection, offset }),
     };
+    let messages = Messages::from(&counts);
+    let bytes = Bytes {
+        sent: counts.bytes_sent,
+        received: counts.bytes_received,
+    };
+    let connections = Connections::new(&counts, held);
+    let server = circumstances
+        .watch
+        .map(|watch| {
+            let streams = background.as_ref().map(|streams| &streams.connections);
+            watch.finish(&ClientSide {
+                plan,
+                bytes: bytes_of_run,
+                background_bytes,
+                opened: connections.opened + streams.map_or(0, |streams| streams.opened),
+                messages: &messages,
+                message_bytes: &bytes,
+                has_loose_ends: interrupted
+                    || messages.lost + messages.timed_out + messages.unfinished > 0
+                    || connections.reset + connections.closed_by_peer > 0,
+            })
+        })
+        .transpose()?;
     let verdict = Verdict::of(&Evidence {
         duration_s,
         plan,
@@ -101,9 +135,10 @@ pub(crate) fn conclude(
         latency_ns: &latency_ns,
         statistics: &statistics,
         client: &client,
+        server: server.as_ref(),
         held,
     });
-    RunResult {
+    Ok(RunResult {
         schema: 1,
         tool: Tool::this(),
         started_at: circumstances.started_at,
@@ -113,12 +148,9 @@ pub(crate) fn conclude(
         duration_s,
         rate,
         throughput: Throughput::new(&counts, duration_s),
-        messages: Messages::from(&counts),
-        bytes: Bytes {
-            sent: counts.bytes_sent,
-            received: counts.bytes_received,
-        },
-        connections: Connections::new(&counts, held),
+        messages,
+        bytes,
+        connections,
         latency_ns,
         statistics,
         intervals,
@@ -127,9 +159,11 @@ pub(crate) fn conclude(
         fairness: evenness::of(&gathered.flows, circumstances.targets, plan),
         background,
         repeats: None,
+        merged: None,
+        server,
         client,
         verdict,
-    }
+    })
 }
 
 impl Gathered {
@@ -147,6 +181,14 @@ impl Gathered {
         let interval = IntervalResult::new(begin_s, self.lived_s().max(begin_s), &drain);
         observer.drain(&interval, &drain);
         self.intervals.push(interval);
+    }
+
+    /// Payload bytes of the whole run, warm-up included.
+    fn whole_bytes(&self) -> Bytes {
+        Bytes {
+            sent: self.accounts.iter().map(|account| account.bytes_out).sum(),
+            received: self.accounts.iter().map(|account| account.bytes_in).sum(),
+        }
     }
 
     /// How long the threads went on after the start of the window.

@@ -6,6 +6,7 @@ use std::io;
 use echomark::net::endpoint::Endpoint;
 use echomark::net::tuning;
 
+use crate::admin::AdminUrl;
 use crate::pace::ProfileError;
 use crate::worker::Failure;
 
@@ -26,6 +27,8 @@ pub enum RunError {
     Refused { target: Endpoint },
     /// More descriptors are needed than the process may have.
     Descriptors { needed: usize, limit: u64 },
+    /// The server's admin port does not tell what it counts.
+    Admin { admin: AdminUrl, source: io::Error },
     /// The rate can't be laid out over the window.
     Rate(ProfileError),
     /// The embedded server could not be started.
@@ -90,6 +93,11 @@ impl fmt::Display for RunError {
                 "{needed} open descriptors are needed and {limit} allowed; raise the limit \
                  (ulimit -Hn) or use fewer connections (-c)"
             ),
+            Self::Admin { admin, source } => write!(
+                f,
+                "cannot read what the server counts at {admin}: {source}; is it the admin port of the \
+                 echod that is measured (echod --admin)?"
+            ),
             Self::Rate(error) => error.fmt(f),
             Self::Embedded(error) => write!(f, "cannot start the embedded server: {error}"),
             Self::System(error) => write!(f, "a system call failed: {error}"),
@@ -100,7 +108,9 @@ impl fmt::Display for RunError {
 impl std::error::Error for RunError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Resolve { source, .. } | Self::NoConnection { source, .. } => Some(source),
+            Self::Resolve { source, .. }
+            | Self::NoConnection { source, .. }
+            | Self::Admin { source, .. } => Some(source),
             Self::Embedded(source) => Some(source),
             Self::System(source) => Some(source),
             Self::Rate(source) => Some(source),

@@ -7,7 +7,7 @@ use echomark::net::affinity;
 use crate::result::Host;
 
 /// Describes this machine, as far as /proc tells.
-pub(crate) fn describe() -> Host {
+pub fn describe() -> Host {
     Host {
         name: line("/proc/sys/kernel/hostname"),
         kernel: line("/proc/sys/kernel/osrelease"),

@@ -15,6 +15,9 @@
 //! - `gather`, `conclude`, `evenness`, `repeat`: slices to intervals, intervals to the result, results
 //!   to their union.
 //! - [`stats`]: how sure the figures are. Pure. `hiccup`: how long this host failed to run us.
+//! - [`admin`], `server_side`: what the server counted, beside what the client did.
+//! - [`compare`]: whether one server is worse than another. [`merge`](mod@merge): the union of results
+//!   of several processes. Pure.
 //! - [`search`]: the highest load that meets objectives, from trials to bounds. Pure.
 //!   [`capacity`]: the same with real runs as trials.
 //! - [`result`](mod@result), [`verdict`], [`report`]: the stored result, whether it can be believed,
@@ -39,9 +42,11 @@
 //! The coordinator has a thread of its own and gives way to them (nice(1)). Streams beside the
 //! workload have a measuring thread like the others; `loadgen-hiccup` only looks at the clock.
 
+pub mod admin;
 pub mod books;
 pub mod capacity;
 pub mod chargen;
+pub mod compare;
 mod conclude;
 mod embedded;
 mod error;
@@ -50,6 +55,7 @@ mod gather;
 mod hiccup;
 mod host;
 mod link;
+pub mod merge;
 mod meter;
 pub mod observer;
 pub mod pace;
@@ -60,7 +66,10 @@ mod repeat;
 pub mod report;
 pub mod result;
 pub mod run;
+#[cfg(test)]
+mod samples;
 pub mod search;
+mod server_side;
 pub mod sizes;
 pub mod stats;
 pub mod tcp;
@@ -71,6 +80,7 @@ mod workload;
 #[doc(hidden)]
 pub use worker::bench;
 
+pub use host::describe as describe_host;
 pub use observer::{Control, Observer};
 pub use plan::Plan;
 pub use result::{RunResult, SearchResult};

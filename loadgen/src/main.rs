@@ -12,23 +12,27 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 mod cli;
+mod comparison;
 mod feed;
 mod find;
+mod merging;
 mod model;
 mod outputs;
 mod progress;
 mod reporting;
 mod scenario;
+mod servers;
 mod tui;
 mod words;
 
-use cli::{Cli, Command, OutputArgs, RunArgs};
+use cli::{Cli, Command, CompareArgs, OutputArgs, RunArgs};
 use outputs::Outputs;
 
 const DONE: u8 = 0;
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 const INVALID: u8 = 97;
+const REGRESSION: u8 = 98;
 const OBJECTIVE_NOT_MET: u8 = 99;
 const INTERRUPTED: u8 = 130;
 
@@ -44,6 +48,8 @@ fn main() -> ExitCode {
     let outcome = match command {
         Command::Run(_) => run(&matches),
         Command::Search(_) => find::run(&matches),
+        Command::Compare(_) => compare(&matches),
+        Command::Merge(args) => merging::run(&args),
         Command::Scenario(args) => scenario::run(&args),
         Command::Report(args) => reporting::run(&args),
     };
@@ -85,6 +91,13 @@ fn run(matches: &ArgMatches) -> Result<u8, Failure> {
     Ok(exit_code(&args.output, &result))
 }
 
+/// `loadgen compare`.
+fn compare(matches: &ArgMatches) -> Result<u8, Failure> {
+    let compare = matches.subcommand_matches("compare").unwrap_or(matches);
+    let (args, comparands) = CompareArgs::resolve(compare).map_err(Failure::usage)?;
+    comparison::run(&args, &comparands)
+}
+
 /// Makes one run and puts its result where it was asked for.
 fn measure(args: &OutputArgs, plan: &Plan, control: &Control) -> Result<RunResult, String> {
     let mut outputs = Outputs::open(args, plan, control)?;
@@ -115,6 +128,7 @@ fn obey_signals() -> Result<Control, Failure> {
                     for _ in signals.forever() {
                         if stopped.stop() {
                             tui::restore();
+                            servers::kill_all();
                             std::process::exit(INTERRUPTED.into());
                         }
                     }

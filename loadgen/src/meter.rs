@@ -60,6 +60,9 @@ pub(crate) struct Account {
     pub(crate) run_delay: Option<(u64, u64)>,
     /// The stop flag ended its window.
     pub(crate) was_interrupted: bool,
+    /// Payload bytes of the whole run, handed to the kernel and come back or acknowledged.
+    pub(crate) bytes_out: u64,
+    pub(crate) bytes_in: u64,
     /// Where the first wrong byte was: flow, and offset in its stream.
     pub(crate) corruption: Option<(usize, u64)>,
 }
@@ -374,6 +377,7 @@ impl Meter {
 
     /// Notes that bytes were handed to the kernel.
     pub(crate) fn note_bytes_out(&mut self, count: u64) {
+        self.account.bytes_out += count;
         if self.is_within_window() {
             self.slice.counts.bytes_out += count;
         }
@@ -381,6 +385,7 @@ impl Meter {
 
     /// Notes that bytes came back or were acknowledged.
     pub(crate) fn note_bytes_in(&mut self, count: u64) {
+        self.account.bytes_in += count;
         if self.is_within_window() {
             self.slice.counts.bytes_in += count;
         }

@@ -1,5 +1,6 @@
 //! A run as resolved from the command line: every option has its value.
 
+use std::collections::BTreeSet;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use echomark::net::endpoint::Endpoint;
 use echomark::net::tuning::Tuning;
 use serde::{Deserialize, Serialize};
 
+use crate::admin::AdminUrl;
 use crate::pace::Profile;
 use crate::sizes::Sizes;
 
@@ -62,6 +64,9 @@ pub struct Plan {
     pub background: Option<Background>,
     /// How often the run is made, with fresh connections each time.
     pub repeat: NonZeroUsize,
+    /// Where the server tells what it counts.
+    #[serde(default)]
+    pub server_admin: Option<AdminUrl>,
 }
 
 /// What is measured.
@@ -276,12 +281,55 @@ impl Plan {
         }
     }
 
+    /// What makes figures of two plans incomparable: the options that differ, each with both values,
+    /// under the names of the result. What is measured may differ, and `besides` may too.
+    pub fn differences(&self, other: &Self, besides: &[&str]) -> Vec<String> {
+        let mut differences = Vec::new();
+        let values = [self, other].map(|plan| serde_json::to_value(plan).unwrap_or_default());
+        collect_differences("", [&values[0], &values[1]], &mut differences);
+        differences
+            .retain(|(name, _)| ![SERVER_OPTIONS, besides].concat().contains(&name.as_str()));
+        differences
+            .into_iter()
+            .map(|(name, values)| format!("{name}: {values}"))
+            .collect()
+    }
+
     /// The bound on messages in flight on each connection, if there is one.
     pub fn pipeline(&self) -> Option<NonZeroUsize> {
         match &self.load {
             Load::Closed { pipeline } => Some(*pipeline),
             Load::Open { pipeline, .. } => *pipeline,
         }
+    }
+}
+
+/// Options that say which server is measured.
+const SERVER_OPTIONS: &[&str] = &["targets", "embedded_workers", "server_admin"];
+
+/// Collects what differs between two options of the name, or within them, as text of both values.
+fn collect_differences(
+    name: &str,
+    values: [&serde_json::Value; 2],
+    differences: &mut Vec<(String, String)>,
+) {
+    if values[0] == values[1] {
+        return;
+    }
+    let [Some(first), Some(second)] = values.map(serde_json::Value::as_object) else {
+        differences.push((name.to_owned(), format!("{} and {}", values[0], values[1])));
+        return;
+    };
+    let names: BTreeSet<&String> = first.keys().chain(second.keys()).collect();
+    for key in names {
+        let whole = if name.is_empty() {
+            key.clone()
+        } else {
+            format!("{name}.{key}")
+        };
+        let absent = &serde_json::Value::Null;
+        let parts = [first, second].map(|object| object.get(key).unwrap_or(absent));
+        collect_differences(&whole, parts, differences);
     }
 }
 

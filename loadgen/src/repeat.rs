@@ -92,11 +92,18 @@ fn add(sum: &mut RunResult, next: RunResult) {
     sum.tcp = next.tcp;
     sum.fairness = next.fairness;
     sum.background = next.background;
+    sum.server = match (sum.server.take(), next.server) {
+        (Some(mut sum), Some(next)) => {
+            sum.add(&next);
+            Some(sum)
+        }
+        (sum, next) => sum.or(next),
+    };
     add_client(&mut sum.client, next.client, &mean);
     sum.verdict.reasons.extend(next.verdict.reasons);
 }
 
-fn add_latencies(sum: &mut Latencies, next: Latencies) {
+pub(crate) fn add_latencies(sum: &mut Latencies, next: Latencies) {
     add_latency(&mut sum.response, next.response);
     add_latency(&mut sum.service, next.service);
     add_latency(&mut sum.connect, next.connect);
@@ -105,7 +112,7 @@ fn add_latencies(sum: &mut Latencies, next: Latencies) {
     add_latency(&mut sum.close, next.close);
 }
 
-fn add_latency(sum: &mut Option<Latency>, next: Option<Latency>) {
+pub(crate) fn add_latency(sum: &mut Option<Latency>, next: Option<Latency>) {
     match (sum.as_mut(), next) {
         (Some(sum), Some(next)) => *sum += &next,
         (None, next) => *sum = next,
@@ -170,14 +177,24 @@ impl std::ops::AddAssign for Connections {
 impl RepeatRun {
     fn of(result: &RunResult) -> Self {
         let quantile = |quantile| result.latency_ns.response.as_ref()?.quantile(quantile);
+        let service = |quantile| result.latency_ns.service.as_ref()?.quantile(quantile);
         Self {
             started_at: result.started_at.clone(),
             achieved: result.rate.achieved,
             received_bits_per_s: result.throughput.received_bits_per_s,
             response_p50_ns: quantile(0.5),
+            response_p90_ns: quantile(0.9),
             response_p99_ns: quantile(0.99),
             response_p99_9_ns: quantile(0.999),
             response_max_ns: result.latency_ns.response.as_ref().map(Latency::max),
+            service_p50_ns: service(0.5),
+            service_p99_ns: service(0.99),
+            due: Some(result.messages.sent + result.messages.unsent),
+            failed: Some(result.messages.failed()),
+            server_cpu_ns_per_message: result
+                .server
+                .as_ref()
+                .and_then(|server| server.cpu_ns_per_message),
             status: result.verdict.status,
         }
     }

@@ -49,5 +49,9 @@ fn render(stored: &Stored, format: Format) -> String {
         (Stored::Search(result), Format::Text) => text::render_search(result),
         (Stored::Search(result), Format::Csv) => csv::render_search(result),
         (Stored::Search(result), Format::Markdown) => markdown::render_search(result),
+        (Stored::Comparison(result), Format::Html) => html::render_comparison(result),
+        (Stored::Comparison(result), Format::Text) => text::render_comparison(result),
+        (Stored::Comparison(result), Format::Csv) => csv::render_comparison(result),
+        (Stored::Comparison(result), Format::Markdown) => markdown::render_comparison(result),
     }
 }

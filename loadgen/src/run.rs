@@ -25,6 +25,7 @@ use crate::plan::{Background, Direction, Load, Plan, Target, Workload};
 use crate::record::Slice;
 use crate::repeat;
 use crate::result::{RateChange, RunResult};
+use crate::server_side::Watch;
 use crate::sizes::Sizes;
 use crate::worker::{Report, Task, Worker};
 use crate::workload::{churn::Churn, datagram::Datagram, one_way, request::Request};
@@ -119,6 +120,7 @@ fn measure(
         .background
         .as_ref()
         .map(|background| background_plan(plan, background));
+    let mut watch = plan.server_admin.as_ref().map(Watch::start).transpose()?;
     let mut crew = Crew::default();
     let (reports_in, reports) = mpsc::channel();
     spawn(plan, targets, control, &reports_in, &mut crew)?;
@@ -152,6 +154,9 @@ fn measure(
     }
     let until_start = Duration::from_nanos(start.saturating_sub(monotonic_ns()));
     observer.window(SystemTime::now() + until_start + plan.warmup);
+    if let Some(watch) = &watch {
+        watch.window(desk.parties[0].window_start);
+    }
     for go in &crew.go {
         // A thread that ended has reported why.
         let _ = go.send(start);
@@ -163,8 +168,13 @@ fn measure(
     let steal_ratio = CpuTicks::now()
         .zip(ticks)
         .and_then(|(now, earlier)| now.steal_ratio_since(earlier));
+    if let Some(watch) = &mut watch {
+        watch.end()?;
+    }
     let rate_changes = desk.rate_changes;
     let mut parties = desk.parties.into_iter();
+    // Connections end with the threads.
+    drop(crew);
     let Some(main) = parties.next() else {
         return Err(RunError::thread_died());
     };
@@ -175,8 +185,9 @@ fn measure(
         hiccup: probe.finish(),
         rate_changes,
         background: plan.background.as_ref().zip(parties.next()),
+        watch,
     };
-    Ok(conclude(main, plan, circumstances))
+    conclude(main, plan, circumstances)
 }
 
 /// The plan of the streams that flow beside `plan`.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::{Plan, Workload};
 use crate::record::Counts;
-use crate::result::{Client, Latencies, Latency, Rate, Statistics, ThreadResult};
+use crate::result::{Client, Latencies, Latency, Rate, ServerResult, Statistics, ThreadResult};
 use crate::stats::warmup::Trend;
 
 /// Below this share of the offered rate, an open-loop run did not do what it says.
@@ -44,7 +44,7 @@ const MOST_STANDSTILL: f64 = 0.01;
 const LEAST_SAMPLES: u64 = 1000;
 
 /// The verdict on a run.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Verdict {
     /// The worst that any reason demands.
     pub status: Status,
@@ -65,7 +65,7 @@ pub enum Status {
 }
 
 /// One objection, with its evidence.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Reason {
     /// For programs.
     pub code: Cow<'static, str>,
@@ -86,6 +86,8 @@ pub struct Evidence<'a> {
     pub latency_ns: &'a Latencies,
     pub statistics: &'a Statistics,
     pub client: &'a Client,
+    /// What the server says, if it was asked.
+    pub server: Option<&'a ServerResult>,
     /// Connections that stood at the end.
     pub held: u64,
 }
@@ -99,6 +101,7 @@ impl Verdict {
             schedule(evidence, &mut reasons);
         }
         connections(evidence, &mut reasons);
+        server(evidence, &mut reasons);
         client(evidence, &mut reasons);
         sample(evidence, &mut reasons);
         Self::from_reasons(reasons)
@@ -283,6 +286,26 @@ fn connections(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
                 "{} of {wanted} connections stood at the end: the others were not made, or the server \
                  ended them",
                 evidence.held
+            ),
+        ));
+    }
+}
+
+/// Whether the server counted what the client did.
+fn server(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
+    let Some(accounts) = evidence.server.map(|server| &server.accounts) else {
+        return;
+    };
+    if !accounts.agree {
+        reasons.push(Reason::suspect(
+            "server_disagrees",
+            format!(
+                "{} bytes were sent and the server received {}; it sent {} and {} came back: its \
+                 counters are of other clients too, or not of the server that was measured",
+                accounts.client_sent_bytes,
+                accounts.server_received_bytes,
+                accounts.server_sent_bytes,
+                accounts.client_received_bytes,
             ),
         ));
     }

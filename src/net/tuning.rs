@@ -9,13 +9,14 @@ mod client;
 use std::fmt;
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU16;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
-use super::sys::datagram::{self, Family};
+use super::sys::datagram::{self, Destination, Family};
 
 pub use client::{connect, connect_datagram, connect_from, is_port_exhaustion, reset_on_close};
 
@@ -185,7 +186,7 @@ pub fn datagram_sockets(
             .map_err(ListenError::Socket)?;
         divide_families(&socket, address, tuning)?;
         // Before it is bound, so that the first datagram already tells its destination.
-        prepare(&socket, family_of(address), tuning)?;
+        prepare(&socket, address, tuning)?;
         if index > 0 {
             socket.set_reuse_port(true).map_err(ListenError::Socket)?;
         }
@@ -237,7 +238,7 @@ pub fn adopt_datagram_socket(
     if protocol != Some(Protocol::UDP) {
         return Err(ListenError::Socket(io::ErrorKind::InvalidInput.into()));
     }
-    prepare(&socket, family_of(address), tuning)?;
+    prepare(&socket, address, tuning)?;
     Ok(socket.into())
 }
 
@@ -353,18 +354,40 @@ fn stream_socket(address: SocketAddr) -> io::Result<Socket> {
     Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))
 }
 
-fn prepare(socket: &Socket, family: Family, tuning: &Tuning) -> Result<(), ListenError> {
+fn prepare(socket: &Socket, address: SocketAddr, tuning: &Tuning) -> Result<(), ListenError> {
     socket.set_nonblocking(true).map_err(ListenError::Socket)?;
     tuning.apply_buffers(socket).map_err(ListenError::Tuning)?;
-    datagram::prepare(socket, family).map_err(ListenError::Socket)
+    if only_destination(address).is_none() {
+        let family = match address {
+            SocketAddr::V4(_) => Family::V4,
+            SocketAddr::V6(_) => Family::V6,
+        };
+        datagram::tell_destinations(socket, family).map_err(ListenError::Socket)?;
+    }
+    datagram::take_aggregates(socket).map_err(ListenError::Socket)
 }
 
-fn family_of(address: SocketAddr) -> Family {
-    if address.is_ipv4() {
-        Family::V4
-    } else {
-        Family::V6
+/// Where everything was sent to that a UDP socket bound to `address` receives, if that is known
+/// beforehand: the address is that of one interface of this host, and no group's.
+pub fn only_destination(address: SocketAddr) -> Option<Destination> {
+    let ip = address.ip().to_canonical();
+    let (unspecified, needs_its_link): (IpAddr, _) = match ip {
+        IpAddr::V4(_) => (Ipv4Addr::UNSPECIFIED.into(), false),
+        IpAddr::V6(ip) => (Ipv6Addr::UNSPECIFIED.into(), ip.is_unicast_link_local()),
+    };
+    if ip.is_unspecified() || ip.is_multicast() || needs_its_link {
+        return None;
     }
+    // Which addresses are the broadcasts of networks the kernel alone knows: without SO_BROADCAST it
+    // does not connect there (connect(2), EACCES). Nothing is sent.
+    let port = NonZeroU16::new(address.port()).map_or(7, NonZeroU16::get);
+    let probe = std::net::UdpSocket::bind((unspecified, 0)).ok()?;
+    probe.connect((ip, port)).ok()?;
+    Some(Destination {
+        address: ip,
+        interface: 0,
+        unicast: true,
+    })
 }
 
 fn available_congestion() -> Option<String> {
@@ -444,9 +467,10 @@ mod tests {
 
     #[test]
     fn an_inherited_socket_is_adopted_if_it_is_one_of_udp() {
-        let inherited = std::net::UdpSocket::bind(LOOPBACK).unwrap();
+        let inherited = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
         let adopted = adopt_datagram_socket(inherited, &Tuning::default()).unwrap();
-        let address = adopted.local_addr().unwrap();
+        let port = adopted.local_addr().unwrap().port();
+        let address = SocketAddr::new(LOOPBACK.ip(), port);
         let peer = std::net::UdpSocket::bind(LOOPBACK).unwrap();
         peer.send_to(b"x", address).unwrap();
         let mut batch = datagram::Batch::new();
@@ -511,6 +535,25 @@ mod tests {
         };
         let text = error.to_string();
         assert!(text.contains("nosuch") && text.contains("reno"), "{text}");
+    }
+
+    #[test]
+    fn one_address_of_this_host_is_the_only_destination() {
+        let only = |address: &str| only_destination(address.parse().unwrap());
+        let known = only("127.0.0.1:7").unwrap();
+        assert_eq!((known.address, known.unicast), (LOOPBACK.ip(), true));
+        assert_eq!(only("[::ffff:127.0.0.1]:0"), Some(known));
+        for group in [
+            "0.0.0.0:7",
+            "[::]:7",
+            "127.255.255.255:7",
+            "255.255.255.255:7",
+        ] {
+            assert_eq!(only(group), None, "{group}");
+        }
+        for group in ["224.0.0.1:7", "[ff02::1]:7", "[fe80::1]:7"] {
+            assert_eq!(only(group), None, "{group}");
+        }
     }
 
     #[test]

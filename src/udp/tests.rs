@@ -304,7 +304,7 @@ fn two_servers_do_not_play_for_ever() {
 
 #[test]
 fn a_broadcast_is_not_answered() {
-    for bind in ["0.0.0.0:0", "[::]:0"] {
+    for bind in ["0.0.0.0:0", "[::]:0", "127.255.255.255:0"] {
         let mut served = Served::new(Service::Chargen, bind);
         let peer = peer("127.0.0.1:0");
         peer.set_broadcast(true).unwrap();

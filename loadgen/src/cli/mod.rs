@@ -7,13 +7,16 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use loadgen::Plan;
 
+mod compare_args;
 mod keys;
 mod output_args;
 mod parse;
 mod plan_args;
 mod report_args;
 mod search_args;
+mod target_args;
 
+pub(crate) use compare_args::{Comparands, CompareArgs, ServerArg, SideArg};
 pub(crate) use keys::{Keys, Kind};
 pub(crate) use output_args::{OutputArgs, is_stdout};
 pub(crate) use plan_args::PlanArgs;
@@ -64,6 +67,10 @@ pub(crate) enum Command {
     Run(Box<RunArgs>),
     /// Find the highest load that meets objectives
     Search(Box<SearchArgs>),
+    /// Compare two servers, measured in turn, or two results
+    Compare(Box<CompareArgs>),
+    /// Add up the results of several hosts or processes that measured at the same time
+    Merge(MergeArgs),
     /// Make the runs of a file one after the other, and put a result of each into a folder
     Scenario(ScenarioArgs),
     /// Show a stored result as a page, a text, a table
@@ -91,6 +98,25 @@ impl RunArgs {
         args.output.check()?;
         Ok((args, plan))
     }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct MergeArgs {
+    /// The results, of one plan: only rates, connections, threads and targets may differ
+    #[arg(value_name = "RESULT", required = true)]
+    pub(crate) results: Vec<PathBuf>,
+
+    /// Write the union here as JSON; -: to stdout, and nothing else there
+    #[arg(long, value_name = "FILE|-")]
+    pub(crate) json: Option<PathBuf>,
+
+    /// Exit with 0 even if the verdict is invalid
+    #[arg(long)]
+    pub(crate) allow_invalid: bool,
+
+    /// No table
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
 }
 
 #[derive(Args, Debug)]

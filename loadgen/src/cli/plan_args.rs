@@ -1,15 +1,15 @@
 //! The options that make a [`Plan`], and how they go together.
 
-use std::net::ToSocketAddrs;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use echomark::net::affinity;
 use echomark::net::cidr::Cidr;
-use echomark::net::endpoint::{Endpoint, HostPort};
+use echomark::net::endpoint::Endpoint;
 use echomark::net::units;
 use loadgen::Plan;
+use loadgen::admin::AdminUrl;
 use loadgen::pace::Profile;
 use loadgen::payload::SEQUENCE_BYTES;
 use loadgen::plan::{
@@ -19,6 +19,7 @@ use loadgen::search::Axis;
 use loadgen::sizes::Sizes;
 
 use super::parse::{self, at_least_one};
+use super::target_args::{TargetArgs, is_datagram};
 
 /// With no target and no load asked for, the embedded server gets this: far below what one core can
 /// echo, so that an idle two-core machine measures itself without being its own bottleneck.
@@ -38,13 +39,19 @@ const LARGEST_DATAGRAM: u32 = 65_507;
 /// is no larger than that of an hour.
 const MOST_INTERVALS: u32 = 3600;
 
+/// What is measured, and how.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct PlanArgs {
-    /// Servers, tcp://HOST:PORT, udp://HOST:PORT or unix:PATH; connections are spread over them
-    /// [default: an echod inside this process, on a free loopback port]
-    #[arg(value_name = "TARGET", value_parser = parse::endpoint)]
-    targets: Vec<Endpoint>,
+    #[command(flatten)]
+    targets: TargetArgs,
 
+    #[command(flatten)]
+    load: LoadArgs,
+}
+
+/// How servers are measured.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct LoadArgs {
     /// Connections, in total [default: 16; 1 stream; 1000 that are held]
     #[arg(short, long, value_name = "N", value_parser = parse::number, help_heading = "Load")]
     connections: Option<NonZeroUsize>,
@@ -164,6 +171,11 @@ pub(crate) struct PlanArgs {
     #[arg(long, help_heading = "Connections")]
     no_nodelay: bool,
 
+    /// Read what the server counts at the admin port of its echod, http://HOST:PORT, and put it beside
+    /// the client's figures
+    #[arg(long, value_name = "URL", help_heading = "Connections")]
+    server_admin: Option<AdminUrl>,
+
     /// Decides payloads, sizes and Poisson arrivals [default: from the clock; printed]
     #[arg(long, value_name = "N", help_heading = "Load")]
     seed: Option<u64>,
@@ -245,16 +257,17 @@ impl PlanArgs {
         is_given: impl Fn(&str) -> bool,
         trial: &Trial,
     ) -> Result<Plan, String> {
-        let mut args = Self {
+        let mut args = LoadArgs {
             duration: Some(trial.window),
-            warmup: self.warmup.or(Some(trial.warmup)),
-            timeout: self.timeout.or(Some(trial.timeout)),
-            ..self.clone()
+            warmup: self.load.warmup.or(Some(trial.warmup)),
+            timeout: self.load.timeout.or(Some(trial.timeout)),
+            ..self.load.clone()
         };
         match trial.over {
             Axis::Rate => args.rate = Some(constant(trial.start)?),
             Axis::Connections => {
                 if self
+                    .load
                     .rate
                     .as_ref()
                     .is_some_and(|rate| rate.constant_rate().is_none())
@@ -265,16 +278,19 @@ impl PlanArgs {
                 args.connections = Some(start.max(at_least_one(self.targets.len())));
                 // As many as there may be once there are connections enough.
                 let first = args.connections.unwrap_or(start);
-                args.threads = self.threads.map(|threads| threads.min(first));
+                args.threads = self.load.threads.map(|threads| threads.min(first));
             }
         }
-        let mut plan = args.to_plan(|name| {
+        let mut plan = args.to_plan(&self.targets, |name| {
             // An embedded server, too, is to get the load that is searched for and no other.
             name == "connections" || is_given(name)
         })?;
         if trial.over == Axis::Connections {
-            plan.threads =
-                self.to_threads(at_least_one(MAX_IN_FLIGHT), affinity::usable_cpus().get())?;
+            plan.threads = self.load.to_threads(
+                &self.targets,
+                at_least_one(MAX_IN_FLIGHT),
+                affinity::usable_cpus().get(),
+            )?;
         }
         Ok(plan)
     }
@@ -284,14 +300,29 @@ impl PlanArgs {
     /// # Errors
     /// One line for the user: options that don't go together.
     pub(crate) fn to_plan(&self, is_given: impl Fn(&str) -> bool) -> Result<Plan, String> {
-        self.check_targets()?;
-        let workload = self.to_workload()?;
+        self.load.to_plan(&self.targets, is_given)
+    }
+}
+
+impl LoadArgs {
+    /// Resolves every option for these targets; see [`PlanArgs::to_plan`].
+    ///
+    /// # Errors
+    /// One line for the user: options that don't go together.
+    pub(crate) fn to_plan(
+        &self,
+        targets: &TargetArgs,
+        is_given: impl Fn(&str) -> bool,
+    ) -> Result<Plan, String> {
+        targets.check()?;
+        self.check_background_targets(targets)?;
+        let workload = self.to_workload(targets)?;
         let connections = self.connections.unwrap_or_else(|| match workload {
             Workload::Request | Workload::Churn { .. } => at_least_one(16),
             Workload::Stream { .. } => NonZeroUsize::MIN,
             Workload::Idle => at_least_one(1000),
         });
-        let is_self_test = self.targets.is_empty()
+        let is_self_test = targets.is_empty()
             && workload == Workload::Request
             && !["connections", "requests", "pipeline"]
                 .into_iter()
@@ -309,7 +340,7 @@ impl PlanArgs {
                 .or(Some(DEFAULT_WINDOW)),
         });
         let cpus = affinity::usable_cpus().get();
-        let threads = self.to_threads(connections, cpus)?;
+        let threads = self.to_threads(targets, connections, cpus)?;
         let load = self.to_load(rate, duration, workload)?;
         if let Load::Closed { pipeline } = load
             && connections.get().saturating_mul(pipeline.get()) > MAX_IN_FLIGHT
@@ -326,13 +357,13 @@ impl PlanArgs {
             }
         );
         Ok(Plan {
-            target: if self.targets.is_empty() {
+            target: if targets.is_empty() {
                 Target::Embedded {
                     embedded_workers: at_least_one(cpus.saturating_sub(threads.get())),
                 }
             } else {
                 Target::Servers {
-                    targets: self.targets.clone(),
+                    targets: targets.targets.clone(),
                 }
             },
             workload,
@@ -344,7 +375,7 @@ impl PlanArgs {
                 PacingArg::Hybrid => Pacing::Hybrid,
                 PacingArg::Spin => Pacing::Spin,
             },
-            size: self.to_size(workload)?,
+            size: self.to_size(targets, workload)?,
             duration,
             warmup: self.warmup.unwrap_or_else(|| match self.requests {
                 Some(_) => Duration::ZERO,
@@ -353,7 +384,7 @@ impl PlanArgs {
             requests: self.requests,
             ramp: self.ramp,
             timeout: self.timeout.unwrap_or_else(|| {
-                if self.is_datagram() {
+                if targets.is_datagram() {
                     DATAGRAM_TIMEOUT
                 } else {
                     STREAM_TIMEOUT
@@ -375,24 +406,21 @@ impl PlanArgs {
             },
             background: self.to_background(duration)?,
             repeat: self.repeat,
+            server_admin: self.server_admin.clone(),
         })
     }
 
-    fn is_datagram(&self) -> bool {
-        self.targets.iter().any(is_datagram)
+    /// Draws the seed, if there is none, so that every plan has the same.
+    pub(super) fn fix_seed(&mut self) {
+        self.seed
+            .get_or_insert_with(echomark::net::sys::monotonic_ns);
     }
 
-    fn check_targets(&self) -> Result<(), String> {
-        if self.is_datagram() && !self.targets.iter().all(is_datagram) {
-            return Err(
-                "a run is either over UDP or over streams; measure these targets in two runs"
-                    .to_owned(),
-            );
-        }
+    fn check_background_targets(&self, targets: &TargetArgs) -> Result<(), String> {
         if self.background_target.iter().any(is_datagram)
             || (self.background.is_some()
                 && self.background_target.is_empty()
-                && self.is_datagram())
+                && targets.is_datagram())
         {
             return Err(
                 "streams beside the workload (--background) go over TCP or Unix sockets; name a \
@@ -403,7 +431,7 @@ impl PlanArgs {
         Ok(())
     }
 
-    fn to_workload(&self) -> Result<Workload, String> {
+    fn to_workload(&self, targets: &TargetArgs) -> Result<Workload, String> {
         if self.direction.is_some() && self.workload != WorkloadArg::Stream {
             return Err("--direction is for --workload stream".to_owned());
         }
@@ -424,7 +452,7 @@ impl PlanArgs {
             WorkloadArg::Idle => Workload::Idle,
         };
         match workload {
-            Workload::Churn { .. } if self.is_datagram() => {
+            Workload::Churn { .. } if targets.is_datagram() => {
                 Err("UDP has no connections to make and close; churn needs tcp:// or unix:".to_owned())
             }
             Workload::Churn { .. } if self.pipeline.is_some() => Err(
@@ -434,7 +462,7 @@ impl PlanArgs {
             ),
             Workload::Stream {
                 direction: Direction::Up | Direction::Down,
-            } if self.is_datagram() => Err(
+            } if targets.is_datagram() => Err(
                 "over UDP nobody tells what arrived: only --direction echo can be measured".to_owned(),
             ),
             Workload::Stream {
@@ -447,14 +475,19 @@ impl PlanArgs {
         }
     }
 
-    fn to_threads(&self, connections: NonZeroUsize, cpus: usize) -> Result<NonZeroUsize, String> {
-        if self.targets.len() > connections.get() {
+    fn to_threads(
+        &self,
+        targets: &TargetArgs,
+        connections: NonZeroUsize,
+        cpus: usize,
+    ) -> Result<NonZeroUsize, String> {
+        if targets.len() > connections.get() {
             return Err(format!(
                 "{} targets need at least as many connections (-c), not {connections}",
-                self.targets.len()
+                targets.len()
             ));
         }
-        let is_local = self.targets.is_empty() || self.targets.iter().any(is_loopback);
+        let is_local = targets.is_empty() || targets.is_on_this_host();
         let own_cpus = if is_local { (cpus / 2).max(1) } else { cpus };
         match self.threads {
             Some(threads) if threads > connections => Err(format!(
@@ -499,16 +532,16 @@ impl PlanArgs {
         }
     }
 
-    fn to_size(&self, workload: Workload) -> Result<Sizes, String> {
+    fn to_size(&self, targets: &TargetArgs, workload: Workload) -> Result<Sizes, String> {
         let size = self.size.clone().unwrap_or_else(|| match workload {
             // The largest that most networks carry whole.
-            Workload::Stream { .. } if self.is_datagram() => Sizes::Fixed(1400),
+            Workload::Stream { .. } if targets.is_datagram() => Sizes::Fixed(1400),
             Workload::Stream { .. } => Sizes::Fixed(64 << 10),
             Workload::Request | Workload::Churn { .. } | Workload::Idle => Sizes::Fixed(64),
         });
         let is_within = (SEQUENCE_BYTES as u32..=LARGEST_DATAGRAM).contains(&size.least())
             && size.most() <= LARGEST_DATAGRAM;
-        if self.is_datagram() && !is_within {
+        if targets.is_datagram() && !is_within {
             return Err(format!(
                 "a datagram has {SEQUENCE_BYTES} to {LARGEST_DATAGRAM} bytes, its sequence number \
                  included; -s {size} is not within"
@@ -544,20 +577,6 @@ impl From<DirectionArg> for Direction {
 
 fn constant(rate: f64) -> Result<Profile, String> {
     Profile::constant(rate).map_err(|error| format!("--rate: {error}"))
-}
-
-fn is_datagram(target: &Endpoint) -> bool {
-    matches!(target, Endpoint::Udp(_))
-}
-
-fn is_loopback(target: &Endpoint) -> bool {
-    let (Endpoint::Tcp(HostPort { host, port }) | Endpoint::Udp(HostPort { host, port })) = target
-    else {
-        return true;
-    };
-    (host.as_str(), *port)
-        .to_socket_addrs()
-        .is_ok_and(|mut addresses| addresses.any(|address| address.ip().is_loopback()))
 }
 
 #[cfg(test)]

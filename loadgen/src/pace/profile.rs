@@ -71,6 +71,28 @@ impl Profile {
         }
     }
 
+    /// Both rates together: of constant ones their sum, of one profile twice the rates. `None` if
+    /// there is no such profile.
+    pub fn plus(&self, other: &Self) -> Option<Self> {
+        if let (Some(rate), Some(other)) = (self.constant_rate(), other.constant_rate()) {
+            return Self::constant(rate + other).ok();
+        }
+        let is_alike = self.pieces.len() == other.pieces.len();
+        let both = |(a, b): (&Piece, &Piece)| {
+            // Ramps of other lengths, or steps at other times, add up to something else.
+            let is_alike = a.length == b.length;
+            let sum = Piece {
+                from: a.from + b.from,
+                to: a.to + b.to,
+                length: a.length,
+            };
+            let is_possible = sum.from.max(sum.to) <= MAX_RATE;
+            (is_alike && is_possible).then_some(sum)
+        };
+        let pieces = self.pieces.iter().zip(&other.pieces).map(both);
+        Self::new(pieces.collect::<Option<_>>().filter(|_| is_alike)?).ok()
+    }
+
     /// Length of all pieces together; `None` if they have none of their own.
     pub fn length(&self) -> Option<Duration> {
         self.pieces

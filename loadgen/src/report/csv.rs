@@ -1,9 +1,12 @@
-//! The intervals of a run, or the trials of a search, as CSV (RFC 4180): a header and a line for each,
+//! The intervals of a run, the trials of a search, or the figures of a comparison, as CSV (RFC 4180): a header and a line for each,
 //! a field empty where the result has null.
 
 use std::fmt::Write as _;
 
+use serde::Serialize;
+
 use super::text::search::trial_outcome;
+use crate::result::comparison::{Comparison, RatioInterval};
 use crate::result::{
     IntervalLatency, IntervalResult, RunResult, SearchResult, TcpInterval, TrialFigures,
     TrialLatency,
@@ -99,6 +102,54 @@ pub fn render_search(result: &SearchResult) -> String {
         out.push('\n');
     }
     out
+}
+
+/// Renders the figures of `comparison`.
+pub fn render_comparison(comparison: &Comparison) -> String {
+    let head = [
+        "figure",
+        "unit",
+        "better",
+        "base",
+        "new",
+        "ratio",
+        "low",
+        "high",
+        "decisive_low",
+        "decisive_high",
+        "verdict",
+    ];
+    let mut out = head.join(",");
+    out.push('\n');
+    for metric in &comparison.metrics {
+        let ends = |interval: Option<RatioInterval>| {
+            interval.map_or((None, None), |interval| (interval.low, interval.high))
+        };
+        let (low, high) = ends(metric.interval);
+        let (decisive_low, decisive_high) = ends(metric.decisive);
+        let fields = [
+            Some(quoted(&metric.name)),
+            word(&metric.unit),
+            word(&metric.better),
+            metric.base.and_then(text),
+            metric.new.and_then(text),
+            metric.ratio.and_then(text),
+            low.and_then(text),
+            high.and_then(text),
+            decisive_low.and_then(text),
+            decisive_high.and_then(text),
+            word(&metric.verdict),
+        ];
+        out.push_str(&fields.map(Option::unwrap_or_default).join(","));
+        out.push('\n');
+    }
+    out
+}
+
+/// A choice as the result names it.
+fn word(choice: &impl Serialize) -> Option<String> {
+    let value = serde_json::to_value(choice).ok()?;
+    value.as_str().map(str::to_owned)
 }
 
 /// A field that may contain what separates fields.

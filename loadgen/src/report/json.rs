@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-/// Writes a result, of a run or of a search, as JSON of schema 1, with a newline at the end.
+/// Writes a result, of a run, a search or a comparison, as JSON of schema 1, with a newline at the end.
 ///
 /// # Errors
 /// What writing to `out` reports.

@@ -5,9 +5,11 @@ use std::fmt::{self, Write as _};
 use echomark::net::units::format_duration_ns;
 
 use super::format::{bits_per_second, grouped, number, percent};
-use super::text::search;
+use super::text::{self, search};
 use super::words::{self, PERCENTILES};
+use crate::compare::change;
 use crate::plan::Direction;
+use crate::result::comparison::Comparison;
 use crate::result::{RunResult, SearchResult};
 
 /// Renders `result`.
@@ -83,6 +85,62 @@ fn write_search(result: &SearchResult, out: &mut String) -> fmt::Result {
             cell(response.map(|latency| latency.max())),
             grouped(point.trials),
             classes.join(", ")
+        )?;
+    }
+    Ok(())
+}
+
+/// Renders a comparison.
+pub fn render_comparison(comparison: &Comparison) -> String {
+    let mut out = String::new();
+    // Writing to a String can't fail.
+    let _ = write_comparison(comparison, &mut out);
+    out
+}
+
+fn write_comparison(comparison: &Comparison, out: &mut String) -> fmt::Result {
+    writeln!(
+        out,
+        "**{}**: {} against {}, {}, {}",
+        text::comparison::verdict(comparison.verdict),
+        escaped(&comparison.new.name),
+        escaped(&comparison.base.name),
+        escaped(&words::load(&comparison.base.plan)),
+        escaped(&text::comparison::effort(comparison))
+    )?;
+    writeln!(out)?;
+    writeln!(out, "{}", escaped(&comparison.sentence))?;
+    if !comparison.validity.reasons.is_empty() {
+        writeln!(out)?;
+    }
+    for reason in &comparison.validity.reasons {
+        writeln!(
+            out,
+            "- {}: {}",
+            escaped(&reason.code),
+            escaped(&reason.text)
+        )?;
+    }
+    writeln!(out)?;
+    writeln!(
+        out,
+        "| figure | base | new | change | 95 % sure | verdict |"
+    )?;
+    writeln!(out, "|:---|---:|---:|---:|---:|:---|")?;
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "–".to_owned());
+    for metric in &comparison.metrics {
+        let figure = |value: Option<f64>| {
+            or_dash(value.map(|value| text::comparison::figure(metric.unit, value)))
+        };
+        writeln!(
+            out,
+            "| {} | {} | {} | {} | {} | {} |",
+            escaped(&metric.name.replace('_', " ")),
+            figure(metric.base),
+            figure(metric.new),
+            or_dash(metric.ratio.map(change)),
+            or_dash(metric.interval.as_ref().map(text::comparison::interval)),
+            text::comparison::metric_verdict(metric)
         )?;
     }
     Ok(())

@@ -7,9 +7,11 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+pub mod comparison;
 mod fairness;
 mod latency;
 mod search;
+mod server;
 mod stored;
 mod tcp;
 
@@ -19,6 +21,7 @@ pub use search::{
     CurvePoint, GoalResult, SearchKind, SearchResult, TrialFigures, TrialLatency, TrialOutcome,
     TrialResult,
 };
+pub use server::{ServerAccounts, ServerResult, ServerWindow, ServerWorker};
 pub use stored::{Stored, StoredError};
 pub use tcp::{Gauge, TcpGauges, TcpInterval, TcpLimit, TcpResult, TcpShares};
 
@@ -72,6 +75,12 @@ pub struct RunResult {
     pub background: Option<BackgroundResult>,
     /// The runs that this is the union of, if there were several.
     pub repeats: Option<Repeats>,
+    /// The results that this is the union of, if there were several hosts or processes.
+    #[serde(default)]
+    pub merged: Option<Vec<MergedPart>>,
+    /// What the server says of itself, if it was asked.
+    #[serde(default)]
+    pub server: Option<ServerResult>,
     /// What the client observed of itself.
     pub client: Client,
     /// Whether all this can be believed.
@@ -79,7 +88,7 @@ pub struct RunResult {
 }
 
 /// A program and its version.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[expect(missing_docs, reason = "the names say it")]
 pub struct Tool {
     pub name: Cow<'static, str>,
@@ -97,7 +106,7 @@ impl Tool {
 }
 
 /// The machine that the client ran on.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[expect(missing_docs, reason = "the names say it")]
 pub struct Host {
     pub name: Option<String>,
@@ -171,8 +180,15 @@ pub struct Messages {
     pub timed_out: u64,
 }
 
+impl Messages {
+    /// Those that were due and did not come back as they were sent.
+    pub fn failed(&self) -> u64 {
+        self.lost + self.timed_out + self.unfinished + self.unsent + self.corrupt
+    }
+}
+
 /// Payload bytes of the messages intended for the window.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[expect(missing_docs, reason = "the names say it")]
 pub struct Bytes {
     pub sent: u64,
@@ -354,6 +370,25 @@ pub struct Repeats {
     pub spread: RepeatSpread,
 }
 
+/// One of the results that a union is made of, with what does not add.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[expect(missing_docs, reason = "the names are those of the whole result")]
+pub struct MergedPart {
+    /// Its file.
+    pub name: String,
+    pub started_at: String,
+    pub host: Host,
+    pub duration_s: f64,
+    pub connections: usize,
+    pub achieved: f64,
+    pub response_p50_ns: Option<u64>,
+    pub response_p99_ns: Option<u64>,
+    pub status: Status,
+    pub tcp: Option<TcpResult>,
+    pub fairness: Option<FairnessResult>,
+    pub server: Option<ServerResult>,
+}
+
 /// A few figures of one run.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[expect(missing_docs, reason = "the names are those of the whole result")]
@@ -362,9 +397,23 @@ pub struct RepeatRun {
     pub achieved: f64,
     pub received_bits_per_s: f64,
     pub response_p50_ns: Option<u64>,
+    #[serde(default)]
+    pub response_p90_ns: Option<u64>,
     pub response_p99_ns: Option<u64>,
     pub response_p99_9_ns: Option<u64>,
     pub response_max_ns: Option<u64>,
+    #[serde(default)]
+    pub service_p50_ns: Option<u64>,
+    #[serde(default)]
+    pub service_p99_ns: Option<u64>,
+    /// Messages that were due; null in results of before this was kept.
+    #[serde(default)]
+    pub due: Option<u64>,
+    /// Those that did not come back as they were sent.
+    #[serde(default)]
+    pub failed: Option<u64>,
+    #[serde(default)]
+    pub server_cpu_ns_per_message: Option<f64>,
     pub status: Status,
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Deserialize;
 
+use super::comparison::Comparison;
 use super::{RunResult, SearchResult};
 
 /// The version of the layout that is read and written.
@@ -16,6 +17,8 @@ pub enum Stored {
     Run(Box<RunResult>),
     /// Of a search.
     Search(Box<SearchResult>),
+    /// Of a comparison.
+    Comparison(Box<Comparison>),
 }
 
 /// Why a file is not a result that can be read. Says so in a sentence that goes on after its name.
@@ -55,6 +58,9 @@ impl Stored {
                 .map_err(StoredError::Damaged),
             Some("search") => serde_json::from_slice(json)
                 .map(Self::Search)
+                .map_err(StoredError::Damaged),
+            Some("comparison") => serde_json::from_slice(json)
+                .map(Self::Comparison)
                 .map_err(StoredError::Damaged),
             Some(kind) => Err(StoredError::Kind {
                 kind: kind.to_owned(),

@@ -10,19 +10,22 @@
 //! - [`warmup`]: whether the run changed while it was measured.
 //! - [`fairness`]: how evenly connections were served.
 //! - [`spread`]: repeats of a run.
+//! - [`signed_rank`], [`welch`]: by how much two sides differ.
 
 pub mod blocks;
 pub mod fairness;
 mod fit;
 pub mod interval;
+pub mod signed_rank;
 #[cfg(test)]
-mod simulation;
+pub(crate) mod simulation;
 pub mod spread;
 mod student;
 pub mod warmup;
+pub mod welch;
 
 /// The median; `None` if there are no values. Those that are no numbers sort last.
-fn median(values: &[f64]) -> Option<f64> {
+pub(crate) fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
     let upper = *sorted.get(sorted.len() / 2)?;

@@ -1,32 +1,28 @@
-//! Student's t distribution, as far as 95 % intervals need it.
+//! Student's t distribution.
 
-/// The 0.975 quantile of the standard normal distribution.
-const NORMAL: f64 = 1.959_963_984_540_054;
+use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
 
-/// The 0.975 quantiles for 1 to 6 degrees of freedom, where the expansion below is not exact
-/// enough.
-const FEW_DEGREES: [f64; 6] = [
-    12.706_205, 4.302_653, 3.182_446, 2.776_445, 2.570_582, 2.446_912,
-];
+/// With more degrees of freedom, the quantiles are those of the normal distribution to three digits,
+/// and statrs' inversion gets coarse.
+const MOST_DEGREES: f64 = 10_000.0;
 
 /// The 0.975 quantile of Student's t distribution: so many standard errors to both sides of a mean
-/// make a 95 % interval. Exact to four decimals. Infinite for no degrees of freedom.
-///
-/// Abramowitz and Stegun, "Handbook of Mathematical Functions", 26.7.5.
+/// make a 95 % interval. Infinite for no degrees of freedom.
 pub(super) fn t_975(degrees: usize) -> f64 {
-    if degrees == 0 {
+    t_quantile(0.975, degrees as f64)
+}
+
+/// The quantile of Student's t distribution. Infinite for no degrees of freedom; those of the normal
+/// distribution are infinitely many.
+pub(super) fn t_quantile(probability: f64, degrees: f64) -> f64 {
+    if degrees.is_nan() || degrees <= 0.0 {
         return f64::INFINITY;
     }
-    if let Some(&t) = FEW_DEGREES.get(degrees - 1) {
-        return t;
+    if degrees > MOST_DEGREES {
+        return Normal::standard().inverse_cdf(probability);
     }
-    let (z, n) = (NORMAL, degrees as f64);
-    let power = |exponent| z.powi(exponent);
-    z + (power(3) + z) / (4.0 * n)
-        + (5.0 * power(5) + 16.0 * power(3) + 3.0 * z) / (96.0 * n.powi(2))
-        + (3.0 * power(7) + 19.0 * power(5) + 17.0 * power(3) - 15.0 * z) / (384.0 * n.powi(3))
-        + (79.0 * power(9) + 776.0 * power(7) + 1482.0 * power(5) - 1920.0 * power(3) - 945.0 * z)
-            / (92_160.0 * n.powi(4))
+    StudentsT::new(0.0, 1.0, degrees)
+        .map_or(f64::INFINITY, |student| student.inverse_cdf(probability))
 }
 
 #[cfg(test)]
@@ -47,10 +43,15 @@ mod tests {
             (30, 2.0423),
             (63, 1.9983),
             (120, 1.9799),
+            (9_999, 1.9602),
             (1_000_000, 1.9600),
         ] {
             assert!((t_975(degrees) - t).abs() < 1e-4, "{degrees}");
         }
         assert!(t_975(0).is_infinite());
+        assert!((t_quantile(0.995, 9.0) - 3.2498).abs() < 1e-4);
+        assert!((t_quantile(0.995, 4.5) - 4.2838).abs() < 2e-2);
+        assert!((t_quantile(0.995, f64::INFINITY) - 2.5758).abs() < 1e-4);
+        assert!(t_quantile(0.995, f64::NAN).is_infinite());
     }
 }

@@ -58,6 +58,7 @@ impl Case {
                 socket: SocketOptions::default(),
                 background: None,
                 repeat: NonZeroUsize::MIN,
+                server_admin: None,
             },
             rate: Rate {
                 target: Some(1000.0),
@@ -108,6 +109,7 @@ impl Case {
             latency_ns: &self.latency_ns,
             statistics: &self.statistics,
             client: &self.client,
+            server: None,
             held: self.held,
         })
     }

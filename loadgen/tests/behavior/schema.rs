@@ -51,6 +51,37 @@ fn search_schema() -> &'static Validator {
     })
 }
 
+fn comparison_schema() -> &'static Validator {
+    static SCHEMA: OnceLock<Validator> = OnceLock::new();
+    SCHEMA.get_or_init(|| {
+        let read = |text| -> Value { serde_json::from_str(text).unwrap() };
+        let schema = read(include_str!("../../../docs/comparison.schema.json"));
+        jsonschema::meta::validate(&schema).unwrap();
+        // It refers to this one.
+        let result = read(include_str!("../../../docs/result.schema.json"));
+        let registry = Registry::new()
+            .add("urn:echomark:loadgen:result:1", result)
+            .unwrap()
+            .prepare()
+            .unwrap();
+        jsonschema::options()
+            .should_validate_formats(true)
+            .with_registry(&registry)
+            .build(&schema)
+            .unwrap()
+    })
+}
+
+/// Holds the file of a comparison against its schema.
+#[track_caller]
+pub(crate) fn check_comparison(comparison: &Value) {
+    let mistakes: Vec<String> = comparison_schema()
+        .iter_errors(comparison)
+        .map(|error| format!("{}: {error}", error.instance_path()))
+        .collect();
+    assert!(mistakes.is_empty(), "{}", mistakes.join("\n"));
+}
+
 /// Holds a result against the schema.
 #[track_caller]
 pub(crate) fn check(result: &RunResult) {

@@ -262,6 +262,7 @@ pub(crate) fn plan(target: Target) -> Plan {
         socket: SocketOptions::default(),
         background: None,
         repeat: number(1),
+        server_admin: None,
     }
 }
 

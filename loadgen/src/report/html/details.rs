@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::markup::Html;
-use super::{duration, known, run, tcp};
+use super::{duration, known, run, server, tcp};
 use crate::plan::Plan;
 use crate::report::format::{bits_per_second, grouped, number, percent};
 use crate::report::words;
@@ -35,6 +35,9 @@ pub(super) fn write(result: &RunResult, out: &mut Html) {
     }
     if let Some(background) = &result.background {
         write_background(background, out);
+    }
+    if let Some(server) = &result.server {
+        server::write(server, out);
     }
     client(result, out);
     plan(&result.plan, &host(result), out);

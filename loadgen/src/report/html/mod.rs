@@ -3,9 +3,11 @@
 
 use echomark::net::units::format_duration_ns;
 
+use crate::result::comparison::Comparison;
 use crate::result::{RunResult, SearchResult};
 
 mod columns;
+mod comparison;
 mod details;
 mod latency;
 mod markup;
@@ -14,6 +16,7 @@ mod run;
 mod scale;
 mod search;
 mod series;
+mod server;
 mod tcp;
 
 use markup::Html;
@@ -33,6 +36,13 @@ pub fn render_search(result: &SearchResult) -> String {
     let mut body = Html::default();
     search::write(result, &mut body);
     page(&search::title(result), &body)
+}
+
+/// Renders a comparison.
+pub fn render_comparison(comparison: &Comparison) -> String {
+    let mut body = Html::default();
+    comparison::write(comparison, &mut body);
+    page(&comparison::title(comparison), &body)
 }
 
 /// A whole page. Its policy forbids whatever is not in the file.

@@ -380,7 +380,7 @@ impl Display for Short {
 }
 
 /// A share of the width.
-fn percent(share: f64) -> String {
+pub(super) fn percent(share: f64) -> String {
     format!("{}%", (share * 10_000.0).round() / 100.0)
 }
 

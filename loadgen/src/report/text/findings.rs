@@ -22,7 +22,65 @@ pub(super) fn write(result: &RunResult, out: &mut String) -> fmt::Result {
     if let Some(tcp) = &result.tcp {
         write_tcp("tcp", tcp, out)?;
     }
-    background(result, out)
+    background(result, out)?;
+    server(result, out)
+}
+
+/// What the server says of itself.
+fn server(result: &RunResult, out: &mut String) -> fmt::Result {
+    let Some(server) = &result.server else {
+        return Ok(());
+    };
+    write!(
+        out,
+        "server    {}, connections by {}",
+        count(server.workers as u64, "worker"),
+        server.balance
+    )?;
+    if let Some(cpu) = server.cpu_ns_per_message {
+        write!(
+            out,
+            "   {} of processor per message",
+            format_duration_ns(cpu)
+        )?;
+    }
+    if let Some(busy) = server.cpu_ratio {
+        write!(out, ", {busy:.2} processors busy")?;
+    }
+    writeln!(out)?;
+    if let Some(window) = &server.window {
+        write!(out, "          ")?;
+        if let Some(events) = server.events_per_turn {
+            write!(out, "{events:.2} events a turn")?;
+        }
+        if let Some(jain) = server.balance_jain {
+            write!(out, "   balance of the workers {jain:.3}")?;
+        }
+        for (what, count) in [
+            ("full batches", window.loop_full_batches),
+            ("short writes", window.short_writes),
+            ("accept errors", window.accept_errors),
+            ("dropped datagrams", window.datagrams_dropped),
+            ("refused", server.accounts.server_refused),
+        ] {
+            if count > 0 {
+                write!(out, "   {what} {}", grouped(count))?;
+            }
+        }
+        writeln!(out)?;
+    }
+    let accounts = &server.accounts;
+    let verdict = if accounts.agree {
+        "the client's account agrees"
+    } else {
+        "the client's account differs"
+    };
+    writeln!(
+        out,
+        "          received {} bytes, sent {}: {verdict}",
+        grouped(accounts.server_received_bytes),
+        grouped(accounts.server_sent_bytes)
+    )
 }
 
 /// Within which bounds the percentiles lie, as far as one run can tell.

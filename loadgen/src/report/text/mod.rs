@@ -7,6 +7,7 @@ use echomark::net::units::format_duration_ns;
 use crate::plan::Direction;
 use crate::result::{Latency, RunResult};
 
+pub(super) mod comparison;
 mod findings;
 pub(super) mod search;
 
@@ -15,6 +16,7 @@ use super::words::{self, PERCENTILES};
 
 pub use super::format::{bits_per_second, grouped, number};
 pub use super::words::{load, target};
+pub use comparison::render as render_comparison;
 pub use search::{goal_end, render_search};
 
 /// Renders `result` as lines of text.

@@ -1,0 +1,190 @@
+//! Asks an echod's admin port what the server counted: one request for `/info` on a connection of
+//! its own.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::str::FromStr;
+use std::time::Duration;
+
+use echomark::net::endpoint::HostPort;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
+/// The longest that connecting, and that each read of the answer may take.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// An answer is a few kilobytes, and a little for each worker.
+const LONGEST: u64 = 4 << 20;
+/// Header fields that an answer may have.
+const MOST_FIELDS: usize = 64;
+
+/// Where an admin port answers: `http://HOST:PORT`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AdminUrl(HostPort);
+
+/// What `/info` says, as far as it is used here.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[expect(
+    missing_docs,
+    reason = "the fields are documented at echod's admin port"
+)]
+pub struct Info {
+    pub version: String,
+    pub pid: u32,
+    pub uptime_s: f64,
+    pub balance: String,
+    pub per_worker: Vec<WorkerInfo>,
+    pub counters: Counters,
+}
+
+/// What `/info` says of a worker.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
+#[expect(
+    missing_docs,
+    reason = "the fields are documented at echod's admin port"
+)]
+pub struct WorkerInfo {
+    pub connections_accepted: u64,
+    pub loop_iterations: u64,
+    pub loop_events: u64,
+    pub loop_full_batches: u64,
+    pub cpu_seconds: f64,
+}
+
+/// The counters of all workers together.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[expect(
+    missing_docs,
+    reason = "the fields are documented at echod's admin port"
+)]
+pub struct Counters {
+    pub connections_accepted_total: u64,
+    pub connections_refused_total: BTreeMap<String, u64>,
+    pub accept_errors_total: BTreeMap<String, u64>,
+    pub received_bytes_total: u64,
+    pub sent_bytes_total: u64,
+    pub backlog_bytes: u64,
+    pub short_writes_total: u64,
+    pub udp_received_datagrams_total: u64,
+    pub udp_sent_datagrams_total: u64,
+    pub udp_dropped_datagrams_total: BTreeMap<String, u64>,
+}
+
+/// Asks for `/info`.
+///
+/// # Errors
+/// The port can't be reached, or its answer is not that of an echod.
+pub fn fetch(url: &AdminUrl) -> io::Result<Info> {
+    let mut failure = io::Error::from(io::ErrorKind::NotFound);
+    for address in url.0.resolve()? {
+        match ask(address, url) {
+            Ok(answer) => return read(&answer),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+fn ask(address: SocketAddr, url: &AdminUrl) -> io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
+    let host = &url.0;
+    stream.write_all(
+        format!("GET /info HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes(),
+    )?;
+    let mut answer = Vec::new();
+    stream.take(LONGEST).read_to_end(&mut answer)?;
+    Ok(answer)
+}
+
+/// Reads an answer.
+fn read(answer: &[u8]) -> io::Result<Info> {
+    let mut fields = [httparse::EMPTY_HEADER; MOST_FIELDS];
+    let mut head = httparse::Response::new(&mut fields);
+    let length = match head.parse(answer) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Err(error) => return Err(not_echod(&error)),
+    };
+    match head.code {
+        Some(200) => {}
+        code => return Err(not_echod(&format!("status {}", code.unwrap_or(0)))),
+    }
+    serde_json::from_slice(&answer[length..]).map_err(|error| not_echod(&error))
+}
+
+fn not_echod(problem: &dyn fmt::Display) -> io::Error {
+    let text = format!("the answer is not that of an echod: {problem}");
+    io::Error::new(io::ErrorKind::InvalidData, text)
+}
+
+impl FromStr for AdminUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let rest = text.strip_prefix("http://").unwrap_or(text);
+        let rest = rest.strip_suffix("/info").unwrap_or(rest);
+        rest.trim_end_matches('/')
+            .parse()
+            .map(Self)
+            .map_err(|problem| format!("{problem}; write http://HOST:PORT"))
+    }
+}
+
+impl fmt::Display for AdminUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}", self.0)
+    }
+}
+
+impl Serialize for AdminUrl {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for AdminUrl {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_read_as_people_write_them() {
+        for text in [
+            "http://127.0.0.1:9777",
+            "127.0.0.1:9777",
+            "http://127.0.0.1:9777/",
+            "http://127.0.0.1:9777/info",
+        ] {
+            let url: AdminUrl = text.parse().unwrap();
+            assert_eq!(url.to_string(), "http://127.0.0.1:9777");
+        }
+        let url: AdminUrl = "http://[::1]:9777".parse().unwrap();
+        assert_eq!(url.to_string(), "http://[::1]:9777");
+        for text in ["", "http://", "localhost", "https://localhost:1", "a:b"] {
+            assert!(text.parse::<AdminUrl>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn answers_that_are_none_say_so() {
+        for (answer, part) in [
+            ("SSH-2.0-OpenSSH_9.6\r\n\r\n", "not that of an echod"),
+            ("HTTP/1.1 404 Not Found\r\n\r\n", "status 404"),
+            ("HTTP/1.1 200 OK\r\n\r\n{}", "missing field"),
+            ("HTTP/1.1 200 OK\r\n", "end of file"),
+        ] {
+            let problem = read(answer.as_bytes()).unwrap_err().to_string();
+            assert!(problem.contains(part), "{answer}: {problem}");
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Two stored results held against each other.
+//!
+//! Runs differ from each other by more than each can know of itself: other connections, other places
+//! of threads and memory, another hour (Kalibera and Jones, "Rigorous Benchmarking in Reasonable
+//! Time", ISMM 2013). A result of several runs tells how much. A single run does not, so it is allowed
+//! for, and only what is beyond that is established.
+
+use crate::result::comparison::{ComparedSide, Comparison, Method, Source};
+use crate::result::{RunResult, Statistics};
+use crate::stats::median;
+use crate::stats::signed_rank::Shift;
+use crate::stats::welch::{self, Estimate};
+
+use super::judge::{Findings, judge};
+use super::{Criteria, ERROR, Metric, Reading, Setting, conclude, validity};
+
+/// The standard deviation that the logarithm of a figure is taken to have between runs on one host
+/// (docs/calibration.md).
+const BETWEEN_RUNS: [(Metric, f64); 7] = [
+    (Metric::AchievedRate, 0.06),
+    (Metric::Throughput, 0.06),
+    (Metric::ResponseP50, 0.06),
+    (Metric::ResponseP90, 0.1),
+    (Metric::ResponseP99, 0.2),
+    // What makes messages fail is rare, and hits many or none.
+    (Metric::Failures, 0.7),
+    (Metric::ServerCpu, 0.06),
+];
+
+/// The same of a rate that the schedule decides.
+const BETWEEN_RUNS_IN_STEP: f64 = 0.005;
+
+/// A stored result and what it is called.
+#[derive(Clone, Copy, Debug)]
+pub struct Stored<'a> {
+    /// For people: its file.
+    pub name: &'a str,
+    /// The result.
+    pub result: &'a RunResult,
+}
+
+/// Compares two stored results; `started_at` is now, RFC 3339.
+///
+/// # Errors
+/// The options by which their plans differ, each with both values: they say nothing of each other.
+pub fn of_results(
+    base: Stored<'_>,
+    new: Stored<'_>,
+    criteria: &Criteria,
+    started_at: String,
+) -> Result<Comparison, Vec<String>> {
+    let differences = base
+        .result
+        .plan
+        .differences(&new.result.plan, &["seed", "interval_s", "repeat"]);
+    if !differences.is_empty() {
+        return Err(differences);
+    }
+    let method = if runs(base.result) > 1 && runs(new.result) > 1 {
+        Method::Runs
+    } else {
+        Method::SingleRuns
+    };
+    let sides: Vec<(Metric, Option<Sides>)> = Metric::of_plan(&base.result.plan)
+        .into_iter()
+        .map(|metric| (metric, Sides::of(metric, base.result, new.result)))
+        // Nobody asked the server, or a single run does not know how sure it is.
+        .filter(|(metric, sides)| sides.is_some() || !is_optional(*metric))
+        .collect();
+    let known = sides.iter().filter(|(_, sides)| sides.is_some()).count();
+    let decisive_error = ERROR / known.max(1) as f64;
+    let judged = sides
+        .iter()
+        .map(|(metric, sides)| {
+            let medians = sides.as_ref().map_or((None, None), |sides| sides.medians);
+            let findings = Findings {
+                base: medians.0,
+                new: medians.1,
+                shifts: sides
+                    .as_ref()
+                    .map(|sides| (sides.shift(ERROR), sides.shift(decisive_error))),
+                method,
+                runs: runs(base.result).min(runs(new.result)),
+                decisive_error,
+            };
+            judge(*metric, &findings, criteria.threshold)
+        })
+        .collect();
+    let side = |stored: Stored<'_>| ComparedSide {
+        name: stored.name.to_owned(),
+        source: Source::Result,
+        runs: runs(stored.result),
+        plan: stored.result.plan.clone(),
+    };
+    let setting = Setting {
+        started_at,
+        host: crate::host::describe(),
+        interrupted: base.result.interrupted || new.result.interrupted,
+        base: side(base),
+        new: side(new),
+    };
+    let validity = validity::of_results(base.result, new.result);
+    Ok(conclude(
+        setting,
+        method,
+        criteria,
+        judged,
+        Vec::new(),
+        validity,
+    ))
+}
+
+fn is_optional(metric: Metric) -> bool {
+    matches!(
+        metric,
+        Metric::ServiceP50 | Metric::ServiceP99 | Metric::ServerCpu
+    )
+}
+
+/// Runs that a result is of.
+fn runs(result: &RunResult) -> usize {
+    result
+        .repeats
+        .as_ref()
+        .map_or(1, |repeats| repeats.runs.len())
+}
+
+/// What both sides tell of a figure.
+struct Sides {
+    medians: (Option<f64>, Option<f64>),
+    /// Of the logarithm; `None` where nothing was counted on either side.
+    estimates: Option<(Estimate, Estimate)>,
+}
+
+impl Sides {
+    /// `None` if a side can't tell.
+    fn of(metric: Metric, base: &RunResult, new: &RunResult) -> Option<Self> {
+        let (base_readings, new_readings) = (readings(metric, base)?, readings(metric, new)?);
+        let medians = (values(&base_readings), values(&new_readings));
+        let is_nothing = |reading: &Reading| matches!(reading, Reading::Share { count: 0, .. });
+        let mut all = base_readings.iter().chain(&new_readings);
+        let estimates = if all.all(is_nothing) {
+            None
+        } else {
+            Some((
+                estimate(metric, base, &base_readings)?,
+                estimate(metric, new, &new_readings)?,
+            ))
+        };
+        Some(Self { medians, estimates })
+    }
+
+    fn shift(&self, error: f64) -> Shift {
+        let alike = Shift {
+            estimate: 0.0,
+            low: 0.0,
+            high: 0.0,
+        };
+        self.estimates
+            .as_ref()
+            .map_or(alike, |(base, new)| welch::shift(base, new, error))
+    }
+}
+
+/// What each run of a result says of a figure.
+fn readings(metric: Metric, result: &RunResult) -> Option<Vec<Reading>> {
+    match &result.repeats {
+        Some(repeats) => repeats
+            .runs
+            .iter()
+            .map(|run| metric.of_repeat(run))
+            .collect(),
+        None => Some(vec![metric.of(result)?]),
+    }
+}
+
+fn values(readings: &[Reading]) -> Option<f64> {
+    let values: Vec<f64> = readings.iter().map(|reading| reading.value()).collect();
+    median(&values)
+}
+
+fn estimate(metric: Metric, result: &RunResult, readings: &[Reading]) -> Option<Estimate> {
+    let logs: Vec<f64> = readings.iter().map(|reading| reading.log()).collect();
+    let [only] = logs[..] else {
+        return Estimate::of_runs(&logs);
+    };
+    let between = between_runs(metric, result)?;
+    // So that how exactly the run knows it is added to how runs differ.
+    let (interval, batches) = match readings[0] {
+        Reading::Share { count, of } => (poisson_interval(only, count, of), usize::MAX),
+        Reading::Value(_) => known_interval(metric, &result.statistics, only)?,
+    };
+    Some(Estimate::of_one_run(only, interval, batches, between))
+}
+
+fn between_runs(metric: Metric, result: &RunResult) -> Option<f64> {
+    if metric == Metric::AchievedRate && result.plan.is_open_loop() {
+        return Some(BETWEEN_RUNS_IN_STEP);
+    }
+    let (_, deviation) = BETWEEN_RUNS.iter().find(|(other, _)| *other == metric)?;
+    Some(*deviation)
+}
+
+/// The logarithm's interval, by what the run's blocks say of its figure.
+fn known_interval(
+    metric: Metric,
+    statistics: &Statistics,
+    log: f64,
+) -> Option<((f64, f64), usize)> {
+    let quantile = match metric {
+        Metric::ResponseP50 => 0.5,
+        Metric::ResponseP90 => 0.9,
+        Metric::ResponseP99 => 0.99,
+        Metric::AchievedRate | Metric::Throughput => {
+            let rate = statistics.rate.as_ref()?;
+            // Relative, because a stream's rate is one of blocks.
+            let ends = (rate.low / rate.rate, rate.high / rate.rate);
+            let logs = (log + ends.0.max(f64::MIN_POSITIVE).ln(), log + ends.1.ln());
+            return (rate.rate > 0.0).then_some((logs, rate.batches));
+        }
+        Metric::ServerCpu => return Some(((log, log), usize::MAX)),
+        Metric::ServiceP50 | Metric::ServiceP99 | Metric::Failures => return None,
+    };
+    let estimates = &statistics.response;
+    let known = estimates
+        .iter()
+        .find(|estimate| (estimate.quantile - quantile).abs() < 1e-9)?;
+    let logs = (
+        (known.low.max(1) as f64).ln(),
+        (known.high.max(1) as f64).ln(),
+    );
+    Some((logs, known.batches))
+}
+
+/// The interval of the logarithm of a share, if messages failed independently of each other (Katz and
+/// others, "Obtaining Confidence Intervals for the Risk Ratio in Cohort Studies", Biometrics 34, 1978).
+fn poisson_interval(log: f64, count: u64, of: u64) -> (f64, f64) {
+    let variance = 1.0 / (count as f64 + 0.5) - 1.0 / (of as f64 + 1.0);
+    let margin = 1.959_964 * variance.max(0.0).sqrt();
+    (log - margin, log + margin)
+}

@@ -1,0 +1,137 @@
+//! Whether the measurements of a comparison can be believed.
+
+use std::collections::BTreeMap;
+
+use crate::result::RunResult;
+use crate::result::comparison::Side;
+use crate::verdict::{Reason, Status, Verdict};
+
+use super::{Measured, Round};
+
+/// Reasons that make a run invalid by the client's doing; the others may be what is to be found out
+/// of the new side.
+const OF_THE_CLIENT: [&str; 2] = ["send_lag", "out_of_ports"];
+/// Above this share of a side's runs that can't be believed, the comparison can't either. Fewer of
+/// them are outliers, which the ranks bear.
+const MOST_INVALID: f64 = 0.25;
+
+/// Of rounds.
+pub(super) fn of_rounds(rounds: &[Round], interrupted: bool) -> Verdict {
+    let mut reasons = Vec::new();
+    let runs = |side| rounds.iter().map(move |round| run(round, side));
+    for (side, name) in [(Side::Base, "base"), (Side::New, "new")] {
+        let invalid = runs(side)
+            .filter(|run| is_unusable(&run.verdict, side))
+            .count();
+        if invalid > 0 {
+            let status = if invalid as f64 > MOST_INVALID * rounds.len() as f64 {
+                Status::Invalid
+            } else {
+                Status::Suspect
+            };
+            let text = format!(
+                "{invalid} of {} runs of {name} can't be believed: {}",
+                rounds.len(),
+                codes(runs(side), Status::Invalid)
+            );
+            reasons.push(reason("invalid_runs", text, status));
+        }
+        let suspect = runs(side)
+            .filter(|run| run.verdict.status == Status::Suspect)
+            .count();
+        if suspect > 0 {
+            let text = format!(
+                "{suspect} of {} runs of {name} are suspect: {}",
+                rounds.len(),
+                codes(runs(side), Status::Suspect)
+            );
+            reasons.push(reason("suspect_runs", text, Status::Suspect));
+        }
+    }
+    if interrupted {
+        let text = format!("it was ended early, after {} whole rounds", rounds.len());
+        reasons.push(reason("interrupted", text, Status::Suspect));
+    }
+    Verdict::from_reasons(reasons)
+}
+
+/// Of stored results.
+pub(super) fn of_results(base: &RunResult, new: &RunResult) -> Verdict {
+    let mut reasons = Vec::new();
+    for (side, name, result) in [(Side::Base, "base", base), (Side::New, "new", new)] {
+        let texts = |status| {
+            let reasons = result.verdict.reasons.iter();
+            let texts: Vec<String> = reasons
+                .filter(|reason| reason.status == status)
+                .map(|reason| format!("{}: {}", reason.code, reason.text))
+                .collect();
+            texts.join("; ")
+        };
+        if is_unusable(&result.verdict, side) {
+            let text = format!("the result of {name}: {}", texts(Status::Invalid));
+            reasons.push(reason("invalid_runs", text, Status::Invalid));
+        } else if result.verdict.status != Status::Valid {
+            let text = format!("the result of {name}: {}", texts(result.verdict.status));
+            reasons.push(reason("suspect_runs", text, Status::Suspect));
+        }
+        if result.interrupted {
+            let text = format!("the result of {name} was ended early");
+            reasons.push(reason("interrupted", text, Status::Suspect));
+        }
+    }
+    if base.host != new.host {
+        let text = "the results are of different hosts, or of different states of one: what is \
+                    measured differs by that too"
+            .to_owned();
+        reasons.push(reason("hosts_differ", text, Status::Suspect));
+    }
+    Verdict::from_reasons(reasons)
+}
+
+fn run(round: &Round, side: Side) -> &Measured {
+    match side {
+        Side::Base => &round.base,
+        Side::New => &round.new,
+    }
+}
+
+/// Whether a run tells nothing of its server: the client failed, or the base did not do what it is to
+/// be compared by.
+fn is_unusable(verdict: &Verdict, side: Side) -> bool {
+    verdict.reasons.iter().any(|reason| {
+        reason.status == Status::Invalid
+            && (side == Side::Base || OF_THE_CLIENT.contains(&reason.code.as_ref()))
+    })
+}
+
+/// The codes of the reasons of this weight, with the number of runs that have them.
+fn codes<'a>(runs: impl Iterator<Item = &'a Measured>, status: Status) -> String {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for run in runs {
+        let mut codes: Vec<&str> = run
+            .verdict
+            .reasons
+            .iter()
+            .filter(|reason| reason.status == status)
+            .map(|reason| reason.code.as_ref())
+            .collect();
+        // One for each thread, say.
+        codes.sort_unstable();
+        codes.dedup();
+        for code in codes {
+            *counts.entry(code).or_default() += 1;
+        }
+    }
+    let texts = counts
+        .iter()
+        .map(|(code, count)| format!("{code} in {count}"));
+    texts.collect::<Vec<_>>().join(", ")
+}
+
+fn reason(code: &'static str, text: String, status: Status) -> Reason {
+    Reason {
+        code: code.into(),
+        text,
+        status,
+    }
+}

@@ -1,0 +1,471 @@
+//! The union of results that several hosts, or several processes, measured at the same time.
+//!
+//! Histograms and counts add, and rates do, so the union is what one load generator would have found
+//! that had all the connections. What does not add is not guessed: percentiles of intervals and
+//! gauges of connections stand with their part.
+
+use std::collections::BTreeMap;
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::time::{Duration, SystemTime};
+
+use crate::plan::{Load, Plan, Target};
+use crate::repeat::{add_latencies, add_latency};
+use crate::result::{
+    BackgroundResult, Host, IntervalLatency, IntervalResult, MergedPart, RampInterval, RunResult,
+    Statistics,
+};
+use crate::verdict::{Reason, Status, Verdict};
+
+/// Options that add up, or that parts have each for itself.
+const OF_A_PART: [&str; 6] = [
+    "connections",
+    "threads",
+    "rate",
+    "requests",
+    "seed",
+    "sources",
+];
+/// Parts may start this long after each other,
+const MOST_APART: Duration = Duration::from_secs(1);
+/// or this share of the window; more, and there was no moment at which all of them measured.
+const MOST_APART_OF_WINDOW: f64 = 0.05;
+
+/// The union of `parts`, each with its name, in the order in which they are reported.
+///
+/// # Errors
+/// One line for the user: no part, or the options by which two of them differ.
+pub fn merge(parts: Vec<(String, RunResult)>) -> Result<RunResult, String> {
+    let Some((_, first)) = parts.first() else {
+        return Err("there is nothing to merge".to_owned());
+    };
+    let mut plan = first.plan.clone();
+    for (name, part) in &parts[1..] {
+        add_plan(&mut plan, &part.plan).map_err(|differences| {
+            format!(
+                "{} and {name} are of different plans and can't be added; {differences}",
+                parts[0].0
+            )
+        })?;
+    }
+    let apart = not_together(&parts);
+    let mut union: Option<RunResult> = None;
+    let mut described = Vec::new();
+    for (name, mut part) in parts {
+        for reason in &mut part.verdict.reasons {
+            reason.text = format!("{name}: {}", reason.text);
+        }
+        described.push(describe(name, &mut part));
+        match &mut union {
+            None => union = Some(part),
+            Some(union) => add(union, part),
+        }
+    }
+    let mut union = union.ok_or_else(|| "there is nothing to merge".to_owned())?;
+    if described.len() > 1 {
+        // They speak of one process, and no block or connection of another was seen by it.
+        union.statistics = Statistics::default();
+        union.repeats = None;
+        union.verdict.reasons.extend(apart);
+    }
+    union.plan = plan;
+    union.verdict = Verdict::from_reasons(union.verdict.reasons);
+    union.merged = Some(described);
+    Ok(union)
+}
+
+/// Adds a part's plan to that of the parts before it.
+fn add_plan(sum: &mut Plan, next: &Plan) -> Result<(), String> {
+    let mut differences = sum.differences(next, &OF_A_PART);
+    if let (Load::Open { rate, .. }, Load::Open { rate: other, .. }) = (&mut sum.load, &next.load) {
+        match rate.plus(other) {
+            Some(both) => *rate = both,
+            None => differences.push(format!("rate: {rate} and {other}")),
+        }
+    }
+    if sum.requests.is_some() != next.requests.is_some() {
+        differences.push("requests: one has a number of them and one has none".to_owned());
+    }
+    match (&mut sum.target, &next.target) {
+        (Target::Servers { targets }, Target::Servers { targets: others }) => {
+            for other in others {
+                if !targets.contains(other) {
+                    targets.push(other.clone());
+                }
+            }
+        }
+        (
+            Target::Embedded { embedded_workers },
+            Target::Embedded {
+                embedded_workers: others,
+            },
+        ) => *embedded_workers = plus(*embedded_workers, *others),
+        _ => differences.push("targets: servers and an embedded one".to_owned()),
+    }
+    if !differences.is_empty() {
+        return Err(differences.join(", "));
+    }
+    sum.connections = plus(sum.connections, next.connections);
+    sum.threads = plus(sum.threads, next.threads);
+    sum.requests = sum
+        .requests
+        .zip(next.requests)
+        .and_then(|(sum, next)| NonZeroU64::new(sum.get().saturating_add(next.get())));
+    for source in &next.sources {
+        if !sum.sources.contains(source) {
+            sum.sources.push(*source);
+        }
+    }
+    sum.server_admin = None;
+    Ok(())
+}
+
+fn plus(a: NonZeroUsize, b: NonZeroUsize) -> NonZeroUsize {
+    a.saturating_add(b.get())
+}
+
+/// What is kept of a part by itself: what does not add. It is taken out of the part.
+fn describe(name: String, part: &mut RunResult) -> MergedPart {
+    let response = part.latency_ns.response.as_ref();
+    MergedPart {
+        name,
+        started_at: part.started_at.clone(),
+        host: part.host.clone(),
+        duration_s: part.duration_s,
+        connections: part.plan.connections.get(),
+        achieved: part.rate.achieved,
+        response_p50_ns: response.and_then(|response| response.quantile(0.5)),
+        response_p99_ns: response.and_then(|response| response.quantile(0.99)),
+        status: part.verdict.status,
+        tcp: part.tcp.take(),
+        fairness: part.fairness.take(),
+        server: part.server.take(),
+    }
+}
+
+/// Whether the parts were measured at different times, which makes their sum one of no moment.
+fn not_together(parts: &[(String, RunResult)]) -> Option<Reason> {
+    let starts: Option<Vec<SystemTime>> = parts
+        .iter()
+        .map(|(_, part)| humantime::parse_rfc3339(&part.started_at).ok())
+        .collect();
+    let starts = starts?;
+    let apart = starts
+        .iter()
+        .max()?
+        .duration_since(*starts.iter().min()?)
+        .ok()?;
+    let window = parts
+        .iter()
+        .map(|(_, part)| part.duration_s)
+        .fold(0.0, f64::max);
+    (apart > MOST_APART.max(Duration::from_secs_f64(window * MOST_APART_OF_WINDOW))).then(|| {
+        Reason {
+            code: "not_together".into(),
+            text: format!(
+                "the parts were started {:.1} s apart: their rates were not there at one time; start \
+                 them together, or use --repeat for runs that follow each other",
+                apart.as_secs_f64()
+            ),
+            status: Status::Suspect,
+        }
+    })
+}
+
+/// Adds a part to those before it.
+fn add(sum: &mut RunResult, next: RunResult) {
+    sum.started_at = earlier(&sum.started_at, next.started_at);
+    sum.interrupted |= next.interrupted;
+    sum.host = both(&sum.host, &next.host);
+    sum.duration_s = sum.duration_s.max(next.duration_s);
+    sum.rate.target = sum.rate.target.zip(next.rate.target).map(|(a, b)| a + b);
+    sum.rate.offered += next.rate.offered;
+    sum.rate.achieved += next.rate.achieved;
+    sum.rate.changes.extend(next.rate.changes);
+    sum.throughput.sent_bits_per_s += next.throughput.sent_bits_per_s;
+    sum.throughput.received_bits_per_s += next.throughput.received_bits_per_s;
+    sum.messages += next.messages;
+    sum.bytes += next.bytes;
+    sum.connections += next.connections;
+    add_latencies(&mut sum.latency_ns, next.latency_ns);
+    sum.intervals = aligned(
+        std::mem::take(&mut sum.intervals),
+        next.intervals,
+        |interval| interval.start_s,
+        add_interval,
+    );
+    sum.ramp = aligned(
+        std::mem::take(&mut sum.ramp),
+        next.ramp,
+        |interval| interval.start_s,
+        add_ramp,
+    );
+    add_background(&mut sum.background, next.background);
+    let client = &mut sum.client;
+    client.threads.extend(next.client.threads);
+    // Of the host that it is worst on.
+    client.steal_ratio = client
+        .steal_ratio
+        .zip(next.client.steal_ratio)
+        .map(|(a, b)| a.max(b));
+    add_latency(&mut client.own_send_lag, next.client.own_send_lag);
+    add_latency(&mut client.hiccup, next.client.hiccup);
+    client.first_corruption = client.first_corruption.or(next.client.first_corruption);
+    sum.verdict.reasons.extend(next.verdict.reasons);
+}
+
+/// RFC 3339 in UTC with the same digits sorts as time does.
+fn earlier(a: &str, b: String) -> String {
+    if a <= b.as_str() { a.to_owned() } else { b }
+}
+
+/// What both hosts have in common, and their names and processors.
+fn both(a: &Host, b: &Host) -> Host {
+    if a == b {
+        return a.clone();
+    }
+    let common = |a: &Option<String>, b: &Option<String>| a.clone().filter(|_| a == b);
+    let names = match (&a.name, &b.name) {
+        (Some(a), Some(b)) if !a.split(", ").any(|name| name == b) => Some(format!("{a}, {b}")),
+        (a, b) => a.clone().or_else(|| b.clone()),
+    };
+    Host {
+        name: names,
+        kernel: common(&a.kernel, &b.kernel),
+        cpu_model: common(&a.cpu_model, &b.cpu_model),
+        cpus: a.cpus + b.cpus,
+    }
+}
+
+/// Adds those that start at the same time; others keep their place.
+fn aligned<T>(
+    sum: Vec<T>,
+    next: Vec<T>,
+    start: impl Fn(&T) -> f64,
+    add: impl Fn(&mut T, T),
+) -> Vec<T> {
+    // A millisecond is less than any interval has.
+    let key = |interval: &T| (start(interval) * 1e3).round() as u64;
+    let mut all: BTreeMap<u64, T> = BTreeMap::new();
+    for interval in sum.into_iter().chain(next) {
+        match all.entry(key(&interval)) {
+            std::collections::btree_map::Entry::Vacant(free) => {
+                free.insert(interval);
+            }
+            std::collections::btree_map::Entry::Occupied(mut taken) => {
+                add(taken.get_mut(), interval);
+            }
+        }
+    }
+    all.into_values().collect()
+}
+
+fn add_interval(sum: &mut IntervalResult, next: IntervalResult) {
+    sum.end_s = sum.end_s.max(next.end_s);
+    sum.sent += next.sent;
+    sum.received += next.received;
+    sum.lost += next.lost;
+    sum.timed_out += next.timed_out;
+    sum.duplicated += next.duplicated;
+    sum.reordered += next.reordered;
+    sum.sent_bytes += next.sent_bytes;
+    sum.received_bytes += next.received_bytes;
+    sum.opened += next.opened;
+    sum.failed += next.failed;
+    sum.response = union(sum.response, next.response);
+    sum.service = union(sum.service, next.service);
+    sum.tcp = match (sum.tcp.take(), next.tcp) {
+        // A mean of means would be one of nothing.
+        (Some(_), Some(_)) => None,
+        (one, other) => one.or(other),
+    };
+    sum.background_received_bytes = match (
+        sum.background_received_bytes,
+        next.background_received_bytes,
+    ) {
+        (Some(sum), Some(next)) => Some(sum + next),
+        (one, other) => one.or(other),
+    };
+}
+
+fn add_ramp(sum: &mut RampInterval, next: RampInterval) {
+    sum.end_s = sum.end_s.max(next.end_s);
+    sum.opened += next.opened;
+    sum.failed += next.failed;
+    sum.connect = union(sum.connect, next.connect);
+}
+
+/// Of both, only the largest is known.
+fn union(a: Option<IntervalLatency>, b: Option<IntervalLatency>) -> Option<IntervalLatency> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(IntervalLatency {
+            p50: None,
+            p99: None,
+            max: a.max.max(b.max),
+        }),
+        (one, other) => one.or(other),
+    }
+}
+
+fn add_background(sum: &mut Option<BackgroundResult>, next: Option<BackgroundResult>) {
+    let Some(next) = next else { return };
+    let Some(sum) = sum else {
+        *sum = Some(next);
+        return;
+    };
+    sum.throughput.sent_bits_per_s += next.throughput.sent_bits_per_s;
+    sum.throughput.received_bits_per_s += next.throughput.received_bits_per_s;
+    sum.bytes += next.bytes;
+    sum.connections += next.connections;
+    sum.corrupt += next.corrupt;
+    sum.tcp = None;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pace::Profile;
+    use crate::record::Slice;
+    use crate::samples;
+    use proptest::prelude::*;
+
+    /// What a thread records: in each slice some messages that take so long, and some that are lost.
+    fn thread() -> impl Strategy<Value = Vec<Slice>> {
+        let messages = prop::collection::vec(1_000_u64..1_000_000_000, 0..30);
+        prop::collection::vec((messages, 0_u64..3), samples::SLICES as usize).prop_map(|slices| {
+            slices
+                .into_iter()
+                .map(|(messages, lost)| {
+                    let mut slice = Slice::new();
+                    let received = messages.len() as u64;
+                    for took in messages {
+                        slice.service.saturating_record(took);
+                    }
+                    let counts = &mut slice.counts;
+                    counts.issued = received + lost;
+                    counts.sent = received + lost;
+                    counts.received = received;
+                    counts.verified = received;
+                    counts.completed = received;
+                    counts.lost = lost;
+                    counts.bytes_out = 64 * (received + lost);
+                    counts.bytes_in = 64 * received;
+                    counts.bytes_sent = 64 * (received + lost);
+                    counts.bytes_received = 64 * received;
+                    counts.opened = lost;
+                    slice
+                })
+                .collect()
+        })
+    }
+
+    fn named(parts: Vec<RunResult>) -> Vec<(String, RunResult)> {
+        parts
+            .into_iter()
+            .enumerate()
+            .map(|(index, part)| (format!("part {index}"), part))
+            .collect()
+    }
+
+    fn close(a: f64, b: f64) -> bool {
+        (a - b).abs() <= 1e-9 * a.abs().max(1.0)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(6))]
+
+        #[test]
+        fn merged_shards_are_what_the_whole_would_have_found(
+            threads in prop::collection::vec(thread(), 2..=3),
+        ) {
+            let whole = samples::result(&samples::plan(threads.len()), &threads);
+            let shards = threads
+                .iter()
+                .map(|thread| samples::result(&samples::plan(1), std::slice::from_ref(thread)))
+                .collect();
+            let merged = merge(named(shards)).unwrap();
+            prop_assert_eq!(&merged.plan, &whole.plan);
+            prop_assert_eq!(merged.duration_s, whole.duration_s);
+            prop_assert!(close(merged.rate.achieved, whole.rate.achieved));
+            prop_assert!(close(merged.rate.offered, whole.rate.offered));
+            prop_assert!(close(
+                merged.throughput.received_bits_per_s,
+                whole.throughput.received_bits_per_s
+            ));
+            let exact = |result: &RunResult| {
+                let mut json = serde_json::to_value(result).unwrap();
+                for interval in json["intervals"].as_array_mut().unwrap() {
+                    for latency in ["response", "service"] {
+                        if let Some(latency) = interval[latency].as_object_mut() {
+                            // What does not add.
+                            latency.remove("p50");
+                            latency.remove("p99");
+                        }
+                    }
+                }
+                ["messages", "bytes", "connections", "latency_ns", "intervals"]
+                    .map(|key| json[key].take())
+            };
+            prop_assert_eq!(exact(&merged), exact(&whole));
+            prop_assert_eq!(merged.client.threads.len(), threads.len());
+            prop_assert_eq!(merged.merged.unwrap().len(), threads.len());
+        }
+    }
+
+    fn quiet() -> RunResult {
+        let slices = vec![vec![Slice::new(); samples::SLICES as usize]];
+        samples::result(&samples::plan(1), &slices)
+    }
+
+    #[test]
+    fn parts_of_other_plans_are_refused_and_what_differs_is_named() {
+        let mut other = quiet();
+        other.plan.verify = false;
+        other.plan.connections = NonZeroUsize::new(50).unwrap();
+        let problem = merge(named(vec![quiet(), other])).unwrap_err();
+        assert!(problem.contains("part 0 and part 1"), "{problem}");
+        assert!(problem.ends_with("; verify: true and false"), "{problem}");
+        assert!(merge(Vec::new()).is_err());
+    }
+
+    fn open(rate: &str) -> RunResult {
+        let mut result = quiet();
+        result.plan.load = Load::Open {
+            rate: rate.parse().unwrap(),
+            arrivals: crate::plan::Spacing::Constant,
+            pipeline: None,
+        };
+        result
+    }
+
+    #[test]
+    fn rates_add_if_there_is_a_sum() {
+        let rate = |rates: [&str; 2]| {
+            let merged = merge(named(rates.map(open).to_vec()))?;
+            let Load::Open { rate, .. } = merged.plan.load else {
+                return Err("a closed loop".to_owned());
+            };
+            Ok(rate.to_string())
+        };
+        assert_eq!(rate(["1000", "500"]).unwrap(), "1500");
+        assert_eq!(
+            rate(["1k..2k", "1k..2k"]).unwrap(),
+            "2k..4k".parse::<Profile>().unwrap().to_string()
+        );
+        let ramp = rate(["1k..2k", "500"]).unwrap();
+        assert_eq!(ramp, "1500..2500".parse::<Profile>().unwrap().to_string());
+        assert!(rate(["1k,2k", "1k"]).unwrap_err().contains("rate: "));
+        assert!(rate(["1k@1s,2k@1s", "1k@2s,2k@1s"]).is_err());
+    }
+
+    #[test]
+    fn parts_of_different_times_are_no_sum() {
+        let mut later = quiet();
+        later.started_at = "2026-01-01T00:01:00.000Z".to_owned();
+        let merged = merge(named(vec![quiet(), later])).unwrap();
+        let codes: Vec<_> = merged.verdict.reasons.iter().map(|r| &*r.code).collect();
+        assert!(codes.contains(&"not_together"), "{codes:?}");
+        assert_eq!(merged.started_at, "2026-01-01T00:00:00.000Z");
+        // The verdict is the worst of all.
+        assert_eq!(merged.verdict.status, Status::Invalid);
+    }
+}

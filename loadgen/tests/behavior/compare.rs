@@ -1,0 +1,423 @@
+//! Comparisons: what they find, what they refuse, and that nothing they started is left behind.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::program::{assert_one_line, kill, loadgen, run};
+use crate::schema;
+use crate::server_side::Echod;
+use crate::support::{Directory, PlainServer, wait_until};
+
+/// Rounds that are over soon. In 300 ms, the slowest of these servers answers some messages.
+const SHORT: [&str; 8] = ["-d", "300ms", "-w", "0", "-c", "4", "--seed", "1"];
+/// The same, long enough that a single run knows how sure it is.
+const LONGER: [&str; 8] = ["-d", "800ms", "-w", "0", "-c", "4", "--seed", "1"];
+/// How long a slow server waits with each answer: far more than any host takes for an echo.
+const SLOW: Duration = Duration::from_millis(20);
+
+/// An echo that takes its time. The wait is the experiment, not a way to synchronise.
+fn slow_echo() -> PlainServer {
+    PlainServer::start(|peer, bytes| {
+        thread::park_timeout(SLOW);
+        peer.send(bytes)
+    })
+}
+
+#[track_caller]
+fn comparison(output: &Output, code: i32) -> Value {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(code), "{stderr}{stdout}");
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    schema::check_comparison(&json);
+    let read: loadgen::result::comparison::Comparison =
+        serde_json::from_value(json.clone()).unwrap();
+    assert_eq!(serde_json::to_value(&read).unwrap(), json);
+    json
+}
+
+fn metric<'a>(comparison: &'a Value, name: &str) -> &'a Value {
+    let metrics = comparison["metrics"].as_array().unwrap();
+    metrics
+        .iter()
+        .find(|metric| metric["name"] == name)
+        .unwrap()
+}
+
+#[test]
+fn a_server_that_is_slower_is_a_regression_and_one_that_is_faster_none() {
+    let (fast, slow) = (PlainServer::echo(), slow_echo());
+    let (fast, slow) = (fast.endpoint().to_string(), slow.endpoint().to_string());
+    let compare = |base: &str, new: &str| {
+        let arguments = [
+            &[
+                "compare",
+                base,
+                new,
+                "--rounds",
+                "9",
+                "--json",
+                "-",
+                "--allow-invalid",
+            ],
+            &SHORT[..],
+        ];
+        run(&arguments.concat())
+    };
+    let worse = comparison(&compare(&fast, &slow), 98);
+    assert_eq!(worse["verdict"], "regression");
+    assert_eq!(worse["kind"], "comparison");
+    assert_eq!(worse["rounds"].as_array().unwrap().len(), 9);
+    let median = metric(&worse, "response_p50");
+    assert_eq!(median["verdict"], "regression");
+    let (base, new) = (
+        median["base"].as_f64().unwrap(),
+        median["new"].as_f64().unwrap(),
+    );
+    assert!(new >= 2e7 && base < new, "{median}");
+    assert!(median["interval"]["low"].as_f64().unwrap() > 1.05);
+    assert_eq!(metric(&worse, "achieved_rate")["verdict"], "regression");
+    // Which side is first is chance's affair, and the seed's.
+    let firsts: Vec<&Value> = worse["rounds"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|round| &round["first"])
+        .collect();
+    assert!(firsts.iter().any(|first| *first == "base"));
+    assert!(firsts.iter().any(|first| *first == "new"));
+
+    let better = comparison(&compare(&slow, &fast), 0);
+    assert_eq!(metric(&better, "response_p50")["verdict"], "improvement");
+}
+
+#[test]
+fn what_is_clear_ends_early_and_the_table_says_it() {
+    let (fast, slow) = (PlainServer::echo(), slow_echo());
+    let (fast, slow) = (fast.endpoint().to_string(), slow.endpoint().to_string());
+    let directory = Directory::new("compare-early");
+    let json = directory.path("comparison.json");
+    let arguments = [
+        &[
+            "compare",
+            &fast,
+            &slow,
+            "--rounds",
+            "6",
+            "--max-rounds",
+            "100",
+        ][..],
+        &["--allow-invalid", "--json", json.to_str().unwrap()],
+        &SHORT[..],
+    ];
+    let output = run(&arguments.concat());
+    assert_eq!(output.status.code(), Some(98));
+    let comparison: Value = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
+    schema::check_comparison(&comparison);
+    let rounds = comparison["rounds"].as_array().unwrap().len();
+    assert!(rounds < 100, "{rounds}");
+    let table = String::from_utf8(output.stdout).unwrap();
+    for part in [
+        &fast,
+        &slow,
+        "response p50",
+        "regression",
+        "verdict   REGRESSION",
+        "worse by",
+    ] {
+        assert!(table.contains(part), "{part:?} is not in\n{table}");
+    }
+}
+
+#[test]
+fn what_the_servers_take_of_their_processors_is_compared_too() {
+    let (base, new) = (Echod::echo(), Echod::echo());
+    let [targets, admins] = [
+        [&base, &new].map(|echod| echod.endpoints[0].to_string()),
+        [&base, &new].map(|echod| echod.admin.to_string()),
+    ];
+    let arguments = [
+        &["compare", &targets[0], &targets[1]][..],
+        &["--base-admin", &admins[0], "--new-admin", &admins[1]],
+        // Nothing is established of what is alike.
+        &["--rounds", "3", "--json", "-", "--allow-invalid"],
+        &SHORT[..],
+    ];
+    let comparison = comparison(&run(&arguments.concat()), 0);
+    let cpu = metric(&comparison, "server_cpu_per_message");
+    assert!(cpu["base"].as_f64().unwrap() > 0.0 && cpu["new"].as_f64().unwrap() > 0.0);
+    assert!(cpu["rounds_needed"].as_u64().unwrap() >= 1);
+    assert_eq!(comparison["verdict"], "not_enough_evidence");
+    assert!(comparison["base"]["plan"]["server_admin"].is_string());
+}
+
+/// Runs loadgen and stores the result.
+fn stored(path: &Path, target: &PlainServer, arguments: &[&str]) {
+    let target = target.endpoint().to_string();
+    let first = [
+        "run",
+        &target,
+        "-q",
+        "--allow-invalid",
+        "--json",
+        path.to_str().unwrap(),
+    ];
+    let output = run(&[&first, &LONGER[..], arguments].concat());
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn stored_results_are_compared_if_they_are_of_one_plan() {
+    let directory = Directory::new("compare-stored");
+    let path = |name: &str| directory.path(name).to_str().unwrap().to_owned();
+    let (fast, slow) = (PlainServer::echo(), slow_echo());
+    let repeat = ["--repeat", "5"];
+    stored(&directory.path("base.json"), &fast, &repeat);
+    stored(&directory.path("same.json"), &fast, &repeat);
+    stored(&directory.path("slow.json"), &slow, &repeat);
+    stored(&directory.path("once.json"), &slow, &[]);
+    stored(
+        &directory.path("other.json"),
+        &fast,
+        &["-p", "2", "--no-verify"],
+    );
+    let compare = |base: &str, new: &str, arguments: &[&str]| {
+        let (base, new) = (path(base), path(new));
+        run(&[
+            &["compare", &base, &new, "--allow-invalid", "--json", "-"],
+            arguments,
+        ]
+        .concat())
+    };
+    let same = comparison(
+        &compare("base.json", "same.json", &["--threshold", "99%"]),
+        0,
+    );
+    assert_eq!(
+        (same["method"].as_str(), same["base"]["runs"].as_u64()),
+        (Some("runs"), Some(5))
+    );
+    let slow = comparison(&compare("base.json", "slow.json", &[]), 98);
+    assert_eq!(metric(&slow, "response_p50")["verdict"], "regression");
+    let once = comparison(&compare("base.json", "once.json", &[]), 98);
+    assert_eq!(once["method"], "single_runs");
+
+    let refused = compare("base.json", "other.json", &[]);
+    assert_one_line(
+        &refused,
+        2,
+        &[
+            "base.json",
+            "other.json",
+            "pipeline: 1 and 2",
+            "verify: true and false",
+        ],
+    );
+    fs::write(directory.path("broken.json"), "{}").unwrap();
+    assert_one_line(
+        &compare("base.json", "broken.json", &[]),
+        2,
+        &["broken.json", "schema"],
+    );
+    assert_one_line(
+        &compare("none.json", "base.json", &[]),
+        2,
+        &["none.json", "No such file"],
+    );
+    let given = compare("base.json", "same.json", &["-c", "9"]);
+    assert_one_line(&given, 2, &["--connections", "stored results"]);
+}
+
+#[test]
+fn mistakes_are_one_line_and_exit_code_2() {
+    for (arguments, parts) in [
+        (&["compare"][..], &["two results", "--base-command"][..]),
+        (&["compare", "a.json"], &["NEW"]),
+        (
+            &["compare", "a.json", "tcp://127.0.0.1:1"],
+            &["a.json", "stored result"],
+        ),
+        (&["compare", "--base-command", "x"], &["--new-command"]),
+        (
+            &[
+                "compare",
+                "tcp://127.0.0.1:1",
+                "tcp://127.0.0.1:2",
+                "--repeat",
+                "3",
+            ],
+            &["--rounds"],
+        ),
+        (
+            &["compare", "tcp://127.0.0.1:1", "udp://127.0.0.1:2"],
+            &["measured differently", "timeout_s"],
+        ),
+        (
+            &[
+                "compare",
+                "tcp://127.0.0.1:1",
+                "tcp://127.0.0.1:2",
+                "--max-rounds",
+                "3",
+            ],
+            &["--max-rounds 3", "--rounds 15"],
+        ),
+        (
+            &["compare", "a", "b", "--threshold", "5"],
+            &["--threshold", "100%"],
+        ),
+    ] {
+        assert_one_line(&run(arguments), 2, parts);
+    }
+}
+
+/// An echo server that notes its process in `$pids`, and says what echod says of its port, or takes
+/// the one it is given.
+fn python(directory: &Directory) -> String {
+    let script = directory.path("server.py");
+    let text = "import os, socket, sys, threading
+open(sys.argv[1], 'a').write(f'{os.getpid()}\\n')
+listener = socket.create_server(('127.0.0.1', int(sys.argv[2])))
+print(f'listening echo tcp://127.0.0.1:{listener.getsockname()[1]}\\nready', flush=True)
+def serve(peer):
+    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    while data := peer.recv(65536):
+        peer.sendall(data)
+while True:
+    threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+";
+    fs::write(&script, text).unwrap();
+    let pids = directory.path("pids");
+    format!("python3 {} {}", script.display(), pids.display())
+}
+
+/// The servers that a directory's script was started as.
+fn pids(directory: &Directory) -> Vec<u32> {
+    let text = fs::read_to_string(directory.path("pids")).unwrap_or_default();
+    text.lines().map(|pid| pid.parse().unwrap()).collect()
+}
+
+fn is_running(pid: u32) -> bool {
+    // One that waits to be taken note of runs no more.
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ")
+        .is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
+#[test]
+fn servers_are_started_for_each_run_and_ended_after_it() {
+    let directory = Directory::new("compare-commands");
+    let python = python(&directory);
+    // By what it prints, and by the port that it is told; in a shell that stays, and in none.
+    let (base, new) = (format!("{python} 0; true"), format!("{python} {{port}}"));
+    let arguments = [
+        &["compare", "--base-command", &base, "--new-command", &new][..],
+        &["--rounds", "2", "--json", "-", "--allow-invalid"],
+        &SHORT[..],
+    ];
+    let comparison = comparison(&run(&arguments.concat()), 0);
+    assert_eq!(comparison["base"]["name"], base);
+    assert_eq!(comparison["new"]["source"], "command");
+    let pids = pids(&directory);
+    assert_eq!(pids.len(), 4);
+    assert!(!pids.into_iter().any(is_running));
+}
+
+#[test]
+fn an_interrupt_leaves_no_server_behind() {
+    let directory = Directory::new("compare-interrupt");
+    let command = format!("{} {{port}}", python(&directory));
+    let start = |json: &Path| -> Child {
+        loadgen(&[
+            "compare",
+            "--base-command",
+            &command,
+            "--new-command",
+            &command,
+        ])
+        .args(["-d", "1h", "-w", "0", "--json", json.to_str().unwrap()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+    };
+    let json = directory.path("comparison.json");
+    let mut child = start(&json);
+    wait_until("a server runs", || pids(&directory).len() == 1);
+    kill(&child, "INT");
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(!is_running(pids(&directory)[0]));
+    let comparison: Value = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
+    schema::check_comparison(&comparison);
+    assert_eq!(comparison["interrupted"], true);
+
+    // The second signal ends the program at once, and the server with it.
+    let mut child = start(&json);
+    wait_until("a server runs", || pids(&directory).len() == 2);
+    kill(&child, "INT");
+    kill(&child, "TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    wait_until("the server is gone", || !is_running(pids(&directory)[1]));
+}
+
+#[test]
+fn servers_that_do_not_start_are_named_with_their_last_words() {
+    let directory = Directory::new("compare-broken");
+    let good = format!("{} 0", python(&directory));
+    let broken = "echo starting >&2; echo the disk is full >&2; exit 7";
+    let output = run(&[
+        "compare",
+        "--base-command",
+        &good,
+        "--new-command",
+        broken,
+        "-d",
+        "50ms",
+    ]);
+    assert_one_line(
+        &output,
+        1,
+        &[
+            "round 1, new",
+            "exit 7",
+            "exit status: 7",
+            "the disk is full",
+        ],
+    );
+    assert!(!pids(&directory).into_iter().any(is_running));
+}
+
+#[test]
+fn the_recipe_for_pipelines_works() {
+    let directory = Directory::new("compare-ci");
+    let python = python(&directory);
+    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/ci-example.sh");
+    let results = directory.path("results");
+    let output = Command::new(recipe)
+        .args([&format!("{python} 0"), &format!("{python} {{port}}")])
+        .arg(&results)
+        .env("LOADGEN", env!("CARGO_BIN_EXE_loadgen"))
+        .envs([("CONNECTIONS", "2"), ("WINDOW", "200ms"), ("WARM_UP", "0")])
+        .envs([("ROUNDS", "2"), ("MAX_ROUNDS", "4"), ("THRESHOLD", "90%")])
+        .output()
+        .unwrap();
+    let json: Value =
+        serde_json::from_slice(&fs::read(results.join("comparison.json")).unwrap()).unwrap();
+    schema::check_comparison(&json);
+    // The machine that runs the tests may be too busy for results that can be believed.
+    let code = if json["validity"]["status"] == "invalid" {
+        97
+    } else {
+        0
+    };
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{stderr}");
+    let table = fs::read(results.join("comparison.txt")).unwrap();
+    assert_eq!(table, output.stdout);
+    assert!(String::from_utf8(table).unwrap().contains("verdict   "));
+}
