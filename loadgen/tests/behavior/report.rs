@@ -8,7 +8,8 @@ use echomark::net::endpoint::Endpoint;
 use loadgen::RunResult;
 use loadgen::plan::{Background, Close, Direction, Load, Plan, Target, Workload};
 use loadgen::report::{csv, html, markdown, text};
-use loadgen::result::{IntervalLatency, IntervalResult};
+use loadgen::result::comparison::Comparison;
+use loadgen::result::{IntervalLatency, IntervalResult, SearchResult};
 use loadgen::verdict::{Reason, Status};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -363,6 +364,87 @@ fn a_stored_result_reads_as_its_run_did() {
         .output()
         .unwrap();
     assert_eq!(from_stdin.stdout, printed.stdout);
+}
+
+/// What a stored result is reported as, in every format; the page is checked.
+fn reports(path: &str) -> [String; 4] {
+    ["text", "html", "csv", "markdown"].map(|format| {
+        let output = run_program(&["report", path, "--format", format]);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{format}: {stderr}");
+        let report = String::from_utf8(output.stdout).unwrap();
+        if format == "html" {
+            check_markup(&report);
+            assert!(!report.contains("NaN") && !report.contains(">inf"));
+        }
+        report
+    })
+}
+
+#[test]
+fn a_search_reads_as_it_did() {
+    let directory = Directory::new("report-search");
+    let path = directory.path("search.json").display().to_string();
+    let mut arguments = vec![
+        "search",
+        "--slo",
+        "p50<1s",
+        "--slo",
+        "errors<50%",
+        "--max",
+        "500",
+    ];
+    arguments.extend([
+        "--min",
+        "100",
+        "-c",
+        "2",
+        "--trial",
+        "200ms",
+        "--max-trials",
+        "4",
+    ]);
+    arguments.extend(["--json", &path]);
+    let printed = run_program(&arguments);
+    let [text, html, csv, markdown] = reports(&path);
+    assert_eq!(text.as_bytes(), printed.stdout);
+    let result: SearchResult = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    assert!(!result.trials.is_empty());
+    assert_eq!(csv.lines().count(), 1 + result.trials.len());
+    assert_eq!(
+        html.matches("Latency by load").count(),
+        2,
+        "its title and its name"
+    );
+    assert!(html.contains("p50&lt;1s") && html.contains("The course of the search"));
+    assert!(markdown.contains("p50\\<1s"));
+}
+
+#[test]
+fn a_comparison_reads_as_it_did() {
+    let directory = Directory::new("report-compare");
+    let file = |name: &str| directory.path(name).display().to_string();
+    let (base, new, path) = (
+        file("<i>base&'.json"),
+        file("new|.json"),
+        file("comparison.json"),
+    );
+    for side in [&base, &new] {
+        let mut arguments = vec!["run", "-d", "200ms", "-w", "0", "-c", "2", "--repeat", "3"];
+        arguments.extend(["-q", "--allow-invalid", "--seed", "1", "--json", side]);
+        assert!(run_program(&arguments).status.success());
+    }
+    let printed = run_program(&["compare", &base, &new, "--json", &path]);
+    let [text, html, csv, markdown] = reports(&path);
+    assert_eq!(text.as_bytes(), printed.stdout);
+    let result: Comparison = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    assert_eq!(csv.lines().count(), 1 + result.metrics.len());
+    assert_eq!(
+        html.matches("<svg class=\"ratio\"").count(),
+        1 + result.metrics.len()
+    );
+    assert!(html.contains("&lt;i&gt;base&amp;&#39;.json") && !html.contains("<i>base"));
+    assert!(markdown.contains(r"new\|.json"));
 }
 
 #[test]

@@ -13,7 +13,7 @@ const FEW: f64 = 0.5;
 /// and one whose median or p99 is so many times the usual.
 const SLOW: f64 = 10.0;
 /// What is usual takes so many intervals to tell.
-const LEAST_INTERVALS: usize = 5;
+pub(super) const LEAST_INTERVALS: usize = 5;
 
 /// Neighbouring intervals as one: counts added, of percentiles the worst.
 #[derive(Clone, Copy, Debug)]

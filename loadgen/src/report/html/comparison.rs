@@ -2,7 +2,7 @@
 //! the rounds.
 
 use super::markup::Html;
-use super::plot::{Axis, Band, Line, Plot, Shape, Stop, percent as place};
+use super::plot::{Axis, Line, Plot, Shape, Stop, percent as place, without_zeros};
 use super::scale::Scale;
 use super::{details, known, run};
 use crate::compare::change;
@@ -97,7 +97,7 @@ fn forest(comparison: &Comparison, out: &mut Html) {
     for tick in ticks(scale) {
         out.fill(
             "<text x=\"{}\" y=\"13\">{}</text>",
-            &[&place(scale.place(tick)), &change(tick)],
+            &[&place(scale.place(tick)), &tick_name(tick)],
         );
     }
     out.put("</svg></td><td></td></tr>\n</tbody></table></div>\n");
@@ -202,6 +202,14 @@ fn ratio_scale(comparison: &Comparison) -> Scale {
         .fold(1.0 + comparison.threshold.clamp(0.01, 1.0) * 2.0, f64::max)
         .min(FARTHEST);
     Scale::between(1.0 / farthest, farthest)
+}
+
+/// `+10 %`, `×2`, and 0 for no change.
+fn tick_name(ratio: f64) -> String {
+    match without_zeros(change(ratio)).as_str() {
+        "+0 %" => "0".to_owned(),
+        name => name.to_owned(),
+    }
 }
 
 /// A few ticks that do not touch each other.
@@ -340,11 +348,11 @@ fn course(comparison: &Comparison, metric: &MetricComparison) -> Option<Plot> {
             scale: Scale::between(1.0 / farthest, farthest),
             ticks: ticks(Scale::between(1.0 / farthest, farthest))
                 .into_iter()
-                .map(|tick| (tick, change(tick)))
+                .map(|tick| (tick, tick_name(tick)))
                 .collect(),
             title: "new over base",
         },
-        bands: Vec::<Band>::new(),
+        bands: Vec::new(),
         markers: Vec::new(),
         lines: vec![
             line("no change", "one", Shape::Open, whole(1.0)),

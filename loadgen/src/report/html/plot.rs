@@ -115,7 +115,7 @@ impl Axis {
 }
 
 /// `10 µs` for `10.0 µs`.
-fn without_zeros(label: String) -> String {
+pub(super) fn without_zeros(label: String) -> String {
     let (figure, unit) = label.split_once(' ').unwrap_or((&label, ""));
     if !figure.contains('.') {
         return label;

@@ -3,11 +3,12 @@
 
 use echomark::net::units::format_duration_ns;
 
-use super::columns::{Column, Mark, Tcp, marked, merged};
+use super::columns::{Column, LEAST_INTERVALS, Mark, Tcp, marked, merged};
 use super::markup::Html;
 use super::plot::{Axis, Band, Line, Marker, Plot, Shape, steps};
 use super::scale::Scale;
 use super::{duration, seconds};
+use crate::plan::Plan;
 use crate::report::format::{bits_per_second, grouped, number};
 use crate::result::RunResult;
 
@@ -38,7 +39,7 @@ pub(super) fn write(result: &RunResult, out: &mut Html) {
     if shown.iter().filter(|column| column.tcp.is_some()).count() > 1 {
         round_trips(result, &shown).draw(out);
     }
-    notes(&marked, &shown, out);
+    notes(&result.plan, &marked, &shown, out);
     if marked.len() > columns.len() {
         out.fill(
             "<p class=\"note\">{} intervals are drawn as {}: counts are added, of percentiles the \
@@ -332,7 +333,7 @@ fn changes(result: &RunResult) -> Vec<Marker> {
         .collect()
 }
 
-fn notes(marked: &[Column], shown: &[Column], out: &mut Html) {
+fn notes(plan: &Plan, marked: &[Column], shown: &[Column], out: &mut Html) {
     out.put("<p class=\"note\">");
     let stretches: Vec<String> = marked
         .chunk_by(|one, next| band_class(one) == band_class(next))
@@ -348,7 +349,15 @@ fn notes(marked: &[Column], shown: &[Column], out: &mut Html) {
             ))
         })
         .collect();
-    if stretches.is_empty() {
+    let in_window = marked.iter().filter(|column| !column.is_after).count();
+    if stretches.is_empty() && in_window < LEAST_INTERVALS {
+        out.put("With so few intervals nothing is usual, so no stall could be marked. ");
+    } else if stretches.is_empty() && !plan.has_steady_load() {
+        out.put(
+            "No stall: no interval had a median or p99 above ten times the usual. The load changes by \
+             itself, so no rate is the usual one. ",
+        );
+    } else if stretches.is_empty() {
         out.put(
             "No stall: in no interval came back less than half of the usual number of echoes, and none \
              had a median or p99 above ten times the usual. ",
