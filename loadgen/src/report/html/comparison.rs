@@ -82,17 +82,16 @@ fn forest(comparison: &Comparison, out: &mut Html) {
     let scale = ratio_scale(comparison);
     out.put(
         "<section id=\"figures\"><h2>New over base</h2>\n<div class=\"scroll\" tabindex=\"0\">\
-         <table class=\"forest\">\n<thead><tr><th scope=\"col\">figure</th><th scope=\"col\">base</th>\
-         <th scope=\"col\">new</th><th scope=\"col\">change</th><th scope=\"col\">95 % sure</th>\
-         <th scope=\"col\" class=\"wide\">less ← ratio → more</th><th scope=\"col\">verdict</th></tr>\
+         <table class=\"forest\">\n<thead><tr><th scope=\"col\">figure</th>\
+         <th scope=\"col\" class=\"wide\">less ← ratio → more</th><th scope=\"col\">change</th>\
+         <th scope=\"col\">95 % sure</th><th scope=\"col\">base</th><th scope=\"col\">new</th>\
+         <th scope=\"col\">verdict</th></tr>\
          </thead>\n<tbody>\n",
     );
     for metric in &comparison.metrics {
         row(comparison, metric, scale, out);
     }
-    out.put(
-        "<tr aria-hidden=\"true\"><th></th><td></td><td></td><td></td><td></td><td class=\"wide\">",
-    );
+    out.put("<tr aria-hidden=\"true\"><th></th><td class=\"wide\">");
     out.put("<svg class=\"ratio\" height=\"18\">");
     for tick in ticks(scale) {
         out.fill(
@@ -100,7 +99,9 @@ fn forest(comparison: &Comparison, out: &mut Html) {
             &[&place(scale.place(tick)), &tick_name(tick)],
         );
     }
-    out.put("</svg></td><td></td></tr>\n</tbody></table></div>\n");
+    out.put(
+        "</svg></td><td></td><td></td><td></td><td></td><td></td></tr>\n</tbody></table></div>\n",
+    );
     out.fill(
         "<p class=\"note\">Thick: the 95 % interval of the figure by itself. Thin: the interval that \
          decides, wide enough that all figures together hold with {}. Red is worse than the base by \
@@ -117,14 +118,8 @@ fn forest(comparison: &Comparison, out: &mut Html) {
 fn row(comparison: &Comparison, metric: &MetricComparison, scale: Scale, out: &mut Html) {
     let figure = |value: Option<f64>| known(value.map(|value| words::figure(metric.unit, value)));
     out.fill(
-        "<tr><th scope=\"row\">{}</th><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td class=\"wide\">",
-        &[
-            &name(metric),
-            &figure(metric.base),
-            &figure(metric.new),
-            &known(metric.ratio.map(change)),
-            &known(metric.interval.as_ref().map(words::interval)),
-        ],
+        "<tr><th scope=\"row\">{}</th><td class=\"wide\">",
+        &[&name(metric)],
     );
     out.fill(
         "<svg class=\"ratio\" height=\"{}\" role=\"img\" aria-label=\"{}\">",
@@ -153,8 +148,15 @@ fn row(comparison: &Comparison, metric: &MetricComparison, scale: Scale, out: &m
         );
     }
     out.fill(
-        "</svg></td><td class=\"{}\">{}</td></tr>\n",
-        &[&class(metric.verdict), &words::metric_verdict(metric)],
+        "</svg></td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td class=\"{}\">{}</td></tr>\n",
+        &[
+            &known(metric.ratio.map(change)),
+            &known(metric.interval.as_ref().map(words::interval)),
+            &figure(metric.base),
+            &figure(metric.new),
+            &class(metric.verdict),
+            &words::metric_verdict(metric),
+        ],
     );
 }
 

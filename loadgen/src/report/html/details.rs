@@ -5,14 +5,13 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::markup::Html;
-use super::{duration, known, run, server, tcp};
+use super::{duration, known, run, runs, server, tcp};
 use crate::plan::Plan;
 use crate::report::format::{bits_per_second, grouped, number, percent};
 use crate::report::words;
 use crate::result::{
-    BackgroundResult, ConnectionShare, FairnessBasis, FairnessResult, Groups, Repeats, RunResult,
+    BackgroundResult, ConnectionShare, FairnessBasis, FairnessResult, Groups, RunResult,
 };
-use crate::stats::spread::Spread;
 use crate::stats::warmup::Trend;
 
 /// Groups of connections that are shown.
@@ -23,7 +22,10 @@ pub(super) fn write(result: &RunResult, out: &mut Html) {
     accounts(result, out);
     confidence(result, out);
     if let Some(repeats) = &result.repeats {
-        write_repeats(repeats, out);
+        runs::write(repeats, out);
+    }
+    if let Some(parts) = &result.merged {
+        runs::write_parts(parts, out);
     }
     if let Some(tcp) = &result.tcp {
         out.put("<section id=\"tcp\"><h2>TCP</h2>\n");
@@ -135,78 +137,6 @@ fn trend_words(trend: &Trend) -> String {
             format_duration_ns(to)
         ),
     }
-}
-
-fn write_repeats(repeats: &Repeats, out: &mut Html) {
-    out.put("<section id=\"runs\"><h2>Runs</h2>\n");
-    let rows = repeats.runs.iter().map(|run| {
-        vec![
-            run.started_at.clone(),
-            format!("{} /s", number(run.achieved)),
-            duration(run.response_p50_ns),
-            duration(run.response_p99_ns),
-            duration(run.response_p99_9_ns),
-            duration(run.response_max_ns),
-            words::status(run.status).to_lowercase(),
-        ]
-    });
-    out.table(
-        &["start", "achieved", "p50", "p99", "p99.9", "max", "verdict"],
-        rows,
-    );
-    let per_second = |value: f64| format!("{} /s", number(value));
-    let spread = &repeats.spread;
-    let rows = [
-        spread_row("achieved", spread.achieved.as_ref(), &per_second),
-        spread_row(
-            "response p50",
-            spread.response_p50_ns.as_ref(),
-            &format_duration_ns,
-        ),
-        spread_row(
-            "response p99",
-            spread.response_p99_ns.as_ref(),
-            &format_duration_ns,
-        ),
-        spread_row(
-            "response p99.9",
-            spread.response_p99_9_ns.as_ref(),
-            &format_duration_ns,
-        ),
-    ];
-    out.table(
-        &[
-            "over the runs",
-            "min",
-            "median",
-            "max",
-            "spread",
-            "mean, 95 % sure from",
-            "to",
-        ],
-        rows.into_iter().flatten(),
-    );
-    out.put(
-        "<p class=\"note\">Spread is the standard deviation over the mean. Percentiles above are of all \
-         runs' messages together; TCP, fairness and ramp are those of the last run.</p>\n</section>\n",
-    );
-}
-
-fn spread_row(
-    name: &str,
-    spread: Option<&Spread>,
-    format: &dyn Fn(f64) -> String,
-) -> Option<Vec<String>> {
-    let spread = spread?;
-    Some(vec![
-        name.to_owned(),
-        format(spread.min),
-        format(spread.median),
-        format(spread.max),
-        known(spread.coefficient_of_variation.map(percent)),
-        known(spread.low.map(|low| format(low.max(0.0)))),
-        known(spread.high.map(format)),
-    ])
 }
 
 fn write_fairness(fairness: &FairnessResult, out: &mut Html) {

@@ -13,6 +13,7 @@ mod latency;
 mod markup;
 mod plot;
 mod run;
+mod runs;
 mod scale;
 mod search;
 mod series;

@@ -66,8 +66,8 @@ fn write_goal(result: &SearchResult, number: usize, found: &GoalResult, out: &mu
     }
     out.fill("{}</h2>\n", &[&found.goal]);
     out.fill(
-        "<p>{}</p></div>\n",
-        &[&words::goal_end(result, &finding.end)],
+        "<p>{}.</p></div>\n",
+        &[&run::capitalised(&words::goal_end(result, &finding.end))],
     );
     goal_tiles(result, found, out);
     if result.curve.iter().any(|point| point.response_ns.is_some()) {
