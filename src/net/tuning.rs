@@ -399,8 +399,7 @@ fn available_congestion() -> Option<String> {
 mod tests {
     use super::*;
 
-    const LOOPBACK: SocketAddr =
-        SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+    const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
     #[test]
     fn listeners_share_one_port_and_pass_their_options_on() {
