@@ -15,6 +15,7 @@ const FAIR: f64 = 0.95;
 pub(super) fn write(result: &RunResult, out: &mut String) -> fmt::Result {
     confidence(result, out)?;
     repeats(result, out)?;
+    parts(result, out)?;
     if let Some(ramp) = words::ramp(result) {
         writeln!(out, "ramp      {ramp}")?;
     }
@@ -112,6 +113,26 @@ fn confidence(result: &RunResult, out: &mut String) -> fmt::Result {
             "          rate {} /s to {} /s",
             number(rate.low),
             number(rate.high)
+        )?;
+    }
+    Ok(())
+}
+
+/// What each part of a union found.
+fn parts(result: &RunResult, out: &mut String) -> fmt::Result {
+    let cell = |value: Option<u64>| {
+        value.map_or_else(|| "-".to_owned(), |value| format_duration_ns(value as f64))
+    };
+    for (index, part) in result.merged.iter().flatten().enumerate() {
+        writeln!(
+            out,
+            "{:<10}{}: {} /s on {}, p50 {}, p99 {}",
+            if index == 0 { "parts" } else { "" },
+            part.name,
+            number(part.achieved),
+            count(part.connections as u64, "connection"),
+            cell(part.response_p50_ns),
+            cell(part.response_p99_ns),
         )?;
     }
     Ok(())
