@@ -16,7 +16,7 @@ pub struct ServerResult {
     /// Its worker threads.
     pub workers: usize,
     /// What it did from the start of the window until nothing was out any more; null if the run ended
-    /// before its window.
+    /// before its window, or the server answered too late for it.
     pub window: Option<ServerWindow>,
     /// Processor time of its workers for a message, over that time.
     pub cpu_ns_per_message: Option<f64>,
