@@ -9,10 +9,15 @@ use serde::{Deserialize, Serialize};
 
 mod fairness;
 mod latency;
+mod search;
 mod tcp;
 
 pub use fairness::{ConnectionShare, FairnessBasis, FairnessResult, Group, Groups};
 pub use latency::{IntervalLatency, Latency};
+pub use search::{
+    CurvePoint, GoalResult, SearchKind, SearchResult, TrialFigures, TrialLatency, TrialOutcome,
+    TrialResult,
+};
 pub use tcp::{Gauge, TcpGauges, TcpInterval, TcpLimit, TcpResult, TcpShares};
 
 use crate::plan::Plan;

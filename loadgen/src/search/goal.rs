@@ -4,32 +4,34 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::objective::{Objective, Tally};
+use crate::plan::seconds;
 
 /// One thing to find: the highest load at which all objectives hold.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Goal {
+    /// What the user calls it.
+    pub name: Option<String>,
     /// All of them must hold.
     pub objectives: Vec<Objective>,
     /// On what evidence.
-    #[serde(flatten)]
     pub terms: Terms,
 }
 
 /// On what evidence a load counts as meeting its objectives: the attributes of an MLRsearch goal
 /// (draft-ietf-bmwg-mlrsearch, section "Search Goal").
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Terms {
     /// Length of the first, coarse trials.
-    #[serde(rename = "initial_trial_s", serialize_with = "seconds")]
+    #[serde(rename = "initial_trial_s", with = "seconds")]
     pub initial_trial: Duration,
     /// Length of the trials that decide.
-    #[serde(rename = "final_trial_s", serialize_with = "seconds")]
+    #[serde(rename = "final_trial_s", with = "seconds")]
     pub final_trial: Duration,
     /// Trials of this length together always decide about a load.
-    #[serde(rename = "duration_sum_s", serialize_with = "seconds")]
+    #[serde(rename = "duration_sum_s", with = "seconds")]
     pub duration_sum: Duration,
     /// The share of that time in which the objectives may be missed.
     pub exceed_ratio: f64,
@@ -51,7 +53,7 @@ pub enum Preset {
 }
 
 /// What a trial says about a goal.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Judgement {
     /// The largest ratio of messages that failed an objective.
     pub failed: f64,
@@ -131,6 +133,7 @@ impl FromStr for Preset {
 }
 
 impl fmt::Display for Goal {
+    /// The objectives.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, objective) in self.objectives.iter().enumerate() {
             let separator = if index == 0 { "" } else { ", " };
@@ -140,10 +143,6 @@ impl fmt::Display for Goal {
     }
 }
 
-fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(duration.as_secs_f64())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,6 +150,7 @@ mod tests {
     #[test]
     fn all_objectives_must_hold() {
         let goal = |texts: &[&str]| Goal {
+            name: None,
             objectives: texts
                 .iter()
                 .map(|text| text.parse().expect("is well-formed"))

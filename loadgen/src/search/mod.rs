@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 mod axis;
 mod classify;
@@ -43,6 +43,7 @@ const CLIENT_ATTEMPTS: usize = 3;
 /// use loadgen::search::{Axis, Goal, GoalEnd, Judgement, Limits, Outcome, Preset, Search, Step};
 ///
 /// let goal = Goal {
+///     name: None,
 ///     objectives: vec!["p99<1ms".parse().expect("is an objective")],
 ///     terms: Preset::Quick.terms(),
 /// };
@@ -93,7 +94,7 @@ pub enum Step {
 }
 
 /// Why a search is over.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StopReason {
     /// There is nothing left to find for any goal; each says why.
@@ -104,6 +105,8 @@ pub enum StopReason {
     TimeExhausted,
     /// The user ended it.
     Interrupted,
+    /// The target could be measured at first and then no more.
+    TargetLost,
 }
 
 /// How a trial came out.
@@ -116,7 +119,7 @@ pub enum Outcome {
 }
 
 /// What was found for one goal.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Finding {
     /// Relevant lower bound: the highest load that meets the goal below the first that misses it.
     pub lower: Option<f64>,
@@ -135,7 +138,7 @@ pub struct Finding {
 }
 
 /// How the search for a goal ended.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(tag = "end", rename_all = "snake_case")]
 pub enum GoalEnd {
     /// The bounds are as close as was asked for, and chance is ruled out.
@@ -278,6 +281,11 @@ impl Search {
             .collect()
     }
 
+    /// What a load is to a goal, by the trials made there; `goal` is its number.
+    pub fn class(&self, goal: usize, load: f64) -> Class {
+        self.history.class(goal, self.pursuits[goal].target(), load)
+    }
+
     /// What is searched for.
     pub fn goals(&self) -> &[Goal] {
         &self.goals
@@ -291,6 +299,11 @@ impl Search {
     /// Within which limits.
     pub fn limits(&self) -> &Limits {
         &self.field.limits
+    }
+
+    /// The lowest load that the client could not offer.
+    pub fn client_limit(&self) -> Option<f64> {
+        self.field.ceiling
     }
 
     /// What the trials took altogether.

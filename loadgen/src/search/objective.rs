@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use echomark::net::units::{format_duration, parse_duration};
 use hdrhistogram::Histogram;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 /// Above this share of messages, what did not come back within the window counts as failed; less is
 /// what is naturally out at its end.
@@ -152,6 +152,14 @@ impl FromStr for Objective {
 impl Serialize for Objective {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Objective {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(D::Error::custom)
     }
 }
 

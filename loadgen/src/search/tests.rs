@@ -15,6 +15,7 @@ const LIMITS: Limits = Limits {
 
 fn goal(objective: &str, preset: Preset) -> Goal {
     Goal {
+        name: None,
         objectives: vec![objective.parse().expect("is well-formed")],
         terms: preset.terms(),
     }
