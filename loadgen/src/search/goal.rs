@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::objective::{Objective, Tally};
 use crate::plan::seconds;
 
+/// A trial of fewer messages than these tells nothing of any goal.
+pub const LEAST_MESSAGES: f64 = 10.0;
+
 /// One thing to find: the highest load at which all objectives hold.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Goal {
@@ -78,6 +81,18 @@ impl Goal {
                 is_met: all.is_met && is_met,
             },
         )
+    }
+}
+
+impl Goal {
+    /// The fewest messages of which a trial can tell whether it meets the goal: so many that one of
+    /// them may fail where a ratio of failures is allowed.
+    pub fn least_messages(&self) -> f64 {
+        let allowed = self.objectives.iter().map(Objective::allowed);
+        allowed
+            .filter(|&allowed| allowed > 0.0)
+            .map(|allowed| (1.0 / allowed).round())
+            .fold(LEAST_MESSAGES, f64::max)
     }
 }
 
@@ -162,6 +177,7 @@ mod tests {
             lost: 5,
             corrupt: 0,
             completed: 1000,
+            missing_connections: 0.0,
             response: None,
         };
         let judged = |texts: &[&str]| goal(texts).judge(&tally).is_met;
@@ -170,6 +186,25 @@ mod tests {
         assert!(!judged(&["p99<1ms", "errors<0.1%"]));
         assert!(!judged(&["errors<0.1%", "p99<1ms"]));
         assert_eq!(goal(&["p99<1ms", "lost<1%"]).judge(&tally).failed, 0.005);
+    }
+
+    #[test]
+    fn small_ratios_need_many_messages() {
+        let least = |texts: &[&str]| {
+            let objectives = texts
+                .iter()
+                .map(|text| text.parse().expect("is well-formed"));
+            Goal {
+                name: None,
+                objectives: objectives.collect(),
+                terms: Preset::Quick.terms(),
+            }
+            .least_messages()
+        };
+        assert_eq!(least(&["p99<1ms", "errors<0.1%"]), 1000.0);
+        assert_eq!(least(&["p99<1ms"]), 100.0);
+        assert_eq!(least(&["p50<1ms"]), 10.0);
+        assert_eq!(least(&["lost<=0"]), 10.0);
     }
 
     #[test]
