@@ -84,6 +84,16 @@ pub struct Tool {
     pub version: Cow<'static, str>,
 }
 
+impl Tool {
+    /// This program.
+    pub(crate) fn this() -> Self {
+        Self {
+            name: env!("CARGO_PKG_NAME").into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+        }
+    }
+}
+
 /// The machine that the client ran on.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[expect(missing_docs, reason = "the names say it")]

@@ -23,7 +23,7 @@ pub struct SearchResult {
     /// Where the client ran.
     pub host: Host,
     /// The plan of the first trial. The others differ in their load, in the length of their window,
-    /// and in threads where there are fewer connections than these.
+    /// in their seed, one more for each, and in threads where there are fewer connections than these.
     pub plan: Plan,
     /// What the load is a number of.
     pub over: Axis,
@@ -77,8 +77,9 @@ pub struct TrialResult {
     pub planned_s: f64,
     /// What it counts as.
     pub outcome: TrialOutcome,
-    /// What it says about each goal, in their order; empty unless it was judged.
-    pub judgements: Vec<Judgement>,
+    /// What it says about each goal, in their order: null where the client is in the way; empty if the
+    /// user ended it.
+    pub judgements: Vec<Option<Judgement>>,
     /// Why it has no figures.
     pub error: Option<String>,
     /// What was measured; null if no connection could be made.
@@ -89,9 +90,9 @@ pub struct TrialResult {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TrialOutcome {
-    /// It says something about the server.
+    /// It says something about the server, for one goal at least.
     Judged,
-    /// The client did not do what was asked for, or may have been what failed the objectives.
+    /// The client could not do what was asked for, or may have been what failed the objectives.
     ClientFailed,
     /// The user ended it.
     Interrupted,
