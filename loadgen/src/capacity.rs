@@ -10,8 +10,8 @@ use crate::observer::{Control, Unobserved};
 use crate::pace::Profile;
 use crate::plan::{Load, Plan};
 use crate::result::{
-    CurvePoint, GoalResult, Latency, Messages, RunResult, SearchKind, SearchResult, Tool,
-    TrialFigures, TrialLatency, TrialOutcome, TrialResult,
+    CurvePoint, GoalResult, Latency, Messages, RunResult, SearchKind, SearchResult, ThreadResult,
+    Tool, TrialFigures, TrialLatency, TrialOutcome, TrialResult,
 };
 use crate::run::{RunError, run};
 use crate::search::{
@@ -249,6 +249,7 @@ fn judge(plan: &SearchPlan, result: &RunResult) -> Vec<Outcome> {
     let codes: Vec<&str> = reasons.iter().map(|reason| reason.code.as_ref()).collect();
     let client = ClientPart {
         codes: &codes,
+        busy: busiest(&result.client.threads),
         lag: result.client.own_send_lag.as_ref().map(Latency::histogram),
         window: Duration::from_secs_f64(result.duration_s),
     };
@@ -256,6 +257,15 @@ fn judge(plan: &SearchPlan, result: &RunResult) -> Vec<Outcome> {
     goals
         .map(|goal| Outcome::of(goal, &tally, &client))
         .collect()
+}
+
+/// In what share of the time that it had a processor the busiest thread was busy.
+fn busiest(threads: &[ThreadResult]) -> f64 {
+    let shares = threads.iter().map(|thread| {
+        let away = thread.run_delay_ratio.unwrap_or(0.0);
+        thread.busy_ratio / (1.0 - away).max(f64::MIN_POSITIVE)
+    });
+    shares.fold(0.0, f64::max)
 }
 
 /// What it says about the goals that a trial could not be made. A server that takes no connection any

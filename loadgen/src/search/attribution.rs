@@ -1,14 +1,17 @@
-//! Whose failure it is when a trial misses an objective: the server's, or the client's.
+//! What a trial says about the server, and what is the client's doing.
 //!
-//! Response times are taken from the intended time, so whatever the client does late only makes them
-//! longer: a trial that meets its goals meets them whatever the verdict on the client. One that misses
-//! them is the server's failure unless the verdict has a reason that speaks against the client:
+//! Response times are taken from the intended time, so a client that is late makes them longer. But one
+//! that is behind most of the time also sends messages together that were to go apart, which is less work
+//! for the server. So of the verdict's reasons and the client's own figures:
 //!
-//! - `client_busy`, `out_of_ports`: the client was at its own limit. Nothing is said of the server; a
-//!   few such trials in a row at a load make it the client's limit.
-//! - `send_lag`, `preempted`, `steal`, `standstill`, `hiccups`: the client was late, to an extent that
-//!   is known in an open loop. The miss is the server's if it is one without what the client may have
-//!   added; see [`Lateness`]. Otherwise the trial is made again, more often than above, because such
+//! - **The client is at its limit** if a thread was busy for more than 85 % of the time that it had a
+//!   processor (`client_busy`, or because others had the processor), if ports ran out (`out_of_ports`), or
+//!   if at the median, too, its send lag is the share of the response time that makes a run invalid. A miss
+//!   then says nothing of the server, and with such a lag neither does a hit. A few such trials in a row at
+//!   a load make it the client's limit.
+//! - **The client was disturbed** (`send_lag`, `preempted`, `steal`, `standstill`, `hiccups`), to an extent
+//!   that is known in an open loop. A hit counts. A miss counts if it is one without what the client may
+//!   have added; see [`Lateness`]. Otherwise the trial is made again, more often than above, because such
 //!   disturbances come from outside and pass.
 //!
 //! All other reasons are what a server does that is offered more than it can take: `rate_not_achieved`,
@@ -20,7 +23,9 @@ use hdrhistogram::Histogram;
 
 use super::Outcome;
 use super::goal::Goal;
+
 use super::objective::Tally;
+use crate::verdict::{MOST_BUSY, MOST_LAG};
 
 /// Reasons of a verdict that say that the client could not do more.
 const AT_LIMIT: [&str; 2] = ["client_busy", "out_of_ports"];
@@ -35,6 +40,8 @@ const CUTS: [f64; 9] = [0.5, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9999, 1.0];
 pub struct ClientPart<'a> {
     /// The codes of the verdict's reasons.
     pub codes: &'a [&'a str],
+    /// In what share of the time that it had a processor its busiest thread was busy.
+    pub busy: f64,
     /// How late messages left by the client's own doing, in nanoseconds; `None` in a closed loop.
     pub lag: Option<&'a Histogram<u64>>,
     /// Length of the trial's window.
@@ -50,17 +57,30 @@ impl Outcome {
     /// How a trial with these figures came out for `goal`.
     pub fn of(goal: &Goal, tally: &Tally<'_>, client: &ClientPart<'_>) -> Self {
         let judgement = goal.judge(tally);
-        let has = |codes: &[&str]| client.codes.iter().any(|code| codes.contains(code));
-        if judgement.is_met {
-            Self::Judged(judgement)
-        } else if has(&AT_LIMIT) {
+        let is_behind = client.has(&["send_lag"]) && is_behind(tally, client);
+        let is_at_limit = is_behind || client.has(&AT_LIMIT) || client.busy > MOST_BUSY;
+        if is_behind || (is_at_limit && !judgement.is_met) {
             Self::ClientFailed
-        } else if has(&LATE) && !is_missed_for_sure(goal, tally, client) {
+        } else if !judgement.is_met && client.has(&LATE) && !is_missed_for_sure(goal, tally, client)
+        {
             Self::Disturbed
         } else {
             Self::Judged(judgement)
         }
     }
+}
+
+impl ClientPart<'_> {
+    fn has(&self, codes: &[&str]) -> bool {
+        self.codes.iter().any(|code| codes.contains(code))
+    }
+}
+
+/// Whether the client was behind its schedule most of the time.
+fn is_behind(tally: &Tally<'_>, client: &ClientPart<'_>) -> bool {
+    let median = |histogram: &Histogram<u64>| histogram.value_at_quantile(0.5) as f64;
+    let medians = client.lag.map(median).zip(tally.response.map(median));
+    medians.is_some_and(|(lag, response)| lag > response * MOST_LAG)
 }
 
 /// Whether a goal would have been missed with a client that is never late.
@@ -151,6 +171,7 @@ mod tests {
         let lag = lag.map(histogram);
         let client = ClientPart {
             codes,
+            busy: 0.5,
             lag: lag.as_ref(),
             window: Duration::from_secs(1),
         };
@@ -169,11 +190,23 @@ mod tests {
     }
 
     #[test]
-    fn a_goal_that_is_met_is_met_whatever_the_client_did() {
+    fn a_goal_that_is_met_is_met_by_a_disturbed_client_too() {
         for code in AT_LIMIT.into_iter().chain(LATE) {
-            let met = outcome("p99<1ms", &[(400, 1000)], Some(&[(300, 1000)]), &[code]);
+            let lag = [(10, 900), (300, 100)];
+            let met = outcome("p99<1ms", &[(400, 1000)], Some(&lag), &[code]);
             assert_eq!(is_met(&met), Some(true), "{code}");
         }
+    }
+
+    #[test]
+    fn a_client_that_is_behind_did_not_offer_the_load() {
+        let behind = outcome(
+            "p99<1ms",
+            &[(400, 1000)],
+            Some(&[(300, 1000)]),
+            &["send_lag"],
+        );
+        assert_eq!(behind, Outcome::ClientFailed);
     }
 
     #[test]
@@ -182,6 +215,29 @@ mod tests {
             let missed = outcome("p99<1ms", &[(9_000, 1000)], Some(&[(1, 1000)]), &[code]);
             assert_eq!(missed, Outcome::ClientFailed, "{code}");
         }
+    }
+
+    #[test]
+    fn a_client_without_a_processor_to_spare_says_nothing_of_the_server() {
+        let response = histogram(&[(9_000, 1000)]);
+        let tally = Tally {
+            due: 1000,
+            lost: 0,
+            corrupt: 0,
+            completed: 1000,
+            missing_connections: 0.0,
+            response: Some(&response),
+        };
+        let client = ClientPart {
+            codes: &[],
+            busy: 0.95,
+            lag: None,
+            window: Duration::from_secs(1),
+        };
+        assert_eq!(
+            Outcome::of(&goal("p99<1ms"), &tally, &client),
+            Outcome::ClientFailed
+        );
     }
 
     #[test]

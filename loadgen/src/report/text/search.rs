@@ -279,7 +279,8 @@ fn client_trouble(result: &SearchResult, load: f64) -> Option<String> {
         .iter()
         .filter(|reason| crate::search::is_about_the_client(&reason.code))
         .map(|reason| reason.text.as_str());
-    Some(texts.collect::<Vec<_>>().join("; "))
+    let texts = texts.collect::<Vec<_>>();
+    (!texts.is_empty()).then(|| texts.join("; "))
 }
 
 fn codes(verdict: &Verdict) -> String {
