@@ -76,17 +76,12 @@ fn exit_code(result: &SearchResult) -> Result<u8, Failure> {
         return Ok(INTERRUPTED);
     }
     let codes = result.goals.iter().map(|goal| {
-        let finding = &goal.finding;
-        match finding.end {
+        match goal.finding.end {
             GoalEnd::Found | GoalEnd::HighestMeets => DONE,
             GoalEnd::ClientLimit { .. } | GoalEnd::Unsteady => INVALID,
             GoalEnd::LowestMisses => OBJECTIVE_NOT_MET,
             // The bounds are there; only chance is not ruled out.
-            GoalEnd::Unfinished
-                if result.stop != StopReason::TargetLost
-                    && finding.precision <= Some(goal.goal.terms.precision)
-                    && finding.precision.is_some() =>
-            {
+            GoalEnd::Unfinished if result.stop != StopReason::TargetLost && goal.has_bounds() => {
                 DONE
             }
             GoalEnd::Unfinished => FAILED,

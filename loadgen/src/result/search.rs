@@ -64,6 +64,14 @@ pub struct GoalResult {
     pub finding: Finding,
 }
 
+impl GoalResult {
+    /// Whether the bounds are as close as was asked for, even if chance is not ruled out.
+    pub fn has_bounds(&self) -> bool {
+        let reached = self.finding.precision;
+        reached.is_some_and(|reached| reached <= self.goal.terms.precision)
+    }
+}
+
 /// One trial: a run of its own, with connections of its own.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct TrialResult {

@@ -7,8 +7,8 @@
 //! - **The client is at its limit** if a thread was busy for more than 85 % of the time that it had a
 //!   processor (`client_busy`, or because others had the processor), if ports ran out (`out_of_ports`), or
 //!   if at the median, too, its send lag is the share of the response time that makes a run invalid. A miss
-//!   then says nothing of the server, and with such a lag neither does a hit. A few such trials in a row at
-//!   a load make it the client's limit.
+//!   then says nothing of the server, unless it refused connections, and with such a lag neither does a
+//!   hit. A few such trials in a row at a load make it the client's limit.
 //! - **The client was disturbed** (`send_lag`, `preempted`, `steal`, `standstill`, `hiccups`), to an extent
 //!   that is known in an open loop. A hit counts. A miss counts if it is one without what the client may
 //!   have added; see [`Lateness`]. Otherwise the trial is made again, more often than above, because such
@@ -59,7 +59,9 @@ impl Outcome {
         let judgement = goal.judge(tally);
         let is_behind = client.has(&["send_lag"]) && is_behind(tally, client);
         let is_at_limit = is_behind || client.has(&AT_LIMIT) || client.busy > MOST_BUSY;
-        if is_behind || (is_at_limit && !judgement.is_met) {
+        if is_refused(goal, tally, client) {
+            Self::Judged(judgement)
+        } else if is_behind || (is_at_limit && !judgement.is_met) {
             Self::ClientFailed
         } else if !judgement.is_met && client.has(&LATE) && !is_missed_for_sure(goal, tally, client)
         {
@@ -74,6 +76,14 @@ impl ClientPart<'_> {
     fn has(&self, codes: &[&str]) -> bool {
         self.codes.iter().any(|code| codes.contains(code))
     }
+}
+
+/// Whether the server alone made the trial miss a goal: it did not take the connections, or not keep
+/// them. How busy the client was has no part in that.
+fn is_refused(goal: &Goal, tally: &Tally<'_>, client: &ClientPart<'_>) -> bool {
+    let missing = tally.missing_connections;
+    let mut objectives = goal.objectives.iter();
+    !client.has(&["out_of_ports"]) && objectives.any(|objective| !objective.is_met(missing))
 }
 
 /// Whether the client was behind its schedule most of the time.
@@ -234,9 +244,16 @@ mod tests {
             lag: None,
             window: Duration::from_secs(1),
         };
+        let of = |tally: &Tally<'_>| Outcome::of(&goal("p99<1ms"), tally, &client);
+        assert_eq!(of(&tally), Outcome::ClientFailed);
+        let refused = Tally {
+            missing_connections: 0.1,
+            ..tally
+        };
         assert_eq!(
-            Outcome::of(&goal("p99<1ms"), &tally, &client),
-            Outcome::ClientFailed
+            is_met(&of(&refused)),
+            Some(false),
+            "the server refused them"
         );
     }
 

@@ -300,9 +300,10 @@ fn as_many_connections_are_found_as_a_server_takes() {
     plan.limits.start = 4.0;
     plan.limits.lowest = 1.0;
     plan.limits.highest = 1000.0;
+    plan.limits.max_time = Duration::from_secs(60);
     let result = found(&plan);
     let finding = &result.goals[0].finding;
-    assert_eq!(finding.end, GoalEnd::Found, "{result:?}");
+    assert_eq!(finding.end, GoalEnd::Found, "{finding:?}");
     assert_eq!((finding.lower, finding.upper), (Some(20.0), Some(21.0)));
 }
 

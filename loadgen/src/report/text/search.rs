@@ -24,9 +24,9 @@ pub fn render_search(result: &SearchResult) -> String {
 }
 
 /// How a search for a goal ended, in words.
-pub fn goal_end(result: &SearchResult, end: &GoalEnd) -> String {
+pub fn goal_end(result: &SearchResult, goal: &GoalResult) -> String {
     let load = |load: f64| at(result.over, load);
-    match *end {
+    match goal.finding.end {
         GoalEnd::Found => "found: the bounds are as close as was asked for".to_owned(),
         GoalEnd::HighestMeets => format!(
             "it is met at {}, the highest load that was to be tried; look higher with --max",
@@ -47,6 +47,10 @@ pub fn goal_end(result: &SearchResult, end: &GoalEnd) -> String {
              what changes, and search again"
                 .to_owned()
         }
+        GoalEnd::Unfinished if goal.has_bounds() => format!(
+            "the bounds are as close as was asked for, but may be there by chance: stopped {}",
+            stop(result.stop)
+        ),
         GoalEnd::Unfinished => format!("not found: {}", stop(result.stop)),
     }
 }
@@ -152,7 +156,7 @@ fn goal_lines(result: &SearchResult, found: &GoalResult, out: &mut String) -> fm
             load(throughput)
         )?;
     }
-    writeln!(out, "ended     {}", goal_end(result, &finding.end))
+    writeln!(out, "ended     {}", goal_end(result, found))
 }
 
 fn curve(result: &SearchResult, out: &mut String) -> fmt::Result {
