@@ -50,7 +50,7 @@ fn search(trial: Plan, objective: &str) -> SearchPlan {
             lowest: 100.0,
             highest: 1e6,
             max_trials: 300,
-            max_time: Duration::from_secs(20),
+            max_time: Duration::from_secs(40),
         },
         goals: vec![Goal {
             name: None,
@@ -231,7 +231,7 @@ fn the_program_finds_what_a_throttled_server_takes_and_says_so() {
             "--start",
             "500",
             "--max-time",
-            "20s",
+            "40s",
             "--json",
             path.to_str().unwrap(),
         ]);
