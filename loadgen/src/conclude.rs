@@ -105,10 +105,7 @@ pub(crate) fn conclude(
     });
     RunResult {
         schema: 1,
-        tool: Tool {
-            name: env!("CARGO_PKG_NAME").into(),
-            version: env!("CARGO_PKG_VERSION").into(),
-        },
+        tool: Tool::this(),
         started_at: circumstances.started_at,
         interrupted,
         host: host::describe(),

@@ -16,6 +16,7 @@
 //!   to their union.
 //! - [`stats`]: how sure the figures are. Pure. `hiccup`: how long this host failed to run us.
 //! - [`search`]: the highest load that meets objectives, from trials to bounds. Pure.
+//!   [`capacity`]: the same with real runs as trials.
 //! - [`result`](mod@result), [`verdict`], [`report`]: the stored result, whether it can be believed,
 //!   and the forms in which it is read.
 //!
@@ -39,6 +40,7 @@
 //! workload have a measuring thread like the others; `loadgen-hiccup` only looks at the clock.
 
 pub mod books;
+pub mod capacity;
 pub mod chargen;
 mod conclude;
 mod embedded;
@@ -71,5 +73,5 @@ pub use worker::bench;
 
 pub use observer::{Control, Observer};
 pub use plan::Plan;
-pub use result::RunResult;
+pub use result::{RunResult, SearchResult};
 pub use run::{RunError, run};

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::thread;
 
 use clap::error::ErrorKind;
-use clap::{ArgMatches, CommandFactory, FromArgMatches};
+use clap::{ArgMatches, FromArgMatches};
 use loadgen::verdict::Status;
 use loadgen::{Control, Plan, RunResult};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -13,6 +13,7 @@ use signal_hook::iterator::Signals;
 
 mod cli;
 mod feed;
+mod find;
 mod model;
 mod outputs;
 mod progress;
@@ -27,10 +28,11 @@ const DONE: u8 = 0;
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 const INVALID: u8 = 97;
+const OBJECTIVE_NOT_MET: u8 = 99;
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
-    let matches = match Cli::command().try_get_matches() {
+    let matches = match cli::command().try_get_matches() {
         Ok(matches) => matches,
         Err(error) => return refuse(&error),
     };
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
     };
     let outcome = match command {
         Command::Run(_) => run(&matches),
+        Command::Search(_) => find::run(&matches),
         Command::Scenario(args) => scenario::run(&args),
     };
     match outcome {
@@ -133,19 +136,15 @@ fn refuse(error: &clap::Error) -> ExitCode {
         let _ = error.print();
         return ExitCode::from(USAGE);
     }
-    complain(
-        USAGE,
-        &format!("{}; see {}", cli::one_line(error), help_for(error)),
-    )
+    complain(USAGE, &format!("{}; see {}", cli::one_line(error), help()))
 }
 
-/// The help for the command that a usage error is about.
-fn help_for(error: &clap::Error) -> &'static str {
-    let text = error.render().to_string();
-    if text.contains("Usage: loadgen scenario") {
-        "loadgen scenario --help"
-    } else {
-        "loadgen run --help"
+/// The help for the command that was called. Not every error says which that is.
+fn help() -> &'static str {
+    match std::env::args().nth(1).as_deref() {
+        Some("scenario") => "loadgen scenario --help",
+        Some("search") => "loadgen search --help",
+        _ => "loadgen run --help",
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{progress, tui};
 
 mod file;
 
-use file::OutputFile;
+pub(crate) use file::OutputFile;
 
 /// The outputs of one run: those that are written while it goes on, and those at its end.
 pub(crate) struct Outputs<'a> {
@@ -162,7 +162,8 @@ fn open<T>(
         .transpose()
 }
 
-fn problem(path: &Path, error: impl ToString) -> String {
+/// What can't be written, and why, in one line for the user.
+pub(crate) fn problem(path: &Path, error: impl ToString) -> String {
     let what = if is_stdout(path) {
         "to stdout".to_owned()
     } else {

@@ -51,12 +51,8 @@ fn show(news: &Receiver<News>, mut model: Model, is_stream: bool) {
         match news.recv_timeout(due.saturating_duration_since(now)) {
             Ok(news) => model.take(news),
             Err(RecvTimeoutError::Timeout) => {
-                let width = match terminal::size() {
-                    Ok((width @ 1.., _)) => width,
-                    _ => USUAL_WIDTH,
-                };
                 let parts = parts(&model, now, is_stream);
-                let line = fit(parts, usize::from(width), words::wants_color());
+                let line = fit(parts, usize::from(width()), words::wants_color());
                 if line != shown {
                     write(&line);
                     shown = line;
@@ -69,7 +65,14 @@ fn show(news: &Receiver<News>, mut model: Model, is_stream: bool) {
     write("");
 }
 
-fn write(line: &str) {
+/// Joins texts to a line that fits the terminal.
+pub(crate) fn fitted(texts: &[String]) -> String {
+    let parts = texts.iter().cloned().map(Part::Text).collect();
+    fit(parts, usize::from(width()), words::wants_color())
+}
+
+/// Rewrites the line on the terminal.
+pub(crate) fn write(line: &str) {
     // Progress that nobody can read any more is no reason to stop.
     let _ = io::stderr().write_all(format!("{REWIND}{line}{ERASE}").as_bytes());
 }
@@ -81,6 +84,13 @@ enum Part {
     Bar(f64),
     Text(String),
     Trouble(String),
+}
+
+fn width() -> u16 {
+    match terminal::size() {
+        Ok((width @ 1.., _)) => width,
+        _ => USUAL_WIDTH,
+    }
 }
 
 /// What there is to say, by weight.

@@ -16,11 +16,11 @@ const LEAST_ACHIEVED: f64 = 0.99;
 /// Above this share of messages never sent, neither.
 const MOST_UNSENT: f64 = 0.01;
 /// Above this share of the response time's p99, the client's own lag is a part of the finding.
-const MOST_LAG: f64 = 0.1;
+pub(crate) const MOST_LAG: f64 = 0.1;
 /// Above this share of connects for which this host had no port, the limit found is this host's.
 const MOST_OUT_OF_PORTS: f64 = 0.01;
 /// A thread busier than this has no reserve for a burst: what it reports may be its own queueing.
-const MOST_BUSY: f64 = 0.85;
+pub(crate) const MOST_BUSY: f64 = 0.85;
 /// A thread that had to wait for a processor for more of the time than this may have been late for
 /// as many of its messages.
 const MOST_RUN_DELAY: f64 = 0.01;

@@ -4,17 +4,19 @@
 use std::path::PathBuf;
 
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use loadgen::Plan;
 
 mod keys;
 mod output_args;
 mod parse;
 mod plan_args;
+mod search_args;
 
 pub(crate) use keys::{Keys, Kind};
 pub(crate) use output_args::{OutputArgs, is_stdout};
 pub(crate) use plan_args::PlanArgs;
+pub(crate) use search_args::SearchArgs;
 
 /// Measures latency and throughput of echo servers, truthfully.
 #[derive(Debug, Parser)]
@@ -24,10 +26,42 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+/// The definition of the command line.
+pub(crate) fn command() -> clap::Command {
+    Cli::command().mut_subcommand("search", |search| {
+        // A search refuses them with a hint; they would only lengthen its help.
+        ["duration", "requests", "repeat"]
+            .into_iter()
+            .fold(search, |search, name| {
+                search.mut_arg(name, |argument| argument.hide(true))
+            })
+            .mut_arg("warmup", |argument| {
+                argument.help(
+                    "Time before the window of each trial in which messages flow and are not counted \
+                     [default: half of --trial, 1s at most]",
+                )
+            })
+            .mut_arg("timeout", |argument| {
+                argument.help(
+                    "The longest that a connect or an echo may take [default: 1s, or twice the \
+                     longest time of an objective]",
+                )
+            })
+            .mut_arg("rate", |argument| {
+                argument.help(
+                    "With --over connections: messages per second over all of them; without it, each \
+                     has one in flight (-p)",
+                )
+            })
+    })
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Measure once
     Run(Box<RunArgs>),
+    /// Find the highest load that meets objectives
+    Search(Box<SearchArgs>),
     /// Make the runs of a file one after the other, and put a result of each into a folder
     Scenario(ScenarioArgs),
 }

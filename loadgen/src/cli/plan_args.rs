@@ -15,6 +15,7 @@ use loadgen::payload::SEQUENCE_BYTES;
 use loadgen::plan::{
     Background, Close, Direction, Load, Pacing, SocketOptions, Spacing, Target, Workload,
 };
+use loadgen::search::Axis;
 use loadgen::sizes::Sizes;
 
 use super::parse::{self, at_least_one};
@@ -27,7 +28,7 @@ const PROBE_RATE: f64 = 100.0;
 /// The window if neither its length nor its number of messages is given.
 const DEFAULT_WINDOW: Duration = Duration::from_secs(10);
 /// Messages of a run that may be out at a time in a closed loop.
-const MAX_IN_FLIGHT: usize = 1 << 20;
+pub(super) const MAX_IN_FLIGHT: usize = 1 << 20;
 /// The longest that an answer may take, on a stream and over UDP, where none may come.
 const STREAM_TIMEOUT: Duration = Duration::from_secs(5);
 const DATAGRAM_TIMEOUT: Duration = Duration::from_secs(1);
@@ -37,7 +38,7 @@ const LARGEST_DATAGRAM: u32 = 65_507;
 /// is no larger than that of an hour.
 const MOST_INTERVALS: u32 = 3600;
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct PlanArgs {
     /// Servers, tcp://HOST:PORT, udp://HOST:PORT or unix:PATH; connections are spread over them
     /// [default: an echod inside this process, on a free loopback port]
@@ -220,7 +221,64 @@ enum PacingArg {
     Spin,
 }
 
+/// What a search decides about its trials.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Trial {
+    /// What the load is a number of.
+    pub(super) over: Axis,
+    /// The first load.
+    pub(super) start: f64,
+    pub(super) window: Duration,
+    /// Where the user does not say otherwise.
+    pub(super) warmup: Duration,
+    /// See above.
+    pub(super) timeout: Duration,
+}
+
 impl PlanArgs {
+    /// The plan of the first trial of a search.
+    ///
+    /// # Errors
+    /// One line for the user: options that don't go together.
+    pub(super) fn to_trial_plan(
+        &self,
+        is_given: impl Fn(&str) -> bool,
+        trial: &Trial,
+    ) -> Result<Plan, String> {
+        let mut args = Self {
+            duration: Some(trial.window),
+            warmup: self.warmup.or(Some(trial.warmup)),
+            timeout: self.timeout.or(Some(trial.timeout)),
+            ..self.clone()
+        };
+        match trial.over {
+            Axis::Rate => args.rate = Some(constant(trial.start)?),
+            Axis::Connections => {
+                if self
+                    .rate
+                    .as_ref()
+                    .is_some_and(|rate| rate.constant_rate().is_none())
+                {
+                    return Err("a search over connections needs a constant rate (-R)".to_owned());
+                }
+                let start = at_least_one(trial.start as usize);
+                args.connections = Some(start.max(at_least_one(self.targets.len())));
+                // As many as there may be once there are connections enough.
+                let first = args.connections.unwrap_or(start);
+                args.threads = self.threads.map(|threads| threads.min(first));
+            }
+        }
+        let mut plan = args.to_plan(|name| {
+            // An embedded server, too, is to get the load that is searched for and no other.
+            name == "connections" || is_given(name)
+        })?;
+        if trial.over == Axis::Connections {
+            plan.threads =
+                self.to_threads(at_least_one(MAX_IN_FLIGHT), affinity::usable_cpus().get())?;
+        }
+        Ok(plan)
+    }
+
     /// Resolves every option. `is_given` says whether an option was written by the user.
     ///
     /// # Errors

@@ -9,10 +9,15 @@ use serde::{Deserialize, Serialize};
 
 mod fairness;
 mod latency;
+mod search;
 mod tcp;
 
 pub use fairness::{ConnectionShare, FairnessBasis, FairnessResult, Group, Groups};
 pub use latency::{IntervalLatency, Latency};
+pub use search::{
+    CurvePoint, GoalResult, SearchKind, SearchResult, TrialFigures, TrialLatency, TrialOutcome,
+    TrialResult,
+};
 pub use tcp::{Gauge, TcpGauges, TcpInterval, TcpLimit, TcpResult, TcpShares};
 
 use crate::plan::Plan;
@@ -77,6 +82,16 @@ pub struct RunResult {
 pub struct Tool {
     pub name: Cow<'static, str>,
     pub version: Cow<'static, str>,
+}
+
+impl Tool {
+    /// This program.
+    pub(crate) fn this() -> Self {
+        Self {
+            name: env!("CARGO_PKG_NAME").into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+        }
+    }
 }
 
 /// The machine that the client ran on.

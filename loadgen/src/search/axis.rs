@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+use crate::plan::seconds;
 
 /// Rates are told apart by their first digits, so many.
 const DIGITS: i32 = 5;
 
 /// What the load is a number of.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Axis {
     /// Messages per second.
@@ -19,7 +21,7 @@ pub enum Axis {
 }
 
 /// Where the search may go, and for how long.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Limits {
     /// The load of the first trial.
     pub start: f64,
@@ -30,7 +32,7 @@ pub struct Limits {
     /// The most trials.
     pub max_trials: usize,
     /// The longest that the search may take.
-    #[serde(rename = "max_time_s", serialize_with = "seconds")]
+    #[serde(rename = "max_time_s", with = "seconds")]
     pub max_time: Duration,
 }
 
@@ -69,10 +71,6 @@ impl Axis {
             Self::Connections => "connections",
         }
     }
-}
-
-fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(duration.as_secs_f64())
 }
 
 #[cfg(test)]

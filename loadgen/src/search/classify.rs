@@ -1,6 +1,8 @@
 //! Whether a load meets a goal, by the trials made at it: load classification and conditional
 //! throughput of draft-ietf-bmwg-mlrsearch, appendices A and B.
 
+use serde::{Deserialize, Serialize};
+
 use super::goal::Judgement;
 
 /// Sums of seconds are compared up to rounding errors.
@@ -27,7 +29,8 @@ pub struct Judged {
 }
 
 /// What a load is to a goal.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Class {
     /// It meets the goal, whatever trials may still come within the duration sum.
     Lower,

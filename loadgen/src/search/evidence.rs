@@ -11,7 +11,7 @@
 //! sections 2 and 4). So capacities against which he has won that much are ruled out. The bets may
 //! depend on all that came before, which makes stopping and choosing loads by what was seen harmless.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The chance that the interval contains the capacity.
 pub const CONFIDENCE: f64 = 0.95;
@@ -23,7 +23,7 @@ const MOST_OTHERS: f64 = 2.0;
 const SUREST: f64 = 0.93;
 
 /// Where the capacity lies.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Interval {
     /// It is at least this; `None` if no load could be shown to be below it.
     pub lower: Option<f64>,

@@ -4,32 +4,37 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::objective::{Objective, Tally};
+use crate::plan::seconds;
+
+/// A trial of fewer messages than these tells nothing of any goal.
+pub const LEAST_MESSAGES: f64 = 10.0;
 
 /// One thing to find: the highest load at which all objectives hold.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Goal {
+    /// What the user calls it.
+    pub name: Option<String>,
     /// All of them must hold.
     pub objectives: Vec<Objective>,
     /// On what evidence.
-    #[serde(flatten)]
     pub terms: Terms,
 }
 
 /// On what evidence a load counts as meeting its objectives: the attributes of an MLRsearch goal
 /// (draft-ietf-bmwg-mlrsearch, section "Search Goal").
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Terms {
     /// Length of the first, coarse trials.
-    #[serde(rename = "initial_trial_s", serialize_with = "seconds")]
+    #[serde(rename = "initial_trial_s", with = "seconds")]
     pub initial_trial: Duration,
     /// Length of the trials that decide.
-    #[serde(rename = "final_trial_s", serialize_with = "seconds")]
+    #[serde(rename = "final_trial_s", with = "seconds")]
     pub final_trial: Duration,
     /// Trials of this length together always decide about a load.
-    #[serde(rename = "duration_sum_s", serialize_with = "seconds")]
+    #[serde(rename = "duration_sum_s", with = "seconds")]
     pub duration_sum: Duration,
     /// The share of that time in which the objectives may be missed.
     pub exceed_ratio: f64,
@@ -51,7 +56,7 @@ pub enum Preset {
 }
 
 /// What a trial says about a goal.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Judgement {
     /// The largest ratio of messages that failed an objective.
     pub failed: f64,
@@ -76,6 +81,18 @@ impl Goal {
                 is_met: all.is_met && is_met,
             },
         )
+    }
+}
+
+impl Goal {
+    /// The fewest messages of which a trial can tell whether it meets the goal: so many that one of
+    /// them may fail where a ratio of failures is allowed.
+    pub fn least_messages(&self) -> f64 {
+        let allowed = self.objectives.iter().map(Objective::allowed);
+        allowed
+            .filter(|&allowed| allowed > 0.0)
+            .map(|allowed| (1.0 / allowed).round())
+            .fold(LEAST_MESSAGES, f64::max)
     }
 }
 
@@ -131,6 +148,7 @@ impl FromStr for Preset {
 }
 
 impl fmt::Display for Goal {
+    /// The objectives.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, objective) in self.objectives.iter().enumerate() {
             let separator = if index == 0 { "" } else { ", " };
@@ -140,10 +158,6 @@ impl fmt::Display for Goal {
     }
 }
 
-fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(duration.as_secs_f64())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,6 +165,7 @@ mod tests {
     #[test]
     fn all_objectives_must_hold() {
         let goal = |texts: &[&str]| Goal {
+            name: None,
             objectives: texts
                 .iter()
                 .map(|text| text.parse().expect("is well-formed"))
@@ -162,6 +177,7 @@ mod tests {
             lost: 5,
             corrupt: 0,
             completed: 1000,
+            missing_connections: 0.0,
             response: None,
         };
         let judged = |texts: &[&str]| goal(texts).judge(&tally).is_met;
@@ -170,6 +186,25 @@ mod tests {
         assert!(!judged(&["p99<1ms", "errors<0.1%"]));
         assert!(!judged(&["errors<0.1%", "p99<1ms"]));
         assert_eq!(goal(&["p99<1ms", "lost<1%"]).judge(&tally).failed, 0.005);
+    }
+
+    #[test]
+    fn small_ratios_need_many_messages() {
+        let least = |texts: &[&str]| {
+            let objectives = texts
+                .iter()
+                .map(|text| text.parse().expect("is well-formed"));
+            Goal {
+                name: None,
+                objectives: objectives.collect(),
+                terms: Preset::Quick.terms(),
+            }
+            .least_messages()
+        };
+        assert_eq!(least(&["p99<1ms", "errors<0.1%"]), 1000.0);
+        assert_eq!(least(&["p99<1ms"]), 100.0);
+        assert_eq!(least(&["p50<1ms"]), 10.0);
+        assert_eq!(least(&["lost<=0"]), 10.0);
     }
 
     #[test]

@@ -3,13 +3,13 @@
 use super::classify::{Class, Judged, Target, classify};
 use super::goal::Judgement;
 
-/// A trial that says something about the server.
+/// A trial that says something about the server, for one goal at least.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Trial {
     pub(super) load: f64,
     pub(super) seconds: f64,
-    /// One for each goal.
-    pub(super) judgements: Vec<Judgement>,
+    /// One for each goal; `None` where the client is in the way.
+    pub(super) judgements: Vec<Option<Judgement>>,
 }
 
 /// All of them, in the order in which they were made.
@@ -61,17 +61,26 @@ impl History {
         self.trials
             .iter()
             .filter(move |trial| trial.load == load)
-            .map(move |trial| Judged {
-                seconds: trial.seconds,
-                judgement: trial.judgements[goal],
+            .filter_map(move |trial| {
+                trial.judgements[goal].map(|judgement| Judged {
+                    seconds: trial.seconds,
+                    judgement,
+                })
             })
     }
 
-    /// The number of trials at loads in the range that are at least so long.
-    pub(super) fn count(&self, loads: std::ops::RangeInclusive<f64>, seconds: f64) -> usize {
+    /// The number of trials at loads in the range that are at least so long and say something of a
+    /// goal.
+    pub(super) fn count(
+        &self,
+        goal: usize,
+        loads: std::ops::RangeInclusive<f64>,
+        seconds: f64,
+    ) -> usize {
         self.trials
             .iter()
             .filter(|trial| loads.contains(&trial.load) && trial.seconds >= seconds)
+            .filter(|trial| trial.judgements[goal].is_some())
             .count()
     }
 
@@ -103,10 +112,10 @@ mod tests {
             history.add(Trial {
                 load,
                 seconds: 1.0,
-                judgements: vec![Judgement {
+                judgements: vec![Some(Judgement {
                     failed: 0.0,
                     is_met,
-                }],
+                })],
             });
         }
         history
@@ -131,7 +140,7 @@ mod tests {
         let history = history(&[(100.0, true), (200.0, true)]);
         assert_eq!(history.nearest(101.0, 0.02), Some(100.0));
         assert_eq!(history.nearest(110.0, 0.02), None);
-        assert_eq!(history.count(0.0..=150.0, 1.0), 1);
-        assert_eq!(history.count(0.0..=500.0, 2.0), 0);
+        assert_eq!(history.count(0, 0.0..=150.0, 1.0), 1);
+        assert_eq!(history.count(0, 0.0..=500.0, 2.0), 0);
     }
 }

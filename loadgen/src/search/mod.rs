@@ -6,11 +6,13 @@
 //! throughput. What the draft leaves to implementations is here: `strategy` selects loads, and
 //! `evidence` says with what certainty the capacity lies between them. Trials that failed because
 //! of the client are never held against the server; they limit how far the search can go.
+//! `attribution` tells whose failure it is.
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+mod attribution;
 mod axis;
 mod classify;
 mod evidence;
@@ -23,10 +25,11 @@ mod strategy;
 #[cfg(test)]
 mod tests;
 
+pub use attribution::{ClientPart, is_about_the_client};
 pub use axis::{Axis, Limits};
 pub use classify::{Class, Judged, Target, classify, typical_failure};
 pub use evidence::{CONFIDENCE, Interval};
-pub use goal::{Goal, Judgement, Preset, Terms};
+pub use goal::{Goal, Judgement, LEAST_MESSAGES, Preset, Terms};
 pub use objective::{Objective, Tally, parse_ratio};
 
 use history::{History, Trial};
@@ -35,6 +38,8 @@ use strategy::{Field, Pursuit};
 /// So many trials in a row at one load must fail because of the client before it counts as its limit:
 /// one may be an accident.
 const CLIENT_ATTEMPTS: usize = 3;
+/// The same where some of them were only disturbed, which may pass.
+const DISTURBED_ATTEMPTS: usize = 10;
 
 /// A search under way.
 ///
@@ -43,6 +48,7 @@ const CLIENT_ATTEMPTS: usize = 3;
 /// use loadgen::search::{Axis, Goal, GoalEnd, Judgement, Limits, Outcome, Preset, Search, Step};
 ///
 /// let goal = Goal {
+///     name: None,
 ///     objectives: vec!["p99<1ms".parse().expect("is an objective")],
 ///     terms: Preset::Quick.terms(),
 /// };
@@ -58,7 +64,7 @@ const CLIENT_ATTEMPTS: usize = 3;
 ///     // A server that takes 54 321 messages per second, and not one more.
 ///     let is_met = load <= 54_321.0;
 ///     let judgement = Judgement { failed: 0.0, is_met };
-///     search.record(load, duration, duration, Outcome::Judged(vec![judgement]));
+///     search.record(load, duration, duration, &[Outcome::Judged(judgement)]);
 /// }
 /// let findings = search.findings();
 /// assert_eq!(findings[0].end, GoalEnd::Found);
@@ -69,11 +75,12 @@ const CLIENT_ATTEMPTS: usize = 3;
 #[derive(Clone, Debug)]
 pub struct Search {
     goals: Vec<Goal>,
+    axis: Axis,
+    limits: Limits,
     pursuits: Vec<Pursuit>,
-    field: Field,
+    /// What the client has to do with each of them.
+    client: Vec<ClientRecord>,
     history: History,
-    /// Trials that the client failed: at which load the last one was, and how many in a row.
-    client_failures: Option<(f64, usize)>,
     trials: usize,
     spent: Duration,
 }
@@ -93,7 +100,7 @@ pub enum Step {
 }
 
 /// Why a search is over.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StopReason {
     /// There is nothing left to find for any goal; each says why.
@@ -104,19 +111,35 @@ pub enum StopReason {
     TimeExhausted,
     /// The user ended it.
     Interrupted,
+    /// The target could be measured at first and then no more.
+    TargetLost,
 }
 
-/// How a trial came out.
-#[derive(Clone, Debug, PartialEq)]
+/// How a trial came out for a goal.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Outcome {
-    /// What it says about each goal, in their order.
-    Judged(Vec<Judgement>),
-    /// The client did not do what the trial asked for: nothing is learnt about the server.
+    /// What it says about it.
+    Judged(Judgement),
+    /// The client could not do what the trial asked for: nothing is learnt about the server.
     ClientFailed,
+    /// The client's host kept it from doing so: nothing is learnt about the server, and little about
+    /// the client.
+    Disturbed,
+}
+
+/// Where the client failed a goal.
+#[derive(Clone, Copy, Debug, Default)]
+struct ClientRecord {
+    /// Trials in a row at this load that say nothing of the server.
+    load: f64,
+    failed: usize,
+    disturbed: usize,
+    /// The lowest load that it could not offer.
+    limit: Option<f64>,
 }
 
 /// What was found for one goal.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Finding {
     /// Relevant lower bound: the highest load that meets the goal below the first that misses it.
     pub lower: Option<f64>,
@@ -135,7 +158,7 @@ pub struct Finding {
 }
 
 /// How the search for a goal ended.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(tag = "end", rename_all = "snake_case")]
 pub enum GoalEnd {
     /// The bounds are as close as was asked for, and chance is ruled out.
@@ -171,14 +194,11 @@ impl Search {
                 .enumerate()
                 .map(|(index, goal)| Pursuit::new(index, &goal.terms))
                 .collect(),
+            client: vec![ClientRecord::default(); goals.len()],
             goals,
-            field: Field {
-                axis,
-                limits,
-                ceiling: None,
-            },
+            axis,
+            limits,
             history: History::default(),
-            client_failures: None,
             trials: 0,
             spent: Duration::ZERO,
         }
@@ -189,11 +209,14 @@ impl Search {
     /// Of the trials that would help the goals, the shortest comes first, and of these the one at the
     /// lowest load: what is learnt there may save the others.
     pub fn next_step(&mut self) -> Step {
-        let (history, field) = (&self.history, &self.field);
+        let (history, axis, limits) = (&self.history, self.axis, self.limits);
         let next = self
             .pursuits
             .iter_mut()
-            .filter_map(|pursuit| pursuit.nominate(history, field))
+            .zip(&self.client)
+            .filter_map(|(pursuit, client)| {
+                pursuit.nominate(history, &Field::new(axis, limits, client.limit))
+            })
             .min_by(|a, b| {
                 let by_length = a.seconds.total_cmp(&b.seconds);
                 by_length.then(a.load.total_cmp(&b.load))
@@ -202,9 +225,9 @@ impl Search {
             return Step::Stop(StopReason::Finished);
         };
         let duration = Duration::from_secs_f64(next.seconds);
-        if self.trials >= self.field.limits.max_trials {
+        if self.trials >= limits.max_trials {
             Step::Stop(StopReason::TrialsExhausted)
-        } else if self.spent + duration > self.field.limits.max_time {
+        } else if self.spent + duration > limits.max_time {
             Step::Stop(StopReason::TimeExhausted)
         } else {
             Step::Measure {
@@ -214,34 +237,37 @@ impl Search {
         }
     }
 
-    /// Takes a trial into account that [`Self::next_step`] asked for. `cost` is the time that it took
-    /// with all that surrounds it.
-    pub fn record(&mut self, load: f64, duration: Duration, cost: Duration, outcome: Outcome) {
+    /// Takes a trial into account that [`Self::next_step`] asked for: how it came out for each goal, in
+    /// their order. `cost` is the time that it took with all that surrounds it.
+    pub fn record(&mut self, load: f64, duration: Duration, cost: Duration, outcomes: &[Outcome]) {
         self.trials += 1;
         self.spent += cost;
         let seconds = duration.as_secs_f64();
-        let judgements = match outcome {
-            Outcome::Judged(judgements) => judgements,
-            Outcome::ClientFailed => return self.record_client_failure(load),
-        };
-        self.client_failures = None;
-        for (pursuit, judgement) in self.pursuits.iter_mut().zip(&judgements) {
-            pursuit.record(load, seconds, judgement.is_met);
+        let goals = self.pursuits.iter_mut().zip(&mut self.client);
+        for ((pursuit, client), outcome) in goals.zip(outcomes) {
+            client.note(load, outcome);
+            if let Outcome::Judged(judgement) = outcome {
+                pursuit.record(load, seconds, judgement.is_met);
+            }
         }
-        self.history.add(Trial {
-            load,
-            seconds,
-            judgements,
-        });
+        let judgements: Vec<_> = outcomes.iter().map(Outcome::judgement).collect();
+        if judgements.iter().any(Option::is_some) {
+            self.history.add(Trial {
+                load,
+                seconds,
+                judgements,
+            });
+        }
     }
 
     /// What was found so far, for each goal.
     pub fn findings(&self) -> Vec<Finding> {
-        let field = self.field;
         self.pursuits
             .iter()
+            .zip(&self.client)
             .enumerate()
-            .map(|(goal, pursuit)| {
+            .map(|(goal, (pursuit, client))| {
+                let field = Field::new(self.axis, self.limits, client.limit);
                 let target = pursuit.target();
                 let bounds = self.history.bounds(goal, target);
                 // Asking a copy changes nothing of the pursuit's own course.
@@ -265,17 +291,22 @@ impl Search {
                         _ if !is_over => GoalEnd::Unfinished,
                         (None, Some(_)) => GoalEnd::LowestMisses,
                         (Some(_), Some(upper))
-                            if field.ceiling.is_none_or(|limit| upper <= limit) =>
+                            if client.limit.is_none_or(|limit| upper <= limit) =>
                         {
                             GoalEnd::Found
                         }
-                        (_, _) => field.ceiling.map_or(GoalEnd::HighestMeets, |limit| {
+                        (_, _) => client.limit.map_or(GoalEnd::HighestMeets, |limit| {
                             GoalEnd::ClientLimit { limit }
                         }),
                     },
                 }
             })
             .collect()
+    }
+
+    /// What a load is to a goal, by the trials made there; `goal` is its number.
+    pub fn class(&self, goal: usize, load: f64) -> Class {
+        self.history.class(goal, self.pursuits[goal].target(), load)
     }
 
     /// What is searched for.
@@ -285,28 +316,50 @@ impl Search {
 
     /// What the load is a number of.
     pub fn axis(&self) -> Axis {
-        self.field.axis
+        self.axis
     }
 
     /// Within which limits.
     pub fn limits(&self) -> &Limits {
-        &self.field.limits
+        &self.limits
+    }
+
+    /// The lowest load that the client could not offer for some goal.
+    pub fn client_limit(&self) -> Option<f64> {
+        let limits = self.client.iter().filter_map(|client| client.limit);
+        limits.reduce(f64::min)
     }
 
     /// What the trials took altogether.
     pub fn spent(&self) -> Duration {
         self.spent
     }
+}
 
-    fn record_client_failure(&mut self, load: f64) {
-        let before = self
-            .client_failures
-            .filter(|&(failed, _)| failed == load)
-            .map_or(0, |(_, times)| times);
-        self.client_failures = Some((load, before + 1));
-        if before + 1 >= CLIENT_ATTEMPTS {
-            let ceiling = &mut self.field.ceiling;
-            *ceiling = Some(ceiling.map_or(load, |ceiling| ceiling.min(load)));
+impl ClientRecord {
+    /// Counts a trial that says nothing of the server. Enough of them in a row are a limit.
+    fn note(&mut self, load: f64, outcome: &Outcome) {
+        if self.load != load || matches!(outcome, Outcome::Judged(_)) {
+            (self.failed, self.disturbed) = (0, 0);
+        }
+        self.load = load;
+        match outcome {
+            Outcome::Judged(_) => {}
+            Outcome::ClientFailed => self.failed += 1,
+            Outcome::Disturbed => self.disturbed += 1,
+        }
+        if self.failed >= CLIENT_ATTEMPTS || self.failed + self.disturbed >= DISTURBED_ATTEMPTS {
+            self.limit = Some(self.limit.map_or(load, |limit| limit.min(load)));
+        }
+    }
+}
+
+impl Outcome {
+    /// What is said about the server, if anything is.
+    pub fn judgement(&self) -> Option<Judgement> {
+        match self {
+            Self::Judged(judgement) => Some(*judgement),
+            Self::ClientFailed | Self::Disturbed => None,
         }
     }
 }

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use echomark::net::units::{format_duration, parse_duration};
 use hdrhistogram::Histogram;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+use super::attribution::Lateness;
 
 /// Above this share of messages, what did not come back within the window counts as failed; less is
 /// what is naturally out at its end.
@@ -50,6 +52,8 @@ pub struct Tally<'a> {
     pub corrupt: u64,
     /// Echoes that were complete within the window.
     pub completed: u64,
+    /// Share of the connections that were asked for and did not stand, where these are the load.
+    pub missing_connections: f64,
     /// Response times of those that came back, in nanoseconds.
     pub response: Option<&'a Histogram<u64>>,
 }
@@ -81,13 +85,45 @@ impl Objective {
             Self::Errors { .. } => tally.lost + tally.corrupt,
             Self::Lost { .. } => tally.lost,
         };
-        let short = tally.due.saturating_sub(tally.completed) as f64 / due;
+        let short = tally.short();
         let short = if short > MOST_SHORT { short } else { 0.0 };
-        (counted as f64 / due).max(short).min(1.0)
+        (counted as f64 / due)
+            .max(short)
+            .max(tally.missing_connections)
+            .min(1.0)
+    }
+
+    /// The part of [`Self::failed`] that does not depend on when anything came back.
+    pub(super) fn lost(&self, tally: &Tally<'_>) -> f64 {
+        let counted = match self {
+            Self::Late { .. } | Self::Errors { .. } => tally.lost + tally.corrupt,
+            Self::Lost { .. } => tally.lost,
+        };
+        (counted as f64 / tally.due.max(1) as f64).max(tally.missing_connections)
+    }
+
+    /// The ratio of messages that failed the objective for sure if the client added no more to
+    /// response times than `lateness`.
+    pub(super) fn failed_despite(&self, tally: &Tally<'_>, lateness: &Lateness) -> f64 {
+        let lost = self.lost(tally);
+        let late = match *self {
+            Self::Late { limit, .. } => {
+                tally.later_than(limit + lateness.delay) as f64 / tally.due.max(1) as f64
+            }
+            Self::Errors { .. } | Self::Lost { .. } => 0.0,
+        };
+        let short = tally.short() - lateness.share_of_window;
+        let short = if short > MOST_SHORT { short } else { 0.0 };
+        (lost + late).max(short) - lateness.share_beyond
     }
 }
 
 impl Tally<'_> {
+    /// The ratio of messages that did not come back within the window.
+    fn short(&self) -> f64 {
+        self.due.saturating_sub(self.completed) as f64 / self.due.max(1) as f64
+    }
+
     fn later_than(&self, limit: Duration) -> u64 {
         let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
         self.response.map_or(0, |histogram| {
@@ -155,6 +191,14 @@ impl Serialize for Objective {
     }
 }
 
+impl<'de> Deserialize<'de> for Objective {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(D::Error::custom)
+    }
+}
+
 /// Reads `0.1%` or `0.001`.
 ///
 /// # Errors
@@ -187,6 +231,7 @@ mod tests {
         lost: 0,
         corrupt: 0,
         completed: 1000,
+        missing_connections: 0.0,
         response: None,
     };
 
@@ -257,6 +302,17 @@ mod tests {
         };
         assert_eq!(objective("errors<1%").failed(&behind(800)), 0.2);
         assert_eq!(objective("errors<1%").failed(&behind(995)), 0.0);
+    }
+
+    #[test]
+    fn connections_that_do_not_stand_fail_every_objective() {
+        let refused = Tally {
+            missing_connections: 0.25,
+            ..NOTHING_LOST
+        };
+        for text in ["p99<1ms", "errors<1%", "lost<1%"] {
+            assert_eq!(objective(text).failed(&refused), 0.25);
+        }
     }
 
     #[test]

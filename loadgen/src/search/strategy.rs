@@ -192,7 +192,7 @@ impl Pursuit {
         if known.is_empty() || is_confirmed {
             return None;
         }
-        let made = |loads| history.count(loads, self.target().trial_s);
+        let made = |loads| history.count(self.goal, loads, self.target().trial_s);
         let side = match (holds_lower, holds_upper) {
             (true, _) => Side::Upper,
             (_, true) => Side::Lower,
@@ -246,6 +246,14 @@ impl Pursuit {
 }
 
 impl Field {
+    pub(super) fn new(axis: Axis, limits: Limits, ceiling: Option<f64>) -> Self {
+        Self {
+            axis,
+            limits,
+            ceiling,
+        }
+    }
+
     /// `load` as it can be tried; `None` if the client can't offer it.
     fn clamp(&self, load: f64) -> Option<f64> {
         let load = self

@@ -13,6 +13,7 @@ mod program;
 mod scenario;
 mod schema;
 mod screen;
+mod search;
 mod support;
 mod timing;
 mod truth;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use echomark::net::cidr::Cidr;
 use echomark::net::endpoint::Endpoint;
-use jsonschema::Validator;
+use jsonschema::{Registry, Validator};
 use loadgen::RunResult;
 use loadgen::plan::{Background, Close, Direction, Load, Plan, Target, Workload};
 use serde_json::Value;
@@ -30,6 +30,27 @@ fn schema() -> &'static Validator {
     })
 }
 
+/// The schema of searches, which refers to that of runs.
+fn search_schema() -> &'static Validator {
+    static SCHEMA: OnceLock<Validator> = OnceLock::new();
+    SCHEMA.get_or_init(|| {
+        let parse = |text| serde_json::from_str::<Value>(text).unwrap();
+        let schema = parse(include_str!("../../../docs/search.schema.json"));
+        jsonschema::meta::validate(&schema).unwrap();
+        let of_runs = parse(include_str!("../../../docs/result.schema.json"));
+        let registry = Registry::new()
+            .add("urn:echomark:loadgen:result:1", of_runs)
+            .unwrap()
+            .prepare()
+            .unwrap();
+        jsonschema::options()
+            .with_registry(&registry)
+            .should_validate_formats(true)
+            .build(&schema)
+            .unwrap()
+    })
+}
+
 /// Holds a result against the schema.
 #[track_caller]
 pub(crate) fn check(result: &RunResult) {
@@ -39,7 +60,18 @@ pub(crate) fn check(result: &RunResult) {
 /// Holds a result file against the schema.
 #[track_caller]
 pub(crate) fn check_json(result: &Value) {
-    let mistakes: Vec<String> = schema()
+    check_against(schema(), result);
+}
+
+/// Holds the result of a search against its schema.
+#[track_caller]
+pub(crate) fn check_search(result: &Value) {
+    check_against(search_schema(), result);
+}
+
+#[track_caller]
+fn check_against(schema: &Validator, result: &Value) {
+    let mistakes: Vec<String> = schema
         .iter_errors(result)
         .map(|error| format!("{}: {error}", error.instance_path()))
         .collect();

@@ -33,6 +33,8 @@ pub(crate) struct PlainServer {
 struct Shared {
     stop: AtomicBool,
     connections: AtomicU64,
+    /// Of these, those that are served now.
+    served: AtomicU64,
     bytes: AtomicU64,
 }
 
@@ -74,9 +76,25 @@ impl PlainServer {
         Self::start_if(|_| true, behavior)
     }
 
+    /// An honest echo that serves so many connections at a time and closes the others at once.
+    pub(crate) fn at_most(connections: u64) -> Self {
+        Self::admitting(
+            move |_, served| served < connections,
+            |peer, bytes| peer.send(bytes),
+        )
+    }
+
     /// A server that serves the connections that `admit` wants and closes the others at once.
     pub(crate) fn start_if(
         admit: impl Fn(u64) -> bool + Send + 'static,
+        behavior: impl Fn(&mut Peer, &[u8]) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        Self::admitting(move |number, _| admit(number), behavior)
+    }
+
+    /// The same where `admit` is told the number of the connection and how many are served.
+    fn admitting(
+        admit: impl Fn(u64, u64) -> bool + Send + 'static,
         behavior: impl Fn(&mut Peer, &[u8]) -> bool + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -91,11 +109,15 @@ impl PlainServer {
                         return;
                     }
                     let number = shared.connections.fetch_add(1, Ordering::Relaxed);
-                    if !admit(number) {
+                    if !admit(number, shared.served.load(Ordering::Relaxed)) {
                         continue;
                     }
                     let (shared, behavior) = (Arc::clone(&shared), Arc::clone(&behavior));
-                    thread::spawn(move || serve(stream, &shared, &*behavior));
+                    shared.served.fetch_add(1, Ordering::Relaxed);
+                    thread::spawn(move || {
+                        serve(stream, &shared, &*behavior);
+                        shared.served.fetch_sub(1, Ordering::Relaxed);
+                    });
                 }
             })
         };

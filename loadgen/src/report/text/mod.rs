@@ -10,8 +10,10 @@ use crate::verdict::Status;
 
 mod findings;
 mod format;
+mod search;
 
 pub use format::{bits_per_second, grouped, number};
+pub use search::{goal_end, render_search};
 
 use format::{count, percent};
 
@@ -67,7 +69,18 @@ pub fn target(plan: &Plan) -> String {
 
 /// What it is measured with, in words.
 pub fn load(plan: &Plan) -> String {
+    let rate = match &plan.load {
+        Load::Closed { .. } => String::new(),
+        Load::Open { rate, .. } => rate
+            .constant_rate()
+            .map_or_else(|| rate.to_string(), number),
+    };
     let connections = count(plan.connections.get() as u64, "connection");
+    load_in_words(plan, &rate, &connections)
+}
+
+/// The same with these words for the rate and the connections.
+fn load_in_words(plan: &Plan, rate: &str, connections: &str) -> String {
     let what = match plan.workload {
         Workload::Request => "",
         Workload::Churn {
@@ -96,9 +109,7 @@ pub fn load(plan: &Plan) -> String {
             format!("closed loop, {pipeline} in flight on each of {connections}")
         }
         Load::Open {
-            rate,
-            arrivals,
-            pipeline,
+            arrivals, pipeline, ..
         } => {
             let arrivals = match arrivals {
                 Spacing::Constant => "constant",
@@ -107,9 +118,6 @@ pub fn load(plan: &Plan) -> String {
             let bound = pipeline.map_or_else(String::new, |pipeline| {
                 format!(", at most {pipeline} in flight on each")
             });
-            let rate = rate
-                .constant_rate()
-                .map_or_else(|| rate.to_string(), number);
             let most = if plan.has_connection_per_message() {
                 "at most "
             } else {

@@ -1,0 +1,534 @@
+//! Searches with real trials, on servers whose capacity is known.
+
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use loadgen::capacity::{SearchObserver, SearchPlan, find};
+use loadgen::observer::Unobserved;
+use loadgen::result::{TrialOutcome, TrialResult};
+use loadgen::search::{
+    Axis, Class, Goal, GoalEnd, Judged, Judgement, Limits, Preset, Search, StopReason, Target,
+    Terms, classify, typical_failure,
+};
+use loadgen::{Control, Plan, SearchResult};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
+use serde_json::{Value, json};
+
+use crate::known::{show, until_undisturbed};
+use crate::program::{assert_one_line, kill, loadgen, run};
+use crate::schema;
+use crate::support::{PlainServer, constant, number, plan, server, wait_until};
+
+/// Trials so short that a search takes seconds. What they may miss, the server's limit is chosen for.
+fn short_terms() -> Terms {
+    Terms {
+        initial_trial: Duration::from_millis(100),
+        final_trial: Duration::from_millis(200),
+        duration_sum: Duration::from_secs(1),
+        ..Preset::Quick.terms()
+    }
+}
+
+/// A search for the rate that meets `objective`.
+fn search(trial: Plan, objective: &str) -> SearchPlan {
+    SearchPlan {
+        trial: Plan {
+            load: constant(500.0),
+            warmup: Duration::from_millis(50),
+            connections: number(1),
+            timeout: Duration::from_secs(1),
+            ..trial
+        },
+        over: Axis::Rate,
+        limits: Limits {
+            start: 500.0,
+            lowest: 100.0,
+            highest: 1e6,
+            max_trials: 300,
+            max_time: Duration::from_secs(40),
+        },
+        goals: vec![Goal {
+            name: None,
+            objectives: vec![objective.parse().unwrap()],
+            terms: short_terms(),
+        }],
+    }
+}
+
+/// Makes a search and checks what must hold of every result.
+#[track_caller]
+fn found(plan: &SearchPlan) -> SearchResult {
+    let result = find(plan, &Control::default(), &mut Unobserved).unwrap();
+    check(&result);
+    result
+}
+
+#[track_caller]
+fn check(result: &SearchResult) {
+    let stored = serde_json::to_value(result).unwrap();
+    schema::check_search(&stored);
+    let read: SearchResult = serde_json::from_value(stored.clone()).unwrap();
+    assert_eq!(serde_json::to_value(&read).unwrap(), stored);
+
+    let mut previous_end = 0.0;
+    for trial in &result.trials {
+        assert!(trial.start_s >= previous_end - 1e-9);
+        assert!(trial.cost_s >= trial.planned_s || trial.measured.is_none() || result.interrupted);
+        previous_end = trial.start_s + trial.cost_s;
+        assert!((result.limits.lowest..=result.limits.highest).contains(&trial.load));
+        let latency = trial.measured.as_ref().and_then(|m| m.response_ns);
+        if let Some(latency) = latency {
+            assert!(latency.p99.is_none() || latency.count >= 1000);
+        }
+    }
+    assert!(result.spent_s >= previous_end - 1e-9);
+    for point in &result.curve {
+        let trials = result
+            .trials
+            .iter()
+            .filter(|trial| trial.load == point.load && trial.outcome == TrialOutcome::Judged)
+            .filter_map(|trial| trial.measured.as_ref());
+        let count: u64 = trials
+            .filter_map(|measured| measured.response_ns)
+            .map(|latency| latency.count)
+            .sum();
+        let union = point.response_ns.as_ref().map_or(0, |union| union.count());
+        assert_eq!(union, count);
+    }
+    for goal in &result.goals {
+        let finding = &goal.finding;
+        if let Some((lower, upper)) = finding.lower.zip(finding.upper) {
+            assert!(lower < upper);
+            assert_eq!(finding.precision, Some((upper - lower) / upper));
+        }
+        if finding.end == GoalEnd::Found {
+            assert!(finding.precision <= Some(goal.goal.terms.precision));
+        }
+    }
+}
+
+/// An echo on one connection that a token bucket holds to a rate: what it misses while it has no
+/// processor it catches up with, up to [`Throttled::BURST`].
+struct Throttled {
+    server: PlainServer,
+    /// Messages, and those that left later than [`Throttled::LATE`] after their token was there.
+    sent: Arc<[AtomicU64; 2]>,
+}
+
+impl Throttled {
+    const BURST: Duration = Duration::from_millis(10);
+    const LATE: Duration = Duration::from_millis(5);
+
+    fn to(rate: u64) -> Self {
+        let sent = Arc::new([const { AtomicU64::new(0) }; 2]);
+        let counts = Arc::clone(&sent);
+        // When the next token is there (the generic cell rate algorithm of ITU-T I.371).
+        let next = Mutex::new(Instant::now());
+        let server = PlainServer::start(move |peer, bytes| {
+            bytes.chunks(64).all(|chunk| {
+                let cost = Duration::from_nanos(chunk.len() as u64 * 1_000_000_000 / (64 * rate));
+                let mut next = next.lock().unwrap();
+                let due = (*next).max(Instant::now() - Self::BURST) + cost;
+                *next = due;
+                let late = wait_for(due);
+                counts[0].fetch_add(1, Ordering::Relaxed);
+                counts[1].fetch_add((late > Self::LATE).into(), Ordering::Relaxed);
+                peer.send(chunk)
+            })
+        });
+        Self { server, sent }
+    }
+
+    /// Whether it was late so often that its rate was not what it was to be.
+    fn was_disturbed(&self) -> bool {
+        let [sent, late] = [0, 1].map(|index| self.sent[index].load(Ordering::Relaxed) as f64);
+        show(&format!("{late} of {sent} answers were late"));
+        late > sent * 0.03
+    }
+
+    /// The highest load at which half of the messages come back within `limit`: what is offered
+    /// beyond the rate waits once the burst is used up, longer and longer through warm-up and window.
+    fn capacity(rate: u64, limit: Duration, warmup: Duration, window: Duration) -> f64 {
+        let half_way = (warmup + window / 2).as_secs_f64();
+        rate as f64 * (1.0 + (limit + Self::BURST).as_secs_f64() / half_way)
+    }
+}
+
+/// Waits for a moment, as a slow server does, and says how much later it is.
+fn wait_for(moment: Instant) -> Duration {
+    loop {
+        let now = Instant::now();
+        match moment.checked_duration_since(now) {
+            Some(left) if !left.is_zero() => thread::park_timeout(left),
+            _ => return now - moment,
+        }
+    }
+}
+
+#[test]
+fn the_interval_contains_what_a_throttled_server_takes() {
+    const LIMIT: Duration = Duration::from_millis(10);
+    const RATE: u64 = 1_500;
+    until_undisturbed(|| {
+        let throttled = Throttled::to(RATE);
+        let plan = search(plan(server(&throttled.server)), "p50<10ms");
+        let result = found(&plan);
+        let window = plan.goals[0].terms.final_trial;
+        let truth = Throttled::capacity(RATE, LIMIT, plan.trial.warmup, window);
+        let finding = &result.goals[0].finding;
+        let interval = finding.interval.unwrap();
+        show(&format!(
+            "{RATE} /s, capacity {truth:.0} /s: bounds {:?} to {:?}, interval {interval:?}, {:?}, \
+                 {} trials, {:.1} s",
+            finding.lower,
+            finding.upper,
+            finding.end,
+            result.trials.len(),
+            result.spent_s,
+        ));
+        // The server never takes more, whatever disturbs it or the client.
+        assert!(finding.lower.is_none_or(|lower| lower <= truth));
+        assert!(interval.lower.is_none_or(|lower| lower <= truth));
+        // It takes less where it is late, and a disturbed client finds nothing.
+        let is_limited = matches!(finding.end, GoalEnd::ClientLimit { .. });
+        if throttled.was_disturbed() || is_limited {
+            return true;
+        }
+        assert_eq!(finding.end, GoalEnd::Found);
+        let late = Throttled::LATE.as_secs_f64() / (plan.trial.warmup + window / 2).as_secs_f64();
+        let least = truth - RATE as f64 * late;
+        assert!(finding.upper.is_some_and(|upper| upper > least), "{least}");
+        assert!(interval.upper.is_some_and(|upper| upper > least), "{least}");
+        false
+    });
+}
+
+#[test]
+fn the_program_finds_what_a_throttled_server_takes_and_says_so() {
+    const RATE: u64 = 2_000;
+    until_undisturbed(|| {
+        let throttled = Throttled::to(RATE);
+        let endpoint = throttled.server.endpoint().to_string();
+        let path = std::env::temp_dir().join(format!("loadgen-search-{}", std::process::id()));
+        let output = run(&[
+            "search",
+            &endpoint,
+            "-c",
+            "1",
+            "-w",
+            "50ms",
+            "--slo",
+            "p50<10ms",
+            "--goal",
+            "late: p50<40ms",
+            "--trial",
+            "200ms",
+            "--start",
+            "500",
+            "--max-time",
+            "40s",
+            "--json",
+            path.to_str().unwrap(),
+        ]);
+        let result: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        schema::check_search(&result);
+        let page = String::from_utf8(output.stdout).unwrap();
+        show(&page);
+        for words in [
+            &endpoint,
+            "p50<10ms",
+            "late: p50<40ms",
+            "bounds",
+            "capacity",
+            "stopped",
+        ] {
+            assert!(page.contains(words), "{words} is not in\n{page}");
+        }
+        assert!(!String::from_utf8_lossy(&output.stderr).contains("panicked"));
+        let trials = result["trials"].as_array().unwrap().len();
+        let rows = page.lines().filter(|line| line.contains("200ms  ")).count();
+        assert!(0 < rows && rows <= trials, "a line for each trial");
+        let window = Duration::from_millis(200);
+        for (goal, limit) in result["goals"].as_array().unwrap().iter().zip([10, 40]) {
+            let limit = Duration::from_millis(limit);
+            let truth = Throttled::capacity(RATE, limit, window / 4, window);
+            let lower = goal["finding"]["lower"].as_f64();
+            assert!(
+                lower.is_none_or(|lower| lower <= truth),
+                "{lower:?} {truth}"
+            );
+        }
+        let code = output.status.code();
+        if throttled.was_disturbed() || code == Some(97) {
+            return true;
+        }
+        assert_eq!(code, Some(0), "{page}");
+        false
+    });
+}
+
+#[test]
+fn an_objective_that_no_load_meets_has_its_own_exit_code() {
+    let slow = PlainServer::start(|peer, bytes| {
+        wait_for(Instant::now() + Duration::from_millis(20));
+        peer.send(bytes)
+    });
+    let endpoint = slow.endpoint().to_string();
+    let output = run(&[
+        "search", &endpoint, "-c", "2", "-w", "0", "--slo", "p50<5ms", "--trial", "200ms",
+        "--start", "200", "--min", "100",
+    ]);
+    let page = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(99), "{page}");
+    assert!(page.contains("missed at 100 /s, the lowest load"), "{page}");
+}
+
+#[test]
+fn as_many_connections_are_found_as_a_server_takes() {
+    let limited = PlainServer::at_most(20);
+    let mut plan = search(plan(server(&limited)), "errors<1%");
+    plan.trial.load = loadgen::plan::Load::Closed {
+        pipeline: number(1),
+    };
+    plan.over = Axis::Connections;
+    plan.limits.start = 4.0;
+    plan.limits.lowest = 1.0;
+    plan.limits.highest = 1000.0;
+    plan.limits.max_time = Duration::from_secs(60);
+    let result = found(&plan);
+    let finding = &result.goals[0].finding;
+    assert_eq!(finding.end, GoalEnd::Found, "{finding:?}");
+    assert_eq!((finding.lower, finding.upper), (Some(20.0), Some(21.0)));
+}
+
+#[test]
+fn what_the_client_can_not_open_is_its_limit_and_not_the_server_s() {
+    let echo = PlainServer::echo();
+    let endpoint = echo.endpoint().to_string();
+    let command = format!(
+        "ulimit -n 120 && exec \"$0\" search {endpoint} --over connections --slo 'errors<5%' \
+         -w 20ms --trial 100ms --start 8"
+    );
+    let output = Command::new("sh")
+        .args(["-c", &command])
+        .arg(env!("CARGO_BIN_EXE_loadgen"))
+        .output()
+        .unwrap();
+    let page = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(97), "{page}");
+    // 120 descriptors, less those that a run needs besides.
+    assert!(
+        page.contains("the client is the limit at 57 connections"),
+        "{page}"
+    );
+    assert!(
+        page.contains("120 allowed") && page.contains("ulimit"),
+        "{page}"
+    );
+}
+
+#[test]
+fn an_interrupt_ends_the_search_with_a_valid_marked_result() {
+    let target = PlainServer::echo();
+    let endpoint = target.endpoint().to_string();
+    let mut child = loadgen(&[
+        "search",
+        &endpoint,
+        "--slo",
+        "p99<10s",
+        "-c",
+        "1",
+        "-w",
+        "0",
+        "--trial",
+        "1h",
+        "--initial-trial",
+        "100ms",
+        "--max",
+        "600",
+        "--start",
+        "500",
+        "--json",
+        "-",
+    ])
+    .stdout(Stdio::piped())
+    .stderr(Stdio::piped())
+    .spawn()
+    .unwrap();
+    // The first trials are over, and a long one is under way.
+    wait_until("messages flow", || target.bytes() > 64 * 500);
+    kill(&child, "INT");
+    let mut stdout = String::new();
+    child
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut stdout)
+        .unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let result: Value = serde_json::from_str(&stdout).unwrap();
+    schema::check_search(&result);
+    assert_eq!(result["interrupted"], true);
+    assert_eq!(result["stop"], "interrupted");
+    assert_eq!(result["goals"][0]["finding"]["end"], "unfinished");
+    let trials = result["trials"].as_array().unwrap();
+    assert_eq!(trials.last().unwrap()["outcome"], "interrupted");
+    assert!(trials.len() >= 2, "{trials:?}");
+}
+
+#[test]
+fn a_target_that_is_lost_ends_the_search() {
+    /// Ends the server before the third trial.
+    struct Ending(Option<PlainServer>);
+
+    impl SearchObserver for Ending {
+        fn trial(&mut self, _: &Search, trials: &[TrialResult], _: f64, _: Duration) {
+            if trials.len() == 2 {
+                self.0 = None;
+            }
+        }
+    }
+
+    let echo = PlainServer::echo();
+    let plan = search(plan(server(&echo)), "p50<100ms");
+    let mut ending = Ending(Some(echo));
+    let result = find(&plan, &Control::default(), &mut ending).unwrap();
+    check(&result);
+    assert_eq!(result.stop, StopReason::TargetLost);
+    let last = result.trials.last().unwrap();
+    assert!(
+        last.error
+            .as_ref()
+            .is_some_and(|error| error.contains("refused"))
+    );
+}
+
+#[test]
+fn a_search_that_can_t_be_made_is_one_line() {
+    let free_port = {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        format!("tcp://{}", free.local_addr().unwrap())
+    };
+    let slo = ["--slo", "p99<1ms"];
+    for (arguments, code, parts) in [
+        (&[&free_port[..]][..], 1, &[&free_port[..], "refused"][..]),
+        (&["-R", "5k"], 2, &["--start", "-R"]),
+        (
+            &["--slo", "p99"],
+            2,
+            &["p99", "is no objective", "loadgen search --help"],
+        ),
+        (&["--json", "/nonexistent/x"], 1, &["/nonexistent/x"]),
+    ] {
+        let output = run(&[&["search"], arguments, &slo].concat());
+        assert_one_line(&output, code, parts);
+    }
+    assert_one_line(&run(&["search"]), 2, &["--slo"]);
+}
+
+/// Classes and typical failures as MLRsearch's reference implementation computes them.
+const REFERENCE: &str = "
+import json, sys
+from types import SimpleNamespace
+from MLRsearch.target_stat import TargetStat
+out = []
+for case in json.load(sys.stdin):
+    stat = TargetStat(SimpleNamespace(**case['target']))
+    for seconds, ratio in case['trials']:
+        stat.add(SimpleNamespace(intended_duration=seconds, duration_with_overheads=seconds,
+                                 loss_ratio=ratio))
+    optimistic, pessimistic = stat.estimates()
+    out.append([optimistic, pessimistic, stat.pessimistic_loss_ratio])
+json.dump(out, sys.stdout)
+";
+
+#[test]
+#[expect(clippy::print_stderr, reason = "says that it tested nothing")]
+fn loads_are_classified_as_by_the_reference_implementation() {
+    let has_module = Command::new("python3")
+        .args(["-c", "import MLRsearch"])
+        .stderr(Stdio::null())
+        .status();
+    if !has_module.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: python3 has no module MLRsearch (pip install MLRsearch)");
+        return;
+    }
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(9971);
+    let mut one_of = |values: &[f64]| values[(rng.next_u64() % values.len() as u64) as usize];
+    let cases: Vec<_> = (0..2000)
+        .map(|_| {
+            // Powers of two, so that no rounding decides.
+            let target = Target {
+                trial_s: one_of(&[0.5, 1.0, 4.0]),
+                sum_s: one_of(&[4.0, 8.0, 16.0]),
+                exceed_ratio: one_of(&[0.0, 0.25, 0.5, 0.75]),
+            };
+            let trials = one_of(&[1.0, 3.0, 6.0, 20.0]) as usize;
+            let trials: Vec<(f64, f64)> = (0..trials)
+                .map(|_| {
+                    let seconds = one_of(&[0.25, 0.5, 1.0, 2.0, 4.0]);
+                    (seconds, one_of(&[0.0, 0.005, 0.01, 0.02, 0.5, 1.0]))
+                })
+                .collect();
+            (target, one_of(&[0.0, 0.01]), trials)
+        })
+        .collect();
+    let asked: Vec<Value> = cases
+        .iter()
+        .map(|(target, allowed, trials)| {
+            json!({
+                "target": {
+                    "trial_duration": target.trial_s,
+                    "duration_sum": target.sum_s,
+                    "exceed_ratio": target.exceed_ratio,
+                    "loss_ratio": allowed,
+                },
+                "trials": trials,
+            })
+        })
+        .collect();
+    let answers = ask_reference(&serde_json::to_vec(&asked).unwrap());
+    assert_eq!(answers.len(), cases.len());
+    for ((target, allowed, trials), (optimistic, pessimistic, failure)) in cases.iter().zip(answers)
+    {
+        let judged = || {
+            trials.iter().map(|&(seconds, failed)| Judged {
+                seconds,
+                judgement: Judgement {
+                    failed,
+                    is_met: failed <= *allowed,
+                },
+            })
+        };
+        let class = match (optimistic, pessimistic) {
+            (true, true) => Class::Lower,
+            (false, false) => Class::Upper,
+            _ => Class::Undecided,
+        };
+        let case = format!("{target:?} {allowed} {trials:?}");
+        assert_eq!(classify(judged(), target), class, "{case}");
+        if class == Class::Lower {
+            assert_eq!(typical_failure(judged(), target), failure, "{case}");
+        }
+    }
+}
+
+fn ask_reference(cases: &[u8]) -> Vec<(bool, bool, f64)> {
+    let mut python = Command::new("python3")
+        .args(["-c", REFERENCE])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It reads all before it writes.
+    python.stdin.take().unwrap().write_all(cases).unwrap();
+    let output = python.wait_with_output().unwrap();
+    assert!(output.status.success());
+    serde_json::from_slice(&output.stdout).unwrap()
+}
