@@ -13,6 +13,7 @@ mod chargen;
 mod churn;
 mod command_line;
 mod configuration;
+mod costs;
 mod descriptors;
 mod discard;
 mod drain;

@@ -159,11 +159,22 @@ impl Echod {
     /// Physical memory that it occupies now.
     #[track_caller]
     pub(crate) fn resident_bytes(&self) -> u64 {
+        self.status_bytes("VmRSS:")
+    }
+
+    /// The part of it that is no file's: heap and stacks.
+    #[track_caller]
+    pub(crate) fn private_bytes(&self) -> u64 {
+        self.status_bytes("RssAnon:")
+    }
+
+    #[track_caller]
+    fn status_bytes(&self, name: &str) -> u64 {
         let status = self.proc_file("status");
         let kilobytes = status
             .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:")?.strip_suffix("kB"))
-            .expect("VmRSS in /proc/PID/status");
+            .find_map(|line| line.strip_prefix(name)?.strip_suffix("kB"))
+            .unwrap_or_else(|| panic!("no {name} in /proc/PID/status"));
         kilobytes.trim().parse::<u64>().expect("a number") * 1024
     }
 

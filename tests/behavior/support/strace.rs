@@ -40,3 +40,16 @@ pub(crate) fn tracer() -> Command {
     command.args(["--quiet=all", "--signal=none", "--output=/dev/null"]);
     command
 }
+
+/// A command that becomes `echod` with a tracer beside it, which writes the calls of these names to a
+/// file, each with its thread.
+#[track_caller]
+pub(crate) fn recorder(file: &Path, calls: &str) -> Command {
+    let mut command = tracer();
+    command
+        .args(["-D", "--seccomp-bpf", "-f", "--string-limit=0"])
+        .arg(format!("--trace={calls}"))
+        .arg(format!("--output={}", file.display()))
+        .arg(super::echod::PROGRAM);
+    command
+}
