@@ -58,7 +58,7 @@ fn write_search(result: &SearchResult, out: &mut String) -> fmt::Result {
             bound(finding.upper),
             bound(lower),
             bound(upper),
-            escaped(&search::goal_end(result, &finding.end))
+            escaped(&search::goal_end(result, found))
         )?;
     }
     writeln!(out)?;

@@ -67,7 +67,7 @@ fn write_goal(result: &SearchResult, number: usize, found: &GoalResult, out: &mu
     out.fill("{}</h2>\n", &[&found.goal]);
     out.fill(
         "<p>{}.</p></div>\n",
-        &[&run::capitalised(&words::goal_end(result, &finding.end))],
+        &[&run::capitalised(&words::goal_end(result, found))],
     );
     goal_tiles(result, found, out);
     if result.curve.iter().any(|point| point.response_ns.is_some()) {
