@@ -28,7 +28,7 @@ fn main() -> io::Result<()> {
         for event in &events[..count] {
             let fd = event.u64 as RawFd;
             if fd == listener {
-                accept(&epoll, listener)?;
+                accept_all(&epoll, listener)?;
             } else if event.events & EPOLLIN as u32 != 0 {
                 echo(&epoll, fd, &mut buffer, &mut backlogs)?;
             } else {
@@ -38,12 +38,15 @@ fn main() -> io::Result<()> {
     }
 }
 
-/// Takes one connection; epoll reports the listener again while there are more.
-fn accept(epoll: &Epoll, listener: RawFd) -> io::Result<()> {
-    match sys::accept(listener) {
-        Ok(fd) => epoll.add(fd, EPOLLIN, fd as u64),
-        Err(e) if sys::is_transient(&e) || e.kind() == io::ErrorKind::ConnectionAborted => Ok(()),
-        Err(e) => Err(e),
+/// Takes all who wait, which costs one call more than one at a time and saves many turns of the loop.
+fn accept_all(epoll: &Epoll, listener: RawFd) -> io::Result<()> {
+    loop {
+        match sys::accept(listener) {
+            Ok(fd) => epoll.add(fd, EPOLLIN, fd as u64)?,
+            Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(e) if sys::is_transient(&e) => return Ok(()),
+            Err(e) => return Err(e),
+        }
     }
 }
 

@@ -30,12 +30,13 @@ async fn serve() -> io::Result<()> {
 
 async fn echo(mut stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let mut buffer = vec![0; sys::BUFFER_LEN];
+    let mut buffer = Vec::with_capacity(sys::BUFFER_LEN);
     loop {
-        let len = stream.read(&mut buffer).await?;
-        if len == 0 {
+        // Unlike `read`, this needs no memory that was written to before.
+        if stream.read_buf(&mut buffer).await? == 0 {
             return Ok(());
         }
-        stream.write_all(&buffer[..len]).await?;
+        stream.write_all(&buffer).await?;
+        buffer.clear();
     }
 }

@@ -97,7 +97,8 @@ impl Artifacts {
     /// What is missing, in words.
     pub fn libuv(&self) -> io::Result<PathBuf> {
         let program = self.servers.join("peer-libuv");
-        if self.build == Build::Never && program.exists() {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("servers/libuv.c");
+        if is_newer(&program, &source) || (self.build == Build::Never && program.exists()) {
             return Ok(program);
         }
         let flags = Command::new("pkg-config")
@@ -111,7 +112,6 @@ impl Artifacts {
                 ));
             }
         };
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("servers/libuv.c");
         let compiled = Command::new("cc")
             .args(["-O3", "-o"])
             .args([&program, &source])
@@ -140,6 +140,12 @@ impl Artifacts {
             ))),
         }
     }
+}
+
+/// Is `made` there, and made after `source` was last changed?
+fn is_newer(made: &Path, source: &Path) -> bool {
+    let changed = |path: &Path| path.metadata().and_then(|m| m.modified()).ok();
+    matches!((changed(made), changed(source)), (Some(made), Some(source)) if made > source)
 }
 
 /// The repository, as it was where this package was compiled.

@@ -8,7 +8,7 @@ use std::fs;
 use std::io::{self, Read as _};
 use std::net::SocketAddrV4;
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,7 @@ use crate::load::{Shape, Workload};
 use crate::peer::Peer;
 use crate::report;
 use crate::result::{Host, Remark};
+use crate::scratch::Scratch;
 use crate::server::{Server, Watcher};
 use crate::stats::{self, Spread};
 use crate::sys::{self, ExitedWell};
@@ -247,7 +248,7 @@ struct Call {
     messages: u64,
     command: Vec<String>,
     /// Where loadgen writes its result.
-    json: PathBuf,
+    json: Scratch,
 }
 
 impl Call {
@@ -258,8 +259,7 @@ impl Call {
         messages: u64,
         artifacts: &Artifacts,
     ) -> Self {
-        let name = format!("echomark-clients-{}.json", std::process::id());
-        let json = std::env::temp_dir().join(name);
+        let json = Scratch::new("result.json");
         let text = |path: &Path| path.to_string_lossy().into_owned();
         let mut command = match client {
             Client::Minimal => {
@@ -286,7 +286,7 @@ impl Call {
                 [text(&artifacts.loadgen)]
                     .into_iter()
                     .chain(words)
-                    .chain([text(&json)])
+                    .chain([text(json.path())])
                     .collect()
             }
         };
@@ -342,9 +342,8 @@ impl Call {
                 serde_json::from_str::<OwnResult>(&output)?.operations
             }
             Client::Loadgen => {
-                let text = fs::read_to_string(&self.json);
-                let _ = fs::remove_file(&self.json);
-                serde_json::from_str::<LoadgenResult>(&text?)?
+                let text = fs::read_to_string(self.json.path())?;
+                serde_json::from_str::<LoadgenResult>(&text)?
                     .messages
                     .verified
             }

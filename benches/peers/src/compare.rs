@@ -110,10 +110,8 @@ fn count(
     artifacts: &Artifacts,
 ) -> Counts {
     counts::count(lengths, |kind, words, operations| {
-        if kind == Kind::Instructions && peer.forks() {
-            return Err(io::Error::other(
-                "callgrind would count one of its processes only",
-            ));
+        if let Some(why) = peer.uncountable(kind) {
+            return Err(io::Error::other(why));
         }
         let launch = launch(peer, workload, shape, artifacts)?;
         let watcher = match kind {

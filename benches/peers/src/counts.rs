@@ -7,10 +7,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::path::Path;
 
 use serde::Serialize;
+
+use crate::scratch::Scratch;
 
 /// Counts per operation.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -51,9 +52,9 @@ pub fn count(
     let mut both = |kind: Kind| -> io::Result<(String, String)> {
         let mut texts = Vec::new();
         for length in [short, long] {
-            let file = Scratch::new();
-            run(kind, &kind.words(&file.0), length)?;
-            texts.push(fs::read_to_string(&file.0).map_err(|e| {
+            let file = Scratch::new(kind.program());
+            run(kind, &kind.words(file.path()), length)?;
+            texts.push(fs::read_to_string(file.path()).map_err(|e| {
                 io::Error::new(e.kind(), format!("{} left nothing: {e}", kind.program()))
             })?);
         }
@@ -140,24 +141,6 @@ fn differences(
             )
         })
         .collect()
-}
-
-/// A file that is removed when it is no longer needed.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> Self {
-        static TURN: AtomicU32 = AtomicU32::new(0);
-        let turn = TURN.fetch_add(1, Ordering::Relaxed);
-        let name = format!("echomark-counts-{}-{turn}", std::process::id());
-        Self(std::env::temp_dir().join(name))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
 }
 
 #[cfg(test)]

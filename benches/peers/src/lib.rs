@@ -13,7 +13,7 @@
 //!   workloads and shapes.
 //! - [`clients`]: loadgen beside a minimal client. [`scaling`]: echod with more workers.
 //! - [`result`](mod@result), [`stats`], [`report`]: what was measured, medians and ratios, the tables.
-//! - [`procfs`], [`sys`]: what the kernel tells and is told.
+//! - [`procfs`], [`sys`], [`scratch`]: what the kernel tells and is told; files for a while.
 //!
 //! # Method
 //! - In each round every server has one turn, A B C, A B C. A turn starts the server afresh on one
@@ -34,7 +34,8 @@
 //! optimisation: fat LTO and one codegen unit, as echod is built (`cc -O3` for libuv). This package's
 //! servers have a read buffer of 64 KiB, one for each connection where a runtime wants it so and one
 //! for the thread otherwise, and use no option that the runtime's documentation would not tell a
-//! beginner. echod runs with its defaults: limits, timeouts, metrics, logs.
+//! beginner. The bare loops do without every call that is not needed: they inherit TCP_NODELAY from the
+//! listener and never read to be told EAGAIN. echod runs with its defaults: limits, timeouts, metrics, logs.
 //!
 //! # Known biases
 //! - **Cost depends on load.** In a closed loop a server that is quicker than the load sleeps more often,
@@ -48,8 +49,10 @@
 //!   there; what it is made for is not measured here.
 //! - **io_uring** does its work where it is asked to, so its user-space instructions leave out little, but
 //!   its system calls say less than they do for epoll: one call submits and completes many operations.
-//! - **Memory per idle connection** is that of the process. Buffers are counted by the pages that were
-//!   touched, which for an echo of 64 B is one of a buffer's sixteen; the kernel's share is not in it.
+//! - **Memory per idle connection** is that of the process, by the pages that were touched, and the
+//!   kernel's share is not in it. A runtime that reads into a buffer of each connection holds one page of
+//!   it after an echo of 64 B; smol's wants initialised memory, most of which the C library's calloc(3)
+//!   writes to. Who minds would take a smaller buffer than this package's 64 KiB.
 //! - **This host's other work** ends up in the figures. A server that was ready and had no processor is
 //!   pointed out under the table.
 //! - echod's authors wrote this package. The peers are short so that everybody can read whether they are
@@ -66,6 +69,7 @@ pub mod procfs;
 pub mod report;
 pub mod result;
 pub mod scaling;
+pub mod scratch;
 pub mod server;
 pub mod stats;
 pub mod sys;

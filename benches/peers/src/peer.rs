@@ -4,10 +4,12 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Arc;
 
 use crate::artifacts::Artifacts;
+use crate::counts;
 use crate::load::{Service, Workload};
+use crate::scratch::Scratch;
 use crate::server::{self, Launch, Ready};
 use crate::sys;
 
@@ -125,10 +127,18 @@ impl Peer {
         matches!(self.kind, Kind::Own { .. } | Kind::Bare)
     }
 
-    /// Has it a process for each connection?
+    /// Why this can't be counted of it, if it can't.
     #[must_use]
-    pub fn forks(&self) -> bool {
-        matches!(self.kind, Kind::Socat | Kind::Xinetd)
+    pub fn uncountable(&self, kind: counts::Kind) -> Option<&'static str> {
+        match (&self.kind, kind) {
+            (Kind::Socat | Kind::Xinetd, counts::Kind::Instructions) => {
+                Some("it forks, and callgrind counts one process")
+            }
+            (Kind::Echod(options), _) if options.contains(&"--spin") => {
+                Some("it spins, so that it does as much as there is time for")
+            }
+            _ => None,
+        }
     }
 
     /// How to start it for a workload with so many connections.
@@ -149,6 +159,7 @@ impl Peer {
                 .collect(),
             ready: Ready::Announced,
             service,
+            file: None,
         };
         match &self.kind {
             Kind::Echod(options) => {
@@ -250,19 +261,17 @@ fn given(command: &str, service: Service) -> Result<Launch, Absent> {
         command: command.split_whitespace().map(String::from).collect(),
         ready,
         service,
+        file: None,
     })
 }
 
 /// xinetd's own echo service, from a configuration of its own.
 fn xinetd(service: Service) -> Result<Launch, Absent> {
-    static TURN: AtomicU32 = AtomicU32::new(0);
     let write = || -> io::Result<Launch> {
+        let file = Scratch::new("xinetd.conf");
         let port = server::free_port(service)?;
-        let turn = TURN.fetch_add(1, Ordering::Relaxed);
-        let name = format!("echomark-xinetd-{}-{turn}.conf", std::process::id());
-        let path = std::env::temp_dir().join(name);
         fs::write(
-            &path,
+            file.path(),
             format!(
                 "defaults\n{{\n instances = UNLIMITED\n per_source = UNLIMITED\n cps = 1000000 1\n}}\n\
                  service echo\n{{\n type = INTERNAL UNLISTED\n id = echo-stream\n socket_type = stream\n \
@@ -270,13 +279,14 @@ fn xinetd(service: Service) -> Result<Launch, Absent> {
                  flags = NODELAY\n disable = no\n}}\n"
             ),
         )?;
-        let path = path.to_string_lossy().into_owned();
+        let path = file.path().to_string_lossy().into_owned();
         Ok(Launch {
             command: ["xinetd", "-dontfork", "-f", &path]
                 .map(String::from)
                 .to_vec(),
             ready: Ready::AtPort(port),
             service,
+            file: Some(Arc::new(file)),
         })
     };
     write().map_err(|e| Absent(format!("its configuration can't be written: {e}")))
@@ -324,6 +334,15 @@ mod tests {
         };
         assert!(absent("tokio", Workload::Udp, 1).contains("no service for udp"));
         assert!(absent("socat", Workload::Echo, 5000).contains("1000 at the most"));
+    }
+
+    #[test]
+    fn what_does_not_depend_on_the_echoes_alone_is_not_counted() {
+        let uncountable = |name, kind| Peer::named(name).unwrap().uncountable(kind).is_some();
+        assert!(uncountable("echod-spin", counts::Kind::Calls));
+        assert!(uncountable("socat", counts::Kind::Instructions));
+        assert!(!uncountable("socat", counts::Kind::Calls));
+        assert!(!uncountable("echod", counts::Kind::Instructions));
     }
 
     #[test]

@@ -160,9 +160,10 @@ fn remarks(cell: &Cell) -> Vec<String> {
             ));
         }
         let waited = said(row, |s| s.server_waited_ns as f64 / s.wall_ns as f64);
-        if waited > WAITED {
+        if waited > WAITED && cell.workload != Workload::Idle {
             remarks.push(format!(
-                "{}: the server was ready and had no processor for {} of the time; something else ran there",
+                "{}: the server was ready and had no processor for {} of the time; something else ran there, \
+                 or its own threads took turns",
                 row.peer,
                 percent(waited)
             ));

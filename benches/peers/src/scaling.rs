@@ -14,6 +14,7 @@ use crate::artifacts::Artifacts;
 use crate::load::{Gauge as _, Service, Shape};
 use crate::report;
 use crate::result::{Host, Remark};
+use crate::scratch::Scratch;
 use crate::server::{Launch, Ready, Server, Watcher};
 use crate::stats::Spread;
 
@@ -235,9 +236,10 @@ fn turn(workers: usize, steps: &Steps, artifacts: &Artifacts) -> io::Result<Step
         command: words.iter().map(ToString::to_string).collect(),
         ready: Ready::Announced,
         service: Service::Echo,
+        file: None,
     };
     let server = Server::start(&launch, &Watcher::None, &steps.cpus)?;
-    let json = std::env::temp_dir().join(format!("echomark-scaling-{}.json", std::process::id()));
+    let json = Scratch::new("result.json");
     let shape = steps.shape;
     let before = server.usage()?;
     let status = Command::new(&artifacts.loadgen)
@@ -261,7 +263,7 @@ fn turn(workers: usize, steps: &Steps, artifacts: &Artifacts) -> io::Result<Step
             &shape.depth.to_string(),
         ])
         .args(["-d", &format!("{}ms", steps.window.as_millis()), "--json"])
-        .arg(&json)
+        .arg(json.path())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -270,8 +272,7 @@ fn turn(workers: usize, steps: &Steps, artifacts: &Artifacts) -> io::Result<Step
     if !status.success() {
         return Err(io::Error::other(format!("loadgen failed: {status}")));
     }
-    let text = fs::read_to_string(&json)?;
-    let _ = fs::remove_file(&json);
+    let text = fs::read_to_string(json.path())?;
     step_sample(&text, after.cpu_ns - before.cpu_ns)
 }
 

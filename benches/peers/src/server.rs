@@ -5,12 +5,14 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::load::{Gauge, Service};
 use crate::procfs::{self, Memory, Usage};
+use crate::scratch::Scratch;
 use crate::sys;
 
 /// How long a server may take to listen. Under valgrind, that is seconds.
@@ -43,6 +45,8 @@ pub struct Launch {
     pub ready: Ready,
     /// What it is asked for.
     pub service: Service,
+    /// A file that it reads when it starts.
+    pub file: Option<Arc<Scratch>>,
 }
 
 /// A program that runs the server and watches it.
@@ -132,6 +136,8 @@ impl Server {
     /// # Errors
     /// Where it does not end in time.
     pub fn end(mut self) -> io::Result<()> {
+        // What it does for connections that were closed is part of every run, so it may finish.
+        procfs::await_quiet(self.pid);
         sys::signal(self.pid as i32, libc::SIGTERM)?;
         let deadline = Instant::now() + END;
         while self.child.try_wait()?.is_none() {
@@ -282,6 +288,7 @@ mod tests {
                 .to_vec(),
             ready: Ready::Announced,
             service: Service::Echo,
+            file: None,
         };
         let cpus = sys::allowed_cpus().unwrap();
         let error = Server::start(&launch, &Watcher::None, &cpus)

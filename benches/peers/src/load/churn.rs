@@ -101,7 +101,7 @@ impl Load<'_> {
         };
         let first = flow.sent == 0;
         let rest = self.order.shape.size - flow.sent;
-        match sys::send(flow.socket.0, self.pattern.at(flow.sent as u64, rest)) {
+        match sys::send(flow.socket.0, self.pattern.at(flow.sent, rest)) {
             Ok(sent) => flow.sent += sent,
             Err(e) if sys::is_transient(&e) => {}
             Err(e) => return Err(context("sending on a new connection", &e)),
@@ -127,7 +127,7 @@ impl Load<'_> {
         if flow.received + len > flow.sent {
             return Err(io::Error::other("more bytes came back than were sent"));
         }
-        if !self.pattern.matches(flow.received as u64, &buffer[..len]) {
+        if !self.pattern.matches(flow.received, &buffer[..len]) {
             return Err(io::Error::other("other bytes came back than were sent"));
         }
         flow.received += len;

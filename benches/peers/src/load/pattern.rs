@@ -19,16 +19,16 @@ impl Pattern {
         }
     }
 
-    /// `len` bytes of the stream from `position` on, or as many as the reach allows.
-    pub(super) fn at(&self, position: u64, len: usize) -> &[u8] {
-        let start = (position % self.size as u64) as usize;
-        let end = self.bytes.len().min(start + len);
-        &self.bytes[start..end]
+    /// `len` bytes of the stream from `offset` in a message on, or as many as the reach allows.
+    pub(super) fn at(&self, offset: usize, len: usize) -> &[u8] {
+        debug_assert!(offset < self.size);
+        let end = self.bytes.len().min(offset.saturating_add(len));
+        &self.bytes[offset..end]
     }
 
-    /// Are these the bytes of the stream from `position` on?
-    pub(super) fn matches(&self, position: u64, bytes: &[u8]) -> bool {
-        self.at(position, bytes.len()) == bytes
+    /// Are these the bytes of the stream from `offset` in a message on?
+    pub(super) fn matches(&self, offset: usize, bytes: &[u8]) -> bool {
+        self.at(offset, bytes.len()) == bytes
     }
 }
 
@@ -40,8 +40,8 @@ mod tests {
     fn the_stream_repeats_the_message() {
         let pattern = Pattern::new(10, 30);
         let message = pattern.at(0, 10).to_vec();
-        assert_eq!(pattern.at(20, 10), message);
-        assert_eq!(pattern.at(17, 6), [&message[7..], &message[..3]].concat());
+        assert_eq!(pattern.at(7, 6), [&message[7..], &message[..3]].concat());
+        assert_eq!(&pattern.at(7, 26)[20..], pattern.at(7, 6));
         assert_eq!(pattern.at(9, 1000).len(), 31);
     }
 
@@ -49,11 +49,11 @@ mod tests {
     fn a_wrong_byte_and_a_shift_are_noticed() {
         for size in [2, 64, 1024, 70_000] {
             let pattern = Pattern::new(size, size);
-            let mut message = pattern.at(5, size).to_vec();
-            assert!(pattern.matches(5, &message));
-            assert!(!pattern.matches(6, &message), "{size}: a shift by one");
+            let mut message = pattern.at(0, size).to_vec();
+            assert!(pattern.matches(0, &message));
+            assert!(!pattern.matches(1, &message), "{size}: a shift by one");
             message[size - 1] ^= 1;
-            assert!(!pattern.matches(5, &message), "{size}: one bit");
+            assert!(!pattern.matches(0, &message), "{size}: one bit");
         }
     }
 }
