@@ -1,0 +1,46 @@
+//! monoio's echo server as its documentation writes it, on its epoll driver (`epoll`) or on io_uring
+//! (`uring`).
+
+use std::io;
+
+use echomark_peers::{announce, sys, word};
+use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
+use monoio::net::{ListenerOpts, TcpListener, TcpStream};
+use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
+
+fn main() -> io::Result<()> {
+    sys::raise_descriptor_limit()?;
+    match word(&["epoll", "uring"]) {
+        "epoll" => RuntimeBuilder::<LegacyDriver>::new()
+            .build()?
+            .block_on(serve()),
+        _ => RuntimeBuilder::<IoUringDriver>::new()
+            .build()?
+            .block_on(serve()),
+    }
+}
+
+async fn serve() -> io::Result<()> {
+    let options = ListenerOpts::new().backlog(sys::BACKLOG);
+    let listener = TcpListener::bind_with_config(("127.0.0.1", 0), &options)?;
+    announce(listener.local_addr()?.port());
+    loop {
+        let (stream, _) = listener.accept().await?;
+        monoio::spawn(echo(stream));
+    }
+}
+
+async fn echo(mut stream: TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut buffer = Vec::with_capacity(sys::BUFFER_LEN);
+    let mut result;
+    loop {
+        (result, buffer) = stream.read(buffer).await;
+        if result? == 0 {
+            return Ok(());
+        }
+        (result, buffer) = stream.write_all(buffer).await;
+        result?;
+        buffer.clear();
+    }
+}

@@ -1,0 +1,183 @@
+//! Every peer echoes every byte, in small messages and in ones that no socket takes at once; the
+//! driver says so, and says who could not take part.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+/// The peers that are built with this package.
+const OWN: [&str; 10] = [
+    "epoll-lt",
+    "epoll-et",
+    "mio",
+    "tokio",
+    "tokio-multi",
+    "monoio",
+    "monoio-uring",
+    "smol",
+    "compio",
+    "compio-uring",
+];
+
+fn driver(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_peers"));
+    command.args(arguments).output().unwrap()
+}
+
+/// Measures in short turns and returns the only cell, whatever the exit code.
+#[track_caller]
+fn cell(name: &str, arguments: &[&str]) -> Value {
+    let json = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.json"));
+    let path = json.to_str().unwrap();
+    let short = [
+        "--prebuilt",
+        "-r",
+        "1",
+        "-d",
+        "0.1",
+        "--warm-up",
+        "0",
+        "--json",
+        path,
+    ];
+    let output = driver(&[&["compare"], arguments, &short].concat());
+    let text = std::fs::read_to_string(&json);
+    let text = text.unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&output.stderr)));
+    let result: Value = serde_json::from_str(&text).unwrap();
+    result["cells"][0].clone()
+}
+
+/// Every peer that could take part did, without a failure, and moved whole messages.
+#[track_caller]
+fn assert_all_served(cell: &Value, peers: &[&str], size: u64) {
+    assert_eq!(cell["failures"], Value::Array(vec![]), "{cell:#}");
+    let absent: Vec<&str> = cell["absent"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| r["peer"].as_str().unwrap())
+        .collect();
+    // Only the kernel may keep somebody away, by having no io_uring.
+    assert!(
+        absent.iter().all(|peer| peer.ends_with("-uring")),
+        "{cell:#}"
+    );
+    let rows = cell["rows"].as_array().unwrap();
+    let measured: Vec<&str> = rows
+        .iter()
+        .map(|row| row["peer"].as_str().unwrap())
+        .collect();
+    let expected: Vec<&str> = peers
+        .iter()
+        .copied()
+        .filter(|p| !absent.contains(p))
+        .collect();
+    assert_eq!(measured, expected);
+    for row in rows {
+        let sample = &row["samples"][0];
+        let operations = sample["operations"].as_u64().unwrap();
+        assert!(operations > 0, "{row:#}");
+        // At the edges of the window, messages are under way in part.
+        let difference = sample["bytes"]
+            .as_u64()
+            .unwrap()
+            .abs_diff(operations * size);
+        assert!(difference <= 64 * size, "{row:#}");
+        assert!(sample["server_cpu_ns"].as_u64().unwrap() > 0, "{row:#}");
+        assert!(sample["resident"].as_u64().unwrap() > 0, "{row:#}");
+    }
+}
+
+#[test]
+fn every_peer_echoes_small_messages() {
+    let cell = cell("small", &[&OWN[..], &["-c", "20", "-s", "64"]].concat());
+    assert_all_served(&cell, &OWN, 64);
+}
+
+#[test]
+fn every_peer_echoes_under_back_pressure() {
+    let cell = cell(
+        "large",
+        &[&OWN[..], &["-c", "8", "-s", "1MiB", "-p", "4"]].concat(),
+    );
+    assert_all_served(&cell, &OWN, 1 << 20);
+}
+
+#[test]
+fn every_peer_serves_connection_after_connection() {
+    let cell = cell("churn", &[&OWN[..], &["-w", "churn", "-c", "10"]].concat());
+    assert_all_served(&cell, &OWN, 64);
+}
+
+#[test]
+fn the_bare_loop_serves_every_workload() {
+    for (workload, size) in [("discard", 256 << 10), ("udp", 64), ("udp-bulk", 1200)] {
+        let cell = cell(workload, &["epoll-lt", "-w", workload]);
+        if workload == "discard" {
+            // There a write may be taken in part.
+            assert_eq!(cell["failures"], Value::Array(vec![]), "{cell:#}");
+            assert!(cell["rows"][0]["samples"][0]["bytes"].as_u64().unwrap() > 0);
+        } else {
+            assert_all_served(&cell, &["epoll-lt"], size);
+        }
+    }
+}
+
+#[test]
+fn idle_connections_are_weighed() {
+    let cell = cell("idle", &["epoll-lt", "tokio", "-w", "idle", "-c", "300"]);
+    let of = |row: usize| {
+        let sample = &cell["rows"][row]["samples"][0];
+        sample["anonymous_per_connection"].as_f64().unwrap()
+    };
+    // tokio has a task and a buffer for each, of which an echo touches a page at least.
+    assert!(of(0) < 1000.0 && of(1) > 1000.0, "{cell:#}");
+}
+
+#[test]
+fn a_command_of_the_users_takes_part() {
+    let server: PathBuf = env!("CARGO_BIN_EXE_peer-smol").into();
+    let mine = format!("mine={}", server.display());
+    let missing = "missing=/none/such {port}";
+    let cell = cell("given", &["epoll-lt", "--peer", &mine, "--peer", missing]);
+    let failures = cell["failures"].as_array().unwrap();
+    assert_eq!(failures.len(), 1, "{cell:#}");
+    assert!(
+        failures[0]["what"].as_str().unwrap().contains("/none/such"),
+        "{cell:#}"
+    );
+    assert!(
+        cell["rows"][1]["metrics"][0]["ratio"]["median"]
+            .as_f64()
+            .unwrap()
+            > 0.0
+    );
+    assert_eq!(cell["rows"][2]["samples"], serde_json::json!([null]));
+}
+
+#[test]
+fn mistakes_are_named() {
+    let says = |arguments: &[&str], what: &str| {
+        let output = driver(arguments);
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            !output.status.success() && stderr.contains(what),
+            "{stderr}"
+        );
+    };
+    says(&["compare", "nginx"], "tokio-multi");
+    says(&["compare", "mio", "mio", "--prebuilt"], "same name");
+    says(
+        &["compare", "echod", "--prebuilt", "--echod", "/none/echod"],
+        "/none/echod does not exist",
+    );
+    says(
+        &["compare", "mio", "-c", "100000000", "--prebuilt"],
+        "descriptors",
+    );
+    says(
+        &["compare", "mio", "--server-cpu", "9999", "--prebuilt"],
+        "CPU 9999",
+    );
+}
