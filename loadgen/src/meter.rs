@@ -16,6 +16,7 @@ use crate::payload::{Payload, StreamId};
 use crate::plan::{Close, Plan, Workload};
 use crate::record::Slice;
 use crate::sizes::Sizes;
+use crate::tally::Tally;
 use crate::worker::{Report, Task};
 
 /// Into how many slices the statistics want a window to be cut,
@@ -68,7 +69,7 @@ pub(crate) struct Account {
 #[derive(Debug)]
 pub(crate) struct Meter {
     pub(crate) payload: Arc<Payload>,
-    pub(crate) slice: Box<Slice>,
+    pub(crate) slice: Box<Slice<Tally>>,
     pub(crate) pace: Pace,
     /// The most messages out on each connection.
     pub(crate) depth: Option<usize>,
@@ -98,7 +99,7 @@ pub(crate) struct Meter {
     sched: Option<ThreadSched>,
     account: Account,
     reports: Sender<Report>,
-    spare: Receiver<Box<Slice>>,
+    spare: Receiver<Box<Slice<Tally>>>,
     worker: usize,
 }
 
@@ -109,7 +110,7 @@ struct Window {
 }
 
 impl Meter {
-    pub(crate) fn new(task: &Task, spare: Receiver<Box<Slice>>) -> Self {
+    pub(crate) fn new(task: &Task, spare: Receiver<Box<Slice<Tally>>>) -> Self {
         let plan = &task.plan;
         Self {
             payload: Arc::clone(&task.payload),
@@ -369,7 +370,7 @@ impl Meter {
 
     pub(crate) fn record_connect(&mut self, took: u64) {
         self.slice.counts.opened += 1;
-        self.slice.connect.saturating_record(took);
+        self.slice.connect.record(took);
     }
 
     /// Notes that bytes were handed to the kernel.

@@ -26,6 +26,7 @@ use crate::record::Slice;
 use crate::repeat;
 use crate::result::{RateChange, RunResult};
 use crate::sizes::Sizes;
+use crate::tally::Tally;
 use crate::worker::{Report, Task, Worker};
 use crate::workload::{churn::Churn, datagram::Datagram, one_way, request::Request};
 
@@ -273,7 +274,7 @@ fn spawn(
 struct Crew {
     abort: Arc<AtomicBool>,
     go: Vec<Sender<u64>>,
-    spare: Vec<Sender<Box<Slice>>>,
+    spare: Vec<Sender<Box<Slice<Tally>>>>,
     threads: Vec<thread::JoinHandle<()>>,
 }
 

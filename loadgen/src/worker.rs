@@ -34,6 +34,7 @@ use crate::meter::{End, Meter, nanoseconds};
 use crate::pace::{Arrivals, Due, Pace, Span};
 use crate::plan::{Direction, Load, Pacing, Spacing, Workload};
 use crate::record::Slice;
+use crate::tally::Tally;
 use crate::tcp::TcpTotals;
 use crate::workload::{Connects, Flow, Order};
 
@@ -91,7 +92,7 @@ pub(crate) struct Worker<F> {
 
 impl<F: Flow> Worker<F> {
     /// A thread's life. Whatever goes wrong is reported.
-    pub(crate) fn run(task: Task, spare: Receiver<Box<Slice>>) {
+    pub(crate) fn run(task: Task, spare: Receiver<Box<Slice<Tally>>>) {
         let (reports, worker) = (task.reports.clone(), task.worker);
         let result = Self::new(task, spare)
             .map_err(Failure::System)
@@ -102,7 +103,7 @@ impl<F: Flow> Worker<F> {
         }
     }
 
-    fn new(task: Task, spare: Receiver<Box<Slice>>) -> io::Result<Self> {
+    fn new(task: Task, spare: Receiver<Box<Slice<Tally>>>) -> io::Result<Self> {
         let poll = Poll::new()?;
         let mut alarm = Alarm::new()?;
         poll.registry()
