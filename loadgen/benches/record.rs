@@ -7,6 +7,7 @@ use std::hint::black_box;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use loadgen::books::{Done, Sent};
 use loadgen::record::{Slice, histogram};
+use loadgen::tally::Tally;
 
 /// Latencies from 10 µs to 10 ms, in no order: a multiplicative generator over a logarithmic scale.
 fn latencies() -> Vec<u64> {
@@ -30,6 +31,12 @@ fn record(criterion: &mut Criterion) {
         let mut values = latencies.iter().cycle();
         bencher.iter(|| histogram.saturating_record(*values.next().unwrap_or(&1)));
         assert!(!histogram.is_empty());
+    });
+    group.bench_function("tally", |bencher| {
+        let mut tally = Tally::default();
+        let mut values = latencies.iter().cycle();
+        bencher.iter(|| tally.record(*values.next().unwrap_or(&1)));
+        assert!(!tally.is_empty());
     });
     for (name, is_open_loop) in [
         ("message, closed loop", false),
@@ -58,16 +65,16 @@ fn record(criterion: &mut Criterion) {
         });
     }
     group.bench_function("interval: add and clear a slice", |bencher| {
-        let mut total = Slice::touched();
+        let mut total = Slice::new();
         let mut slice = Slice::touched();
         for &latency in &latencies {
-            slice.service.saturating_record(latency);
-            slice.response.saturating_record(latency);
+            slice.service.record(latency);
+            slice.response.record(latency);
         }
         bencher.iter_batched_ref(
             || slice.clone(),
             |slice| {
-                *total += &**slice;
+                total += &**slice;
                 slice.clear();
             },
             BatchSize::LargeInput,

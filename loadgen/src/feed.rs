@@ -268,7 +268,7 @@ mod tests {
 
     /// A slice of a hundred milliseconds with so many messages of a millisecond each.
     fn observe(feed: &mut Feed, number: u32, messages: u64) {
-        let mut slice = Slice::new();
+        let mut slice: Slice = Slice::new();
         slice.response.record_n(1_000_000, messages).unwrap();
         slice.counts.completed = messages;
         feed.slice(&Live {

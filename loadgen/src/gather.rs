@@ -10,6 +10,7 @@ use crate::plan::Plan;
 use crate::record::{Slice, histogram};
 use crate::result::{IntervalResult, RampInterval};
 use crate::stats::blocks::Blocks;
+use crate::tally::Tally;
 use crate::tcp::TcpTotals;
 use crate::worker::FlowReport;
 
@@ -79,8 +80,8 @@ impl Gathered {
         &mut self,
         interval: Interval,
         end: u64,
-        slice: Option<Box<Slice>>,
-        spare: &Sender<Box<Slice>>,
+        slice: Option<Box<Slice<Tally>>>,
+        spare: &Sender<Box<Slice<Tally>>>,
         observer: &mut dyn Observer,
     ) {
         let open = self.open.entry(interval).or_insert_with(|| OpenSlice {

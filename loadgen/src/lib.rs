@@ -11,7 +11,7 @@
 //! - [`books`]: the messages of a connection, as pure book-keeping.
 //! - [`pace`]: when messages are due: the one thing that tells an open loop from a closed one. Pure.
 //! - [`payload`], [`chargen`]: what messages consist of, so that every wrong byte shows.
-//! - [`record`], [`tcp`]: histograms and counts; slices of a run that add up exactly.
+//! - [`record`], [`tally`], [`tcp`]: latencies and counts; slices of a run that add up exactly.
 //! - `gather`, `conclude`, `evenness`, `repeat`: slices to intervals, intervals to the result, results
 //!   to their union.
 //! - [`stats`]: how sure the figures are. Pure. `hiccup`: how long this host failed to run us.
@@ -72,6 +72,7 @@ pub mod search;
 mod server_side;
 pub mod sizes;
 pub mod stats;
+pub mod tally;
 pub mod tcp;
 pub mod verdict;
 mod worker;

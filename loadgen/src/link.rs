@@ -1,33 +1,25 @@
 //! One connection of the client: made, used, and made anew when it ends. A UDP socket that is bound
 //! to its peer counts as one too. What is done with it is a workload's.
 
-use std::io::{self, IoSlice, Read, Write};
-use std::net::SocketAddr;
+use std::io::{self, IoSlice, Write};
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::PathBuf;
-use std::sync::Arc;
 
-use echomark::net::cidr::Cidr;
 use echomark::net::sys::{self, TcpInfo, monotonic_ns};
-use echomark::net::tuning::{self, Tuning};
-use echomark::net::unix;
+use echomark::net::tuning;
 use echomark::stream::{Socket, Stream};
 use mio::event::{Event, Source};
-use mio::net::{TcpStream, UdpSocket, UnixStream};
+use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
+
+mod dialer;
+
+pub(crate) use dialer::{Address, Dialer};
 
 /// How long a flow waits before it connects anew after a connection on which nothing ever came;
 /// doubled for each that follows, up to the second.
 const FIRST_BACKOFF_NS: u64 = 10_000_000;
 const LAST_BACKOFF_NS: u64 = 1_000_000_000;
-
-/// Where a target is, its name looked up.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Address {
-    Tcp(SocketAddr),
-    Udp(SocketAddr),
-    Unix(PathBuf),
-}
 
 /// Which of the run's flows a link belongs to.
 #[derive(Clone, Copy, Debug)]
@@ -67,77 +59,32 @@ pub(crate) enum Connect {
     Done(u64),
 }
 
-/// Makes a thread's sockets.
-#[derive(Debug)]
-pub(crate) struct Dialer {
-    /// One address for each target.
-    addresses: Arc<[Address]>,
-    tuning: Tuning,
-    sources: Vec<Cidr>,
-    /// Number of the next source address, and how far apart this thread's are.
-    next_source: u128,
-    stride: u128,
-}
-
-impl Dialer {
-    /// Sockets to `addresses`, from the addresses of `sources` in turn; this is the `index`-th of
-    /// `threads` threads that share them.
-    pub(crate) fn new(
-        addresses: Arc<[Address]>,
-        tuning: Tuning,
-        sources: Vec<Cidr>,
-        index: usize,
-        threads: usize,
-    ) -> Self {
-        Self {
-            addresses,
-            tuning,
-            sources,
-            next_source: index as u128,
-            stride: threads as u128,
-        }
-    }
-
-    fn dial(&mut self, target: usize) -> io::Result<Wire> {
-        let source = self.take_source();
-        match &self.addresses[target] {
-            Address::Tcp(address) => {
-                let stream = tuning::connect_from(*address, source, &self.tuning)?;
-                Ok(Wire::Stream(Socket::Tcp(TcpStream::from_std(stream))))
-            }
-            Address::Udp(address) => {
-                let socket = tuning::connect_datagram(*address, source, &self.tuning)?;
-                Ok(Wire::Datagram(UdpSocket::from_std(socket)))
-            }
-            Address::Unix(path) => {
-                let stream = unix::connect_nonblocking(path)?;
-                Ok(Wire::Stream(Socket::Unix(UnixStream::from_std(stream))))
-            }
-        }
-    }
-
-    fn take_source(&mut self) -> Option<std::net::IpAddr> {
-        let total: u128 = self.sources.iter().map(Cidr::host_count).sum();
-        if total == 0 {
-            return None;
-        }
-        let mut number = self.next_source % total;
-        self.next_source = (self.next_source + self.stride) % total;
-        for source in &self.sources {
-            match number.checked_sub(source.host_count()) {
-                Some(rest) => number = rest,
-                None => return source.host(number),
-            }
-        }
-        None
-    }
-}
-
 /// A socket of the client.
 #[derive(Debug)]
 enum Wire {
     Stream(Socket),
     Datagram(UdpSocket),
+}
+
+impl Wire {
+    /// Whether a read that returned fewer bytes than asked for has drained the socket.
+    fn drained_by_short_read(&self) -> bool {
+        match self {
+            Self::Stream(socket) => socket.drained_by_short_read(),
+            // A read takes one datagram.
+            Self::Datagram(_) => false,
+        }
+    }
+}
+
+impl AsFd for Wire {
+    #[inline]
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Stream(socket) => socket.as_fd(),
+            Self::Datagram(socket) => socket.as_fd(),
+        }
+    }
 }
 
 /// A connection's life, again and again.
@@ -149,8 +96,9 @@ pub(crate) struct Link {
     pub(crate) incarnation: u32,
     readable: bool,
     writable: bool,
-    /// A hang-up was reported: only reading tells what it was.
-    hangup: bool,
+    /// Whether a read that returned fewer bytes than asked for has drained the socket. Not after a
+    /// hang-up was reported: the end hides behind the bytes then, and no event will tell of it (epoll(7)).
+    drained_by_short_read: bool,
     /// Whether anything came on this connection.
     has_heard: bool,
     /// Connections in a row that failed or ended before anything came on them; datagrams in a row
@@ -192,7 +140,7 @@ impl Link {
             incarnation: 0,
             readable: false,
             writable: false,
-            hangup: false,
+            drained_by_short_read: false,
             has_heard: false,
             barren: 0,
             was_closed_at_once: false,
@@ -226,6 +174,8 @@ impl Link {
             }
             Err(error) => return Err(Ended::NotConnected(error)),
         };
+        // From here on, a hang-up may be reported.
+        self.drained_by_short_read = wire.drained_by_short_read();
         let interest = Interest::READABLE | Interest::WRITABLE;
         let token = Token(self.seat.key);
         let is_pending = match &mut wire {
@@ -289,7 +239,6 @@ impl Link {
         self.state = State::Open { wire };
         self.readable = true;
         self.writable = true;
-        self.hangup = false;
         self.has_heard = false;
         self.seen_retransmits = 0;
         self.opened_at = now;
@@ -297,76 +246,143 @@ impl Link {
     }
 
     /// Adds what the kernel reported to what is known.
+    #[inline]
     pub(crate) fn note(&mut self, event: &Event) {
-        let hangup = event.is_read_closed() || event.is_write_closed() || event.is_error();
-        self.readable |= event.is_readable() || hangup;
-        self.writable |= event.is_writable() || hangup;
-        self.hangup |= hangup;
+        self.readable |= event.is_readable();
+        self.writable |= event.is_writable();
+        // A socket whose writing side alone is closed has an error (epoll_ctl(2)).
+        if event.is_read_closed() || event.is_error() {
+            self.readable = true;
+            self.writable = true;
+            self.drained_by_short_read = false;
+        }
     }
 
     /// Reads into `buffer` if there may be something; `None` if there is nothing for now.
     ///
     /// # Errors
     /// Why the connection ended. A refused datagram is no end.
+    #[inline(always)]
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, Ended> {
         while self.readable {
-            let State::Open { wire } = &mut self.state else {
+            let State::Open { wire } = &self.state else {
                 return Ok(None);
             };
-            let (result, is_drained_by_short_read) = match wire {
-                Wire::Stream(socket) => {
-                    let drains = socket.drained_by_short_read();
-                    (socket.read(buffer), drains)
-                }
-                Wire::Datagram(socket) => (socket.recv(buffer), false),
-            };
-            match result {
+            match sys::receive(wire, buffer) {
                 Ok(0) if matches!(wire, Wire::Stream(_)) => return Err(Ended::ByPeer),
                 Ok(count) => {
                     self.has_heard = true;
                     self.barren = 0;
-                    // A short read drained the socket, unless an end hides behind it (epoll(7)).
-                    if count < buffer.len() && is_drained_by_short_read && !self.hangup {
+                    if count < buffer.len() && self.drained_by_short_read {
                         self.readable = false;
                     }
                     return Ok(Some(count));
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable = false,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => self.note_refused(&error)?,
+                Err(error) => self.note_read_error(&error)?,
             }
         }
         Ok(None)
     }
 
-    /// Writes what `pieces` hold, as much of it as the socket takes; `None` if it takes nothing for
-    /// now.
+    #[cold]
+    fn note_read_error(&mut self, error: &io::Error) -> Result<(), Ended> {
+        match error.kind() {
+            io::ErrorKind::WouldBlock => {
+                self.readable = false;
+                Ok(())
+            }
+            io::ErrorKind::Interrupted => Ok(()),
+            _ => self.note_refused(error),
+        }
+    }
+
+    /// Writes `bytes`, as many of them as the socket takes; `None` if it takes nothing for now.
     ///
     /// # Errors
     /// Why the connection ended.
-    #[inline]
-    pub(crate) fn write(&mut self, pieces: &[IoSlice<'_>]) -> Result<Option<usize>, Ended> {
-        while self.writable {
-            let State::Open { wire } = &mut self.state else {
-                return Ok(None);
-            };
-            let result = match (wire, pieces) {
-                (Wire::Stream(socket), [piece]) => socket.write(piece),
-                (Wire::Stream(socket), pieces) => socket.write_vectored(pieces),
-                (Wire::Datagram(socket), pieces) => {
-                    socket.send(pieces.first().map_or(&[], |piece| piece))
-                }
-            };
-            match result {
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<Option<usize>, Ended> {
+        match self.write_whole(bytes) {
+            Ok(()) => Ok(Some(bytes.len())),
+            Err(part) => part,
+        }
+    }
+
+    /// Writes all of `bytes` by one call.
+    ///
+    /// # Errors
+    /// What [`Link::write`] returns, if that is anything else.
+    #[inline(always)]
+    pub(crate) fn write_whole(&mut self, bytes: &[u8]) -> Result<(), Result<Option<usize>, Ended>> {
+        let State::Open { wire } = &self.state else {
+            return Err(Ok(None));
+        };
+        if !self.writable {
+            return Err(Ok(None));
+        }
+        match sys::send(wire, bytes) {
+            Ok(count) if count == bytes.len() => Ok(()),
+            Ok(count) => Err(Ok(Some(count))),
+            Err(error) => Err(self.write_on(error, bytes)),
+        }
+    }
+
+    /// Goes on after a call that failed.
+    #[cold]
+    fn write_on(&mut self, mut error: io::Error, bytes: &[u8]) -> Result<Option<usize>, Ended> {
+        while self.note_write_error(&error)?.is_continue()
+            && let State::Open { wire } = &self.state
+        {
+            match sys::send(wire, bytes) {
                 Ok(count) => return Ok(Some(count)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable = false,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // A queue on the way is full; there will be no event when it no longer is.
-                Err(error) if sys::is_lack_of_memory(&error) => return Ok(None),
-                Err(error) => self.note_refused(&error)?,
+                Err(another) => error = another,
             }
         }
         Ok(None)
+    }
+
+    /// The same, of bytes in several pieces; of a stream.
+    ///
+    /// # Errors
+    /// Why the connection ended.
+    pub(crate) fn write_vectored(
+        &mut self,
+        pieces: &[IoSlice<'_>],
+    ) -> Result<Option<usize>, Ended> {
+        while self.writable {
+            let State::Open {
+                wire: Wire::Stream(socket),
+            } = &mut self.state
+            else {
+                return Ok(None);
+            };
+            match socket.write_vectored(pieces) {
+                Ok(count) => return Ok(Some(count)),
+                Err(error) => {
+                    if self.note_write_error(&error)?.is_break() {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Says whether to go on trying.
+    #[cold]
+    fn note_write_error(&mut self, error: &io::Error) -> Result<ControlFlow<()>, Ended> {
+        match error.kind() {
+            io::ErrorKind::WouldBlock => {
+                self.writable = false;
+                Ok(ControlFlow::Break(()))
+            }
+            io::ErrorKind::Interrupted => Ok(ControlFlow::Continue(())),
+            // A queue on the way is full; there will be no event when it no longer is.
+            _ if sys::is_lack_of_memory(error) => Ok(ControlFlow::Break(())),
+            _ => {
+                self.note_refused(error)?;
+                Ok(ControlFlow::Continue(()))
+            }
+        }
     }
 
     /// An error of an earlier datagram, which says nothing of the next (udp(7)); of a connection it
@@ -437,15 +453,7 @@ impl Link {
     /// The socket of an open connection.
     pub(crate) fn socket(&self) -> Option<BorrowedFd<'_>> {
         match &self.state {
-            State::Open {
-                wire: Wire::Stream(Socket::Tcp(stream)),
-            } => Some(stream.as_fd()),
-            State::Open {
-                wire: Wire::Stream(Socket::Unix(stream)),
-            } => Some(stream.as_fd()),
-            State::Open {
-                wire: Wire::Datagram(socket),
-            } => Some(socket.as_fd()),
+            State::Open { wire } => Some(wire.as_fd()),
             State::Down { .. } | State::Waiting { .. } | State::Connecting { .. } => None,
         }
     }
@@ -525,3 +533,6 @@ impl Link {
 fn is_refused(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::ConnectionRefused
 }
+
+#[cfg(test)]
+mod tests;

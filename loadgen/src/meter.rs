@@ -13,20 +13,21 @@ use rand_xoshiro::rand_core::SeedableRng;
 use crate::books::{Abandoned, Done};
 use crate::pace::Pace;
 use crate::payload::{Payload, StreamId};
-use crate::plan::{Close, Plan, Workload};
+use crate::plan::{Close, Workload};
 use crate::record::Slice;
 use crate::sizes::Sizes;
+use crate::tally::Tally;
 use crate::worker::{Report, Task};
+use crate::workload::Order;
 
-/// Into how many slices the statistics want a window to be cut,
-const SLICES_OF_WINDOW: u64 = 60;
-/// but none shorter than this: each costs the coordinator some time, and with it the machine.
-const SHORTEST_SLICE_NS: u64 = 50_000_000;
-/// The length of slices when the window's is not known.
-const UNKNOWN_SLICE_NS: u64 = 100_000_000;
+mod division;
+
+pub(crate) use division::Division;
+
 /// The longest that a poll which finds nothing can take while it runs. In one that took longer, the
 /// thread was not on a processor, and that is no spinning.
 const EMPTY_POLL_NS: u64 = 10_000;
+
 /// A stretch of the run.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Interval {
@@ -71,7 +72,7 @@ pub(crate) struct Account {
 #[derive(Debug)]
 pub(crate) struct Meter {
     pub(crate) payload: Arc<Payload>,
-    pub(crate) slice: Box<Slice>,
+    pub(crate) slice: Box<Slice<Tally>>,
     pub(crate) pace: Pace,
     /// The most messages out on each connection.
     pub(crate) depth: Option<usize>,
@@ -91,9 +92,13 @@ pub(crate) struct Meter {
     division: Division,
     /// When the current interval ends.
     boundary: u64,
+    /// The same if the interval lies within the window and all messages are of one size, else 0.
+    turns_until: u64,
+    /// That size.
+    turn_size: u32,
     /// Messages queued or out, over all flows.
     pub(crate) outstanding: usize,
-    pub(crate) has_received: bool,
+    has_received: bool,
     /// When a message of the window last was due or complete.
     progress_at: u64,
     usage: ThreadUsage,
@@ -101,7 +106,7 @@ pub(crate) struct Meter {
     sched: Option<ThreadSched>,
     account: Account,
     reports: Sender<Report>,
-    spare: Receiver<Box<Slice>>,
+    spare: Receiver<Box<Slice<Tally>>>,
     worker: usize,
 }
 
@@ -112,7 +117,7 @@ struct Window {
 }
 
 impl Meter {
-    pub(crate) fn new(task: &Task, spare: Receiver<Box<Slice>>) -> Self {
+    pub(crate) fn new(task: &Task, spare: Receiver<Box<Slice<Tally>>>) -> Self {
         let plan = &task.plan;
         Self {
             payload: Arc::clone(&task.payload),
@@ -140,6 +145,8 @@ impl Meter {
             interval: Interval::Ramp(0),
             division: Division::of(plan),
             boundary: u64::MAX,
+            turns_until: 0,
+            turn_size: plan.size.fixed().unwrap_or(0),
             outstanding: 0,
             has_received: false,
             progress_at: 0,
@@ -206,11 +213,13 @@ impl Meter {
     }
 
     /// Reads the clock.
+    #[inline]
     pub(crate) fn tick(&mut self) {
         self.now = monotonic_ns();
     }
 
     /// Reads the clock and tells what it says.
+    #[inline]
     pub(crate) fn read_clock(&mut self) -> u64 {
         self.tick();
         self.now
@@ -231,7 +240,16 @@ impl Meter {
         }
     }
 
+    #[cold]
     fn cross_boundaries(&mut self) {
+        self.report_intervals();
+        self.turns_until = match self.interval {
+            Interval::Within(_) if self.turn_size > 0 => self.boundary,
+            _ => 0,
+        };
+    }
+
+    fn report_intervals(&mut self) {
         while self.now >= self.boundary {
             self.report_slice();
             let next = match self.interval {
@@ -269,6 +287,7 @@ impl Meter {
     }
 
     /// Records that a message of the window is due.
+    #[inline]
     pub(crate) fn record_issued(&mut self) {
         self.enter_interval();
         self.slice.counts.issued += 1;
@@ -276,6 +295,7 @@ impl Meter {
     }
 
     /// Notes that a message is complete, of the window or not.
+    #[inline]
     fn note_completed(&mut self) {
         self.has_received = true;
         self.progress_at = self.now;
@@ -283,6 +303,7 @@ impl Meter {
     }
 
     /// Records a message whose echo is complete.
+    #[inline]
     pub(crate) fn record_done(&mut self, done: Done) {
         self.note_completed();
         self.slice
@@ -329,23 +350,66 @@ impl Meter {
         self.outstanding -= abandoned.places;
     }
 
+    /// Notes that the echo of a message of a flow is complete. In a closed loop its place goes to the
+    /// message that is returned and that is to be written now.
+    #[inline]
+    pub(crate) fn answered(&mut self, flow: usize) -> Option<Order> {
+        let Some(due) = self.pace.answered(flow, self.now) else {
+            self.outstanding -= 1;
+            return None;
+        };
+        let counted = self.counts(due.intended);
+        if counted {
+            self.record_issued();
+        }
+        Some(Order {
+            intended: due.intended,
+            counted,
+            has_waited: false,
+        })
+    }
+
+    /// The size of the message that an answer of now makes due in its place: within the window of a closed
+    /// loop, where all messages are alike. It counts as taken from the pace, and is to be recorded with
+    /// [`Meter::record_turn`].
+    #[inline]
+    pub(crate) fn take_turn(&mut self) -> Option<u32> {
+        (self.now < self.turns_until && self.pace.turn(self.now)).then_some(self.turn_size)
+    }
+
+    /// Records a turn: a message that counts took `took` from its write to its echo, which is right; and
+    /// the next one was due and written.
+    #[inline]
+    pub(crate) fn record_turn(&mut self, took: u64) {
+        self.progress_at = self.now;
+        self.slice.record_turn(took);
+    }
+
     /// Notes that a message of a flow is over; a closed loop gets its place back.
     pub(crate) fn free_place(&mut self, flow: usize) {
         self.outstanding -= 1;
         self.pace.completed(flow);
     }
 
+    /// Whether any message was complete.
+    pub(crate) fn has_received(&self) -> bool {
+        self.has_received || self.slice.has_turns()
+    }
+
     /// The time when the clock was last read.
+    #[inline]
     pub(crate) fn now(&self) -> u64 {
         self.now
     }
 
     /// When the current interval ends.
+    #[inline]
     pub(crate) fn boundary(&self) -> u64 {
         self.boundary
     }
 
     /// Whether a message that is due at `intended` counts.
+    #[inline]
     pub(crate) fn counts(&self, intended: u64) -> bool {
         intended >= self.window.start
     }
@@ -362,6 +426,7 @@ impl Meter {
 
     /// Whether what is recorded now belongs to the window: the slice at hand decides, so that what
     /// is settled at the end of one belongs to it.
+    #[inline]
     pub(crate) fn is_within_window(&self) -> bool {
         matches!(self.interval, Interval::Within(_))
     }
@@ -372,10 +437,11 @@ impl Meter {
 
     pub(crate) fn record_connect(&mut self, took: u64) {
         self.slice.counts.opened += 1;
-        self.slice.connect.saturating_record(took);
+        self.slice.connect.record(took);
     }
 
     /// Notes that bytes were handed to the kernel.
+    #[inline]
     pub(crate) fn note_bytes_out(&mut self, count: u64) {
         self.account.bytes_out += count;
         if self.is_within_window() {
@@ -384,6 +450,7 @@ impl Meter {
     }
 
     /// Notes that bytes came back or were acknowledged.
+    #[inline]
     pub(crate) fn note_bytes_in(&mut self, count: u64) {
         self.account.bytes_in += count;
         if self.is_within_window() {
@@ -392,6 +459,7 @@ impl Meter {
     }
 
     /// The size of the next message.
+    #[inline]
     pub(crate) fn draw_size(&mut self) -> u32 {
         self.sizes.draw(&mut self.size_rng)
     }
@@ -403,6 +471,7 @@ impl Meter {
 
     /// Where `bytes`, received at `position` of `stream`, first differ from what was sent there, if
     /// that is looked at.
+    #[inline]
     pub(crate) fn first_difference(
         &self,
         stream: StreamId,
@@ -452,6 +521,9 @@ impl Meter {
     }
 
     fn report_slice(&mut self) {
+        self.has_received = self.has_received();
+        self.slice
+            .settle_turns(self.turn_size.into(), self.is_verifying);
         let slice = if self.slice.is_empty() {
             None
         } else {
@@ -487,43 +559,6 @@ pub(crate) enum Contents {
     Wrong,
     /// The server's pattern is not one that is known, or nobody looked.
     Unknown,
-}
-
-/// How the window is divided: into the intervals of the time series, and each of these into as many
-/// slices as the statistics want.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Division {
-    interval_ns: u64,
-    slices: u64,
-}
-
-impl Division {
-    /// The division that suits a plan.
-    pub(crate) fn of(plan: &Plan) -> Self {
-        let interval_ns = nanoseconds(plan.interval);
-        let wanted = match plan.duration {
-            Some(duration) => nanoseconds(duration) / SLICES_OF_WINDOW,
-            None => UNKNOWN_SLICE_NS,
-        };
-        let slice_ns = wanted.clamp(SHORTEST_SLICE_NS, interval_ns.max(SHORTEST_SLICE_NS));
-        Self {
-            interval_ns,
-            slices: (interval_ns / slice_ns).max(1),
-        }
-    }
-
-    /// Slices of one interval.
-    pub(crate) fn slices(self) -> u64 {
-        self.slices
-    }
-
-    /// Nanoseconds from the start of the window to that of its slice `number`.
-    pub(crate) fn begin_of(self, number: u64) -> u64 {
-        let (interval, slice) = (number / self.slices, number % self.slices);
-        interval
-            .saturating_mul(self.interval_ns)
-            .saturating_add(self.interval_ns * slice / self.slices)
-    }
 }
 
 pub(crate) fn nanoseconds(duration: Duration) -> u64 {

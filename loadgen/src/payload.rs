@@ -23,8 +23,91 @@ pub const SEQUENCE_BYTES: usize = size_of::<u64>();
 /// The table that all streams of a run are cut from.
 #[derive(Debug)]
 pub struct Payload {
-    table: Box<[u8]>,
+    table: Box<[u8; 2 * BLOCK]>,
     seed: u64,
+}
+
+/// Cuts one message after the other from a stream, as long as they lie in one block: then the next one
+/// begins where the last one ended, and nothing is to be looked up.
+#[derive(Clone, Copy, Debug)]
+pub struct Cutter {
+    stream: StreamId,
+    /// Where in the table the next message begins, and how much of the block is left from there.
+    next: usize,
+    left: usize,
+    last: Stretch,
+}
+
+/// A stretch of the table.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Stretch {
+    begin: usize,
+    end: usize,
+}
+
+impl Cutter {
+    /// Of `stream`.
+    pub fn new(stream: StreamId) -> Self {
+        Self {
+            stream,
+            next: 0,
+            left: 0,
+            last: Stretch::default(),
+        }
+    }
+
+    /// The stream.
+    pub fn stream(&self) -> StreamId {
+        self.stream
+    }
+
+    /// The next `size` bytes of the stream, which are those at `position`; `None` if they lie in two
+    /// blocks.
+    #[inline]
+    pub fn cut(&mut self, position: u64, size: usize) -> Option<Stretch> {
+        if size > self.left {
+            self.seek(position);
+            if size > self.left {
+                return None;
+            }
+        }
+        let end = self.next + size;
+        self.last = Stretch {
+            begin: self.next,
+            end,
+        };
+        self.next = end;
+        self.left -= size;
+        Some(self.last)
+    }
+
+    /// What was cut last; nothing if the stream went on without it.
+    #[inline]
+    pub fn last(&self) -> Stretch {
+        self.last
+    }
+
+    /// Notes that bytes of the stream were taken without it.
+    #[inline]
+    pub fn lose_track(&mut self) {
+        self.left = 0;
+        self.last = Stretch::default();
+    }
+
+    #[cold]
+    fn seek(&mut self, position: u64) {
+        let within = (position % BLOCK as u64) as usize;
+        self.next = self.stream.begin_of(position / BLOCK as u64) + within;
+        self.left = BLOCK - within;
+    }
+}
+
+impl StreamId {
+    /// Where in the table a block begins.
+    #[inline]
+    fn begin_of(self, block: u64) -> usize {
+        mix(self.0.wrapping_add(block)) as usize % BLOCK
+    }
 }
 
 /// Names the stream of one connection; a connection made anew has a new one.
@@ -34,8 +117,8 @@ pub struct StreamId(u64);
 impl Payload {
     /// A table and streams that `seed` alone decides.
     pub fn new(seed: u64) -> Self {
-        let mut table = vec![0; 2 * BLOCK].into_boxed_slice();
-        Xoshiro256PlusPlus::seed_from_u64(seed).fill_bytes(&mut table);
+        let mut table = Box::new([0; 2 * BLOCK]);
+        Xoshiro256PlusPlus::seed_from_u64(seed).fill_bytes(&mut *table);
         Self { table, seed }
     }
 
@@ -48,12 +131,18 @@ impl Payload {
 
     /// The bytes of `stream` from `position` on: as many as lie in one piece, at most `most`, and
     /// at least one if `most` is not zero.
+    #[inline]
     pub fn piece(&self, stream: StreamId, position: u64, most: usize) -> &[u8] {
-        let block = position / BLOCK as u64;
         let within = (position % BLOCK as u64) as usize;
-        let begin = mix(stream.0.wrapping_add(block)) as usize % BLOCK;
-        let length = most.min(BLOCK - within);
-        &self.table[begin + within..][..length]
+        let begin = stream.begin_of(position / BLOCK as u64) + within;
+        let end = begin + most.min(BLOCK - within);
+        self.bytes(Stretch { begin, end })
+    }
+
+    /// The bytes of a stretch.
+    #[inline]
+    pub fn bytes(&self, stretch: Stretch) -> &[u8] {
+        &self.table[stretch.begin..stretch.end]
     }
 
     /// Fills `pieces` with what follows `position` and returns the filled ones, `most` bytes or as
@@ -104,7 +193,17 @@ impl Payload {
     }
 
     /// Where `bytes`, received at `position` of `stream`, first differ from what was sent there.
+    #[inline]
     pub fn first_difference(&self, stream: StreamId, position: u64, bytes: &[u8]) -> Option<usize> {
+        if self.piece(stream, position, bytes.len()) == bytes {
+            return None;
+        }
+        self.find_difference(stream, position, bytes)
+    }
+
+    /// The same, of bytes that lie in several blocks or are not right.
+    #[cold]
+    fn find_difference(&self, stream: StreamId, position: u64, bytes: &[u8]) -> Option<usize> {
         let mut done = 0;
         while done < bytes.len() {
             let rest = &bytes[done..];
@@ -169,6 +268,33 @@ mod tests {
     }
 
     proptest! {
+        /// Messages of any sizes, some of them cut and some taken without the cutter.
+        #[test]
+        fn what_is_cut_is_what_lies_at_the_position(
+            steps in prop::collection::vec((1_usize..9_000, any::<bool>()), 1..50),
+        ) {
+            let payload = Payload::new(7);
+            let stream = payload.stream(3, 0);
+            let mut cutter = Cutter::new(stream);
+            let mut position = 0;
+            for (size, is_cut) in steps {
+                let whole = bytes(&payload, stream, position, size);
+                match is_cut.then(|| cutter.cut(position, size)) {
+                    Some(Some(stretch)) => {
+                        prop_assert_eq!(payload.bytes(stretch), &whole);
+                        prop_assert_eq!(cutter.last(), stretch);
+                    }
+                    Some(None) => {
+                        let in_block = payload.piece(stream, position, size).len();
+                        prop_assert!(in_block < size);
+                        cutter.lose_track();
+                    }
+                    None => cutter.lose_track(),
+                }
+                position += size as u64;
+            }
+        }
+
         #[test]
         fn a_datagram_is_known_again_and_no_other_is_taken_for_it(
             sequence in any::<u64>(),

@@ -27,6 +27,7 @@ use crate::repeat;
 use crate::result::{RateChange, RunResult};
 use crate::server_side::Watch;
 use crate::sizes::Sizes;
+use crate::tally::Tally;
 use crate::worker::{Report, Task, Worker};
 use crate::workload::{churn::Churn, datagram::Datagram, one_way, request::Request};
 
@@ -284,7 +285,7 @@ fn spawn(
 struct Crew {
     abort: Arc<AtomicBool>,
     go: Vec<Sender<u64>>,
-    spare: Vec<Sender<Box<Slice>>>,
+    spare: Vec<Sender<Box<Slice<Tally>>>>,
     threads: Vec<thread::JoinHandle<()>>,
 }
 

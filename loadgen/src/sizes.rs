@@ -38,8 +38,24 @@ pub struct Part {
 }
 
 impl Sizes {
+    /// The size of all messages, if they are alike.
+    pub fn fixed(&self) -> Option<u32> {
+        match self {
+            Self::Fixed(size) => Some(*size),
+            Self::Uniform { .. } | Self::Mix(_) => None,
+        }
+    }
+
     /// Draws the size of one message.
+    #[inline]
     pub fn draw(&self, rng: &mut impl Rng) -> u32 {
+        match self {
+            Self::Fixed(size) => *size,
+            _ => self.draw_at_random(rng),
+        }
+    }
+
+    fn draw_at_random(&self, rng: &mut impl Rng) -> u32 {
         match self {
             Self::Fixed(size) => *size,
             Self::Uniform { least, most } => least + below(rng, u64::from(most - least) + 1) as u32,

@@ -15,7 +15,6 @@ use echomark::net::affinity;
 use echomark::net::sys::{Alarm, monotonic_ns};
 use echomark::net::tuning;
 use mio::{Events, Interest, Poll, Token};
-use slab::Slab;
 
 pub mod bench;
 mod connect;
@@ -34,6 +33,7 @@ use crate::meter::{End, Meter, nanoseconds};
 use crate::pace::{Arrivals, Due, Pace, Span};
 use crate::plan::{Direction, Load, Pacing, Spacing, Workload};
 use crate::record::Slice;
+use crate::tally::Tally;
 use crate::tcp::TcpTotals;
 use crate::workload::{Connects, Flow, Order};
 
@@ -64,7 +64,7 @@ pub(crate) struct Worker<F> {
     spin_ns: u64,
     dialer: Dialer,
     connects: Connects,
-    flows: Slab<F>,
+    flows: Vec<F>,
     meter: Meter,
     buffer: Box<[u8]>,
     /// Flows that have something new to write.
@@ -91,7 +91,7 @@ pub(crate) struct Worker<F> {
 
 impl<F: Flow> Worker<F> {
     /// A thread's life. Whatever goes wrong is reported.
-    pub(crate) fn run(task: Task, spare: Receiver<Box<Slice>>) {
+    pub(crate) fn run(task: Task, spare: Receiver<Box<Slice<Tally>>>) {
         let (reports, worker) = (task.reports.clone(), task.worker);
         let result = Self::new(task, spare)
             .map_err(Failure::System)
@@ -102,14 +102,14 @@ impl<F: Flow> Worker<F> {
         }
     }
 
-    fn new(task: Task, spare: Receiver<Box<Slice>>) -> io::Result<Self> {
+    fn new(task: Task, spare: Receiver<Box<Slice<Tally>>>) -> io::Result<Self> {
         let poll = Poll::new()?;
         let mut alarm = Alarm::new()?;
         poll.registry()
             .register(&mut alarm, ALARM, Interest::READABLE)?;
         let meter = Meter::new(&task, spare);
         let share = task.share();
-        let mut flows = Slab::with_capacity(share.len());
+        let mut flows = Vec::with_capacity(share.len());
         for key in 0..share.len() {
             let number = share.global(key);
             let target = number % task.addresses.len();
@@ -118,7 +118,7 @@ impl<F: Flow> Worker<F> {
                 number,
                 target,
             });
-            flows.insert(F::new(link, &meter));
+            flows.push(F::new(link, &meter));
         }
         let plan = &task.plan;
         Ok(Self {
@@ -288,8 +288,10 @@ impl<F: Flow> Worker<F> {
                 ALARM => self.meter.tick(),
                 Token(key) => {
                     self.handle(key, event);
-                    // At once, so that a closed loop's next message does not wait for the batch.
-                    self.issue();
+                    // At once, so that what is due does not wait for the batch.
+                    if self.has_to_issue() {
+                        self.issue();
+                    }
                 }
             }
         }
@@ -300,10 +302,20 @@ impl<F: Flow> Worker<F> {
             return;
         };
         flow.link_mut().note(event);
-        if flow.link().is_connecting() && (!self.go_on_connecting(key) || !event.is_readable()) {
+        if !flow.link().is_open() {
+            if self.go_on_connecting(key) && event.is_readable() {
+                self.receive(key);
+            }
             return;
         }
-        self.receive(key);
+        match flow.receive(&mut self.meter, &mut self.buffer) {
+            Ok(false) => {
+                if flow.has_to_send() {
+                    self.dirty.push(key);
+                }
+            }
+            result => self.follow_up(key, result),
+        }
     }
 
     /// Goes on with a connect that is under way, and says whether the connection stands.
@@ -341,19 +353,31 @@ impl<F: Flow> Worker<F> {
         }
     }
 
+    #[inline(never)]
     fn receive(&mut self, key: usize) {
-        let flow = &mut self.flows[key];
-        match flow.receive(&mut self.meter, &mut self.buffer) {
+        let result = self.flows[key].receive(&mut self.meter, &mut self.buffer);
+        self.follow_up(key, result);
+    }
+
+    /// Does what a flow's read calls for.
+    #[inline(never)]
+    fn follow_up(&mut self, key: usize, result: Result<bool, Ended>) {
+        match result {
             Ok(may_have_more) => {
                 if may_have_more {
                     self.unread.push(key);
                 }
-                if flow.has_to_send() {
+                if self.flows[key].has_to_send() {
                     self.dirty.push(key);
                 }
             }
             Err(ended) => self.end(key, &ended),
         }
+    }
+
+    #[inline]
+    fn has_to_issue(&self) -> bool {
+        self.dirty.len() > 0 || self.meter.pace.may_be_due(self.meter.now())
     }
 
     /// Queues every message that is due on its flow and writes what flows have to write.
@@ -505,7 +529,7 @@ impl<F: Flow> Worker<F> {
     fn finish(&mut self) {
         self.settle();
         self.meter.end_window(self.meter.now(), End::Complete);
-        for (_, flow) in &mut self.flows {
+        for flow in &mut self.flows {
             // A datagram that had its time is lost. Connections end with the run anyway.
             let _ = flow.overdue(&mut self.meter);
             let left = flow.left();

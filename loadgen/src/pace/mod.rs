@@ -102,6 +102,8 @@ pub struct Span {
 pub struct Pace {
     schedule: Schedule,
     span: Span,
+    /// The end of the span in a closed loop; in an open one, answers make nothing due.
+    turns_until: u64,
 }
 
 #[derive(Debug)]
@@ -159,6 +161,7 @@ impl Pace {
                 end: u64::MAX,
                 quota: 0,
             },
+            turns_until: 0,
         }
     }
 
@@ -194,9 +197,23 @@ impl Pace {
         };
         // Without a flow there is nobody to send.
         let quota = if share.is_empty() { 0 } else { span.quota };
+        let turns_until = match &schedule {
+            Schedule::Closed { .. } => span.end,
+            Schedule::Open { .. } => 0,
+        };
         Self {
             schedule,
             span: Span { quota, ..span },
+            turns_until,
+        }
+    }
+
+    /// Whether [`Pace::pop`] is worth calling at `now`.
+    #[inline]
+    pub fn may_be_due(&self, now: u64) -> bool {
+        match &self.schedule {
+            Schedule::Closed { ready } => !ready.is_empty(),
+            Schedule::Open { due, .. } => *due <= now,
         }
     }
 
@@ -235,8 +252,34 @@ impl Pace {
         Some(due)
     }
 
+    /// Notes that a message of `flow` came back at `now`, and takes the message that this makes due. In
+    /// an open loop that is none, and none in a closed one whose schedule is not under way.
+    #[inline]
+    pub fn answered(&mut self, flow: usize, now: u64) -> Option<Due> {
+        if self.turn(now) {
+            return Some(Due {
+                flow,
+                intended: now,
+            });
+        }
+        self.completed(flow);
+        None
+    }
+
+    /// Takes the message of a closed loop that an answer at `now` makes due, and says whether there is
+    /// one. If not, the place is not free yet: see [`Pace::completed`].
+    #[inline]
+    pub fn turn(&mut self, now: u64) -> bool {
+        // What is answered was sent after the start.
+        if now >= self.turns_until || self.span.quota == 0 {
+            return false;
+        }
+        self.span.quota -= u64::from(now >= self.span.counted_from);
+        true
+    }
+
     /// Notes that a message of `flow` came back or was given up. In a closed loop it makes the next
-    /// one due.
+    /// one due, which waits for [`Pace::pop`].
     pub fn completed(&mut self, flow: usize) {
         if let Schedule::Closed { ready } = &mut self.schedule {
             ready.push_back(flow);
@@ -246,6 +289,7 @@ impl Pace {
     /// Ends the schedule at `now`, if it would go on longer.
     pub fn end_at(&mut self, now: u64) {
         self.span.end = self.span.end.min(now);
+        self.turns_until = self.turns_until.min(now);
     }
 
     /// From `now` on the whole run's rate is `rate` messages per second, whatever the profile says;

@@ -53,6 +53,37 @@ fn a_closed_loop_keeps_its_depth_on_every_flow() {
     assert_eq!(pace.pop(3000), None);
 }
 
+proptest! {
+    /// An answer takes the next message at once, or leaves its place to be taken: that is all the same.
+    #[test]
+    fn an_answer_makes_due_what_its_place_would(
+        answers in prop::collection::vec((0_usize..3, 0_u64..60), 0..60),
+        quota in 0_u64..40,
+        end in 1000_u64..3000,
+    ) {
+        let span = Span { counted_from: 1500, end, quota, ..FOREVER };
+        let closed = || Pace::new(Arrivals::Closed { depth: 1 }, share(3, 0, 1), span);
+        let (mut at_once, mut later) = (closed(), closed());
+        let mut now = 1000;
+        prop_assert_eq!(drain(&mut at_once, now), drain(&mut later, now));
+        for (flow, gap) in answers {
+            now += gap;
+            later.completed(flow);
+            prop_assert_eq!(at_once.answered(flow, now), later.pop(now));
+            prop_assert_eq!(at_once.is_over(now), later.is_over(now));
+            prop_assert_eq!(at_once.pop(now), None);
+        }
+    }
+}
+
+#[test]
+fn answers_make_nothing_due_in_an_open_loop() {
+    let mut pace = Pace::new(constant(1e3), share(1, 0, 1), FOREVER);
+    assert!(!pace.turn(1_000_000_000));
+    assert_eq!(pace.answered(0, 1_000_000_000), None);
+    assert_eq!(pace.pop(1000).map(|due| due.intended), Some(1000));
+}
+
 #[test]
 fn a_constant_pace_does_not_drift() {
     // A third of a nanosecond is lost per message if gaps are rounded and added up.

@@ -81,7 +81,7 @@ impl<F: Flow> Worker<F> {
         let opened = self
             .flows
             .iter()
-            .filter(|(_, f)| f.link().is_open())
+            .filter(|flow| flow.link().is_open())
             .count();
         if self.connects == Connects::PerMessage {
             self.hang_up();
@@ -127,7 +127,7 @@ impl<F: Flow> Worker<F> {
     /// Closes the connections that only were to show that they can be made.
     fn hang_up(&mut self) {
         let now = self.meter.now();
-        for (_, flow) in &mut self.flows {
+        for flow in &mut self.flows {
             if flow.link().is_open() {
                 flow.link_mut().close(&Ended::ByUs, now);
             }

@@ -12,6 +12,7 @@ use crate::pace::Share;
 use crate::payload::Payload;
 use crate::plan::Plan;
 use crate::record::Slice;
+use crate::tally::Tally;
 use crate::tcp::TcpTotals;
 
 /// What a thread needs to know.
@@ -51,7 +52,7 @@ pub(crate) enum Report {
         /// When the interval ended, by plan or because the window did; while connections are made,
         /// from the first connect on.
         end: u64,
-        slice: Option<Box<Slice>>,
+        slice: Option<Box<Slice<Tally>>>,
     },
     /// The thread is done; it has reported every slice.
     Finished {

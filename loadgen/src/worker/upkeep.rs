@@ -97,7 +97,7 @@ impl<F: Flow> Worker<F> {
     }
 
     pub(super) fn settle(&mut self) {
-        for (_, flow) in &mut self.flows {
+        for flow in &mut self.flows {
             flow.settle(&mut self.meter);
         }
     }
@@ -141,10 +141,10 @@ impl<F: Flow> Worker<F> {
 
     /// Whether the target is one that can't be measured at all.
     fn check_target(&self) -> Result<(), Failure> {
-        if self.meter.has_received || self.meter.is_window_over() {
+        if self.meter.has_received() || self.meter.is_window_over() {
             return Ok(());
         }
-        let mut links = self.flows.iter().map(|(_, flow)| flow.link());
+        let mut links = self.flows.iter().map(|flow| flow.link());
         // One refusal of datagrams says as much as several connections that are closed at once.
         let is_barren = |link: &Link| link.barren >= BARREN_LIMIT || link.is_refused_datagrams();
         let is_hopeless = match self.connects {
@@ -155,13 +155,13 @@ impl<F: Flow> Worker<F> {
         if !is_hopeless {
             return Ok(());
         }
-        let mut links = self.flows.iter().map(|(_, flow)| flow.link());
+        let mut links = self.flows.iter().map(|flow| flow.link());
         if let Some(link) = links.find(|link| link.was_closed_at_once) {
             return Err(Failure::ClosesAtOnce {
                 target: link.seat.target,
             });
         }
-        let mut links = self.flows.iter().map(|(_, flow)| flow.link());
+        let mut links = self.flows.iter().map(|flow| flow.link());
         match links.find(|link| link.is_refused_datagrams()) {
             Some(link) => Err(Failure::Refused {
                 target: link.seat.target,

@@ -85,7 +85,7 @@ impl Flow for Churn {
         self.stream = meter.payload.stream(seat.number, *incarnation);
         meter.slice.counts.opened += 1;
         if self.exchange.is_some_and(|exchange| exchange.counted) {
-            meter.slice.connect.saturating_record(took);
+            meter.slice.connect.record(took);
         }
     }
 
@@ -203,7 +203,7 @@ impl Churn {
         meter.enter_interval();
         if counted {
             let took = meter.now().saturating_sub(since);
-            meter.slice.close.saturating_record(took);
+            meter.slice.close.record(took);
         }
         Ended::ByUs
     }
@@ -223,7 +223,7 @@ impl Churn {
             meter.slice.counts.bytes_received += count;
             if exchange.received == 0 {
                 let took = now.saturating_sub(write_began);
-                meter.slice.first_byte.saturating_record(took);
+                meter.slice.first_byte.record(took);
             }
         }
         meter.note_bytes_in(count);

@@ -1,7 +1,5 @@
 //! Messages go out as UDP datagrams and come back, each with its sequence number.
 
-use std::io::IoSlice;
-
 use crate::books::Left;
 use crate::books::datagrams::{Arrival, Datagrams};
 use crate::link::{Ended, Link};
@@ -81,7 +79,7 @@ impl Flow for Datagram {
             }
             let bytes = meter.datagram(self.stream, next.sequence, next.size);
             let began = meter.read_clock();
-            let sent = self.link.write(&[IoSlice::new(&bytes)]);
+            let sent = self.link.write(&bytes);
             meter.give_back(bytes);
             meter.slice.counts.refused += self.link.take_refused();
             if sent?.is_none() {
@@ -153,14 +151,15 @@ impl Datagram {
                     counts.reordered += u64::from(reordered);
                 }
                 if meter.is_within_window() {
-                    self.share.messages += 1;
-                    self.share.response_ns += meter.now().saturating_sub(done.intended);
+                    self.share.add(meter.now().saturating_sub(done.intended));
                 }
                 if !done.intact {
                     meter.note_corruption(number, sequence.unwrap_or(0));
                 }
                 meter.record_done(done);
-                meter.free_place(self.link.seat.key);
+                if let Some(order) = meter.answered(self.link.seat.key) {
+                    self.push(order, meter);
+                }
             }
             Arrival::Duplicate { counted } => counts.duplicated += u64::from(counted),
             Arrival::Late { counted } => counts.late += u64::from(counted),

@@ -93,3 +93,12 @@ pub(crate) struct FlowShare {
     /// The sum of the messages' response times.
     pub(crate) response_ns: u64,
 }
+
+impl FlowShare {
+    /// Adds a message and its response time.
+    #[inline]
+    fn add(&mut self, response_ns: u64) {
+        self.messages += 1;
+        self.response_ns += response_ns;
+    }
+}

@@ -1,6 +1,7 @@
 //! Messages go out on a byte stream and come back.
 
 use std::io::IoSlice;
+use std::ops::ControlFlow;
 
 use echomark::net::sys::monotonic_ns;
 
@@ -8,7 +9,7 @@ use crate::books::Left;
 use crate::books::messages::Messages;
 use crate::link::{Ended, Link};
 use crate::meter::Meter;
-use crate::payload::StreamId;
+use crate::payload::{Cutter, StreamId};
 
 use super::{Flow, FlowShare, Order};
 
@@ -22,15 +23,15 @@ const PIECES_PER_WRITE: usize = 9;
 pub(crate) struct Request {
     link: Link,
     messages: Messages,
-    /// The stream that this connection's messages are cut from.
-    stream: StreamId,
+    /// What this connection's messages are cut from.
+    cutter: Cutter,
     share: FlowShare,
 }
 
 impl Flow for Request {
     fn new(link: Link, meter: &Meter) -> Self {
         Self {
-            stream: meter.payload.stream(link.seat.number, 0),
+            cutter: Cutter::new(meter.payload.stream(link.seat.number, 0)),
             link,
             messages: Messages::new(meter.depth),
             share: FlowShare::default(),
@@ -56,22 +57,29 @@ impl Flow for Request {
         let Link {
             seat, incarnation, ..
         } = &self.link;
-        self.stream = meter.payload.stream(seat.number, *incarnation);
+        self.cutter = Cutter::new(meter.payload.stream(seat.number, *incarnation));
         meter.record_connect(took);
     }
 
+    #[inline(always)]
     fn receive(&mut self, meter: &mut Meter, buffer: &mut [u8]) -> Result<bool, Ended> {
-        for _ in 0..READS_PER_TURN {
-            let Some(count) = self.link.read(buffer)? else {
-                return Ok(false);
-            };
-            meter.tick();
-            if count as u64 > self.messages.in_flight() {
-                return Err(Ended::Excess);
-            }
-            self.take(meter, &buffer[..count]);
+        let Some(count) = self.link.read(buffer)? else {
+            return Ok(false);
+        };
+        meter.tick();
+        if count as u64 == self.messages.sole()
+            && let Some(size) = meter.take_turn()
+        {
+            self.turn(meter, &buffer[..count], size)?;
+        } else {
+            self.take(meter, &buffer[..count])?;
+            self.send(meter)?;
         }
-        Ok(self.link.may_read())
+        if self.link.may_read() {
+            self.read_on(meter, buffer)
+        } else {
+            Ok(false)
+        }
     }
 
     fn has_to_send(&self) -> bool {
@@ -80,24 +88,15 @@ impl Flow for Request {
 
     fn send(&mut self, meter: &mut Meter) -> Result<(), Ended> {
         // Each turn either writes some of the bounded queue or leaves the loop.
-        loop {
-            let left = self.messages.writable();
-            if left == 0 || !self.link.can_write() {
-                return Ok(());
+        while self.has_to_send() && self.link.can_write() {
+            let (position, left) = (self.messages.write_position(), self.messages.writable());
+            let (began, result) =
+                write(&mut self.link, meter, self.cutter.stream(), position, left);
+            if self.note_write(meter, began, result)?.is_break() {
+                break;
             }
-            let position = self.messages.write_position();
-            let (began, written) = write(&mut self.link, meter, self.stream, position, left);
-            let Some(count) = written? else {
-                hold(&mut self.messages, began, meter);
-                return Ok(());
-            };
-            let slice = &mut meter.slice;
-            let counted = self.messages.wrote(count as u64, began, |sent| {
-                slice.record_sent(sent, began, meter.is_open_loop);
-            });
-            meter.slice.counts.bytes_sent += counted;
-            meter.note_bytes_out(count as u64);
         }
+        Ok(())
     }
 
     fn abandon(&mut self, ended: &Ended, meter: &mut Meter) {
@@ -128,40 +127,147 @@ impl Flow for Request {
 }
 
 impl Request {
-    /// Compares what arrived with what was sent and records every message that it completes.
-    fn take(&mut self, meter: &mut Meter, mut bytes: &[u8]) {
-        let messages = &mut self.messages;
-        let count = bytes.len() as u64;
-        meter.enter_interval();
-        meter.slice.counts.bytes_received += messages.counted_bytes(count);
-        meter.note_bytes_in(count);
-        let position = messages.read_position();
-        let difference = meter.first_difference(self.stream, position, bytes);
+    /// The usual turn of a closed loop: the only message came back whole, and its place goes to the next
+    /// one. That is written first, at the time at which the read ended; then what came is looked at.
+    #[inline(always)]
+    fn turn(&mut self, meter: &mut Meter, bytes: &[u8], size: u32) -> Result<(), Ended> {
+        let position = self.messages.write_position();
+        let expected = self.cutter.last();
+        let Some(next) = self.cutter.cut(position, size as usize) else {
+            let stream = self.cutter.stream();
+            let result = write_pieces(&mut self.link, meter, stream, position, size.into());
+            return self.turn_in_steps(meter, bytes, size, result);
+        };
+        if let Err(part) = self.link.write_whole(meter.payload.bytes(next)) {
+            return self.turn_in_steps(meter, bytes, size, part);
+        }
+        let is_right = !meter.is_verifying || meter.payload.bytes(expected) == bytes;
+        if !is_right && self.is_wrong(meter, bytes) {
+            return self.turn_in_steps(meter, bytes, size, Ok(Some(size as usize)));
+        }
+        let took = self.messages.turn_sole(meter.now(), size);
+        self.share.add(took);
+        meter.record_turn(took);
+        Ok(())
+    }
+
+    /// Whether `bytes`, which are to be read next, are not what was sent.
+    #[cold]
+    fn is_wrong(&self, meter: &Meter, bytes: &[u8]) -> bool {
+        let (stream, position) = (self.cutter.stream(), self.messages.read_position());
+        let difference = meter.first_difference(stream, position, bytes);
+        difference.is_some()
+    }
+
+    /// The same, if the next message was not or not wholly written, or in pieces, or if what came is
+    /// wrong.
+    #[cold]
+    fn turn_in_steps(
+        &mut self,
+        meter: &mut Meter,
+        bytes: &[u8],
+        size: u32,
+        result: Result<Option<usize>, Ended>,
+    ) -> Result<(), Ended> {
+        let now = meter.now();
+        let position = self.messages.read_position();
+        let difference = meter.first_difference(self.cutter.stream(), position, bytes);
         if let Some(offset) = difference {
             meter.note_corruption(self.link.seat.number, position + offset as u64);
         }
-        let is_within_window = meter.is_within_window();
+        let count = bytes.len() as u64;
+        meter.slice.counts.bytes_received += self.messages.counted_bytes(count);
+        meter.note_bytes_in(count);
+        if let Some(done) = self.messages.received(count, difference.is_none()) {
+            self.share.add(now.saturating_sub(done.intended));
+            meter.record_done(done);
+        }
+        meter.record_issued();
+        self.messages.push(now, size, true, true);
+        if self.note_write(meter, now, result)?.is_continue() {
+            self.send(meter)?;
+        }
+        Ok(())
+    }
+
+    /// Goes on reading, within the bound of one turn.
+    #[inline(never)]
+    fn read_on(&mut self, meter: &mut Meter, buffer: &mut [u8]) -> Result<bool, Ended> {
+        for _ in 1..READS_PER_TURN {
+            let Some(count) = self.link.read(buffer)? else {
+                return Ok(false);
+            };
+            meter.tick();
+            self.take(meter, &buffer[..count])?;
+            self.send(meter)?;
+        }
+        Ok(self.link.may_read())
+    }
+
+    /// Compares what arrived with what was sent, records every message that it completes, and queues
+    /// those that this makes due.
+    ///
+    /// # Errors
+    /// If the server sent more than it had received.
+    #[inline(never)]
+    fn take(&mut self, meter: &mut Meter, mut bytes: &[u8]) -> Result<(), Ended> {
+        let count = bytes.len() as u64;
+        if count > self.messages.in_flight() {
+            return Err(Ended::Excess);
+        }
+        meter.enter_interval();
+        meter.slice.counts.bytes_received += self.messages.counted_bytes(count);
+        meter.note_bytes_in(count);
+        let position = self.messages.read_position();
+        let difference = meter.first_difference(self.cutter.stream(), position, bytes);
+        if let Some(offset) = difference {
+            meter.note_corruption(self.link.seat.number, position + offset as u64);
+        }
         while !bytes.is_empty() {
-            let missing = messages.missing();
+            let missing = self.messages.missing();
             let part = bytes
                 .len()
                 .min(usize::try_from(missing).unwrap_or(usize::MAX));
             let (head, rest) = bytes.split_at(part);
             // Once a byte of this read was wrong, each message in it is judged by itself.
+            let position = self.messages.read_position();
             let intact = difference.is_none()
                 || meter
-                    .first_difference(self.stream, messages.read_position(), head)
+                    .first_difference(self.cutter.stream(), position, head)
                     .is_none();
-            if let Some(done) = messages.received(part as u64, intact) {
-                if is_within_window {
-                    self.share.messages += 1;
-                    self.share.response_ns += meter.now().saturating_sub(done.intended);
+            if let Some(done) = self.messages.received(part as u64, intact) {
+                if meter.is_within_window() {
+                    self.share.add(meter.now().saturating_sub(done.intended));
                 }
                 meter.record_done(done);
-                meter.free_place(self.link.seat.key);
+                if let Some(order) = meter.answered(self.link.seat.key) {
+                    self.push(order, meter);
+                }
             }
             bytes = rest;
         }
+        Ok(())
+    }
+
+    /// Notes what a write call that began at `began` came to, and says whether another is worth trying.
+    fn note_write(
+        &mut self,
+        meter: &mut Meter,
+        began: u64,
+        result: Result<Option<usize>, Ended>,
+    ) -> Result<ControlFlow<()>, Ended> {
+        self.cutter.lose_track();
+        let Some(count) = result? else {
+            hold(&mut self.messages, began, meter);
+            return Ok(ControlFlow::Break(()));
+        };
+        let slice = &mut meter.slice;
+        let counted = self.messages.wrote(count as u64, began, |sent| {
+            slice.record_sent(sent, began, meter.is_open_loop);
+        });
+        meter.slice.counts.bytes_sent += counted;
+        meter.note_bytes_out(count as u64);
+        Ok(ControlFlow::Continue(()))
     }
 }
 
@@ -177,12 +283,23 @@ pub(super) fn write(
     let piece = meter.payload.piece(stream, position, most);
     if piece.len() == most {
         let began = monotonic_ns();
-        return (began, link.write(&[IoSlice::new(piece)]));
+        return (began, link.write(piece));
     }
-    let mut pieces = [IoSlice::new(&[]); PIECES_PER_WRITE];
-    let pieces = meter.payload.pieces(stream, position, left, &mut pieces);
     let began = monotonic_ns();
-    (began, link.write(pieces))
+    (began, write_pieces(link, meter, stream, position, left))
+}
+
+/// The same, of bytes that lie in several pieces.
+#[cold]
+fn write_pieces(
+    link: &mut Link,
+    meter: &Meter,
+    stream: StreamId,
+    position: u64,
+    left: u64,
+) -> Result<Option<usize>, Ended> {
+    let mut pieces = [IoSlice::new(&[]); PIECES_PER_WRITE];
+    link.write_vectored(meter.payload.pieces(stream, position, left, &mut pieces))
 }
 
 /// From `now` on, what is queued waits for the connection.

@@ -1,0 +1,48 @@
+//! How a window is cut.
+
+use super::nanoseconds;
+use crate::plan::Plan;
+
+/// Into how many slices the statistics want a window to be cut,
+const SLICES_OF_WINDOW: u64 = 60;
+/// but none shorter than this: each costs the coordinator some time, and with it the machine.
+const SHORTEST_SLICE_NS: u64 = 50_000_000;
+/// The length of slices when the window's is not known.
+const UNKNOWN_SLICE_NS: u64 = 100_000_000;
+
+/// How the window is divided: into the intervals of the time series, and each of these into as many
+/// slices as the statistics want.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Division {
+    pub(super) interval_ns: u64,
+    slices: u64,
+}
+
+impl Division {
+    /// The division that suits a plan.
+    pub(crate) fn of(plan: &Plan) -> Self {
+        let interval_ns = nanoseconds(plan.interval);
+        let wanted = match plan.duration {
+            Some(duration) => nanoseconds(duration) / SLICES_OF_WINDOW,
+            None => UNKNOWN_SLICE_NS,
+        };
+        let slice_ns = wanted.clamp(SHORTEST_SLICE_NS, interval_ns.max(SHORTEST_SLICE_NS));
+        Self {
+            interval_ns,
+            slices: (interval_ns / slice_ns).max(1),
+        }
+    }
+
+    /// Slices of one interval.
+    pub(crate) fn slices(self) -> u64 {
+        self.slices
+    }
+
+    /// Nanoseconds from the start of the window to that of its slice `number`.
+    pub(crate) fn begin_of(self, number: u64) -> u64 {
+        let (interval, slice) = (number / self.slices, number % self.slices);
+        interval
+            .saturating_mul(self.interval_ns)
+            .saturating_add(self.interval_ns * slice / self.slices)
+    }
+}
