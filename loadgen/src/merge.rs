@@ -326,19 +326,20 @@ mod tests {
     use crate::pace::Profile;
     use crate::record::Slice;
     use crate::samples;
+    use crate::tally::Tally;
     use proptest::prelude::*;
 
     /// What a thread records: in each slice some messages that take so long, and some that are lost.
-    fn thread() -> impl Strategy<Value = Vec<Slice>> {
+    fn thread() -> impl Strategy<Value = Vec<Slice<Tally>>> {
         let messages = prop::collection::vec(1_000_u64..1_000_000_000, 0..30);
         prop::collection::vec((messages, 0_u64..3), samples::SLICES as usize).prop_map(|slices| {
             slices
                 .into_iter()
                 .map(|(messages, lost)| {
-                    let mut slice = Slice::new();
+                    let mut slice = Slice::<Tally>::new();
                     let received = messages.len() as u64;
                     for took in messages {
-                        slice.service.saturating_record(took);
+                        slice.service.record(took);
                     }
                     let counts = &mut slice.counts;
                     counts.issued = received + lost;

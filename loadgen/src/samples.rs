@@ -12,6 +12,7 @@ use crate::plan::{Load, Pacing, Plan, SocketOptions, Target, Workload};
 use crate::record::Slice;
 use crate::result::RunResult;
 use crate::sizes::Sizes;
+use crate::tally::Tally;
 use crate::tcp::TcpTotals;
 
 /// Slices that each thread hands in, one in each interval.
@@ -48,7 +49,7 @@ pub(crate) fn plan(threads: usize) -> Plan {
 }
 
 /// The result of `plan` in which each thread recorded these [`SLICES`].
-pub(crate) fn result(plan: &Plan, threads: &[Vec<Slice>]) -> RunResult {
+pub(crate) fn result(plan: &Plan, threads: &[Vec<Slice<Tally>>]) -> RunResult {
     let mut gathered = Gathered::new(plan);
     gathered.window_start = 0;
     let (spare, _spared) = mpsc::channel();

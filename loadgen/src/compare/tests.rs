@@ -4,6 +4,7 @@ use crate::repeat;
 use crate::result::comparison::Source;
 use crate::samples;
 use crate::stats::simulation::Random;
+use crate::tally::Tally;
 use crate::verdict::{Reason, Status};
 
 const COMPARISONS: u64 = 2000;
@@ -223,12 +224,12 @@ fn what_the_new_server_fails_at_is_a_finding_and_what_the_client_fails_at_is_non
 fn stored(random: &mut Random, typical: f64) -> RunResult {
     let slices = (0..samples::SLICES)
         .map(|_| {
-            let mut slice = Slice::new();
+            let mut slice = Slice::<Tally>::new();
             let wave = 1.0 + 0.02 * random.normal();
             for message in 0..1000 {
                 let tail = if message % 30 == 0 { 10.0 } else { 1.0 };
                 let took = typical * wave * tail * (0.1 * random.normal()).exp();
-                slice.service.saturating_record(took as u64);
+                slice.service.record(took as u64);
             }
             slice.counts.completed = 1000;
             slice.counts.sent = 1000;
