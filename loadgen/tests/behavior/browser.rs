@@ -141,9 +141,11 @@ impl Browser {
     #[track_caller]
     fn open(&mut self, path: &Path) {
         let url = format!("file://{}", path.display());
+        let before = self.events.len();
         self.ask("Page.navigate", json!({"url": url}));
         let is_loaded = |message: &Value| message["method"] == "Page.loadEventFired";
-        if !self.events.iter().any(is_loaded) {
+        // It may have come before the answer.
+        if !self.events[before..].iter().any(is_loaded) {
             let loaded = self.wait_for("loading", is_loaded);
             self.events.push(loaded);
         }

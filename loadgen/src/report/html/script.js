@@ -5,6 +5,10 @@
   const tip = document.getElementById("tip");
   const texts = new WeakMap();
   let shown = null;
+  // Whether it was a key that showed it. Then only a key or a pointer that really moves takes it away:
+  // when the page scrolls, browsers also say that a pointer moved that did not.
+  let isByKey = false;
+  let pointer = [-1, -1];
 
   for (const stop of document.querySelectorAll(".stop")) {
     const title = stop.querySelector("title");
@@ -38,13 +42,21 @@
   };
 
   const follow = (event) => {
+    const [x, y] = pointer;
+    pointer = [event.clientX, event.clientY];
+    if (isByKey && event.type === "pointermove" && event.clientX === x && event.clientY === y) return;
+    isByKey = false;
     const stop = event.target.closest?.(".stop");
     if (stop) show(stop, event.clientX, event.clientY);
     else hide();
   };
   document.addEventListener("pointermove", follow);
   document.addEventListener("pointerdown", follow);
-  document.addEventListener("scroll", hide, { passive: true });
+  const onScroll = () => {
+    if (isByKey && shown) showAtItself(shown);
+    else hide();
+  };
+  document.addEventListener("scroll", onScroll, { passive: true });
 
   for (const plot of document.querySelectorAll(".plot")) {
     const stops = [...plot.querySelectorAll(".stop")];
@@ -59,6 +71,7 @@
       if (event.key === "Escape") hide();
       if (next === undefined || !stops[next]) return;
       event.preventDefault();
+      isByKey = true;
       showAtItself(stops[next]);
     });
     plot.addEventListener("blur", hide);
