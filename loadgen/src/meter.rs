@@ -522,8 +522,11 @@ impl Meter {
 
     fn report_slice(&mut self) {
         self.has_received = self.has_received();
-        self.slice
+        let bytes = self
+            .slice
             .settle_turns(self.turn_size.into(), self.is_verifying);
+        self.account.bytes_out += bytes;
+        self.account.bytes_in += bytes;
         let slice = if self.slice.is_empty() {
             None
         } else {

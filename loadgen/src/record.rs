@@ -194,8 +194,9 @@ impl Slice<Tally> {
         self.turns > 0
     }
 
-    /// Counts what was done in turns, with messages of `size` bytes.
-    pub fn settle_turns(&mut self, size: u64, is_verified: bool) {
+    /// Counts what was done in turns, with messages of `size` bytes, and returns how many bytes that were
+    /// in each direction.
+    pub fn settle_turns(&mut self, size: u64, is_verified: bool) -> u64 {
         let count = std::mem::take(&mut self.turns);
         let bytes = count * size;
         let counts = &mut self.counts;
@@ -208,6 +209,7 @@ impl Slice<Tally> {
         counts.bytes_received += bytes;
         counts.bytes_out += bytes;
         counts.bytes_sent += bytes;
+        bytes
     }
 
     /// Records messages that were given up.
@@ -473,8 +475,9 @@ mod tests {
             counts.bytes_out += 64;
             counts.bytes_sent += 64;
         }
-        turns.settle_turns(64, true);
-        turns.settle_turns(64, true);
+        let count = steps.counts.received;
+        assert_eq!(turns.settle_turns(64, true), 64 * count);
+        assert_eq!(turns.settle_turns(64, true), 0);
         assert_eq!(turns.counts, steps.counts);
         assert_eq!(sum_of([&turns]).service, sum_of([&steps]).service);
         turns.record_turn(1);
