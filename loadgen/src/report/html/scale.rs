@@ -125,8 +125,14 @@ impl Scale {
     }
 }
 
+/// What a scale can be made for: a round number above it is a number too.
 fn finite(value: f64) -> f64 {
-    if value.is_finite() { value } else { 0.0 }
+    const LARGEST: f64 = 1e300;
+    if value.is_finite() {
+        value.clamp(-LARGEST, LARGEST)
+    } else {
+        0.0
+    }
 }
 
 /// The smallest nice step of which `most` fit into `length`.
@@ -161,6 +167,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn the_largest_figures_have_ticks() {
+        let scale = Scale::logarithmic(0.0, f64::MAX);
+        assert!((1..=100).contains(&scale.ticks(6).len()));
+        assert!(scale.high.is_finite());
+        assert!(Scale::up_to(f64::MAX).high.is_finite());
+    }
 
     #[test]
     fn ticks_are_round() {
