@@ -82,11 +82,6 @@ impl<S: Stream> Conn<S> {
         }
     }
 
-    /// The stream, to be registered.
-    pub fn stream_mut(&mut self) -> &mut S {
-        &mut self.stream
-    }
-
     /// Adds what the kernel reported to what is known.
     #[inline]
     pub fn note(&mut self, readiness: Readiness) {

@@ -12,7 +12,6 @@ use crate::admission::Place;
 use crate::conn::Conn;
 use crate::metrics::{CloseReason, RefuseReason};
 use crate::net::sys::AcceptError;
-use crate::readiness::Readiness;
 use crate::service::Service;
 use crate::stream::Stream;
 use crate::watch::Watch;
@@ -50,32 +49,6 @@ pub(crate) enum Share {
     Own,
     /// The worker that has the fewest.
     LeastLoaded,
-}
-
-/// Whether new connections have sent something by the time they are accepted, as those of a client do
-/// that sends at once, while those over a long way have not. Learnt from the last ones.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct FirstReads {
-    /// Connections that are not tried, because the last one that was had sent nothing.
-    skip: u8,
-}
-
-/// Of so many connections one is tried, where none has sent anything.
-const TRY_ONE_OF: u8 = 16;
-
-impl FirstReads {
-    /// Whether the next connection is to be tried.
-    fn is_worth_it(&mut self) -> bool {
-        if self.skip == 0 {
-            return true;
-        }
-        self.skip -= 1;
-        false
-    }
-
-    fn note(&mut self, has_received: bool) {
-        self.skip = if has_received { 0 } else { TRY_ONE_OF - 1 };
-    }
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -217,34 +190,25 @@ impl<K: Kernel> Reactor<K> {
             place,
         } = given;
         self.metrics.accepted.add(1);
-        self.metrics.active.add(1);
-        let key = self.conns.insert(Conn::new(stream, service));
-        if place.is_counted() {
-            if self.places.len() <= key {
-                self.places.resize_with(key + 1, Place::default);
+        match self.insert(stream, service) {
+            Ok(key) => {
+                self.metrics.active.add(1);
+                if place.is_counted() {
+                    if self.places.len() <= key {
+                        self.places.resize_with(key + 1, Place::default);
+                    }
+                    self.places[key] = place;
+                }
+                if self.watching {
+                    self.begin_watch(key);
+                }
             }
-            self.places[key] = place;
+            Err(error) => {
+                warn!(worker = self.index, %error, "cannot watch a connection; closed it");
+                self.metrics.closed(CloseReason::Error).add(1);
+                self.leave(place);
+            }
         }
-        if self.watching {
-            self.begin_watch(key);
-        }
-        self.serve_early(key, service);
-        if let Err(error) = self.register(key) {
-            warn!(worker = self.index, %error, "cannot watch a connection; closed it");
-            self.close_now(key, CloseReason::Error);
-        }
-    }
-
-    /// Serves a new connection before it is registered, if there will be something to serve: then the
-    /// kernel has one thing less to report.
-    fn serve_early(&mut self, key: usize, service: Service) {
-        if service == Service::Chargen || !self.first_reads.is_worth_it() {
-            return;
-        }
-        let before = self.metrics.received_bytes.value();
-        self.serve_late(key, Readiness::READABLE);
-        let has_received = self.metrics.received_bytes.value() != before;
-        self.first_reads.note(has_received);
     }
 
     /// Begins to hold a connection to the terms.
@@ -267,28 +231,19 @@ impl<K: Kernel> Reactor<K> {
             let _ = stream.discard(&mut self.buffer);
             return;
         }
-        let key = self.conns.insert(Conn::new(stream, Service::Discard));
-        self.refused_lingering += 1;
-        if self.register(key).is_ok() {
+        if let Ok(key) = self.insert(stream, Service::Discard) {
+            self.refused_lingering += 1;
             self.linger(key, CloseReason::Refused);
-        } else {
-            self.close_now(key, CloseReason::Refused);
         }
     }
 
-    /// Registers a connection, once and for all, for everything.
-    fn register(&mut self, key: usize) -> io::Result<()> {
-        match self.conns.get_mut(key).filter(|conn| !conn.is_closed()) {
-            Some(conn) => self.kernel.watch(conn.stream_mut(), key),
-            None => Ok(()),
-        }
-    }
-
-    fn close_now(&mut self, key: usize, reason: CloseReason) {
-        if let Some(conn) = self.conns.get_mut(key) {
-            conn.close(&self.metrics);
-            self.closed.push((key, reason));
-        }
+    /// Gives a connection its place and registers it, once and for all, for everything.
+    fn insert(&mut self, mut stream: K::Stream, service: Service) -> io::Result<usize> {
+        let entry = self.conns.vacant_entry();
+        let key = entry.key();
+        self.kernel.watch(&mut stream, key)?;
+        entry.insert(Conn::new(stream, service));
+        Ok(key)
     }
 
     /// Gives back the place of a connection that is no longer served.
@@ -297,27 +252,5 @@ impl<K: Kernel> Reactor<K> {
         if self.spread.is_some() {
             self.control.remove_load(self.index);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn connections_are_read_early_as_long_as_that_brings_something() {
-        let mut first_reads = FirstReads::default();
-        for _ in 0..100 {
-            assert!(first_reads.is_worth_it());
-            first_reads.note(true);
-        }
-        let mut tried = 0;
-        for _ in 0..10 * u32::from(TRY_ONE_OF) {
-            if first_reads.is_worth_it() {
-                tried += 1;
-                first_reads.note(false);
-            }
-        }
-        assert_eq!(tried, 10);
     }
 }

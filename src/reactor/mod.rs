@@ -23,7 +23,6 @@ mod simulation;
 mod spread;
 mod token;
 
-use accept::FirstReads;
 pub use accept::MAX_REFUSED_LINGERING;
 pub(crate) use accept::{Listening, Share};
 pub(crate) use control::{Control, Rules, Wish};
@@ -93,7 +92,6 @@ pub(crate) struct Reactor<K: Kernel> {
     accept_paused: bool,
     /// The last accept failed for lack of resources: the way in and out is logged once.
     accept_troubled: bool,
-    first_reads: FirstReads,
     refused_lingering: usize,
     spin: Spin,
     drain_delay: Duration,
@@ -192,7 +190,6 @@ impl<K: Kernel> Reactor<K> {
             woken: false,
             accept_paused: false,
             accept_troubled: false,
-            first_reads: FirstReads::default(),
             refused_lingering: 0,
             spin: config.spin,
             drain_delay: config.drain_delay,
