@@ -33,13 +33,19 @@ pub use goal::{Goal, Judgement, LEAST_MESSAGES, Preset, Terms};
 pub use objective::{Objective, Tally, parse_ratio};
 
 use history::{History, Trial};
-use strategy::{Field, Pursuit};
+use strategy::{Field, Nomination, Pursuit};
 
-/// So many trials in a row at one load must fail because of the client before it counts as its limit:
-/// one may be an accident.
+/// So many trials in a row at one load must fail because of the client before the search looks for
+/// bounds below it: one may be an accident.
 const CLIENT_ATTEMPTS: usize = 3;
 /// The same where some of them were only disturbed, which may pass.
 const DISTURBED_ATTEMPTS: usize = 10;
+/// So many more in a row must fail there before the search ends at it: the spell that made the first
+/// ones fail may be over.
+const LIMIT_ATTEMPTS: usize = 5;
+/// How often the client may turn out to offer more than it seemed to. Where it is a matter of chance
+/// whether it does, the search would go on for long.
+const MOST_RECOVERIES: usize = 8;
 
 /// A search under way.
 ///
@@ -128,14 +134,18 @@ pub enum Outcome {
 }
 
 /// Where the client failed a goal.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct ClientRecord {
     /// Trials in a row at this load that say nothing of the server.
     load: f64,
     failed: usize,
     disturbed: usize,
-    /// The lowest load that it could not offer.
-    limit: Option<f64>,
+    /// The loads that it could not offer, increasing.
+    limits: Vec<f64>,
+    /// The lowest of them, if it could not offer that later either.
+    established: Option<f64>,
+    /// How often it could after all.
+    recoveries: usize,
 }
 
 /// What was found for one goal.
@@ -215,7 +225,10 @@ impl Search {
             .iter_mut()
             .zip(&self.client)
             .filter_map(|(pursuit, client)| {
-                pursuit.nominate(history, &Field::new(axis, limits, client.limit))
+                let field = Field::new(axis, limits, client.limit());
+                pursuit
+                    .nominate(history, &field)
+                    .or_else(|| client.doubt(pursuit, history))
             })
             .min_by(|a, b| {
                 let by_length = a.seconds.total_cmp(&b.seconds);
@@ -267,11 +280,13 @@ impl Search {
             .zip(&self.client)
             .enumerate()
             .map(|(goal, (pursuit, client))| {
-                let field = Field::new(self.axis, self.limits, client.limit);
+                let field = Field::new(self.axis, self.limits, client.limit());
                 let target = pursuit.target();
                 let bounds = self.history.bounds(goal, target);
                 // Asking a copy changes nothing of the pursuit's own course.
-                let is_over = pursuit.clone().nominate(&self.history, &field).is_none();
+                let is_over = pursuit.clone().nominate(&self.history, &field).is_none()
+                    && client.doubt(pursuit, &self.history).is_none();
+                let end = client.end(pursuit, &self.history);
                 Finding {
                     lower: bounds.lower,
                     upper: bounds.upper,
@@ -284,20 +299,10 @@ impl Search {
                         lower * (1.0 - failed)
                     }),
                     interval: pursuit.interval(),
-                    end: match (bounds.lower, bounds.upper) {
-                        _ if pursuit.interval().is_some_and(|known| known.is_empty()) => {
-                            GoalEnd::Unsteady
-                        }
-                        _ if !is_over => GoalEnd::Unfinished,
-                        (None, Some(_)) => GoalEnd::LowestMisses,
-                        (Some(_), Some(upper))
-                            if client.limit.is_none_or(|limit| upper <= limit) =>
-                        {
-                            GoalEnd::Found
-                        }
-                        (_, _) => client.limit.map_or(GoalEnd::HighestMeets, |limit| {
-                            GoalEnd::ClientLimit { limit }
-                        }),
+                    end: if is_over || end == GoalEnd::Unsteady {
+                        end
+                    } else {
+                        GoalEnd::Unfinished
                     },
                 }
             })
@@ -326,7 +331,7 @@ impl Search {
 
     /// The lowest load that the client could not offer for some goal.
     pub fn client_limit(&self) -> Option<f64> {
-        let limits = self.client.iter().filter_map(|client| client.limit);
+        let limits = self.client.iter().filter_map(ClientRecord::limit);
         limits.reduce(f64::min)
     }
 
@@ -337,19 +342,75 @@ impl Search {
 }
 
 impl ClientRecord {
-    /// Counts a trial that says nothing of the server. Enough of them in a row are a limit.
+    /// The lowest load that it could not offer.
+    fn limit(&self) -> Option<f64> {
+        self.limits.first().copied()
+    }
+
+    /// Counts a trial that says nothing of the server. Enough of them in a row are a limit, which holds
+    /// until the client offers as much after all.
     fn note(&mut self, load: f64, outcome: &Outcome) {
-        if self.load != load || matches!(outcome, Outcome::Judged(_)) {
+        if self.load != load {
             (self.failed, self.disturbed) = (0, 0);
         }
         self.load = load;
         match outcome {
-            Outcome::Judged(_) => {}
+            Outcome::Judged(_) => {
+                (self.failed, self.disturbed) = (0, 0);
+                let before = self.limits.len();
+                self.limits.retain(|&limit| limit > load);
+                if self.limits.len() < before {
+                    self.established = None;
+                    self.recoveries += 1;
+                }
+                return;
+            }
             Outcome::ClientFailed => self.failed += 1,
             Outcome::Disturbed => self.disturbed += 1,
         }
-        if self.failed >= CLIENT_ATTEMPTS || self.failed + self.disturbed >= DISTURBED_ATTEMPTS {
-            self.limit = Some(self.limit.map_or(load, |limit| limit.min(load)));
+        let index = self.limits.partition_point(|&limit| limit < load);
+        let is_known = self.limits.get(index) == Some(&load);
+        let enough = if is_known {
+            LIMIT_ATTEMPTS
+        } else {
+            CLIENT_ATTEMPTS
+        };
+        if self.failed < enough && self.failed + self.disturbed < DISTURBED_ATTEMPTS {
+            return;
+        }
+        (self.failed, self.disturbed) = (0, 0);
+        if is_known {
+            self.established = Some(load);
+        } else {
+            self.limits.insert(index, load);
+        }
+    }
+
+    /// The trial that would show whether the search for a goal has to end at the client's limit.
+    fn doubt(&self, pursuit: &Pursuit, history: &History) -> Option<Nomination> {
+        let GoalEnd::ClientLimit { limit } = self.end(pursuit, history) else {
+            return None;
+        };
+        let is_settled = self.established == Some(limit) || self.recoveries >= MOST_RECOVERIES;
+        (!is_settled).then(|| Nomination {
+            load: limit,
+            seconds: pursuit.target().trial_s,
+        })
+    }
+
+    /// How the search for a goal ends if nothing more is tried.
+    fn end(&self, pursuit: &Pursuit, history: &History) -> GoalEnd {
+        if pursuit.interval().is_some_and(|known| known.is_empty()) {
+            return GoalEnd::Unsteady;
+        }
+        let bounds = pursuit.bounds(history);
+        match (bounds.lower, bounds.upper, self.limit()) {
+            (None, Some(_), _) => GoalEnd::LowestMisses,
+            (Some(_), Some(upper), limit) if limit.is_none_or(|limit| upper <= limit) => {
+                GoalEnd::Found
+            }
+            (_, _, Some(limit)) => GoalEnd::ClientLimit { limit },
+            (_, _, None) => GoalEnd::HighestMeets,
         }
     }
 }

@@ -136,6 +136,11 @@ impl Pursuit {
         &self.stages[self.stages.len() - 1].target
     }
 
+    /// The relevant bounds of what the goal asks.
+    pub(super) fn bounds(&self, history: &History) -> Bounds {
+        history.bounds(self.goal, self.target())
+    }
+
     /// Where the capacity lies with all that is known.
     pub(super) fn interval(&self) -> Option<Interval> {
         self.evidence.as_ref().map(Evidence::interval)

@@ -306,11 +306,79 @@ fn what_disturbs_the_client_is_waited_out_longer_than_its_limit() {
         );
         course.finding.end
     };
-    assert_eq!(failing(Outcome::Disturbed, 9), GoalEnd::Found);
-    assert_eq!(failing(Outcome::ClientFailed, 2), GoalEnd::Found);
-    for (outcome, times) in [(Outcome::Disturbed, 10), (Outcome::ClientFailed, 3)] {
-        let end = failing(outcome, times);
+    for outcome in [Outcome::Disturbed, Outcome::ClientFailed] {
+        assert_eq!(failing(outcome, 2), GoalEnd::Found);
+        let end = failing(outcome, usize::MAX);
         assert!(matches!(end, GoalEnd::ClientLimit { .. }), "{end:?}");
+    }
+    assert_eq!(trials_at(Outcome::ClientFailed), 3 + 5);
+    assert_eq!(trials_at(Outcome::Disturbed), 10 + 10);
+}
+
+/// How many trials are made where the client can never offer the load, before the search ends there.
+fn trials_at(outcome: Outcome) -> usize {
+    let course = run(Search::new(vec![quick()], Axis::Rate, LIMITS), |load, _| {
+        if load >= 1_000.0 {
+            return outcome;
+        }
+        Outcome::Judged(Judgement {
+            failed: 0.0,
+            is_met: true,
+        })
+    });
+    let GoalEnd::ClientLimit { limit } = course.finding.end else {
+        panic!("{:?}", course.finding);
+    };
+    let loads = course.trials.iter().map(|&(load, _)| load);
+    loads.filter(|&load| load == limit).count()
+}
+
+#[test]
+fn a_bad_spell_of_the_client_is_not_its_limit() {
+    for spell in [3, 10, 40] {
+        let mut left = spell;
+        let course = run(
+            Search::new(vec![quick()], Axis::Rate, LIMITS),
+            move |load, _| {
+                if load >= 1_000.0 && left > 0 {
+                    left -= 1;
+                    return Outcome::ClientFailed;
+                }
+                Outcome::Judged(Judgement {
+                    failed: 0.0,
+                    is_met: load <= 5_000.0,
+                })
+            },
+        );
+        if spell < 40 {
+            assert_eq!(course.finding.end, GoalEnd::Found, "{spell} trials");
+            let truth = course.finding.lower.zip(course.finding.upper);
+            assert!(truth.is_some_and(|(lower, upper)| lower <= 5_000.0 && upper > 5_000.0));
+        } else {
+            let end = course.finding.end;
+            assert!(matches!(end, GoalEnd::ClientLimit { .. }), "{end:?}");
+        }
+    }
+}
+
+#[test]
+fn a_client_that_fails_by_chance_does_not_keep_the_search_going() {
+    for seed in 0..100 {
+        let mut random = Random::new(seed);
+        let course = run(Search::new(vec![quick()], Axis::Rate, LIMITS), |load, _| {
+            if load > 3_000.0 && random.uniform() < f64::min(load / 6_000.0, 1.0) {
+                return Outcome::ClientFailed;
+            }
+            Outcome::Judged(Judgement {
+                failed: 0.0,
+                is_met: true,
+            })
+        });
+        assert_eq!(course.stop, StopReason::Finished, "seed {seed}");
+        let end = course.finding.end;
+        assert!(matches!(end, GoalEnd::ClientLimit { .. }), "{end:?}");
+        let lower = course.finding.lower;
+        assert!(lower.is_some_and(|lower| lower > 2_500.0), "{lower:?}");
     }
 }
 
