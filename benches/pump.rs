@@ -24,6 +24,7 @@ use echomark::conn::{Conn, Next};
 use echomark::metrics::WorkerMetrics;
 use echomark::net::units::format_size;
 use echomark::readiness::Readiness;
+use echomark::scratch::Scratch;
 use echomark::stream::Stream;
 
 const BUFFER: usize = 64 << 10;
@@ -61,7 +62,7 @@ fn pump(c: &mut Criterion) {
 struct Fixture {
     peer: Rc<Peer>,
     conn: Conn<Memory>,
-    buffer: Vec<u8>,
+    scratch: Scratch,
     metrics: WorkerMetrics,
     message_len: usize,
     messages: u64,
@@ -73,7 +74,7 @@ impl Fixture {
         Self {
             conn: Conn::new(Memory(Rc::clone(&peer)), Service::Echo),
             peer,
-            buffer: vec![0; BUFFER],
+            scratch: Scratch::new(BUFFER),
             metrics: WorkerMetrics::default(),
             message_len,
             messages: 0,
@@ -100,7 +101,7 @@ impl Fixture {
 
     fn pump(&mut self, readiness: Readiness) {
         self.conn.note(black_box(readiness));
-        let next = self.conn.pump(&mut self.buffer, &self.metrics);
+        let next = self.conn.pump(&mut self.scratch, &self.metrics);
         assert_eq!(next, Next::Wait);
     }
 

@@ -10,6 +10,7 @@
 //!   bytes, generic over its [`stream`]. [`readiness`]: what the kernel reported of it.
 //! - [`udp`]: one UDP socket of a worker, which answers in batches, and the guard that keeps it
 //!   harmless.
+//! - [`scratch`]: what a worker lends to each connection in turn, a buffer and a pipe.
 //! - [`buffer`], [`timer`], [`watch`], [`admission`] with [`access`] and [`rate`], [`metrics`]: what the
 //!   above are made of. None of them knows a socket or reads a clock.
 //! - [`admin`]: metrics, readiness and more over HTTP, on a thread of its own.
@@ -45,7 +46,8 @@
 //! 2. A connection is registered once, edge-triggered, for everything, and never again.
 //! 3. What is read goes out at once from the worker's one buffer. Only what the socket did not take
 //!    is kept, and nothing is read while it is: an idle connection holds no buffer, and a peer that
-//!    never reads costs one buffer at the most.
+//!    never reads costs one buffer at the most. A stream that keeps large reads full goes through the
+//!    worker's one pipe instead, uncopied; what the socket leaves in it is copied out at once.
 //! 4. A short read of a TCP socket means "drained" unless a hang-up or urgent data was reported.
 //! 5. All that a client sent before its half-close comes back.
 //! 6. A connection that could go on forever yields, so that it can't starve the others.
@@ -69,6 +71,7 @@ pub mod net;
 pub mod rate;
 mod reactor;
 pub mod readiness;
+pub mod scratch;
 pub mod server;
 pub mod service;
 pub mod settings;

@@ -251,9 +251,10 @@ fn warn_of_limits(config: &Config) {
             return;
         }
     };
-    // Each listener twice if there is a successor to pass it to; epoll, its waker and the UDP side's.
+    // Each listener twice if there is a successor to pass it to; epoll, its waker and the UDP side's;
+    // the two ends of a pipe.
     let sockets = 2 * config.services.len() as u64 + 3;
-    let per_worker = sockets + echomark::MAX_REFUSED_LINGERING as u64;
+    let per_worker = sockets + 2 + echomark::MAX_REFUSED_LINGERING as u64;
     let own = RESERVED_DESCRIPTORS + config.workers.get() as u64 * per_worker;
     let room = limit.saturating_sub(own);
     if let Some(most) = config.limits.max_connections

@@ -8,6 +8,7 @@ use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 
+use crate::net::pipe::Pipe;
 use crate::net::sys;
 
 /// The most that one call throws away of a TCP stream. Nothing is copied, so it may be far more than
@@ -27,6 +28,33 @@ pub trait Stream: Read + Write {
     /// Whether a read that returned fewer bytes than asked for has drained the stream, unless a
     /// hang-up or urgent data was reported.
     fn drained_by_short_read(&self) -> bool;
+
+    /// Whether [`fill`](Stream::fill) and [`pour`](Stream::pour) can work.
+    fn is_spliceable(&self) -> bool {
+        false
+    }
+
+    /// Whether no input waits at this moment, by asking for no more than that; `false` where it can't be
+    /// told. An end and an error are no input.
+    fn is_drained(&mut self) -> bool {
+        false
+    }
+
+    /// Moves up to `most` bytes of input into a pipe.
+    ///
+    /// # Errors
+    /// As [`Pipe::fill`]; `Unsupported` where it is not [spliceable](Stream::is_spliceable).
+    fn fill(&mut self, _pipe: &mut Pipe, _most: usize) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Moves what is in a pipe to the output, as much as it takes at once.
+    ///
+    /// # Errors
+    /// As [`Pipe::pour`]; `Unsupported` where it is not [spliceable](Stream::is_spliceable).
+    fn pour(&mut self, _pipe: &mut Pipe) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// Takes input out of the stream without keeping it; `scratch` may be overwritten.
     ///
@@ -97,6 +125,24 @@ impl Stream for Socket {
     #[inline]
     fn drained_by_short_read(&self) -> bool {
         matches!(self, Self::Tcp(_))
+    }
+
+    /// Descriptors that came over a Unix socket would be lost in a pipe.
+    #[inline]
+    fn is_spliceable(&self) -> bool {
+        matches!(self, Self::Tcp(_))
+    }
+
+    fn is_drained(&mut self) -> bool {
+        sys::incoming_queue(self).is_ok_and(|count| count == 0)
+    }
+
+    fn fill(&mut self, pipe: &mut Pipe, most: usize) -> io::Result<usize> {
+        pipe.fill(self, most)
+    }
+
+    fn pour(&mut self, pipe: &mut Pipe) -> io::Result<usize> {
+        pipe.pour(self)
     }
 
     /// TCP throws data away in the kernel (MSG_TRUNC, tcp(7)); a Unix socket has to be read.

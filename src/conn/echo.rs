@@ -4,37 +4,35 @@ use std::io;
 
 use super::{Conn, Flushed, Input, Next};
 use crate::metrics::{CloseReason, WorkerMetrics};
+use crate::readiness::Readiness;
+use crate::scratch::Scratch;
 use crate::stream::Stream;
-
-/// The most that the first read of a turn takes. Copying in large pieces costs half as much as in
-/// pieces of this size, but of a peer that reads slowly most of a large piece would have to be kept: so
-/// a read of the whole buffer follows only one of this size that was filled and written whole.
-const FIRST_READ: usize = 64 << 10;
 
 impl<S: Stream> Conn<S> {
     /// Returns what comes until the input has ended and all of it was returned: twice at the most before
     /// other connections have their turn.
     // One exchange is all of nearly every call, so that it alone is inlined.
     #[inline(always)]
-    pub(super) fn echo(&mut self, buffer: &mut [u8], metrics: &WorkerMetrics) -> Next {
-        if self.backlog.is_empty() && self.ready.is_readable() {
-            let first = buffer.len().min(FIRST_READ);
-            if let Some(next) = self.exchange(&mut buffer[..first], metrics) {
-                return next;
-            }
+    pub(super) fn echo(&mut self, scratch: &mut Scratch, metrics: &WorkerMetrics) -> Next {
+        if self.backlog.is_empty()
+            && self.ready.is_readable()
+            && !self.is_bulk
+            && let Some(next) = self.exchange(scratch.first(), metrics)
+        {
+            return next;
         }
         if self.is_waiting() {
             return Next::Wait;
         }
-        self.echo_on(buffer, metrics)
+        self.echo_on(scratch, metrics)
     }
 
-    /// Writes what waits, then reads and writes once more.
+    /// Writes what waits, then reads and writes once more: much at once if all was taken until now.
     #[inline(never)]
-    fn echo_on(&mut self, buffer: &mut [u8], metrics: &WorkerMetrics) -> Next {
-        let mut most = buffer.len();
-        if !self.backlog.is_empty() {
-            most = most.min(FIRST_READ);
+    fn echo_on(&mut self, scratch: &mut Scratch, metrics: &WorkerMetrics) -> Next {
+        let keeps_up = self.backlog.is_empty();
+        if !keeps_up {
+            self.is_bulk = false;
             match self.flush(metrics) {
                 Ok(Flushed::All) => {}
                 Ok(Flushed::Blocked) => return Next::Wait,
@@ -42,16 +40,66 @@ impl<S: Stream> Conn<S> {
                 Err(error) => return self.fail(&error, metrics),
             }
         }
-        if self.ready.is_readable()
-            && let Some(next) = self.exchange(&mut buffer[..most], metrics)
-        {
-            return next;
+        if self.ready.is_readable() {
+            let next = match keeps_up {
+                true => self
+                    .relay(scratch, metrics)
+                    .unwrap_or_else(|| self.exchange(scratch.whole(), metrics)),
+                false => self.exchange(scratch.first(), metrics),
+            };
+            if let Some(next) = next {
+                return next;
+            }
         }
         if self.is_waiting() {
             Next::Wait
         } else {
             Next::Yield
         }
+    }
+
+    /// Returns much at once without copying it. `None` if a read has to say what there is, otherwise what
+    /// follows, if that is known.
+    fn relay(&mut self, scratch: &mut Scratch, metrics: &WorkerMetrics) -> Option<Option<Next>> {
+        // Small input before an end is left to reads, of which one more has to find the end anyway.
+        let reads_better = Readiness::URGENT
+            | if self.is_bulk {
+                Readiness::NONE
+            } else {
+                Readiness::HANGUP
+            };
+        let was_bulk = std::mem::take(&mut self.is_bulk);
+        if self.ready.intersects(reads_better)
+            || !scratch.can_relay()
+            || !self.stream.is_spliceable()
+        {
+            return None;
+        }
+        // A message of just the size of the first read.
+        if !was_bulk && self.is_drained() {
+            return Some(None);
+        }
+        let relayed = scratch.relay(&mut self.stream)?;
+        let (taken, rest) = (relayed.taken, relayed.rest);
+        metrics.received_bytes.add(taken as u64);
+        metrics.sent_bytes.add((taken - rest.len()) as u64);
+        if !rest.is_empty() {
+            let kept = self.keep_rest(rest, relayed.outcome, metrics);
+            return Some(kept.err().map(|error| self.fail(&error, metrics)));
+        }
+        self.is_bulk = scratch.is_bulk(taken);
+        self.is_drained();
+        Some(None)
+    }
+
+    /// Asks whether input waits, where the answer is all that there is to know; see [`Conn::conclude`].
+    fn is_drained(&mut self) -> bool {
+        let hides_more = Readiness::HANGUP | Readiness::URGENT;
+        let is_drained = !self.ready.intersects(hides_more) && self.stream.is_drained();
+        if is_drained {
+            self.ready.remove(Readiness::READABLE);
+        }
+        is_drained
     }
 
     /// Reads and writes once. Says what follows if that is known.

@@ -16,6 +16,7 @@ use crate::buffer::Backlog;
 use crate::metrics::{CloseReason, WorkerMetrics};
 use crate::net::sys;
 use crate::readiness::Readiness;
+use crate::scratch::Scratch;
 use crate::service::Service;
 use crate::stream::{Stream, Taken};
 
@@ -54,6 +55,8 @@ pub struct Conn<S> {
     /// of its mark with more behind it.
     ready: Readiness,
     queued: bool,
+    /// It kept a large buffer full, and took all of it back: input goes by way of the pipe.
+    is_bulk: bool,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -79,6 +82,7 @@ impl<S: Stream> Conn<S> {
             state: State::Open,
             ready: Readiness::WRITABLE,
             queued: false,
+            is_bulk: false,
         }
     }
 
@@ -89,24 +93,28 @@ impl<S: Stream> Conn<S> {
     }
 
     /// Writes what is pending and reads in turn, until both would block, the input has ended and
-    /// everything was returned, or the budget is spent. `buffer` is only used during the call.
+    /// everything was returned, or the budget is spent. `scratch` is only used during the call.
     // The path of an echo that comes and goes whole is inlined into the loop, as every instruction on it
     // is paid for each message. All that happens less often is a call away.
     #[inline(always)]
-    pub fn pump(&mut self, buffer: &mut [u8], metrics: &WorkerMetrics) -> Next {
+    pub fn pump(&mut self, scratch: &mut Scratch, metrics: &WorkerMetrics) -> Next {
         match (self.state, self.service) {
-            (State::Open, Service::Echo) => self.echo(buffer, metrics),
-            _ => self.pump_otherwise(buffer, metrics),
+            (State::Open, Service::Echo) => self.echo(scratch, metrics),
+            _ => self.pump_otherwise(scratch, metrics),
         }
     }
 
     #[inline(never)]
-    fn pump_otherwise(&mut self, buffer: &mut [u8], metrics: &WorkerMetrics) -> Next {
+    fn pump_otherwise(&mut self, scratch: &mut Scratch, metrics: &WorkerMetrics) -> Next {
         let next = match (self.state, self.service) {
-            (State::Open | State::Ended, Service::Echo) => return self.echo(buffer, metrics),
-            (State::Open | State::Ended, Service::Discard) => self.discard(buffer, metrics),
-            (State::Open | State::Ended, Service::Chargen) => self.chargen(buffer, metrics),
-            (State::Lingering(reason), _) => Ok(self.see_off(buffer, reason)),
+            (State::Open | State::Ended, Service::Echo) => return self.echo(scratch, metrics),
+            (State::Open | State::Ended, Service::Discard) => {
+                self.discard(scratch.whole(), metrics)
+            }
+            (State::Open | State::Ended, Service::Chargen) => {
+                self.chargen(scratch.whole(), metrics)
+            }
+            (State::Lingering(reason), _) => Ok(self.see_off(scratch.whole(), reason)),
             (State::Closed, _) => Ok(Next::Wait),
         };
         match next {
@@ -139,7 +147,7 @@ impl<S: Stream> Conn<S> {
     pub fn linger(
         &mut self,
         reason: CloseReason,
-        buffer: &mut [u8],
+        scratch: &mut Scratch,
         metrics: &WorkerMetrics,
     ) -> Next {
         metrics.backlog_bytes.sub(self.backlog.clear() as u64);
@@ -149,7 +157,7 @@ impl<S: Stream> Conn<S> {
         self.state = State::Lingering(reason);
         // A read that stopped at the short-read rule may have left an end unseen.
         self.ready |= Readiness::READABLE;
-        self.pump(buffer, metrics)
+        self.pump(scratch, metrics)
     }
 
     /// Marks the connection as closed: it takes no more part, and waits to be removed.

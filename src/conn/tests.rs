@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use proptest::prelude::*;
 
 use super::*;
+use crate::net::pipe::Pipe;
 
 /// What the next call on the stream does.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +41,8 @@ struct Scripted {
     /// next block, was there when it was raised: a short read earns no further event.
     hangup: bool,
     urgent: bool,
+    /// Whether it can be relayed through a pipe.
+    is_spliceable: bool,
 }
 
 impl Scripted {
@@ -57,6 +60,7 @@ impl Scripted {
             write_edge: false,
             hangup: false,
             urgent: false,
+            is_spliceable: false,
         }
     }
 
@@ -120,11 +124,52 @@ impl Stream for Scripted {
     fn drained_by_short_read(&self) -> bool {
         true
     }
+
+    fn is_spliceable(&self) -> bool {
+        self.is_spliceable
+    }
+
+    fn is_drained(&mut self) -> bool {
+        let is_blocked = matches!(self.reads.front(), Some(Step::Block));
+        if is_blocked {
+            self.reads.pop_front();
+        }
+        let is_drained = is_blocked || self.sent == self.input.len();
+        self.read_edge |= is_drained && !self.hangup && !self.urgent;
+        is_drained
+    }
+
+    /// Blocks like a read, but only a read that blocks earns an event: the pipe may have been full.
+    fn fill(&mut self, pipe: &mut Pipe, most: usize) -> io::Result<usize> {
+        let most = Self::next(&mut self.reads)?.min(most);
+        let rest = &self.input[self.sent..];
+        if rest.is_empty() && !self.ends {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let count = pipe.write(&rest[..rest.len().min(most)])?;
+        self.sent += count;
+        Ok(count)
+    }
+
+    fn pour(&mut self, pipe: &mut Pipe) -> io::Result<usize> {
+        let mut bytes = vec![0; pipe.held()];
+        let most = Self::next(&mut self.writes).inspect_err(|error| {
+            self.write_edge |= error.kind() == io::ErrorKind::WouldBlock;
+        })?;
+        let count = pipe.read(&mut bytes[..pipe.held().min(most)])?;
+        self.output.extend_from_slice(&bytes[..count]);
+        Ok(count)
+    }
+}
+
+/// A buffer that is too small for a pipe to be worth while.
+fn scratch(size: usize) -> Scratch {
+    Scratch::new(size)
 }
 
 fn pump(conn: &mut Conn<Scripted>, readiness: Readiness, metrics: &WorkerMetrics) -> Next {
     conn.note(readiness);
-    conn.pump(&mut [0; 16], metrics)
+    conn.pump(&mut scratch(16), metrics)
 }
 
 /// Pumps until the connection asks for anything but its next turn.
@@ -200,14 +245,84 @@ fn nothing_is_read_while_output_waits() {
 #[test]
 fn a_large_read_follows_only_one_that_was_written_whole() {
     let metrics = WorkerMetrics::default();
-    let mut buffer = vec![0; 200_000];
+    let mut scratch = scratch(200_000);
     let mut conn = Conn::new(Scripted::new(vec![1; 1_000_000]), Service::Echo);
     conn.note(Readiness::READABLE);
-    assert_eq!(conn.pump(&mut buffer, &metrics), Next::Yield);
+    assert_eq!(conn.pump(&mut scratch, &metrics), Next::Yield);
     assert_eq!(conn.stream.sent, (64 << 10) + 200_000);
     conn.stream.writes = [Step::Move(100), Step::Move(1 << 20)].into();
-    assert_eq!(conn.pump(&mut buffer, &metrics), Next::Yield);
+    assert_eq!(conn.pump(&mut scratch, &metrics), Next::Yield);
     assert_eq!(conn.stream.sent, 3 * (64 << 10) + 200_000);
+}
+
+/// A peer that keeps the first read full, and one turn of its connection: what was read, and what came
+/// back.
+fn bulk(input: usize, writes: &[Step]) -> (Conn<Scripted>, Scratch, WorkerMetrics) {
+    let mut stream = Scripted::new(vec![1; input]);
+    stream.is_spliceable = true;
+    stream.writes = writes.iter().copied().collect();
+    let mut conn = Conn::new(stream, Service::Echo);
+    conn.note(Readiness::READABLE);
+    (
+        conn,
+        Scratch::with_first_read(100, 10),
+        WorkerMetrics::default(),
+    )
+}
+
+#[test]
+fn much_that_is_taken_at_once_is_relayed() {
+    let (mut conn, mut scratch, metrics) = bulk(1000, &[]);
+    assert_eq!(conn.pump(&mut scratch, &metrics), Next::Yield);
+    assert_eq!(
+        conn.stream.output.len(),
+        10 + 100,
+        "a first read, then a relay"
+    );
+    assert_eq!(conn.pump(&mut scratch, &metrics), Next::Yield);
+    assert_eq!(conn.stream.output.len(), 10 + 200, "at once the next time");
+    assert_eq!(conn.stream.read_calls, 1);
+    // Little comes: the turn after it begins with a read again.
+    conn.stream.reads = [Step::Move(5), Step::Block].into();
+    assert_eq!(conn.pump(&mut scratch, &metrics), Next::Wait);
+    conn.note(Readiness::READABLE);
+    conn.stream.reads = [Step::Move(3)].into();
+    assert_eq!(conn.pump(&mut scratch, &metrics), Next::Wait);
+    assert_eq!((conn.stream.output.len(), conn.stream.read_calls), (218, 2));
+}
+
+#[test]
+fn what_a_relay_leaves_is_kept_and_the_next_read_is_small() {
+    let (mut conn, mut scratch, metrics) =
+        bulk(1000, &[Step::Move(10), Step::Move(30), Step::Block]);
+    assert_eq!(conn.pump(&mut scratch, &metrics), Next::Yield);
+    assert_eq!((conn.stream.output.len(), conn.backlog_len()), (40, 70));
+    assert_eq!(metrics.short_writes.value(), 1);
+    conn.note(Readiness::WRITABLE);
+    assert_eq!(conn.pump(&mut scratch, &metrics), Next::Yield);
+    assert_eq!((conn.stream.output.len(), conn.backlog_len()), (120, 0));
+}
+
+#[test]
+fn a_relay_that_fails_leaves_the_pipe_empty_for_others() {
+    let (mut conn, mut scratch, metrics) = bulk(
+        1000,
+        &[Step::Move(10), Step::Fail(io::ErrorKind::PermissionDenied)],
+    );
+    let next = conn.pump(&mut scratch, &metrics);
+    assert_eq!(next, Next::Close(CloseReason::Error));
+    let (mut other, _, _) = bulk(1000, &[]);
+    other.stream.input.fill(2);
+    assert_eq!(other.pump(&mut scratch, &metrics), Next::Yield);
+    assert_eq!(other.stream.output, [2; 110]);
+}
+
+#[test]
+fn a_message_as_large_as_the_first_read_needs_no_other() {
+    let (mut conn, mut scratch, metrics) = bulk(10, &[]);
+    conn.stream.ends = false;
+    assert_eq!(conn.pump(&mut scratch, &metrics), Next::Wait);
+    assert_eq!((conn.stream.output.len(), conn.stream.read_calls), (10, 1));
 }
 
 #[test]
@@ -225,7 +340,7 @@ fn lingering_discards_input_until_the_peer_ends() {
     conn.stream.writes = [Step::Move(3), Step::Block].into();
     assert_eq!(pump(&mut conn, Readiness::READABLE, &metrics), Next::Wait);
     conn.stream.reads = [Step::Move(16), Step::Block].into();
-    let next = conn.linger(CloseReason::IdleTimeout, &mut [0; 16], &metrics);
+    let next = conn.linger(CloseReason::IdleTimeout, &mut scratch(16), &metrics);
     assert_eq!(next, Next::Wait);
     assert!(conn.stream.shut_down);
     assert_eq!(conn.lingering(), Some(CloseReason::IdleTimeout));
@@ -274,11 +389,11 @@ fn script() -> impl Strategy<Value = Vec<Step>> {
 /// what must hold after every step. The scripts are finite, so the rounds are bounded.
 fn drive(
     conn: &mut Conn<Scripted>,
-    buffer_len: usize,
+    (buffer_len, first): (usize, usize),
     flags: &[(bool, bool)],
 ) -> Result<CloseReason, TestCaseError> {
     let metrics = WorkerMetrics::default();
-    let mut buffer = vec![0; buffer_len];
+    let mut scratch = Scratch::with_first_read(buffer_len, first);
     let mut flags = flags.iter().copied().cycle();
     let mut next = Next::Wait;
     for _ in 0..10_000 {
@@ -298,7 +413,7 @@ fn drive(
         } else {
             prop_assert_ne!(next, Next::Wait, "waits for an event that never comes");
         }
-        next = conn.pump(&mut buffer, &metrics);
+        next = conn.pump(&mut scratch, &metrics);
         let (read, written) = (conn.stream.sent, conn.stream.output.len());
         prop_assert_eq!(&conn.stream.output[..], &conn.stream.input[..written]);
         prop_assert!(conn.backlog_len() <= buffer_len);
@@ -322,13 +437,16 @@ proptest! {
         reads in script(),
         writes in script(),
         buffer_len in 1_usize..64,
+        first in 1_usize..64,
+        is_spliceable in any::<bool>(),
         flags in prop::collection::vec(any::<(bool, bool)>(), 1..8),
     ) {
         let mut stream = Scripted::new(input.clone());
+        stream.is_spliceable = is_spliceable;
         stream.reads = reads.into();
         stream.writes = writes.into();
         let mut conn = Conn::new(stream, Service::Echo);
-        let reason = drive(&mut conn, buffer_len, &flags)?;
+        let reason = drive(&mut conn, (buffer_len, first), &flags)?;
         prop_assert_eq!(reason, CloseReason::Finished);
         prop_assert_eq!(&conn.stream.output, &input);
     }
@@ -340,6 +458,8 @@ proptest! {
         mut writes in script(),
         reset_reads in any::<bool>(),
         buffer_len in 1_usize..64,
+        first in 1_usize..64,
+        is_spliceable in any::<bool>(),
         kind in prop_oneof![
             Just(io::ErrorKind::ConnectionReset),
             Just(io::ErrorKind::BrokenPipe),
@@ -348,10 +468,11 @@ proptest! {
     ) {
         if reset_reads { &mut reads } else { &mut writes }.push(Step::Fail(kind));
         let mut stream = Scripted::new(input.clone());
+        stream.is_spliceable = is_spliceable;
         stream.reads = reads.into();
         stream.writes = writes.into();
         let mut conn = Conn::new(stream, Service::Echo);
-        let reason = drive(&mut conn, buffer_len, &[(false, false)])?;
+        let reason = drive(&mut conn, (buffer_len, first), &[(false, false)])?;
         let failed = conn.stream.reads.is_empty() && reset_reads
             || conn.stream.writes.is_empty() && !reset_reads;
         match reason {

@@ -5,6 +5,7 @@
 pub mod affinity;
 pub mod cidr;
 pub mod endpoint;
+pub mod pipe;
 pub mod sched;
 pub mod sys;
 pub mod tuning;

@@ -228,7 +228,7 @@ impl<K: Kernel> Reactor<K> {
             // The peer is gone already if one of these fails. What it has sent is taken out first,
             // so that closing does not reset the connection.
             let _ = stream.shutdown_write();
-            let _ = stream.discard(&mut self.buffer);
+            let _ = stream.discard(self.scratch.whole());
             return;
         }
         if let Ok(key) = self.insert(stream, Service::Discard) {

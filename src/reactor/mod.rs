@@ -38,6 +38,7 @@ use crate::conn::{Conn, Next};
 use crate::listener::Listener;
 use crate::metrics::{CloseReason, WorkerMetrics};
 use crate::readiness::Readiness;
+use crate::scratch::Scratch;
 use crate::stream::Socket;
 use crate::timer::Timers;
 use crate::udp::Guard;
@@ -61,8 +62,8 @@ pub(crate) struct Reactor<K: Kernel> {
     /// `None` without UDP endpoints.
     datagrams: Option<DatagramSide>,
     conns: Slab<Conn<K::Stream>>,
-    /// Read into by every connection in turn, empty between two calls of `pump`.
-    buffer: Box<[u8]>,
+    /// What connections read into, one after the other.
+    scratch: Scratch,
     /// Keys of connections that yielded; those closed since are skipped when their turn comes.
     run_queue: VecDeque<usize>,
     /// Keys of connections for which the kernel had no memory, as in the run queue.
@@ -171,8 +172,9 @@ impl<K: Kernel> Reactor<K> {
             listeners,
             datagrams: None,
             conns: Slab::new(),
-            buffer: vec![0; config.read_buffer.get()].into_boxed_slice(),
-            run_queue: VecDeque::new(),
+            scratch: Scratch::new(config.read_buffer.get()),
+            // As many as a batch of events may put there, so that it hardly ever grows.
+            run_queue: VecDeque::with_capacity(EVENTS),
             short_of_memory: Vec::new(),
             closed: Vec::new(),
             watches: Vec::new(),
@@ -329,7 +331,7 @@ impl<K: Kernel> Reactor<K> {
         let Some(conn) = self.conns.get_mut(key).filter(|conn| !conn.is_closed()) else {
             return;
         };
-        let next = conn.linger(reason, &mut self.buffer, &self.metrics);
+        let next = conn.linger(reason, &mut self.scratch, &self.metrics);
         self.arm(Deadline::Conn(key), LINGER_MS);
         self.follow(key, next);
     }
@@ -345,7 +347,7 @@ impl<K: Kernel> Reactor<K> {
             self.serve_watched(key);
             return;
         }
-        let next = conn.pump(&mut self.buffer, &self.metrics);
+        let next = conn.pump(&mut self.scratch, &self.metrics);
         if !matches!(next, Next::Wait) {
             self.follow(key, next);
         }
@@ -365,7 +367,7 @@ impl<K: Kernel> Reactor<K> {
             return;
         };
         let before = self.metrics.moved_bytes();
-        let next = conn.pump(&mut self.buffer, &self.metrics);
+        let next = conn.pump(&mut self.scratch, &self.metrics);
         let moved = self.metrics.moved_bytes().wrapping_sub(before);
         if moved > 0 {
             self.note_moved(key, moved);

@@ -256,7 +256,7 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Value,
         group: Group::Sockets,
         help: "Buffer of a worker: the most that one read takes and that a peer that does not read \
-               costs.",
+               costs. Above 64KiB, streams that keep it full are relayed without copying.",
         default: "256KiB",
         change: Change::Restart,
         apply: |s, text| parse_buffer(text).map(|v| s.config.read_buffer = v),

@@ -9,6 +9,7 @@ mod admin;
 mod back_pressure;
 mod balance;
 mod beginner;
+mod bulk;
 mod chargen;
 mod churn;
 mod command_line;

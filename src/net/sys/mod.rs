@@ -20,7 +20,9 @@ use mio::{Interest, Registry, Token};
 
 #[cfg(test)]
 pub(super) use socket::choose_only_port;
-pub use socket::{leave_port_to_connect, outgoing_queue, receive, send, socket_drops};
+pub use socket::{
+    incoming_queue, leave_port_to_connect, outgoing_queue, receive, send, socket_drops,
+};
 pub use tcp_info::{TcpInfo, tcp_info};
 
 /// CLOCK_MONOTONIC in nanoseconds: the time line of every measurement and of [`Alarm`].
@@ -301,6 +303,11 @@ pub fn discard(socket: &mio::net::TcpStream, most: usize) -> io::Result<usize> {
 /// nothing was lost.
 pub fn is_lack_of_memory(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::ENOMEM))
+}
+
+/// Whether a call failed because there are as many open files as there may be.
+pub fn is_lack_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
 fn descriptor_limits() -> io::Result<libc::rlimit> {

@@ -59,6 +59,14 @@ pub fn outgoing_queue(socket: &impl AsFd) -> io::Result<u64> {
     Ok(u64::try_from(count).unwrap_or(0))
 }
 
+/// What a stream socket has received and its owner has not read yet: SIOCINQ (tcp(7), unix(7)).
+///
+/// # Errors
+/// What ioctl(2) reports; EINVAL for a TCP socket that listens.
+pub fn incoming_queue(socket: &impl AsFd) -> io::Result<u64> {
+    Ok(rustix::io::ioctl_fionread(socket)?)
+}
+
 /// How many datagrams this socket has dropped since it was made, nearly always because its receive
 /// buffer was full: SO_MEMINFO, SK_MEMINFO_DROPS. The kernel counts in 32 bits and starts over.
 ///

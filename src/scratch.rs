@@ -1,0 +1,145 @@
+//! What a worker lends to each of its connections in turn: the one buffer that they read into, and a
+//! pipe for those that have much to return. Empty between two calls of
+//! [`Conn::pump`](crate::conn::Conn::pump).
+
+use std::io::{self, Read};
+
+use crate::net::pipe::Pipe;
+use crate::net::sys;
+use crate::stream::Stream;
+
+/// The most that the first read of a turn takes. Moving large pieces costs half as much as moving pieces
+/// of this size, but of a peer that reads slowly most of a large piece would have to be kept: so a large
+/// one follows only one of this size that was filled and written whole.
+const FIRST_READ: usize = 64 << 10;
+
+/// A worker's buffer and pipe.
+#[derive(Debug)]
+pub struct Scratch {
+    buffer: Box<[u8]>,
+    first: usize,
+    pipe: Opened,
+}
+
+#[derive(Debug)]
+enum Opened {
+    /// Nobody wanted one yet.
+    NotYet,
+    Yes(Pipe),
+    /// This kernel does not give us one, or does not move a socket's input that way.
+    No,
+}
+
+/// How much went straight from input to output.
+#[derive(Debug)]
+pub(crate) struct Relayed<'a> {
+    /// Bytes taken out of the stream.
+    pub(crate) taken: usize,
+    /// Those of them that the stream did not take back.
+    pub(crate) rest: &'a [u8],
+    /// Why it did not.
+    pub(crate) outcome: io::Result<usize>,
+}
+
+impl Scratch {
+    /// With a buffer of `size` bytes; above 64 KiB, a stream that keeps being full is relayed through a
+    /// pipe.
+    pub fn new(size: usize) -> Self {
+        Self::with_first_read(size, FIRST_READ)
+    }
+
+    pub(crate) fn with_first_read(size: usize, first: usize) -> Self {
+        Self {
+            buffer: vec![0; size].into_boxed_slice(),
+            first: size.min(first),
+            pipe: if size > first {
+                Opened::NotYet
+            } else {
+                Opened::No
+            },
+        }
+    }
+
+    /// The whole buffer.
+    #[inline]
+    pub(crate) fn whole(&mut self) -> &mut [u8] {
+        &mut self.buffer
+    }
+
+    /// As much of it as the first read of a turn takes.
+    #[inline]
+    pub(crate) fn first(&mut self) -> &mut [u8] {
+        &mut self.buffer[..self.first]
+    }
+
+    /// Whether [`Scratch::relay`] may move anything.
+    pub(crate) fn can_relay(&self) -> bool {
+        !matches!(self.pipe, Opened::No)
+    }
+
+    /// Whether so many bytes at once are worth the way through the pipe.
+    pub(crate) fn is_bulk(&self, count: usize) -> bool {
+        count >= self.first
+    }
+
+    /// Moves input of `stream` to its output through the pipe, at most as much as the buffer could keep,
+    /// and copies what the stream does not take back into the buffer. `None` if nothing was moved: then
+    /// only a read can tell why.
+    pub(crate) fn relay(&mut self, stream: &mut impl Stream) -> Option<Relayed<'_>> {
+        if matches!(self.pipe, Opened::NotYet) {
+            self.pipe = match Pipe::new() {
+                Ok(pipe) => Opened::Yes(pipe),
+                // There may be descriptors later.
+                Err(error) if sys::is_lack_of_descriptors(&error) => return None,
+                Err(_) => Opened::No,
+            };
+        }
+        let Opened::Yes(pipe) = &mut self.pipe else {
+            return None;
+        };
+        let taken = match stream.fill(pipe, self.buffer.len()) {
+            Ok(0) => return None,
+            Ok(taken) => taken,
+            Err(error) if is_refusal(&error) => {
+                self.pipe = Opened::No;
+                return None;
+            }
+            Err(_) => return None,
+        };
+        let mut outcome = Ok(0);
+        // Each turn takes bytes out of the pipe or ends the loop.
+        while pipe.held() > 0 {
+            match stream.pour(pipe) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) => {
+                    outcome = Err(error);
+                    break;
+                }
+            }
+        }
+        let rest = pipe.held();
+        if let Err(error) = pipe.read_exact(&mut self.buffer[..rest]) {
+            // What a pipe holds can always be read, so this is no pipe to go on with.
+            self.pipe = Opened::No;
+            return Some(Relayed {
+                taken,
+                rest: &self.buffer[..rest],
+                outcome: Err(io::Error::other(error)),
+            });
+        }
+        Some(Relayed {
+            taken,
+            rest: &self.buffer[..rest],
+            outcome,
+        })
+    }
+}
+
+/// Whether it can't be done at all, as opposed to now.
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied
+    )
+}
