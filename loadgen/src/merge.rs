@@ -157,16 +157,16 @@ fn not_together(parts: &[(String, RunResult)]) -> Option<Reason> {
         .iter()
         .map(|(_, part)| part.duration_s)
         .fold(0.0, f64::max);
-    (apart > MOST_APART.max(Duration::from_secs_f64(window * MOST_APART_OF_WINDOW))).then(|| {
-        Reason {
-            code: "not_together".into(),
-            text: format!(
-                "the parts were started {:.1} s apart: their rates were not there at one time; start \
+    // In seconds, because a file may say a length that no duration has.
+    let may_be_apart_s = f64::max(MOST_APART.as_secs_f64(), window * MOST_APART_OF_WINDOW);
+    (apart.as_secs_f64() > may_be_apart_s).then(|| Reason {
+        code: "not_together".into(),
+        text: format!(
+            "the parts were started {:.1} s apart: their rates were not there at one time; start \
                  them together, or use --repeat for runs that follow each other",
-                apart.as_secs_f64()
-            ),
-            status: Status::Suspect,
-        }
+            apart.as_secs_f64()
+        ),
+        status: Status::Suspect,
     })
 }
 
@@ -423,6 +423,15 @@ mod tests {
             assert!(service.histogram.is_none());
             assert!(merged.intervals[0].response.as_ref().unwrap().p50.is_some());
         }
+    }
+
+    #[test]
+    fn a_window_longer_than_any_duration_is_added_like_others() {
+        let endless = RunResult {
+            duration_s: f64::MAX,
+            ..quiet()
+        };
+        assert!(merge(named(vec![quiet(), endless])).is_ok());
     }
 
     fn quiet() -> RunResult {
