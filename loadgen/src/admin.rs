@@ -15,6 +15,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// An answer is a few kilobytes, and a little for each worker.
 const LONGEST: u64 = 4 << 20;
+/// No server has run for thirty thousand years.
+const LONGEST_S: f64 = 1e12;
 /// Header fields that an answer may have.
 const MOST_FIELDS: usize = 64;
 
@@ -31,6 +33,7 @@ pub struct AdminUrl(HostPort);
 pub struct Info {
     pub version: String,
     pub pid: u32,
+    #[serde(deserialize_with = "time")]
     pub uptime_s: f64,
     pub balance: String,
     pub per_worker: Vec<WorkerInfo>,
@@ -48,6 +51,7 @@ pub struct WorkerInfo {
     pub loop_iterations: u64,
     pub loop_events: u64,
     pub loop_full_batches: u64,
+    #[serde(deserialize_with = "time")]
     pub cpu_seconds: f64,
 }
 
@@ -99,7 +103,10 @@ fn ask(address: SocketAddr, url: &AdminUrl) -> io::Result<Vec<u8>> {
 }
 
 /// Reads an answer.
-fn read(answer: &[u8]) -> io::Result<Info> {
+///
+/// # Errors
+/// It is not that of an echod.
+pub fn read(answer: &[u8]) -> io::Result<Info> {
     let mut fields = [httparse::EMPTY_HEADER; MOST_FIELDS];
     let mut head = httparse::Response::new(&mut fields);
     let length = match head.parse(answer) {
@@ -114,6 +121,16 @@ fn read(answer: &[u8]) -> io::Result<Info> {
         code => return Err(not_echod(&format!("status {}", code.unwrap_or(0)))),
     }
     serde_json::from_slice(&answer[length..]).map_err(|error| not_echod(&error))
+}
+
+/// Reads seconds that a clock may have counted, so that sums of them are numbers.
+fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    let seconds = f64::deserialize(deserializer)?;
+    if (0.0..=LONGEST_S).contains(&seconds) {
+        Ok(seconds)
+    } else {
+        Err(D::Error::custom(format!("no clock counts {seconds} s")))
+    }
 }
 
 fn not_echod(problem: &dyn fmt::Display) -> io::Error {
@@ -173,6 +190,21 @@ mod tests {
         for text in ["", "http://", "localhost", "https://localhost:1", "a:b"] {
             assert!(text.parse::<AdminUrl>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn times_that_no_clock_counts_are_refused() {
+        let read = |seconds: &str| -> Result<Info, _> {
+            serde_json::from_str(&format!(
+                r#"{{"version": "", "pid": 1, "uptime_s": {seconds}}}"#
+            ))
+        };
+        for seconds in ["-1", "1e308"] {
+            let problem = read(seconds).unwrap_err().to_string();
+            assert!(problem.contains("no clock counts"), "{problem}");
+        }
+        let problem = read("1.5").unwrap_err().to_string();
+        assert!(problem.contains("missing field"), "{problem}");
     }
 
     #[test]

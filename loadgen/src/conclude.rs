@@ -180,7 +180,7 @@ impl Gathered {
             .map_or(duration_s, |last| last.end_s.max(duration_s));
         let interval = IntervalResult::new(begin_s, self.lived_s().max(begin_s), &drain);
         observer.drain(&interval, &drain);
-        self.intervals.push(interval);
+        self.keep(interval, &drain);
     }
 
     /// Payload bytes of the whole run, warm-up included.
@@ -287,6 +287,18 @@ impl IntervalResult {
                 retransmits: slice.tcp.retransmits,
             }),
             background_received_bytes: None,
+        }
+    }
+
+    /// Keeps the samples behind the latencies; `slice` is what this was made of.
+    pub(crate) fn keep_histograms(&mut self, slice: &crate::record::Slice) {
+        for (latency, histogram) in [
+            (&mut self.response, &slice.response),
+            (&mut self.service, &slice.service),
+        ] {
+            if let Some(latency) = latency {
+                latency.keep(histogram);
+            }
         }
     }
 }

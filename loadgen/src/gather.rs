@@ -8,7 +8,7 @@ use crate::meter::{Account, Division, Interval};
 use crate::observer::{Live, Observer};
 use crate::plan::Plan;
 use crate::record::{Slice, histogram};
-use crate::result::{IntervalResult, RampInterval};
+use crate::result::{IntervalLatency, IntervalResult, RampInterval};
 use crate::stats::blocks::Blocks;
 use crate::tally::Tally;
 use crate::tcp::TcpTotals;
@@ -16,6 +16,9 @@ use crate::worker::FlowReport;
 
 /// Blocks that the statistics keep of a run.
 const BLOCKS: usize = 64;
+/// Intervals of a run that keep their histograms, so that unions have their percentiles. Two take from
+/// one to eight kilobytes, so a result grows by some megabytes at the most.
+const MOST_HISTOGRAMS: usize = 1000;
 
 /// What the threads of one workload reported, added up.
 pub(crate) struct Gathered {
@@ -151,12 +154,18 @@ impl Gathered {
         match interval {
             Interval::Ramp(number) => {
                 let start_s = self.interval.as_secs_f64() * number as f64;
+                let mut connect = IntervalLatency::new(&slice.connect);
+                if let Some(connect) = &mut connect
+                    && self.ramp.len() < MOST_HISTOGRAMS
+                {
+                    connect.keep(&slice.connect);
+                }
                 self.ramp.push(RampInterval {
                     start_s,
                     end_s: end as f64 / 1e9,
                     opened: slice.counts.opened,
                     failed: slice.counts.failed,
-                    connect: crate::result::IntervalLatency::new(&slice.connect),
+                    connect,
                 });
             }
             Interval::Before => {}
@@ -216,6 +225,38 @@ impl Gathered {
         let end_s = end.saturating_sub(self.window_start) as f64 / 1e9;
         let result = IntervalResult::new(start_s, end_s, &slice);
         observer.interval(&result, &slice);
-        self.intervals.push(result);
+        self.keep(result, &slice);
+    }
+
+    /// Adds an interval to the result, with the samples of `slice` behind its latencies.
+    pub(crate) fn keep(&mut self, mut interval: IntervalResult, slice: &Slice) {
+        if self.intervals.len() < MOST_HISTOGRAMS {
+            interval.keep_histograms(slice);
+        }
+        self.intervals.push(interval);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples;
+
+    #[test]
+    fn so_many_intervals_keep_their_histograms_and_no_more() {
+        let mut slice: Slice = Slice::new();
+        slice.service.saturating_record(1_000);
+        let interval = IntervalResult::new(0.0, 1.0, &slice);
+        let mut gathered = Gathered::new(&samples::plan(1));
+        gathered.intervals = vec![interval.clone(); MOST_HISTOGRAMS - 1];
+        gathered.keep(interval.clone(), &slice);
+        gathered.keep(interval, &slice);
+        let has_histogram = |interval: &IntervalResult| {
+            let service = interval.service.as_ref();
+            service.is_some_and(|service| service.histogram.is_some())
+        };
+        let last_two = &gathered.intervals[MOST_HISTOGRAMS - 1..];
+        let kept: Vec<bool> = last_two.iter().map(has_histogram).collect();
+        assert_eq!(kept, [true, false]);
     }
 }

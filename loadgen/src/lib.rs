@@ -79,6 +79,8 @@ mod worker;
 mod workload;
 
 #[doc(hidden)]
+pub use server_side::beside;
+#[doc(hidden)]
 pub use worker::bench;
 
 pub use host::describe as describe_host;

@@ -1,8 +1,8 @@
 //! The union of results that several hosts, or several processes, measured at the same time.
 //!
 //! Histograms and counts add, and rates do, so the union is what one load generator would have found
-//! that had all the connections. What does not add is not guessed: percentiles of intervals and
-//! gauges of connections stand with their part.
+//! that had all the connections. What does not add is not guessed: gauges of connections stand with
+//! their part, and intervals whose histograms were not kept have no percentiles.
 
 use std::collections::BTreeMap;
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -11,8 +11,7 @@ use std::time::{Duration, SystemTime};
 use crate::plan::{Load, Plan, Target};
 use crate::repeat::{add_latencies, add_latency};
 use crate::result::{
-    BackgroundResult, Host, IntervalLatency, IntervalResult, MergedPart, RampInterval, RunResult,
-    Statistics,
+    BackgroundResult, Host, IntervalResult, MergedPart, RampInterval, RunResult, Statistics,
 };
 use crate::verdict::{Reason, Status, Verdict};
 
@@ -158,16 +157,16 @@ fn not_together(parts: &[(String, RunResult)]) -> Option<Reason> {
         .iter()
         .map(|(_, part)| part.duration_s)
         .fold(0.0, f64::max);
-    (apart > MOST_APART.max(Duration::from_secs_f64(window * MOST_APART_OF_WINDOW))).then(|| {
-        Reason {
-            code: "not_together".into(),
-            text: format!(
-                "the parts were started {:.1} s apart: their rates were not there at one time; start \
+    // In seconds, because a file may say a length that no duration has.
+    let may_be_apart_s = f64::max(MOST_APART.as_secs_f64(), window * MOST_APART_OF_WINDOW);
+    (apart.as_secs_f64() > may_be_apart_s).then(|| Reason {
+        code: "not_together".into(),
+        text: format!(
+            "the parts were started {:.1} s apart: their rates were not there at one time; start \
                  them together, or use --repeat for runs that follow each other",
-                apart.as_secs_f64()
-            ),
-            status: Status::Suspect,
-        }
+            apart.as_secs_f64()
+        ),
+        status: Status::Suspect,
     })
 }
 
@@ -271,8 +270,8 @@ fn add_interval(sum: &mut IntervalResult, next: IntervalResult) {
     sum.received_bytes += next.received_bytes;
     sum.opened += next.opened;
     sum.failed += next.failed;
-    sum.response = union(sum.response, next.response);
-    sum.service = union(sum.service, next.service);
+    add_latency(&mut sum.response, next.response);
+    add_latency(&mut sum.service, next.service);
     sum.tcp = match (sum.tcp.take(), next.tcp) {
         // A mean of means would be one of nothing.
         (Some(_), Some(_)) => None,
@@ -291,19 +290,7 @@ fn add_ramp(sum: &mut RampInterval, next: RampInterval) {
     sum.end_s = sum.end_s.max(next.end_s);
     sum.opened += next.opened;
     sum.failed += next.failed;
-    sum.connect = union(sum.connect, next.connect);
-}
-
-/// Of both, only the largest is known.
-fn union(a: Option<IntervalLatency>, b: Option<IntervalLatency>) -> Option<IntervalLatency> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(IntervalLatency {
-            p50: None,
-            p99: None,
-            max: a.max.max(b.max),
-        }),
-        (one, other) => one.or(other),
-    }
+    add_latency(&mut sum.connect, next.connect);
 }
 
 fn add_background(sum: &mut Option<BackgroundResult>, next: Option<BackgroundResult>) {
@@ -394,15 +381,6 @@ mod tests {
             ));
             let exact = |result: &RunResult| {
                 let mut json = serde_json::to_value(result).unwrap();
-                for interval in json["intervals"].as_array_mut().unwrap() {
-                    for latency in ["response", "service"] {
-                        if let Some(latency) = interval[latency].as_object_mut() {
-                            // What does not add.
-                            latency.remove("p50");
-                            latency.remove("p99");
-                        }
-                    }
-                }
                 ["messages", "bytes", "connections", "latency_ns", "intervals"]
                     .map(|key| json[key].take())
             };
@@ -410,6 +388,50 @@ mod tests {
             prop_assert_eq!(merged.client.threads.len(), threads.len());
             prop_assert_eq!(merged.merged.unwrap().len(), threads.len());
         }
+    }
+
+    /// What takes so many milliseconds.
+    fn busy(took_ms: u64) -> RunResult {
+        let mut slice = Slice::<Tally>::new();
+        for _ in 0..20 {
+            slice.service.record(took_ms * 1_000_000);
+        }
+        samples::result(&samples::plan(1), &[vec![slice; samples::SLICES as usize]])
+    }
+
+    #[test]
+    fn intervals_without_histograms_have_the_largest_of_both_and_no_percentiles() {
+        let p50 = |result: &RunResult| result.intervals[0].service.as_ref().unwrap().p50;
+        let exact = merge(named(vec![busy(1), busy(2)])).unwrap();
+        assert_eq!(p50(&exact), p50(&busy(1)));
+        // As before they were kept.
+        let mut old = serde_json::to_value(busy(2)).unwrap();
+        for interval in old["intervals"].as_array_mut().unwrap() {
+            let latency = interval["service"].as_object_mut().unwrap();
+            assert!(latency.remove("histogram").is_some());
+        }
+        let old: RunResult = serde_json::from_value(old).unwrap();
+        let largest = busy(2).intervals[0]
+            .service
+            .as_ref()
+            .map(|latency| latency.max);
+        for parts in [[busy(1), old.clone()], [old, busy(1)]] {
+            let merged = merge(named(parts.to_vec())).unwrap();
+            let service = merged.intervals[0].service.as_ref().unwrap();
+            assert_eq!((service.p50, service.p99), (None, None));
+            assert_eq!(Some(service.max), largest);
+            assert!(service.histogram.is_none());
+            assert!(merged.intervals[0].response.as_ref().unwrap().p50.is_some());
+        }
+    }
+
+    #[test]
+    fn a_window_longer_than_any_duration_is_added_like_others() {
+        let endless = RunResult {
+            duration_s: f64::MAX,
+            ..quiet()
+        };
+        assert!(merge(named(vec![quiet(), endless])).is_ok());
     }
 
     fn quiet() -> RunResult {

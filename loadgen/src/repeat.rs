@@ -3,6 +3,8 @@
 //! Histograms and counts add, so percentiles of the union are exact. How far the runs spread says
 //! what a single one hides: what differs from one set of connections to the next.
 
+use std::ops::AddAssign;
+
 use crate::plan::Plan;
 use crate::result::{
     Bytes, Client, Connections, Latencies, Latency, Messages, RepeatRun, RepeatSpread, Repeats,
@@ -112,7 +114,7 @@ pub(crate) fn add_latencies(sum: &mut Latencies, next: Latencies) {
     add_latency(&mut sum.close, next.close);
 }
 
-pub(crate) fn add_latency(sum: &mut Option<Latency>, next: Option<Latency>) {
+pub(crate) fn add_latency<T: for<'a> AddAssign<&'a T>>(sum: &mut Option<T>, next: Option<T>) {
     match (sum.as_mut(), next) {
         (Some(sum), Some(next)) => *sum += &next,
         (None, next) => *sum = next,
@@ -137,7 +139,7 @@ fn add_client(sum: &mut Client, next: Client, mean: &impl Fn(f64, f64) -> f64) {
     sum.first_corruption = sum.first_corruption.or(next.first_corruption);
 }
 
-impl std::ops::AddAssign for Messages {
+impl AddAssign for Messages {
     fn add_assign(&mut self, next: Self) {
         self.sent += next.sent;
         self.received += next.received;
@@ -154,14 +156,14 @@ impl std::ops::AddAssign for Messages {
     }
 }
 
-impl std::ops::AddAssign for Bytes {
+impl AddAssign for Bytes {
     fn add_assign(&mut self, next: Self) {
         self.sent += next.sent;
         self.received += next.received;
     }
 }
 
-impl std::ops::AddAssign for Connections {
+impl AddAssign for Connections {
     fn add_assign(&mut self, next: Self) {
         self.opened += next.opened;
         self.failed += next.failed;

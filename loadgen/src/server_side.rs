@@ -8,7 +8,9 @@ use echomark::net::sys::monotonic_ns;
 
 use crate::admin::{self, AdminUrl, Counters, Info};
 use crate::plan::{Direction, Plan};
-use crate::result::{Bytes, Messages, ServerAccounts, ServerResult, ServerWindow, ServerWorker};
+use crate::result::{
+    Bytes, Messages, RunResult, ServerAccounts, ServerResult, ServerWindow, ServerWorker,
+};
 use crate::run::RunError;
 use crate::stats::fairness::jain_index;
 
@@ -45,6 +47,34 @@ pub(crate) struct ClientSide<'a> {
     /// Whether connections broke, or the run was ended early: what was under way then, only one
     /// side may have counted.
     pub(crate) has_loose_ends: bool,
+}
+
+/// What comes of a server's answers before a run, at the start and the end of its window and after it, put
+/// beside what a client found. Only for the fuzz targets, which no run can serve.
+#[doc(hidden)]
+pub fn beside(client: &RunResult, admin: &AdminUrl, answers: [&Info; 4]) -> ServerResult {
+    let [before, start, end, after] = answers;
+    let client_side = ClientSide {
+        plan: &client.plan,
+        bytes: client.bytes.clone(),
+        background_bytes: Bytes::default(),
+        opened: client.connections.opened,
+        messages: &client.messages,
+        message_bytes: &client.bytes,
+        has_loose_ends: false,
+    };
+    let at = Instant::now();
+    let [start, end] = [(at, start), (at + PATIENCE, end)].map(|(at, info)| Moment {
+        at,
+        info: info.clone(),
+    });
+    result(
+        admin,
+        [before, after],
+        Some((&start, &end)),
+        accounts(before, after, &client_side),
+        &client_side,
+    )
 }
 
 impl Watch {
@@ -236,7 +266,7 @@ fn in_window(
     let difference = |counter: fn(&Counters) -> u64| grown(&start.info, &end.info, counter);
     let full_batches = |info: &Info| -> u64 {
         let workers = info.per_worker.iter();
-        workers.map(|worker| worker.loop_full_batches).sum()
+        total(workers.map(|worker| worker.loop_full_batches))
     };
     let received_bytes = difference(|counters| counters.received_bytes_total);
     let sent_bytes = difference(|counters| counters.sent_bytes_total);
@@ -256,8 +286,8 @@ fn in_window(
         },
         received_bytes,
         sent_bytes,
-        loop_iterations: per_worker.iter().map(|worker| worker.loop_iterations).sum(),
-        loop_events: per_worker.iter().map(|worker| worker.loop_events).sum(),
+        loop_iterations: total(per_worker.iter().map(|worker| worker.loop_iterations)),
+        loop_events: total(per_worker.iter().map(|worker| worker.loop_events)),
         loop_full_batches: full_batches(&end.info).saturating_sub(full_batches(&start.info)),
         short_writes: difference(|counters| counters.short_writes_total),
         backlog_bytes: end.info.counters.backlog_bytes,
@@ -271,7 +301,7 @@ fn in_window(
 /// Whether the server sent or received anything in between.
 fn has_traffic(before: &Info, after: &Info) -> bool {
     grown(before, after, |counters| {
-        counters.received_bytes_total + counters.sent_bytes_total
+        total([counters.received_bytes_total, counters.sent_bytes_total])
     }) > 0
 }
 
@@ -280,7 +310,12 @@ fn grown(before: &Info, after: &Info, counter: fn(&Counters) -> u64) -> u64 {
 }
 
 fn sum(counts: &std::collections::BTreeMap<String, u64>) -> u64 {
-    counts.values().sum()
+    total(counts.values().copied())
+}
+
+/// Whoever answers at the admin port may say what no counter comes to.
+fn total(counts: impl IntoIterator<Item = u64>) -> u64 {
+    counts.into_iter().fold(0, u64::saturating_add)
 }
 
 impl ServerResult {
@@ -341,5 +376,42 @@ impl ServerResult {
         sum.server_refused += next.server_refused;
         sum.agree &= next.agree;
         self.derive();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Slice;
+    use crate::samples;
+
+    #[test]
+    fn counts_beyond_all_measure_are_taken_as_the_largest() {
+        let slices = vec![vec![Slice::new(); samples::SLICES as usize]];
+        let client = samples::result(&samples::plan(1), &slices);
+        let url = "http://127.0.0.1:1".parse().unwrap();
+        let worker = admin::WorkerInfo {
+            loop_events: u64::MAX,
+            loop_full_batches: u64::MAX,
+            ..Default::default()
+        };
+        let refused = ["limit", "address"].map(|reason| (reason.to_owned(), u64::MAX));
+        let after = Info {
+            per_worker: vec![worker; 2],
+            counters: Counters {
+                received_bytes_total: u64::MAX,
+                sent_bytes_total: u64::MAX,
+                connections_refused_total: refused.into(),
+                ..Counters::default()
+            },
+            ..Info::default()
+        };
+        let before = Info {
+            per_worker: vec![Default::default(); 2],
+            ..Info::default()
+        };
+        let server = beside(&client, &url, [&before, &before, &after, &after]);
+        assert_eq!(server.accounts.server_refused, u64::MAX);
+        assert_eq!(server.window.unwrap().loop_events, u64::MAX);
     }
 }

@@ -1,7 +1,8 @@
 //! Servers that are started for a measurement and ended after it, whatever comes between.
 //!
 //! Each is the leader of a process group of its own: a ctrl-C in the terminal does not reach it, and
-//! what it starts itself ends with it.
+//! what it starts itself ends with it. In the group is also a watchman, who kills all of it when this
+//! program ends in a way that leaves it no last word.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -30,6 +31,22 @@ const END: Duration = Duration::from_secs(5);
 const DEATH: Duration = Duration::from_secs(1);
 /// How often is looked whether it listens, or has ended.
 const PAUSE: Duration = Duration::from_millis(5);
+/// What starts a server: a shell that leaves a watchman behind and then becomes the server's own.
+///
+/// The watchman reads from a pipe whose other end is this program's alone, so the end of file tells of
+/// its death, whatever it died of. He is there before the server is, and what he kills is his own
+/// group, whose number can't be another's while he is in it. The kernel's signal at a parent's death
+/// (prctl(2), PR_SET_PDEATHSIG) would reach the shell alone, and would come as soon as the thread that
+/// started it ends.
+///
+/// SIGTERM ends him as it ends the others, or the group would never be empty: of what does not obey
+/// it, a program that is killed within [`END`] is survived.
+///
+/// His descriptor is not stdin, because a shell gives what runs in the background an empty one. He
+/// holds no pipe that tells of the server, and is no child of it, which it might wait for.
+const START_GUARDED: &str = r#"exec 3<&0 </dev/null
+({ read -r _ <&3; kill -KILL 0; } >/dev/null 2>&1 &)
+exec sh -c "$1" 3<&-"#;
 /// The end of what a server wrote to stderr, which is shown if it does not start.
 const STDERR_KEPT: usize = 1000;
 
@@ -178,9 +195,9 @@ impl Process {
         set_child_subreaper(Some(getpid()))?;
         let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
         let mut child = Command::new("sh")
-            .args(["-c", line])
+            .args(["-c", START_GUARDED, "sh", line])
             .process_group(0)
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()?;

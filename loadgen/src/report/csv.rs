@@ -15,7 +15,7 @@ use crate::result::{
 /// A column: its name, and its field of an interval.
 type Column = (&'static str, fn(&IntervalResult) -> Option<String>);
 
-/// Every figure that an interval has, named as the result names it with its unit.
+/// Every figure that an interval has, named as the result names it with its unit; histograms are none.
 const COLUMNS: [Column; 23] = [
     ("start_s", |i| text(i.start_s)),
     ("end_s", |i| text(i.end_s)),
@@ -29,12 +29,12 @@ const COLUMNS: [Column; 23] = [
     ("received_bytes", |i| text(i.received_bytes)),
     ("opened", |i| text(i.opened)),
     ("failed", |i| text(i.failed)),
-    ("response_p50_ns", |i| p50(i.response)),
-    ("response_p99_ns", |i| p99(i.response)),
-    ("response_max_ns", |i| max(i.response)),
-    ("service_p50_ns", |i| p50(i.service)),
-    ("service_p99_ns", |i| p99(i.service)),
-    ("service_max_ns", |i| max(i.service)),
+    ("response_p50_ns", |i| p50(i.response.as_ref())),
+    ("response_p99_ns", |i| p99(i.response.as_ref())),
+    ("response_max_ns", |i| max(i.response.as_ref())),
+    ("service_p50_ns", |i| p50(i.service.as_ref())),
+    ("service_p99_ns", |i| p99(i.service.as_ref())),
+    ("service_max_ns", |i| max(i.service.as_ref())),
     ("tcp_rtt_us_mean", |i| tcp(i, |tcp| tcp.rtt_us_mean)),
     ("tcp_rtt_us_max", |i| tcp(i, |tcp| tcp.rtt_us_max)),
     ("tcp_cwnd_mean", |i| tcp(i, |tcp| tcp.cwnd_mean)),
@@ -175,15 +175,15 @@ fn text(figure: impl ToString) -> Option<String> {
     Some(figure.to_string())
 }
 
-fn p50(latency: Option<IntervalLatency>) -> Option<String> {
+fn p50(latency: Option<&IntervalLatency>) -> Option<String> {
     latency?.p50.and_then(text)
 }
 
-fn p99(latency: Option<IntervalLatency>) -> Option<String> {
+fn p99(latency: Option<&IntervalLatency>) -> Option<String> {
     latency?.p99.and_then(text)
 }
 
-fn max(latency: Option<IntervalLatency>) -> Option<String> {
+fn max(latency: Option<&IntervalLatency>) -> Option<String> {
     text(latency?.max)
 }
 
@@ -220,11 +220,13 @@ mod tests {
                 p50: Some(13),
                 p99: Some(14),
                 max: 15,
+                histogram: None,
             }),
             service: Some(IntervalLatency {
                 p50: Some(16),
                 p99: Some(17),
                 max: 18,
+                histogram: None,
             }),
             tcp: Some(TcpInterval {
                 rtt_us_mean: 19.5,
@@ -284,6 +286,7 @@ mod tests {
             p50: None,
             p99: None,
             max: 1,
+            histogram: None,
         });
         gap.service = None;
         gap.tcp = None;

@@ -1,8 +1,8 @@
 //! The intervals as lines of JSON, while the run goes on.
 //!
 //! Each interval is a line with the keys of an element of the result's `intervals` and `"kind":
-//! "interval"`; the last line has `"kind": "summary"`. What the streams beside the workload received
-//! is not known yet and null.
+//! "interval"`, without its histograms; the last line has `"kind": "summary"`. What the streams beside
+//! the workload received is not known yet and null.
 
 use std::io::{self, Write};
 use std::time::SystemTime;

@@ -196,7 +196,7 @@ pub(super) fn ramp(result: &RunResult) -> Option<String> {
     let slowest = result
         .ramp
         .iter()
-        .filter_map(|interval| Some((interval.start_s, interval.connect?.max)))
+        .filter_map(|interval| Some((interval.start_s, interval.connect.as_ref()?.max)))
         .max_by_key(|&(_, max)| max);
     if let Some((at_s, max)) = slowest {
         let _ = write!(

@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{
-    Deserializer as V2Deserializer, Serializer as _, V2DeflateSerializer,
+    Deserializer as V2Deserializer, Serializer as _, V2DeflateSerializeError, V2DeflateSerializer,
 };
 use serde::de::{Deserializer, Error as _};
 use serde::ser::{Error as SerializeError, SerializeStruct};
@@ -75,10 +75,7 @@ impl AddAssign<&Self> for Latency {
 
 impl Serialize for Latency {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut encoded = Vec::new();
-        V2DeflateSerializer::new()
-            .serialize(&self.histogram, &mut encoded)
-            .map_err(SerializeError::custom)?;
+        let histogram = encode(&self.histogram).map_err(SerializeError::custom)?;
         let mut fields = serializer.serialize_struct("Latency", 13)?;
         fields.serialize_field("count", &self.count())?;
         fields.serialize_field("min", &self.min())?;
@@ -88,7 +85,7 @@ impl Serialize for Latency {
         for (name, quantile) in QUANTILES {
             fields.serialize_field(name, &self.quantile(quantile))?;
         }
-        fields.serialize_field("histogram", &STANDARD.encode(encoded))?;
+        fields.serialize_field("histogram", &histogram)?;
         fields.end()
     }
 }
@@ -101,19 +98,37 @@ impl<'de> Deserialize<'de> for Latency {
             histogram: String,
         }
         let Stored { histogram } = Stored::deserialize(deserializer)?;
-        let encoded = STANDARD
-            .decode(histogram)
-            .map_err(|error| D::Error::custom(format!("a histogram is not base64: {error}")))?;
-        let decoded: Histogram<u64> = V2Deserializer::new()
-            .deserialize(&mut encoded.as_slice())
-            .map_err(|error| D::Error::custom(format!("a histogram can't be read: {error}")))?;
-        // With the bounds of all others, so that they can be added.
-        let mut histogram = record::histogram();
+        decode(&histogram).map_err(D::Error::custom)
+    }
+}
+
+/// The samples as text: HdrHistogram's V2 encoding, deflated, in base64.
+fn encode(histogram: &Histogram<u64>) -> Result<String, V2DeflateSerializeError> {
+    let mut encoded = Vec::new();
+    V2DeflateSerializer::new().serialize(histogram, &mut encoded)?;
+    Ok(STANDARD.encode(encoded))
+}
+
+/// The samples of such a text, or what is wrong with it.
+fn decode(text: &str) -> Result<Latency, String> {
+    let encoded = STANDARD
+        .decode(text)
+        .map_err(|error| format!("a histogram is not base64: {error}"))?;
+    let decoded: Histogram<u64> = V2Deserializer::new()
+        .deserialize(&mut encoded.as_slice())
+        .map_err(|error| format!("a histogram can't be read: {error}"))?;
+    // With the bounds of all others, so that they can be added. Those of this program have them.
+    let mut histogram = record::histogram();
+    let bounds =
+        |histogram: &Histogram<u64>| (histogram.low(), histogram.high(), histogram.sigfig());
+    if bounds(&decoded) == bounds(&histogram) {
+        histogram = decoded;
+    } else {
         histogram
             .add(&decoded)
-            .map_err(|error| D::Error::custom(format!("a histogram is too wide: {error}")))?;
-        Self::new(histogram).ok_or_else(|| D::Error::custom("a histogram is empty"))
+            .map_err(|error| format!("a histogram is too wide: {error}"))?;
     }
+    Latency::new(histogram).ok_or_else(|| "a histogram is empty".to_owned())
 }
 
 /// The percentiles of the result file.
@@ -128,23 +143,81 @@ const QUANTILES: [(&str, f64); 7] = [
 ];
 
 /// A few figures of a distribution of nanoseconds.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[expect(missing_docs, reason = "the names say it")]
 pub struct IntervalLatency {
     pub p50: Option<u64>,
     pub p99: Option<u64>,
     pub max: u64,
+    /// The samples themselves, where they are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub histogram: Option<Samples>,
 }
 
 impl IntervalLatency {
-    /// `None` for an empty histogram.
+    /// Without the samples; `None` if there are none.
     pub fn new(histogram: &Histogram<u64>) -> Option<Self> {
-        let latency = Latency::new(histogram.clone())?;
-        Some(Self {
+        Latency::new(histogram.clone()).map(|latency| Self::of(&latency))
+    }
+
+    fn of(latency: &Latency) -> Self {
+        Self {
             p50: latency.quantile(0.5),
             p99: latency.quantile(0.99),
             max: latency.max(),
-        })
+            histogram: None,
+        }
+    }
+
+    /// Keeps the samples too, so that it can be added to others.
+    pub(crate) fn keep(&mut self, histogram: &Histogram<u64>) {
+        self.histogram = Samples::of(histogram);
+    }
+}
+
+impl AddAssign<&Self> for IntervalLatency {
+    /// Adds what others found in the same interval. Without the samples of both, only the largest is
+    /// known.
+    fn add_assign(&mut self, other: &Self) {
+        let samples = self.histogram.as_ref().zip(other.histogram.as_ref());
+        *self = match samples.map(|(own, others)| (own.latency(), others.latency())) {
+            Some((mut sum, next)) => {
+                sum += &next;
+                Self {
+                    histogram: Samples::of(&sum.histogram),
+                    ..Self::of(&sum)
+                }
+            }
+            None => Self {
+                p50: None,
+                p99: None,
+                max: self.max.max(other.max),
+                histogram: None,
+            },
+        };
+    }
+}
+
+/// A histogram as its text: a thousandth of the memory, for what there are thousands of.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Samples(Box<str>);
+
+impl Samples {
+    /// `None` if more were counted than the encoding can hold, 2^63 of one value.
+    fn of(histogram: &Histogram<u64>) -> Option<Self> {
+        encode(histogram).ok().map(|text| Self(text.into()))
+    }
+
+    fn latency(&self) -> Latency {
+        decode(&self.0).expect("it was made of a histogram, or looked at when it was read")
+    }
+}
+
+impl<'de> Deserialize<'de> for Samples {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Box::<str>::deserialize(deserializer)?;
+        decode(&text).map_err(D::Error::custom)?;
+        Ok(Self(text))
     }
 }
 
@@ -178,6 +251,25 @@ mod tests {
         assert!(json["p99_99"].is_null());
         let read: Latency = serde_json::from_value(json).unwrap();
         assert_eq!(read.histogram(), &histogram);
+    }
+
+    #[test]
+    fn an_interval_is_written_as_it_was_read_and_a_histogram_that_is_none_is_refused() {
+        let mut histogram = record::histogram();
+        histogram.record_n(5_000, 30).unwrap();
+        let mut latency = IntervalLatency::new(&histogram).unwrap();
+        let without = serde_json::to_value(&latency).unwrap();
+        assert_eq!(without.get("histogram"), None);
+        latency.keep(&histogram);
+        let written = serde_json::to_value(&latency).unwrap();
+        let read: IntervalLatency = serde_json::from_value(written.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&read).unwrap(), written);
+        let mut broken = without;
+        for text in ["not base64", "SGVsbG8="] {
+            broken["histogram"] = text.into();
+            let read: Result<IntervalLatency, _> = serde_json::from_value(broken.clone());
+            assert!(read.unwrap_err().to_string().contains("a histogram"));
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ mod stored;
 mod tcp;
 
 pub use fairness::{ConnectionShare, FairnessBasis, FairnessResult, Group, Groups};
-pub use latency::{IntervalLatency, Latency};
+pub use latency::{IntervalLatency, Latency, Samples};
 pub use search::{
     CurvePoint, GoalResult, SearchKind, SearchResult, TrialFigures, TrialLatency, TrialOutcome,
     TrialResult,

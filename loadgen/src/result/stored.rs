@@ -104,6 +104,29 @@ impl std::error::Error for StoredError {
 mod tests {
     use super::*;
 
+    /// What is no result would test the reader's first line alone.
+    #[test]
+    fn what_the_fuzz_targets_start_from_are_results() {
+        for kind in ["result", "search", "comparison"] {
+            let seeds = format!("{}/../fuzz/seeds/{kind}", env!("CARGO_MANIFEST_DIR"));
+            for seed in std::fs::read_dir(seeds).unwrap() {
+                let path = seed.unwrap().path();
+                let stored = Stored::read(&std::fs::read(&path).unwrap());
+                assert!(stored.is_ok(), "{}: {stored:?}", path.display());
+            }
+        }
+    }
+
+    #[test]
+    fn a_trial_that_no_clock_could_time_has_a_report() {
+        let seed = include_bytes!("../../../fuzz/seeds/search/unfinished");
+        for planned_s in [-1.0, f64::MAX] {
+            let mut search: SearchResult = serde_json::from_slice(seed).unwrap();
+            search.trials[0].planned_s = planned_s;
+            assert!(crate::report::text::render_search(&search).contains("trial"));
+        }
+    }
+
     #[test]
     fn what_is_no_result_is_refused_with_the_way_out() {
         for (json, words) in [

@@ -137,10 +137,9 @@ impl Coverage {
     }
 }
 
-fn queue(servers: usize, service: Service) -> Queue {
+fn queue(service: Service) -> Queue {
     Queue {
         rate: 2_000.0,
-        servers,
         service,
         limit_s: 0.004,
         warmup_s: 0.1,
@@ -157,7 +156,7 @@ fn search_queue(queue: Queue, terms: Terms, limits: Limits, seed: u64) -> Course
 }
 
 fn capacity_of(queue: Queue, trials: usize) -> f64 {
-    let most = queue.rate * queue.servers as f64;
+    let most = queue.rate * queue.servers() as f64;
     even_chance(
         |load, random| queue.late(load, 1.0, random) <= 0.01,
         [most / 10.0, most],
@@ -495,7 +494,7 @@ fn a_capacity_that_moves_is_noticed_or_bounded() {
 fn the_closed_form_of_a_queue_agrees_with_its_simulation() {
     // M/M/1: a sojourn is longer than t with the chance exp(-(service rate - load) t).
     let closed_form = 2_000.0 - 100_f64.ln() / 0.004;
-    let queue = queue(1, Service::Memoryless);
+    let queue = queue(Service::Memoryless);
     let mut random = Random::new(3);
     let late = queue.late(closed_form, 600.0, &mut random);
     assert!((late - 0.01).abs() < 0.001, "{late}");
@@ -503,8 +502,8 @@ fn the_closed_form_of_a_queue_agrees_with_its_simulation() {
 
 #[test]
 fn the_capacity_of_a_queue_lies_in_the_interval_as_often_as_claimed() {
-    for (servers, service) in [(1, Service::Memoryless), (2, Service::Constant)] {
-        let queue = queue(servers, service);
+    for service in [Service::Memoryless, Service::Constant(2)] {
+        let queue = queue(service);
         let truth = capacity_of(queue, 100);
         let found = coverage(20, truth, |seed| {
             search_queue(queue, Preset::Quick.terms(), SHORT, seed)
@@ -514,55 +513,91 @@ fn the_capacity_of_a_queue_lies_in_the_interval_as_often_as_claimed() {
     }
 }
 
-/// A thousand seeds of each server: `cargo test --release -p loadgen --lib thousand -- --ignored --nocapture`.
-#[test]
-#[ignore = "takes minutes"]
-#[expect(clippy::print_stdout, reason = "the figures are what it is run for")]
-fn a_thousand_searches() {
+/// A thousand seeds of each kind of server, at each precision:
+/// `cargo test --release -p loadgen --lib thousand -- --ignored --nocapture`. They run beside each other.
+mod a_thousand_searches {
+    use super::*;
+
     const SEEDS: usize = 1000;
-    let report = |name: &str, found: Coverage| {
+
+    fn at(precision: f64) -> Terms {
+        Terms {
+            precision,
+            ..Preset::Quick.terms()
+        }
+    }
+
+    #[expect(clippy::print_stdout, reason = "the figures are what it is run for")]
+    fn report(name: &str, found: &Coverage) {
         println!("{}", found.describe(name));
         assert!(found.is_as_claimed());
-    };
-    for preset in [5, 2] {
-        let terms = Terms {
-            precision: f64::from(preset) / 100.0,
-            ..Preset::Quick.terms()
-        };
-        for (name, servers, service) in [
-            ("M/M/1", 1, Service::Memoryless),
-            ("M/D/1", 1, Service::Constant),
-            ("M/D/4", 4, Service::Constant),
-        ] {
-            let queue = queue(servers, service);
-            let truth = capacity_of(queue, 4000);
-            let name = format!("{name}, {preset} %, capacity {truth:.0}");
-            report(
-                &name,
-                coverage(SEEDS, truth, |seed| {
-                    search_queue(queue, terms, LIMITS, seed)
-                }),
-            );
+    }
+
+    fn on_a_queue(name: &str, service: Service) {
+        let queue = queue(service);
+        let truth = capacity_of(queue, 4000);
+        for precision in [0.05, 0.02] {
+            let found = coverage(SEEDS, truth, |seed| {
+                search_queue(queue, at(precision), LIMITS, seed)
+            });
+            report(&format!("{name}, {precision}, capacity {truth:.0}"), &found);
         }
-        report(
-            &format!("cliff, {preset} %"),
-            coverage(SEEDS, 5_000.0 / 0.99, |seed| {
+    }
+
+    #[test]
+    #[ignore = "takes long without optimisation"]
+    fn on_a_queue_of_random_service() {
+        on_a_queue("M/M/1", Service::Memoryless);
+    }
+
+    #[test]
+    #[ignore = "takes long without optimisation"]
+    fn on_a_queue_of_constant_service() {
+        on_a_queue("M/D/1", Service::Constant(1));
+    }
+
+    #[test]
+    #[ignore = "takes long without optimisation"]
+    fn on_a_queue_of_several_servers() {
+        on_a_queue("M/D/4", Service::Constant(4));
+    }
+
+    #[test]
+    #[ignore = "takes long without optimisation"]
+    fn on_a_cliff() {
+        for precision in [0.05, 0.02] {
+            let found = coverage(SEEDS, 5_000.0 / 0.99, |seed| {
                 let start = 100.0 + seed as f64;
                 let limits = Limits { start, ..LIMITS };
-                let goal = Goal { terms, ..quick() };
+                let goal = Goal {
+                    terms: at(precision),
+                    ..quick()
+                };
                 search(goal, Axis::Rate, limits, cliff(5_000.0))
-            }),
-        );
-        let truth = even_chance(meets_noisily, [1_000.0, 9_000.0], 20_000);
-        report(
-            &format!("noise, {preset} %, capacity {truth:.0}"),
-            coverage(SEEDS, truth, |seed| search_noise(terms, seed)),
-        );
+            });
+            report(&format!("cliff, {precision}"), &found);
+        }
     }
-    let drifts = (0..SEEDS as u64).map(search_drift);
-    let misled = drifts.filter(|&is_right| !is_right).count();
-    println!("drift: {misled} of {SEEDS} findings are of a capacity that there never was");
-    assert!(misled <= SEEDS / 20);
+
+    #[test]
+    #[ignore = "takes long without optimisation"]
+    fn on_noise() {
+        let truth = even_chance(meets_noisily, [1_000.0, 9_000.0], 20_000);
+        for precision in [0.05, 0.02] {
+            let found = coverage(SEEDS, truth, |seed| search_noise(at(precision), seed));
+            report(&format!("noise, {precision}, capacity {truth:.0}"), &found);
+        }
+    }
+
+    #[test]
+    #[ignore = "takes long without optimisation"]
+    #[expect(clippy::print_stdout, reason = "the figures are what it is run for")]
+    fn on_a_drift() {
+        let drifts = (0..SEEDS as u64).map(search_drift);
+        let misled = drifts.filter(|&is_right| !is_right).count();
+        println!("drift: {misled} of {SEEDS} findings are of a capacity that there never was");
+        assert!(misled <= SEEDS / 20);
+    }
 }
 
 /// The capacity of each trial is another, and one in twenty is spoilt.

@@ -1,6 +1,7 @@
 //! Comparisons: what they find, what they refuse, and that nothing they started is left behind.
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
@@ -328,26 +329,28 @@ fn servers_are_started_for_each_run_and_ended_after_it() {
     assert!(!pids.into_iter().any(is_running));
 }
 
+/// Compares a server with itself, for as long as it is let.
+fn compare_with_itself(command: &str, json: &Path) -> Child {
+    loadgen(&[
+        "compare",
+        "--base-command",
+        command,
+        "--new-command",
+        command,
+    ])
+    .args(["-d", "1h", "-w", "0", "--json", json.to_str().unwrap()])
+    .stdout(Stdio::null())
+    .stderr(Stdio::null())
+    .spawn()
+    .unwrap()
+}
+
 #[test]
 fn an_interrupt_leaves_no_server_behind() {
     let directory = Directory::new("compare-interrupt");
     let command = format!("{} {{port}}", python(&directory));
-    let start = |json: &Path| -> Child {
-        loadgen(&[
-            "compare",
-            "--base-command",
-            &command,
-            "--new-command",
-            &command,
-        ])
-        .args(["-d", "1h", "-w", "0", "--json", json.to_str().unwrap()])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
-    };
     let json = directory.path("comparison.json");
-    let mut child = start(&json);
+    let mut child = compare_with_itself(&command, &json);
     wait_until("a server runs", || pids(&directory).len() == 1);
     kill(&child, "INT");
     assert_eq!(child.wait().unwrap().code(), Some(130));
@@ -357,12 +360,34 @@ fn an_interrupt_leaves_no_server_behind() {
     assert_eq!(comparison["interrupted"], true);
 
     // The second signal ends the program at once, and the server with it.
-    let mut child = start(&json);
+    let mut child = compare_with_itself(&command, &json);
     wait_until("a server runs", || pids(&directory).len() == 2);
     kill(&child, "INT");
     kill(&child, "TERM");
     assert_eq!(child.wait().unwrap().code(), Some(130));
     wait_until("the server is gone", || !is_running(pids(&directory)[1]));
+}
+
+#[test]
+fn a_kill_leaves_no_server_behind() {
+    for (name, after, processes) in [
+        ("plain", "", 1),
+        // In a shell that stays,
+        ("list", "; true", 1),
+        // and beside another process.
+        ("pipeline", " | sh -c 'echo $$ >>PIDS; exec cat'", 2),
+    ] {
+        let directory = Directory::new(&format!("compare-kill-{name}"));
+        let after = after.replace("PIDS", directory.path("pids").to_str().unwrap());
+        let command = format!("{} {{port}}{after}", python(&directory));
+        let mut child = compare_with_itself(&command, &directory.path("comparison.json"));
+        wait_until("a server runs", || pids(&directory).len() == processes);
+        kill(&child, "KILL");
+        assert_eq!(child.wait().unwrap().signal(), Some(9));
+        wait_until("nothing of it is left", || {
+            !pids(&directory).into_iter().any(is_running)
+        });
+    }
 }
 
 #[test]

@@ -3,6 +3,10 @@
 use std::fs;
 use std::process::Stdio;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::Deserializer;
 use serde_json::Value;
 
 use crate::program::{assert_one_line, loadgen, run};
@@ -66,6 +70,21 @@ fn shards_that_ran_together_become_one_result() {
     ] {
         sum(pointer);
     }
+    // Of an interval's samples too, all are there.
+    let samples = |json: &Value| -> Histogram<u64> {
+        let text = &json["intervals"][0]["response"]["histogram"];
+        let encoded = STANDARD.decode(text.as_str().unwrap()).unwrap();
+        Deserializer::new()
+            .deserialize(&mut encoded.as_slice())
+            .unwrap()
+    };
+    let mut both = samples(&one);
+    both.add(samples(&two)).unwrap();
+    assert_eq!(samples(&union), both);
+    assert_eq!(
+        union["intervals"][0]["response"]["p50"],
+        both.value_at_quantile(0.5)
+    );
     assert_eq!(union["rate"]["target"], 750.0);
     assert_eq!(union["plan"]["rate"], 750.0);
     let parts = union["merged"].as_array().unwrap();

@@ -229,6 +229,7 @@ fn with_intervals(change: impl Fn(&mut Vec<IntervalResult>)) -> String {
             p50: Some(20_000),
             p99: Some(100_000),
             max: 900_000,
+            histogram: None,
         }),
         ..result.intervals[0].clone()
     };

@@ -139,8 +139,9 @@ pub(super) fn merged(columns: &[Column]) -> Vec<Column> {
 
 impl Column {
     fn of(interval: &IntervalResult) -> Self {
-        let response =
-            |figure: fn(IntervalLatency) -> Option<u64>| interval.response.and_then(figure);
+        let response = |figure: fn(&IntervalLatency) -> Option<u64>| {
+            interval.response.as_ref().and_then(figure)
+        };
         Self {
             from_s: interval.start_s,
             to_s: interval.end_s,
@@ -154,7 +155,7 @@ impl Column {
                 p99: response(|latency| latency.p99),
                 max: response(|latency| Some(latency.max)),
             },
-            service_p99: interval.service.and_then(|latency| latency.p99),
+            service_p99: interval.service.as_ref().and_then(|latency| latency.p99),
             tcp: interval.tcp.map(|tcp| Tcp {
                 rtt_us_mean: tcp.rtt_us_mean,
                 rtt_us_max: tcp.rtt_us_max,

@@ -1,7 +1,5 @@
 //! The page of a search: what was found for each goal, latency by load, and how the search went.
 
-use std::time::Duration;
-
 use echomark::net::units::{format_duration, format_duration_ns};
 
 use super::markup::Html;
@@ -438,9 +436,7 @@ fn course_plot(result: &SearchResult) -> Plot {
                     "trial {}: {}\nwindow of {}\n{}",
                     index + 1,
                     words::at(result.over, trial.load),
-                    format_duration(
-                        Duration::try_from_secs_f64(trial.planned_s).unwrap_or_default()
-                    ),
+                    words::planned(trial),
                     words::trial_outcome(trial)
                 ),
             })

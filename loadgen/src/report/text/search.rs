@@ -233,7 +233,7 @@ fn trials(result: &SearchResult, out: &mut String) -> fmt::Result {
             index + 1,
             format!("{:.1} s", trial.start_s),
             number(trial.load),
-            format_duration(Duration::from_secs_f64(trial.planned_s)),
+            planned(trial),
             rate(measured.map(|figures| figures.offered)),
             rate(measured.map(|figures| figures.achieved)),
             cell(response.and_then(|latency| latency.p50)),
@@ -243,6 +243,11 @@ fn trials(result: &SearchResult, out: &mut String) -> fmt::Result {
         )?;
     }
     writeln!(out)
+}
+
+/// How long a trial was to be. A file may say anything, also what is no length.
+pub(in crate::report) fn planned(trial: &TrialResult) -> String {
+    format_duration(Duration::try_from_secs_f64(trial.planned_s).unwrap_or_default())
 }
 
 pub(in crate::report) fn trial_outcome(trial: &TrialResult) -> String {

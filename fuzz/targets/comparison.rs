@@ -1,0 +1,24 @@
+//! A stored comparison that can be read is written as it was read, and every report of it is the same before and after.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use loadgen::report::{csv, html, markdown, text};
+use loadgen::result::comparison::Comparison;
+
+fuzz_target!(|bytes: &[u8]| {
+    let Ok(stored) = serde_json::from_slice::<Comparison>(bytes) else {
+        return;
+    };
+    let written = serde_json::to_vec(&stored).expect("a comparison can be written");
+    let read: Comparison = serde_json::from_slice(&written).expect("what was written can be read");
+    let again = serde_json::to_vec(&read).expect("a comparison can be written");
+    assert_eq!(written, again);
+    for render in [
+        text::render_comparison,
+        csv::render_comparison,
+        markdown::render_comparison,
+        html::render_comparison,
+    ] {
+        assert_eq!(render(&stored), render(&read));
+    }
+});
