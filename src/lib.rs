@@ -36,8 +36,9 @@
 //!   Handle::metrics       ── reads every worker's counters
 //!   admin::Running        ── a thread that answers HTTP with what a Handle reads
 //! ```
-//! The kernel spreads connections over the workers' listeners (SO_REUSEPORT), or worker 0 accepts and
-//! gives each to the worker with the fewest; from then on a connection stays with its worker.
+//! The kernel spreads connections over the workers' listeners (SO_REUSEPORT), by a hash or by the CPU
+//! they come in on, or worker 0 accepts and gives each to the worker with the fewest; from then on a
+//! connection stays with its worker.
 //!
 //! # Invariants
 //! 1. The data plane takes no lock and never blocks; workers share atomics alone. Only counting

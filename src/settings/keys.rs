@@ -181,7 +181,8 @@ pub const KEYS: &[Key] = &[
         value: "BOOL",
         kind: Kind::Flag,
         group: Group::Workers,
-        help: "Bind worker i to the i-th CPU that this process may use.",
+        help: "Bind worker i to the i-th CPU that this process may use; balance incoming-cpu always \
+               does.",
         default: "false",
         change: Change::Restart,
         apply: |s, text| parse_bool(text).map(|v| s.config.pin = v),
@@ -205,8 +206,12 @@ pub const KEYS: &[Key] = &[
         value: "MODE",
         kind: Kind::Value,
         group: Group::Workers,
-        help: "Who spreads connections over the workers: kernel, by a hash of the addresses, or \
-               least-connections, one acceptor that hands each to the worker with the fewest.",
+        help: "Who spreads connections over the workers: kernel, by a hash of the addresses; \
+               least-connections, one acceptor that hands each to the worker with the fewest; or \
+               incoming-cpu, the kernel (6.2 or newer) by the CPU that a connect or a datagram comes \
+               in on, each worker pinned to its own. That wakes nobody on another CPU, where the \
+               network card spreads packets over the CPUs (RSS, RPS) or clients run on this host; \
+               where all come in on one CPU, one worker gets all connections.",
         default: "kernel",
         change: Change::Restart,
         apply: |s, text| parse_balance(text).map(|v| s.config.balance = v),
@@ -625,7 +630,10 @@ fn parse_balance(text: &str) -> Result<Balance, String> {
     match text {
         "kernel" => Ok(Balance::Kernel),
         "least-connections" => Ok(Balance::LeastConnections),
-        _ => Err(format!("`{text}` is not kernel or least-connections")),
+        "incoming-cpu" => Ok(Balance::IncomingCpu),
+        _ => Err(format!(
+            "`{text}` is not kernel, least-connections or incoming-cpu"
+        )),
     }
 }
 

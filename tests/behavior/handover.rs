@@ -53,6 +53,11 @@ fn stay(address: SocketAddr, stop: &AtomicBool) {
 fn fifty_replacements_in_a_row_under_a_storm_lose_nothing() {
     const REPLACEMENTS: usize = 50;
     const CHURNERS: usize = 4;
+    const BALANCES: [Balance; 3] = [
+        Balance::Kernel,
+        Balance::LeastConnections,
+        Balance::IncomingCpu,
+    ];
     let directory = Directory::new();
     let first = Generation::start(&config(&directory, 2, &[TCP]));
     let address = first.server.address();
@@ -64,7 +69,7 @@ fn fifty_replacements_in_a_row_under_a_storm_lose_nothing() {
             for number in 0..REPLACEMENTS {
                 let before = rounds.load(Ordering::Relaxed);
                 let successor = Generation::start(&Config {
-                    balance: [Balance::Kernel, Balance::LeastConnections][number / 3 % 2],
+                    balance: BALANCES[number / 3 % BALANCES.len()],
                     ..config(&directory, 1 + number % 3, &[TCP])
                 });
                 assert_eq!(successor.server.address(), address);
