@@ -10,8 +10,8 @@
 //!   bytes, generic over its [`stream`]. [`readiness`]: what the kernel reported of it.
 //! - [`udp`]: one UDP socket of a worker, which answers in batches, and the guard that keeps it
 //!   harmless.
-//! - [`buffer`], [`timer`], [`watch`], [`admission`] with [`access`] and [`rate`], [`metrics`]: what the
-//!   above are made of. None of them knows a socket or reads a clock.
+//! - [`buffer`], [`timer`], [`watch`], [`vigil`], [`admission`] with [`access`] and [`rate`], [`metrics`]:
+//!   what the above are made of. None of them knows a socket or reads a clock.
 //! - [`admin`]: metrics, readiness and more over HTTP, on a thread of its own.
 //! - [`config`], [`error`], [`service`]: what a server is told, why it fails, what it offers.
 //! - [`settings`]: the same configuration as text: flags, environment and file. The server itself does
@@ -76,6 +76,7 @@ pub mod settings;
 pub mod stream;
 pub mod timer;
 pub mod udp;
+pub mod vigil;
 pub mod watch;
 
 pub use config::{Balance, Config, Limits, Spin};

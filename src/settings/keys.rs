@@ -191,10 +191,11 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "spin",
-        value: "DURATION|always",
+        value: "DURATION|auto|always",
         kind: Kind::Value,
         group: Group::Workers,
-        help: "Stay awake for so long after the last event; 0: never, always: use the CPUs whole.",
+        help: "Stay awake for so long after the last event; 0: never, auto: up to 100us if that paid \
+               lately, always: use the CPUs whole.",
         default: "0",
         change: Change::Restart,
         apply: |s, text| parse_spin(text).map(|v| s.config.spin = v),
@@ -611,6 +612,7 @@ fn parse_workers(text: &str) -> Result<NonZeroUsize, String> {
 fn parse_spin(text: &str) -> Result<Spin, String> {
     Ok(match text {
         "always" => Spin::Always,
+        "auto" => Spin::Auto,
         _ => match parse_duration(text)? {
             Duration::ZERO => Spin::Never,
             duration => Spin::For(duration),
@@ -622,6 +624,7 @@ fn format_spin(spin: Spin) -> String {
     match spin {
         Spin::Never => "0".to_owned(),
         Spin::For(duration) => units::format_duration(duration),
+        Spin::Auto => "auto".to_owned(),
         Spin::Always => "always".to_owned(),
     }
 }
