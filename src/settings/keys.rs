@@ -211,8 +211,8 @@ pub const KEYS: &[Key] = &[
                least-connections, one acceptor that hands each to the worker with the fewest; or \
                incoming-cpu, the kernel (6.2 or newer) by the CPU that a connect or a datagram comes \
                in on, each worker pinned to its own. That wakes nobody on another CPU, where the \
-               network card spreads packets over the CPUs (RSS, RPS) or clients run on this host; \
-               where all come in on one CPU, one worker gets all connections.",
+               network card spreads packets over the CPUs (RSS, RPS) or clients are pinned on this \
+               host; where all connects come in on one CPU, one worker gets all connections.",
         default: "kernel",
         change: Change::Restart,
         apply: |s, text| parse_balance(text).map(|v| s.config.balance = v),
