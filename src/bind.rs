@@ -193,7 +193,7 @@ fn bind(service: Service, configured: &Endpoint, config: &Config) -> Result<Boun
         Endpoint::Tcp(_) => {
             let address = resolve(configured)?;
             let count = match config.balance {
-                Balance::Kernel => config.workers.get(),
+                Balance::Kernel | Balance::IncomingCpu => config.workers.get(),
                 Balance::LeastConnections => 1,
             };
             let tuning = tuning_for(configured, address, config);
@@ -339,7 +339,7 @@ impl Bound {
             return Ok(());
         };
         let missing = config.workers.get().saturating_sub(listeners.len());
-        if self.owner != Owner::Us || config.balance != Balance::Kernel || missing == 0 {
+        if self.owner != Owner::Us || config.balance == Balance::LeastConnections || missing == 0 {
             return Ok(());
         }
         let Some(first) = listeners.first() else {

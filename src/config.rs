@@ -19,7 +19,8 @@ pub struct Config {
     pub services: Vec<(Service, Endpoint)>,
     /// How many workers, each a thread with an event loop of its own.
     pub workers: NonZeroUsize,
-    /// Whether worker i is bound to the i-th CPU that the process may use.
+    /// Whether worker i is bound to the i-th CPU that the process may use, counting round.
+    /// [`Balance::IncomingCpu`] binds it whatever this says.
     pub pin: bool,
     /// Whether a worker waits for events awake.
     pub spin: Spin,
@@ -77,6 +78,14 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// Whether each worker is bound to a CPU: because that is asked for, or because it serves what
+    /// comes in there.
+    pub fn pins_workers(&self) -> bool {
+        self.pin || self.balance == Balance::IncomingCpu
+    }
+}
+
 /// Who is served, how many and how long: all that may change while the server runs. What is `None`
 /// or empty is not limited, which is the default of all.
 #[derive(Clone, Debug, PartialEq)]
@@ -127,7 +136,8 @@ impl Default for Limits {
 }
 
 /// Who decides which worker serves a TCP connection. One of a Unix socket, of which there is only
-/// one, always goes to the worker with the fewest.
+/// one, always goes to the worker with the fewest. Datagrams are the kernel's to spread, by a hash or
+/// by CPU.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Balance {
     /// The kernel, by a hash of the addresses: each worker has a listener (SO_REUSEPORT).
@@ -135,6 +145,11 @@ pub enum Balance {
     Kernel,
     /// One worker accepts and gives each connection to the worker that has the fewest.
     LeastConnections,
+    /// The kernel, by the CPU that a connect comes in on: every worker is bound to its CPU and serves
+    /// what arrives there, so that nobody has to be woken on another (SO_INCOMING_CPU). For CPUs
+    /// without a worker the hash decides, and on a kernel before Linux 6.2 it does for all. Each
+    /// datagram goes by its own CPU, so those of a peer that moves may be answered out of order.
+    IncomingCpu,
 }
 
 impl Balance {
@@ -143,6 +158,7 @@ impl Balance {
         match self {
             Self::Kernel => "kernel",
             Self::LeastConnections => "least-connections",
+            Self::IncomingCpu => "incoming-cpu",
         }
     }
 }
@@ -156,6 +172,8 @@ pub enum Spin {
     Never,
     /// Stay awake for so long after the last event.
     For(Duration),
+    /// Stay awake for as long as that paid lately, at most [`AUTO_MAX`](crate::vigil::AUTO_MAX).
+    Auto,
     /// Never sleep.
     Always,
 }

@@ -11,8 +11,8 @@
 //! - [`udp`]: one UDP socket of a worker, which answers in batches, and the guard that keeps it
 //!   harmless.
 //! - [`scratch`]: what a worker lends to each connection in turn, a buffer and a pipe.
-//! - [`buffer`], [`timer`], [`watch`], [`admission`] with [`access`] and [`rate`], [`metrics`]: what the
-//!   above are made of. None of them knows a socket or reads a clock.
+//! - [`buffer`], [`timer`], [`watch`], [`vigil`], [`admission`] with [`access`] and [`rate`], [`metrics`]:
+//!   what the above are made of. None of them knows a socket or reads a clock.
 //! - [`admin`]: metrics, readiness and more over HTTP, on a thread of its own.
 //! - [`config`], [`error`], [`service`]: what a server is told, why it fails, what it offers.
 //! - [`settings`]: the same configuration as text: flags, environment and file. The server itself does
@@ -37,8 +37,9 @@
 //!   Handle::metrics       ── reads every worker's counters
 //!   admin::Running        ── a thread that answers HTTP with what a Handle reads
 //! ```
-//! The kernel spreads connections over the workers' listeners (SO_REUSEPORT), or worker 0 accepts and
-//! gives each to the worker with the fewest; from then on a connection stays with its worker.
+//! The kernel spreads connections over the workers' listeners (SO_REUSEPORT), by a hash or by the CPU
+//! they come in on, or worker 0 accepts and gives each to the worker with the fewest; from then on a
+//! connection stays with its worker.
 //!
 //! # Invariants
 //! 1. The data plane takes no lock and never blocks; workers share atomics alone. Only counting
@@ -78,6 +79,7 @@ pub mod settings;
 pub mod stream;
 pub mod timer;
 pub mod udp;
+pub mod vigil;
 pub mod watch;
 
 pub use config::{Balance, Config, Limits, Spin};

@@ -16,7 +16,7 @@ use crate::listener::{Listener, Owner};
 use crate::metrics::Snapshot;
 use crate::net::affinity;
 use crate::net::endpoint::Endpoint;
-use crate::net::sys::ThreadClock;
+use crate::net::sys::{self, ThreadClock};
 use crate::net::tuning;
 use crate::reactor::{
     Control, DatagramSocket, Epoll, Listening, Reactor, Rules, Setup, Share, Spread, Wish,
@@ -48,7 +48,8 @@ pub struct Server {
     endpoints: Vec<(Service, Endpoint)>,
     balances: Vec<Balance>,
     handle: Handle,
-    pin: bool,
+    /// Of each worker the CPU that it is bound to; empty if they run where the scheduler likes.
+    cpus: Vec<usize>,
 }
 
 impl Server {
@@ -84,6 +85,7 @@ impl Server {
                 to_pass.push(bound.to_pass().map_err(Error::Handover)?);
             }
         }
+        let cpus = cpus(&config);
         let control = Arc::new(Control::new(&config.limits, workers, all.len()));
         if has_predecessor {
             control.note_undecided();
@@ -105,10 +107,8 @@ impl Server {
         let mut anybody_gives = false;
         for (endpoint, bound) in all.into_iter().enumerate() {
             let share = share(&bound, &config);
-            balances.push(match share {
-                Share::Own => Balance::Kernel,
-                Share::LeastLoaded => Balance::LeastConnections,
-            });
+            balances.push(balance(share, &bound.sockets, &config));
+            prefer_cpus(share, &bound, &cpus, &config)?;
             let Bound { service, owner, .. } = bound;
             endpoints.push((service, bound.endpoint));
             // With nobody else to fill it, a queue that is to be emptied has an end.
@@ -117,10 +117,7 @@ impl Server {
                 Owner::Us | Owner::UsWithFile(_) => u32::MAX,
             };
             let mut listen = |number, listener| {
-                let worker = match share {
-                    Share::Own => number % workers,
-                    Share::LeastLoaded => 0,
-                };
+                let worker = accepting_worker(share, number, workers);
                 if share == Share::LeastLoaded {
                     anybody_gives = true;
                     control.add_giver();
@@ -137,7 +134,8 @@ impl Server {
                 Sockets::Unix(socket) => listen(0, Listener::unix(socket, owner)),
                 Sockets::Udp(sockets) => {
                     for (number, socket) in sockets.into_iter().enumerate() {
-                        datagrams[number % workers].push(DatagramSocket {
+                        let worker = accepting_worker(share, number, workers);
+                        datagrams[worker].push(DatagramSocket {
                             endpoint,
                             service,
                             socket,
@@ -174,7 +172,7 @@ impl Server {
                 to_pass: Arc::new(Mutex::new(to_pass)),
                 clocks: (0..workers).map(|_| ThreadClock::default()).collect(),
             },
-            pin: config.pin,
+            cpus,
         })
     }
 
@@ -204,16 +202,17 @@ impl Server {
         let Self {
             reactors,
             handle,
-            pin,
+            cpus,
             ..
         } = self;
         let mut threads = Vec::with_capacity(reactors.len());
         let mut result = Ok(());
         for (worker, reactor) in reactors.into_iter().enumerate() {
             let others = handle.clone();
+            let cpu = cpus.get(worker).copied();
             let spawned = thread::Builder::new()
                 .name(format!("echod-{worker}"))
-                .spawn(move || run_worker(worker, reactor, pin, &others));
+                .spawn(move || run_worker(worker, reactor, cpu, &others));
             match spawned {
                 Ok(thread) => threads.push(thread),
                 Err(source) => {
@@ -386,11 +385,14 @@ pub enum Alive {
 fn run_worker(
     worker: usize,
     reactor: Reactor<Epoll>,
-    pin: bool,
+    cpu: Option<usize>,
     others: &Handle,
 ) -> Result<(), Error> {
-    if pin && let Err(error) = affinity::pin_to_nth_cpu(worker) {
-        warn!(worker, %error, "cannot pin the worker to its CPU");
+    // Wherever it runs instead, what comes in on that CPU is still best served by one worker.
+    if let Some(cpu) = cpu
+        && let Err(error) = sys::pin_thread(cpu)
+    {
+        warn!(worker, cpu, %error, "cannot pin the worker to its CPU");
     }
     // Without its clock a worker serves as well; the time it uses is just not known.
     let _clock = others.clocks[worker].start();
@@ -421,6 +423,61 @@ fn share(bound: &Bound, config: &Config) -> Share {
     } else {
         Share::Own
     }
+}
+
+/// The worker that has the socket of this number.
+fn accepting_worker(share: Share, number: usize, workers: usize) -> usize {
+    match share {
+        Share::Own => number % workers,
+        Share::LeastLoaded => 0,
+    }
+}
+
+/// What becomes of the configured balance at an endpoint.
+fn balance(share: Share, sockets: &Sockets, config: &Config) -> Balance {
+    match (share, sockets) {
+        (Share::LeastLoaded, _) => Balance::LeastConnections,
+        (Share::Own, Sockets::Unix(_)) => Balance::Kernel,
+        (Share::Own, Sockets::Tcp(_) | Sockets::Udp(_)) => match config.balance {
+            Balance::IncomingCpu => Balance::IncomingCpu,
+            Balance::Kernel | Balance::LeastConnections => Balance::Kernel,
+        },
+    }
+}
+
+/// The CPU that each worker is to be bound to; none if they may run anywhere.
+fn cpus(config: &Config) -> Vec<usize> {
+    if !config.pins_workers() {
+        return Vec::new();
+    }
+    affinity::cpus_in_turn(config.workers.get()).unwrap_or_else(|error| {
+        warn!(%error, "cannot tell which CPUs to pin the workers to");
+        Vec::new()
+    })
+}
+
+/// Tells the kernel of each socket which CPU's packets it is for, or that it is for none in
+/// particular: a predecessor that passed it on may have wanted otherwise.
+fn prefer_cpus(share: Share, bound: &Bound, cpus: &[usize], config: &Config) -> Result<(), Error> {
+    if let Sockets::Unix(_) = bound.sockets {
+        return Ok(());
+    }
+    let by_cpu = balance(share, &bound.sockets, config) == Balance::IncomingCpu;
+    for (number, socket) in bound.sockets.descriptors().into_iter().enumerate() {
+        let worker = accepting_worker(share, number, config.workers.get());
+        let cpu = cpus.get(worker).copied().filter(|_| by_cpu);
+        match tuning::prefer_cpu(&socket, cpu) {
+            Err(source) if cpu.is_some() => {
+                return Err(Error::Tuning {
+                    endpoint: bound.configured.clone(),
+                    source,
+                });
+            }
+            // A kernel that can't be told to prefer none was never told to prefer any.
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// The port of a UDP endpoint as bound.

@@ -1,4 +1,4 @@
-//! How many processors this process may use, and binding threads to them.
+//! Which processors this process may use, and how many at once.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -11,15 +11,11 @@ pub fn usable_cpus() -> NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
-/// Binds the calling thread to the `index`-th CPU that it may run on, counting round.
+/// A CPU for each of so many threads: those that the calling thread may run on, in turn.
 ///
 /// # Errors
-/// What sched_getaffinity(2) or sched_setaffinity(2) report.
-pub fn pin_to_nth_cpu(index: usize) -> io::Result<usize> {
+/// What sched_getaffinity(2) reports.
+pub fn cpus_in_turn(threads: usize) -> io::Result<Vec<usize>> {
     let cpus = sys::allowed_cpus()?;
-    let cpu = *cpus
-        .get(index % cpus.len().max(1))
-        .ok_or(io::ErrorKind::NotFound)?;
-    sys::pin_thread(cpu)?;
-    Ok(cpu)
+    Ok(cpus.iter().copied().cycle().take(threads).collect())
 }

@@ -11,9 +11,10 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU16;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
+use rustix::net::sockopt;
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
 use super::sys::datagram::{self, Destination, Family};
@@ -306,6 +307,24 @@ pub fn set_backlog(listener: &std::net::TcpListener, backlog: u32) -> io::Result
     socket2::SockRef::from(listener).listen(backlog)
 }
 
+/// Makes the kernel prefer this socket, among those that share its address (SO_REUSEPORT), for what
+/// comes in on one CPU, or for nothing in particular.
+///
+/// Before Linux 6.2 it prefers nobody: the hash decides in such a group (commit b261eda84ec1,
+/// "soreuseport: Fix socket selection for SO_INCOMING_CPU"). Of several that prefer the same CPU, and
+/// of all if none prefers the CPU at hand, the hash decides as well.
+///
+/// # Errors
+/// [`TuningError`] with what setsockopt(2) reports for SO_INCOMING_CPU.
+pub fn prefer_cpu(socket: &impl AsFd, cpu: Option<usize>) -> Result<(), TuningError> {
+    /// -1 as the kernel reads it: no CPU, which is what a fresh socket has.
+    const NONE: u32 = u32::MAX;
+    let cpu = cpu.map_or(Ok(NONE), u32::try_from);
+    let cpu = cpu.map_err(|_| io::ErrorKind::InvalidInput.into());
+    cpu.and_then(|cpu| Ok(sockopt::set_socket_incoming_cpu(socket, cpu)?))
+        .map_err(option("SO_INCOMING_CPU"))
+}
+
 fn start_listening(socket: &Socket, backlog: u32) -> Result<(), ListenError> {
     // Two programs that bind at the same moment both pass bind(2); listen(2) tells them apart.
     socket
@@ -322,7 +341,7 @@ fn start_listening(socket: &Socket, backlog: u32) -> Result<(), ListenError> {
 ///
 /// # Errors
 /// What setsockopt(2) with SO_ATTACH_FILTER reports.
-pub fn ignore_new_connections(listener: &impl std::os::fd::AsFd) -> io::Result<()> {
+pub fn ignore_new_connections(listener: &impl AsFd) -> io::Result<()> {
     const LOAD_BYTE_13: SockFilter = SockFilter::new(0x30, 0, 0, 13);
     const SKIP_NEXT_UNLESS_SYN: SockFilter = SockFilter::new(0x45, 0, 1, 0x02);
     const DROP: SockFilter = SockFilter::new(0x06, 0, 0, 0);

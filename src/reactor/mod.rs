@@ -42,6 +42,7 @@ use crate::scratch::Scratch;
 use crate::stream::Socket;
 use crate::timer::Timers;
 use crate::udp::Guard;
+use crate::vigil::Vigil;
 use crate::watch::{Blocked, Verdict, Watch};
 
 /// Events taken from the kernel at once. Those beyond it wait for the next turn, after the others
@@ -95,6 +96,7 @@ pub(crate) struct Reactor<K: Kernel> {
     accept_troubled: bool,
     refused_lingering: usize,
     spin: Spin,
+    vigil: Vigil,
     drain_delay: Duration,
     drain_timeout: Duration,
 }
@@ -164,9 +166,10 @@ impl<K: Kernel> Reactor<K> {
         control: Arc<Control>,
     ) -> Self {
         let rules = control.rules();
+        let now_ns = kernel.now_ns();
         Self {
             index,
-            clock: Clock::new(kernel.now_ns()),
+            clock: Clock::new(now_ns),
             kernel,
             fixed: Fixed::new(listeners.len(), 0),
             listeners,
@@ -194,6 +197,7 @@ impl<K: Kernel> Reactor<K> {
             accept_troubled: false,
             refused_lingering: 0,
             spin: config.spin,
+            vigil: Vigil::new(config.spin, now_ns),
             drain_delay: config.drain_delay,
             drain_timeout: config.drain_timeout,
         }
@@ -239,9 +243,9 @@ impl<K: Kernel> Reactor<K> {
             self.metrics.loop_full_batches.add(1);
         }
         if count > 0
-            && let Spin::For(_) = self.spin
+            && let Spin::For(_) | Spin::Auto = self.spin
         {
-            self.clock.note_event(&self.kernel);
+            self.vigil.note_event(self.clock.now_ns(&self.kernel));
         }
     }
 
@@ -315,10 +319,11 @@ impl<K: Kernel> Reactor<K> {
         match self.spin {
             Spin::Never => {}
             Spin::Always => return Some(Duration::ZERO),
-            Spin::For(duration) if self.clock.since_event(&self.kernel) < duration => {
-                return Some(Duration::ZERO);
+            Spin::For(_) | Spin::Auto => {
+                if self.vigil.goes_on(self.clock.now_ns(&self.kernel)) {
+                    return Some(Duration::ZERO);
+                }
             }
-            Spin::For(_) => {}
         }
         let deadline = self.timers.next_deadline()?;
         Some(Duration::from_millis(
@@ -468,7 +473,6 @@ impl<K: Kernel> Reactor<K> {
 struct Clock {
     origin_ns: u64,
     now_ns: Option<u64>,
-    last_event_ns: u64,
 }
 
 impl Clock {
@@ -476,7 +480,6 @@ impl Clock {
         Self {
             origin_ns,
             now_ns: None,
-            last_event_ns: origin_ns,
         }
     }
 
@@ -491,13 +494,5 @@ impl Clock {
 
     fn now_ms(&mut self, kernel: &impl Kernel) -> u64 {
         (self.now_ns(kernel) - self.origin_ns) / 1_000_000
-    }
-
-    fn note_event(&mut self, kernel: &impl Kernel) {
-        self.last_event_ns = self.now_ns(kernel);
-    }
-
-    fn since_event(&mut self, kernel: &impl Kernel) -> Duration {
-        Duration::from_nanos(self.now_ns(kernel) - self.last_event_ns)
     }
 }

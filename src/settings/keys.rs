@@ -181,7 +181,8 @@ pub const KEYS: &[Key] = &[
         value: "BOOL",
         kind: Kind::Flag,
         group: Group::Workers,
-        help: "Bind worker i to the i-th CPU that this process may use.",
+        help: "Bind worker i to the i-th CPU that this process may use; balance incoming-cpu always \
+               does.",
         default: "false",
         change: Change::Restart,
         apply: |s, text| parse_bool(text).map(|v| s.config.pin = v),
@@ -190,10 +191,11 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "spin",
-        value: "DURATION|always",
+        value: "DURATION|auto|always",
         kind: Kind::Value,
         group: Group::Workers,
-        help: "Stay awake for so long after the last event; 0: never, always: use the CPUs whole.",
+        help: "Stay awake for so long after the last event; 0: never, auto: up to 100us if that paid \
+               lately, always: use the CPUs whole.",
         default: "0",
         change: Change::Restart,
         apply: |s, text| parse_spin(text).map(|v| s.config.spin = v),
@@ -205,8 +207,12 @@ pub const KEYS: &[Key] = &[
         value: "MODE",
         kind: Kind::Value,
         group: Group::Workers,
-        help: "Who spreads connections over the workers: kernel, by a hash of the addresses, or \
-               least-connections, one acceptor that hands each to the worker with the fewest.",
+        help: "Who spreads connections over the workers: kernel, by a hash of the addresses; \
+               least-connections, one acceptor that hands each to the worker with the fewest; or \
+               incoming-cpu, the kernel (6.2 or newer) by the CPU that a connect or a datagram comes \
+               in on, each worker pinned to its own. That wakes nobody on another CPU, where the \
+               network card spreads packets over the CPUs (RSS, RPS) or clients are pinned on this \
+               host; where all connects come in on one CPU, one worker gets all connections.",
         default: "kernel",
         change: Change::Restart,
         apply: |s, text| parse_balance(text).map(|v| s.config.balance = v),
@@ -606,6 +612,7 @@ fn parse_workers(text: &str) -> Result<NonZeroUsize, String> {
 fn parse_spin(text: &str) -> Result<Spin, String> {
     Ok(match text {
         "always" => Spin::Always,
+        "auto" => Spin::Auto,
         _ => match parse_duration(text)? {
             Duration::ZERO => Spin::Never,
             duration => Spin::For(duration),
@@ -617,6 +624,7 @@ fn format_spin(spin: Spin) -> String {
     match spin {
         Spin::Never => "0".to_owned(),
         Spin::For(duration) => units::format_duration(duration),
+        Spin::Auto => "auto".to_owned(),
         Spin::Always => "always".to_owned(),
     }
 }
@@ -625,7 +633,10 @@ fn parse_balance(text: &str) -> Result<Balance, String> {
     match text {
         "kernel" => Ok(Balance::Kernel),
         "least-connections" => Ok(Balance::LeastConnections),
-        _ => Err(format!("`{text}` is not kernel or least-connections")),
+        "incoming-cpu" => Ok(Balance::IncomingCpu),
+        _ => Err(format!(
+            "`{text}` is not kernel, least-connections or incoming-cpu"
+        )),
     }
 }
 

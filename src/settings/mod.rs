@@ -11,7 +11,7 @@ use std::fmt::{self, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use crate::config::Config;
+use crate::config::{Balance, Config};
 use crate::net::endpoint::{Endpoint, HostPort};
 use crate::service::Service;
 
@@ -69,6 +69,7 @@ impl Settings {
         let services = &mut resolved.settings.config.services;
         services.sort_by_key(|(service, _)| *service);
         resolved.check()?;
+        resolved.imply();
         Ok(resolved)
     }
 
@@ -163,6 +164,18 @@ impl Resolved {
         Ok(())
     }
 
+    /// Sets what follows from other settings, so that what is shown is what holds.
+    fn imply(&mut self) {
+        let config = &mut self.settings.config;
+        if config.balance == Balance::IncomingCpu
+            && !config.pin
+            && let Some(origin) = self.origins.get("balance").cloned()
+        {
+            config.pin = true;
+            self.origins.insert("pin", origin);
+        }
+    }
+
     /// Refuses settings that are right one by one and wrong together.
     fn check(&self) -> Result<(), SettingsError> {
         let config = &self.settings.config;
@@ -204,6 +217,11 @@ impl Resolved {
                 let problem = format!("{admin} is given to {service} already; choose another port");
                 return Err(self.error("admin", problem));
             }
+        }
+        if config.balance == Balance::IncomingCpu && !config.pin && self.origins.contains_key("pin")
+        {
+            let problem = "balance incoming-cpu binds every worker to its CPU; leave this out";
+            return Err(self.error("pin", problem.to_owned()));
         }
         if let Some(path) = &config.handover {
             let handover = Endpoint::Unix(path.clone());

@@ -145,6 +145,23 @@ fn a_flag_can_take_back_what_a_file_says() {
     assert_eq!(set, Settings::default());
 }
 
+/// What is printed is what holds, and why.
+#[test]
+fn steering_by_cpu_implies_pinning() {
+    for (environment, pin) in [
+        (&[][..], "pin = true # --balance"),
+        (&[("ECHOD_PIN", "true")], "pin = true # ECHOD_PIN"),
+    ] {
+        let resolved = resolve(&[("balance", "incoming-cpu")], environment, "").unwrap();
+        assert!(resolved.settings.config.pin);
+        let toml = resolved.to_toml();
+        assert!(toml.lines().any(|line| line == pin), "{toml}");
+    }
+    let error = resolve(&[("balance", "incoming-cpu")], &[], "\npin = false").unwrap_err();
+    let said = "pin: balance incoming-cpu binds every worker to its CPU; leave this out";
+    assert_eq!(error.to_string(), format!("{FILE}:2: {said}"));
+}
+
 #[test]
 fn a_list_replaces_the_whole_list_of_a_weaker_source() {
     let file = "deny = ['10.0.0.0/8', '192.0.2.0/24']";
@@ -436,12 +453,12 @@ fn the_example_is_accepted_and_mentions_every_key() {
 fn values(key: &Key) -> &'static str {
     match (key.name, key.value) {
         ("unix-mode", _) => "0?[0-7]{1,3}",
-        ("balance", _) => "kernel|least-connections",
+        ("balance", _) => "kernel|least-connections|incoming-cpu",
         ("stall-bytes", _) => "[1-9][0-9]{0,12}(k|MB)?",
         (_, "ENDPOINT") => "tcp://([a-z]{1,9}|\\[::1\\]):[0-9]{1,4}",
         (_, "BOOL") => "true|false|yes|no|0|1",
         (_, "N|auto") => "auto|[1-9][0-9]{0,2}",
-        (_, "DURATION|always") => "always|0|[1-9][0-9]{0,4}(us|ms)",
+        (_, "DURATION|auto|always") => "auto|always|0|[1-9][0-9]{0,4}(us|ms)",
         (_, "DURATION") => "[1-9][0-9]{0,2}(\\.[0-9]{1,9})?(ms|s|m|h)",
         (_, "N") => "[1-9][0-9]{0,5}|[1-9][0-9]{0,2}[kM]",
         (_, "RATE") => "[1-9][0-9]{0,2}(\\.[0-9]{1,6})?[kM]?|0\\.0{0,7}[1-9]",

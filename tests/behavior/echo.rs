@@ -98,10 +98,14 @@ fn workers_that_never_sleep_echo() {
 
 #[test]
 fn workers_that_stay_awake_for_a_while_echo_while_awake_and_asleep() {
-    let server = Running::start(Config {
-        spin: Spin::For(Duration::from_millis(20)),
-        ..config()
-    });
+    for spin in [Spin::For(Duration::from_millis(20)), Spin::Auto] {
+        echoes_and_falls_asleep(spin);
+    }
+}
+
+#[track_caller]
+fn echoes_and_falls_asleep(spin: Spin) {
+    let server = Running::start(Config { spin, ..config() });
     let mut client = server.connect();
     client.echo_stream(Pattern(1), 100_000);
     // Awake, the loop turns all the time; once it sleeps, two looks at its counter agree.

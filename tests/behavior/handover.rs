@@ -8,70 +8,16 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
-use echomark::handover::{Offer, Takeover};
-use echomark::metrics::CloseReason;
-use echomark::server::{Alive, Heartbeat};
+use echomark::handover::Takeover;
 use echomark::{Balance, Config, Handle, Server, Service};
 
 use crate::support::directory::Directory;
+use crate::support::generation::{Generation, wait_until_it_serves};
 use crate::support::pattern::Pattern;
-use crate::support::{AtEnd, Client, DEADLINE, Running, in_parallel, wait_until};
-
-/// A server that waits for its successor.
-struct Generation {
-    server: Running,
-    offering: JoinHandle<()>,
-}
-
-impl Generation {
-    /// Takes over from the server that waits on the path, if there is one.
-    #[track_caller]
-    fn start(config: &Config) -> Self {
-        let path = config.handover.as_deref().expect("a path");
-        let mut takeover = Takeover::ask(path, config).expect("a predecessor that answers");
-        let inherited = takeover
-            .as_mut()
-            .map(|it| std::mem::take(&mut it.endpoints));
-        let server = Server::bind_with(config.clone(), inherited.unwrap_or_default());
-        let server = Running::run(server.expect("sockets"));
-        let offer = match takeover {
-            Some(takeover) => {
-                wait_until_it_serves(&server);
-                takeover
-                    .confirm(&server.handle)
-                    .expect("the predecessor lets go")
-            }
-            None => Offer::bind(path).expect("a path to wait on"),
-        };
-        let handle = server.handle.clone();
-        let offering = thread::spawn(move || offer.serve(&handle, None));
-        Self { server, offering }
-    }
-
-    /// Waits until it has drained after a successor took over.
-    #[track_caller]
-    fn join(self) {
-        wait_until("the end of the offer", || self.offering.is_finished());
-        self.offering.join().expect("offering does not panic");
-        let metrics = self.server.join();
-        assert_eq!(metrics.active, 0);
-        assert_eq!(metrics.closed(CloseReason::DrainTimeout), 0);
-        assert_eq!(metrics.closed(CloseReason::Reset), 0);
-    }
-}
-
-#[track_caller]
-fn wait_until_it_serves(server: &Running) {
-    let (mut heartbeat, _) = server.handle.beat(&Heartbeat::default());
-    wait_until("turning workers", || {
-        let (now, alive) = server.handle.beat(&heartbeat);
-        heartbeat = now;
-        alive == Alive::All
-    });
-}
+use crate::support::{AtEnd, Client, DEADLINE, Running, churn, in_parallel, wait_until};
 
 fn config(directory: &Directory, workers: usize, endpoints: &[(Service, &str)]) -> Config {
     Config {
@@ -87,19 +33,6 @@ fn config(directory: &Directory, workers: usize, endpoints: &[(Service, &str)]) 
 }
 
 const TCP: (Service, &str) = (Service::Echo, "tcp://127.0.0.1:0");
-
-/// Connects, echoes and closes again and again until told to stop; counts the rounds.
-#[track_caller]
-fn churn(address: SocketAddr, stop: &AtomicBool, rounds: &AtomicUsize) {
-    while !stop.load(Ordering::Relaxed) {
-        let mut client = Client::connect(address);
-        client.echo(b"served by whom?");
-        client.echo(&[9; 5000]);
-        client.half_close();
-        client.expect_end();
-        rounds.fetch_add(1, Ordering::Relaxed);
-    }
-}
 
 /// Stays connected for a while and checks every byte; then comes back.
 #[track_caller]
@@ -120,6 +53,11 @@ fn stay(address: SocketAddr, stop: &AtomicBool) {
 fn fifty_replacements_in_a_row_under_a_storm_lose_nothing() {
     const REPLACEMENTS: usize = 50;
     const CHURNERS: usize = 4;
+    const BALANCES: [Balance; 3] = [
+        Balance::Kernel,
+        Balance::LeastConnections,
+        Balance::IncomingCpu,
+    ];
     let directory = Directory::new();
     let first = Generation::start(&config(&directory, 2, &[TCP]));
     let address = first.server.address();
@@ -131,7 +69,7 @@ fn fifty_replacements_in_a_row_under_a_storm_lose_nothing() {
             for number in 0..REPLACEMENTS {
                 let before = rounds.load(Ordering::Relaxed);
                 let successor = Generation::start(&Config {
-                    balance: [Balance::Kernel, Balance::LeastConnections][number / 3 % 2],
+                    balance: BALANCES[number / 3 % BALANCES.len()],
                     ..config(&directory, 1 + number % 3, &[TCP])
                 });
                 assert_eq!(successor.server.address(), address);

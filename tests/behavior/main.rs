@@ -24,6 +24,7 @@ mod faults;
 mod half_close;
 mod handover;
 mod hostile;
+mod incoming_cpu;
 mod library;
 mod limits;
 mod max_connections;

@@ -73,6 +73,11 @@ fn wait_for_rounds(rounds: &AtomicUsize) {
 #[test]
 fn ten_replacements_under_a_storm_disturb_nobody() {
     const REPLACEMENTS: usize = 10;
+    const BALANCES: [&str; 3] = [
+        "--balance=kernel",
+        "--balance=least-connections",
+        "--balance=incoming-cpu",
+    ];
     let directory = Directory::new();
     let path = directory.join("handover");
     let admin = "--admin=127.0.0.1:0";
@@ -82,7 +87,7 @@ fn ten_replacements_under_a_storm_disturb_nobody() {
     under_a_storm(address, |rounds| {
         for number in 0..REPLACEMENTS {
             let workers = format!("--workers={}", 1 + number % 3);
-            let balance = ["--balance=kernel", "--balance=least-connections"][number / 3 % 2];
+            let balance = BALANCES[number / 3 % BALANCES.len()];
             let next = start(&path, &[TCP, admin, &workers, balance]);
             assert_eq!(next.address(), address);
             assert_eq!(next.address_of("admin http://"), admin_address);

@@ -16,6 +16,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 pub(crate) mod directory;
 pub(crate) mod echod;
+pub(crate) mod generation;
 pub(crate) mod pattern;
 pub(crate) mod strace;
 
@@ -92,6 +93,19 @@ pub(crate) fn connect_until_refused(address: SocketAddr, served: &AtomicUsize) {
         }
     }
     panic!("the listeners were not closed");
+}
+
+/// Connects, echoes and closes again and again until told to stop; counts the rounds.
+#[track_caller]
+pub(crate) fn churn(address: SocketAddr, stop: &AtomicBool, rounds: &AtomicUsize) {
+    while !stop.load(Ordering::Relaxed) {
+        let mut client = Client::connect(address);
+        client.echo(b"served by whom?");
+        client.echo(&[9; 5000]);
+        client.half_close();
+        client.expect_end();
+        rounds.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// One worker that echoes on a free port of `host`.

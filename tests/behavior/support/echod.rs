@@ -101,6 +101,15 @@ impl Echod {
         metric(self.address_of("admin http://"), sample)
     }
 
+    /// What it says of itself. It needs an admin port.
+    #[track_caller]
+    pub(crate) fn info(&self) -> serde_json::Value {
+        let admin = self.address_of("admin http://");
+        wait_for("/info", || {
+            serde_json::from_str(&page(admin, "/info")?).ok()
+        })
+    }
+
     #[track_caller]
     pub(crate) fn connect(&self) -> Client {
         Client::connect(self.address())
@@ -208,13 +217,21 @@ impl Echod {
 #[track_caller]
 pub(crate) fn metric(admin: SocketAddr, sample: &str) -> u64 {
     wait_for(sample, || {
-        let mut client = Client::connect(admin);
-        client.send(b"GET /metrics HTTP/1.1\r\nHost: admin\r\n\r\n");
-        let mut text = String::new();
-        client.read_to_string(&mut text).ok()?;
-        text.lines()
+        page(admin, "/metrics")?
+            .lines()
             .find_map(|line| line.strip_prefix(sample)?.strip_prefix(' ')?.parse().ok())
     })
+}
+
+/// What the admin port answers to a request for a page; `None` if the answer breaks off.
+#[track_caller]
+fn page(admin: SocketAddr, path: &str) -> Option<String> {
+    let mut client = Client::connect(admin);
+    client.send(format!("GET {path} HTTP/1.1\r\nHost: admin\r\n\r\n").as_bytes());
+    let mut text = String::new();
+    client.read_to_string(&mut text).ok()?;
+    let (_, body) = text.split_once("\r\n\r\n")?;
+    Some(body.to_owned())
 }
 
 impl Drop for Echod {

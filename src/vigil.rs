@@ -1,0 +1,170 @@
+//! How long a worker that has nothing to do stays awake for the next event. Time is a parameter.
+//!
+//! Somebody who is awake answers sooner, because nobody has to wake him, and uses a CPU meanwhile. That
+//! pays if the next event comes soon. [`Spin::Auto`] expects of the next event what the last ones did,
+//! as KVM does before it halts a virtual CPU (the kernel's Documentation/virt/kvm/halt-polling.rst):
+//! - The event came while the worker was awake: it stays so for as long next time.
+//! - It came after that, but within [`AUTO_MAX`]: the worker waits longer next time.
+//! - It came later: next time the worker sleeps at once.
+//!
+//! So a server that is asked less often than every [`AUTO_MAX`] sleeps as if it never stayed awake, and
+//! the price of a wrong guess is bounded.
+
+use std::time::Duration;
+
+use crate::config::Spin;
+
+/// The longest that [`Spin::Auto`] stays awake for an event. A client that waits for each answer sends the
+/// next message 20 to 90 µs after it, depending on who has to be woken; with a bound of 50 µs such a client
+/// often found the server asleep, and with 200 µs a rate of 10 000 per second kept a whole CPU busy
+/// (docs/performance.md).
+pub const AUTO_MAX: Duration = Duration::from_micros(100);
+
+/// How long it stays awake at first, once that seems to pay: as KVM does (halt_poll_ns_grow_start).
+const AUTO_FIRST: Duration = Duration::from_micros(10);
+
+/// The time since the last event, and how much of it a worker is awake.
+#[derive(Debug)]
+pub struct Vigil {
+    adapts: bool,
+    lasts_ns: u64,
+    last_event_ns: u64,
+}
+
+impl Vigil {
+    /// Begins at `now_ns`, as if there had been an event.
+    pub fn new(spin: Spin, now_ns: u64) -> Self {
+        Self {
+            adapts: spin == Spin::Auto,
+            lasts_ns: match spin {
+                Spin::Never | Spin::Auto => 0,
+                Spin::For(duration) => whole_ns(duration),
+                Spin::Always => u64::MAX,
+            },
+            last_event_ns: now_ns,
+        }
+    }
+
+    /// Takes in that there were events at `now_ns`.
+    pub fn note_event(&mut self, now_ns: u64) {
+        let after_ns = now_ns.saturating_sub(self.last_event_ns);
+        self.last_event_ns = now_ns;
+        if self.adapts {
+            self.lasts_ns = adapted(self.lasts_ns, after_ns);
+        }
+    }
+
+    /// Whether to stay awake at `now_ns`.
+    pub fn goes_on(&self, now_ns: u64) -> bool {
+        now_ns.saturating_sub(self.last_event_ns) < self.lasts_ns
+    }
+}
+
+/// How long to stay awake for the next event, if it was so long for the last one, which came `after_ns`.
+fn adapted(lasted_ns: u64, after_ns: u64) -> u64 {
+    let (first_ns, max_ns) = (whole_ns(AUTO_FIRST), whole_ns(AUTO_MAX));
+    if after_ns > max_ns {
+        0
+    } else if after_ns < lasted_ns {
+        lasted_ns
+    } else {
+        (2 * lasted_ns).clamp(first_ns, max_ns)
+    }
+}
+
+fn whole_ns(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MAX_NS: u64 = AUTO_MAX.as_nanos() as u64;
+
+    /// Takes in events with these distances, and says at which of them the worker was awake.
+    fn awake_at_each(vigil: &mut Vigil, distances_ns: &[u64]) -> Vec<bool> {
+        let distances = distances_ns.iter();
+        distances
+            .map(|distance_ns| {
+                let now_ns = vigil.last_event_ns + distance_ns;
+                let awake = vigil.goes_on(now_ns);
+                vigil.note_event(now_ns);
+                awake
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_fixed_time_counts_from_the_last_event() {
+        let mut vigil = Vigil::new(Spin::For(Duration::from_nanos(50)), 1000);
+        assert!(vigil.goes_on(1049) && !vigil.goes_on(1050));
+        vigil.note_event(5000);
+        assert!(vigil.goes_on(5049) && !vigil.goes_on(5050));
+    }
+
+    #[test]
+    fn never_and_always_are_meant() {
+        for (spin, awake) in [(Spin::Never, false), (Spin::Always, true)] {
+            let mut vigil = Vigil::new(spin, 7);
+            assert_eq!(awake_at_each(&mut vigil, &[0, 1, u64::MAX / 2]), [awake; 3]);
+        }
+    }
+
+    #[test]
+    fn events_in_quick_succession_soon_find_it_awake() {
+        let mut vigil = Vigil::new(Spin::Auto, 0);
+        // 10, 20, 40 and 80 microseconds are not enough.
+        let expected = [false, false, false, false, false, true, true];
+        assert_eq!(awake_at_each(&mut vigil, &[MAX_NS - 1; 7]), expected);
+    }
+
+    #[test]
+    fn one_event_that_is_late_ends_it() {
+        let mut vigil = Vigil::new(Spin::Auto, 0);
+        awake_at_each(&mut vigil, &[MAX_NS / 2; 20]);
+        assert!(vigil.goes_on(vigil.last_event_ns));
+        awake_at_each(&mut vigil, &[MAX_NS + 1]);
+        assert!(!vigil.goes_on(vigil.last_event_ns));
+    }
+
+    proptest! {
+        /// Whatever happened before.
+        #[test]
+        fn it_is_never_awake_for_longer_than_the_bound(
+            distances in prop::collection::vec(0..2 * MAX_NS, 0..50),
+        ) {
+            let mut vigil = Vigil::new(Spin::Auto, 0);
+            awake_at_each(&mut vigil, &distances);
+            prop_assert!(!vigil.goes_on(vigil.last_event_ns + MAX_NS));
+        }
+
+        #[test]
+        fn who_is_asked_seldom_sleeps_at_once(
+            before in prop::collection::vec(0..2 * MAX_NS, 0..50),
+            seldom in prop::collection::vec(MAX_NS + 1..u64::MAX / 100, 1..50),
+        ) {
+            let mut vigil = Vigil::new(Spin::Auto, 0);
+            awake_at_each(&mut vigil, &before);
+            for distance in seldom {
+                awake_at_each(&mut vigil, &[distance]);
+                prop_assert!(!vigil.goes_on(vigil.last_event_ns));
+            }
+        }
+
+        /// Any rhythm within the bound.
+        #[test]
+        fn who_is_asked_often_is_found_awake(
+            before in prop::collection::vec(0..2 * MAX_NS, 0..50),
+            often in prop::collection::vec(0..MAX_NS, 10..50),
+        ) {
+            let mut vigil = Vigil::new(Spin::Auto, 0);
+            awake_at_each(&mut vigil, &before);
+            let awake = awake_at_each(&mut vigil, &often);
+            // Each that finds it asleep makes it wait longer: 10, 20, 40, 80, 100 microseconds.
+            let asleep = awake.iter().filter(|&&awake| !awake).count();
+            prop_assert!(asleep <= 5, "{:?}", awake);
+        }
+    }
+}
