@@ -330,7 +330,8 @@ fn client(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
                 "preempted",
                 format!(
                     "client thread {index} waited for a processor {:.1} % of the time, which others \
-                     had: use a quieter host, or leave it a CPU of its own (taskset)",
+                     had: use a quieter host, leave it a CPU of its own (taskset), or let it go \
+                     before others (nice -n -20)",
                     ratio * 100.0
                 ),
             )),
@@ -338,7 +339,8 @@ fn client(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
                 "preempted",
                 format!(
                     "client thread {index} was taken off its processor {per_second:.0} times a \
-                     second: use a quieter host, or leave it a CPU of its own (taskset)"
+                     second: use a quieter host, leave it a CPU of its own (taskset), or let it go \
+                     before others (nice -n -20)"
                 ),
             )),
             _ => {}
