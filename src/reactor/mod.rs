@@ -175,7 +175,8 @@ impl<K: Kernel> Reactor<K> {
             datagrams: None,
             conns: Slab::new(),
             buffer: vec![0; config.read_buffer.get()].into_boxed_slice(),
-            run_queue: VecDeque::new(),
+            // Room for a whole batch, so that the first to yield allocates nothing either.
+            run_queue: VecDeque::with_capacity(EVENTS),
             short_of_memory: Vec::new(),
             closed: Vec::new(),
             watches: Vec::new(),
