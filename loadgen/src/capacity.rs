@@ -252,6 +252,7 @@ fn judge(plan: &SearchPlan, result: &RunResult) -> Vec<Outcome> {
         busy: busiest(&result.client.threads),
         lag: result.client.own_send_lag.as_ref().map(Latency::histogram),
         window: Duration::from_secs_f64(result.duration_s),
+        threads: result.client.threads.len(),
     };
     let goals = plan.goals.iter();
     goals

@@ -176,7 +176,7 @@ impl<K: Kernel> Reactor<K> {
             datagrams: None,
             conns: Slab::new(),
             scratch: Scratch::new(config.read_buffer.get()),
-            // As many as a batch of events may put there, so that it hardly ever grows.
+            // Room for a whole batch, so that the first to yield allocates nothing either.
             run_queue: VecDeque::with_capacity(EVENTS),
             short_of_memory: Vec::new(),
             closed: Vec::new(),

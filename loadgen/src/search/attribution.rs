@@ -6,9 +6,10 @@
 //!
 //! - **The client is at its limit** if a thread was busy for more than 85 % of the time that it had a
 //!   processor (`client_busy`, or because others had the processor), if ports ran out (`out_of_ports`), or
-//!   if at the median, too, its send lag is the share of the response time that makes a run invalid. A miss
-//!   then says nothing of the server, unless it refused connections, and with such a lag neither does a
-//!   hit. A few such trials in a row at a load make it the client's limit.
+//!   if at the median, too, its send lag is the share of the response time that makes a run invalid, and
+//!   longer than a thread's messages are apart. A miss then says nothing of the server, unless it refused
+//!   connections, and with such a lag neither does a hit. A few such trials in a row at a load make it
+//!   the client's limit.
 //! - **The client was disturbed** (`send_lag`, `preempted`, `steal`, `standstill`, `hiccups`), to an extent
 //!   that is known in an open loop. A hit counts. A miss counts if it is one without what the client may
 //!   have added; see [`Lateness`]. Otherwise the trial is made again, more often than above, because such
@@ -46,6 +47,8 @@ pub struct ClientPart<'a> {
     pub lag: Option<&'a Histogram<u64>>,
     /// Length of the trial's window.
     pub window: Duration,
+    /// Threads among which the messages were divided.
+    pub threads: usize,
 }
 
 /// Whether a reason of a verdict, by its code, speaks against the client and not against the server.
@@ -86,11 +89,14 @@ fn is_refused(goal: &Goal, tally: &Tally<'_>, client: &ClientPart<'_>) -> bool {
     !client.has(&["out_of_ports"]) && objectives.any(|objective| !objective.is_met(missing))
 }
 
-/// Whether the client was behind its schedule most of the time.
+/// Whether the client was behind its schedule most of the time: by so much that it sent messages together,
+/// which one that only wakes up late each time does not.
 fn is_behind(tally: &Tally<'_>, client: &ClientPart<'_>) -> bool {
     let median = |histogram: &Histogram<u64>| histogram.value_at_quantile(0.5) as f64;
     let medians = client.lag.map(median).zip(tally.response.map(median));
-    medians.is_some_and(|(lag, response)| lag > response * MOST_LAG)
+    let apart_ns =
+        client.window.as_nanos() as f64 * client.threads as f64 / tally.due.max(1) as f64;
+    medians.is_some_and(|(lag, response)| lag > response * MOST_LAG && lag > apart_ns)
 }
 
 /// Whether a goal would have been missed with a client that is never late.
@@ -183,7 +189,8 @@ mod tests {
             codes,
             busy: 0.5,
             lag: lag.as_ref(),
-            window: Duration::from_secs(1),
+            window: Duration::from_millis(100),
+            threads: 1,
         };
         Outcome::of(&goal(objective), &tally, &client)
     }
@@ -220,6 +227,18 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_wakes_up_late_each_time_did_offer_the_load() {
+        // The messages are 100 µs apart.
+        let late = outcome(
+            "p99<1ms",
+            &[(400, 1000)],
+            Some(&[(60, 1000)]),
+            &["send_lag"],
+        );
+        assert_eq!(is_met(&late), Some(true));
+    }
+
+    #[test]
     fn a_client_at_its_limit_says_nothing_of_the_server() {
         for code in AT_LIMIT {
             let missed = outcome("p99<1ms", &[(9_000, 1000)], Some(&[(1, 1000)]), &[code]);
@@ -243,6 +262,7 @@ mod tests {
             busy: 0.95,
             lag: None,
             window: Duration::from_secs(1),
+            threads: 1,
         };
         let of = |tally: &Tally<'_>| Outcome::of(&goal("p99<1ms"), tally, &client);
         assert_eq!(of(&tally), Outcome::ClientFailed);
