@@ -19,6 +19,8 @@ pub struct Scratch {
     buffer: Box<[u8]>,
     first: usize,
     pipe: Opened,
+    /// Whether anything has gone through it yet.
+    has_relayed: bool,
 }
 
 #[derive(Debug)]
@@ -57,6 +59,7 @@ impl Scratch {
             } else {
                 Opened::No
             },
+            has_relayed: false,
         }
     }
 
@@ -85,7 +88,10 @@ impl Scratch {
     /// Moves input of `stream` to its output through the pipe, at most as much as the buffer could keep,
     /// and copies what the stream does not take back into the buffer. `None` if nothing was moved: then
     /// only a read can tell why.
-    pub(crate) fn relay(&mut self, stream: &mut impl Stream) -> Option<Relayed<'_>> {
+    ///
+    /// # Errors
+    /// The stream's own, which the kernel tells once: a read after it would find an end.
+    pub(crate) fn relay(&mut self, stream: &mut impl Stream) -> Option<io::Result<Relayed<'_>>> {
         if matches!(self.pipe, Opened::NotYet) {
             self.pipe = match Pipe::new() {
                 Ok(pipe) => Opened::Yes(pipe),
@@ -100,12 +106,15 @@ impl Scratch {
         let taken = match stream.fill(pipe, self.buffer.len()) {
             Ok(0) => return None,
             Ok(taken) => taken,
-            Err(error) if is_refusal(&error) => {
+            // The first has input to move, so this is no error of the stream.
+            Err(error) if !self.has_relayed && is_refusal(&error) => {
                 self.pipe = Opened::No;
                 return None;
             }
-            Err(_) => return None,
+            Err(error) if is_passing(&error) => return None,
+            Err(error) => return Some(Err(error)),
         };
+        self.has_relayed = true;
         let mut outcome = Ok(0);
         // Each turn takes bytes out of the pipe or ends the loop.
         while pipe.held() > 0 {
@@ -122,21 +131,27 @@ impl Scratch {
         if let Err(error) = pipe.read_exact(&mut self.buffer[..rest]) {
             // What a pipe holds can always be read, so this is no pipe to go on with.
             self.pipe = Opened::No;
-            return Some(Relayed {
+            return Some(Ok(Relayed {
                 taken,
                 rest: &self.buffer[..rest],
                 outcome: Err(io::Error::other(error)),
-            });
+            }));
         }
-        Some(Relayed {
+        Some(Ok(Relayed {
             taken,
             rest: &self.buffer[..rest],
             outcome,
-        })
+        }))
     }
 }
 
-/// Whether it can't be done at all, as opposed to now.
+/// Whether a read may do what could not be done this way now.
+fn is_passing(error: &io::Error) -> bool {
+    let passing = [io::ErrorKind::WouldBlock, io::ErrorKind::Interrupted];
+    passing.contains(&error.kind()) || sys::is_lack_of_memory(error)
+}
+
+/// Whether it can't be done at all.
 fn is_refusal(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -79,7 +79,10 @@ impl<S: Stream> Conn<S> {
         if !was_bulk && self.is_drained() {
             return Some(None);
         }
-        let relayed = scratch.relay(&mut self.stream)?;
+        let relayed = match scratch.relay(&mut self.stream)? {
+            Ok(relayed) => relayed,
+            Err(error) => return Some(Some(self.fail(&error, metrics))),
+        };
         let (taken, rest) = (relayed.taken, relayed.rest);
         metrics.received_bytes.add(taken as u64);
         metrics.sent_bytes.add((taken - rest.len()) as u64);

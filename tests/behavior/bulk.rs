@@ -1,12 +1,13 @@
 //! What comes in bulk goes back through a pipe, uncopied, and nobody can tell but by the cost.
 
-use std::fs;
 use std::thread;
+
+use echomark::metrics::CloseReason;
 
 use crate::support::directory::Directory;
 use crate::support::echod::Echod;
 use crate::support::pattern::Pattern;
-use crate::support::{Client, Running, config, in_parallel, strace, wait_until};
+use crate::support::{Client, Running, config, in_parallel, strace};
 
 /// More than the largest read, several times.
 const CHUNK: usize = 1 << 20;
@@ -28,6 +29,21 @@ fn streams_beside_each_other_come_back_each_as_it_was_sent() {
     let metrics = server.wait_for_all_closed(8);
     assert_eq!(metrics.received_bytes, 8 * STREAM);
     assert_eq!(metrics.sent_bytes, 8 * STREAM);
+}
+
+/// The kernel tells a socket's error once, and it may be the relay that it is told to.
+#[test]
+fn a_reset_after_bulk_is_counted_as_one() {
+    const ROUNDS: u64 = 20;
+    let server = Running::start(config());
+    for _ in 0..ROUNDS {
+        let mut client = server.connect();
+        client.echo_stream(Pattern(4), CHUNK as u64);
+        server.wait_until_at_rest();
+        client.reset();
+    }
+    let metrics = server.wait_for_all_closed(ROUNDS);
+    assert_eq!(metrics.closed(CloseReason::Reset), ROUNDS);
 }
 
 /// The kernel stops a socket's way into a pipe at an urgent mark for good.
@@ -69,11 +85,7 @@ fn large_messages_are_not_copied() {
     echod.signal("TERM");
     drop(client);
     assert_eq!(echod.wait_for_exit().code, Some(0));
-    let mut text = String::new();
-    wait_until("the end of the trace", || {
-        text = fs::read_to_string(&trace).expect("the trace is there");
-        text.contains("exit_group(")
-    });
+    let text = strace::recorded(&trace);
     let moved = |name: &str| -> u64 {
         let calls = text.lines().filter(|line| line.contains(name));
         let results = calls.filter_map(|line| line.rsplit_once("= "));

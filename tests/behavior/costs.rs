@@ -3,12 +3,11 @@
 //! `tests/allocations.rs`.
 
 use std::collections::HashMap;
-use std::fs;
 use std::ops::Sub;
 
 use crate::support::directory::Directory;
 use crate::support::echod::Echod;
-use crate::support::{Client, strace, wait_until};
+use crate::support::{Client, strace};
 
 const MESSAGE: [u8; 64] = [7; 64];
 
@@ -89,13 +88,7 @@ fn calls_for(connections: usize, rounds: usize) -> Calls {
     echod.signal("TERM");
     drop(clients);
     assert_eq!(echod.wait_for_exit().code, Some(0));
-    // The tracer outlives the program by a moment.
-    let mut text = String::new();
-    wait_until("the end of the trace", || {
-        text = fs::read_to_string(&trace).expect("the trace is there");
-        text.contains("exit_group(")
-    });
-    Calls::of_worker(&text)
+    Calls::of_worker(&strace::recorded(&trace))
 }
 
 /// What so many more rounds cost: all that belongs to starting, connecting and ending cancels out.

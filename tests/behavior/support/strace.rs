@@ -1,7 +1,10 @@
 //! System calls that fail on demand: strace(1) answers them in the kernel's place.
 
+use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
+
+use super::wait_for;
 
 /// A command that becomes `program` with a tracer beside it, which answers some of its calls:
 /// each of `faults` is what strace(1) calls an injection, such as `accept4:error=EMFILE:when=1..9`.
@@ -22,6 +25,16 @@ pub(crate) fn with_faults(faults: &[&str], program: impl AsRef<Path>) -> Command
     }
     command.arg(program.as_ref());
     command
+}
+
+/// What a [`recorder`] wrote whose program has ended. The names it was given include exit_group.
+#[track_caller]
+pub(crate) fn recorded(file: &Path) -> String {
+    // The tracer outlives the program by a moment.
+    wait_for("the end of the trace", || {
+        let text = fs::read_to_string(file).expect("the trace is there");
+        text.contains("exit_group(").then_some(text)
+    })
 }
 
 /// strace(1) without any output of its own.
