@@ -357,11 +357,13 @@ impl ClientRecord {
         match outcome {
             Outcome::Judged(_) => {
                 (self.failed, self.disturbed) = (0, 0);
-                let before = self.limits.len();
-                self.limits.retain(|&limit| limit > load);
-                if self.limits.len() < before {
-                    self.established = None;
-                    self.recoveries += 1;
+                if self.recoveries < MOST_RECOVERIES {
+                    let before = self.limits.len();
+                    self.limits.retain(|&limit| limit > load);
+                    if self.limits.len() < before {
+                        self.established = None;
+                        self.recoveries += 1;
+                    }
                 }
                 return;
             }
@@ -379,10 +381,11 @@ impl ClientRecord {
             return;
         }
         (self.failed, self.disturbed) = (0, 0);
-        if is_known {
-            self.established = Some(load);
-        } else {
+        if !is_known {
             self.limits.insert(index, load);
+        } else if index == 0 {
+            // Trials for another goal may fail at a higher one, which says nothing of the lowest.
+            self.established = Some(load);
         }
     }
 

@@ -360,6 +360,37 @@ fn a_bad_spell_of_the_client_is_not_its_limit() {
     }
 }
 
+/// The trials that one goal's limit is settled with are the other's too.
+#[test]
+fn goals_with_different_limits_of_the_client_settle_each_once() {
+    let goals = vec![
+        goal("p99<1ms", Preset::Quick),
+        goal("p99<9ms", Preset::Quick),
+    ];
+    let mut search = Search::new(goals, Axis::Rate, LIMITS);
+    let mut at_limit = std::collections::HashMap::<u64, usize>::new();
+    while let Step::Measure { load, duration } = search.next_step() {
+        let of = |limit: f64| {
+            if load >= limit {
+                return Outcome::ClientFailed;
+            }
+            Outcome::Judged(Judgement {
+                failed: 0.0,
+                is_met: true,
+            })
+        };
+        *at_limit.entry(load.to_bits()).or_default() += 1;
+        search.record(load, duration, duration, &[of(3_000.0), of(6_000.0)]);
+    }
+    for finding in search.findings() {
+        let GoalEnd::ClientLimit { limit } = finding.end else {
+            panic!("{finding:?}");
+        };
+        let made = at_limit[&limit.to_bits()];
+        assert!(made <= 3 + 5, "{made} trials at {limit}");
+    }
+}
+
 #[test]
 fn a_client_that_fails_by_chance_does_not_keep_the_search_going() {
     for seed in 0..100 {
