@@ -162,7 +162,7 @@ impl Stream for Scripted {
     }
 }
 
-/// A buffer that is too small for a pipe to be worth while.
+/// What a worker lends, with a buffer of this size.
 fn scratch(size: usize) -> Scratch {
     Scratch::new(size)
 }

@@ -282,7 +282,7 @@ impl Search {
             .map(|(goal, (pursuit, client))| {
                 let field = Field::new(self.axis, self.limits, client.limit());
                 let target = pursuit.target();
-                let bounds = self.history.bounds(goal, target);
+                let bounds = pursuit.bounds(&self.history);
                 // Asking a copy changes nothing of the pursuit's own course.
                 let is_over = pursuit.clone().nominate(&self.history, &field).is_none()
                     && client.doubt(pursuit, &self.history).is_none();
