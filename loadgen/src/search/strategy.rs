@@ -26,7 +26,7 @@ const DISSENTERS: usize = 2;
 const RUNGS: i32 = 9;
 const SPACING: f64 = 1.5;
 const FIRST_RUNGS: f64 = 2.0;
-/// Loads this near, in widths, count as the same when a bound is confirmed.
+/// Loads this near, in widths, count as the same where one of them was tried.
 const SAME: f64 = 0.3;
 
 /// Where trials can be made at this point of the search.
@@ -163,7 +163,7 @@ impl Pursuit {
                 return Some(hint);
             }
         }
-        match (bounds.lower, bounds.upper) {
+        let load = match (bounds.lower, bounds.upper) {
             (None, None) => field.clamp(field.limits.start),
             (Some(lower), None) => {
                 let load = lower * step(self.hints.lower, lower, stage.width);
@@ -181,7 +181,15 @@ impl Pursuit {
                 }
                 field.axis.between(lower, upper)
             }
-        }
+        };
+        // One that was tried before, in another stage or for another goal, is as good as one next to it.
+        let tried = history.nearest(load?, stage.width * SAME);
+        let is_inside = |&tried: &f64| {
+            bounds.lower.is_none_or(|lower| lower < tried)
+                && bounds.upper.is_none_or(|upper| tried < upper)
+                && field.clamp(tried) == Some(tried)
+        };
+        tried.filter(is_inside).or(load)
     }
 
     /// The load whose trial helps to rule out that a bound is there by chance; `None` if it is

@@ -202,6 +202,29 @@ fn a_cliff_is_found_at_the_precision_asked_for() {
 }
 
 #[test]
+fn loads_next_to_each_other_are_not_both_tried() {
+    for seed in 0..200 {
+        let mut random = Random::new(seed);
+        let capacity = 5_000.0 * (1.0 + random.uniform());
+        let course = search(quick(), Axis::Rate, LIMITS, |load, _| {
+            let noise = (random.uniform() - 0.5) * 0.2;
+            (1.0 - capacity * (1.0 + noise) / load).max(0.0)
+        });
+        let mut loads: Vec<f64> = course.trials.iter().map(|&(load, _)| load).collect();
+        loads.sort_by(f64::total_cmp);
+        loads.dedup();
+        let nearest = loads
+            .windows(2)
+            .map(|pair| pair[1] / pair[0])
+            .reduce(f64::min);
+        assert!(
+            nearest.is_some_and(|ratio| ratio > 1.01),
+            "seed {seed}: {loads:?}"
+        );
+    }
+}
+
+#[test]
 fn connections_are_whole_numbers_and_neighbours_are_close_enough() {
     for capacity in 1..40 {
         let course = search(
