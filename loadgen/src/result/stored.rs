@@ -3,12 +3,16 @@
 use std::fmt;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::comparison::Comparison;
 use super::{RunResult, SearchResult};
 
 /// The version of the layout that is read and written.
 const SCHEMA: u32 = 1;
+/// No number of messages or bytes is larger than what JSON's numbers hold exactly everywhere (RFC 8259,
+/// section 6), so a thousand results can be added.
+const MOST: u64 = 1 << 53;
 
 /// A result that was stored, of whatever kind.
 #[derive(Clone, Debug)]
@@ -31,6 +35,8 @@ pub enum StoredError {
     Schema { schema: u32 },
     /// No kind that is known.
     Kind { kind: String },
+    /// It counts more than there can be.
+    Count { field: String, count: u64 },
     /// It says that it is a result, and is none.
     Damaged(serde_json::Error),
 }
@@ -52,6 +58,11 @@ impl Stored {
                 schema: head.schema,
             });
         }
+        let whole: Value = serde_json::from_slice(json).map_err(StoredError::NotAResult)?;
+        if let Some((field, count)) = beyond_count("", &whole) {
+            let field = field.to_owned();
+            return Err(StoredError::Count { field, count });
+        }
         match head.kind.as_deref() {
             None => serde_json::from_slice(json)
                 .map(Self::Run)
@@ -66,6 +77,22 @@ impl Stored {
                 kind: kind.to_owned(),
             }),
         }
+    }
+}
+
+/// The first number in a field of this name, or within it, that is too large for a count, with its
+/// field's name. Seeds and what was asked for may be as large.
+fn beyond_count<'a>(field: &'a str, value: &'a Value) -> Option<(&'a str, u64)> {
+    match value {
+        Value::Number(number) if !["seed", "requests"].contains(&field) => number
+            .as_u64()
+            .filter(|&count| count > MOST)
+            .map(|count| (field, count)),
+        Value::Array(values) => values.iter().find_map(|value| beyond_count(field, value)),
+        Value::Object(fields) => fields
+            .iter()
+            .find_map(|(field, value)| beyond_count(field, value)),
+        _ => None,
     }
 }
 
@@ -86,6 +113,10 @@ impl fmt::Display for StoredError {
                 "a result of the kind `{kind}`, which this loadgen does not know; use the version that \
                  wrote it"
             ),
+            Self::Count { field, count } => write!(
+                f,
+                "the result is damaged: `{field}` is {count}, and nothing counts beyond {MOST}"
+            ),
             Self::Damaged(error) => write!(f, "the result is damaged: {error}"),
         }
     }
@@ -95,7 +126,7 @@ impl std::error::Error for StoredError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::NotAResult(error) | Self::Damaged(error) => Some(error),
-            Self::Schema { .. } | Self::Kind { .. } => None,
+            Self::Schema { .. } | Self::Kind { .. } | Self::Count { .. } => None,
         }
     }
 }
@@ -125,6 +156,22 @@ mod tests {
             search.trials[0].planned_s = planned_s;
             assert!(crate::report::text::render_search(&search).contains("trial"));
         }
+    }
+
+    /// Their sums would be none.
+    #[test]
+    fn counts_beyond_all_bounds_are_refused_and_seeds_are_not() {
+        let seed = include_str!("../../../fuzz/seeds/result/open");
+        let with = |field: &str, number: u64| {
+            let mut value: Value = serde_json::from_str(seed).unwrap();
+            let part = if field == "seed" { "plan" } else { "messages" };
+            value[part][field] = number.into();
+            Stored::read(value.to_string().as_bytes())
+        };
+        assert!(with("sent", MOST).is_ok());
+        let error = with("sent", MOST + 1).unwrap_err().to_string();
+        assert!(error.contains("`sent` is 9007199254740993"), "{error}");
+        assert!(with("seed", u64::MAX).is_ok());
     }
 
     #[test]
