@@ -2,16 +2,23 @@
 //! search chose its trials and whenever it ends.
 //!
 //! The capacity of a goal is the load up to which a trial of the final length meets the objectives
-//! with a chance of at least 1 − exceed ratio. Nothing is assumed but that this chance does not grow
-//! with the load, and that trials are independent. For each capacity that might be, a gambler who
+//! with a chance of at least 1 − exceed ratio. It is assumed that this chance does not grow with the
+//! load, and for now that trials are independent. For each capacity that might be, a gambler who
 //! doubts it bets on every trial at fair odds for that capacity: that trials above it will meet the
 //! goal, and that those up to it will miss it. If it is the true one, his wealth is a non-negative
 //! supermartingale, and the chance that it ever becomes 20 times what it was is 1/20 at most (Ville's
 //! inequality; Ramdas and others, "Game-theoretic statistics and safe anytime-valid inference", 2023,
 //! sections 2 and 4). So capacities against which he has won that much are ruled out. The bets may
 //! depend on all that came before, which makes stopping and choosing loads by what was seen harmless.
+//!
+//! Trials that are not independent make him win too often: sums of outcomes then vary by as many times
+//! more as their integrated autocorrelation time says, and so does the logarithm of his wealth. So that
+//! has to be as many times as large; `dependence` finds the time. This part is no inequality: it holds as
+//! far as the time is known.
 
 use serde::{Deserialize, Serialize};
+
+use super::dependence::Dependence;
 
 /// The chance that the interval contains the capacity.
 pub const CONFIDENCE: f64 = 0.95;
@@ -51,21 +58,32 @@ pub(super) struct Evidence {
     /// The chance to meet the goal at the capacity: 1 − exceed ratio.
     chance: f64,
     /// By increasing load.
-    wagers: Vec<Wager>,
-    /// Of all that was ruled out so far.
+    loads: Vec<Tried>,
+    /// Of the capacities that might be, increasing, from below all loads to above them.
+    ranges: Vec<Range>,
+    trials: Dependence,
+    /// How many of them count as one.
+    dependence: f64,
     interval: Interval,
 }
 
-/// The bets on the trials at one load.
+/// The trials at one load.
 #[derive(Clone, Copy, Debug)]
-struct Wager {
+struct Tried {
     load: f64,
     met: f64,
     missed: f64,
-    /// Logarithm of what was won by betting that trials meet the goal: against capacities below.
-    won_on_met: f64,
-    /// The same that they miss it: against this capacity and those above.
-    won_on_missed: f64,
+}
+
+/// Capacities between which no load was tried, up to where the next range begins.
+#[derive(Clone, Copy, Debug)]
+struct Range {
+    /// It begins with this load; `None` below all.
+    begin: Option<f64>,
+    /// Logarithm of what was won by doubting them,
+    won: f64,
+    /// and the most that it ever was.
+    most: f64,
 }
 
 impl Evidence {
@@ -73,7 +91,14 @@ impl Evidence {
     pub(super) fn new(exceed_ratio: f64) -> Self {
         Self {
             chance: 1.0 - exceed_ratio,
-            wagers: Vec::new(),
+            loads: Vec::new(),
+            ranges: vec![Range {
+                begin: None,
+                won: 0.0,
+                most: 0.0,
+            }],
+            trials: Dependence::default(),
+            dependence: 1.0,
             interval: Interval::default(),
         }
     }
@@ -86,25 +111,34 @@ impl Evidence {
         } else {
             (1.0 - predicted) / (1.0 - self.chance)
         };
-        let index = self.wagers.partition_point(|wager| wager.load < load);
-        if self
-            .wagers
-            .get(index)
-            .is_none_or(|wager| wager.load != load)
-        {
-            self.wagers.insert(index, Wager::new(load));
+        let index = self.loads.partition_point(|tried| tried.load < load);
+        if self.loads.get(index).is_none_or(|tried| tried.load != load) {
+            self.loads.insert(index, Tried::new(load));
+            let range = Range {
+                begin: Some(load),
+                ..self.ranges[index]
+            };
+            self.ranges.insert(index + 1, range);
         }
-        let wager = &mut self.wagers[index];
+        let tried = &mut self.loads[index];
         if is_met {
-            wager.met += 1.0;
+            tried.met += 1.0;
         } else {
-            wager.missed += 1.0;
+            tried.missed += 1.0;
         }
-        // A bet on what the capacity in doubt makes likely anyway would not be one.
-        if predicted > self.chance {
-            wager.won_on_met += gain.ln();
+        self.trials.push(load, is_met);
+        self.dependence = self.trials.time();
+        // A bet on what the capacity in doubt makes likely anyway would not be one. Betting that the goal
+        // is met is betting against the capacities below.
+        let (below, above) = self.ranges.split_at_mut(index + 1);
+        let doubted = if predicted > self.chance {
+            below
         } else {
-            wager.won_on_missed += gain.ln();
+            above
+        };
+        for range in doubted {
+            range.won += gain.ln();
+            range.most = range.most.max(range.won);
         }
         self.rule_out();
     }
@@ -112,6 +146,11 @@ impl Evidence {
     /// Where the capacity lies, by all trials so far.
     pub(super) fn interval(&self) -> Interval {
         self.interval
+    }
+
+    /// How many trials count as one, because those that follow each other come out alike.
+    pub(super) fn dependence(&self) -> f64 {
+        self.dependence
     }
 
     /// How likely a trial at `load` meets the goal: by the trials made there, and with a little weight
@@ -123,14 +162,14 @@ impl Evidence {
             PRIOR_WEIGHT * (1.0 - self.chance),
         );
         let (mut met_above, mut missed_below) = (0.0, 0.0);
-        for wager in &self.wagers {
-            if wager.load == load {
-                met += wager.met;
-                missed += wager.missed;
-            } else if wager.load > load {
-                met_above += wager.met;
+        for tried in &self.loads {
+            if tried.load == load {
+                met += tried.met;
+                missed += tried.missed;
+            } else if tried.load > load {
+                met_above += tried.met;
             } else {
-                missed_below += wager.missed;
+                missed_below += tried.missed;
             }
         }
         let others = met_above + missed_below;
@@ -144,45 +183,33 @@ impl Evidence {
         )
     }
 
-    /// Goes through the capacities that might be, from below the lowest load to above the highest,
-    /// and takes the ends of what is left.
+    /// Goes through the capacities that might be, and takes the ends of what is left.
     fn rule_out(&mut self) {
-        let enough = -(1.0 - CONFIDENCE).ln();
-        let mut won: f64 = self.wagers.iter().map(|wager| wager.won_on_met).sum();
-        let mut below = None;
-        let mut left: Option<Interval> = None;
-        for index in 0..=self.wagers.len() {
-            let next = self.wagers.get(index);
-            if won < enough {
-                left = Some(Interval {
-                    lower: left.map_or(below, |left| left.lower),
-                    upper: next.map(|wager| wager.load),
-                });
-            }
-            if let Some(wager) = next {
-                won += wager.won_on_missed - wager.won_on_met;
-                below = Some(wager.load);
-            }
-        }
-        // What was ruled out once stays so. With nothing left, the ends cross.
-        let left = left.unwrap_or_else(|| Interval {
-            lower: below,
-            upper: self.wagers.first().map(|wager| wager.load),
-        });
-        let all = &mut self.interval;
-        all.lower = all.lower.into_iter().chain(left.lower).reduce(f64::max);
-        all.upper = all.upper.into_iter().chain(left.upper).reduce(f64::min);
+        let enough = -(1.0 - CONFIDENCE).ln() * self.dependence;
+        let is_left = |range: &Range| range.most < enough;
+        let begin = |range: &Range| range.begin;
+        let first = self.ranges.iter().position(is_left);
+        let last = self.ranges.iter().rposition(is_left);
+        self.interval = match first.zip(last) {
+            Some((first, last)) => Interval {
+                lower: self.ranges[first].begin,
+                upper: self.ranges.get(last + 1).and_then(begin),
+            },
+            // With nothing left, the ends cross.
+            None => Interval {
+                lower: self.ranges.last().and_then(begin),
+                upper: self.ranges.get(1).and_then(begin),
+            },
+        };
     }
 }
 
-impl Wager {
+impl Tried {
     fn new(load: f64) -> Self {
         Self {
             load,
             met: 0.0,
             missed: 0.0,
-            won_on_met: 0.0,
-            won_on_missed: 0.0,
         }
     }
 }

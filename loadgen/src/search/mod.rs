@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 mod attribution;
 mod axis;
 mod classify;
+mod dependence;
 mod evidence;
 mod goal;
 mod history;
@@ -162,6 +163,11 @@ pub struct Finding {
     /// Where the capacity lies with a chance of [`CONFIDENCE`]; null if the goal leaves no room for
     /// chance.
     pub interval: Option<Interval>,
+    /// How many of the trials count as one for the interval, because those that follow each other come
+    /// out alike: the integrated autocorrelation time, 1 if they don't. Null if the goal leaves no room
+    /// for chance.
+    #[serde(default)]
+    pub dependence: Option<f64>,
     /// How the search for the goal ended.
     #[serde(flatten)]
     pub end: GoalEnd,
@@ -299,6 +305,7 @@ impl Search {
                         lower * (1.0 - failed)
                     }),
                     interval: pursuit.interval(),
+                    dependence: pursuit.dependence(),
                     end: if is_over || end == GoalEnd::Unsteady {
                         end
                     } else {

@@ -22,6 +22,8 @@ const COARSER: f64 = 2.0;
 const TRIALS_PER_RUNG: usize = 8;
 /// So many trials that disagree with the others are enough to go farther out, too.
 const DISSENTERS: usize = 2;
+/// Where fewer of them agree, as a share, more of them would take very long.
+const LEAST_AGREEMENT: f64 = 0.6;
 /// How often a load farther out is tried: 0, 1, 2.5, 4.75, 8.1, 13 ... widths from the bound.
 const RUNGS: i32 = 9;
 const SPACING: f64 = 1.5;
@@ -146,6 +148,11 @@ impl Pursuit {
         self.evidence.as_ref().map(Evidence::interval)
     }
 
+    /// How many trials count as one for that.
+    pub(super) fn dependence(&self) -> Option<f64> {
+        self.evidence.as_ref().map(Evidence::dependence)
+    }
+
     /// The load that narrows the bounds of a stage; `None` if they are close enough.
     fn candidate(
         &self,
@@ -228,21 +235,43 @@ impl Pursuit {
         let is_within = |load: f64| known.is_none_or(|known| sign * load < sign * known);
         // From the bound outwards, to a load so far from the capacity that chance is soon ruled out.
         // Then back inwards, each time from the best that is known.
-        let mut rungs = (0..=RUNGS)
+        let mut loads: Vec<f64> = (0..=RUNGS)
             .map(rung)
             .take_while(|&load| is_within(load))
-            .peekable();
-        while let Some(load) = rungs.next() {
-            if rungs.peek().is_none() || !self.is_contested(side, load, history) {
-                return Some(load);
-            }
+            .collect();
+        // The last rung may be the capacity itself, where no number of trials decides anything.
+        let last = loads.last().copied().unwrap_or(bound);
+        if let Some(known) = known.filter(|_| self.is_undecidable(side, last, history)) {
+            let beyond = field.axis.between(last.min(known), last.max(known));
+            let beyond = beyond.map(|load| history.nearest(load, width * SAME).unwrap_or(load));
+            let is_apart = |load: &f64| (load / last).ln().abs() > width * SAME;
+            loads.extend(beyond.filter(|load| is_apart(load) && is_within(*load)));
         }
-        None
+        let is_promising = |&&load: &&f64| !self.is_contested(side, load, history);
+        loads
+            .iter()
+            .find(is_promising)
+            .or_else(|| loads.last())
+            .copied()
     }
 
     /// Whether the trials at a load agree so little about the side of the capacity on which it lies
     /// that more of them would not soon settle it.
     fn is_contested(&self, side: Side, load: f64, history: &History) -> bool {
+        let (agreeing, dissenting) = self.votes(side, load, history);
+        dissenting >= DISSENTERS || agreeing + dissenting >= TRIALS_PER_RUNG
+    }
+
+    /// Whether there were many trials at a load and almost as many put it on one side of the capacity as on
+    /// the other.
+    fn is_undecidable(&self, side: Side, load: f64, history: &History) -> bool {
+        let (agreeing, dissenting) = self.votes(side, load, history);
+        let made = agreeing + dissenting;
+        made >= TRIALS_PER_RUNG && (agreeing as f64) < made as f64 * LEAST_AGREEMENT
+    }
+
+    /// How many trials at a load put it on a side of the capacity, and how many on the other.
+    fn votes(&self, side: Side, load: f64, history: &History) -> (usize, usize) {
         let full = history
             .at(self.goal, load)
             .filter(|trial| trial.seconds == self.target().trial_s);
@@ -254,7 +283,7 @@ impl Pursuit {
                 dissenting += 1;
             }
         }
-        dissenting >= DISSENTERS || agreeing + dissenting >= TRIALS_PER_RUNG
+        (agreeing, dissenting)
     }
 }
 

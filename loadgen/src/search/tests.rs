@@ -645,6 +645,15 @@ mod a_thousand_searches {
 
     #[test]
     #[ignore = "takes long without optimisation"]
+    fn on_spells() {
+        for precision in [0.2, 0.1] {
+            let found = coverage(SEEDS, 5_000.0, |seed| search_spells(at(precision), seed));
+            report(&format!("spells, {precision}"), &found);
+        }
+    }
+
+    #[test]
+    #[ignore = "takes long without optimisation"]
     #[expect(clippy::print_stdout, reason = "the figures are what it is run for")]
     fn on_a_drift() {
         let drifts = (0..SEEDS as u64).map(search_drift);
@@ -673,6 +682,20 @@ fn search_noise(terms: Terms, seed: u64) -> Course {
     })
 }
 
+/// Searches on a server whose host is slower or faster by some 15 % for some trials on end: the logarithm
+/// of its capacity is an autoregression in which neighbours correlate by 0.8.
+fn search_spells(terms: Terms, seed: u64) -> Course {
+    let mut random = Random::new(seed);
+    let mut spell = 0.0;
+    let goal = Goal { terms, ..quick() };
+    search(goal, Axis::Rate, LIMITS, |load, _| {
+        // As good as normal, of variance 1.
+        let sum: f64 = (0..12).map(|_| random.uniform()).sum();
+        spell = 0.8 * spell + 0.6 * (sum - 6.0);
+        f64::from(u8::from(load > 5_000.0 * f64::exp(0.15 * spell)))
+    })
+}
+
 /// Searches on a server whose capacity grows or shrinks all the time, by up to a tenth in a minute, and
 /// says whether the interval has one that there was, or the search noticed.
 fn search_drift(seed: u64) -> bool {
@@ -698,6 +721,14 @@ fn noise_and_drift_mislead_as_rarely_as_claimed() {
     let truth = even_chance(meets_noisily, [1_000.0, 9_000.0], 5_000);
     let noise = coverage(200, truth, |seed| search_noise(Preset::Quick.terms(), seed));
     assert!(noise.is_as_claimed(), "{}", noise.describe("noise"));
+    let spells = coverage(100, 5_000.0, |seed| {
+        let terms = Terms {
+            precision: 0.1,
+            ..Preset::Quick.terms()
+        };
+        search_spells(terms, seed)
+    });
+    assert!(spells.is_as_claimed(), "{}", spells.describe("spells"));
     let misled = (0..200).filter(|&seed| !search_drift(seed)).count();
     assert!(misled <= 10, "{misled} of 200");
 }

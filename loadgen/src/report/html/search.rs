@@ -101,7 +101,9 @@ fn goal_tiles(result: &SearchResult, found: &GoalResult, out: &mut Html) {
                 (None, None) => known(None),
             };
             let unit = words::short_unit(result.over);
-            (text, format!("{unit}; {sure} sure"))
+            let spells = words::spells(finding).map(|spells| format!("; trials {spells}"));
+            let spells = spells.unwrap_or_default();
+            (text, format!("{unit}; {sure} sure{spells}"))
         }
     };
     run::tile("capacity", &capacity, &note, out);

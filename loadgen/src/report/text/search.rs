@@ -9,11 +9,23 @@ use crate::plan::Load;
 use crate::report::format::{count, number, percent};
 use crate::report::words::{load_in_words, target};
 use crate::result::{CurvePoint, GoalResult, SearchResult, TrialOutcome, TrialResult};
-use crate::search::{Axis, Class, GoalEnd, Judgement, StopReason};
+use crate::search::{Axis, Class, Finding, GoalEnd, Judgement, StopReason};
 use crate::verdict::Verdict;
 
 /// Characters of the longest bar of the curve, which is on a logarithmic scale.
 const BAR: usize = 24;
+
+/// From so many trials on that count as one it is said.
+const SPELLS: f64 = 1.5;
+
+/// What is said of trials that depend on each other.
+pub(in crate::report) fn spells(finding: &Finding) -> Option<String> {
+    let dependence = finding.dependence.filter(|&count| count >= SPELLS)?;
+    Some(format!(
+        "come out alike in spells, so {dependence:.1} of them count as one: the capacity moved, or the host did \
+         other work"
+    ))
+}
 
 /// Renders `result` as lines of text.
 pub fn render_search(result: &SearchResult) -> String {
@@ -152,6 +164,9 @@ fn goal_lines(result: &SearchResult, found: &GoalResult, out: &mut String) -> fm
             };
             writeln!(out, "capacity  {text}")?;
         }
+    }
+    if let Some(spells) = spells(finding) {
+        writeln!(out, "trials    {spells}")?;
     }
     if let Some(throughput) = finding.conditional_throughput {
         writeln!(
