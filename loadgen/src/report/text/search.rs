@@ -370,3 +370,19 @@ pub(in crate::report) fn small_percent(share: f64) -> String {
         percent(share)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trials_that_depend_on_each_other_are_told_of() {
+        let seed = include_bytes!("../../../../fuzz/seeds/search/unfinished");
+        let mut search: SearchResult = serde_json::from_slice(seed).expect("is a search");
+        for (dependence, is_told) in [(None, false), (Some(1.2), false), (Some(3.4), true)] {
+            search.goals[0].finding.dependence = dependence;
+            let text = render_search(&search);
+            assert_eq!(text.contains("3.4 of them count as one"), is_told, "{text}");
+        }
+    }
+}
