@@ -8,61 +8,27 @@
 /// Autocorrelations up to this share of the trials are looked at; farther ones are of too few pairs.
 const FARTHEST: usize = 3;
 
-/// The trials of a goal, in the order in which they were made.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Dependence {
-    /// At which of the loads a trial was made, and whether it met the goal: 1 or 0.
-    trials: Vec<(usize, f64)>,
-    /// The loads, in the order in which they were first tried.
-    loads: Vec<Tried>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Tried {
-    load: f64,
-    met: f64,
-    trials: f64,
-}
-
-impl Dependence {
-    pub(super) fn push(&mut self, load: f64, is_met: bool) {
-        let known = self.loads.iter().position(|tried| tried.load == load);
-        let index = known.unwrap_or_else(|| {
-            let (met, trials) = (0.0, 0.0);
-            self.loads.push(Tried { load, met, trials });
-            self.loads.len() - 1
-        });
-        let met = f64::from(u8::from(is_met));
-        self.trials.push((index, met));
-        self.loads[index].met += met;
-        self.loads[index].trials += 1.0;
+/// So many trials count as one: 1 if they do not depend on each other. `deviations` says of each, in the order
+/// in which they were made, by how much it met the goal more than those at its load do on average.
+pub(super) fn autocorrelation_time(deviations: &[f64]) -> f64 {
+    let covariance = |lag: usize| {
+        let later = deviations.get(lag..).unwrap_or_default();
+        let products = deviations.iter().zip(later).map(|(a, b)| a * b);
+        products.sum::<f64>() / later.len().max(1) as f64
+    };
+    let variance = covariance(0);
+    if variance == 0.0 {
+        return 1.0;
     }
-
-    /// So many trials count as one: 1 if they do not depend on each other.
-    pub(super) fn time(&self) -> f64 {
-        // By how much each met the goal more than those at its load do on average.
-        let share = |index: usize| self.loads[index].met / self.loads[index].trials;
-        let trials = self.trials.iter();
-        let deviations: Vec<f64> = trials.map(|&(index, met)| met - share(index)).collect();
-        let covariance = |lag: usize| {
-            let later = deviations.get(lag..).unwrap_or_default();
-            let products = deviations.iter().zip(later).map(|(a, b)| a * b);
-            products.sum::<f64>() / later.len().max(1) as f64
-        };
-        let variance = covariance(0);
-        if variance == 0.0 {
-            return 1.0;
+    let mut time = -1.0;
+    for lag in (0..deviations.len() / FARTHEST).step_by(2) {
+        let pair = (covariance(lag) + covariance(lag + 1)) / variance;
+        if pair <= 0.0 {
+            break;
         }
-        let mut time = -1.0;
-        for lag in (0..deviations.len() / FARTHEST).step_by(2) {
-            let pair = (covariance(lag) + covariance(lag + 1)) / variance;
-            if pair <= 0.0 {
-                break;
-            }
-            time += 2.0 * pair;
-        }
-        time.max(1.0)
+        time += 2.0 * pair;
     }
+    time.max(1.0)
 }
 
 #[cfg(test)]
@@ -77,16 +43,18 @@ mod tests {
         let mut random = Random::new(1);
         let mut all = 0.0;
         for _ in 0..SERIES {
-            let mut dependence = Dependence::default();
-            let mut is_met = true;
-            for trial in 0..trials {
+            let mut deviation = 0.5;
+            let mut series: Vec<f64> = std::iter::repeat_with(|| {
                 if random.uniform() >= repeats {
-                    is_met = random.uniform() < 0.5;
+                    deviation = if random.uniform() < 0.5 { 0.5 } else { -0.5 };
                 }
-                // The loads take turns, as those on both sides of a capacity do.
-                dependence.push((trial % 2) as f64, is_met);
-            }
-            all += dependence.time();
+                deviation
+            })
+            .take(trials)
+            .collect();
+            let mean = series.iter().sum::<f64>() / trials as f64;
+            series.iter_mut().for_each(|deviation| *deviation -= mean);
+            all += autocorrelation_time(&series);
         }
         all / SERIES as f64
     }
@@ -113,11 +81,8 @@ mod tests {
 
     #[test]
     fn trials_that_all_come_out_as_their_load_says_do_not_depend_on_each_other() {
-        let mut dependence = Dependence::default();
-        assert_eq!(dependence.time(), 1.0);
-        for trial in 0..40 {
-            dependence.push(f64::from(trial % 3), trial % 3 == 0);
-            assert_eq!(dependence.time(), 1.0);
+        for trials in 0..40 {
+            assert_eq!(autocorrelation_time(&vec![0.0; trials]), 1.0);
         }
     }
 }

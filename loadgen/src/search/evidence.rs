@@ -18,7 +18,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::dependence::Dependence;
+use super::dependence::autocorrelation_time;
 
 /// The chance that the interval contains the capacity.
 pub const CONFIDENCE: f64 = 0.95;
@@ -61,7 +61,8 @@ pub(super) struct Evidence {
     loads: Vec<Tried>,
     /// Of the capacities that might be, increasing, from below all loads to above them.
     ranges: Vec<Range>,
-    trials: Dependence,
+    /// Load and outcome, in the order in which they were made.
+    trials: Vec<(f64, bool)>,
     /// How many of them count as one.
     dependence: f64,
     interval: Interval,
@@ -97,7 +98,7 @@ impl Evidence {
                 won: 0.0,
                 most: 0.0,
             }],
-            trials: Dependence::default(),
+            trials: Vec::new(),
             dependence: 1.0,
             interval: Interval::default(),
         }
@@ -126,8 +127,8 @@ impl Evidence {
         } else {
             tried.missed += 1.0;
         }
-        self.trials.push(load, is_met);
-        self.dependence = self.trials.time();
+        self.trials.push((load, is_met));
+        self.dependence = autocorrelation_time(&self.deviations());
         // A bet on what the capacity in doubt makes likely anyway would not be one. Betting that the goal
         // is met is betting against the capacities below.
         let (below, above) = self.ranges.split_at_mut(index + 1);
@@ -151,6 +152,16 @@ impl Evidence {
     /// How many trials count as one, because those that follow each other come out alike.
     pub(super) fn dependence(&self) -> f64 {
         self.dependence
+    }
+
+    /// Of each trial, by how much it met the goal more than those at its load do on average.
+    fn deviations(&self) -> Vec<f64> {
+        let deviation = |&(load, is_met): &(f64, bool)| {
+            let index = self.loads.partition_point(|tried| tried.load < load);
+            let Tried { met, missed, .. } = self.loads[index];
+            f64::from(u8::from(is_met)) - met / (met + missed)
+        };
+        self.trials.iter().map(deviation).collect()
     }
 
     /// How likely a trial at `load` meets the goal: by the trials made there, and with a little weight
