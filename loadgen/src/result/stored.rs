@@ -52,13 +52,13 @@ impl Stored {
             schema: u32,
             kind: Option<String>,
         }
-        let head: Head = serde_json::from_slice(json).map_err(StoredError::NotAResult)?;
+        let whole: Value = serde_json::from_slice(json).map_err(StoredError::NotAResult)?;
+        let head = Head::deserialize(&whole).map_err(StoredError::NotAResult)?;
         if head.schema != SCHEMA {
             return Err(StoredError::Schema {
                 schema: head.schema,
             });
         }
-        let whole: Value = serde_json::from_slice(json).map_err(StoredError::NotAResult)?;
         if let Some((field, count)) = beyond_count("", &whole) {
             let field = field.to_owned();
             return Err(StoredError::Count { field, count });

@@ -59,7 +59,7 @@ pub(super) struct Evidence {
     chance: f64,
     /// By increasing load.
     loads: Vec<Tried>,
-    /// Of the capacities that might be, increasing, from below all loads to above them.
+    /// Of the capacities that might be: those below all loads, then from each load to the next.
     ranges: Vec<Range>,
     /// Load and outcome, in the order in which they were made.
     trials: Vec<(f64, bool)>,
@@ -76,11 +76,9 @@ struct Tried {
     missed: f64,
 }
 
-/// Capacities between which no load was tried, up to where the next range begins.
-#[derive(Clone, Copy, Debug)]
+/// Capacities between which no load was tried.
+#[derive(Clone, Copy, Debug, Default)]
 struct Range {
-    /// It begins with this load; `None` below all.
-    begin: Option<f64>,
     /// Logarithm of what was won by doubting them,
     won: f64,
     /// and the most that it ever was.
@@ -93,11 +91,7 @@ impl Evidence {
         Self {
             chance: 1.0 - exceed_ratio,
             loads: Vec::new(),
-            ranges: vec![Range {
-                begin: None,
-                won: 0.0,
-                most: 0.0,
-            }],
+            ranges: vec![Range::default()],
             trials: Vec::new(),
             dependence: 1.0,
             interval: Interval::default(),
@@ -115,11 +109,7 @@ impl Evidence {
         let index = self.loads.partition_point(|tried| tried.load < load);
         if self.loads.get(index).is_none_or(|tried| tried.load != load) {
             self.loads.insert(index, Tried::new(load));
-            let range = Range {
-                begin: Some(load),
-                ..self.ranges[index]
-            };
-            self.ranges.insert(index + 1, range);
+            self.ranges.insert(index + 1, self.ranges[index]);
         }
         let tried = &mut self.loads[index];
         if is_met {
@@ -198,18 +188,18 @@ impl Evidence {
     fn rule_out(&mut self) {
         let enough = -(1.0 - CONFIDENCE).ln() * self.dependence;
         let is_left = |range: &Range| range.most < enough;
-        let begin = |range: &Range| range.begin;
+        let load = |tried: &Tried| tried.load;
         let first = self.ranges.iter().position(is_left);
         let last = self.ranges.iter().rposition(is_left);
         self.interval = match first.zip(last) {
             Some((first, last)) => Interval {
-                lower: self.ranges[first].begin,
-                upper: self.ranges.get(last + 1).and_then(begin),
+                lower: self.loads[..first].last().map(load),
+                upper: self.loads.get(last).map(load),
             },
             // With nothing left, the ends cross.
             None => Interval {
-                lower: self.ranges.last().and_then(begin),
-                upper: self.ranges.get(1).and_then(begin),
+                lower: self.loads.last().map(load),
+                upper: self.loads.first().map(load),
             },
         };
     }
