@@ -12,8 +12,6 @@ use std::process::ExitCode;
 use clap::builder::NonEmptyStringValueParser;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use echomark::Error;
-use echomark::net::endpoint::Endpoint;
 use echomark::settings::{FILE_VARIABLE, KEYS, Key, Kind, PREFIX, Resolved, Settings};
 
 /// More than this is not a configuration; it is the wrong file.
@@ -120,46 +118,6 @@ pub(crate) fn refuse_mistake(mistake: &Mistake) -> ExitCode {
     // Nobody is left to tell when stderr is closed.
     let _ = writeln!(io::stderr(), "echod: {mistake}");
     ExitCode::from(2)
-}
-
-/// What the user can do about a failure, in terms of the command line.
-pub(crate) fn way_out(error: &Error) -> Option<&'static str> {
-    match error {
-        Error::Bind {
-            endpoint: Endpoint::Unix(_),
-            source,
-            ..
-        } => Some(match source.kind() {
-            io::ErrorKind::AddrInUse => "somebody listens there; choose another path",
-            io::ErrorKind::AlreadyExists => "choose another path, or remove the file",
-            io::ErrorKind::PermissionDenied => "choose a directory that this user may write to",
-            io::ErrorKind::NotFound => "make the directory, or choose another path",
-            _ => return None,
-        }),
-        Error::Bind { source, .. } => Some(match source.kind() {
-            io::ErrorKind::AddrInUse => {
-                "choose another port with --echo (or --discard, --chargen), or port 0 for a free one"
-            }
-            io::ErrorKind::PermissionDenied => {
-                "ports below 1024 need CAP_NET_BIND_SERVICE; choose a higher one with --echo (or \
-                 --discard, --chargen)"
-            }
-            io::ErrorKind::AddrNotAvailable => {
-                "the address is not of this machine; choose one with --echo (or --discard, \
-                 --chargen), 0.0.0.0 or [::] for all"
-            }
-            _ => return None,
-        }),
-        Error::Resolve { .. } => Some("check the name, or give an address instead"),
-        Error::Setup { .. } => {
-            Some("fewer --workers need fewer descriptors and threads; see ulimit -n and -u")
-        }
-        Error::Admin { .. } => Some("choose another address with --admin HOST:PORT"),
-        Error::Tuning { .. }
-        | Error::Handover(_)
-        | Error::Worker { .. }
-        | Error::Panicked { .. } => None,
-    }
 }
 
 fn command() -> Command {

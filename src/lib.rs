@@ -2,8 +2,8 @@
 //! thin wrapper around it.
 //!
 //! # The map, in reading order
-//! - [`server`] and [`bind`]: endpoints become sockets, workers start and are joined; [`Handle`] steers
-//!   them. [`handover`] passes the sockets on to another process.
+//! - [`server`] and [`listen`]: endpoints become sockets, workers start and are joined; [`Handle`] steers
+//!   them. [`process`] is the program around it and passes the sockets on to another process.
 //! - `reactor`: the event loop of one worker and its phases. Owns the epoll instance, the slab of
 //!   connections, the timers and this worker's listeners.
 //! - [`conn`]: one connection and [`Conn::pump`](conn::Conn::pump), the one function that moves
@@ -60,15 +60,14 @@
 pub mod access;
 pub mod admin;
 pub mod admission;
-pub mod bind;
 pub mod buffer;
 pub mod config;
 pub mod conn;
 pub mod error;
-pub mod handover;
-mod listener;
+pub mod listen;
 pub mod metrics;
 pub mod net;
+pub mod process;
 pub mod rate;
 mod reactor;
 pub mod readiness;

@@ -3,13 +3,11 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use echomark::process::supervisor;
 use echomark::settings::{LogFormat, LogLevel};
 use tracing::{level_filters::LevelFilter, warn};
 
 mod cli;
-mod serve;
-mod signal;
-mod systemd;
 
 use cli::{Cli, Task};
 
@@ -35,7 +33,8 @@ fn main() -> ExitCode {
         Task::CheckConfig => return print("the configuration is valid\n"),
         Task::PrintConfig => return print(&resolved.to_toml()),
     }
-    match serve::serve(cli, resolved) {
+    let resolve = move || cli.resolve().map_err(|mistake| mistake.to_string());
+    match supervisor::serve(resolved, Box::new(resolve)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             let way_out = failure.way_out().map(|text| format!("; {text}"));

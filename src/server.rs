@@ -9,10 +9,10 @@ use std::time::Duration;
 use mio::Poll;
 use tracing::warn;
 
-use crate::bind::{self, Bound, Inherited, Keeper, Sockets};
 use crate::config::{Balance, Config, Limits};
 use crate::error::Error;
-use crate::listener::{Listener, Owner};
+use crate::listen::{self, Bound, Inherited, Keeper, Sockets};
+use crate::listen::{Listener, Owner};
 use crate::metrics::Snapshot;
 use crate::net::affinity;
 use crate::net::endpoint::Endpoint;
@@ -70,7 +70,7 @@ impl Server {
     pub fn bind_with(config: Config, inherited: Vec<Inherited>) -> Result<Self, Error> {
         let workers = config.workers.get();
         let has_predecessor = inherited.iter().any(|it| it.keeper == Keeper::Nobody);
-        let all = bind::bind_all(&config, inherited)?;
+        let all = listen::bind_all(&config, inherited)?;
         if let Some(somaxconn) = tuning::somaxconn()
             && somaxconn < config.backlog
         {

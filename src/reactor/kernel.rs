@@ -8,7 +8,7 @@ use std::time::Duration;
 use mio::{Events, Interest, Poll, Token};
 
 use super::token::{Fixed, Source};
-use crate::listener::Listener;
+use crate::listen::Listener;
 use crate::net::sys;
 use crate::readiness::Readiness;
 use crate::stream::{Socket, Stream};

@@ -35,7 +35,7 @@ use token::{Deadline, Fixed, Source};
 use crate::admission::Place;
 use crate::config::{Config, Spin};
 use crate::conn::{Conn, Next};
-use crate::listener::Listener;
+use crate::listen::Listener;
 use crate::metrics::{CloseReason, WorkerMetrics};
 use crate::readiness::Readiness;
 use crate::scratch::Scratch;

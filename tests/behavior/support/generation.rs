@@ -2,8 +2,8 @@
 
 use std::thread::{self, JoinHandle};
 
-use echomark::handover::{Offer, Takeover};
 use echomark::metrics::CloseReason;
+use echomark::process::handover::{Offer, Takeover};
 use echomark::server::{Alive, Heartbeat};
 use echomark::{Config, Server};
 

@@ -35,8 +35,8 @@ use rustix::net::{
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
-use crate::bind::{Inherited, Keeper};
 use crate::config::Config;
+use crate::listen::{Inherited, Keeper};
 use crate::net::unix::{self, SocketFile};
 use crate::server::Handle;
 

@@ -10,11 +10,14 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::config::{Balance, Config};
 use crate::error::Error;
-use crate::listener::Owner;
 use crate::net::endpoint::Endpoint;
 use crate::net::tuning::{self, ListenError, Tuning};
 use crate::net::unix::{self, SocketFile};
 use crate::service::Service;
+
+mod listener;
+
+pub(crate) use listener::{Listener, Owner};
 
 /// Sockets of an endpoint that another process bound and passed to this one.
 #[derive(Debug)]

@@ -10,11 +10,11 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::thread;
 use std::time::Duration;
 
-use echomark::bind::{self, Inherited, Keeper};
-use echomark::net::endpoint::Endpoint;
-use echomark::net::sys;
-use echomark::server::{Alive, Heartbeat};
-use echomark::{Config, Handle, Service};
+use crate::listen::{self, Inherited, Keeper};
+use crate::net::endpoint::Endpoint;
+use crate::net::sys;
+use crate::server::{Alive, Heartbeat};
+use crate::{Config, Handle, Service};
 use sd_notify::NotifyState;
 use tracing::warn;
 
@@ -28,7 +28,7 @@ pub(crate) fn passed_sockets(config: &Config) -> io::Result<Vec<Inherited>> {
     let sockets = sys::take_passed_descriptors(numbers.into_iter());
     let mut all: Vec<Inherited> = Vec::with_capacity(sockets.len());
     for (socket, name) in sockets.into_iter().zip(names) {
-        let address = bind::endpoint_of(&socket)
+        let address = listen::endpoint_of(&socket)
             .map_err(|error| io::Error::new(error.kind(), format!("`{name}` is {error}")))?;
         let (service, configured) = named_in(config, &address)
             .unwrap_or_else(|| (name.parse().unwrap_or(Service::Echo), address));

@@ -3,20 +3,22 @@
 use std::io;
 use std::thread;
 
-use echomark::Handle;
-use echomark::settings::Settings;
+use crate::Handle;
+use crate::settings::{Resolved, Settings};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
-use crate::cli::Cli;
-use crate::systemd;
+use super::systemd;
+
+/// Reads the settings again; an error is a line that says what is wrong with them.
+pub type Resolve = Box<dyn Fn() -> Result<Resolved, String> + Send>;
 
 /// Obeys signals in a thread of its own from now on. `reloaded` is told the settings that a reload
 /// put in force.
 pub(crate) fn obey(
     handle: Handle,
-    cli: Cli,
+    resolve: Resolve,
     running: Settings,
     reloaded: impl Fn(&Settings) + Send + 'static,
 ) -> io::Result<()> {
@@ -28,7 +30,7 @@ pub(crate) fn obey(
             let mut asked = false;
             for signal in signals.forever() {
                 match signal {
-                    SIGHUP => reload(&handle, &cli, &mut running, &reloaded),
+                    SIGHUP => reload(&handle, &resolve, &mut running, &reloaded),
                     _ if asked => handle.stop(),
                     // Perhaps it drains already, since a successor has taken over.
                     _ => {
@@ -45,13 +47,18 @@ pub(crate) fn obey(
 
 /// Puts the limits in force that the flags, the environment and the file, read again, say; nothing
 /// at all if one of them is wrong.
-fn reload(handle: &Handle, cli: &Cli, running: &mut Settings, reloaded: &impl Fn(&Settings)) {
+fn reload(
+    handle: &Handle,
+    resolve: &Resolve,
+    running: &mut Settings,
+    reloaded: &impl Fn(&Settings),
+) {
     if handle.is_draining() {
         info!("draining; nothing is reloaded any more");
         return;
     }
     systemd::reloading();
-    match cli.resolve() {
+    match resolve() {
         Err(mistake) => error!(%mistake, "did not reload; the old settings stay"),
         Ok(resolved) => {
             let has_endpoints = resolved.has_endpoints();

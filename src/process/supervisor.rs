@@ -8,24 +8,27 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use echomark::admin::{self, About, Admin, Status};
-use echomark::handover::{Offer, Takeover, TakeoverError};
-use echomark::net::endpoint::{Endpoint, HostPort};
-use echomark::net::sys;
-use echomark::net::unix::SocketFile;
-use echomark::server::{Alive, Heartbeat};
-use echomark::settings::{Resolved, Settings};
-use echomark::{Config, Error, Handle, Server, Service};
+use crate::admin::{self, About, Admin, Status};
+use crate::net::endpoint::{Endpoint, HostPort};
+use crate::net::sys;
+use crate::net::unix::SocketFile;
+use crate::process::handover::{Offer, Takeover, TakeoverError};
+use crate::server::{Alive, Heartbeat};
+use crate::settings::{Resolved, Settings};
+use crate::{Config, Error, Handle, Server, Service};
 use tracing::{info, warn};
 
-use crate::cli::Cli;
-use crate::{signal, systemd};
+use super::signals::{self, Resolve};
+use super::systemd;
 
 /// Descriptors besides those of workers and connections: of the admin port (64 at most), logs, signals.
 const RESERVED_DESCRIPTORS: u64 = 96;
 
 /// Serves until a signal, or a successor, ends it.
-pub(crate) fn serve(cli: Cli, resolved: Resolved) -> Result<(), Failure> {
+///
+/// # Errors
+/// [`Failure`] says what could not be had.
+pub fn serve(resolved: Resolved, resolve: Resolve) -> Result<(), Failure> {
     let has_endpoints = resolved.has_endpoints();
     let mut settings = resolved.settings;
     warn_of_limits(&settings.config);
@@ -63,7 +66,7 @@ pub(crate) fn serve(cli: Cli, resolved: Resolved) -> Result<(), Failure> {
         .transpose()?;
     let reloaded = move |settings: &Settings| *lock(&configuration) = settings.to_json();
     // Before anybody is told that we are ready, and may send the first signal.
-    signal::obey(handle.clone(), cli, settings, reloaded).map_err(Failure::Thread)?;
+    signals::obey(handle.clone(), resolve, settings, reloaded).map_err(Failure::Thread)?;
     announce(&server, admin.as_ref().map(|admin| admin.address));
     systemd::keep_watchdog(handle.clone()).map_err(Failure::Thread)?;
     let company = Arc::new(Company {
@@ -254,7 +257,7 @@ fn warn_of_limits(config: &Config) {
     // Each listener twice if there is a successor to pass it to; epoll, its waker and the UDP side's;
     // the two ends of a pipe.
     let sockets = 2 * config.services.len() as u64 + 3;
-    let per_worker = sockets + 2 + echomark::MAX_REFUSED_LINGERING as u64;
+    let per_worker = sockets + 2 + crate::MAX_REFUSED_LINGERING as u64;
     let own = RESERVED_DESCRIPTORS + config.workers.get() as u64 * per_worker;
     let room = limit.saturating_sub(own);
     if let Some(most) = config.limits.max_connections
@@ -291,11 +294,21 @@ fn warn_of_reflection(config: &Config) {
 
 /// Why the process could not serve.
 #[derive(Debug)]
-pub(crate) enum Failure {
+pub enum Failure {
+    /// The server could not start, or a worker failed.
     Server(Error),
+    /// The service manager passed something that cannot be served on.
     Passed(io::Error),
+    /// The running server could not be replaced.
     Takeover(TakeoverError),
-    Offer { path: String, source: io::Error },
+    /// There is no socket on which a successor could ask for the endpoints.
+    Offer {
+        /// As configured.
+        path: String,
+        /// What bind(2) or listen(2) said.
+        source: io::Error,
+    },
+    /// A thread could not be started.
     Thread(io::Error),
 }
 
@@ -320,13 +333,53 @@ impl fmt::Display for Failure {
 
 impl Failure {
     /// What the user can do about it, in terms of the command line.
-    pub(crate) fn way_out(&self) -> Option<&'static str> {
+    pub fn way_out(&self) -> Option<&'static str> {
         match self {
-            Self::Server(error) => crate::cli::way_out(error),
+            Self::Server(error) => way_out(error),
             Self::Passed(_) => Some("see Sockets= and FileDescriptorName= of the socket unit"),
             Self::Takeover(_) => Some("choose another path with --handover to start beside it"),
             Self::Offer { .. } => Some("choose another path with --handover"),
             Self::Thread(_) => Some("see ulimit -u"),
         }
+    }
+}
+
+/// What the user can do about a failure, in terms of the command line.
+fn way_out(error: &Error) -> Option<&'static str> {
+    match error {
+        Error::Bind {
+            endpoint: Endpoint::Unix(_),
+            source,
+            ..
+        } => Some(match source.kind() {
+            io::ErrorKind::AddrInUse => "somebody listens there; choose another path",
+            io::ErrorKind::AlreadyExists => "choose another path, or remove the file",
+            io::ErrorKind::PermissionDenied => "choose a directory that this user may write to",
+            io::ErrorKind::NotFound => "make the directory, or choose another path",
+            _ => return None,
+        }),
+        Error::Bind { source, .. } => Some(match source.kind() {
+            io::ErrorKind::AddrInUse => {
+                "choose another port with --echo (or --discard, --chargen), or port 0 for a free one"
+            }
+            io::ErrorKind::PermissionDenied => {
+                "ports below 1024 need CAP_NET_BIND_SERVICE; choose a higher one with --echo (or \
+                 --discard, --chargen)"
+            }
+            io::ErrorKind::AddrNotAvailable => {
+                "the address is not of this machine; choose one with --echo (or --discard, \
+                 --chargen), 0.0.0.0 or [::] for all"
+            }
+            _ => return None,
+        }),
+        Error::Resolve { .. } => Some("check the name, or give an address instead"),
+        Error::Setup { .. } => {
+            Some("fewer --workers need fewer descriptors and threads; see ulimit -n and -u")
+        }
+        Error::Admin { .. } => Some("choose another address with --admin HOST:PORT"),
+        Error::Tuning { .. }
+        | Error::Handover(_)
+        | Error::Worker { .. }
+        | Error::Panicked { .. } => None,
     }
 }

@@ -12,7 +12,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::bind::{Inherited, Keeper};
+use crate::listen::{Inherited, Keeper};
 use crate::net::endpoint::Endpoint;
 use crate::service::Service;
 
