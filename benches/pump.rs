@@ -20,12 +20,12 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use echomark::Service;
+use echomark::conn::scratch::Scratch;
 use echomark::conn::{Conn, Next};
 use echomark::metrics::WorkerMetrics;
+use echomark::net::readiness::Readiness;
+use echomark::net::stream::Stream;
 use echomark::net::units::format_size;
-use echomark::readiness::Readiness;
-use echomark::scratch::Scratch;
-use echomark::stream::Stream;
 
 const BUFFER: usize = 64 << 10;
 

@@ -7,11 +7,11 @@
 //! - `reactor`: the event loop of one worker and its phases. Owns the epoll instance, the slab of
 //!   connections, the timers and this worker's listeners.
 //! - [`conn`]: one connection and [`Conn::pump`](conn::Conn::pump), the one function that moves
-//!   bytes, generic over its [`stream`]. [`readiness`]: what the kernel reported of it.
+//!   bytes, generic over its [stream](net::stream). [`net::readiness`]: what the kernel reported of it.
 //! - [`udp`]: one UDP socket of a worker, which answers in batches, and the guard that keeps it
 //!   harmless.
-//! - [`scratch`]: what a worker lends to each connection in turn, a buffer and a pipe.
-//! - [`buffer`], [`timer`], [`watch`], [`vigil`], [`admission`] with [`access`] and [`rate`], [`metrics`]:
+//! - [`conn::scratch`]: what a worker lends to each connection in turn, a buffer and a pipe.
+//! - [`conn::backlog`], [`timer`], [`timeouts`], [`spin`], [`admission`], [`metrics`]:
 //!   what the above are made of. None of them knows a socket or reads a clock.
 //! - [`admin`]: metrics, readiness and more over HTTP, on a thread of its own.
 //! - [`config`], [`error`], [`service`]: what a server is told, why it fails, what it offers.
@@ -28,10 +28,10 @@
 //!        │                          │   dispatch ─▶ pump    │   dispatch ─▶ pump
 //!        │                          │   resume_yielded      │   ...
 //!        │                          │   remove_closed       │
-//!        │                          │   renew_rules         │
+//!        │                          │   apply_new_rules     │
 //!        │                          │   accept              │
 //!        │                          │   expire              │
-//!        │                          │   obey                │
+//!        │                          │   apply_requests      │
 //!        │ joins                    └── remove_closed       └── remove_closed
 //!   Handle::{drain, stop, set_limits} ── atomics and an eventfd to every worker
 //!   Handle::metrics       ── reads every worker's counters
@@ -57,10 +57,8 @@
 //! 9. Every loop and queue has a bound.
 //! 10. Nothing is allocated per echo, and the clock is read at most once in a turn of the loop.
 
-pub mod access;
 pub mod admin;
 pub mod admission;
-pub mod buffer;
 pub mod config;
 pub mod conn;
 pub mod error;
@@ -68,18 +66,14 @@ pub mod listen;
 pub mod metrics;
 pub mod net;
 pub mod process;
-pub mod rate;
 mod reactor;
-pub mod readiness;
-pub mod scratch;
 pub mod server;
 pub mod service;
 pub mod settings;
-pub mod stream;
+pub mod spin;
+pub mod timeouts;
 pub mod timer;
 pub mod udp;
-pub mod vigil;
-pub mod watch;
 
 pub use config::{Balance, Config, Limits, Spin};
 pub use error::Error;

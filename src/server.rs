@@ -19,7 +19,7 @@ use crate::net::endpoint::Endpoint;
 use crate::net::sys::{self, ThreadClock};
 use crate::net::tuning;
 use crate::reactor::{
-    Control, DatagramSocket, Epoll, Listening, Reactor, Rules, Setup, Share, Spread, Wish,
+    Control, DatagramSocket, Epoll, HandOff, Listening, Reactor, Request, Rules, Setup, Share,
 };
 use crate::service::Service;
 use crate::udp::Guard;
@@ -104,7 +104,7 @@ impl Server {
         let mut balances = Vec::with_capacity(all.len());
         let mut listeners: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
         let mut datagrams: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
-        let mut anybody_gives = false;
+        let mut any_hands_off = false;
         for (endpoint, bound) in all.into_iter().enumerate() {
             let share = share(&bound, &config);
             balances.push(balance(share, &bound.sockets, &config));
@@ -119,8 +119,8 @@ impl Server {
             let mut listen = |number, listener| {
                 let worker = accepting_worker(share, number, workers);
                 if share == Share::LeastLoaded {
-                    anybody_gives = true;
-                    control.add_giver();
+                    any_hands_off = true;
+                    control.add_sender();
                 }
                 let listening = Listening::new(endpoint, service, share, most_queued);
                 listeners[worker].push((listening, listener));
@@ -144,8 +144,8 @@ impl Server {
                 }
             }
         }
-        let mut spreads: Vec<_> = if anybody_gives {
-            Spread::among(&wakers).into_iter().map(Some).collect()
+        let mut hand_offs: Vec<_> = if any_hands_off {
+            HandOff::among(&wakers).into_iter().map(Some).collect()
         } else {
             (0..workers).map(|_| None).collect()
         };
@@ -157,7 +157,7 @@ impl Server {
                 listeners: std::mem::take(&mut listeners[index]),
                 datagrams: std::mem::take(&mut datagrams[index]),
                 guard: guard.clone(),
-                spread: spreads[index].take(),
+                hand_off: hand_offs[index].take(),
                 control: Arc::clone(&control),
             };
             reactors.push(Reactor::on_epoll(parts, &config).map_err(setup(index))?);
@@ -246,12 +246,12 @@ impl Handle {
     /// Stops accepting, after all that the kernel had already accepted, and lets open connections
     /// finish within the drain timeout. Returns at once; [`Server::run`] returns at the end.
     pub fn drain(&self) {
-        self.ask(Wish::Drain);
+        self.request(Request::Drain);
     }
 
     /// Closes everything now.
     pub fn stop(&self) {
-        self.ask(Wish::Stop);
+        self.request(Request::Stop);
     }
 
     /// Puts new limits in force, for the open connections too: access lists and maxima for those that
@@ -303,7 +303,7 @@ impl Handle {
         }
         self.control.note_successor();
         self.control.note_decided();
-        self.ask(Wish::Drain);
+        self.request(Request::Drain);
     }
 
     /// Whether a successor has taken over.
@@ -347,15 +347,15 @@ impl Handle {
 
     /// Whether a drain or a stop was asked for; true from then on.
     pub fn is_draining(&self) -> bool {
-        self.control.wish() != Wish::Serve
+        self.control.requested() != Request::Serve
     }
 
-    fn ask(&self, wish: Wish) {
+    fn request(&self, request: Request) {
         self.to_pass
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clear();
-        self.control.ask(wish);
+        self.control.request(request);
         self.wake();
     }
 

@@ -5,9 +5,9 @@ use std::io::{self, IoSlice, Write};
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use echomark::net::stream::{Socket, Stream};
 use echomark::net::sys::{self, TcpInfo, monotonic_ns};
 use echomark::net::tuning;
-use echomark::stream::{Socket, Stream};
 use mio::event::{Event, Source};
 use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};

@@ -4,10 +4,10 @@ use std::io;
 
 use super::{Conn, Input, Next, READS_PER_PUMP, State};
 use crate::metrics::{CloseReason, WorkerMetrics};
+use crate::net::readiness::Readiness;
+use crate::net::stream::Stream;
 use crate::net::sys;
-use crate::readiness::Readiness;
 use crate::service::chargen;
-use crate::stream::Stream;
 
 /// Writes in one call, each of [`chargen::MAX_LEN`] bytes: with nothing but the peer's window to
 /// pace it, a connection would keep the worker to itself.

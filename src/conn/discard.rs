@@ -4,7 +4,7 @@ use std::io;
 
 use super::{Conn, Input, Next, READS_PER_PUMP};
 use crate::metrics::{CloseReason, WorkerMetrics};
-use crate::stream::Stream;
+use crate::net::stream::Stream;
 
 impl<S: Stream> Conn<S> {
     /// Throws away what comes until the input has ended.

@@ -2,11 +2,11 @@
 
 use std::io;
 
+use super::scratch::Scratch;
 use super::{Conn, Flushed, Input, Next};
 use crate::metrics::{CloseReason, WorkerMetrics};
-use crate::readiness::Readiness;
-use crate::scratch::Scratch;
-use crate::stream::Stream;
+use crate::net::readiness::Readiness;
+use crate::net::stream::Stream;
 
 impl<S: Stream> Conn<S> {
     /// Returns what comes until the input has ended and all of it was returned: twice at the most before

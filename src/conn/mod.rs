@@ -12,17 +12,20 @@
 
 use std::io;
 
-use crate::buffer::Backlog;
 use crate::metrics::{CloseReason, WorkerMetrics};
+use crate::net::readiness::Readiness;
+use crate::net::stream::{Stream, Taken};
 use crate::net::sys;
-use crate::readiness::Readiness;
-use crate::scratch::Scratch;
 use crate::service::Service;
-use crate::stream::{Stream, Taken};
 
+pub mod backlog;
 mod chargen;
 mod discard;
 mod echo;
+pub mod scratch;
+
+use backlog::Backlog;
+use scratch::Scratch;
 
 /// Reads of input that nobody wants in one call of [`Conn::pump`], before other connections have their
 /// turn: it bounds how long one peer at full speed can keep a worker to itself.

@@ -8,9 +8,9 @@ use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry, Token};
 use socket2::SockRef;
 
+use crate::net::stream::Socket;
 use crate::net::tuning;
 use crate::net::unix::SocketFile;
-use crate::stream::Socket;
 
 /// A listening socket, watched by mio.
 #[derive(Debug)]

@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::admission::{Admission, Policy};
 use crate::config::Limits;
 use crate::metrics::WorkerMetrics;
-use crate::watch::Terms;
+use crate::timeouts::Timeouts;
 
 /// Shared by all workers of one server. The data plane touches the atomics alone; the lock is taken
 /// only when someone asked for something and a worker was woken to do it.
 #[derive(Debug)]
 pub(crate) struct Control {
-    wish: AtomicU8,
+    requested: AtomicU8,
     pub(crate) admission: Admission,
     pub(crate) metrics: Vec<Arc<WorkerMetrics>>,
     rules: Mutex<Arc<Rules>>,
@@ -27,7 +27,7 @@ pub(crate) struct Control {
     /// a successor that has not said yet, or a predecessor that was not told yet.
     undecided: AtomicBool,
     /// Listeners whose connections go to other workers than their own and that are still open.
-    givers: AtomicUsize,
+    senders: AtomicUsize,
     /// Connections that were given to each worker and have not ended; kept while anybody gives.
     loads: Vec<Load>,
 }
@@ -41,21 +41,21 @@ struct Load(AtomicUsize);
 #[derive(Debug)]
 pub(crate) struct Rules {
     pub(crate) policy: Policy,
-    pub(crate) terms: Terms,
+    pub(crate) terms: Timeouts,
 }
 
 impl Rules {
     pub(crate) fn new(limits: &Limits) -> Self {
         Self {
             policy: Policy::new(limits),
-            terms: Terms::new(limits),
+            terms: Timeouts::new(limits),
         }
     }
 }
 
 /// What the workers are to do. Later ones override earlier ones, and there is no way back.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(crate) enum Wish {
+pub(crate) enum Request {
     Serve,
     Drain,
     Stop,
@@ -65,7 +65,7 @@ impl Control {
     /// For `workers` that serve `endpoints` by these limits.
     pub(crate) fn new(limits: &Limits, workers: usize, endpoints: usize) -> Self {
         Self {
-            wish: AtomicU8::new(Wish::Serve as u8),
+            requested: AtomicU8::new(Request::Serve as u8),
             admission: Admission::new(),
             metrics: (0..workers).map(|_| Arc::default()).collect(),
             rules: Mutex::new(Arc::new(Rules::new(limits))),
@@ -74,22 +74,22 @@ impl Control {
             released: (0..endpoints).map(|_| AtomicBool::new(false)).collect(),
             succeeded: AtomicBool::new(false),
             undecided: AtomicBool::new(false),
-            givers: AtomicUsize::new(0),
+            senders: AtomicUsize::new(0),
             loads: (0..workers).map(|_| Load::default()).collect(),
         }
     }
 
     /// Asks for at least `wish`. Whoever asks wakes the workers afterwards.
-    pub(crate) fn ask(&self, wish: Wish) {
+    pub(crate) fn request(&self, request: Request) {
         // Release: whoever sees the wish sees what was decided about the sockets before.
-        self.wish.fetch_max(wish as u8, Ordering::Release);
+        self.requested.fetch_max(request as u8, Ordering::Release);
     }
 
-    pub(crate) fn wish(&self) -> Wish {
-        match self.wish.load(Ordering::Acquire) {
-            0 => Wish::Serve,
-            1 => Wish::Drain,
-            _ => Wish::Stop,
+    pub(crate) fn requested(&self) -> Request {
+        match self.requested.load(Ordering::Acquire) {
+            0 => Request::Serve,
+            1 => Request::Drain,
+            _ => Request::Stop,
         }
     }
 
@@ -147,19 +147,19 @@ impl Control {
     }
 
     /// Notes a listener that gives its connections to other workers.
-    pub(crate) fn add_giver(&self) {
-        self.givers.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn add_sender(&self) {
+        self.senders.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Notes that such a listener was closed and everything it gave is in an inbox; says whether it
     /// was the last one.
-    pub(crate) fn remove_giver(&self) -> bool {
+    pub(crate) fn remove_sender(&self) -> bool {
         // Release: whoever sees no giver left sees all that they gave.
-        self.givers.fetch_sub(1, Ordering::Release) == 1
+        self.senders.fetch_sub(1, Ordering::Release) == 1
     }
 
-    pub(crate) fn has_givers(&self) -> bool {
-        self.givers.load(Ordering::Acquire) > 0
+    pub(crate) fn has_senders(&self) -> bool {
+        self.senders.load(Ordering::Acquire) > 0
     }
 
     /// The worker with the fewest connections of those that were given; the one after `last` among

@@ -9,9 +9,9 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::token::{Fixed, Source};
 use crate::listen::Listener;
+use crate::net::readiness::Readiness;
+use crate::net::stream::{Socket, Stream};
 use crate::net::sys;
-use crate::readiness::Readiness;
-use crate::stream::{Socket, Stream};
 
 /// The outside of a reactor.
 pub(crate) trait Kernel {
@@ -33,7 +33,7 @@ pub(crate) trait Kernel {
     fn accept(&mut self, listener: usize) -> io::Result<(Self::Stream, Option<IpAddr>)>;
 
     /// Registers a stream for everything, edge-triggered, once and for all.
-    fn watch(&mut self, stream: &mut Self::Stream, key: usize) -> io::Result<()>;
+    fn register(&mut self, stream: &mut Self::Stream, key: usize) -> io::Result<()>;
 
     /// Lets handshakes under way complete and no new ones begin, unless the socket is also another
     /// process's, who goes on with it.
@@ -103,7 +103,7 @@ impl Kernel for Epoll {
         }
     }
 
-    fn watch(&mut self, stream: &mut Socket, key: usize) -> io::Result<()> {
+    fn register(&mut self, stream: &mut Socket, key: usize) -> io::Result<()> {
         self.poll.registry().register(
             stream,
             Source::Conn(key).token(self.fixed),

@@ -13,37 +13,37 @@ use std::time::Duration;
 
 use slab::Slab;
 
-mod accept;
+mod acceptor;
 mod control;
 mod datagrams;
-mod departure;
+mod drain;
+mod hand_off;
 mod kernel;
 #[cfg(test)]
 mod simulation;
-mod spread;
 mod token;
 
-pub use accept::MAX_REFUSED_LINGERING;
-pub(crate) use accept::{Listening, Share};
-pub(crate) use control::{Control, Rules, Wish};
+pub use acceptor::MAX_REFUSED_LINGERING;
+pub(crate) use acceptor::{Listening, Share};
+pub(crate) use control::{Control, Request, Rules};
 use datagrams::DatagramSide;
 pub(crate) use datagrams::DatagramSocket;
+pub(crate) use hand_off::HandOff;
 pub(crate) use kernel::{Epoll, Kernel};
-pub(crate) use spread::Spread;
 use token::{Deadline, Fixed, Source};
 
-use crate::admission::Place;
+use crate::admission::Permit;
 use crate::config::{Config, Spin};
+use crate::conn::scratch::Scratch;
 use crate::conn::{Conn, Next};
 use crate::listen::Listener;
 use crate::metrics::{CloseReason, WorkerMetrics};
-use crate::readiness::Readiness;
-use crate::scratch::Scratch;
-use crate::stream::Socket;
+use crate::net::readiness::Readiness;
+use crate::net::stream::Socket;
+use crate::spin::SpinPolicy;
+use crate::timeouts::{Activity, Blocked, Decision};
 use crate::timer::Timers;
 use crate::udp::Guard;
-use crate::vigil::Vigil;
-use crate::watch::{Blocked, Verdict, Watch};
 
 /// Events taken from the kernel at once. Those beyond it wait for the next turn, after the others
 /// of this one had theirs.
@@ -73,9 +73,9 @@ pub(crate) struct Reactor<K: Kernel> {
     closed: Vec<(usize, CloseReason)>,
     /// What the terms need to know of the connection with the same key; empty as long as there are
     /// no terms.
-    watches: Vec<Watch>,
+    watches: Vec<Activity>,
     /// The counted address of the connection with the same key; empty as long as none is counted.
-    places: Vec<Place>,
+    permits: Vec<Permit>,
     timers: Timers,
     due: Vec<usize>,
     clock: Clock,
@@ -85,9 +85,9 @@ pub(crate) struct Reactor<K: Kernel> {
     rules_version: u64,
     /// Whether the rules set any terms.
     watching: bool,
-    spread: Option<Spread<K::Stream>>,
+    hand_off: Option<HandOff<K::Stream>>,
     /// Whether another worker may still give connections to this one.
-    has_givers: bool,
+    has_senders: bool,
     phase: Phase,
     woken: bool,
     /// Accepting waits for its retry deadline.
@@ -96,7 +96,7 @@ pub(crate) struct Reactor<K: Kernel> {
     accept_troubled: bool,
     refused_lingering: usize,
     spin: Spin,
-    vigil: Vigil,
+    spin_policy: SpinPolicy,
     drain_delay: Duration,
     drain_timeout: Duration,
 }
@@ -118,7 +118,7 @@ pub(crate) struct Setup {
     pub(crate) datagrams: Vec<DatagramSocket>,
     pub(crate) guard: Guard,
     /// `None` when nobody gives connections to others.
-    pub(crate) spread: Option<Spread<Socket>>,
+    pub(crate) hand_off: Option<HandOff<Socket>>,
     pub(crate) control: Arc<Control>,
 }
 
@@ -133,7 +133,7 @@ impl Reactor<Epoll> {
         let mut reactor = Self::new(setup.index, kernel, listenings, config, setup.control);
         reactor.fixed = fixed;
         reactor.datagrams = datagrams;
-        reactor.spread = setup.spread;
+        reactor.hand_off = setup.hand_off;
         Ok(reactor)
     }
 
@@ -181,23 +181,23 @@ impl<K: Kernel> Reactor<K> {
             short_of_memory: Vec::new(),
             closed: Vec::new(),
             watches: Vec::new(),
-            places: Vec::new(),
+            permits: Vec::new(),
             timers: Timers::new(0),
             due: Vec::new(),
             metrics: Arc::clone(&control.metrics[index]),
             watching: !rules.terms.is_empty(),
             rules,
             rules_version: control.rules_version(),
-            has_givers: control.has_givers(),
+            has_senders: control.has_senders(),
             control,
-            spread: None,
+            hand_off: None,
             phase: Phase::Serving,
             woken: false,
             accept_paused: false,
             accept_troubled: false,
             refused_lingering: 0,
             spin: config.spin,
-            vigil: Vigil::new(config.spin, now_ns),
+            spin_policy: SpinPolicy::new(config.spin, now_ns),
             drain_delay: config.drain_delay,
             drain_timeout: config.drain_timeout,
         }
@@ -209,10 +209,10 @@ impl<K: Kernel> Reactor<K> {
         self.dispatch(events);
         self.resume_yielded();
         self.remove_closed();
-        self.renew_rules();
+        self.apply_new_rules();
         self.accept();
         self.expire();
-        self.obey();
+        self.apply_requests();
         self.remove_closed();
         Ok(())
     }
@@ -245,7 +245,7 @@ impl<K: Kernel> Reactor<K> {
         if count > 0
             && let Spin::For(_) | Spin::Auto = self.spin
         {
-            self.vigil.note_event(self.clock.now_ns(&self.kernel));
+            self.spin_policy.note_event(self.clock.now_ns(&self.kernel));
         }
     }
 
@@ -277,8 +277,8 @@ impl<K: Kernel> Reactor<K> {
             } else {
                 self.metrics.active.sub(1);
                 self.metrics.closed(reason).add(1);
-                let place = self.places.get_mut(key).map(std::mem::take);
-                self.leave(place.unwrap_or_default());
+                let permit = self.permits.get_mut(key).map(std::mem::take);
+                self.leave(permit.unwrap_or_default());
             }
         }
     }
@@ -320,7 +320,10 @@ impl<K: Kernel> Reactor<K> {
             Spin::Never => {}
             Spin::Always => return Some(Duration::ZERO),
             Spin::For(_) | Spin::Auto => {
-                if self.vigil.goes_on(self.clock.now_ns(&self.kernel)) {
+                if self
+                    .spin_policy
+                    .stays_awake(self.clock.now_ns(&self.kernel))
+                {
                     return Some(Duration::ZERO);
                 }
             }
@@ -450,10 +453,10 @@ impl<K: Kernel> Reactor<K> {
         let Some(watch) = self.watches.get_mut(key).filter(|_| self.watching) else {
             return;
         };
-        match watch.judge(&self.rules.terms, blocked, now_ms) {
-            Verdict::Keep(Some(deadline)) => self.timers.arm(Deadline::Conn(key).id(), deadline),
-            Verdict::Keep(None) => self.timers.cancel(Deadline::Conn(key).id()),
-            Verdict::Close(reason) => self.linger(key, reason),
+        match watch.check(&self.rules.terms, blocked, now_ms) {
+            Decision::Keep(Some(deadline)) => self.timers.arm(Deadline::Conn(key).id(), deadline),
+            Decision::Keep(None) => self.timers.cancel(Deadline::Conn(key).id()),
+            Decision::Close(reason) => self.linger(key, reason),
         }
     }
 

@@ -7,12 +7,12 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::Settings;
+use crate::admission::rate::Rate;
 use crate::config::{Balance, Spin};
 use crate::net::affinity;
 use crate::net::cidr::Cidr;
 use crate::net::endpoint::{Endpoint, HostPort};
 use crate::net::units;
-use crate::rate::Rate;
 use crate::service::Service;
 
 /// One setting: its name, its meaning, and the way from text to value and back.

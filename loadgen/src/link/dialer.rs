@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use echomark::net::cidr::Cidr;
+use echomark::net::stream::Socket;
 use echomark::net::tuning::{self, Tuning};
 use echomark::net::unix;
-use echomark::stream::Socket;
 use mio::net::{TcpStream, UdpSocket, UnixStream};
 
 use super::Wire;

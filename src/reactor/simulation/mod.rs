@@ -20,9 +20,9 @@ use super::*;
 use crate::admission::Policy;
 use crate::config::Limits;
 use crate::metrics::{RefuseReason, Snapshot};
-use crate::readiness::Readiness;
+use crate::net::readiness::Readiness;
 use crate::service::Service;
-use crate::watch::whole_ms;
+use crate::timeouts::whole_ms;
 
 mod world;
 
@@ -218,7 +218,7 @@ impl Run {
     }
 
     fn drain(&mut self) {
-        self.control.ask(Wish::Drain);
+        self.control.request(Request::Drain);
         self.reactor.woken = true;
         self.draining_since_ms = Some(self.world.borrow().now_ms());
     }
@@ -367,8 +367,8 @@ impl Run {
             ..Limits::default()
         });
         for address in ADDRESSES {
-            let place = self.control.admission.enter(&one_each, address, || 0);
-            assert!(place.is_ok(), "{address:?} still counts");
+            let permit = self.control.admission.acquire(&one_each, address, || 0);
+            assert!(permit.is_ok(), "{address:?} still counts");
         }
         assert!(self.reactor.conns.is_empty() && self.reactor.closed.is_empty());
         assert!(!world.listener.open);

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use mio::Token;
 
+use crate::net::readiness::Readiness;
+use crate::net::stream::Stream;
 use crate::reactor::Kernel;
 use crate::reactor::token::{Fixed, Source};
-use crate::readiness::Readiness;
 use crate::service::{Service, chargen};
-use crate::stream::Stream;
 
 /// Turns without sleep, event or outcome that interruptions may explain.
 pub(super) const MOST_IDLE_TURNS: usize = 20;
@@ -491,7 +491,7 @@ impl Kernel for Simulated {
         Ok((stream, ip))
     }
 
-    fn watch(&mut self, stream: &mut SimStream, key: usize) -> io::Result<()> {
+    fn register(&mut self, stream: &mut SimStream, key: usize) -> io::Result<()> {
         let mut world = self.world.borrow_mut();
         let occupied = world.peers.iter().any(|it| it.key == Some(key));
         assert!(!occupied, "key {key} is in use");

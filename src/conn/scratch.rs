@@ -5,8 +5,8 @@
 use std::io::{self, Read};
 
 use crate::net::pipe::Pipe;
+use crate::net::stream::Stream;
 use crate::net::sys;
-use crate::stream::Stream;
 
 /// The most that the first read of a turn takes. Moving large pieces costs half as much as moving pieces
 /// of this size, but of a peer that reads slowly most of a large piece would have to be kept: so a large

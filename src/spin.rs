@@ -25,18 +25,18 @@ const AUTO_FIRST: Duration = Duration::from_micros(10);
 
 /// The time since the last event, and how much of it a worker is awake.
 #[derive(Debug)]
-pub struct Vigil {
+pub struct SpinPolicy {
     adapts: bool,
-    lasts_ns: u64,
+    duration_ns: u64,
     last_event_ns: u64,
 }
 
-impl Vigil {
+impl SpinPolicy {
     /// Begins at `now_ns`, as if there had been an event.
     pub fn new(spin: Spin, now_ns: u64) -> Self {
         Self {
             adapts: spin == Spin::Auto,
-            lasts_ns: match spin {
+            duration_ns: match spin {
                 Spin::Never | Spin::Auto => 0,
                 Spin::For(duration) => whole_ns(duration),
                 Spin::Always => u64::MAX,
@@ -50,13 +50,13 @@ impl Vigil {
         let after_ns = now_ns.saturating_sub(self.last_event_ns);
         self.last_event_ns = now_ns;
         if self.adapts {
-            self.lasts_ns = adapted(self.lasts_ns, after_ns);
+            self.duration_ns = adapted(self.duration_ns, after_ns);
         }
     }
 
     /// Whether to stay awake at `now_ns`.
-    pub fn goes_on(&self, now_ns: u64) -> bool {
-        now_ns.saturating_sub(self.last_event_ns) < self.lasts_ns
+    pub fn stays_awake(&self, now_ns: u64) -> bool {
+        now_ns.saturating_sub(self.last_event_ns) < self.duration_ns
     }
 }
 
@@ -84,13 +84,13 @@ mod tests {
     const MAX_NS: u64 = AUTO_MAX.as_nanos() as u64;
 
     /// Takes in events with these distances, and says at which of them the worker was awake.
-    fn awake_at_each(vigil: &mut Vigil, distances_ns: &[u64]) -> Vec<bool> {
+    fn awake_at_each(spin_policy: &mut SpinPolicy, distances_ns: &[u64]) -> Vec<bool> {
         let distances = distances_ns.iter();
         distances
             .map(|distance_ns| {
-                let now_ns = vigil.last_event_ns + distance_ns;
-                let awake = vigil.goes_on(now_ns);
-                vigil.note_event(now_ns);
+                let now_ns = spin_policy.last_event_ns + distance_ns;
+                let awake = spin_policy.stays_awake(now_ns);
+                spin_policy.note_event(now_ns);
                 awake
             })
             .collect()
@@ -98,35 +98,38 @@ mod tests {
 
     #[test]
     fn a_fixed_time_counts_from_the_last_event() {
-        let mut vigil = Vigil::new(Spin::For(Duration::from_nanos(50)), 1000);
-        assert!(vigil.goes_on(1049) && !vigil.goes_on(1050));
-        vigil.note_event(5000);
-        assert!(vigil.goes_on(5049) && !vigil.goes_on(5050));
+        let mut spin_policy = SpinPolicy::new(Spin::For(Duration::from_nanos(50)), 1000);
+        assert!(spin_policy.stays_awake(1049) && !spin_policy.stays_awake(1050));
+        spin_policy.note_event(5000);
+        assert!(spin_policy.stays_awake(5049) && !spin_policy.stays_awake(5050));
     }
 
     #[test]
     fn never_and_always_are_meant() {
         for (spin, awake) in [(Spin::Never, false), (Spin::Always, true)] {
-            let mut vigil = Vigil::new(spin, 7);
-            assert_eq!(awake_at_each(&mut vigil, &[0, 1, u64::MAX / 2]), [awake; 3]);
+            let mut spin_policy = SpinPolicy::new(spin, 7);
+            assert_eq!(
+                awake_at_each(&mut spin_policy, &[0, 1, u64::MAX / 2]),
+                [awake; 3]
+            );
         }
     }
 
     #[test]
     fn events_in_quick_succession_soon_find_it_awake() {
-        let mut vigil = Vigil::new(Spin::Auto, 0);
+        let mut spin_policy = SpinPolicy::new(Spin::Auto, 0);
         // 10, 20, 40 and 80 microseconds are not enough.
         let expected = [false, false, false, false, false, true, true];
-        assert_eq!(awake_at_each(&mut vigil, &[MAX_NS - 1; 7]), expected);
+        assert_eq!(awake_at_each(&mut spin_policy, &[MAX_NS - 1; 7]), expected);
     }
 
     #[test]
     fn one_event_that_is_late_ends_it() {
-        let mut vigil = Vigil::new(Spin::Auto, 0);
-        awake_at_each(&mut vigil, &[MAX_NS / 2; 20]);
-        assert!(vigil.goes_on(vigil.last_event_ns));
-        awake_at_each(&mut vigil, &[MAX_NS + 1]);
-        assert!(!vigil.goes_on(vigil.last_event_ns));
+        let mut spin_policy = SpinPolicy::new(Spin::Auto, 0);
+        awake_at_each(&mut spin_policy, &[MAX_NS / 2; 20]);
+        assert!(spin_policy.stays_awake(spin_policy.last_event_ns));
+        awake_at_each(&mut spin_policy, &[MAX_NS + 1]);
+        assert!(!spin_policy.stays_awake(spin_policy.last_event_ns));
     }
 
     proptest! {
@@ -135,9 +138,9 @@ mod tests {
         fn it_is_never_awake_for_longer_than_the_bound(
             distances in prop::collection::vec(0..2 * MAX_NS, 0..50),
         ) {
-            let mut vigil = Vigil::new(Spin::Auto, 0);
-            awake_at_each(&mut vigil, &distances);
-            prop_assert!(!vigil.goes_on(vigil.last_event_ns + MAX_NS));
+            let mut spin_policy = SpinPolicy::new(Spin::Auto, 0);
+            awake_at_each(&mut spin_policy, &distances);
+            prop_assert!(!spin_policy.stays_awake(spin_policy.last_event_ns + MAX_NS));
         }
 
         #[test]
@@ -145,11 +148,11 @@ mod tests {
             before in prop::collection::vec(0..2 * MAX_NS, 0..50),
             seldom in prop::collection::vec(MAX_NS + 1..u64::MAX / 100, 1..50),
         ) {
-            let mut vigil = Vigil::new(Spin::Auto, 0);
-            awake_at_each(&mut vigil, &before);
+            let mut spin_policy = SpinPolicy::new(Spin::Auto, 0);
+            awake_at_each(&mut spin_policy, &before);
             for distance in seldom {
-                awake_at_each(&mut vigil, &[distance]);
-                prop_assert!(!vigil.goes_on(vigil.last_event_ns));
+                awake_at_each(&mut spin_policy, &[distance]);
+                prop_assert!(!spin_policy.stays_awake(spin_policy.last_event_ns));
             }
         }
 
@@ -159,9 +162,9 @@ mod tests {
             before in prop::collection::vec(0..2 * MAX_NS, 0..50),
             often in prop::collection::vec(0..MAX_NS, 10..50),
         ) {
-            let mut vigil = Vigil::new(Spin::Auto, 0);
-            awake_at_each(&mut vigil, &before);
-            let awake = awake_at_each(&mut vigil, &often);
+            let mut spin_policy = SpinPolicy::new(Spin::Auto, 0);
+            awake_at_each(&mut spin_policy, &before);
+            let awake = awake_at_each(&mut spin_policy, &often);
             // Each that finds it asleep makes it wait longer: 10, 20, 40, 80, 100 microseconds.
             let asleep = awake.iter().filter(|&&awake| !awake).count();
             prop_assert!(asleep <= 5, "{:?}", awake);

@@ -5,7 +5,7 @@
 //! shared by all workers, and survives a reload.
 //!
 //! All limits hold exactly, however many workers accept at once, and a connection that is refused
-//! takes nothing: no place, and nothing of the accept rate.
+//! takes nothing: no permit, and nothing of the accept rate.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -14,11 +14,15 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use crate::access::AccessList;
+pub mod access;
+pub mod rate;
+
+use access::AccessList;
+use rate::{Bucket, Rate, SourceBuckets};
+
 use crate::config::Limits;
 use crate::metrics::RefuseReason;
 use crate::net::cidr::SourcePrefix;
-use crate::rate::{Bucket, Rate, SourceBuckets};
 
 /// The rules of admission, compiled from [`Limits`].
 #[derive(Clone, Debug, PartialEq)]
@@ -59,16 +63,16 @@ pub struct Admission {
     datagrams_per_source: OnceLock<SourceBuckets>,
 }
 
-/// The place of an admitted connection, to be given back by [`Admission::leave`].
+/// The place of an admitted connection, to be given back by [`Admission::release`].
 #[derive(Debug, Default, Eq, PartialEq)]
-#[must_use = "a place that is not given back by `leave` stays taken"]
-pub struct Place {
+#[must_use = "a place that is not given back by `release` stays taken"]
+pub struct Permit {
     /// The address that the connection counts for. It is kept here, because a reload may switch
     /// the limit per address on or off while the connection is open.
     counted: Option<SourcePrefix>,
 }
 
-impl Place {
+impl Permit {
     /// Whether it has to be remembered: one that counts for no address is like any other.
     pub fn is_counted(&self) -> bool {
         self.counted.is_some()
@@ -94,7 +98,7 @@ impl Admission {
         Self::default()
     }
 
-    /// Takes a place for a connection from `peer`, to be given back by [`Admission::leave`]. A peer
+    /// Takes a place for a connection from `peer`, to be given back by [`Admission::release`]. A peer
     /// without an address, as on a Unix socket, is subject to the accept rate and the total only.
     /// Connections that came in while no limit per address was set do not count for one set later.
     ///
@@ -102,12 +106,12 @@ impl Admission {
     ///
     /// # Errors
     /// The first reason, in the order of [`RefuseReason::ALL`], to refuse the connection.
-    pub fn enter(
+    pub fn acquire(
         &self,
         policy: &Policy,
         peer: Option<IpAddr>,
         now_ns: impl FnOnce() -> u64,
-    ) -> Result<Place, RefuseReason> {
+    ) -> Result<Permit, RefuseReason> {
         if peer.is_some_and(|peer| !policy.access.admits(peer)) {
             return Err(RefuseReason::Denied);
         }
@@ -118,8 +122,8 @@ impl Admission {
             return Err(RefuseReason::AcceptRate);
         }
         let (Some(most), Some(peer)) = (policy.max_connections_per_ip, peer) else {
-            self.enter_total(policy, accept_rate)?;
-            return Ok(Place { counted: None });
+            self.acquire_total(policy, accept_rate)?;
+            return Ok(Permit { counted: None });
         };
         let source = SourcePrefix::from(peer);
         let mut open = self.per_ip.lock(source);
@@ -132,19 +136,19 @@ impl Admission {
             });
         }
         // Under the lock, so that the room found above is still there.
-        self.enter_total(policy, accept_rate)?;
+        self.acquire_total(policy, accept_rate)?;
         *open.entry(source).or_insert(0) += 1;
-        Ok(Place {
+        Ok(Permit {
             counted: Some(source),
         })
     }
 
-    /// Gives back a place taken by [`Admission::enter`].
-    pub fn leave(&self, place: Place) {
-        if let Some(source) = place.counted {
-            self.per_ip.leave(source);
+    /// Gives back a place taken by [`Admission::acquire`].
+    pub fn release(&self, permit: Permit) {
+        if let Some(source) = permit.counted {
+            self.per_ip.release(source);
         }
-        self.leave_total();
+        self.release_total();
     }
 
     /// Connections open now.
@@ -196,7 +200,7 @@ impl Admission {
         }
     }
 
-    fn enter_total(
+    fn acquire_total(
         &self,
         policy: &Policy,
         accept_rate: Option<(Rate, u64)>,
@@ -212,19 +216,19 @@ impl Admission {
         {
             // Another worker took the last of the rate since it was looked at, so whoever found no
             // place in this moment would have been refused for the rate.
-            self.leave_total();
+            self.release_total();
             return Err(RefuseReason::AcceptRate);
         }
         Ok(())
     }
 
-    fn leave_total(&self) {
+    fn release_total(&self) {
         let before = self.open.fetch_sub(1, Ordering::Relaxed);
         debug_assert!(before > 0, "left more often than entered");
     }
 }
 
-/// Locks over which the addresses are spread, so that workers seldom meet at one.
+/// Locks over which the addresses are hand_off, so that workers seldom meet at one.
 const STRIPES: usize = 64;
 
 /// Connections open for each address. One with none has no entry, so that there are never more
@@ -253,7 +257,7 @@ impl PerIp {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn leave(&self, source: SourcePrefix) {
+    fn release(&self, source: SourcePrefix) {
         let mut open = self.lock(source);
         match open.get_mut(&source) {
             Some(count) if *count > 1 => *count -= 1,
@@ -309,40 +313,42 @@ mod tests {
             barrier.wait();
             for turn in 0..TURNS {
                 let address = (thread + turn) % addresses;
-                if let Ok(place) = admission.enter(&policy, peer(address), timeless) {
+                if let Ok(permit) = admission.acquire(&policy, peer(address), timeless) {
                     let now = open[address].fetch_add(1, Ordering::SeqCst) + 1;
                     assert!(now <= per_ip && admission.open() <= total);
                     open[address].fetch_sub(1, Ordering::SeqCst);
-                    admission.leave(place);
+                    admission.release(permit);
                 }
             }
             barrier.wait();
-            let mut places = Vec::new();
+            let mut permits = Vec::new();
             for turn in 0..per_ip * addresses {
                 let address = (thread + turn) % addresses;
-                if let Ok(place) = admission.enter(&policy, peer(address), timeless) {
+                if let Ok(permit) = admission.acquire(&policy, peer(address), timeless) {
                     open[address].fetch_add(1, Ordering::SeqCst);
-                    places.push(place);
+                    permits.push(permit);
                 }
             }
-            places
+            permits
         };
         let storm = &storm;
-        let places: Vec<Place> = thread::scope(|scope| {
+        let permits: Vec<Permit> = thread::scope(|scope| {
             let mut threads = Vec::with_capacity(THREADS);
             for thread in 0..THREADS {
                 threads.push(scope.spawn(move || storm(thread)));
             }
-            let places = threads.into_iter().map(|thread| thread.join().unwrap());
-            places.flatten().collect()
+            let permits = threads.into_iter().map(|thread| thread.join().unwrap());
+            permits.flatten().collect()
         });
-        assert_eq!(places.len(), total.min(per_ip * addresses));
-        assert_eq!(admission.open(), places.len());
+        assert_eq!(permits.len(), total.min(per_ip * addresses));
+        assert_eq!(admission.open(), permits.len());
         assert!(
             open.iter()
                 .all(|open| open.load(Ordering::SeqCst) <= per_ip)
         );
-        places.into_iter().for_each(|place| admission.leave(place));
+        permits
+            .into_iter()
+            .for_each(|permit| admission.release(permit));
         assert_nothing_is_counted(&admission);
     }
 
@@ -355,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn the_accept_rate_holds_exactly_under_a_storm_and_refusals_keep_no_place() {
+    fn the_accept_rate_holds_exactly_under_a_storm_and_refusals_keep_no_permit() {
         const THREADS: usize = 8;
         const BURST: usize = 100;
         let policy = Policy::new(&Limits {
@@ -370,7 +376,8 @@ mod tests {
                     let (admission, policy, barrier) = (&admission, &policy, &barrier);
                     scope.spawn(move || {
                         barrier.wait();
-                        let enter = |_: &usize| admission.enter(policy, peer(thread), || 5).is_ok();
+                        let enter =
+                            |_: &usize| admission.acquire(policy, peer(thread), || 5).is_ok();
                         (0..BURST).filter(enter).count()
                     })
                 })
@@ -390,7 +397,7 @@ mod tests {
         };
         let policy = Policy::new(&limits);
         let admission = Admission::new();
-        let enter = |policy, number, now_ns| admission.enter(policy, peer(number), || now_ns);
+        let enter = |policy, number, now_ns| admission.acquire(policy, peer(number), || now_ns);
         let first = enter(&policy, 1, 0).unwrap();
         assert_eq!(enter(&policy, 1, 0), Err(RefuseReason::MaxConnectionsPerIp));
         let second = enter(&policy, 2, 0).unwrap();
@@ -402,16 +409,16 @@ mod tests {
             enter(&policy, 1, later_ns),
             Err(RefuseReason::MaxConnections)
         );
-        admission.leave(second);
+        admission.release(second);
         // Neither of the refusals since cost anything of the rate.
         limits.max_connections_per_ip = None;
         let policy = Policy::new(&limits);
         let third = enter(&policy, 3, later_ns).unwrap();
-        admission.leave(third);
+        admission.release(third);
         let fourth = enter(&policy, 3, later_ns).unwrap();
         assert_eq!(enter(&policy, 3, later_ns), Err(RefuseReason::AcceptRate));
-        admission.leave(fourth);
-        admission.leave(first);
+        admission.release(fourth);
+        admission.release(first);
         assert_nothing_is_counted(&admission);
     }
 
@@ -423,15 +430,17 @@ mod tests {
             ..limits(2, 1)
         });
         let admission = Admission::new();
-        let places = [(); 2].map(|()| admission.enter(&policy, None, || 0).unwrap());
+        let permits = [(); 2].map(|()| admission.acquire(&policy, None, || 0).unwrap());
         assert_eq!(
-            admission.enter(&policy, None, || 0),
+            admission.acquire(&policy, None, || 0),
             Err(RefuseReason::MaxConnections)
         );
-        places.into_iter().for_each(|place| admission.leave(place));
-        let _place = admission.enter(&policy, None, || 0).unwrap();
+        permits
+            .into_iter()
+            .for_each(|permit| admission.release(permit));
+        let _permit = admission.acquire(&policy, None, || 0).unwrap();
         assert_eq!(
-            admission.enter(&policy, None, || 0),
+            admission.acquire(&policy, None, || 0),
             Err(RefuseReason::AcceptRate)
         );
     }
@@ -440,11 +449,11 @@ mod tests {
     fn an_ipv6_network_is_one_address() {
         let policy = Policy::new(&limits(9, 1));
         let admission = Admission::new();
-        let enter = |text: &str| admission.enter(&policy, Some(text.parse().unwrap()), timeless);
-        let _place = enter("2001:db8::1").unwrap();
+        let enter = |text: &str| admission.acquire(&policy, Some(text.parse().unwrap()), timeless);
+        let _permit = enter("2001:db8::1").unwrap();
         assert_eq!(enter("2001:db8::2"), Err(RefuseReason::MaxConnectionsPerIp));
-        let _place = enter("2001:db8:0:1::1").unwrap();
-        let _place = enter("10.0.0.1").unwrap();
+        let _permit = enter("2001:db8:0:1::1").unwrap();
+        let _permit = enter("10.0.0.1").unwrap();
         assert_eq!(
             enter("::ffff:10.0.0.1"),
             Err(RefuseReason::MaxConnectionsPerIp)
@@ -453,7 +462,7 @@ mod tests {
 
     #[test]
     fn a_place_is_small() {
-        assert_eq!(size_of::<Place>(), 8);
+        assert_eq!(size_of::<Permit>(), 8);
     }
 
     #[test]
@@ -545,8 +554,8 @@ mod tests {
             let admission = Admission::new();
             let (mut total, mut per_ip) = (0, 0);
             let mut policy = Policy::new(&limits(total, per_ip));
-            // What is open: the address, if it was counted, and the place.
-            let mut open: Vec<(Option<usize>, Place)> = Vec::new();
+            // What is open: the address, if it was counted, and the permit.
+            let mut open: Vec<(Option<usize>, Permit)> = Vec::new();
             for step in steps {
                 match step {
                     Step::Enter(number) => {
@@ -558,14 +567,14 @@ mod tests {
                         } else {
                             Ok(())
                         };
-                        let entered = admission.enter(&policy, peer(number), timeless);
+                        let entered = admission.acquire(&policy, peer(number), timeless);
                         prop_assert_eq!(entered.as_ref().map(|_| ()).map_err(|r| *r), expected);
-                        if let Ok(place) = entered {
-                            open.push(((per_ip > 0).then_some(number), place));
+                        if let Ok(permit) = entered {
+                            open.push(((per_ip > 0).then_some(number), permit));
                         }
                     }
                     Step::Leave(index) if !open.is_empty() => {
-                        admission.leave(open.swap_remove(index % open.len()).1);
+                        admission.release(open.swap_remove(index % open.len()).1);
                     }
                     Step::Leave(_) => {}
                     Step::Reload(new_total, new_per_ip) => {
@@ -575,8 +584,8 @@ mod tests {
                 }
                 prop_assert_eq!(admission.open(), open.len());
             }
-            for (_, place) in open {
-                admission.leave(place);
+            for (_, permit) in open {
+                admission.release(permit);
             }
             assert_nothing_is_counted(&admission);
         }

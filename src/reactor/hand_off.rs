@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 
 use super::{Control, Kernel, Reactor};
-use crate::admission::Place;
+use crate::admission::Permit;
 use crate::service::Service;
 
 /// Connections that may wait in one inbox. When it is full the giver keeps the connection, so that
@@ -14,24 +14,24 @@ const INBOX: usize = 1024;
 
 /// An admitted connection on its way to the worker that will serve it.
 #[derive(Debug)]
-pub(crate) struct Given<S> {
+pub(crate) struct Admitted<S> {
     pub(super) stream: S,
     pub(super) service: Service,
-    pub(super) place: Place,
+    pub(super) permit: Permit,
 }
 
 /// One worker's end of the exchange.
 #[derive(Debug)]
-pub(crate) struct Spread<S> {
-    inbox: Receiver<Given<S>>,
-    outboxes: Vec<SyncSender<Given<S>>>,
+pub(crate) struct HandOff<S> {
+    inbox: Receiver<Admitted<S>>,
+    outboxes: Vec<SyncSender<Admitted<S>>>,
     wakers: Arc<[mio::Waker]>,
     /// Workers that were given something in this turn.
     to_wake: Vec<bool>,
     last: usize,
 }
 
-impl<S> Spread<S> {
+impl<S> HandOff<S> {
     /// The ends of an exchange among as many workers as there are wakers.
     pub(crate) fn among(wakers: &Arc<[mio::Waker]>) -> Vec<Self> {
         let (outboxes, inboxes): (Vec<_>, Vec<_>) =
@@ -47,7 +47,7 @@ impl<S> Spread<S> {
     }
 
     /// Passes a connection of worker `me` on, unless that is the one to serve it.
-    fn pass_on(&mut self, me: usize, control: &Control, given: Given<S>) -> Option<Given<S>> {
+    fn pass_on(&mut self, me: usize, control: &Control, given: Admitted<S>) -> Option<Admitted<S>> {
         let worker = control.least_loaded(self.last);
         self.last = worker;
         if worker == me {
@@ -79,9 +79,9 @@ impl<S> Spread<S> {
 impl<K: Kernel> Reactor<K> {
     /// Gives a connection to the worker with the fewest; to this one if that is it, or if the
     /// other has no room.
-    pub(super) fn give(&mut self, given: Given<K::Stream>) {
-        let kept = match &mut self.spread {
-            Some(spread) => spread.pass_on(self.index, &self.control, given),
+    pub(super) fn give(&mut self, given: Admitted<K::Stream>) {
+        let kept = match &mut self.hand_off {
+            Some(hand_off) => hand_off.pass_on(self.index, &self.control, given),
             None => Some(given),
         };
         if let Some(given) = kept {
@@ -90,42 +90,46 @@ impl<K: Kernel> Reactor<K> {
     }
 
     /// Serves a connection that this worker accepted.
-    pub(super) fn keep(&mut self, given: Given<K::Stream>) {
-        if self.spread.is_some() {
+    pub(super) fn keep(&mut self, given: Admitted<K::Stream>) {
+        if self.hand_off.is_some() {
             self.control.add_load(self.index);
         }
         self.seat(given);
     }
 
     /// Wakes the workers that were given something.
-    pub(super) fn announce_gifts(&mut self) {
-        if let Some(spread) = &mut self.spread {
-            spread.wake();
+    pub(super) fn wake_receivers(&mut self) {
+        if let Some(hand_off) = &mut self.hand_off {
+            hand_off.wake();
         }
     }
 
     /// Takes what others gave.
-    pub(super) fn take_gifts(&mut self) {
+    pub(super) fn take_from_inbox(&mut self) {
         // Asked before the inbox is emptied: whoever is the last to give has given by then.
-        let has_givers = self.control.has_givers();
+        let has_senders = self.control.has_senders();
         // As many as an inbox holds; if it filled up again meanwhile, another wake-up has come.
         for _ in 0..=INBOX {
-            let Some(given) = self.spread.as_ref().and_then(|it| it.inbox.try_recv().ok()) else {
+            let Some(given) = self
+                .hand_off
+                .as_ref()
+                .and_then(|it| it.inbox.try_recv().ok())
+            else {
                 break;
             };
             self.seat(given);
         }
-        self.has_givers = has_givers;
+        self.has_senders = has_senders;
     }
 
     /// Tells all workers that nobody will give them anything more.
-    pub(super) fn end_giving(&mut self) {
-        self.announce_gifts();
-        if self.control.remove_giver()
-            && let Some(spread) = &mut self.spread
+    pub(super) fn end_sending(&mut self) {
+        self.wake_receivers();
+        if self.control.remove_sender()
+            && let Some(hand_off) = &mut self.hand_off
         {
-            spread.to_wake.fill(true);
-            spread.wake();
+            hand_off.to_wake.fill(true);
+            hand_off.wake();
         }
     }
 }
@@ -145,13 +149,13 @@ mod tests {
             let token = mio::Token(0);
             mio::Waker::new(poll.registry(), token).unwrap()
         });
-        let mut ends = Spread::among(&wakers.collect());
+        let mut ends = HandOff::among(&wakers.collect());
         let mut kept = Vec::new();
         for stream in 0..GIVEN {
-            let given = Given {
+            let given = Admitted {
                 stream,
                 service: Service::Echo,
-                place: Place::default(),
+                permit: Permit::default(),
             };
             if let Some(given) = ends[0].pass_on(0, &control, given) {
                 control.add_load(0);

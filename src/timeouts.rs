@@ -8,14 +8,14 @@ use crate::metrics::CloseReason;
 
 /// The limits that a connection is held to while it is open.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Terms {
+pub struct Timeouts {
     idle_ms: Option<u64>,
     stall_ms: Option<u64>,
     stall_bytes: u64,
     lifetime_ms: Option<u64>,
 }
 
-impl Terms {
+impl Timeouts {
     /// The terms that `limits` set.
     pub fn new(limits: &Limits) -> Self {
         let ms = |limit: Option<Duration>| limit.map(whole_ms);
@@ -35,7 +35,7 @@ impl Terms {
 
 /// What was seen of one connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Watch {
+pub struct Activity {
     born_ms: u64,
     last_active_ms: u64,
     /// When the present stall window began; none while nothing moves and nothing waits.
@@ -45,14 +45,14 @@ pub struct Watch {
 
 /// What is to be done with a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Verdict {
+pub enum Decision {
     /// Nothing, and nothing will have to be looked at before this time; never if there is none.
     Keep(Option<u64>),
     /// It broke its terms.
     Close(CloseReason),
 }
 
-impl Watch {
+impl Activity {
     /// A connection that opened at `now_ms`.
     pub fn new(now_ms: u64) -> Self {
         Self {
@@ -65,7 +65,7 @@ impl Watch {
 
     /// Notes that bytes moved, and returns the deadline of the stall window if that opened one: it may
     /// lie before every other.
-    pub fn note(&mut self, moved: u64, terms: &Terms, now_ms: u64) -> Option<u64> {
+    pub fn note(&mut self, moved: u64, terms: &Timeouts, now_ms: u64) -> Option<u64> {
         if moved == 0 {
             return None;
         }
@@ -83,15 +83,15 @@ impl Watch {
 
     /// Judges the connection at `now_ms`. `blocked` says whether output waits for the peer, which
     /// opens a stall window or keeps it open.
-    pub fn judge(&mut self, terms: &Terms, blocked: Blocked, now_ms: u64) -> Verdict {
+    pub fn check(&mut self, terms: &Timeouts, blocked: Blocked, now_ms: u64) -> Decision {
         let over = |since: u64, limit: Option<u64>| {
             limit.is_some_and(|limit| now_ms.saturating_sub(since) >= limit)
         };
         if over(self.born_ms, terms.lifetime_ms) {
-            return Verdict::Close(CloseReason::Lifetime);
+            return Decision::Close(CloseReason::Lifetime);
         }
         if over(self.last_active_ms, terms.idle_ms) {
-            return Verdict::Close(CloseReason::IdleTimeout);
+            return Decision::Close(CloseReason::IdleTimeout);
         }
         if terms.stall_ms.is_none() {
             self.window_start_ms = None;
@@ -99,7 +99,7 @@ impl Watch {
             && over(start, terms.stall_ms)
         {
             if self.window_bytes < terms.stall_bytes {
-                return Verdict::Close(CloseReason::Stalled);
+                return Decision::Close(CloseReason::Stalled);
             }
             self.window_start_ms = None;
         }
@@ -115,7 +115,7 @@ impl Watch {
             self.window_start_ms
                 .and_then(|start| deadline(start, terms.stall_ms)),
         ];
-        Verdict::Keep(deadlines.into_iter().flatten().min())
+        Decision::Keep(deadlines.into_iter().flatten().min())
     }
 }
 
@@ -138,8 +138,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn terms(idle_ms: Option<u64>, stall_ms: Option<u64>, lifetime_ms: Option<u64>) -> Terms {
-        Terms {
+    fn terms(idle_ms: Option<u64>, stall_ms: Option<u64>, lifetime_ms: Option<u64>) -> Timeouts {
+        Timeouts {
             idle_ms,
             stall_ms,
             stall_bytes: 100,
@@ -150,80 +150,80 @@ mod tests {
     #[test]
     fn drips_refresh_the_idle_limit_and_not_the_stall_limit() {
         let terms = terms(Some(50), Some(1000), None);
-        let mut watch = Watch::new(0);
+        let mut watch = Activity::new(0);
         for second in 0..25 {
             watch.note(2, &terms, second * 40);
             assert!(matches!(
-                watch.judge(&terms, Blocked::No, second * 40 + 39),
-                Verdict::Keep(Some(_))
+                watch.check(&terms, Blocked::No, second * 40 + 39),
+                Decision::Keep(Some(_))
             ));
         }
         watch.note(2, &terms, 1000);
         assert_eq!(
-            watch.judge(&terms, Blocked::No, 1000),
-            Verdict::Close(CloseReason::Stalled)
+            watch.check(&terms, Blocked::No, 1000),
+            Decision::Close(CloseReason::Stalled)
         );
     }
 
     #[test]
     fn a_peer_that_takes_nothing_stalls_after_its_first_window() {
         let terms = terms(None, Some(1000), None);
-        let mut watch = Watch::new(0);
+        let mut watch = Activity::new(0);
         assert_eq!(watch.note(1_000_000, &terms, 5), Some(1005));
         assert_eq!(
-            watch.judge(&terms, Blocked::Yes, 1005),
-            Verdict::Keep(Some(2005))
+            watch.check(&terms, Blocked::Yes, 1005),
+            Decision::Keep(Some(2005))
         );
         assert_eq!(
-            watch.judge(&terms, Blocked::Yes, 2005),
-            Verdict::Close(CloseReason::Stalled)
+            watch.check(&terms, Blocked::Yes, 2005),
+            Decision::Close(CloseReason::Stalled)
         );
     }
 
     #[test]
     fn a_peer_that_took_nothing_before_the_limit_was_set_stalls_too() {
-        let mut watch = Watch::new(0);
-        watch.note(1_000_000, &Terms::default(), 5);
+        let mut watch = Activity::new(0);
+        watch.note(1_000_000, &Timeouts::default(), 5);
         let terms = terms(None, Some(1000), None);
         assert_eq!(
-            watch.judge(&terms, Blocked::Yes, 70),
-            Verdict::Keep(Some(1070))
+            watch.check(&terms, Blocked::Yes, 70),
+            Decision::Keep(Some(1070))
         );
         assert_eq!(
-            watch.judge(&terms, Blocked::Yes, 1070),
-            Verdict::Close(CloseReason::Stalled)
+            watch.check(&terms, Blocked::Yes, 1070),
+            Decision::Close(CloseReason::Stalled)
         );
     }
 
     #[test]
     fn a_silent_connection_is_idle_and_does_not_stall() {
         let terms = terms(None, Some(1000), None);
-        let mut watch = Watch::new(0);
+        let mut watch = Activity::new(0);
         assert_eq!(
-            watch.judge(&terms, Blocked::No, 1_000_000),
-            Verdict::Keep(None)
+            watch.check(&terms, Blocked::No, 1_000_000),
+            Decision::Keep(None)
         );
         watch.note(100, &terms, 2_000_000);
         assert_eq!(
-            watch.judge(&terms, Blocked::No, 3_000_000),
-            Verdict::Keep(None)
+            watch.check(&terms, Blocked::No, 3_000_000),
+            Decision::Keep(None)
         );
     }
 
     #[test]
     fn the_lifetime_is_absolute() {
         let terms = terms(Some(50), None, Some(500));
-        let mut watch = Watch::new(0);
+        let mut watch = Activity::new(0);
         for now in (0..500).step_by(10) {
             watch.note(u64::MAX, &terms, now);
             assert!(matches!(
-                watch.judge(&terms, Blocked::No, now),
-                Verdict::Keep(Some(_))
+                watch.check(&terms, Blocked::No, now),
+                Decision::Keep(Some(_))
             ));
         }
         assert_eq!(
-            watch.judge(&terms, Blocked::No, 500),
-            Verdict::Close(CloseReason::Lifetime)
+            watch.check(&terms, Blocked::No, 500),
+            Decision::Close(CloseReason::Lifetime)
         );
     }
 
@@ -238,10 +238,10 @@ mod tests {
             moves in prop::collection::vec((0_u64..150, 1_u64..80, any::<bool>()), 0..40),
         ) {
             let terms = terms(idle, stall, lifetime);
-            let mut lazy = Watch::new(0);
-            let mut due = match lazy.judge(&terms, Blocked::No, 0) {
-                Verdict::Keep(due) => due,
-                Verdict::Close(_) => return Ok(()),
+            let mut lazy = Activity::new(0);
+            let mut due = match lazy.check(&terms, Blocked::No, 0) {
+                Decision::Keep(due) => due,
+                Decision::Close(_) => return Ok(()),
             };
             let (mut now, mut last_move) = (0, 0);
             let mut window: Option<(u64, u64)> = None;
@@ -251,15 +251,15 @@ mod tests {
                 while let Some(at) = due.filter(|&at| at <= next) {
                     prop_assert!(at >= now, "a deadline in the past");
                     now = at;
-                    match lazy.judge(&terms, blocked, at) {
-                        Verdict::Keep(later) => {
+                    match lazy.check(&terms, blocked, at) {
+                        Decision::Keep(later) => {
                             prop_assert!(later.is_none_or(|later| later > at), "spins");
                             due = later;
                             window = window
                                 .filter(|&(start, _)| stall.is_none_or(|s| at - start < s))
                                 .or_else(|| (blocked == Blocked::Yes).then_some((at, 0)));
                         }
-                        Verdict::Close(reason) => {
+                        Decision::Close(reason) => {
                             match reason {
                                 CloseReason::Lifetime => prop_assert_eq!(Some(at), lifetime),
                                 CloseReason::IdleTimeout => {

@@ -2,13 +2,13 @@
 
 use tracing::{debug, info, warn};
 
-use super::accept::{Share, State};
-use super::control::Wish;
+use super::acceptor::{Share, State};
+use super::control::Request;
 use super::token::Deadline;
 use super::{Kernel, Phase, Reactor};
 use crate::metrics::CloseReason;
-use crate::readiness::Readiness;
-use crate::watch::whole_ms;
+use crate::net::readiness::Readiness;
+use crate::timeouts::whole_ms;
 
 /// How long handshakes under way may take to complete when a listener is to close.
 const HANDSHAKE_MS: u64 = 200;
@@ -18,21 +18,21 @@ const LISTENER_GRACE_MS: u64 = 10;
 
 impl<K: Kernel> Reactor<K> {
     /// Does what was asked from outside since the last turn.
-    pub(super) fn obey(&mut self) {
+    pub(super) fn apply_requests(&mut self) {
         if !std::mem::replace(&mut self.woken, false) {
             return;
         }
-        self.take_gifts();
-        match (self.control.wish(), self.phase) {
-            (Wish::Stop, _) => self.phase = Phase::Stopping,
-            (Wish::Drain, Phase::Serving) => self.begin_drain(),
-            (Wish::Drain | Wish::Serve, _) => {}
+        self.take_from_inbox();
+        match (self.control.requested(), self.phase) {
+            (Request::Stop, _) => self.phase = Phase::Stopping,
+            (Request::Drain, Phase::Serving) => self.begin_drain(),
+            (Request::Drain | Request::Serve, _) => {}
         }
     }
 
     /// Puts changed rules into force, for the open connections too. This comes before accepting: who
     /// connects after the change is admitted by the new rules.
-    pub(super) fn renew_rules(&mut self) {
+    pub(super) fn apply_new_rules(&mut self) {
         if !self.woken {
             return;
         }
@@ -84,7 +84,7 @@ impl<K: Kernel> Reactor<K> {
             Phase::Serving => false,
             Phase::Draining => {
                 self.conns.is_empty()
-                    && !self.has_givers
+                    && !self.has_senders
                     && !self.has_open_listeners()
                     // A worker with UDP sockets alone goes on for the drain delay too.
                     && !self.timers.is_armed(Deadline::StopAccepting.id())
@@ -144,7 +144,7 @@ impl<K: Kernel> Reactor<K> {
             return false;
         }
         if listener.share == Share::LeastLoaded {
-            self.end_giving();
+            self.end_sending();
         }
         true
     }
@@ -177,7 +177,7 @@ impl<K: Kernel> Reactor<K> {
             self.linger(key, CloseReason::DrainTimeout);
         }
         // Another worker may still give: what it gives is late too.
-        if self.has_givers {
+        if self.has_senders {
             self.arm(Deadline::EndDrain, LISTENER_GRACE_MS);
         }
     }

@@ -5,16 +5,16 @@ use std::net::IpAddr;
 
 use tracing::warn;
 
-use super::spread::Given;
+use super::hand_off::Admitted;
 use super::token::Deadline;
 use super::{Kernel, Reactor};
-use crate::admission::Place;
+use crate::admission::Permit;
 use crate::conn::Conn;
 use crate::metrics::{CloseReason, RefuseReason};
+use crate::net::stream::Stream;
 use crate::net::sys::AcceptError;
 use crate::service::Service;
-use crate::stream::Stream;
-use crate::watch::Watch;
+use crate::timeouts::Activity;
 
 /// Connections taken from one listener in a turn, so that a storm of connects can't keep the open
 /// connections waiting.
@@ -99,7 +99,7 @@ impl<K: Kernel> Reactor<K> {
                 self.accept_batch(index);
             }
         }
-        self.announce_gifts();
+        self.wake_receivers();
     }
 
     fn accept_batch(&mut self, index: usize) {
@@ -165,14 +165,14 @@ impl<K: Kernel> Reactor<K> {
         } = self;
         let admitted = control
             .admission
-            .enter(&rules.policy, peer, || clock.now_ns(kernel));
+            .acquire(&rules.policy, peer, || clock.now_ns(kernel));
         match admitted {
             Err(reason) => self.refuse(stream, reason),
-            Ok(place) => {
-                let given = Given {
+            Ok(permit) => {
+                let given = Admitted {
                     stream,
                     service,
-                    place,
+                    permit,
                 };
                 match share {
                     Share::Own => self.keep(given),
@@ -183,21 +183,21 @@ impl<K: Kernel> Reactor<K> {
     }
 
     /// Gives an admitted connection its seat among those served.
-    pub(super) fn seat(&mut self, given: Given<K::Stream>) {
-        let Given {
+    pub(super) fn seat(&mut self, given: Admitted<K::Stream>) {
+        let Admitted {
             stream,
             service,
-            place,
+            permit,
         } = given;
         self.metrics.accepted.add(1);
         match self.insert(stream, service) {
             Ok(key) => {
                 self.metrics.active.add(1);
-                if place.is_counted() {
-                    if self.places.len() <= key {
-                        self.places.resize_with(key + 1, Place::default);
+                if permit.is_counted() {
+                    if self.permits.len() <= key {
+                        self.permits.resize_with(key + 1, Permit::default);
                     }
-                    self.places[key] = place;
+                    self.permits[key] = permit;
                 }
                 if self.watching {
                     self.begin_watch(key);
@@ -206,7 +206,7 @@ impl<K: Kernel> Reactor<K> {
             Err(error) => {
                 warn!(worker = self.index, %error, "cannot watch a connection; closed it");
                 self.metrics.closed(CloseReason::Error).add(1);
-                self.leave(place);
+                self.leave(permit);
             }
         }
     }
@@ -215,9 +215,9 @@ impl<K: Kernel> Reactor<K> {
     pub(super) fn begin_watch(&mut self, key: usize) {
         let now_ms = self.now_ms();
         if self.watches.len() <= key {
-            self.watches.resize(key + 1, Watch::new(now_ms));
+            self.watches.resize(key + 1, Activity::new(now_ms));
         }
-        self.watches[key] = Watch::new(now_ms);
+        self.watches[key] = Activity::new(now_ms);
         self.look_after(key);
     }
 
@@ -241,15 +241,15 @@ impl<K: Kernel> Reactor<K> {
     fn insert(&mut self, mut stream: K::Stream, service: Service) -> io::Result<usize> {
         let entry = self.conns.vacant_entry();
         let key = entry.key();
-        self.kernel.watch(&mut stream, key)?;
+        self.kernel.register(&mut stream, key)?;
         entry.insert(Conn::new(stream, service));
         Ok(key)
     }
 
     /// Gives back the place of a connection that is no longer served.
-    pub(super) fn leave(&self, place: Place) {
-        self.control.admission.leave(place);
-        if self.spread.is_some() {
+    pub(super) fn leave(&self, permit: Permit) {
+        self.control.admission.release(permit);
+        if self.hand_off.is_some() {
             self.control.remove_load(self.index);
         }
     }

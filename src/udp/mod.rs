@@ -27,10 +27,10 @@ pub use guard::Guard;
 
 use crate::admission::UdpAllowance;
 use crate::metrics::{DropReason, WorkerMetrics};
+use crate::net::readiness::Readiness;
 use crate::net::sys;
 use crate::net::sys::datagram::{Batch, Datagram, Destination, Kept, Progress, SLOTS, Tally};
 use crate::net::tuning;
-use crate::readiness::Readiness;
 use crate::service::{Service, chargen};
 
 /// Batches in one call of [`Datagrams::pump`] before others have their turn.
