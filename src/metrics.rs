@@ -3,7 +3,7 @@
 use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::net::sys::AcceptError;
+use crate::net::errno::AcceptError;
 
 /// Why a connection was closed.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]

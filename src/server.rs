@@ -16,8 +16,8 @@ use crate::listen::{Listener, Owner};
 use crate::metrics::Snapshot;
 use crate::net::affinity;
 use crate::net::endpoint::Endpoint;
-use crate::net::sys::{self, ThreadClock};
-use crate::net::tuning;
+use crate::net::sys::ThreadClock;
+use crate::net::tcp;
 use crate::reactor::{
     Control, DatagramSocket, Epoll, HandOff, Listening, Reactor, Request, Rules, Setup, Share,
 };
@@ -71,7 +71,7 @@ impl Server {
         let workers = config.workers.get();
         let has_predecessor = inherited.iter().any(|it| it.keeper == Keeper::Nobody);
         let all = listen::bind_all(&config, inherited)?;
-        if let Some(somaxconn) = tuning::somaxconn()
+        if let Some(somaxconn) = tcp::somaxconn()
             && somaxconn < config.backlog
         {
             warn!(
@@ -390,7 +390,7 @@ fn run_worker(
 ) -> Result<(), Error> {
     // Wherever it runs instead, what comes in on that CPU is still best served by one worker.
     if let Some(cpu) = cpu
-        && let Err(error) = sys::pin_thread(cpu)
+        && let Err(error) = affinity::pin_thread(cpu)
     {
         warn!(worker, cpu, %error, "cannot pin the worker to its CPU");
     }
@@ -466,7 +466,7 @@ fn prefer_cpus(share: Share, bound: &Bound, cpus: &[usize], config: &Config) -> 
     for (number, socket) in bound.sockets.descriptors().into_iter().enumerate() {
         let worker = accepting_worker(share, number, config.workers.get());
         let cpu = cpus.get(worker).copied().filter(|_| by_cpu);
-        match tuning::prefer_cpu(&socket, cpu) {
+        match tcp::prefer_cpu(&socket, cpu) {
             Err(source) if cpu.is_some() => {
                 return Err(Error::Tuning {
                     endpoint: bound.configured.clone(),

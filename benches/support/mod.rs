@@ -6,7 +6,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use echomark::metrics::Snapshot;
-use echomark::net::sys;
+use echomark::net::affinity;
 use echomark::{Config, Error, Handle, Server, Service};
 
 /// The longest wait for an echo: a server that does not answer ends the benchmark with an error
@@ -20,10 +20,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// hand it over, on two each wakes up an idle one, which takes several times as long and varies as
 /// much. A benchmark that leaves it to chance measures the chance.
 pub(crate) fn pin_client() -> (usize, Option<usize>) {
-    let cpus = sys::allowed_cpus().expect("the kernel tells");
+    let cpus = affinity::allowed_cpus().expect("the kernel tells");
     let mut cpus = cpus.into_iter().rev();
     let client = cpus.next().expect("this thread runs on one");
-    sys::pin_thread(client).expect("this CPU is allowed");
+    affinity::pin_thread(client).expect("this CPU is allowed");
     (client, cpus.next())
 }
 
@@ -61,7 +61,7 @@ impl TestServer {
             handle: server.handle(),
             thread: Some(thread::spawn(move || {
                 // The workers inherit it from the thread that starts them.
-                sys::pin_thread(cpu).expect("this CPU is allowed");
+                affinity::pin_thread(cpu).expect("this CPU is allowed");
                 server.run()
             })),
         }

@@ -12,7 +12,7 @@ use serde_json::{Map, Number, Value as Json};
 use super::http::Readiness;
 use super::process::Process;
 use crate::metrics::{CloseReason, DropReason, RefuseReason, Snapshot};
-use crate::net::sys::AcceptError;
+use crate::net::errno::AcceptError;
 
 /// What is known of a server at one moment.
 #[derive(Clone, Debug)]

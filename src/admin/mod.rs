@@ -43,7 +43,7 @@ pub use status::{About, Status};
 
 use crate::error::Error;
 use crate::net::endpoint::HostPort;
-use crate::net::sys::AcceptError;
+use crate::net::errno::AcceptError;
 use http::{HEAD_MAX, Pages, Parse};
 
 /// Connections open at a time. One more takes the place of the oldest, so that clients which say

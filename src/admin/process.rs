@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::net::sys;
+use crate::net::{clock, descriptors};
 
 /// What is known of the process at one moment; `None` is what the system did not tell.
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,11 +28,11 @@ impl Process {
     pub fn now(start_time: Option<Duration>) -> Self {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         Self {
-            cpu_time: sys::process_cpu_time(),
+            cpu_time: clock::process_cpu_time(),
             resident_memory_bytes: status_bytes(&status, "VmRSS:"),
             virtual_memory_bytes: status_bytes(&status, "VmSize:"),
             open_fds: open_fds(),
-            max_fds: sys::descriptor_limit().ok(),
+            max_fds: Some(descriptors::descriptor_limit()),
             start_time,
         }
     }
@@ -45,7 +45,7 @@ pub fn start_time() -> Option<Duration> {
     let system = fs::read_to_string("/proc/stat").ok()?;
     let ticks = start_ticks(&stat)?;
     let boot: u64 = field(&system, "btime")?.parse().ok()?;
-    let since_boot_s = ticks as f64 / sys::ticks_per_second() as f64;
+    let since_boot_s = ticks as f64 / clock::ticks_per_second() as f64;
     Duration::try_from_secs_f64(boot as f64 + since_boot_s).ok()
 }
 

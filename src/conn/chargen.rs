@@ -4,9 +4,9 @@ use std::io;
 
 use super::{Conn, Input, Next, READS_PER_PUMP, State};
 use crate::metrics::{CloseReason, WorkerMetrics};
+use crate::net::errno;
 use crate::net::readiness::Readiness;
 use crate::net::stream::Stream;
-use crate::net::sys;
 use crate::service::chargen;
 
 /// Writes in one call, each of [`chargen::MAX_LEN`] bytes: with nothing but the peer's window to
@@ -45,7 +45,7 @@ impl<S: Stream> Conn<S> {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(Next::Yield),
                 // The peer closed and our next bytes told us that it had meant both directions.
-                Err(error) if self.state == State::Ended && sys::is_disconnect(&error) => {
+                Err(error) if self.state == State::Ended && errno::is_disconnect(&error) => {
                     return Ok(Next::Close(CloseReason::Finished));
                 }
                 Err(error) => return Err(error),

@@ -13,9 +13,9 @@
 use std::io;
 
 use crate::metrics::{CloseReason, WorkerMetrics};
+use crate::net::errno;
 use crate::net::readiness::Readiness;
 use crate::net::stream::{Stream, Taken};
-use crate::net::sys;
 use crate::service::Service;
 
 pub mod backlog;
@@ -130,9 +130,9 @@ impl<S: Stream> Conn<S> {
     /// What follows from a call that failed.
     #[cold]
     fn fail(&mut self, error: &io::Error, metrics: &WorkerMetrics) -> Next {
-        if sys::is_lack_of_memory(error) {
+        if errno::is_lack_of_memory(error) {
             Next::Retry
-        } else if sys::is_disconnect(error) {
+        } else if errno::is_disconnect(error) {
             self.finish(CloseReason::Reset, metrics)
         } else {
             self.finish(CloseReason::Error, metrics)
@@ -272,7 +272,7 @@ impl<S: Stream> Conn<S> {
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
             // The input has left the socket and must not be lost.
-            Err(error) if sys::is_lack_of_memory(&error) => {
+            Err(error) if errno::is_lack_of_memory(&error) => {
                 lack_of_memory = Some(error);
                 0
             }
@@ -323,7 +323,7 @@ impl<S: Stream> Conn<S> {
                 Ok(Input::Bytes(_)) => {}
                 Ok(Input::Blocked) => return Next::Wait,
                 Ok(Input::Interrupted) => return Next::Yield,
-                Err(error) if sys::is_lack_of_memory(&error) => return Next::Retry,
+                Err(error) if errno::is_lack_of_memory(&error) => return Next::Retry,
                 Ok(Input::End) | Err(_) => return Next::Close(reason),
             }
         }

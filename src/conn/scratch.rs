@@ -4,9 +4,9 @@
 
 use std::io::{self, Read};
 
+use crate::net::errno;
 use crate::net::pipe::Pipe;
 use crate::net::stream::Stream;
-use crate::net::sys;
 
 /// The most that the first read of a turn takes. Moving large pieces costs half as much as moving pieces
 /// of this size, but of a peer that reads slowly most of a large piece would have to be kept: so a large
@@ -96,7 +96,7 @@ impl Scratch {
             self.pipe = match Pipe::new() {
                 Ok(pipe) => Opened::Yes(pipe),
                 // There may be descriptors later.
-                Err(error) if sys::is_lack_of_descriptors(&error) => return None,
+                Err(error) if errno::is_lack_of_descriptors(&error) => return None,
                 Err(_) => Opened::No,
             };
         }
@@ -148,7 +148,7 @@ impl Scratch {
 /// Whether a read may do what could not be done this way now.
 fn is_passing(error: &io::Error) -> bool {
     let passing = [io::ErrorKind::WouldBlock, io::ErrorKind::Interrupted];
-    passing.contains(&error.kind()) || sys::is_lack_of_memory(error)
+    passing.contains(&error.kind()) || errno::is_lack_of_memory(error)
 }
 
 /// Whether it can't be done at all.

@@ -9,7 +9,7 @@ use mio::{Interest, Registry, Token};
 use socket2::SockRef;
 
 use crate::net::stream::Socket;
-use crate::net::tuning;
+use crate::net::tcp;
 use crate::net::unix::SocketFile;
 
 /// A listening socket, watched by mio.
@@ -91,7 +91,7 @@ impl Listener {
             file.remove();
         }
         match &self.kind {
-            Kind::Tcp(listener) => tuning::ignore_new_connections(listener),
+            Kind::Tcp(listener) => tcp::ignore_new_connections(listener),
             // Connects are refused from now on; what was queued can still be accepted
             // (unix_stream_connect and unix_accept in the kernel).
             Kind::Unix(listener) => SockRef::from(listener).shutdown(Shutdown::Read),

@@ -10,8 +10,10 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::config::{Balance, Config};
 use crate::error::Error;
+use crate::net::datagram;
 use crate::net::endpoint::Endpoint;
-use crate::net::tuning::{self, ListenError, Tuning};
+use crate::net::tcp::{self, ListenError};
+use crate::net::tuning::Tuning;
 use crate::net::unix::{self, SocketFile};
 use crate::service::Service;
 
@@ -200,14 +202,14 @@ fn bind(service: Service, configured: &Endpoint, config: &Config) -> Result<Boun
                 Balance::LeastConnections => 1,
             };
             let tuning = tuning_for(configured, address, config);
-            let sockets = tuning::listen(address, count, config.backlog, &tuning)
+            let sockets = tcp::listen(address, count, config.backlog, &tuning)
                 .map_err(|error| fail(configured, Some(address), error))?;
             (Sockets::Tcp(sockets), Owner::Us)
         }
         Endpoint::Udp(_) => {
             let address = resolve(configured)?;
             let tuning = tuning_for(configured, address, config);
-            let sockets = tuning::datagram_sockets(address, config.workers.get(), &tuning)
+            let sockets = datagram::datagram_sockets(address, config.workers.get(), &tuning)
                 .map_err(|error| fail(configured, Some(address), error))?;
             (Sockets::Udp(sockets), Owner::Us)
         }
@@ -281,10 +283,10 @@ fn adopt(inherited: Inherited, config: &Config) -> Result<Bound, Error> {
         Endpoint::Tcp(_) => {
             let mut listeners = Vec::with_capacity(sockets.len());
             for socket in sockets {
-                let listener = tuning::adopt_listener(socket, &config.tuning).map_err(fail)?;
+                let listener = tcp::adopt_listener(socket, &config.tuning).map_err(fail)?;
                 if keeper == Keeper::Nobody {
                     // Our backlog, which may be another than the predecessor's.
-                    tuning::set_backlog(&listener, config.backlog)
+                    tcp::set_backlog(&listener, config.backlog)
                         .map_err(|source| fail(ListenError::Socket(source)))?;
                 }
                 listeners.push(listener);
@@ -295,7 +297,7 @@ fn adopt(inherited: Inherited, config: &Config) -> Result<Bound, Error> {
             let mut adopted = Vec::with_capacity(sockets.len());
             for socket in sockets {
                 adopted.push(
-                    tuning::adopt_datagram_socket(socket.into(), &config.tuning).map_err(fail)?,
+                    datagram::adopt_datagram_socket(socket.into(), &config.tuning).map_err(fail)?,
                 );
             }
             Sockets::Udp(adopted)
@@ -353,7 +355,7 @@ impl Bound {
             .map_err(ListenError::Socket)
             .and_then(|address| {
                 let tuning = tuning_for(&self.configured, address, config);
-                tuning::listen_beside(address, missing, config.backlog, &tuning)
+                tcp::listen_beside(address, missing, config.backlog, &tuning)
             });
         listeners.extend(more.map_err(|error| fail(&self.configured, None, error))?);
         Ok(())

@@ -1,15 +1,24 @@
-//! What stands between the programs and the kernel: addresses, units, socket options, system calls.
+//! What stands between the programs and the kernel: addresses, units, sockets and their options, clocks,
+//! processors.
 //!
 //! Nothing here knows of servers, connections or load; nothing here imports another module of ours.
 
 pub mod affinity;
 pub mod cidr;
+pub mod client;
+pub mod clock;
+pub mod datagram;
+pub mod descriptors;
 pub mod endpoint;
+pub mod errno;
+
 pub mod pipe;
 pub mod readiness;
 pub mod sched;
+pub mod socket;
 pub mod stream;
 pub mod sys;
+pub mod tcp;
 pub mod tuning;
 pub mod units;
 pub mod unix;

@@ -9,7 +9,7 @@ use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 
 use crate::net::pipe::Pipe;
-use crate::net::sys;
+use crate::net::{socket, sys};
 
 /// The most that one call throws away of a TCP stream. Nothing is copied, so it may be far more than
 /// a buffer; but a call that goes on while more arrives must end some time.
@@ -88,14 +88,14 @@ pub enum Socket {
 impl Read for Socket {
     #[inline]
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        sys::receive(self, buffer)
+        socket::receive(self, buffer)
     }
 }
 
 impl Write for Socket {
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        sys::send(self, bytes)
+        socket::send(self, bytes)
     }
 
     /// One system call for all slices; the default would write the first one only.
@@ -134,7 +134,7 @@ impl Stream for Socket {
     }
 
     fn is_drained(&mut self) -> bool {
-        sys::incoming_queue(self).is_ok_and(|count| count == 0)
+        socket::incoming_queue(self).is_ok_and(|count| count == 0)
     }
 
     fn fill(&mut self, pipe: &mut Pipe, most: usize) -> io::Result<usize> {
@@ -153,7 +153,7 @@ impl Stream for Socket {
                 asked: DISCARD_AT_ONCE,
             }),
             Self::Unix(stream) => Ok(Taken {
-                count: sys::receive(stream, scratch)?,
+                count: socket::receive(stream, scratch)?,
                 asked: scratch.len(),
             }),
         }

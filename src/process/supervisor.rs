@@ -9,8 +9,8 @@ use std::thread;
 use std::time::Duration;
 
 use crate::admin::{self, About, Admin, Status};
+use crate::net::descriptors;
 use crate::net::endpoint::{Endpoint, HostPort};
-use crate::net::sys;
 use crate::net::unix::SocketFile;
 use crate::process::handover::{Offer, Takeover, TakeoverError};
 use crate::server::{Alive, Heartbeat};
@@ -247,7 +247,7 @@ fn wait_until_served(handle: &Handle) {
 
 /// Raises the limit on descriptors, and says so if the configuration does not fit it.
 fn warn_of_limits(config: &Config) {
-    let limit = match sys::raise_descriptor_limit() {
+    let limit = match descriptors::raise_descriptor_limit() {
         Ok(limit) => limit,
         Err(error) => {
             warn!(%error, "cannot raise the limit on open descriptors");

@@ -11,8 +11,8 @@ use super::{Kernel, Reactor};
 use crate::admission::Permit;
 use crate::conn::Conn;
 use crate::metrics::{CloseReason, RefuseReason};
+use crate::net::errno::AcceptError;
 use crate::net::stream::Stream;
-use crate::net::sys::AcceptError;
 use crate::service::Service;
 use crate::timeouts::Activity;
 

@@ -4,8 +4,8 @@ use mio::{Registry, Token};
 
 use super::token::{Fixed, Source};
 use super::{Kernel, Reactor};
+use crate::net::datagram::Batch;
 use crate::net::readiness::Readiness;
-use crate::net::sys::datagram::Batch;
 use crate::service::Service;
 use crate::udp::{Datagrams, Guard, Next};
 

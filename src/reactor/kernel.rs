@@ -9,9 +9,9 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::token::{Fixed, Source};
 use crate::listen::Listener;
+use crate::net::clock;
 use crate::net::readiness::Readiness;
 use crate::net::stream::{Socket, Stream};
-use crate::net::sys;
 
 /// The outside of a reactor.
 pub(crate) trait Kernel {
@@ -93,7 +93,7 @@ impl Kernel for Epoll {
 
     #[inline]
     fn now_ns(&self) -> u64 {
-        sys::monotonic_ns()
+        clock::monotonic_ns()
     }
 
     fn accept(&mut self, listener: usize) -> io::Result<(Socket, Option<IpAddr>)> {

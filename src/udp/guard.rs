@@ -7,7 +7,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::metrics::DropReason;
-use crate::net::sys::datagram::Destination;
+use crate::net::datagram::Destination;
 
 /// The ports below are those of services (RFC 6335, system ports), and no client sends from them.
 const FIRST_CLIENT_PORT: u16 = 1024;

@@ -27,10 +27,11 @@ pub use guard::Guard;
 
 use crate::admission::UdpAllowance;
 use crate::metrics::{DropReason, WorkerMetrics};
+use crate::net::datagram::{
+    self, Batch, Datagram, Destination, MAX_SLOTS, Progress, SendCounts, UnsentAnswer,
+};
+use crate::net::errno;
 use crate::net::readiness::Readiness;
-use crate::net::sys;
-use crate::net::sys::datagram::{Batch, Datagram, Destination, Kept, Progress, SLOTS, Tally};
-use crate::net::tuning;
 use crate::service::{Service, chargen};
 
 /// Batches in one call of [`Datagrams::pump`] before others have their turn.
@@ -38,7 +39,7 @@ const BATCHES_PER_PUMP: usize = 4;
 
 /// Datagrams, or aggregates, in a batch from which on it is cheaper to take the socket out of the epoll
 /// instance and put it back later than to have the kernel look for whom to wake at each answer.
-const MANY: usize = SLOTS / 2;
+const MANY: usize = MAX_SLOTS / 2;
 
 /// Bytes received after which others have their turn, even if fewer batches came: with aggregates,
 /// one batch alone may be 2 MiB.
@@ -67,7 +68,7 @@ pub struct Datagrams {
     /// Where every datagram was sent to, unless each tells.
     destination: Option<Destination>,
     /// Answers that the socket did not take.
-    kept: Vec<Kept>,
+    kept: Vec<UnsentAnswer>,
     readable: bool,
     writable: bool,
     /// Whether the kernel reports what happens to it.
@@ -77,7 +78,7 @@ pub struct Datagrams {
 }
 
 impl Datagrams {
-    /// Serves `socket`, which [`datagram_sockets`](crate::net::tuning::datagram_sockets) made, and
+    /// Serves `socket`, which [`datagram_sockets`](crate::net::datagram::datagram_sockets) made, and
     /// whose events will carry `token`. It is writable, as a fresh socket is, and not known to be
     /// readable.
     pub fn new(socket: std::net::UdpSocket, service: Service, token: Token) -> Self {
@@ -86,7 +87,7 @@ impl Datagrams {
             socket: UdpSocket::from_std(socket),
             token,
             service,
-            destination: address.and_then(tuning::only_destination),
+            destination: address.and_then(datagram::only_destination),
             kept: Vec::new(),
             readable: false,
             writable: true,
@@ -160,7 +161,7 @@ impl Datagrams {
                     self.readable = false;
                     return Next::Wait;
                 }
-                Err(error) if sys::is_lack_of_memory(&error) => return Next::Retry,
+                Err(error) if errno::is_lack_of_memory(&error) => return Next::Retry,
                 // Interrupted, or an error that was pending and is cleared by being reported: a
                 // bound, unconnected socket has no other.
                 Err(_) => return Next::Yield,
@@ -185,7 +186,7 @@ impl Datagrams {
 
     /// Bytes of answers that wait for the socket.
     pub fn backlog_len(&self) -> usize {
-        self.kept.iter().map(Kept::len).sum()
+        self.kept.iter().map(UnsentAnswer::len).sum()
     }
 
     /// Closes the socket. Answers that were kept are lost, as any datagram may be.
@@ -275,9 +276,9 @@ impl Datagrams {
         registry: &Registry,
         metrics: &WorkerMetrics,
     ) -> Progress {
-        let mut tally = Tally::default();
-        let progress = batch.send(&self.socket, &mut tally);
-        count(tally, metrics);
+        let mut counts = SendCounts::default();
+        let progress = batch.send(&self.socket, &mut counts);
+        count(counts, metrics);
         if progress == Progress::Blocked {
             self.keep(batch, registry, metrics);
         }
@@ -313,9 +314,9 @@ impl Datagrams {
             return Progress::Blocked;
         }
         let before = self.backlog_len();
-        let mut tally = Tally::default();
-        let progress = batch.send_kept(&mut self.kept, &self.socket, &mut tally);
-        count(tally, metrics);
+        let mut counts = SendCounts::default();
+        let progress = batch.send_unsent(&mut self.kept, &self.socket, &mut counts);
+        count(counts, metrics);
         metrics
             .backlog_bytes
             .sub((before - self.backlog_len()) as u64);
@@ -346,13 +347,13 @@ fn permitted(
     Ok(allowance(source, datagram.count()))
 }
 
-fn count(tally: Tally, metrics: &WorkerMetrics) {
-    metrics.udp_sent_datagrams.add(tally.sent_datagrams);
-    metrics.sent_bytes.add(tally.sent_bytes);
-    if tally.failed_datagrams > 0 {
+fn count(counts: SendCounts, metrics: &WorkerMetrics) {
+    metrics.udp_sent_datagrams.add(counts.sent_datagrams);
+    metrics.sent_bytes.add(counts.sent_bytes);
+    if counts.failed_datagrams > 0 {
         metrics
             .udp_dropped(DropReason::SendError)
-            .add(tally.failed_datagrams);
+            .add(counts.failed_datagrams);
     }
 }
 

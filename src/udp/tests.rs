@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::admission::{Admission, Policy};
 use crate::config::Limits;
-use crate::net::sys::datagram::cut_into_segments;
-use crate::net::tuning::{Tuning, datagram_sockets};
+use crate::net::datagram::{cut_into_segments, datagram_sockets};
+use crate::net::tuning::Tuning;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -448,7 +448,7 @@ fn sending_does_not_wake_the_loop() {
 fn a_flood_gives_others_their_turn() {
     let mut served = Served::new(Service::Discard, "127.0.0.1:0");
     let peer = peer("127.0.0.1:0");
-    let total = BATCHES_PER_PUMP * SLOTS + 1;
+    let total = BATCHES_PER_PUMP * MAX_SLOTS + 1;
     for _ in 0..total {
         peer.send_to(b"x", served.address()).unwrap();
     }

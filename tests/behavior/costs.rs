@@ -142,7 +142,7 @@ fn a_connection_is_registered_once() {
 #[test]
 fn an_idle_connection_costs_less_than_96_bytes() {
     const CONNECTIONS: u64 = 4000;
-    echomark::net::sys::raise_descriptor_limit().expect("a limit");
+    echomark::net::descriptors::raise_descriptor_limit().expect("a limit");
     let echod = Echod::start(&["--echo=tcp://127.0.0.1:0", "--workers=1"]);
     let connect = || {
         let mut client = echod.connect();

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use echomark::metrics::{CloseReason, Snapshot};
-use echomark::net::sys;
+use echomark::net::affinity;
 use echomark::{Balance, Config, Server, Service};
 use socket2::SockRef;
 
@@ -35,7 +35,7 @@ fn steered(workers: usize, config: Config) -> Config {
 /// The CPUs to send from, unless this machine can't show what is to be seen; then it says why.
 #[expect(clippy::print_stderr, reason = "says that it tested nothing")]
 fn cpus() -> Option<Vec<usize>> {
-    let cpus = sys::allowed_cpus().expect("an affinity mask");
+    let cpus = affinity::allowed_cpus().expect("an affinity mask");
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("a version");
     let mut numbers = release.split(['.', '-']).map(str::parse::<u32>);
     let mut next = || numbers.next().and_then(Result::ok).unwrap_or(0);
@@ -59,7 +59,7 @@ fn cpus() -> Option<Vec<usize>> {
 fn on_cpu<T: Send>(cpu: usize, task: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| {
         let bound = scope.spawn(|| {
-            sys::pin_thread(cpu).expect("an allowed CPU");
+            affinity::pin_thread(cpu).expect("an allowed CPU");
             task()
         });
         bound.join().expect("no panic")
@@ -202,7 +202,7 @@ fn preferred(server: &Server) -> Vec<usize> {
 /// the predecessor wanted.
 #[test]
 fn inherited_sockets_prefer_what_the_successor_wants() {
-    let cpus: Vec<_> = sys::allowed_cpus().expect("an affinity mask");
+    let cpus: Vec<_> = affinity::allowed_cpus().expect("an affinity mask");
     let cpu = |worker: usize| cpus[worker % cpus.len()];
     for endpoint in ["tcp://127.0.0.1:0", "udp://127.0.0.1:0"] {
         let with = |balance, workers| Config {
@@ -249,7 +249,7 @@ fn a_successor_steers_what_it_took_over_and_loses_nothing() {
         for &cpu in &cpus {
             let (stop, rounds) = (&stop, &rounds);
             scope.spawn(move || {
-                sys::pin_thread(cpu).expect("an allowed CPU");
+                affinity::pin_thread(cpu).expect("an allowed CPU");
                 churn(address, stop, rounds);
             });
         }
@@ -268,7 +268,7 @@ fn a_successor_steers_what_it_took_over_and_loses_nothing() {
 /// Connects on every CPU never stop while the listeners close. Each that succeeds is served.
 #[test]
 fn no_connect_that_succeeds_is_lost_when_the_listeners_close() {
-    let cpus = sys::allowed_cpus().expect("an affinity mask");
+    let cpus = affinity::allowed_cpus().expect("an affinity mask");
     for _ in 0..10 {
         // An address that no other test uses, so that the port can't be another's by then.
         let server = Running::start(Config {
@@ -281,7 +281,7 @@ fn no_connect_that_succeeds_is_lost_when_the_listeners_close() {
                 wait_until("connects", || served.load(Ordering::Relaxed) > 100);
                 server.handle.drain();
             } else {
-                sys::pin_thread(cpus[index % cpus.len()]).expect("an allowed CPU");
+                affinity::pin_thread(cpus[index % cpus.len()]).expect("an allowed CPU");
                 connect_until_refused(server.address(), &served);
             }
         });

@@ -5,10 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::{Tuning, stream_socket};
-use crate::net::sys;
+use super::sys;
+use super::tcp::stream_socket;
+use super::tuning::Tuning;
 
 /// The receive buffer of a datagram socket for which none was asked: what arrives while the event
 /// loop is busy elsewhere should not be lost here. The kernel gives up to `net.core.rmem_max`.
@@ -85,7 +87,7 @@ fn start_connecting(
 ) -> io::Result<()> {
     bind_source(socket, address, source)?;
     match socket.connect(&address.into()) {
-        Err(error) if !sys::is_connecting(&error) => Err(error),
+        Err(error) if Errno::from_io_error(&error) != Some(Errno::INPROGRESS) => Err(error),
         _ => Ok(()),
     }
 }

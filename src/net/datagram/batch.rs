@@ -1,0 +1,319 @@
+//! A batch of received datagrams and the answers to them.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::AsFd;
+
+use super::encoding::{Control, Destination, RawAddress};
+use super::send::{Cursor, Message, Progress, SendCounts, SocketTransmit, segment_count};
+use crate::net::sys::messages::{MAX_MESSAGES, ReceiveBuffers, ReceivedMessages};
+
+/// Datagrams received by one call: enough that a call's own cost hardly counts, few enough that
+/// small ones stay in the first-level cache between receiving and answering.
+pub const MAX_SLOTS: usize = MAX_MESSAGES;
+
+/// Room for one datagram, or one aggregate: no UDP length is larger, so none is ever cut.
+const SLOT_LEN: usize = 1 << 16;
+
+/// From one slot to the next. The 128 bytes beyond the slot move each slot's start to other cache
+/// sets: with a power of two, all would share one.
+const STRIDE: usize = SLOT_LEN + 128;
+
+/// A batch of received datagrams and the answers to them, in memory that is allocated once.
+///
+/// A slot's pages are touched when a datagram is long enough to need them, so that small datagrams
+/// cost little memory.
+#[derive(Debug)]
+pub struct Batch {
+    bytes: Box<[u8]>,
+    addresses: Box<[RawAddress; MAX_SLOTS]>,
+    controls: Box<[Control; MAX_SLOTS]>,
+    received: Vec<Received>,
+    answers: Vec<Answer>,
+    cursor: Cursor,
+}
+
+impl Batch {
+    /// An empty batch.
+    pub fn new() -> Self {
+        Self {
+            bytes: vec![0; MAX_SLOTS * STRIDE].into_boxed_slice(),
+            addresses: Box::new([RawAddress::default(); MAX_SLOTS]),
+            controls: Box::new([Control::default(); MAX_SLOTS]),
+            received: Vec::with_capacity(MAX_SLOTS),
+            answers: Vec::with_capacity(MAX_SLOTS),
+            cursor: Cursor::default(),
+        }
+    }
+
+    /// Takes as many datagrams from `socket` as wait and fit, without blocking, and returns how
+    /// many slots they fill, at least one. What was in the batch before is gone.
+    ///
+    /// # Errors
+    /// What recvmmsg(2) reports, first of all EAGAIN when nothing waits; the batch is empty then.
+    pub fn receive(&mut self, socket: &impl AsFd) -> io::Result<usize> {
+        self.received.clear();
+        self.answers.clear();
+        self.cursor = Cursor::default();
+        let slots = self.bytes.chunks_exact_mut(STRIDE);
+        let buffers = slots
+            .zip(self.addresses.iter_mut().zip(self.controls.iter_mut()))
+            .map(|(slot, (address, control))| ReceiveBuffers {
+                name: address.buffer(),
+                payload: &mut slot[..SLOT_LEN],
+                control: control.buffer(),
+            });
+        let mut messages = ReceivedMessages::new();
+        messages.receive(socket.as_fd(), buffers)?;
+        let envelopes = self.addresses.iter().zip(self.controls.iter());
+        for (filled, (address, control)) in messages.filled().zip(envelopes) {
+            let len = filled.payload_len.min(SLOT_LEN);
+            let source = (filled.name_len > 0).then(|| address.decode()).flatten();
+            let info = control.decode(filled.control_len);
+            self.received.push(Received {
+                source: source.unwrap_or(UNKNOWN_SOURCE),
+                destination: info.destination,
+                len,
+                segment_len: info.segment_len.map_or(len, |segment| segment.min(len)),
+                truncated: filled.truncated,
+            });
+        }
+        Ok(self.received.len())
+    }
+
+    /// How many slots the last [`Batch::receive`] filled.
+    pub fn len(&self) -> usize {
+        self.received.len()
+    }
+
+    /// Whether the last [`Batch::receive`] filled none.
+    pub fn is_empty(&self) -> bool {
+        self.received.is_empty()
+    }
+
+    /// What came in slot `index`.
+    ///
+    /// # Panics
+    /// When `index` is not below [`Batch::len`].
+    pub fn datagram(&self, index: usize) -> Datagram<'_> {
+        let received = &self.received[index];
+        Datagram {
+            payload: &self.bytes[index * STRIDE..][..received.len],
+            source: received.source,
+            destination: received.destination,
+            segment_len: received.segment_len,
+            truncated: received.truncated,
+        }
+    }
+
+    /// Marks slot `index` to be answered with its own first `len` bytes, from where they lie. An
+    /// aggregate is answered by datagrams of the same lengths.
+    ///
+    /// # Panics
+    /// When `len` is more than was received.
+    pub fn answer(&mut self, index: usize, len: usize) {
+        let received = &self.received[index];
+        assert!(len <= received.len, "the answer is what was received");
+        let segment_len = received.segment_len;
+        self.mark(index, Payload::Received(len), segment_len);
+    }
+
+    /// Marks slot `index` to be answered with `payload`, as datagrams of `segment_len` bytes of
+    /// which the last may be shorter.
+    ///
+    /// # Panics
+    /// When `segment_len` is 0 and the payload is not.
+    pub fn answer_with(&mut self, index: usize, payload: &'static [u8], segment_len: usize) {
+        assert!(segment_len > 0 || payload.is_empty());
+        self.mark(index, Payload::Static(payload), segment_len);
+    }
+
+    /// Sends the marked answers in order, until all are out or the socket takes no more, and adds
+    /// what became of them to `counts`. Another call goes on where this one stopped.
+    pub fn send(&mut self, socket: &impl AsFd, counts: &mut SendCounts) -> Progress {
+        let Self {
+            bytes,
+            addresses,
+            controls,
+            received,
+            answers,
+            cursor,
+        } = self;
+        let message = |number: usize| message(&answers[number], bytes, addresses, received);
+        let mut transmit = SocketTransmit {
+            socket: socket.as_fd(),
+            controls,
+        };
+        cursor.send(answers.len(), message, &mut transmit, counts)
+    }
+
+    /// Copies of the marked answers that were not sent yet, in order, to outlast the batch.
+    pub fn unsent(&self) -> impl Iterator<Item = UnsentAnswer> + '_ {
+        (self.cursor.next..self.answers.len()).map(|number| {
+            let answer = &self.answers[number];
+            let message = message(answer, &self.bytes, &self.addresses, &self.received);
+            let skip = if number == self.cursor.next {
+                self.cursor.skip
+            } else {
+                0
+            };
+            UnsentAnswer {
+                to: *message.to,
+                from: message.from,
+                payload: message.payload[skip..].into(),
+                segment_len: message.segment_len,
+            }
+        })
+    }
+
+    /// Sends answers of an earlier batch, like [`Batch::send`], and removes those that are done from
+    /// `unsent`. What is in this batch stays.
+    pub fn send_unsent(
+        &mut self,
+        unsent: &mut Vec<UnsentAnswer>,
+        socket: &impl AsFd,
+        counts: &mut SendCounts,
+    ) -> Progress {
+        let mut cursor = Cursor::default();
+        let mut transmit = SocketTransmit {
+            socket: socket.as_fd(),
+            controls: &mut self.controls,
+        };
+        let message = |number: usize| unsent[number].message();
+        let progress = cursor.send(unsent.len(), message, &mut transmit, counts);
+        unsent.drain(..cursor.next);
+        if let Some(first) = unsent.first_mut()
+            && cursor.skip > 0
+        {
+            first.payload = first.payload[cursor.skip..].into();
+        }
+        progress
+    }
+
+    fn mark(&mut self, slot: usize, payload: Payload, segment_len: usize) {
+        assert!(
+            self.answers.last().is_none_or(|last| last.slot < slot),
+            "slots are answered in order, each once"
+        );
+        self.answers.push(Answer {
+            slot,
+            payload,
+            segment_len,
+        });
+    }
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+// A worker's batch moves to its thread: no pointer outlives a call.
+const _: () = {
+    const fn is_send<T: Send>() {}
+    is_send::<Batch>();
+};
+
+/// A received datagram, or an aggregate of several from one source.
+#[derive(Clone, Copy, Debug)]
+pub struct Datagram<'a> {
+    /// The bytes of the datagram, or of all in the aggregate, in order.
+    pub payload: &'a [u8],
+    /// The sender, in the socket's family: IPv4 is mapped on an IPv6 socket. Port 0 if the kernel
+    /// reported none.
+    pub source: SocketAddr,
+    /// Where it was sent to, if the socket reports that.
+    pub destination: Option<Destination>,
+    /// The length of each datagram of an aggregate but the last, which may be shorter; else the
+    /// length of the payload.
+    pub segment_len: usize,
+    /// Bytes or control messages are missing.
+    pub truncated: bool,
+}
+
+impl Datagram<'_> {
+    /// How many datagrams this is.
+    pub fn count(&self) -> u32 {
+        // At most one for each byte of a slot, and an empty one.
+        segment_count(self.payload.len(), self.segment_len) as u32
+    }
+}
+
+/// An answer that was copied out of its batch to be sent later.
+#[derive(Debug)]
+pub struct UnsentAnswer {
+    to: RawAddress,
+    from: Option<Destination>,
+    payload: Box<[u8]>,
+    segment_len: usize,
+}
+
+impl UnsentAnswer {
+    /// Bytes of payload.
+    pub fn len(&self) -> usize {
+        self.payload.len()
+    }
+
+    /// Whether there is no payload; an empty datagram is one nevertheless.
+    pub fn is_empty(&self) -> bool {
+        self.payload.is_empty()
+    }
+
+    fn message(&self) -> Message<'_> {
+        Message {
+            to: &self.to,
+            from: self.from,
+            payload: &self.payload,
+            segment_len: self.segment_len,
+        }
+    }
+}
+
+/// A source that the kernel did not report. Nothing can be sent to port 0.
+const UNKNOWN_SOURCE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
+/// What [`Batch::receive`] notes of a slot.
+#[derive(Debug)]
+struct Received {
+    source: SocketAddr,
+    destination: Option<Destination>,
+    len: usize,
+    segment_len: usize,
+    truncated: bool,
+}
+
+/// An answer marked in a batch.
+#[derive(Debug)]
+struct Answer {
+    slot: usize,
+    payload: Payload,
+    segment_len: usize,
+}
+
+#[derive(Debug)]
+enum Payload {
+    /// This number of the bytes received in the slot.
+    Received(usize),
+    Static(&'static [u8]),
+}
+
+fn message<'a>(
+    answer: &Answer,
+    bytes: &'a [u8],
+    addresses: &'a [RawAddress; MAX_SLOTS],
+    received: &[Received],
+) -> Message<'a> {
+    Message {
+        to: &addresses[answer.slot],
+        from: received[answer.slot].destination,
+        payload: match answer.payload {
+            Payload::Received(len) => &bytes[answer.slot * STRIDE..][..len],
+            Payload::Static(payload) => payload,
+        },
+        segment_len: answer.segment_len,
+    }
+}
+
+#[cfg(test)]
+mod tests;

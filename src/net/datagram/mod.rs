@@ -1,0 +1,18 @@
+//! UDP in batches: recvmmsg(2) and sendmmsg(2), with aggregates where the kernel makes them (UDP_GRO,
+//! UDP_SEGMENT, udp(7)), and answers that leave from the address that the request was sent to
+//! (IP_PKTINFO, ip(7); IPV6_PKTINFO, ipv6(7)).
+//!
+//! What the kernel reports is checked against the memory that it was given before it is used.
+
+mod batch;
+mod encoding;
+mod send;
+mod socket;
+
+pub use batch::{Batch, Datagram, MAX_SLOTS, UnsentAnswer};
+pub use encoding::Destination;
+pub use send::{Progress, SendCounts};
+pub use socket::{adopt_datagram_socket, datagram_sockets, only_destination};
+
+#[cfg(test)]
+pub(crate) use socket::cut_into_segments;

@@ -1,0 +1,47 @@
+//! Reading from and writing to connected sockets without the C library.
+//!
+//! std's read goes through the C library, in which a call of a threaded program is a cancellation
+//! point (pthreads(7)): more than fifty instructions that nothing here needs, against some ten.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
+
+/// Reads from a connected socket: recv(2).
+///
+/// # Errors
+/// What recv(2) reports.
+#[inline]
+pub fn receive(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
+    match rustix::net::recv(socket, buffer, RecvFlags::empty()) {
+        Ok((count, _)) => Ok(count),
+        Err(errno) => Err(error(errno)),
+    }
+}
+
+/// Writes to a connected socket: send(2). A peer that is gone is an error and no signal
+/// (MSG_NOSIGNAL).
+///
+/// # Errors
+/// What send(2) reports.
+#[inline]
+pub fn send(socket: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+    rustix::net::send(socket, bytes, SendFlags::NOSIGNAL).map_err(error)
+}
+
+/// Apart from the calls, so that success takes no detour around it.
+#[cold]
+#[inline(never)]
+fn error(errno: Errno) -> io::Error {
+    errno.into()
+}
+
+/// What a stream socket has received and its owner has not read yet: SIOCINQ (tcp(7), unix(7)).
+///
+/// # Errors
+/// What ioctl(2) reports; EINVAL for a TCP socket that listens.
+pub fn incoming_queue(socket: &impl AsFd) -> io::Result<u64> {
+    Ok(rustix::io::ioctl_fionread(socket)?)
+}

@@ -1,0 +1,301 @@
+//! TCP listeners: bound, inherited, and closed without losing a connection.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::net::sockopt;
+use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
+
+use super::tuning::{Tuning, TuningError, option};
+
+/// Why a group of listeners could not be made.
+#[derive(Debug)]
+pub enum ListenError {
+    /// The address can't be bound: in use, not ours, not permitted.
+    Bind(io::Error),
+    /// A socket option was refused.
+    Tuning(TuningError),
+    /// Any other call failed.
+    Socket(io::Error),
+}
+
+impl From<io::Error> for ListenError {
+    fn from(error: io::Error) -> Self {
+        Self::Socket(error)
+    }
+}
+
+impl From<TuningError> for ListenError {
+    fn from(error: TuningError) -> Self {
+        Self::Tuning(error)
+    }
+}
+
+/// Binds `count` TCP listeners to one address, among which the kernel spreads the connections by a
+/// hash of their addresses (SO_REUSEPORT, socket(7)).
+///
+/// The first is bound before SO_REUSEPORT is set, so that an address that another program listens
+/// on is reported as in use, even if that program would share it: two servers that each get a part
+/// of the connections by accident are worse than an error. With port 0 the kernel chooses one port
+/// for all.
+///
+/// # Errors
+/// [`ListenError`] says which step failed.
+pub fn listen(
+    address: SocketAddr,
+    count: usize,
+    backlog: u32,
+    tuning: &Tuning,
+) -> Result<Vec<std::net::TcpListener>, ListenError> {
+    let first = stream_socket(address)?;
+    divide_families(&first, address, tuning)?;
+    prepare_listener(&first, tuning)?;
+    first.bind(&address.into()).map_err(ListenError::Bind)?;
+    first.set_reuse_port(true)?;
+    let bound = first.local_addr()?;
+    let mut sockets = vec![first];
+    for _ in 1..count {
+        sockets.push(join(bound.as_socket().unwrap_or(address), tuning)?);
+    }
+    // All are bound before the first listens, so that no connection comes to a group that is not
+    // complete yet.
+    for socket in &sockets {
+        start_listening(socket, backlog)?;
+    }
+    Ok(sockets.into_iter().map(Into::into).collect())
+}
+
+/// Binds `count` more listeners to an address whose listeners share it (SO_REUSEPORT) and are this
+/// user's.
+///
+/// # Errors
+/// As [`listen`].
+pub fn listen_beside(
+    address: SocketAddr,
+    count: usize,
+    backlog: u32,
+    tuning: &Tuning,
+) -> Result<Vec<std::net::TcpListener>, ListenError> {
+    let mut sockets = Vec::with_capacity(count);
+    for _ in 0..count {
+        let socket = join(address, tuning)?;
+        start_listening(&socket, backlog)?;
+        sockets.push(socket.into());
+    }
+    Ok(sockets)
+}
+
+/// Makes a TCP listener of a socket that another process made and bound.
+///
+/// # Errors
+/// `InvalidInput` when it is not a TCP socket that listens; otherwise as [`listen`].
+pub fn adopt_listener(
+    socket: OwnedFd,
+    tuning: &Tuning,
+) -> Result<std::net::TcpListener, ListenError> {
+    let socket = Socket::from(socket);
+    let is_listener = socket.is_listener()?;
+    let protocol = socket.protocol()?;
+    if !is_listener || protocol != Some(Protocol::TCP) {
+        return Err(ListenError::Socket(io::ErrorKind::InvalidInput.into()));
+    }
+    socket.set_nonblocking(true)?;
+    socket.set_cloexec(true)?;
+    prepare_listener(&socket, tuning)?;
+    Ok(socket.into())
+}
+
+/// Leaves IPv4 to another socket if that is asked for; possible only before the socket is bound.
+pub(super) fn divide_families(
+    socket: &Socket,
+    address: SocketAddr,
+    tuning: &Tuning,
+) -> Result<(), ListenError> {
+    if tuning.only_v6 && address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    Ok(())
+}
+
+/// Sets what accepted connections inherit.
+fn prepare_listener(socket: &Socket, tuning: &Tuning) -> Result<(), ListenError> {
+    // Lets a restarted server bind while old connections linger in TIME_WAIT (tcp(7)).
+    socket.set_reuse_address(true)?;
+    // An urgent byte stays in its place in the stream: an echo must return it like any other.
+    socket.set_out_of_band_inline(true)?;
+    tuning.apply(socket)?;
+    Ok(())
+}
+
+/// A socket on an address whose other sockets share it.
+fn join(address: SocketAddr, tuning: &Tuning) -> Result<Socket, ListenError> {
+    let socket = stream_socket(address)?;
+    divide_families(&socket, address, tuning)?;
+    prepare_listener(&socket, tuning)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into()).map_err(ListenError::Bind)?;
+    Ok(socket)
+}
+
+/// Changes the backlog of a socket that listens already: listen(2) may be called again.
+///
+/// # Errors
+/// What listen(2) reports.
+pub fn set_backlog(listener: &std::net::TcpListener, backlog: u32) -> io::Result<()> {
+    let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
+    SockRef::from(listener).listen(backlog)
+}
+
+/// Makes the kernel prefer this socket, among those that share its address (SO_REUSEPORT), for what
+/// comes in on one CPU, or for nothing in particular.
+///
+/// Before Linux 6.2 it prefers nobody: the hash decides in such a group (commit b261eda84ec1,
+/// "soreuseport: Fix socket selection for SO_INCOMING_CPU"). Of several that prefer the same CPU, and
+/// of all if none prefers the CPU at hand, the hash decides as well.
+///
+/// # Errors
+/// [`TuningError`] with what setsockopt(2) reports for SO_INCOMING_CPU.
+pub fn prefer_cpu(socket: &impl AsFd, cpu: Option<usize>) -> Result<(), TuningError> {
+    /// -1 as the kernel reads it: no CPU, which is what a fresh socket has.
+    const NONE: u32 = u32::MAX;
+    let cpu = cpu.map_or(Ok(NONE), u32::try_from);
+    let cpu = cpu.map_err(|_| io::ErrorKind::InvalidInput.into());
+    cpu.and_then(|cpu| Ok(sockopt::set_socket_incoming_cpu(socket, cpu)?))
+        .map_err(option("SO_INCOMING_CPU"))
+}
+
+fn start_listening(socket: &Socket, backlog: u32) -> Result<(), ListenError> {
+    // Two programs that bind at the same moment both pass bind(2); listen(2) tells them apart.
+    socket
+        .listen(i32::try_from(backlog).unwrap_or(i32::MAX))
+        .map_err(ListenError::Bind)
+}
+
+/// Makes a listener ignore new connection requests, while those that the kernel already answered
+/// still complete and can be accepted: the first step of closing a listener without losing one.
+///
+/// A classic BPF socket filter sees an incoming segment from its TCP header on (the kernel's
+/// tcp_filter); byte 13 holds the flags, of which 0x02 is SYN. Returning 0 drops the segment, and
+/// the peer sends it again later, when either another listener answers or the port is closed.
+///
+/// # Errors
+/// What setsockopt(2) with SO_ATTACH_FILTER reports.
+pub fn ignore_new_connections(listener: &impl AsFd) -> io::Result<()> {
+    const LOAD_BYTE_13: SockFilter = SockFilter::new(0x30, 0, 0, 13);
+    const SKIP_NEXT_UNLESS_SYN: SockFilter = SockFilter::new(0x45, 0, 1, 0x02);
+    const DROP: SockFilter = SockFilter::new(0x06, 0, 0, 0);
+    const PASS: SockFilter = SockFilter::new(0x06, 0, 0, u32::MAX);
+    SockRef::from(listener).attach_filter(&[LOAD_BYTE_13, SKIP_NEXT_UNLESS_SYN, DROP, PASS])
+}
+
+/// The ceiling that the kernel puts on every backlog, if it can be read (listen(2)).
+pub fn somaxconn() -> Option<u32> {
+    let text = fs::read_to_string("/proc/sys/net/core/somaxconn").ok()?;
+    text.trim().parse().ok()
+}
+
+/// A non-blocking TCP socket of the address's family.
+///
+/// # Errors
+/// What socket(2) reports.
+pub fn stream_socket(address: SocketAddr) -> io::Result<Socket> {
+    let kind = Type::STREAM.nonblocking().cloexec();
+    Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::time::Duration;
+
+    const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+    #[test]
+    fn listeners_share_one_port_and_pass_their_options_on() {
+        let tuning = Tuning {
+            recv_buffer: Some(32 << 10),
+            congestion: Some("reno".to_owned()),
+            user_timeout: Some(Duration::from_secs(7)),
+            ..Tuning::default()
+        };
+        let listeners = listen(LOOPBACK, 3, 16, &tuning).unwrap();
+        let address = listeners[0].local_addr().unwrap();
+        assert!(listeners.iter().all(|l| l.local_addr().unwrap() == address));
+
+        // One listener left, so the connection must reach it.
+        let listener = listeners.into_iter().next_back().unwrap();
+        listener.set_nonblocking(false).unwrap();
+        let _client = std::net::TcpStream::connect(address).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        let accepted = SockRef::from(&accepted);
+        assert!(accepted.tcp_nodelay().unwrap());
+        assert!(accepted.out_of_band_inline().unwrap());
+        assert_eq!(accepted.recv_buffer_size().unwrap(), 64 << 10);
+        assert_eq!(
+            accepted.tcp_user_timeout().unwrap(),
+            Some(Duration::from_secs(7))
+        );
+        assert!(accepted.tcp_congestion().unwrap().starts_with(b"reno"));
+    }
+
+    #[test]
+    fn an_address_that_someone_listens_on_is_in_use_even_if_shared() {
+        let taken = listen(LOOPBACK, 2, 16, &Tuning::default()).unwrap();
+        let address = taken[0].local_addr().unwrap();
+        match listen(address, 2, 16, &Tuning::default()) {
+            Err(ListenError::Bind(error)) => {
+                assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+            }
+            other => panic!("expected an address in use, got {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_backlog_is_the_one_asked_for() {
+        for backlog in [3, 200] {
+            let listeners = listen(LOOPBACK, 1, backlog, &Tuning::default()).unwrap();
+            let address = listeners[0].local_addr().unwrap();
+            // Nobody accepts, so connects succeed until the queue is full: one more than the
+            // backlog, in the kernel's way of counting (sk_acceptq_is_full).
+            let patience = Duration::from_secs(1);
+            let mut queued = Vec::new();
+            while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, patience) {
+                queued.push(stream);
+            }
+            assert_eq!(queued.len(), backlog as usize + 1);
+        }
+    }
+
+    #[test]
+    fn an_unknown_congestion_algorithm_is_named_with_what_there_is() {
+        let tuning = Tuning {
+            congestion: Some("nosuch".to_owned()),
+            ..Tuning::default()
+        };
+        let Err(ListenError::Tuning(error)) = listen(LOOPBACK, 1, 16, &tuning) else {
+            panic!("`nosuch` was accepted as a congestion algorithm");
+        };
+        let text = error.to_string();
+        assert!(text.contains("nosuch") && text.contains("reno"), "{text}");
+    }
+
+    #[test]
+    fn a_listener_that_ignores_new_connections_keeps_those_it_has() {
+        let listener = listen(LOOPBACK, 1, 16, &Tuning::default())
+            .unwrap()
+            .remove(0);
+        let address = listener.local_addr().unwrap();
+        let _before = std::net::TcpStream::connect(address).unwrap();
+        ignore_new_connections(&listener).unwrap();
+        let after = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200));
+        assert_eq!(after.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(listener.accept().is_ok());
+        assert_eq!(
+            listener.accept().unwrap_err().kind(),
+            io::ErrorKind::WouldBlock
+        );
+    }
+}
