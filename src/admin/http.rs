@@ -11,12 +11,12 @@ use std::fmt::Write;
 use httparse::{Error, Request, Status};
 
 /// The most bytes that the head of a request may have: request line, header fields, empty line.
-pub const HEAD_MAX: usize = 8 << 10;
+pub(super) const MAX_HEAD_LEN: usize = 8 << 10;
 /// The most header fields that a request may have.
-const HEADERS_MAX: usize = 64;
+const MAX_HEADERS: usize = 64;
 
 /// What the pages of the admin port say now.
-pub trait Pages {
+pub(super) trait Pages {
     /// All metrics in the text format of Prometheus.
     fn metrics(&self) -> String;
     /// A JSON object about the server.
@@ -27,7 +27,7 @@ pub trait Pages {
 
 /// Whether the server wants more clients.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Readiness {
+pub(super) enum Readiness {
     /// It does.
     Ready,
     /// It is about to end.
@@ -36,18 +36,18 @@ pub enum Readiness {
 
 /// What the bytes received so far amount to.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Parse {
-    /// The beginning of a request: more is needed. Never for [`HEAD_MAX`] bytes or more.
+pub(super) enum Parse {
+    /// The beginning of a request: more is needed. Never for [`MAX_HEAD_LEN`] bytes or more.
     Incomplete,
     /// The whole response to what was asked, or to what can't become a request any more.
     Response(Vec<u8>),
 }
 
 /// Answers the request that `bytes_so_far` begin with. What follows a request is ignored, and so is
-/// whatever lies beyond [`HEAD_MAX`].
-pub fn respond(bytes_so_far: &[u8], pages: &impl Pages) -> Parse {
-    let head = &bytes_so_far[..bytes_so_far.len().min(HEAD_MAX)];
-    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+/// whatever lies beyond [`MAX_HEAD_LEN`].
+pub(super) fn respond(bytes_so_far: &[u8], pages: &impl Pages) -> Parse {
+    let head = &bytes_so_far[..bytes_so_far.len().min(MAX_HEAD_LEN)];
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut request = Request::new(&mut headers);
     let parsed = request.parse(head);
     let (answer, body) = match parsed {
@@ -61,7 +61,7 @@ pub fn respond(bytes_so_far: &[u8], pages: &impl Pages) -> Parse {
             };
             (answer, body)
         }
-        Ok(Status::Partial) if head.len() < HEAD_MAX => return Parse::Incomplete,
+        Ok(Status::Partial) if head.len() < MAX_HEAD_LEN => return Parse::Incomplete,
         // Without a version the request line is not over yet, so the target is what is too long.
         Ok(Status::Partial) if request.version.is_none() => (Answer::URI_TOO_LONG, Body::Sent),
         Ok(Status::Partial) | Err(Error::TooManyHeaders) => (Answer::HEAD_TOO_LARGE, Body::Sent),
@@ -294,20 +294,20 @@ mod tests {
         ] {
             expect(bad, "400 Bad Request");
         }
-        let long = "x".repeat(HEAD_MAX);
+        let long = "x".repeat(MAX_HEAD_LEN);
         expect(&format!("GET /{long} HTTP/1.1\r\n\r\n"), "414 URI Too Long");
         let too_large = "431 Request Header Fields Too Large";
         expect(&format!("GET / HTTP/1.1\r\na: {long}\r\n\r\n"), too_large);
-        let many = "a: b\r\n".repeat(HEADERS_MAX + 1);
+        let many = "a: b\r\n".repeat(MAX_HEADERS + 1);
         expect(&format!("GET / HTTP/1.1\r\n{many}\r\n"), too_large);
     }
 
     #[test]
     fn a_head_of_the_greatest_length_is_answered() {
         let start = "GET /livez HTTP/1.1\r\na: ";
-        let fill = "x".repeat(HEAD_MAX - start.len() - 4);
+        let fill = "x".repeat(MAX_HEAD_LEN - start.len() - 4);
         let request = format!("{start}{fill}\r\n\r\n");
-        assert_eq!(request.len(), HEAD_MAX);
+        assert_eq!(request.len(), MAX_HEAD_LEN);
         expect(&request, "200 OK");
     }
 
@@ -320,7 +320,7 @@ mod tests {
         ];
         let target = "(/metrics|/livez|/readyz|/info|/[a-z%0-9]{0,8})(\\?[a-z=&]{0,8})?";
         let headers =
-            proptest::collection::vec("[A-Za-z-]{1,12}: ?[ -~]{0,20}\r\n", 0..HEADERS_MAX);
+            proptest::collection::vec("[A-Za-z-]{1,12}: ?[ -~]{0,20}\r\n", 0..MAX_HEADERS);
         (method, target, "1\\.[01]", headers).prop_map(|(method, target, version, headers)| {
             format!(
                 "{method} {target} HTTP/{version}\r\n{}\r\n",
@@ -364,7 +364,7 @@ mod tests {
 
         #[test]
         fn endless_heads_end(byte in any::<u8>()) {
-            prop_assert_ne!(respond(&[byte; HEAD_MAX], &READY), Parse::Incomplete);
+            prop_assert_ne!(respond(&[byte; MAX_HEAD_LEN], &READY), Parse::Incomplete);
         }
     }
 }

@@ -34,9 +34,10 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 use tracing::{error, warn};
 
-pub mod http;
-pub mod metrics;
-pub mod process;
+mod exposition;
+mod http;
+mod metrics;
+mod process;
 mod status;
 
 pub use status::{About, Status};
@@ -44,25 +45,25 @@ pub use status::{About, Status};
 use crate::error::Error;
 use crate::net::endpoint::HostPort;
 use crate::net::errno::AcceptError;
-use http::{HEAD_MAX, Pages, Parse};
+use http::{MAX_HEAD_LEN, Pages, Parse};
 
 /// Connections open at a time. One more takes the place of the oldest, so that clients which say
 /// nothing can't keep others out.
-const CONNS_MAX: usize = 64;
-/// Connections accepted in a turn, a fraction of [`CONNS_MAX`]: each has its chance to be answered
+const MAX_CONNECTIONS: usize = 64;
+/// Connections accepted in a turn, a fraction of [`MAX_CONNECTIONS`]: each has its chance to be answered
 /// before later ones can take its place.
-const ACCEPT_BATCH: usize = 16;
+const MAX_ACCEPTS_PER_TURN: usize = 16;
 /// How long a connection may take from being accepted to the end of its response.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// How long a client that was told of its deadline may take to read that.
-const FAREWELL: Duration = Duration::from_secs(1);
+const TIMEOUT_RESPONSE_DEADLINE: Duration = Duration::from_secs(1);
 /// The most bytes that are read and thrown away behind a request. Closing with more unread resets
 /// the connection, which may cost the client its response.
-const DISCARD_MAX: usize = 1 << 20;
+const MAX_DISCARDED: usize = 1 << 20;
 /// How long accepting pauses when descriptors or memory ran out.
 const RETRY: Duration = Duration::from_millis(100);
 /// The most bytes that one read takes.
-const READ_MAX: usize = 16 << 10;
+const MAX_READ: usize = 16 << 10;
 
 const LISTENER: Token = Token(0);
 const WAKER: Token = Token(1);
@@ -137,7 +138,7 @@ impl Admin {
     ///
     /// # Errors
     /// The system has no thread to give.
-    pub fn start(self, pages: impl Pages + Send + 'static) -> io::Result<Running> {
+    pub fn start(self, pages: Status) -> io::Result<Running> {
         let stop = Arc::new(AtomicBool::new(false));
         let server = Loop {
             poll: self.poll,
@@ -145,8 +146,8 @@ impl Admin {
             more: true,
             paused_until: None,
             troubled: false,
-            conns: Slab::with_capacity(CONNS_MAX),
-            buffer: vec![0; READ_MAX].into_boxed_slice(),
+            conns: Slab::with_capacity(MAX_CONNECTIONS),
+            buffer: vec![0; MAX_READ].into_boxed_slice(),
             pages,
             stop: Arc::clone(&stop),
         };
@@ -188,7 +189,7 @@ impl Drop for Running {
 }
 
 /// The thread of an admin port with everything it owns.
-struct Loop<P> {
+struct Loop {
     poll: Poll,
     listener: TcpListener,
     /// Whether there may be more to accept: set by an event, cleared by EAGAIN alone.
@@ -200,17 +201,17 @@ struct Loop<P> {
     conns: Slab<Conn>,
     /// Read into by every connection in turn.
     buffer: Box<[u8]>,
-    pages: P,
+    pages: Status,
     stop: Arc<AtomicBool>,
 }
 
-impl<P: Pages> Loop<P> {
+impl Loop {
     /// Answers until asked to stop.
     ///
     /// # Errors
     /// Only what epoll_wait(2) reports besides EINTR, which would be a defect.
     fn run(mut self) -> io::Result<()> {
-        let mut events = Events::with_capacity(CONNS_MAX + FIRST_CONN);
+        let mut events = Events::with_capacity(MAX_CONNECTIONS + FIRST_CONN);
         while !self.stop.load(Ordering::Relaxed) {
             match self.poll.poll(&mut events, self.timeout(Instant::now())) {
                 Ok(()) => {}
@@ -256,7 +257,7 @@ impl<P: Pages> Loop<P> {
     }
 
     fn accept(&mut self, now: Instant) {
-        for _ in 0..ACCEPT_BATCH {
+        for _ in 0..MAX_ACCEPTS_PER_TURN {
             if !self.more || self.paused_until.is_some() {
                 return;
             }
@@ -279,7 +280,7 @@ impl<P: Pages> Loop<P> {
     }
 
     fn insert(&mut self, mut stream: TcpStream, now: Instant) {
-        if self.conns.len() == CONNS_MAX
+        if self.conns.len() == MAX_CONNECTIONS
             && let Some((oldest, _)) = self.conns.iter().min_by_key(|(_, conn)| conn.accepted_at)
         {
             self.conns.remove(oldest);
@@ -327,7 +328,7 @@ struct Conn {
 
 #[derive(Debug)]
 enum State {
-    /// So much of the head came, less than [`HEAD_MAX`].
+    /// So much of the head came, less than [`MAX_HEAD_LEN`].
     Reading(Vec<u8>),
     /// So much of the response was written.
     Writing { response: Vec<u8>, written: usize },
@@ -369,7 +370,7 @@ impl Conn {
     fn step(&mut self, buffer: &mut [u8], pages: &impl Pages) -> io::Result<Next> {
         match &mut self.state {
             State::Reading(head) => {
-                let room = buffer.len().min(HEAD_MAX - head.len());
+                let room = buffer.len().min(MAX_HEAD_LEN - head.len());
                 let count = self.stream.read(&mut buffer[..room])?;
                 if count == 0 && head.is_empty() {
                     return Ok(Next::Close);
@@ -392,7 +393,7 @@ impl Conn {
             State::Lingering { discarded } => {
                 let count = self.stream.read(buffer)?;
                 *discarded += count;
-                if count == 0 || *discarded > DISCARD_MAX {
+                if count == 0 || *discarded > MAX_DISCARDED {
                     return Ok(Next::Close);
                 }
             }
@@ -412,7 +413,7 @@ impl Conn {
         match &self.state {
             State::Reading(head) if !head.is_empty() => {
                 self.write(http::request_timeout());
-                self.deadline = now + FAREWELL;
+                self.deadline = now + TIMEOUT_RESPONSE_DEADLINE;
                 true
             }
             State::Reading(_) | State::Writing { .. } | State::Lingering { .. } => false,

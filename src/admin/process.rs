@@ -4,43 +4,67 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use super::exposition::{Family, Samples, Value};
+use crate::metrics::Kind;
 use crate::net::{clock, descriptors};
 
-/// What is known of the process at one moment; `None` is what the system did not tell.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Process {
-    /// Time on a processor, of all threads.
-    pub cpu_time: Duration,
-    /// Memory in RAM.
-    pub resident_memory_bytes: Option<u64>,
-    /// Address space.
-    pub virtual_memory_bytes: Option<u64>,
-    /// Open descriptors.
-    pub open_fds: Option<u64>,
-    /// Descriptors that may be open.
-    pub max_fds: Option<u64>,
-    /// The start of the process since 1970.
-    pub start_time: Option<Duration>,
-}
-
-impl Process {
-    /// Asks the system, but for the start of the process, which [`start_time`] finds out once.
-    pub fn now(start_time: Option<Duration>) -> Self {
-        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        Self {
-            cpu_time: clock::process_cpu_time(),
-            resident_memory_bytes: status_bytes(&status, "VmRSS:"),
-            virtual_memory_bytes: status_bytes(&status, "VmSize:"),
-            open_fds: open_fds(),
-            max_fds: Some(descriptors::descriptor_limit()),
-            start_time,
-        }
-    }
+/// Asks the system, but for the start of the process, which [`start_time`] finds out once. What the
+/// system does not tell is left out.
+pub(super) fn families(start_time: Option<Duration>) -> Vec<Family> {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let seconds = |time: Duration| Value::Real(time.as_secs_f64());
+    let metrics = [
+        (
+            "process_cpu_seconds_total",
+            "Processor time used by the process.",
+            Kind::Counter,
+            Some(seconds(clock::process_cpu_time())),
+        ),
+        (
+            "process_resident_memory_bytes",
+            "Memory of the process that is in RAM.",
+            Kind::Gauge,
+            status_bytes(&status, "VmRSS:").map(Value::Integer),
+        ),
+        (
+            "process_virtual_memory_bytes",
+            "Address space of the process.",
+            Kind::Gauge,
+            status_bytes(&status, "VmSize:").map(Value::Integer),
+        ),
+        (
+            "process_open_fds",
+            "Open descriptors.",
+            Kind::Gauge,
+            open_fds().map(Value::Integer),
+        ),
+        (
+            "process_max_fds",
+            "Descriptors that may be open.",
+            Kind::Gauge,
+            Some(Value::Integer(descriptors::descriptor_limit())),
+        ),
+        (
+            "process_start_time_seconds",
+            "Start of the process, in seconds since 1970.",
+            Kind::Gauge,
+            start_time.map(seconds),
+        ),
+    ];
+    let told = metrics.into_iter().filter_map(|(name, help, kind, value)| {
+        Some(Family {
+            name,
+            help,
+            kind,
+            samples: Samples::One(value?),
+        })
+    });
+    told.collect()
 }
 
 /// When the process started, since 1970. The system computes it from the wall clock, so it has to be
 /// asked once to stay the same.
-pub fn start_time() -> Option<Duration> {
+pub(super) fn start_time() -> Option<Duration> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
     let system = fs::read_to_string("/proc/stat").ok()?;
     let ticks = start_ticks(&stat)?;
@@ -86,12 +110,21 @@ mod tests {
 
     #[test]
     fn this_process_is_known() {
-        let process = Process::now(start_time());
-        assert!(process.resident_memory_bytes.unwrap() > 100 << 10);
-        assert!(process.virtual_memory_bytes >= process.resident_memory_bytes);
-        assert!(process.open_fds.unwrap() >= 3);
-        assert!(process.max_fds >= process.open_fds);
-        let started = SystemTime::UNIX_EPOCH + process.start_time.unwrap();
+        let families = families(start_time());
+        let value = |name: &str| match families.iter().find(|family| family.name == name) {
+            Some(Family {
+                samples: Samples::One(Value::Integer(value)),
+                ..
+            }) => *value,
+            other => panic!("{name}: {other:?}"),
+        };
+        assert_eq!(families.len(), 6);
+        let resident = value("process_resident_memory_bytes");
+        assert!(resident > 100 << 10);
+        assert!(value("process_virtual_memory_bytes") >= resident);
+        let open = value("process_open_fds");
+        assert!(open >= 3 && value("process_max_fds") >= open);
+        let started = SystemTime::UNIX_EPOCH + start_time().unwrap();
         // The boot time is rounded to a second.
         assert!(started < SystemTime::now() + Duration::from_secs(2));
     }

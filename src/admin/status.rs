@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::http::{Pages, Readiness};
 use super::metrics::{self, Report, Worker};
-use super::process::{self, Process};
+use super::{exposition, process};
 use crate::config::Balance;
 use crate::net::endpoint::Endpoint;
 use crate::server::Handle;
@@ -70,14 +70,14 @@ impl Status {
             workers: workers
                 .map(|(counters, cpu_time)| Worker { counters, cpu_time })
                 .collect(),
-            process: Process::now(self.process_start),
+            process: process::families(self.process_start),
         }
     }
 }
 
 impl Pages for Status {
     fn metrics(&self) -> String {
-        metrics::exposition(&metrics::families(&self.report()))
+        exposition::text(&metrics::families(&self.report()))
     }
 
     fn info(&self) -> String {
@@ -99,10 +99,10 @@ impl Pages for Status {
             "draining": report.readiness == Readiness::Draining,
             "balance": self.about.balance.name(),
             "workers": report.workers.len(),
-            "per_worker": report.workers.iter().map(worker).collect::<Value>(),
+            "per_worker": report.workers.iter().map(metrics::worker_json).collect::<Value>(),
             "endpoints": endpoints.collect::<Value>(),
             "configuration": (self.about.configuration)(),
-            "counters": metrics::json(&metrics::families(&report)),
+            "counters": exposition::json(&metrics::families(&report)),
         });
         format!("{info:#}\n")
     }
@@ -114,16 +114,4 @@ impl Pages for Status {
             Readiness::Ready
         }
     }
-}
-
-fn worker(worker: &Worker) -> Value {
-    let counters = &worker.counters;
-    json!({
-        "connections_active": counters.active,
-        "connections_accepted": counters.accepted,
-        "loop_iterations": counters.loop_iterations,
-        "loop_events": counters.loop_events,
-        "loop_full_batches": counters.loop_full_batches,
-        "cpu_seconds": worker.cpu_time.as_secs_f64(),
-    })
 }

@@ -38,122 +38,82 @@ pub fn is_disconnect(error: &io::Error) -> bool {
     )
 }
 
-/// Why accept(2) failed, as far as its manual page tells the errors apart.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum AcceptError {
+/// Declares [`AcceptError`]: the variants, their errno and its name.
+macro_rules! accept_errors {
+    ($($(#[$doc:meta])* $variant:ident = $errno:ident $name:literal,)*) => {
+        /// Why accept(2) failed, as far as its manual page tells the errors apart.
+        #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+        pub enum AcceptError {
+            $($(#[$doc])* $variant,)*
+            /// Any other errno.
+            Other,
+        }
+
+        impl AcceptError {
+            /// Every error, in the order of their declaration.
+            pub const ALL: [Self; [$($name,)* "other"].len()] = [$(Self::$variant,)* Self::Other];
+
+            /// The name of the errno as in errno(3); `other` for [`AcceptError::Other`].
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                    Self::Other => "other",
+                }
+            }
+        }
+
+        impl From<&io::Error> for AcceptError {
+            fn from(error: &io::Error) -> Self {
+                match Errno::from_io_error(error) {
+                    $(Some(Errno::$errno) => Self::$variant,)*
+                    _ => Self::Other,
+                }
+            }
+        }
+    };
+}
+
+accept_errors! {
     /// The connection was reset while it waited.
-    Econnaborted,
+    Econnaborted = CONNABORTED "ECONNABORTED",
     /// Protocol error.
-    Eproto,
+    Eproto = PROTO "EPROTO",
     /// Firewall rules forbid the connection.
-    Eperm,
+    Eperm = PERM "EPERM",
     /// A pending network error, reported for the new connection.
-    Enetdown,
+    Enetdown = NETDOWN "ENETDOWN",
     /// As [`AcceptError::Enetdown`].
-    Enoprotoopt,
+    Enoprotoopt = NOPROTOOPT "ENOPROTOOPT",
     /// As [`AcceptError::Enetdown`].
-    Ehostdown,
+    Ehostdown = HOSTDOWN "EHOSTDOWN",
     /// As [`AcceptError::Enetdown`].
-    Enonet,
+    Enonet = NONET "ENONET",
     /// As [`AcceptError::Enetdown`].
-    Ehostunreach,
+    Ehostunreach = HOSTUNREACH "EHOSTUNREACH",
     /// As [`AcceptError::Enetdown`].
-    Eopnotsupp,
+    Eopnotsupp = OPNOTSUPP "EOPNOTSUPP",
     /// As [`AcceptError::Enetdown`].
-    Enetunreach,
+    Enetunreach = NETUNREACH "ENETUNREACH",
     /// The process has as many descriptors as it may have.
-    Emfile,
+    Emfile = MFILE "EMFILE",
     /// The system has as many open files as it may have.
-    Enfile,
+    Enfile = NFILE "ENFILE",
     /// No memory for the socket.
-    Enobufs,
+    Enobufs = NOBUFS "ENOBUFS",
     /// No memory.
-    Enomem,
-    /// Any other errno.
-    Other,
+    Enomem = NOMEM "ENOMEM",
 }
 
 impl AcceptError {
-    /// Every error, in the order of their declaration.
-    pub const ALL: [Self; 15] = [
-        Self::Econnaborted,
-        Self::Eproto,
-        Self::Eperm,
-        Self::Enetdown,
-        Self::Enoprotoopt,
-        Self::Ehostdown,
-        Self::Enonet,
-        Self::Ehostunreach,
-        Self::Eopnotsupp,
-        Self::Enetunreach,
-        Self::Emfile,
-        Self::Enfile,
-        Self::Enobufs,
-        Self::Enomem,
-        Self::Other,
-    ];
-
-    /// The name of the errno as in errno(3); `other` for [`AcceptError::Other`].
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Econnaborted => "ECONNABORTED",
-            Self::Eproto => "EPROTO",
-            Self::Eperm => "EPERM",
-            Self::Enetdown => "ENETDOWN",
-            Self::Enoprotoopt => "ENOPROTOOPT",
-            Self::Ehostdown => "EHOSTDOWN",
-            Self::Enonet => "ENONET",
-            Self::Ehostunreach => "EHOSTUNREACH",
-            Self::Eopnotsupp => "EOPNOTSUPP",
-            Self::Enetunreach => "ENETUNREACH",
-            Self::Emfile => "EMFILE",
-            Self::Enfile => "ENFILE",
-            Self::Enobufs => "ENOBUFS",
-            Self::Enomem => "ENOMEM",
-            Self::Other => "other",
-        }
-    }
-
     /// Whether accept(2) failed because of the one connection that it was about to return, so that
     /// the next call may succeed: its manual page lists these under "Error handling", besides
     /// ECONNABORTED. All others, a lack of descriptors or memory first of all, would fail again at
     /// once.
     pub const fn is_of_one_connection(self) -> bool {
-        match self {
-            Self::Econnaborted
-            | Self::Eproto
-            | Self::Eperm
-            | Self::Enetdown
-            | Self::Enoprotoopt
-            | Self::Ehostdown
-            | Self::Enonet
-            | Self::Ehostunreach
-            | Self::Eopnotsupp
-            | Self::Enetunreach => true,
-            Self::Emfile | Self::Enfile | Self::Enobufs | Self::Enomem | Self::Other => false,
-        }
-    }
-}
-
-impl From<&io::Error> for AcceptError {
-    fn from(error: &io::Error) -> Self {
-        match Errno::from_io_error(error) {
-            Some(Errno::CONNABORTED) => Self::Econnaborted,
-            Some(Errno::PROTO) => Self::Eproto,
-            Some(Errno::PERM) => Self::Eperm,
-            Some(Errno::NETDOWN) => Self::Enetdown,
-            Some(Errno::NOPROTOOPT) => Self::Enoprotoopt,
-            Some(Errno::HOSTDOWN) => Self::Ehostdown,
-            Some(Errno::NONET) => Self::Enonet,
-            Some(Errno::HOSTUNREACH) => Self::Ehostunreach,
-            Some(Errno::OPNOTSUPP) => Self::Eopnotsupp,
-            Some(Errno::NETUNREACH) => Self::Enetunreach,
-            Some(Errno::MFILE) => Self::Emfile,
-            Some(Errno::NFILE) => Self::Enfile,
-            Some(Errno::NOBUFS) => Self::Enobufs,
-            Some(Errno::NOMEM) => Self::Enomem,
-            _ => Self::Other,
-        }
+        !matches!(
+            self,
+            Self::Emfile | Self::Enfile | Self::Enobufs | Self::Enomem | Self::Other
+        )
     }
 }
 
@@ -168,6 +128,8 @@ mod tests {
         assert_eq!(aborted, AcceptError::Econnaborted);
         assert!(aborted.is_of_one_connection());
         assert!(!AcceptError::from(&error(Errno::MFILE)).is_of_one_connection());
+        let of_one = AcceptError::ALL.iter().filter(|e| e.is_of_one_connection());
+        assert_eq!(of_one.count(), 10);
         assert_eq!(AcceptError::from(&error(Errno::BADF)), AcceptError::Other);
         assert!(is_disconnect(&error(Errno::CONNRESET)));
         assert!(!is_disconnect(&error(Errno::BADF)));

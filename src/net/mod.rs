@@ -11,7 +11,6 @@ pub mod datagram;
 pub mod descriptors;
 pub mod endpoint;
 pub mod errno;
-
 pub mod pipe;
 pub mod readiness;
 pub mod sched;

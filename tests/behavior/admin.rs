@@ -251,6 +251,55 @@ fn info_is_an_object_with_the_same_counters() {
     );
 }
 
+/// Dashboards and the load generator rely on these: the files hold what version 0.1.0 said.
+#[test]
+fn names_and_keys_are_those_of_the_first_version() {
+    let administered = Administered::start(two_workers());
+    let version = format!("version=\"{}\"", env!("CARGO_PKG_VERSION"));
+    let metrics = administered.get("/metrics").body;
+    let names = metrics.lines().map(|line| match line.rsplit_once(' ') {
+        Some((name, _)) if !line.starts_with('#') => name.replace(&version, "version=\"\""),
+        _ => line.to_owned(),
+    });
+    assert_same_lines(names.collect(), include_str!("admin/metrics.txt"));
+
+    let info = administered.get("/info").body;
+    let mut keys = Vec::new();
+    collect_keys(&serde_json::from_str(&info).expect("JSON"), "", &mut keys);
+    let version = env!("CARGO_PKG_VERSION");
+    let keys = keys.iter().map(|key| key.replace(version, "VERSION"));
+    assert_same_lines(keys.collect(), include_str!("admin/info.txt"));
+}
+
+/// The paths of all values that are neither an object nor an array.
+fn collect_keys(value: &serde_json::Value, path: &str, keys: &mut Vec<String>) {
+    match value {
+        serde_json::Value::Object(members) => {
+            for (key, value) in members {
+                collect_keys(value, &format!("{path}/{key}"), keys);
+            }
+        }
+        serde_json::Value::Array(elements) => {
+            for value in elements {
+                collect_keys(value, &format!("{path}/*"), keys);
+            }
+        }
+        _ => keys.push(path.to_owned()),
+    }
+}
+
+#[track_caller]
+fn assert_same_lines(lines: Vec<String>, expected: &str) {
+    let lines: HashSet<&str> = lines.iter().map(String::as_str).collect();
+    let expected: HashSet<&str> = expected.lines().collect();
+    let missing: Vec<_> = expected.difference(&lines).collect();
+    let added: Vec<_> = lines.difference(&expected).collect();
+    assert!(
+        missing.is_empty() && added.is_empty(),
+        "missing {missing:#?}, added {added:#?}"
+    );
+}
+
 #[test]
 fn readiness_fails_from_the_start_of_a_drain_until_after_its_end() {
     let administered = Administered::start(Config {
