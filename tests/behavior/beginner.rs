@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use crate::support::echod::Echod;
+use crate::support::tools::require;
 
 /// The echo client of the Python documentation's socket page, but for the server's address.
 const CLIENT: &str = r#"
@@ -20,6 +21,7 @@ print('Received', repr(data))
 
 #[test]
 fn the_echo_client_of_the_python_documentation_works() {
+    require!("python3");
     let echod = Echod::start(&["--echo=tcp://127.0.0.1:0"]);
     let address = echod.address();
     let output = Command::new("python3")
@@ -27,7 +29,7 @@ fn the_echo_client_of_the_python_documentation_works() {
         .arg(address.ip().to_string())
         .arg(address.port().to_string())
         .output()
-        .expect("this test needs python3 on the PATH");
+        .expect("python3 can be started");
     let stdout = String::from_utf8_lossy(&output.stdout);
     assert_eq!(stdout, "Received b'Hello, World!'\n", "{output:?}");
     assert!(output.status.success(), "{output:?}");

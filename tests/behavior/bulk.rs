@@ -5,8 +5,9 @@ use std::thread;
 use echomark::metrics::CloseReason;
 
 use crate::support::directory::Directory;
-use crate::support::echod::Echod;
+use crate::support::echod::{Echod, Signal};
 use crate::support::pattern::Pattern;
+use crate::support::tools::require;
 use crate::support::{Client, Running, config, in_parallel, strace};
 
 /// More than the largest read, several times.
@@ -72,6 +73,7 @@ fn urgent_bytes_in_a_stream_come_back_in_their_place() {
 
 #[test]
 fn large_messages_are_not_copied() {
+    require!("strace");
     const MESSAGES: usize = 50;
     let directory = Directory::new();
     let trace = directory.join("trace");
@@ -82,7 +84,7 @@ fn large_messages_are_not_copied() {
     for _ in 0..MESSAGES {
         client.echo_stream(Pattern(3), CHUNK as u64);
     }
-    echod.signal("TERM");
+    echod.signal(Signal::TERM);
     drop(client);
     assert_eq!(echod.wait_for_exit().code, Some(0));
     let text = strace::recorded(&trace);
@@ -108,23 +110,26 @@ fn streams_all_the_same(faults: &[&str]) {
     );
     stream(&mut echod.connect(), 1);
     stream(&mut echod.connect(), 2);
-    echod.signal("TERM");
+    echod.signal(Signal::TERM);
     assert_eq!(echod.wait_for_exit().code, Some(0));
 }
 
 #[test]
 fn a_kernel_that_moves_nothing_through_pipes_is_read_from() {
+    require!("strace");
     streams_all_the_same(&["splice:error=EINVAL"]);
     streams_all_the_same(&["pipe2:error=EPERM"]);
 }
 
 #[test]
 fn without_descriptors_for_a_pipe_streams_are_copied() {
+    require!("strace");
     streams_all_the_same(&["pipe2:error=EMFILE"]);
 }
 
 #[test]
 fn what_interrupts_a_relay_loses_nothing() {
+    require!("strace");
     streams_all_the_same(&["splice:error=EINTR:when=2+3"]);
     streams_all_the_same(&["splice:error=EAGAIN:when=2+3"]);
     streams_all_the_same(&["splice:error=ENOBUFS:when=2+5"]);

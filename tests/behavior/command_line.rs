@@ -4,17 +4,18 @@
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{self, Command};
 
 use crate::support::Client;
-use crate::support::echod::{Echod, Exit, PROGRAM};
+use crate::support::echod::{Echod, Exit, PROGRAM, Signal};
 
 #[test]
 fn stdout_has_a_line_for_each_endpoint_and_then_ready() {
     let echod = Echod::start(&["--echo=tcp://127.0.0.1:0", "--echo=tcp://[::1]:0"]);
     echod.connect().echo(b"it listens where it says");
-    echod.signal("TERM");
+    echod.signal(Signal::TERM);
     let exit = echod.wait_for_exit();
     assert_eq!(exit.code, Some(0));
     let [first, second, ready] = &exit.stdout[..] else {
@@ -40,7 +41,7 @@ fn logs_go_to_stderr_in_the_format_asked_for() {
             &format!("--log-format={format}"),
         ]);
         echod.connect().echo(b"Hello, World!");
-        echod.signal("TERM");
+        echod.signal(Signal::TERM);
         let exit = echod.wait_for_exit();
         assert_eq!(exit.stdout.len(), 2, "{exit:#?}");
         assert!(!exit.stderr.is_empty());
@@ -135,17 +136,14 @@ impl ProgramForAll {
         Self { directory }
     }
 
-    /// Nobody's privileges if the tests run as root, and those of the tests otherwise.
+    /// The privileges of no user if the tests run as root, and those of the tests otherwise.
     fn command_as_nobody(&self) -> Command {
-        let program = self.directory.join("echod");
-        if !runs_as_root() {
-            return Command::new(program);
+        const NOBODY: u32 = 65534;
+        let mut command = Command::new(self.directory.join("echod"));
+        if runs_as_root() {
+            // Another user has no capabilities, and std drops root's groups.
+            command.uid(NOBODY).gid(NOBODY);
         }
-        let mut command = Command::new("setpriv");
-        command
-            .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
-            .args(["--inh-caps=-all", "--bounding-set=-all"])
-            .arg(program);
         command
     }
 }
@@ -158,10 +156,7 @@ impl Drop for ProgramForAll {
 }
 
 fn runs_as_root() -> bool {
-    let status = fs::read_to_string("/proc/self/status").expect("/proc/self/status");
-    // Real, effective, saved and file system user.
-    let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
-    ids.expect("user ids").split_whitespace().nth(1) == Some("0")
+    rustix::process::geteuid().is_root()
 }
 
 #[test]

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::{self, Command};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::support::echod::{Echod, Exit, PROGRAM};
+use crate::support::echod::{Echod, Exit, PROGRAM, Signal};
 
 #[test]
 fn a_file_says_what_to_serve() {
     let file = ConfigFile::new("echo = 'tcp://127.0.0.1:0'\nworkers = 1\nlog-level = 'warn'\n");
     let echod = Echod::start_command(program().arg("--config").arg(&file.path));
     echod.connect().echo(b"as the file says");
-    echod.signal("TERM");
+    echod.signal(Signal::TERM);
     let exit = echod.wait_for_exit();
     assert_eq!(exit.code, Some(0));
     assert!(exit.stderr.is_empty(), "only warnings: {exit:#?}");
@@ -33,7 +33,7 @@ fn the_environment_says_what_to_serve_and_which_file_to_read() {
     echod.connect().expect_end();
     served.echo(b"not disturbed");
     drop(served);
-    echod.signal("TERM");
+    echod.signal(Signal::TERM);
     let stdout = echod.wait_for_exit().stdout;
     assert_eq!(stdout.len(), 3, "two endpoints, then ready: {stdout:#?}");
 }

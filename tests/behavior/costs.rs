@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use std::ops::Sub;
 
 use crate::support::directory::Directory;
-use crate::support::echod::Echod;
+use crate::support::echod::{Echod, Signal};
+use crate::support::tools::require;
 use crate::support::{Client, strace};
 
 const MESSAGE: [u8; 64] = [7; 64];
@@ -85,7 +86,7 @@ fn calls_for(connections: usize, rounds: usize) -> Calls {
             }
         }
     }
-    echod.signal("TERM");
+    echod.signal(Signal::TERM);
     drop(clients);
     assert_eq!(echod.wait_for_exit().code, Some(0));
     Calls::of_worker(&strace::recorded(&trace))
@@ -100,6 +101,7 @@ fn calls_of_rounds(connections: usize, rounds: usize) -> Calls {
 
 #[test]
 fn an_echo_of_a_busy_server_is_one_read_one_write_and_a_share_of_a_wait() {
+    require!("strace");
     const CONNECTIONS: usize = 50;
     const ROUNDS: usize = 100;
     const ECHOES: i64 = (CONNECTIONS * ROUNDS) as i64;
@@ -123,6 +125,7 @@ fn an_echo_of_a_busy_server_is_one_read_one_write_and_a_share_of_a_wait() {
 
 #[test]
 fn an_echo_of_one_connection_is_three_system_calls() {
+    require!("strace");
     const ROUNDS: i64 = 500;
     /// Starting, connecting and ending take a few turns of the loop, more or less.
     const OTHER_TURNS: u64 = 10;
@@ -134,6 +137,7 @@ fn an_echo_of_one_connection_is_three_system_calls() {
 
 #[test]
 fn a_connection_is_registered_once() {
+    require!("strace");
     const MORE: usize = 40;
     let calls = calls_for(MORE + 10, 2) - calls_for(10, 2);
     assert_eq!(calls.control, MORE as i64, "{calls:?}");

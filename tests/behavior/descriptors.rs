@@ -5,11 +5,13 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::support::echod::{Echod, PROGRAM};
+use crate::support::tools::require;
 
 const DESCRIPTORS: usize = 40;
 
 #[test]
 fn at_the_descriptor_limit_it_stays_idle_and_recovers() {
+    require!("sh");
     let mut echod = Echod::start_command(
         Command::new("sh")
             .arg("-c")

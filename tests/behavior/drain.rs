@@ -13,9 +13,10 @@ use echomark::metrics::CloseReason;
 use echomark::{Config, Server};
 
 use crate::support::directory::Directory;
-use crate::support::echod::{Echod, Exit, PROGRAM};
+use crate::support::echod::{Echod, Exit, PROGRAM, Signal};
 use crate::support::pattern::Pattern;
 use crate::support::strace::with_faults;
+use crate::support::tools::require;
 use crate::support::{
     Client, DEADLINE, Running, addresses, config, config_on, connect_until_refused, in_parallel,
     wait_until,
@@ -49,7 +50,7 @@ fn assert_orderly(exit: &Exit) {
 
 #[test]
 fn a_signal_lets_open_connections_finish() {
-    for signal in ["TERM", "INT"] {
+    for signal in [Signal::TERM, Signal::INT] {
         let echod = Echod::start(&[OWN_ENDPOINT, "--workers=2", "--drain-timeout=10m"]);
         let address = echod.address();
         let mut client = echod.connect();
@@ -67,13 +68,14 @@ fn a_signal_lets_open_connections_finish() {
 /// Whoever waits for it to be ready may rely on that: a handler comes first, however slowly.
 #[test]
 fn a_signal_right_after_ready_is_obeyed() {
-    for signal in ["TERM", "INT", "HUP"] {
+    require!("strace");
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
         let mut command = with_faults(&["rt_sigaction:delay_enter=50ms"], PROGRAM);
         let echod = Echod::start_command(command.arg("--echo=tcp://127.0.0.1:0"));
         echod.signal(signal);
-        if signal == "HUP" {
+        if signal == Signal::HUP {
             echod.connect().echo(b"still there");
-            echod.signal("TERM");
+            echod.signal(Signal::TERM);
         }
         assert_orderly(&echod.wait_for_exit());
     }
@@ -81,7 +83,7 @@ fn a_signal_right_after_ready_is_obeyed() {
 
 #[test]
 fn without_connections_a_signal_ends_it() {
-    for signal in ["TERM", "INT"] {
+    for signal in [Signal::TERM, Signal::INT] {
         let echod = Echod::start(&["--echo=tcp://127.0.0.1:0", "--drain-timeout=10m"]);
         echod.signal(signal);
         assert_orderly(&echod.wait_for_exit());
@@ -93,7 +95,7 @@ fn the_drain_timeout_ends_what_is_left() {
     let echod = Echod::start(&["--echo=tcp://127.0.0.1:0", "--drain-timeout=100ms"]);
     let mut client = echod.connect();
     client.echo(b"here to stay");
-    echod.signal("TERM");
+    echod.signal(Signal::TERM);
     client.expect_end();
     // It does not wait for this client to close, which it never does.
     assert_orderly(&echod.wait_for_exit());
@@ -101,7 +103,11 @@ fn the_drain_timeout_ends_what_is_left() {
 
 #[test]
 fn a_second_signal_ends_everything_at_once() {
-    for signals in [["TERM", "TERM"], ["INT", "INT"], ["TERM", "INT"]] {
+    for signals in [
+        [Signal::TERM, Signal::TERM],
+        [Signal::INT, Signal::INT],
+        [Signal::TERM, Signal::INT],
+    ] {
         let mut echod = Echod::start(&["--echo=tcp://127.0.0.1:0", "--drain-timeout=10m"]);
         let mut client = echod.connect();
         client.echo(b"here to stay");
@@ -118,10 +124,10 @@ fn a_second_signal_ends_everything_at_once() {
 #[test]
 fn connections_are_accepted_during_the_drain_delay() {
     let mut echod = Echod::start(&["--echo=tcp://127.0.0.1:0", "--drain-delay=10m"]);
-    echod.signal("TERM");
+    echod.signal(Signal::TERM);
     echod.wait_for_log("a second signal stops");
     echod.connect().echo(b"not too late");
-    echod.signal("TERM");
+    echod.signal(Signal::TERM);
     assert_orderly(&echod.wait_for_exit());
 }
 
@@ -134,7 +140,7 @@ fn datagrams_are_answered_during_the_drain_delay() {
         "--workers=2",
     ]);
     let address = echod.address_of("echo udp://");
-    echod.signal("TERM");
+    echod.signal(Signal::TERM);
     echod.wait_for_log("a second signal stops");
     let client = UdpSocket::bind("127.0.0.1:0").expect("a free port");
     client.set_read_timeout(Some(DEADLINE)).expect("a timeout");
@@ -143,7 +149,7 @@ fn datagrams_are_answered_during_the_drain_delay() {
         let (count, _) = client.recv_from(&mut [0; 64]).expect("an answer");
         assert_eq!(count, 12);
     }
-    echod.signal("TERM");
+    echod.signal(Signal::TERM);
     assert_orderly(&echod.wait_for_exit());
 }
 
@@ -258,7 +264,7 @@ fn busy_connections_finish_and_a_storm_of_connects_is_served_or_refused() {
             wait_until("connects", || served.load(Ordering::Relaxed) > 50);
             let echod = process.lock().expect("no panic").take();
             let echod = echod.expect("it runs");
-            echod.signal("TERM");
+            echod.signal(Signal::TERM);
             wait_until_refused(address);
             wait_until("a file that is gone", || !path.exists());
             signalled.store(true, Ordering::Relaxed);
@@ -303,7 +309,7 @@ fn without_a_drain_timeout_busy_connections_end_in_good_order() {
             });
             let echod = process.lock().expect("no panic").take();
             let echod = echod.expect("it runs");
-            echod.signal("TERM");
+            echod.signal(Signal::TERM);
             let exit = echod.wait_for_exit();
             assert_eq!(exit.code, Some(0), "{exit:#?}");
         }

@@ -8,9 +8,10 @@ use std::io::ErrorKind;
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
-use crate::support::echod::{Echod, PROGRAM};
+use crate::support::echod::{Echod, PROGRAM, Signal};
 use crate::support::pattern::Pattern;
 use crate::support::strace::with_faults;
+use crate::support::tools::require;
 use crate::support::{Client, wait_for, wait_until};
 
 const TCP: &str = "--echo=tcp://127.0.0.1:0";
@@ -25,6 +26,7 @@ fn start(faults: &[&str], args: &[&str]) -> Echod {
 /// For a second, each try to accept fails.
 #[test]
 fn without_resources_it_rests_until_accepting_works_again() {
+    require!("strace");
     for error in ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"] {
         // The first call of a worker finds nothing or the first connection, and no other finds any for
         // half a second.
@@ -50,6 +52,7 @@ fn without_resources_it_rests_until_accepting_works_again() {
 /// Each second try to accept meets a connection that is gone.
 #[test]
 fn a_connection_that_is_gone_before_it_is_accepted_hurts_no_other() {
+    require!("strace");
     const CLIENTS: u64 = 20;
     for error in ["ECONNABORTED", "EPROTO", "ENETDOWN"] {
         let fault = format!("accept4:error={error}:when=1+2");
@@ -66,6 +69,7 @@ fn a_connection_that_is_gone_before_it_is_accepted_hurts_no_other() {
 /// Of every kind of failure that passes, some of the calls; and short counts all the time.
 #[test]
 fn no_byte_is_lost_or_doubled_when_reads_and_writes_fail() {
+    require!("strace");
     for error in ["EINTR", "ENOBUFS", "ENOMEM"] {
         // The thread that waits for signals makes two such calls.
         let receive = format!("recvfrom:error={error}:when=3..60+3");
@@ -96,6 +100,7 @@ fn no_byte_is_lost_or_doubled_when_reads_and_writes_fail() {
 
 #[test]
 fn while_there_is_no_memory_to_read_or_write_it_rests() {
+    require!("strace");
     for call in ["recvfrom", "sendto"] {
         // The thread that waits for signals makes two such calls.
         let fault = format!("{call}:error=ENOBUFS:when=3..42");
@@ -114,6 +119,7 @@ fn while_there_is_no_memory_to_read_or_write_it_rests() {
 
 #[test]
 fn an_interrupted_wait_is_no_event_and_no_failure() {
+    require!("strace");
     let echod = start(
         &["?epoll_wait,epoll_pwait:error=EINTR:when=1+2"],
         &[TCP, ADMIN, ONE_WORKER, "--idle-timeout=1s"],
@@ -127,13 +133,14 @@ fn an_interrupted_wait_is_no_event_and_no_failure() {
     client.expect_end();
     let closed = "echod_connections_closed_total{reason=\"idle_timeout\"}";
     wait_until("the count", || echod.metric(closed) == 1);
-    echod.signal("TERM");
+    echod.signal(Signal::TERM);
     assert_eq!(echod.wait_for_exit().code, Some(0));
 }
 
 /// The kernel has no memory to watch the third connection.
 #[test]
 fn a_connection_that_cannot_be_watched_is_closed_and_gives_its_place_back() {
+    require!("strace");
     for limit in ["--max-connections=1", "--max-connections-per-ip=1"] {
         // The thread that starts the server makes two such calls, for the waker and the listener.
         let mut echod = start(
@@ -169,6 +176,7 @@ fn expect_close(client: &mut Client) {
 /// Whatever is missing at the start is said in one line, and nothing is left running.
 #[test]
 fn a_start_without_resources_fails_in_one_line() {
+    require!("strace");
     for fault in [
         "socket:error=EMFILE:when=1",
         "socket:error=ENOMEM:when=2",
@@ -196,6 +204,7 @@ fn a_start_without_resources_fails_in_one_line() {
 
 #[test]
 fn datagrams_are_answered_again_after_failures() {
+    require!("strace");
     for error in ["EINTR", "ENOBUFS", "ENOMEM"] {
         let receive = format!("recvmmsg:error={error}:when=1..41+2");
         let send = format!("sendmmsg:error={error}:when=2..42+2");
@@ -229,6 +238,7 @@ fn datagrams_are_answered_again_after_failures() {
 /// No memory to receive datagrams, for good.
 #[test]
 fn while_there_is_no_memory_for_datagrams_it_rests() {
+    require!("strace");
     let echod = start(
         &["recvmmsg:error=ENOMEM:when=1+"],
         &[

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockRef, Socket, Type};
 
-use crate::support::echod::{Echod, metric};
+use crate::support::echod::{Echod, Signal, metric};
 use crate::support::pattern::{Choices, Pattern};
 use crate::support::{AtEnd, Client, DEADLINE, in_parallel, wait_until};
 
@@ -202,7 +202,7 @@ fn hostile_clients_do_not_disturb_one_that_behaves() {
     let (elapsed, used) = (start.elapsed(), echod.cpu_time() - used);
     assert!(turns() - before < 100, "it spins");
     assert!(used < elapsed / 2, "used {used:?} of {elapsed:?}");
-    echod.signal("TERM");
+    echod.signal(Signal::TERM);
     drop(behaved);
     assert_eq!(echod.wait_for_exit().code, Some(0));
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::support::directory::Directory;
-use crate::support::echod::{Echod, PROGRAM};
+use crate::support::echod::{Echod, PROGRAM, Signal};
 use crate::support::pattern::Pattern;
 use crate::support::{AtEnd, Client, in_parallel, wait_until};
 
@@ -40,7 +40,7 @@ impl Reloadable {
     #[track_caller]
     fn reload(&mut self, text: &str, said: &str) {
         self.write(text);
-        self.echod.signal("HUP");
+        self.echod.signal(Signal::HUP);
         self.echod.wait_for_log(said);
     }
 
@@ -148,7 +148,7 @@ fn a_bad_file_is_refused_whole() {
         server.expect_refused("127.0.0.1");
     }
     std::fs::remove_file(server.directory.join("echod.toml")).expect("a file");
-    server.echod.signal("HUP");
+    server.echod.signal(Signal::HUP);
     server
         .echod
         .wait_for_log("did not reload; the old settings stay");
@@ -193,7 +193,7 @@ fn many_signals_under_traffic_disturb_nobody() {
                 ];
                 let server = server.lock().expect("no panic");
                 server.write(text[number % 4]);
-                server.echod.signal("HUP");
+                server.echod.signal(Signal::HUP);
             }
         }
         _ => {
@@ -214,6 +214,6 @@ fn many_signals_under_traffic_disturb_nobody() {
     let closed = "echod_connections_closed_total{reason=\"finished\"}";
     let accepted = "echod_connections_accepted_total";
     assert_eq!(echod.metric(closed), echod.metric(accepted));
-    echod.signal("TERM");
+    echod.signal(Signal::TERM);
     assert_eq!(echod.wait_for_exit().code, Some(0));
 }

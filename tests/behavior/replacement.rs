@@ -6,9 +6,10 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::support::directory::Directory;
-use crate::support::echod::{Echod, PROGRAM};
+use crate::support::echod::{Echod, PROGRAM, Signal};
 use crate::support::pattern::Pattern;
 use crate::support::strace::with_faults;
+use crate::support::tools::require;
 use crate::support::{AtEnd, Client, in_parallel, wait_until};
 
 const TCP: &str = "--echo=tcp://127.0.0.1:0";
@@ -102,7 +103,7 @@ fn ten_replacements_under_a_storm_disturb_nobody() {
     });
     let last = present.into_inner().expect("no panic").expect("a server");
     assert!(path.exists());
-    last.signal("TERM");
+    last.signal(Signal::TERM);
     assert_eq!(last.wait_for_exit().code, Some(0));
     assert!(!path.exists(), "the last one removes the file");
 }
@@ -174,6 +175,7 @@ fn expect_replaced_after_failures(echod: Echod) {
 /// no difference: the kernel closes what it had.
 #[test]
 fn a_successor_that_ends_before_it_confirms_changes_nothing() {
+    require!("strace");
     let directory = Directory::new();
     let path = directory.join("handover");
     let server = start(&path, &[TCP, "--workers=2"]);
@@ -196,6 +198,7 @@ fn a_successor_that_ends_before_it_confirms_changes_nothing() {
 /// It says that it lets go before it does, and not when it may be gone already.
 #[test]
 fn a_server_that_has_nothing_left_to_do_lets_go_in_good_order() {
+    require!("strace");
     let directory = Directory::new();
     let path = directory.join("handover");
     let mut command = with_faults(&["write,sendto:delay_enter=100ms"], PROGRAM);
@@ -218,23 +221,24 @@ fn the_first_signal_after_a_replacement_stops_nothing() {
     client.echo(b"before");
     let _second = start(&path, &[TCP]);
     first.wait_for_log("a successor serves");
-    first.signal("TERM");
+    first.signal(Signal::TERM);
     first.wait_for_log("a second signal stops");
     client.echo(b"after the first");
-    first.signal("TERM");
+    first.signal(Signal::TERM);
     assert_eq!(first.wait_for_exit().code, Some(0));
 }
 
 /// The signal comes while the new server still looks at what it has taken over.
 #[test]
 fn a_signal_right_after_a_replacement_leaves_no_file() {
+    require!("strace");
     let directory = Directory::new();
     let path = directory.join("handover");
     let first = start(&path, &[TCP]);
     let mut command = with_faults(&["?statx,?newfstatat:delay_exit=100ms"], PROGRAM);
     let second = Echod::start_command(command.args(args(&path, &[TCP])));
     expect_replaced(first);
-    second.signal("TERM");
+    second.signal(Signal::TERM);
     assert_eq!(second.wait_for_exit().code, Some(0));
     assert!(!path.exists());
 }
@@ -244,7 +248,7 @@ fn the_file_of_a_killed_server_is_in_nobody_s_way() {
     let directory = Directory::new();
     let path = directory.join("handover");
     let first = start(&path, &[TCP]);
-    first.signal("KILL");
+    first.signal(Signal::KILL);
     assert_eq!(first.wait_for_exit().code, None);
     assert!(path.exists());
     let second = start(&path, &[TCP]);
@@ -252,7 +256,7 @@ fn the_file_of_a_killed_server_is_in_nobody_s_way() {
     let third = start(&path, &[TCP]);
     assert_eq!(third.address(), second.address());
     expect_replaced(second);
-    third.signal("TERM");
+    third.signal(Signal::TERM);
     assert_eq!(third.wait_for_exit().code, Some(0));
     assert!(!path.exists());
 }

@@ -19,6 +19,7 @@ pub(crate) mod echod;
 pub(crate) mod generation;
 pub(crate) mod pattern;
 pub(crate) mod strace;
+pub(crate) mod tools;
 
 use pattern::Pattern;
 

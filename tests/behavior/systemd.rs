@@ -1,25 +1,31 @@
 //! What a service manager relies on, with a stand-in for one: notifications, the watchdog, sockets
 //! that it passes on and keeps.
 
-use std::fs;
-use std::io::{IoSlice, Read, Write};
+use std::io::{IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr, TcpListener, UdpSocket};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{self, UnixDatagram, UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::{self, Child, Command};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
+use std::{env, fs};
 
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::io::fcntl_dupfd_cloexec;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
 
 use crate::support::directory::Directory;
-use crate::support::echod::{Echod, PROGRAM};
+use crate::support::echod::{Echod, PROGRAM, Signal};
 use crate::support::strace::tracer;
+use crate::support::tools::require;
 use crate::support::{AtEnd, Client, DEADLINE, in_parallel, wait_until};
 
 const TCP: &str = "--echo=tcp://127.0.0.1:0";
@@ -65,7 +71,7 @@ fn the_manager_is_told_of_every_change() {
     let directory = Directory::new();
     let file = directory.write("echod.toml", "max-connections = 10\n");
     let path = directory.join("notify");
-    let abstract_name = format!("echomark-notify-{}", std::process::id());
+    let abstract_name = format!("echomark-notify-{}", process::id());
     for (notifications, name) in [
         (Notifications::at(&path), path.display().to_string()),
         (
@@ -86,14 +92,14 @@ fn the_manager_is_told_of_every_change() {
         // Also for a file that is refused: the service is as ready as before.
         for text in ["max-connections = 20\n", "nonsense\n"] {
             directory.write("echod.toml", text);
-            echod.signal("HUP");
+            echod.signal(Signal::HUP);
             let reloading = notifications.next();
             let time = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=");
             let time = time.and_then(|time| time.parse::<u64>().ok());
             assert!(time.is_some_and(|time| time > 0), "{reloading}");
             assert_eq!(notifications.next(), "READY=1");
         }
-        echod.signal("TERM");
+        echod.signal(Signal::TERM);
         assert_eq!(notifications.next(), "STOPPING=1");
         client.echo(b"still served");
         drop(client);
@@ -140,6 +146,7 @@ fn thread_of(echod: &Echod, name: &str) -> u32 {
 
 #[test]
 fn the_watchdog_is_fed_while_every_worker_turns_and_no_longer() {
+    require!("strace");
     let directory = Directory::new();
     let path = directory.join("notify");
     let notifications = Notifications::at(&path);
@@ -185,49 +192,89 @@ fn a_watchdog_for_another_process_is_left_alone() {
     );
     assert_eq!(notifications.next(), "READY=1");
     echod.connect().echo(b"some time passes");
-    echod.signal("TERM");
+    echod.signal(Signal::TERM);
     assert_eq!(notifications.next(), "STOPPING=1");
     assert_eq!(echod.wait_for_exit().code, Some(0));
 }
 
-/// Receives sockets, puts them where sd_listen_fds(3) says, and becomes the program.
-const MANAGER: &str = r#"
-import fcntl, os, socket, sys
-path, names, command = sys.argv[1], sys.argv[2], sys.argv[3:]
-with socket.socket(socket.AF_UNIX) as s:
-    s.connect(path)
-    _, fds, _, _ = socket.recv_fds(s, 1, 64)
-away = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 100) for fd in fds]
-for number, fd in enumerate(away, 3):
-    os.dup2(fd, number)
-os.environ.update(LISTEN_FDS=str(len(away)), LISTEN_PID=str(os.getpid()), LISTEN_FDNAMES=names)
-os.execv(command[0], command)
-"#;
+/// Where a process finds those who start it as a service manager would.
+const MANAGER_SOCKET: &str = "ECHOMARK_TEST_MANAGER_SOCKET";
+
+/// Not a test: a process of its own that receives sockets, which become its first descriptors behind
+/// stderr as sd_listen_fds(3) says, and then becomes the program. Their names are the first line of what
+/// it receives, and the program's arguments the others.
+#[test]
+#[ignore = "other tests start it"]
+fn become_an_activated_echod() {
+    let Some(path) = env::var_os(MANAGER_SOCKET) else {
+        return;
+    };
+    let stream = {
+        let stream = UnixStream::connect(path).expect("the test listens");
+        // Out of their way.
+        fcntl_dupfd_cloexec(&stream, 100).expect("a descriptor")
+    };
+    let mut text = [0; 4096];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let message = recvmsg(
+        &stream,
+        &mut [IoSliceMut::new(&mut text)],
+        &mut control,
+        RecvFlags::empty(),
+    );
+    let count = message.expect("a message").bytes;
+    let text = str::from_utf8(&text[..count]).expect("text");
+    let (names, args) = text.split_once('\n').expect("a line of names");
+    let sockets: Vec<_> = control
+        .drain()
+        .filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(sockets) => Some(sockets),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    let numbers: Vec<_> = sockets.iter().map(AsRawFd::as_raw_fd).collect();
+    assert!(
+        numbers.iter().copied().eq((3..).take(numbers.len())),
+        "{numbers:?}"
+    );
+    let error = Command::new(PROGRAM)
+        .args(args.lines())
+        .env("LISTEN_FDS", sockets.len().to_string())
+        .env("LISTEN_PID", process::id().to_string())
+        .env("LISTEN_FDNAMES", names)
+        .exec();
+    panic!("cannot become {PROGRAM}: {error}");
+}
 
 /// Starts `echod` with these sockets, each by its name, as a service manager does.
 #[track_caller]
 fn activate(sockets: &[(&str, BorrowedFd<'_>)], args: &[&str]) -> Echod {
+    /// Becomes its arguments, without any descriptor that was open where the tests were started.
+    const WITHOUT_DESCRIPTORS: &str = r#"exec "$0" "$@" 3<&- 4<&- 5<&- 6<&- 7<&- 8<&- 9<&-"#;
     let directory = Directory::new();
     let path = directory.join("sockets");
     let listener = UnixListener::bind(&path).expect("a socket");
     let names: Vec<_> = sockets.iter().map(|(name, _)| *name).collect();
     let descriptors: Vec<_> = sockets.iter().map(|(_, socket)| *socket).collect();
+    let text = format!("{}\n{}", names.join(":"), args.join("\n"));
     thread::scope(|scope| {
         scope.spawn(move || {
-            let (stream, _) = listener.accept().expect("python3 on the PATH");
+            let (stream, _) = listener.accept().expect("a connection");
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
             let mut control = SendAncillaryBuffer::new(&mut space);
             assert!(control.push(SendAncillaryMessage::ScmRights(&descriptors)));
-            let byte = [IoSlice::new(b"#")];
-            sendmsg(&stream, &byte, &mut control, SendFlags::empty()).expect("sendmsg");
+            let text = [IoSlice::new(text.as_bytes())];
+            sendmsg(&stream, &text, &mut control, SendFlags::empty()).expect("sendmsg");
         });
         Echod::start_command(
-            Command::new("python3")
-                .args(["-c", MANAGER])
-                .arg(&path)
-                .arg(names.join(":"))
-                .arg(PROGRAM)
-                .args(args),
+            Command::new("sh")
+                .args(["-c", WITHOUT_DESCRIPTORS])
+                .arg(env::current_exe().expect("a path"))
+                .args(["systemd::become_an_activated_echod", "--exact", "--ignored"])
+                .args(["--nocapture", "--test-threads=2"])
+                .env(MANAGER_SOCKET, &path),
         )
     })
 }
@@ -295,6 +342,7 @@ impl Sockets {
 /// There is no endpoint but those of the sockets, not even that of a server without any.
 #[test]
 fn passed_sockets_are_served_as_their_names_say() {
+    require!("sh");
     let sockets = Sockets::bind();
     for workers in ["--workers=1", "--workers=3"] {
         let mut echod = sockets.activate(["discard", "echo", "whatever"], &[workers]);
@@ -317,16 +365,17 @@ fn passed_sockets_are_served_as_their_names_say() {
         sockets.expect_echo_over_udp();
         sockets.expect_echo_over_unix();
         // What was passed on needs no restart.
-        echod.signal("HUP");
+        echod.signal(Signal::HUP);
         echod.wait_for_log("reloaded");
         assert_eq!(echod.logged("restart"), 0);
-        echod.signal("TERM");
+        echod.signal(Signal::TERM);
         assert_eq!(echod.wait_for_exit().code, Some(0));
     }
 }
 
 #[test]
 fn a_passed_socket_with_the_address_of_an_endpoint_is_that_endpoint() {
+    require!("sh");
     let sockets = Sockets::bind();
     let args = [
         format!("--discard=tcp://{}", sockets.address()),
@@ -349,6 +398,7 @@ fn a_passed_socket_with_the_address_of_an_endpoint_is_that_endpoint() {
 /// The manager keeps the sockets and what waits there.
 #[test]
 fn between_two_runs_connections_wait() {
+    require!("sh");
     const WAITING: usize = 50;
     let sockets = Sockets::bind();
     let names = ["echo", "echo", "echo"];
@@ -369,7 +419,7 @@ fn between_two_runs_connections_wait() {
         over_tcp.clear();
         over_unix.clear();
         sockets.expect_echo_over_udp();
-        echod.signal("TERM");
+        echod.signal(Signal::TERM);
         assert_eq!(echod.wait_for_exit().code, Some(0), "run {run}");
         for _ in 0..WAITING {
             let mut client = Client::connect(sockets.address());
@@ -382,6 +432,7 @@ fn between_two_runs_connections_wait() {
 
 #[test]
 fn restarts_refuse_and_reset_nobody() {
+    require!("sh");
     const RESTARTS: usize = 4;
     let sockets = Sockets::bind();
     let (stop, rounds) = (AtomicBool::new(false), AtomicUsize::new(0));
@@ -393,7 +444,7 @@ fn restarts_refuse_and_reset_nobody() {
                 let echod = sockets.activate(["echo", "echo", "echo"], &["--workers=2"]);
                 let before = rounds.load(Ordering::Relaxed);
                 wait_until("rounds", || rounds.load(Ordering::Relaxed) > before + 50);
-                echod.signal("TERM");
+                echod.signal(Signal::TERM);
                 assert_eq!(echod.wait_for_exit().code, Some(0));
             }
             // Whoever waits now is served by this one.

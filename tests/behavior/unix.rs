@@ -1,13 +1,14 @@
 //! Unix stream sockets: the same services, and a file that comes and goes with the server.
 
 use std::fs;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::num::NonZeroUsize;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,6 +16,8 @@ use std::time::{Duration, Instant};
 use echomark::metrics::{CloseReason, RefuseReason};
 use echomark::net::endpoint::Endpoint;
 use echomark::{Config, Error, Limits, Server, Service};
+use rustix::io::Errno;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 use crate::support::directory::Directory;
 use crate::support::pattern::Pattern;
@@ -233,126 +236,89 @@ fn what_arrives_before_the_first_read_is_all_seen() {
     assert_eq!(metrics.closed(CloseReason::Finished), CLIENTS as u64);
 }
 
-/// Sends bytes with descriptors among others. A read of the server stops behind those.
-const PASS_DESCRIPTORS: &str = r#"
-import array, socket, sys
-for _ in range(200):
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as s:
-        s.settimeout(60)
-        s.connect(sys.argv[1])
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [0]))]
-        s.sendall(b'aaaa')
-        s.sendmsg([b'b'], rights)
-        s.sendall(b'cccc')
-        s.sendmsg([b'dd'], rights)
-        s.sendall(b'dd')
-        back = b''
-        while len(back) < 13:
-            more = s.recv(100)
-            assert more, back
-            back += more
-        assert back == b'aaaabccccdddd', back
-        s.shutdown(socket.SHUT_WR)
-        assert s.recv(1) == b''
-"#;
-
+/// A read of the server stops behind the bytes that a descriptor came with.
 #[test]
 fn a_peer_that_passes_descriptors_gets_every_byte_back() {
+    const ROUNDS: u64 = 200;
     let directory = Directory::new();
     let server = Running::start(directory.echoing(2));
-    run_python(PASS_DESCRIPTORS, &directory.socket());
-    let metrics = server.wait_for_all_closed(200);
-    assert_eq!(metrics.received_bytes, 200 * 13);
+    for _ in 0..ROUNDS {
+        let client = connect(&directory.socket());
+        send(&client, b"aaaa");
+        send_with_descriptor(&client, b"b");
+        send(&client, b"cccc");
+        send_with_descriptor(&client, b"dd");
+        send(&client, b"dd");
+        assert_eq!(receive(&client, 13), b"aaaabccccdddd");
+        client.shutdown(Shutdown::Write).expect("half-close");
+        assert_eq!(rest_of(&client), b"");
+    }
+    let metrics = server.wait_for_all_closed(ROUNDS);
+    assert_eq!(metrics.received_bytes, ROUNDS * 13);
+}
+
+/// Sends bytes, and a descriptor beside them.
+#[track_caller]
+fn send_with_descriptor(client: &UnixStream, bytes: &[u8]) {
+    let stdin = io::stdin();
+    let descriptors = [stdin.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    assert!(control.push(SendAncillaryMessage::ScmRights(&descriptors)));
+    let parts = [IoSlice::new(bytes)];
+    let sent = sendmsg(client, &parts, &mut control, SendFlags::empty());
+    assert_eq!(sent.expect("sendmsg"), bytes.len());
+}
+
+#[track_caller]
+fn rest_of(mut client: &UnixStream) -> Vec<u8> {
+    let mut rest = Vec::new();
+    client.read_to_end(&mut rest).expect("the end");
+    rest
 }
 
 /// The whole message waits before the server first looks, so that no event comes for the rest.
 #[test]
 fn a_descriptor_among_bytes_that_wait_for_the_server_hides_none() {
-    const SCRIPT: &str = r#"
-import array, socket, sys
-s = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-s.settimeout(60)
-s.connect(sys.argv[1])
-s.sendall(b'aaaa')
-s.sendmsg([b'b'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [0]))])
-s.sendall(b'cccc')
-print('sent', flush=True)
-back = b''
-while len(back) < 9:
-    more = s.recv(100)
-    assert more, back
-    back += more
-assert back == b'aaaabcccc', back
-"#;
     for service in [Service::Echo, Service::Discard] {
         let directory = Directory::new();
         let config = directory.serving(service, 1);
         let server = Server::bind(config).expect("a free path");
-        let mut child = Command::new("python3")
-            .args(["-c", SCRIPT])
-            .arg(directory.socket())
-            .stdout(std::process::Stdio::piped())
-            .stderr(std::process::Stdio::piped())
-            .spawn()
-            .expect("this test needs python3 on the PATH");
-        let mut sent = [0; 5];
-        let mut stdout = child.stdout.take().expect("a pipe");
-        stdout.read_exact(&mut sent).expect("everything was sent");
+        let client = connect(&directory.socket());
+        send(&client, b"aaaa");
+        send_with_descriptor(&client, b"b");
+        send(&client, b"cccc");
         let server = Running::run(server);
         server.wait_for_metrics("all bytes", |it| it.received_bytes == 9);
-        if service == Service::Discard {
-            child.kill().expect("kill");
-            child.wait().expect("wait");
-        } else {
-            let output = child.wait_with_output().expect("wait");
-            assert!(output.status.success(), "{output:?}");
+        if service == Service::Echo {
+            assert_eq!(receive(&client, 9), b"aaaabcccc");
         }
+        drop(client);
         server.wait_for_all_closed(1);
     }
 }
 
-/// Does nothing where the kernel has no urgent data on Unix sockets (before Linux 5.15).
-const SEND_URGENT: &str = r#"
-import errno, socket, sys
-with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as s:
-    s.settimeout(60)
-    s.connect(sys.argv[1])
-    for _ in range(200):
-        s.sendall(b'abc')
-        try:
-            s.send(b'X', socket.MSG_OOB)
-        except OSError as error:
-            assert error.errno == errno.EOPNOTSUPP, error
-            sys.exit()
-        s.sendall(b'def')
-        back = b''
-        while len(back) < 7:
-            more = s.recv(100)
-            assert more, back
-            back += more
-        assert back == b'abcXdef', back
-    s.send(b'Y', socket.MSG_OOB)
-    s.shutdown(socket.SHUT_WR)
-    assert s.recv(100) == b'Y'
-    assert s.recv(100) == b''
-"#;
-
 #[test]
 fn an_urgent_byte_comes_back_in_its_place() {
+    const ROUNDS: usize = 200;
     let directory = Directory::new();
     let server = Running::start(directory.echoing(1));
-    run_python(SEND_URGENT, &directory.socket());
+    let client = connect(&directory.socket());
+    let send_urgent = |byte| rustix::net::send(&client, &[byte], SendFlags::OOB);
+    for _ in 0..ROUNDS {
+        send(&client, b"abc");
+        if send_urgent(b'X') == Err(Errno::OPNOTSUPP) {
+            // Before Linux 5.15 the kernel has no urgent data on Unix sockets.
+            return;
+        }
+        send(&client, b"def");
+        assert_eq!(receive(&client, 7), b"abcXdef");
+    }
+    assert_eq!(send_urgent(b'Y'), Ok(1));
+    client.shutdown(Shutdown::Write).expect("half-close");
+    assert_eq!(rest_of(&client), b"Y");
+    drop(client);
     server.wait_for_all_closed(1);
-}
-
-#[track_caller]
-fn run_python(script: &str, path: &Path) {
-    let output = Command::new("python3")
-        .args(["-c", script])
-        .arg(path)
-        .output()
-        .expect("this test needs python3 on the PATH");
-    assert!(output.status.success(), "{output:?}");
 }
 
 #[test]

@@ -8,6 +8,10 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::{Pid, kill_process};
+
+pub(crate) use rustix::process::Signal;
+
 use super::{Client, DEADLINE, wait_for};
 
 /// The program under test.
@@ -119,15 +123,9 @@ impl Echod {
         self.child.id()
     }
 
-    /// Sends a signal by its name without the SIG.
     #[track_caller]
-    pub(crate) fn signal(&self, name: &str) {
-        let status = Command::new("kill")
-            .arg(format!("-{name}"))
-            .arg(self.child.id().to_string())
-            .status()
-            .expect("kill(1) is installed");
-        assert!(status.success(), "kill -{name} failed");
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("a signal can be sent");
     }
 
     /// The lines of the log that contain `text`, of those that a wait has passed.
