@@ -3,9 +3,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use loadgen::books::datagrams::{Arrival, Datagrams};
-use loadgen::chargen::Pattern;
-use loadgen::payload::{Payload, sequence_of};
+use loadgen::engine::chargen::Pattern;
+use loadgen::engine::in_flight::datagrams::{Arrival, Datagrams};
+use loadgen::engine::payload::{Payload, sequence_of};
 
 fuzz_target!(|bytes: &[u8]| {
     let mut pattern = Pattern::Unknown;

@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
-use loadgen::pace::Profile;
-use loadgen::sizes::Sizes;
+use loadgen::plan::sizes::Sizes;
+use loadgen::profile::Profile;
 
 fuzz_target!(|text: &str| {
     if let Ok(sizes) = text.parse::<Sizes>() {

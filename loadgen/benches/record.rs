@@ -5,9 +5,9 @@
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use loadgen::books::{Done, Sent};
-use loadgen::record::{Slice, histogram};
-use loadgen::tally::Tally;
+use loadgen::engine::histogram::BucketCounts;
+use loadgen::engine::in_flight::{Done, Sent};
+use loadgen::engine::slice::{Slice, histogram};
 
 /// Latencies from 10 µs to 10 ms, in no order: a multiplicative generator over a logarithmic scale.
 fn latencies() -> Vec<u64> {
@@ -33,7 +33,7 @@ fn record(criterion: &mut Criterion) {
         assert!(!histogram.is_empty());
     });
     group.bench_function("tally", |bencher| {
-        let mut tally = Tally::default();
+        let mut tally = BucketCounts::default();
         let mut values = latencies.iter().cycle();
         bencher.iter(|| tally.record(*values.next().unwrap_or(&1)));
         assert!(!tally.is_empty());

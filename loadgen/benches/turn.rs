@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use loadgen::bench::Bench;
+use loadgen::plan::sizes::Sizes;
 use loadgen::plan::{Load, Pacing, Plan, SocketOptions, Target, Workload};
-use loadgen::sizes::Sizes;
 
 const MESSAGE: usize = 64;
 

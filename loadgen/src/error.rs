@@ -7,8 +7,8 @@ use echomark::net::endpoint::Endpoint;
 use echomark::net::tuning;
 
 use crate::admin::AdminUrl;
-use crate::pace::ProfileError;
-use crate::worker::Failure;
+use crate::engine::worker::Failure;
+use crate::profile::ProfileError;
 
 /// Why a run has no result.
 #[derive(Debug)]

@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::{Duration, SystemTime};
 
+use crate::analysis::repeats::{add_latencies, add_latency};
+use crate::analysis::verdict::{Reason, Status, Verdict};
 use crate::plan::{Load, Plan, Target};
-use crate::repeat::{add_latencies, add_latency};
 use crate::result::{
     BackgroundResult, Host, IntervalResult, MergedPart, RampInterval, RunResult, Statistics,
 };
-use crate::verdict::{Reason, Status, Verdict};
 
 /// Options that add up, or that parts have each for itself.
 const OF_A_PART: [&str; 6] = [
@@ -310,20 +310,20 @@ fn add_background(sum: &mut Option<BackgroundResult>, next: Option<BackgroundRes
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pace::Profile;
-    use crate::record::Slice;
-    use crate::samples;
-    use crate::tally::Tally;
+    use crate::analysis::samples;
+    use crate::engine::histogram::BucketCounts;
+    use crate::engine::slice::Slice;
+    use crate::profile::Profile;
     use proptest::prelude::*;
 
     /// What a thread records: in each slice some messages that take so long, and some that are lost.
-    fn thread() -> impl Strategy<Value = Vec<Slice<Tally>>> {
+    fn thread() -> impl Strategy<Value = Vec<Slice<BucketCounts>>> {
         let messages = prop::collection::vec(1_000_u64..1_000_000_000, 0..30);
         prop::collection::vec((messages, 0_u64..3), samples::SLICES as usize).prop_map(|slices| {
             slices
                 .into_iter()
                 .map(|(messages, lost)| {
-                    let mut slice = Slice::<Tally>::new();
+                    let mut slice = Slice::<BucketCounts>::new();
                     let received = messages.len() as u64;
                     for took in messages {
                         slice.service.record(took);
@@ -392,7 +392,7 @@ mod tests {
 
     /// What takes so many milliseconds.
     fn busy(took_ms: u64) -> RunResult {
-        let mut slice = Slice::<Tally>::new();
+        let mut slice = Slice::<BucketCounts>::new();
         for _ in 0..20 {
             slice.service.record(took_ms * 1_000_000);
         }

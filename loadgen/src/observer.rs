@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use crate::record::Slice;
+use crate::engine::slice::Slice;
 use crate::result::IntervalResult;
 
 /// What a run is doing.

@@ -13,23 +13,23 @@ use echomark::Service;
 use echomark::net::endpoint::Endpoint;
 use echomark::net::sys::{self, monotonic_ns};
 
-use crate::conclude::{Circumstances, conclude};
-use crate::embedded::Embedded;
-use crate::gather::Gathered;
-use crate::hiccup::HiccupProbe;
+use crate::analysis::aggregate::Gathered;
+use crate::analysis::repeats;
+use crate::analysis::server_side::Watch;
+use crate::analysis::summarize::{Circumstances, conclude};
+use crate::engine::connection::Address;
+use crate::engine::embedded::Embedded;
+use crate::engine::hiccups::HiccupProbe;
+use crate::engine::histogram::BucketCounts;
+use crate::engine::payload::Payload;
+use crate::engine::slice::Slice;
+use crate::engine::worker::{Report, Task, Worker};
+use crate::engine::workload::{churn::Churn, datagram::Datagram, one_way, request::Request};
 use crate::host::CpuTicks;
-use crate::link::Address;
 use crate::observer::{Control, Observer, Phase, Unobserved};
-use crate::payload::Payload;
+use crate::plan::sizes::Sizes;
 use crate::plan::{Background, Direction, Load, Plan, Target, Workload};
-use crate::record::Slice;
-use crate::repeat;
 use crate::result::{RateChange, RunResult};
-use crate::server_side::Watch;
-use crate::sizes::Sizes;
-use crate::tally::Tally;
-use crate::worker::{Report, Task, Worker};
-use crate::workload::{churn::Churn, datagram::Datagram, one_way, request::Request};
 
 pub use crate::error::RunError;
 
@@ -106,7 +106,7 @@ pub fn run(
             break;
         }
     }
-    Ok(repeat::union(results, plan))
+    Ok(repeats::union(results, plan))
 }
 
 fn measure(
@@ -285,7 +285,7 @@ fn spawn(
 struct Crew {
     abort: Arc<AtomicBool>,
     go: Vec<Sender<u64>>,
-    spare: Vec<Sender<Box<Slice<Tally>>>>,
+    spare: Vec<Sender<Box<Slice<BucketCounts>>>>,
     threads: Vec<thread::JoinHandle<()>>,
 }
 

@@ -2,10 +2,14 @@
 //! [`Plan`](loadgen::Plan) and where to put the result.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use loadgen::Plan;
+
+use crate::commands::exit::{Failure, USAGE};
 
 mod compare_args;
 mod keys;
@@ -59,6 +63,42 @@ pub(crate) fn command() -> clap::Command {
                 )
             })
     })
+}
+
+/// Reads the command line. Help, the version and usage errors are printed here, and leave an exit code.
+pub(crate) fn parse() -> Result<(Command, ArgMatches), ExitCode> {
+    let matches = command()
+        .try_get_matches()
+        .map_err(|error| refuse(&error))?;
+    match Cli::from_arg_matches(&matches) {
+        Ok(cli) => Ok((cli.command, matches)),
+        Err(error) => Err(refuse(&error)),
+    }
+}
+
+/// Help and version go to stdout; a usage error becomes one line.
+fn refuse(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            // A reader that closed the pipe has seen enough.
+            let _ = error.print();
+            ExitCode::SUCCESS
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            ExitCode::from(USAGE)
+        }
+        _ => Failure::usage(format!("{}; see {}", one_line(error), help())).report(),
+    }
+}
+
+/// The help for the command that was called. Not every error says which that is.
+fn help() -> String {
+    let called = std::env::args().nth(1).unwrap_or_default();
+    let commands = command();
+    let known = commands.find_subcommand(&called);
+    let name = known.map_or("run", |command| command.get_name());
+    format!("loadgen {name} --help")
 }
 
 #[derive(Debug, Subcommand)]

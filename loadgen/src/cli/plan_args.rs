@@ -10,13 +10,13 @@ use echomark::net::endpoint::Endpoint;
 use echomark::net::units;
 use loadgen::Plan;
 use loadgen::admin::AdminUrl;
-use loadgen::pace::Profile;
-use loadgen::payload::SEQUENCE_BYTES;
+use loadgen::engine::payload::SEQUENCE_BYTES;
+use loadgen::plan::sizes::Sizes;
 use loadgen::plan::{
     Background, Close, Direction, Load, Pacing, SocketOptions, Spacing, Target, Workload,
 };
+use loadgen::profile::Profile;
 use loadgen::search::Axis;
-use loadgen::sizes::Sizes;
 
 use super::parse::{self, at_least_one};
 use super::target_args::{TargetArgs, is_datagram};

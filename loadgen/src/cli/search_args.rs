@@ -7,10 +7,10 @@ use std::time::Duration;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, FromArgMatches, ValueEnum};
 use echomark::net::units::format_duration;
-use loadgen::capacity::SearchPlan;
-use loadgen::pace::MAX_RATE;
 use loadgen::plan::{Plan, Workload};
+use loadgen::profile::MAX_RATE;
 use loadgen::search::{Axis, Goal, LEAST_MESSAGES, Limits, Objective, Preset, Terms, parse_ratio};
+use loadgen::trials::SearchPlan;
 
 use super::plan_args::{MAX_IN_FLIGHT, PlanArgs, Trial};
 use super::{one_line, parse};

@@ -1,9 +1,9 @@
 //! From an interval of the ratio to what it means.
 
+use crate::analysis::statistics::signed_rank::{Shift, least_pairs};
 use crate::result::comparison::{
     Better, ComparisonVerdict, Method, MetricComparison, RatioInterval, Unit,
 };
-use crate::stats::signed_rank::{Shift, least_pairs};
 
 use super::Metric;
 

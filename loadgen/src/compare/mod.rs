@@ -8,14 +8,14 @@
 //! chance in the same way. So two sides that are alike are told apart in at most one comparison of
 //! twenty, whatever number of figures and looks there is.
 
+use crate::analysis::statistics::median;
+use crate::analysis::statistics::signed_rank;
+use crate::analysis::verdict::Verdict;
 use crate::result::comparison::{
     ComparedRound, ComparedSide, Comparison, ComparisonKind, ComparisonVerdict, Method,
     MetricComparison, RoundRun, Side,
 };
 use crate::result::{Host, RunResult, Tool};
-use crate::stats::median;
-use crate::stats::signed_rank;
-use crate::verdict::Verdict;
 
 mod judge;
 mod metric;

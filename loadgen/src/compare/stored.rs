@@ -5,11 +5,11 @@
 //! Time", ISMM 2013). A result of several runs tells how much. A single run does not, so it is allowed
 //! for, and only what is beyond that is established.
 
+use crate::analysis::statistics::median;
+use crate::analysis::statistics::signed_rank::Shift;
+use crate::analysis::statistics::welch::{self, Estimate};
 use crate::result::comparison::{ComparedSide, Comparison, Method, Source};
 use crate::result::{RunResult, Statistics};
-use crate::stats::median;
-use crate::stats::signed_rank::Shift;
-use crate::stats::welch::{self, Estimate};
 
 use super::judge::{Findings, judge};
 use super::{Criteria, ERROR, Metric, Reading, Setting, conclude, validity};

@@ -1,11 +1,11 @@
 use super::*;
-use crate::record::Slice;
-use crate::repeat;
+use crate::analysis::repeats;
+use crate::analysis::samples;
+use crate::analysis::statistics::simulation::Random;
+use crate::analysis::verdict::{Reason, Status};
+use crate::engine::histogram::BucketCounts;
+use crate::engine::slice::Slice;
 use crate::result::comparison::Source;
-use crate::samples;
-use crate::stats::simulation::Random;
-use crate::tally::Tally;
-use crate::verdict::{Reason, Status};
 
 const COMPARISONS: u64 = 2000;
 
@@ -224,7 +224,7 @@ fn what_the_new_server_fails_at_is_a_finding_and_what_the_client_fails_at_is_non
 fn stored(random: &mut Random, typical: f64) -> RunResult {
     let slices = (0..samples::SLICES)
         .map(|_| {
-            let mut slice = Slice::<Tally>::new();
+            let mut slice = Slice::<BucketCounts>::new();
             let wave = 1.0 + 0.02 * random.normal();
             for message in 0..1000 {
                 let tail = if message % 30 == 0 { 10.0 } else { 1.0 };
@@ -278,7 +278,7 @@ fn results_of_several_runs_tell_by_how_the_runs_differ() {
                 stored(&mut random, typical)
             })
             .collect();
-        repeat::union(runs, &samples::plan(1))
+        repeats::union(runs, &samples::plan(1))
     };
     let (base, same, slower) = (repeated(1e5), repeated(1e5), repeated(1.2e5));
     let alike = against(&base, &same);

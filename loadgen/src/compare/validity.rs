@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::analysis::verdict::{Reason, Status, Verdict};
 use crate::result::RunResult;
 use crate::result::comparison::Side;
-use crate::verdict::{Reason, Status, Verdict};
 
 use super::{Measured, Round};
 

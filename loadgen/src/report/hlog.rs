@@ -14,8 +14,8 @@ use hdrhistogram::serialization::interval_log::{
 };
 
 use super::stream::{Stream, StreamError};
+use crate::engine::slice::Slice;
 use crate::observer::Observer;
-use crate::record::Slice;
 use crate::result::IntervalResult;
 
 /// Intervals that may wait to be written. Each has two histograms, half a megabyte.
@@ -173,18 +173,18 @@ fn write(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record;
+    use crate::engine::slice;
     use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 
     fn interval(start_ms: u64, sample: u64) -> Item {
-        let mut response = record::histogram();
+        let mut response = slice::histogram();
         response.saturating_record(sample);
         Item::Interval(Box::new(Interval {
             first_window: SystemTime::UNIX_EPOCH + Duration::from_millis(5_250),
             start: Duration::from_millis(start_ms),
             length: Duration::from_millis(100),
             response,
-            service: record::histogram(),
+            service: slice::histogram(),
         }))
     }
 

@@ -10,10 +10,10 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use super::stream::{Stream, StreamError};
+use crate::analysis::verdict::Verdict;
+use crate::engine::slice::Slice;
 use crate::observer::Observer;
-use crate::record::Slice;
 use crate::result::{IntervalResult, Messages, Rate, RunResult};
-use crate::verdict::Verdict;
 
 /// Lines that may wait to be written: some hundred bytes each, and seconds of the shortest intervals.
 const MOST_WAITING: usize = 1024;

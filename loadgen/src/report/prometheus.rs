@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::fmt::{self, Display, Write as _};
 use std::time::UNIX_EPOCH;
 
+use crate::analysis::verdict::Status;
 use crate::plan::{Load, Plan, Target, Workload};
 use crate::result::{Latency, RunResult};
-use crate::verdict::Status;
 
 /// The quantiles of a summary; those that the result can't tell are left out.
 const QUANTILES: [f64; 7] = [0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 0.9999];
@@ -403,7 +403,7 @@ fn escaped(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record;
+    use crate::engine::slice;
 
     #[test]
     fn labels_are_escaped() {
@@ -415,7 +415,7 @@ mod tests {
 
     #[test]
     fn a_summary_is_in_seconds_and_leaves_out_what_is_not_known() {
-        let mut histogram = record::histogram();
+        let mut histogram = slice::histogram();
         histogram.record_n(1_000_000, 100).unwrap();
         let latency = Latency::new(histogram).unwrap();
         let mut page = Page::default();

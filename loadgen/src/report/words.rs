@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use echomark::net::units::format_duration_ns;
 
 use super::format::{count, grouped, number};
+use crate::analysis::verdict::Status;
 use crate::plan::{Close, Direction, Load, Plan, Spacing, Target, Workload};
 use crate::result::{Latency, RunResult};
-use crate::verdict::Status;
 
 /// The percentiles of a table of latencies.
 pub(super) const PERCENTILES: [(&str, f64); 6] = [

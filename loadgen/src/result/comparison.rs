@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Host, Tool};
+use crate::analysis::verdict::{Status, Verdict};
 use crate::plan::Plan;
-use crate::verdict::{Status, Verdict};
 
 /// Two servers, or two results of one, held against each other.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]

@@ -12,8 +12,8 @@ use serde::de::{Deserializer, Error as _};
 use serde::ser::{Error as SerializeError, SerializeStruct};
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::record;
-use crate::stats::interval;
+use crate::analysis::statistics::interval;
+use crate::engine::slice;
 
 /// A distribution of nanoseconds.
 #[derive(Clone, Debug)]
@@ -118,7 +118,7 @@ fn decode(text: &str) -> Result<Latency, String> {
         .deserialize(&mut encoded.as_slice())
         .map_err(|error| format!("a histogram can't be read: {error}"))?;
     // With the bounds of all others, so that they can be added. Those of this program have them.
-    let mut histogram = record::histogram();
+    let mut histogram = slice::histogram();
     let bounds =
         |histogram: &Histogram<u64>| (histogram.low(), histogram.high(), histogram.sigfig());
     if bounds(&decoded) == bounds(&histogram) {
@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn a_percentile_needs_ten_samples_beyond_it() {
-        let mut histogram = record::histogram();
+        let mut histogram = slice::histogram();
         histogram.record_n(1000, 999).unwrap();
         let latency = Latency::new(histogram.clone()).unwrap();
         assert_eq!(latency.quantile(0.9), Some(1000));
@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn a_latency_in_json_carries_its_histogram() {
-        let mut histogram = record::histogram();
+        let mut histogram = slice::histogram();
         for value in 1..=10_000 {
             histogram.record(value * 1000).unwrap();
         }
@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn an_interval_is_written_as_it_was_read_and_a_histogram_that_is_none_is_refused() {
-        let mut histogram = record::histogram();
+        let mut histogram = slice::histogram();
         histogram.record_n(5_000, 30).unwrap();
         let mut latency = IntervalLatency::new(&histogram).unwrap();
         let without = serde_json::to_value(&latency).unwrap();
@@ -274,7 +274,7 @@ mod tests {
 
     #[test]
     fn no_samples_are_no_latency() {
-        assert!(Latency::new(record::histogram()).is_none());
-        assert!(IntervalLatency::new(&record::histogram()).is_none());
+        assert!(Latency::new(slice::histogram()).is_none());
+        assert!(IntervalLatency::new(&slice::histogram()).is_none());
     }
 }

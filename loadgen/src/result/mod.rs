@@ -25,11 +25,11 @@ pub use server::{ServerAccounts, ServerResult, ServerWindow, ServerWorker};
 pub use stored::{Stored, StoredError};
 pub use tcp::{Gauge, TcpGauges, TcpInterval, TcpLimit, TcpResult, TcpShares};
 
+use crate::analysis::statistics::interval::{QuantileEstimate, RateEstimate};
+use crate::analysis::statistics::spread::Spread;
+use crate::analysis::statistics::warmup::Trend;
+use crate::analysis::verdict::{Status, Verdict};
 use crate::plan::Plan;
-use crate::stats::interval::{QuantileEstimate, RateEstimate};
-use crate::stats::spread::Spread;
-use crate::stats::warmup::Trend;
-use crate::verdict::{Status, Verdict};
 
 /// Everything that a run found, and what it took to find it.
 #[derive(Clone, Debug, Deserialize, Serialize)]

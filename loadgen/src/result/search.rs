@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Host, Latency, Tool};
+use crate::analysis::verdict::Verdict;
 use crate::plan::Plan;
 use crate::search::{Axis, Class, Finding, Goal, Judgement, Limits, StopReason};
-use crate::verdict::Verdict;
 
 /// Everything that a search found, and every trial that it was found by.
 #[derive(Clone, Debug, Deserialize, Serialize)]

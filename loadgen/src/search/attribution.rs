@@ -26,7 +26,7 @@ use super::Outcome;
 use super::goal::Goal;
 
 use super::objective::Tally;
-use crate::verdict::{MOST_BUSY, MOST_LAG};
+use crate::analysis::verdict::{MOST_BUSY, MOST_LAG};
 
 /// Reasons of a verdict that say that the client could not do more.
 const AT_LIMIT: [&str; 2] = ["client_busy", "out_of_ports"];
@@ -150,7 +150,7 @@ mod tests {
     use super::super::goal::Preset;
     use super::super::objective::Objective;
     use super::*;
-    use crate::record;
+    use crate::engine::slice;
 
     fn goal(objective: &str) -> Goal {
         Goal {
@@ -161,7 +161,7 @@ mod tests {
     }
 
     fn histogram(samples: &[(u64, u64)]) -> Histogram<u64> {
-        let mut histogram = record::histogram();
+        let mut histogram = slice::histogram();
         for &(micros, count) in samples {
             histogram.record_n(micros * 1000, count).expect("fits");
         }

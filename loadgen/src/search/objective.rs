@@ -223,7 +223,7 @@ fn round(value: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record;
+    use crate::engine::slice;
     use proptest::prelude::*;
 
     const NOTHING_LOST: Tally<'static> = Tally {
@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn late_lost_and_changed_messages_fail_a_percentile_alike() {
-        let mut response = record::histogram();
+        let mut response = slice::histogram();
         response.record_n(400_000, 994).expect("fits");
         response.record_n(3_000_000, 2).expect("fits");
         let tally = Tally {

@@ -3,12 +3,12 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use loadgen::engine::slice::Slice;
 use loadgen::observer::{Observer, Unobserved};
-use loadgen::pace::Profile;
+use loadgen::plan::sizes::Sizes;
 use loadgen::plan::{Load, Pacing, Plan, Spacing, Target};
-use loadgen::record::Slice;
+use loadgen::profile::Profile;
 use loadgen::result::IntervalResult;
-use loadgen::sizes::Sizes;
 use loadgen::{Control, RunError};
 
 use crate::support::{

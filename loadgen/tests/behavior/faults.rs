@@ -4,9 +4,9 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use echomark::net::endpoint::Endpoint;
+use loadgen::analysis::verdict::Status;
+use loadgen::plan::sizes::Sizes;
 use loadgen::plan::{Background, Direction, Load, Plan, Target};
-use loadgen::sizes::Sizes;
-use loadgen::verdict::Status;
 use loadgen::{RunError, RunResult};
 
 use crate::support::{PlainServer, codes, constant, number, plan, run, server, try_run};

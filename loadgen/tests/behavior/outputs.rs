@@ -6,9 +6,9 @@ use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use loadgen::engine::slice::Slice;
 use loadgen::observer::Observer;
 use loadgen::plan::{Load, Plan};
-use loadgen::record::Slice;
 use loadgen::report::hlog::HistogramLog;
 use loadgen::report::ndjson::Ndjson;
 use loadgen::report::{csv, prometheus};

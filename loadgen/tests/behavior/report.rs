@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use echomark::net::endpoint::Endpoint;
 use loadgen::RunResult;
+use loadgen::analysis::verdict::{Reason, Status};
 use loadgen::plan::{Background, Close, Direction, Load, Plan, Target, Workload};
 use loadgen::report::{csv, html, markdown, text};
 use loadgen::result::comparison::Comparison;
 use loadgen::result::{IntervalLatency, IntervalResult, SearchResult};
-use loadgen::verdict::{Reason, Status};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 

@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use loadgen::capacity::{SearchObserver, SearchPlan, find};
 use loadgen::observer::Unobserved;
 use loadgen::result::{TrialOutcome, TrialResult};
 use loadgen::search::{
     Axis, Class, Goal, GoalEnd, Judged, Judgement, Limits, Preset, Search, StopReason, Target,
     Terms, classify, typical_failure,
 };
+use loadgen::trials::{SearchObserver, SearchPlan, find};
 use loadgen::{Control, Plan, SearchResult};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};

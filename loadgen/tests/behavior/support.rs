@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use echomark::net::endpoint::Endpoint;
 use loadgen::observer::Unobserved;
-use loadgen::pace::Profile;
+use loadgen::plan::sizes::Sizes;
 use loadgen::plan::{Direction, Load, Pacing, Plan, SocketOptions, Spacing, Target, Workload};
-use loadgen::sizes::Sizes;
+use loadgen::profile::Profile;
 use loadgen::{Control, RunError, RunResult};
 
 use crate::schema;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use loadgen::pace::Profile;
 use loadgen::plan::{Load, Plan, Spacing};
+use loadgen::profile::Profile;
 use loadgen::result::Latency;
 
 use crate::support::{Gate, PlainServer, number, plan, run, server, wait_until};

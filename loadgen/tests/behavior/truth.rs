@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use loadgen::pace::Profile;
+use loadgen::analysis::verdict::Status;
 use loadgen::plan::{Load, Pacing, Plan, Spacing, Target};
+use loadgen::profile::Profile;
 use loadgen::result::Latency;
-use loadgen::verdict::Status;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 

@@ -7,8 +7,8 @@ use std::thread;
 use std::time::Duration;
 
 use echomark::net::endpoint::Endpoint;
+use loadgen::analysis::verdict::Status;
 use loadgen::plan::{Load, Plan, Target};
-use loadgen::verdict::Status;
 use loadgen::{RunResult, plan::Workload};
 
 use crate::known::Known;

@@ -10,8 +10,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use echomark::net::endpoint::Endpoint;
+use loadgen::plan::sizes::{Part, Sizes};
 use loadgen::plan::{Background, Close, Direction, Load, Plan, Target, Workload};
-use loadgen::sizes::{Part, Sizes};
 
 use crate::known::{is_disturbed, show, until_undisturbed};
 use crate::support::{

@@ -6,13 +6,13 @@ use serde_json::Value;
 
 use super::markup::Html;
 use super::{duration, known, run, runs, server, tcp};
+use crate::analysis::statistics::warmup::Trend;
 use crate::plan::Plan;
 use crate::report::format::{bits_per_second, grouped, number, percent};
 use crate::report::words;
 use crate::result::{
     BackgroundResult, ConnectionShare, FairnessBasis, FairnessResult, Groups, RunResult,
 };
-use crate::stats::warmup::Trend;
 
 /// Groups of connections that are shown.
 const MOST_GROUPS: usize = 32;

@@ -4,13 +4,13 @@ use std::fmt::{self, Write as _};
 
 use echomark::net::units::format_duration_ns;
 
+use crate::analysis::verdict::Status;
 use crate::compare::change;
 use crate::report::format::{bits_per_second, count, number};
 use crate::report::words::load;
 use crate::result::comparison::{
     Comparison, ComparisonVerdict, Method, MetricComparison, RatioInterval, Unit,
 };
-use crate::verdict::Status;
 
 /// Renders `comparison` as lines of text.
 pub fn render(comparison: &Comparison) -> String {

@@ -4,10 +4,10 @@ use std::fmt::{self, Write as _};
 
 use echomark::net::units::format_duration_ns;
 
+use crate::analysis::statistics::spread::Spread;
 use crate::report::format::{bits_per_second, count, grouped, number, percent};
 use crate::report::words;
 use crate::result::{FairnessBasis, Gauge, Groups, RunResult, TcpResult};
-use crate::stats::spread::Spread;
 
 /// Below this index, connections were not served alike enough to pass over it.
 const FAIR: f64 = 0.95;

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use echomark::net::units::{format_duration, format_duration_ns};
 
+use crate::analysis::verdict::Verdict;
 use crate::plan::Load;
 use crate::report::format::{count, number, percent};
 use crate::report::words::{load_in_words, target};
 use crate::result::{CurvePoint, GoalResult, SearchResult, TrialOutcome, TrialResult};
 use crate::search::{Axis, Class, Finding, GoalEnd, Judgement, StopReason};
-use crate::verdict::Verdict;
 
 /// Characters of the longest bar of the curve, which is on a logarithmic scale.
 const BAR: usize = 24;

@@ -1,0 +1,262 @@
+//! Adds up what the threads report: slices to intervals, intervals to the whole.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use crate::analysis::statistics::blocks::Blocks;
+use crate::engine::histogram::BucketCounts;
+use crate::engine::meter::{Account, Division, Interval};
+use crate::engine::slice::{Slice, histogram};
+use crate::engine::tcp::TcpTotals;
+use crate::engine::worker::FlowReport;
+use crate::observer::{Live, Observer};
+use crate::plan::Plan;
+use crate::result::{IntervalLatency, IntervalResult, RampInterval};
+
+/// Blocks that the statistics keep of a run.
+const BLOCKS: usize = 64;
+/// Intervals of a run that keep their histograms, so that unions have their percentiles. Two take from
+/// one to eight kilobytes, so a result grows by some megabytes at the most.
+const MOST_HISTOGRAMS: usize = 1000;
+
+/// What the threads of one workload reported, added up.
+pub(crate) struct Gathered {
+    pub(crate) window_start: u64,
+    pub(crate) division: Division,
+    pub(crate) interval: Duration,
+    pub(crate) length: Option<Duration>,
+    pub(crate) is_open_loop: bool,
+    threads: usize,
+    pub(crate) total: Slice,
+    /// Slices that some threads have not left yet.
+    open: BTreeMap<Interval, OpenSlice>,
+    /// The interval that is being filled.
+    current: Option<OpenInterval>,
+    pub(crate) intervals: Vec<IntervalResult>,
+    pub(crate) ramp: Vec<RampInterval>,
+    pub(crate) drain: Option<Slice>,
+    pub(crate) blocks: Blocks,
+    pub(crate) accounts: Vec<Account>,
+    pub(crate) flows: Vec<(usize, FlowReport)>,
+    pub(crate) tcp: TcpTotals,
+}
+
+struct OpenSlice {
+    slice: Slice,
+    /// When the last thread left it.
+    end: u64,
+    missing: usize,
+}
+
+struct OpenInterval {
+    number: u64,
+    slice: Slice,
+    end: u64,
+}
+
+impl Gathered {
+    pub(crate) fn new(plan: &Plan) -> Self {
+        let threads = plan.threads.get();
+        Self {
+            window_start: u64::MAX,
+            division: Division::of(plan),
+            interval: plan.interval,
+            length: plan.duration,
+            is_open_loop: plan.is_open_loop(),
+            threads,
+            total: Slice::new(),
+            open: BTreeMap::new(),
+            current: None,
+            intervals: Vec::new(),
+            ramp: Vec::new(),
+            drain: None,
+            blocks: Blocks::new(BLOCKS),
+            accounts: vec![Account::default(); threads],
+            flows: Vec::new(),
+            tcp: TcpTotals::default(),
+        }
+    }
+
+    /// Adds what a thread recorded in a slice, and gives the memory back to it.
+    pub(crate) fn add(
+        &mut self,
+        interval: Interval,
+        end: u64,
+        slice: Option<Box<Slice<BucketCounts>>>,
+        spare: &Sender<Box<Slice<BucketCounts>>>,
+        observer: &mut dyn Observer,
+    ) {
+        let open = self.open.entry(interval).or_insert_with(|| OpenSlice {
+            slice: Slice::new(),
+            end: 0,
+            missing: self.threads,
+        });
+        open.end = open.end.max(end);
+        open.missing -= 1;
+        let is_complete = open.missing == 0;
+        if let Some(mut slice) = slice {
+            open.slice += &slice;
+            slice.clear();
+            // Of no use to a thread that has ended.
+            let _ = spare.send(slice);
+        }
+        // Threads need not take equally long to connect.
+        if is_complete
+            && !matches!(interval, Interval::Ramp(_))
+            && let Some(open) = self.open.remove(&interval)
+        {
+            self.close(interval, open, observer);
+        }
+    }
+
+    /// Notes what a thread that has ended says of itself and its flows.
+    pub(crate) fn add_account(
+        &mut self,
+        thread: usize,
+        account: Account,
+        flows: Vec<FlowReport>,
+        tcp: TcpTotals,
+    ) {
+        self.accounts[thread] = account;
+        self.flows
+            .extend(flows.into_iter().map(|flow| (thread, flow)));
+        self.tcp += tcp;
+    }
+
+    /// Closes what was recorded while connections were made: all threads have made theirs.
+    pub(crate) fn close_ramp(&mut self, observer: &mut dyn Observer) {
+        while let Some((interval @ Interval::Ramp(_), _)) = self.open.first_key_value() {
+            let interval = *interval;
+            if let Some(open) = self.open.remove(&interval) {
+                self.close(interval, open, observer);
+            }
+        }
+    }
+
+    /// Closes what is open still: threads that a number of messages or an interruption stopped need
+    /// not have entered the same last slice.
+    pub(crate) fn close_all(&mut self, observer: &mut dyn Observer) {
+        for (interval, open) in std::mem::take(&mut self.open) {
+            self.close(interval, open, observer);
+        }
+        self.close_interval(observer);
+    }
+
+    /// Adds a complete slice to its interval, and to the total.
+    fn close(&mut self, interval: Interval, open: OpenSlice, observer: &mut dyn Observer) {
+        let OpenSlice { mut slice, end, .. } = open;
+        if !self.is_open_loop {
+            // In a closed loop the intended time is the time of the write.
+            slice.response.clone_from(&slice.service);
+        }
+        self.total += &slice;
+        match interval {
+            Interval::Ramp(number) => {
+                let start_s = self.interval.as_secs_f64() * number as f64;
+                let mut connect = IntervalLatency::new(&slice.connect);
+                if let Some(connect) = &mut connect
+                    && self.ramp.len() < MOST_HISTOGRAMS
+                {
+                    connect.keep(&slice.connect);
+                }
+                self.ramp.push(RampInterval {
+                    start_s,
+                    end_s: end as f64 / 1e9,
+                    opened: slice.counts.opened,
+                    failed: slice.counts.failed,
+                    connect,
+                });
+            }
+            Interval::Before => {}
+            Interval::Within(number) => self.close_slice(number, &slice, end, observer),
+            Interval::Drain => self.drain = Some(slice),
+        }
+    }
+
+    fn close_slice(&mut self, number: u64, slice: &Slice, end: u64, observer: &mut dyn Observer) {
+        let begin = self.window_start + self.division.begin_of(number);
+        let full = self.window_start + self.division.begin_of(number + 1);
+        // The statistics want slices of equal length.
+        if end == full {
+            if slice.response.is_empty() && slice.counts.completed > 0 {
+                // Of a stream in one direction only the number of blocks is known.
+                let mut blocks = histogram();
+                let _ = blocks.record_n(1, slice.counts.completed);
+                self.blocks.push(&blocks);
+            } else {
+                self.blocks.push(&slice.response);
+            }
+        }
+        observer.slice(&Live {
+            elapsed: Duration::from_nanos(end.saturating_sub(self.window_start)),
+            length: self.length,
+            slice,
+            slice_length: Duration::from_nanos(end.saturating_sub(begin)),
+            total: &self.total,
+            is_open_loop: self.is_open_loop,
+        });
+        let interval = number / self.division.slices();
+        if self.current.as_ref().is_some_and(|c| c.number != interval) {
+            self.close_interval(observer);
+        }
+        let current = self.current.get_or_insert_with(|| OpenInterval {
+            number: interval,
+            slice: Slice::new(),
+            end: 0,
+        });
+        current.slice += slice;
+        current.end = end;
+        if end
+            == self.window_start
+                + self
+                    .division
+                    .begin_of((interval + 1) * self.division.slices())
+        {
+            self.close_interval(observer);
+        }
+    }
+
+    fn close_interval(&mut self, observer: &mut dyn Observer) {
+        let Some(OpenInterval { number, slice, end }) = self.current.take() else {
+            return;
+        };
+        let start_s = self.interval.as_secs_f64() * number as f64;
+        let end_s = end.saturating_sub(self.window_start) as f64 / 1e9;
+        let result = IntervalResult::new(start_s, end_s, &slice);
+        observer.interval(&result, &slice);
+        self.keep(result, &slice);
+    }
+
+    /// Adds an interval to the result, with the samples of `slice` behind its latencies.
+    pub(crate) fn keep(&mut self, mut interval: IntervalResult, slice: &Slice) {
+        if self.intervals.len() < MOST_HISTOGRAMS {
+            interval.keep_histograms(slice);
+        }
+        self.intervals.push(interval);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analysis::samples;
+
+    #[test]
+    fn so_many_intervals_keep_their_histograms_and_no_more() {
+        let mut slice: Slice = Slice::new();
+        slice.service.saturating_record(1_000);
+        let interval = IntervalResult::new(0.0, 1.0, &slice);
+        let mut gathered = Gathered::new(&samples::plan(1));
+        gathered.intervals = vec![interval.clone(); MOST_HISTOGRAMS - 1];
+        gathered.keep(interval.clone(), &slice);
+        gathered.keep(interval, &slice);
+        let has_histogram = |interval: &IntervalResult| {
+            let service = interval.service.as_ref();
+            service.is_some_and(|service| service.histogram.is_some())
+        };
+        let last_two = &gathered.intervals[MOST_HISTOGRAMS - 1..];
+        let kept: Vec<bool> = last_two.iter().map(has_histogram).collect();
+        assert_eq!(kept, [true, false]);
+    }
+}

@@ -1,0 +1,98 @@
+//! Plans and results for tests, without a measurement.
+
+use std::num::NonZeroUsize;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use crate::analysis::aggregate::Gathered;
+use crate::analysis::summarize::{Circumstances, conclude};
+use crate::engine::histogram::BucketCounts;
+use crate::engine::meter::{Account, Interval};
+use crate::engine::slice::Slice;
+use crate::engine::tcp::TcpTotals;
+use crate::observer::Unobserved;
+use crate::plan::sizes::Sizes;
+use crate::plan::{Load, Pacing, Plan, SocketOptions, Target, Workload};
+use crate::result::RunResult;
+
+/// Slices that each thread hands in, one in each interval.
+pub(crate) const SLICES: u64 = 10;
+
+/// A closed loop of one connection on each of so many threads, for a second.
+pub(crate) fn plan(threads: usize) -> Plan {
+    Plan {
+        target: Target::Servers {
+            targets: vec!["tcp://127.0.0.1:7".parse().unwrap()],
+        },
+        workload: Workload::Request,
+        connections: NonZeroUsize::new(threads).unwrap(),
+        threads: NonZeroUsize::new(threads).unwrap(),
+        load: Load::Closed {
+            pipeline: NonZeroUsize::MIN,
+        },
+        size: Sizes::Fixed(64),
+        duration: Some(Duration::from_secs(1)),
+        warmup: Duration::ZERO,
+        requests: None,
+        ramp: Duration::ZERO,
+        timeout: Duration::from_secs(5),
+        seed: 1,
+        verify: true,
+        interval: Duration::from_millis(100),
+        pacing: Pacing::Hybrid,
+        sources: Vec::new(),
+        socket: SocketOptions::default(),
+        background: None,
+        repeat: NonZeroUsize::MIN,
+        server_admin: None,
+    }
+}
+
+/// The result of `plan` in which each thread recorded these [`SLICES`].
+pub(crate) fn result(plan: &Plan, threads: &[Vec<Slice<BucketCounts>>]) -> RunResult {
+    let mut gathered = Gathered::new(plan);
+    gathered.window_start = 0;
+    let (spare, _spared) = mpsc::channel();
+    let length = plan.interval.as_nanos() as u64;
+    let per_interval = gathered.division.slices();
+    for number in 0..SLICES {
+        for slices in threads {
+            for part in 0..per_interval {
+                // Nothing happened in the rest of an interval.
+                let slice = (part == 0).then(|| Box::new(slices[number as usize].clone()));
+                let index = number * per_interval + part;
+                gathered.add(
+                    Interval::Within(index),
+                    length * (index + 1) / per_interval,
+                    slice,
+                    &spare,
+                    &mut Unobserved,
+                );
+            }
+        }
+    }
+    for thread in 0..threads.len() {
+        let account = Account {
+            finished_at: length * SLICES,
+            window_ended_at: length * SLICES,
+            wall_ns: length * SLICES,
+            ..Account::default()
+        };
+        gathered.add_account(thread, account, Vec::new(), TcpTotals::default());
+    }
+    gathered.close_all(&mut Unobserved);
+    conclude(
+        gathered,
+        plan,
+        Circumstances {
+            targets: &[],
+            started_at: "2026-01-01T00:00:00.000Z".to_owned(),
+            steal_ratio: None,
+            hiccup: None,
+            rate_changes: Vec::new(),
+            background: None,
+            watch: None,
+        },
+    )
+    .unwrap()
+}

@@ -1,0 +1,382 @@
+//! How exactly a run knows a percentile or a rate.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+use super::blocks::Blocks;
+use super::student::t_975;
+
+/// Samples that must lie beyond a percentile for it to be reported.
+const SAMPLES_BEYOND: f64 = 10.0;
+/// The same in effective samples, for its interval: with fewer, the interval would reach out to
+/// the largest sample and say nothing.
+const EFFECTIVE_SAMPLES_BEYOND: f64 = 5.0;
+/// Fewer blocks than this say too little of how much blocks differ.
+const LEAST_BLOCKS: usize = 8;
+/// Blocks are not merged into fewer than this.
+const LEAST_MERGED: usize = 10;
+
+/// A percentile and its 95 % confidence interval, in the unit of the histogram.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct QuantileEstimate {
+    /// Which one, as a fraction.
+    pub quantile: f64,
+    /// The value that this fraction of the samples does not exceed.
+    pub value: u64,
+    /// Lower end of the interval.
+    pub low: u64,
+    /// Upper end of the interval.
+    pub high: u64,
+    /// Number of samples.
+    pub samples: u64,
+    /// How many independent samples would tell as much; never more than there are.
+    pub effective_samples: f64,
+    /// Number of blocks, merged until they hardly depended on each other, that tell this.
+    pub batches: usize,
+}
+
+/// A rate and its 95 % confidence interval, per second.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct RateEstimate {
+    /// Events per second on average, over the complete blocks.
+    pub rate: f64,
+    /// Lower end of the interval, never less than 0.
+    pub low: f64,
+    /// Upper end of the interval.
+    pub high: f64,
+    /// Number of blocks, merged until they hardly depended on each other, that tell this.
+    pub batches: usize,
+}
+
+/// Whether ten of so many samples lie beyond the quantile. If not, it would say more about luck
+/// than about the server.
+pub fn supports(samples: u64, quantile: f64) -> bool {
+    let beyond = samples as f64 * (1.0 - quantile);
+    // 1 - 0.99 is a little less than 0.01: ten of a thousand are enough all the same.
+    beyond + 1e-6 >= SAMPLES_BEYOND
+}
+
+/// The 95 % confidence interval of the quantile of `total`, whose samples lie in `blocks` in the
+/// order of time. `None` if they are too few or too much alike to tell.
+///
+/// Each block says which share of its samples lies beyond the estimated quantile. How much these
+/// shares differ gives the standard error of the whole share (batch means; for quantiles
+/// Heidelberger and Lewis, "Quantile Estimation in Dependent Sequences", Operations Research 32,
+/// 1984), and with it the ranks between which the quantile lies (Woodruff, "Confidence Intervals for
+/// Medians and Other Position Measures", JASA 47, 1952). Nothing is assumed of the distribution.
+///
+/// What a run did not see can't widen its interval: where few slow spells make the percentile, a run
+/// that met less of them than is usual promises too much. `effective_samples` tells how few.
+pub fn quantile_interval(
+    blocks: &Blocks,
+    total: &Histogram<u64>,
+    quantile: f64,
+) -> Option<QuantileEstimate> {
+    let is_inner = quantile > 0.0 && quantile < 1.0;
+    if !is_inner || !supports(total.len(), quantile) {
+        return None;
+    }
+    let value = total.value_at_quantile(quantile);
+    let beyond: Vec<(u64, u64)> = blocks
+        .complete()
+        .iter()
+        .map(|block| block.beyond(value))
+        .collect();
+    let (above, equal) = beyond
+        .iter()
+        .fold((0, 0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
+    let in_blocks: u64 = blocks.complete().iter().map(|block| block.count()).sum();
+    // A histogram, and a clock, give many samples the same value. So much of it counts as beyond
+    // that the whole share is as it should be.
+    let part = if equal == 0 {
+        0.0
+    } else {
+        (((1.0 - quantile) * in_blocks as f64 - above as f64) / equal as f64).clamp(0.0, 1.0)
+    };
+    let shares = blocks
+        .complete()
+        .iter()
+        .zip(&beyond)
+        .map(|(block, &(above, equal))| (above as f64 + part * equal as f64, block.count() as f64))
+        .collect();
+    let agreement = Agreement::of(shares)?;
+
+    let variance_of_one = quantile * (1.0 - quantile);
+    let effective_samples =
+        (variance_of_one / agreement.standard_error.powi(2)).min(total.len() as f64);
+    let margin = t_975(agreement.batches - 1) * (variance_of_one / effective_samples).sqrt();
+    let (low, high) = (quantile - margin, quantile + margin);
+    let beyond = effective_samples * quantile.min(1.0 - quantile);
+    if beyond < EFFECTIVE_SAMPLES_BEYOND || low <= 0.0 || high >= 1.0 {
+        return None;
+    }
+    Some(QuantileEstimate {
+        quantile,
+        value,
+        low: total.lowest_equivalent(total.value_at_quantile(low)),
+        high: total.value_at_quantile(high),
+        samples: total.len(),
+        effective_samples,
+        batches: agreement.batches,
+    })
+}
+
+/// The 95 % confidence interval of the rate at which samples were recorded, by batch means, if each
+/// slice that was pushed to `blocks` took `slice`. `None` if there are too few blocks, or no time.
+pub fn rate_interval(blocks: &Blocks, slice: Duration) -> Option<RateEstimate> {
+    let block_s = slice.as_secs_f64() * blocks.slices_per_block() as f64;
+    if block_s == 0.0 {
+        return None;
+    }
+    let counts: Vec<(f64, f64)> = blocks
+        .complete()
+        .iter()
+        .map(|block| (block.count() as f64, block_s))
+        .collect();
+    let rate = quotient(&counts);
+    let agreement = Agreement::of(counts)?;
+    let margin = t_975(agreement.batches - 1) * agreement.standard_error;
+    Some(RateEstimate {
+        rate,
+        low: (rate - margin).max(0.0),
+        high: rate + margin,
+        batches: agreement.batches,
+    })
+}
+
+/// The sum of the first numbers over that of the second ones.
+fn quotient(parts: &[(f64, f64)]) -> f64 {
+    let (dividend, divisor) = parts
+        .iter()
+        .fold((0.0, 0.0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
+    dividend / divisor
+}
+
+/// How well blocks agree on a quotient of two sums.
+struct Agreement {
+    standard_error: f64,
+    batches: usize,
+}
+
+impl Agreement {
+    /// On the [`quotient`], with the standard error of a ratio estimate (Cochran, "Sampling
+    /// Techniques", 1977, 6.4). `None` for too few blocks.
+    fn of(mut batches: Vec<(f64, f64)>) -> Option<Self> {
+        batches.retain(|&(_, weight)| weight > 0.0);
+        if batches.len() < LEAST_BLOCKS {
+            return None;
+        }
+        loop {
+            let mean = quotient(&batches);
+            let deviations: Vec<f64> = batches
+                .iter()
+                .map(|(part, weight)| part - mean * weight)
+                .collect();
+            let n = batches.len() as f64;
+            let correlation = super::lag_one_correlation(&deviations);
+            // Of independent blocks, this is 0 give or take 1 / sqrt(n). One in six has its blocks
+            // merged without need, which only makes the interval a little wider.
+            if correlation * n.sqrt() > 1.0 && batches.len() / 2 >= LEAST_MERGED {
+                batches = batches
+                    .chunks_exact(2)
+                    .map(|pair| (pair[0].0 + pair[1].0, pair[0].1 + pair[1].1))
+                    .collect();
+                continue;
+            }
+            // The first term of what dependence adds; it matters where merging had to stop.
+            let left = 1.0 + 2.0 * correlation.max(0.0);
+            let squares: f64 = deviations.iter().map(|deviation| deviation.powi(2)).sum();
+            let weight: f64 = batches.iter().map(|batch| batch.1).sum();
+            return Some(Self {
+                standard_error: (squares * n / (n - 1.0) * left).sqrt() / weight,
+                batches: batches.len(),
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::simulation::Random;
+    use super::*;
+    use crate::engine::slice;
+
+    /// Nanoseconds in one of the simulations' units of time.
+    const UNIT: f64 = 100_000.0;
+    /// Simulated runs; with 200, a coverage of 0.95 has a standard deviation of 0.015.
+    const RUNS: u64 = 200;
+    const SAMPLES: usize = 20_000;
+    const SLICES: usize = 50;
+    const QUANTILES: [f64; 3] = [0.5, 0.95, 0.99];
+
+    /// A run of samples at an even rate.
+    fn run(samples: impl Iterator<Item = f64>) -> (Blocks, Histogram<u64>) {
+        let (mut blocks, mut total) = (Blocks::new(64), slice::histogram());
+        let samples: Vec<u64> = samples
+            .take(SAMPLES)
+            .map(|sample| total.highest_equivalent((sample * UNIT) as u64))
+            .collect();
+        for slice in samples.chunks(SAMPLES / SLICES) {
+            for &sample in slice {
+                total.record(sample).unwrap();
+            }
+            blocks.add(slice.iter().copied().collect());
+        }
+        (blocks, total)
+    }
+
+    /// How often intervals behaved how, out of all runs.
+    #[derive(Clone, Copy, Debug, Default)]
+    struct Coverage {
+        given: u32,
+        held: u32,
+        /// Those held by an interval that takes samples for independent.
+        held_naively: u32,
+    }
+
+    impl Coverage {
+        fn share(self) -> f64 {
+            f64::from(self.held) / f64::from(self.given)
+        }
+
+        fn naive_share(self) -> f64 {
+            f64::from(self.held_naively) / f64::from(self.given)
+        }
+    }
+
+    /// Simulates runs whose quantiles are `truths`.
+    fn coverage(
+        truths: [f64; 3],
+        simulate: impl Fn(&mut Random) -> (Blocks, Histogram<u64>),
+    ) -> [Coverage; 3] {
+        let mut coverage = [Coverage::default(); 3];
+        for seed in 0..RUNS {
+            let (blocks, total) = simulate(&mut Random::new(seed));
+            for ((coverage, quantile), truth) in coverage.iter_mut().zip(QUANTILES).zip(truths) {
+                let truth = (truth * UNIT) as u64;
+                let Some(estimate) = quantile_interval(&blocks, &total, quantile) else {
+                    continue;
+                };
+                coverage.given += 1;
+                coverage.held += u32::from((estimate.low..=estimate.high).contains(&truth));
+                let margin = 1.96 * (quantile * (1.0 - quantile) / SAMPLES as f64).sqrt();
+                let low = total.value_at_quantile(quantile - margin);
+                let high = total.value_at_quantile(quantile + margin);
+                coverage.held_naively += u32::from((low..=high).contains(&truth));
+            }
+        }
+        coverage
+    }
+
+    fn exponential_quantiles(mean: f64) -> [f64; 3] {
+        QUANTILES.map(|quantile| -(1.0 - quantile).ln() * mean)
+    }
+
+    #[test]
+    fn intervals_of_independent_samples_hold_the_truth() {
+        let coverage = coverage(exponential_quantiles(1.0), |random| {
+            run(std::iter::from_fn(|| Some(random.exponential())))
+        });
+        for coverage in coverage {
+            assert_eq!(coverage.given, RUNS as u32);
+            assert!(coverage.share() >= 0.92, "{coverage:?}");
+            assert!(coverage.naive_share() >= 0.92, "{coverage:?}");
+        }
+    }
+
+    #[test]
+    fn intervals_of_samples_that_are_like_their_neighbours_hold_the_truth() {
+        let truths = [0.0, 1.644_854, 2.326_348].map(|normal: f64| (0.5 * normal).exp());
+        let coverage = coverage(truths, |random| {
+            run(random.correlated_normals(0.9).map(|x| (0.5 * x).exp()))
+        });
+        for coverage in coverage {
+            assert!(coverage.given >= RUNS as u32 * 9 / 10, "{coverage:?}");
+            assert!(coverage.share() >= 0.9, "{coverage:?}");
+            assert!(coverage.naive_share() < 0.7, "{coverage:?}");
+        }
+    }
+
+    #[test]
+    fn intervals_of_the_time_in_a_queue_hold_the_truth() {
+        let coverage = coverage(exponential_quantiles(1.0 / 0.3), |random| {
+            run(random.sojourns(0.7))
+        });
+        for coverage in coverage {
+            assert!(coverage.given >= RUNS as u32 * 3 / 4, "{coverage:?}");
+            assert!(coverage.share() >= 0.9, "{coverage:?}");
+            assert!(coverage.naive_share() < 0.6, "{coverage:?}");
+        }
+    }
+
+    #[test]
+    fn what_can_not_be_known_is_not_told() {
+        let (blocks, total) = run((1..).map(|sample| f64::from(sample % 100)));
+        let estimate = quantile_interval(&blocks, &total, 0.5).unwrap();
+        assert_eq!(estimate.samples, SAMPLES as u64);
+        assert!((estimate.effective_samples - SAMPLES as f64).abs() < 1e-6);
+        assert!(estimate.low < estimate.value && estimate.value < estimate.high);
+        // Two samples lie beyond.
+        assert_eq!(quantile_interval(&blocks, &total, 0.9999), None);
+        assert_eq!(quantile_interval(&blocks, &total, 1.0), None);
+        assert_eq!(quantile_interval(&blocks, &total, f64::NAN), None);
+
+        let mut few = Blocks::new(64);
+        for _ in 1..LEAST_BLOCKS {
+            few.push(&total);
+        }
+        assert_eq!(quantile_interval(&few, &total, 0.5), None);
+        assert_eq!(rate_interval(&few, Duration::from_secs(1)), None);
+        few.push(&total);
+        assert!(quantile_interval(&few, &total, 0.5).is_some());
+
+        // One slow spell of two blocks holds all the slow samples: that is one event.
+        let (blocks, total) = run((0..SAMPLES).map(|sample| {
+            if (4_000..4_800).contains(&sample) {
+                100.0
+            } else {
+                1.0
+            }
+        }));
+        assert_eq!(quantile_interval(&blocks, &total, 0.99), None);
+    }
+
+    #[test]
+    fn samples_of_one_value_are_known_to_be_that_value() {
+        let (blocks, total) = run(std::iter::repeat(1.0));
+        let estimate = quantile_interval(&blocks, &total, 0.99).unwrap();
+        assert_eq!(estimate.value, total.highest_equivalent(UNIT as u64));
+        assert_eq!(estimate.low, total.lowest_equivalent(UNIT as u64));
+        assert_eq!(estimate.high, estimate.value);
+    }
+
+    #[test]
+    fn a_rate_is_known_as_well_as_its_blocks_agree() {
+        let (blocks, _) = run(std::iter::repeat(1.0));
+        let estimate = rate_interval(&blocks, Duration::from_millis(500)).unwrap();
+        let rate = (SAMPLES / SLICES) as f64 * 2.0;
+        assert_eq!(
+            (estimate.rate, estimate.low, estimate.high),
+            (rate, rate, rate)
+        );
+        assert_eq!(rate_interval(&blocks, Duration::ZERO), None);
+
+        let held = (0..RUNS)
+            .filter(|&seed| {
+                let mut random = Random::new(seed);
+                let mut blocks = Blocks::new(64);
+                for wave in random.correlated_normals(0.9).take(500) {
+                    let count = 30.0 + 5.0 * wave;
+                    blocks.add(std::iter::repeat_n(1, count as usize).collect());
+                }
+                assert_eq!(blocks.slices_per_block(), 8);
+                let estimate = rate_interval(&blocks, Duration::from_secs(2)).unwrap();
+                // Cutting off the fraction of a count costs a half.
+                (estimate.low..=estimate.high).contains(&(29.5 / 2.0))
+            })
+            .count();
+        assert!(held as f64 >= 0.9 * RUNS as f64, "{held}");
+    }
+}

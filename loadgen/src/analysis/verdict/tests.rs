@@ -1,0 +1,348 @@
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::time::Duration;
+
+use super::*;
+use crate::engine::slice;
+use crate::plan::sizes::Sizes;
+use crate::plan::{Load, Pacing, SocketOptions, Spacing, Target};
+use crate::profile::Profile;
+use crate::result::{RateChange, ThreadResult};
+
+/// A tenth of the samples at each of ten levels up to `p99` would say the same of p99; these say
+/// that the rest is `p50`.
+fn latency(p50: u64, p99: u64) -> Latency {
+    let mut histogram = slice::histogram();
+    histogram.record_n(p50, 9_800).unwrap();
+    histogram.record_n(p99, 200).unwrap();
+    Latency::new(histogram).unwrap()
+}
+
+/// What a verdict is drawn from, to be changed.
+struct Case {
+    plan: Plan,
+    rate: Rate,
+    counts: Counts,
+    latency_ns: Latencies,
+    statistics: Statistics,
+    client: Client,
+    held: u64,
+}
+
+impl Case {
+    /// A run against which nothing speaks.
+    fn clean() -> Self {
+        Self {
+            plan: Plan {
+                target: Target::Embedded {
+                    embedded_workers: NonZeroUsize::MIN,
+                },
+                workload: Workload::Request,
+                connections: NonZeroUsize::new(4).unwrap(),
+                threads: NonZeroUsize::MIN,
+                load: Load::Open {
+                    rate: Profile::constant(1000.0).unwrap(),
+                    arrivals: Spacing::Constant,
+                    pipeline: None,
+                },
+                size: Sizes::Fixed(64),
+                duration: Some(Duration::from_secs(10)),
+                warmup: Duration::ZERO,
+                requests: None::<NonZeroU64>,
+                ramp: Duration::ZERO,
+                timeout: Duration::from_secs(1),
+                seed: 1,
+                verify: true,
+                interval: Duration::from_secs(1),
+                pacing: Pacing::Hybrid,
+                sources: Vec::new(),
+                socket: SocketOptions::default(),
+                background: None,
+                repeat: NonZeroUsize::MIN,
+                server_admin: None,
+            },
+            rate: Rate {
+                target: Some(1000.0),
+                offered: 1000.0,
+                achieved: 1000.0,
+                changes: Vec::new(),
+            },
+            counts: Counts {
+                issued: 10_000,
+                sent: 10_000,
+                received: 10_000,
+                verified: 10_000,
+                opened: 4,
+                ..Counts::default()
+            },
+            latency_ns: Latencies {
+                response: Some(latency(50_000, 100_000)),
+                service: Some(latency(50_000, 100_000)),
+                connect: None,
+                send_lag: None,
+                first_byte: None,
+                close: None,
+            },
+            statistics: Statistics::default(),
+            client: Client {
+                threads: vec![ThreadResult {
+                    cpu_ratio: 0.9,
+                    busy_ratio: 0.5,
+                    involuntary_switches: 100,
+                    run_delay_ratio: Some(0.001),
+                    run_delay_ns_mean: Some(1_000_000.0),
+                }],
+                steal_ratio: Some(0.0),
+                own_send_lag: Some(latency(500, 2_000)),
+                hiccup: Some(latency(60_000, 120_000)),
+                first_corruption: None,
+            },
+            held: 4,
+        }
+    }
+
+    fn verdict(&self) -> Verdict {
+        Verdict::of(&Evidence {
+            plan: &self.plan,
+            duration_s: 10.0,
+            rate: &self.rate,
+            counts: &self.counts,
+            latency_ns: &self.latency_ns,
+            statistics: &self.statistics,
+            client: &self.client,
+            server: None,
+            held: self.held,
+        })
+    }
+}
+
+fn codes(change: impl FnOnce(&mut Case)) -> (Status, Vec<Cow<'static, str>>) {
+    let mut case = Case::clean();
+    change(&mut case);
+    let verdict = case.verdict();
+    let codes = verdict
+        .reasons
+        .iter()
+        .map(|reason| reason.code.clone())
+        .collect();
+    (verdict.status, codes)
+}
+
+#[test]
+fn a_clean_run_is_valid() {
+    assert_eq!(codes(|_| ()), (Status::Valid, vec![]));
+}
+
+#[test]
+fn what_came_back_is_judged() {
+    use Status::{Invalid, Suspect};
+    for (name, change) in [
+        ("corrupt", (|c| c.corrupt = 1) as fn(&mut Counts)),
+        ("corrupt in the warm-up", |c| c.corrupt_in_warm_up = 1),
+        ("stray", |c| c.stray = 1),
+        ("surplus", |c| c.duplicated = 1),
+    ] {
+        let found = codes(|case| change(&mut case.counts));
+        assert_eq!(found, (Invalid, vec!["corrupt".into()]), "{name}");
+    }
+    let nothing = codes(|case| (case.counts.received, case.counts.verified) = (0, 0));
+    assert_eq!(nothing, (Invalid, vec!["no_data".into()]));
+    for change in [
+        (|c| c.lost = 1) as fn(&mut Counts),
+        |c| c.timed_out = 1,
+        |c| c.unfinished = 1,
+    ] {
+        assert_eq!(
+            codes(|case| change(&mut case.counts)),
+            (Suspect, vec!["missing".into()])
+        );
+    }
+    let unknown = codes(|case| case.counts.verified = 9_999);
+    assert_eq!(unknown, (Suspect, vec!["not_verified".into()]));
+    let few = codes(|case| (case.counts.received, case.counts.verified) = (999, 999));
+    assert_eq!(few, (Suspect, vec!["few_samples".into()]));
+}
+
+#[test]
+fn datagrams_may_come_twice() {
+    let found = codes(|case| {
+        case.plan.target = Target::Servers {
+            targets: vec!["udp://127.0.0.1:7".parse().unwrap()],
+        };
+        case.counts.duplicated = 5;
+    });
+    assert_eq!(found, (Status::Valid, vec![]));
+}
+
+#[test]
+fn the_schedule_is_judged_in_an_open_loop_only() {
+    let late = |case: &mut Case| {
+        case.rate.achieved = 989.0;
+        case.counts.unsent = 101;
+        case.client.own_send_lag = Some(latency(500, 11_000));
+    };
+    assert_eq!(
+        codes(late),
+        (
+            Status::Invalid,
+            vec![
+                "rate_not_achieved".into(),
+                "unsent".into(),
+                "send_lag".into()
+            ]
+        )
+    );
+    let closed = codes(|case| {
+        late(case);
+        case.plan.load = Load::Closed {
+            pipeline: NonZeroUsize::MIN,
+        };
+    });
+    assert_eq!(closed, (Status::Valid, vec![]));
+    let changed = codes(|case| {
+        case.rate.changes.push(RateChange {
+            at_s: 1.0,
+            rate: 2000.0,
+        });
+    });
+    assert_eq!(changed, (Status::Suspect, vec!["rate_changed".into()]));
+}
+
+#[test]
+fn missing_connections_and_ports_are_named() {
+    use Status::{Invalid, Suspect};
+    let failed = codes(|case| case.counts.failed = 1);
+    assert_eq!(failed, (Suspect, vec!["connections_failed".into()]));
+    let ports = |out_of_ports| {
+        codes(|case| {
+            case.counts.opened = 1000;
+            case.counts.failed = out_of_ports;
+            case.counts.out_of_ports = out_of_ports;
+        })
+    };
+    assert_eq!(ports(5), (Suspect, vec!["out_of_ports".into()]));
+    assert_eq!(ports(50), (Invalid, vec!["out_of_ports".into()]));
+    assert_eq!(
+        codes(|case| case.counts.unclosed = 1),
+        (Suspect, vec!["unclosed".into()])
+    );
+    let dropped = codes(|case| {
+        case.plan.workload = Workload::Idle;
+        case.held = 3;
+    });
+    assert_eq!(dropped, (Suspect, vec!["not_held".into()]));
+}
+
+#[test]
+fn the_client_watches_itself() {
+    use Status::Suspect;
+    let busy = codes(|case| case.client.threads[0].busy_ratio = 0.86);
+    assert_eq!(busy, (Suspect, vec!["client_busy".into()]));
+    let waited = codes(|case| case.client.threads[0].run_delay_ratio = Some(0.011));
+    let woke_up = codes(|case| {
+        case.client.threads[0].run_delay_ratio = Some(0.03);
+        case.client.threads[0].run_delay_ns_mean = Some(2_000.0);
+    });
+    assert_eq!(woke_up, (Status::Valid, vec![]));
+    assert_eq!(waited, (Suspect, vec!["preempted".into()]));
+    let switched = codes(|case| {
+        case.client.threads[0].run_delay_ratio = None;
+        case.client.threads[0].involuntary_switches = 501;
+    });
+    assert_eq!(switched, (Suspect, vec!["preempted".into()]));
+    let stolen = codes(|case| case.client.steal_ratio = Some(0.02));
+    assert_eq!(stolen, (Suspect, vec!["steal".into()]));
+}
+
+#[test]
+fn hiccups_are_named_where_they_explain_the_tail() {
+    let found = |hiccup_p99, response_p99| {
+        codes(|case| {
+            case.client.hiccup = Some(latency(60_000, hiccup_p99));
+            case.latency_ns.response = Some(latency(50_000, response_p99));
+        })
+    };
+    assert_eq!(
+        found(5_000_000, 6_000_000),
+        (Status::Suspect, vec!["hiccups".into()])
+    );
+    let clean = (Status::Valid, vec![]);
+    assert_eq!(
+        found(2_000_000, 6_000_000),
+        clean,
+        "the tail is the server's"
+    );
+    assert_eq!(
+        found(250_000, 300_000),
+        clean,
+        "that is how threads are woken"
+    );
+}
+
+#[test]
+fn a_host_that_stood_still_is_named() {
+    let stood_still = |count| {
+        codes(|case| {
+            let mut histogram = slice::histogram();
+            histogram.record_n(60_000, 1_000 - count).unwrap();
+            histogram.record_n(50_000_000, count).unwrap();
+            case.client.hiccup = Latency::new(histogram);
+        })
+    };
+    assert_eq!(
+        stood_still(20),
+        (Status::Suspect, vec!["standstill".into(), "hiccups".into()])
+    );
+    assert_eq!(stood_still(9), (Status::Valid, vec![]));
+}
+
+#[test]
+fn a_window_that_changes_is_named() {
+    let transient = codes(|case| {
+        case.statistics.trend = Some(Trend::Transient {
+            until: 0.2,
+            from: 2e5,
+            to: 1e5,
+        });
+    });
+    assert_eq!(transient, (Status::Suspect, vec!["warming_up".into()]));
+    let drift = |case: &mut Case| {
+        case.statistics.trend = Some(Trend::Drift { from: 1e5, to: 2e5 });
+    };
+    assert_eq!(codes(drift), (Status::Suspect, vec!["drift".into()]));
+    let ramp = codes(|case| {
+        drift(case);
+        case.plan.load = Load::Open {
+            rate: "1k..10k".parse().unwrap(),
+            arrivals: Spacing::Constant,
+            pipeline: None,
+        };
+    });
+    assert_eq!(ramp, (Status::Valid, vec![]));
+}
+
+#[test]
+fn what_does_not_wait_for_the_end_is_known_before() {
+    let case = Case::clean();
+    let so_far = |lag_ratio, change: fn(&mut Counts)| {
+        let mut counts = case.counts;
+        change(&mut counts);
+        Verdict::so_far(&case.plan, &counts, lag_ratio)
+    };
+    assert_eq!(so_far(Some(0.1), |_| ()), (Status::Valid, None));
+    assert_eq!(
+        so_far(Some(0.11), |_| ()),
+        (Status::Invalid, Some("send_lag"))
+    );
+    assert_eq!(
+        so_far(None, |c| c.corrupt = 1),
+        (Status::Invalid, Some("corrupt"))
+    );
+    assert_eq!(
+        so_far(None, |c| c.unsent = 101),
+        (Status::Invalid, Some("unsent"))
+    );
+    assert_eq!(
+        so_far(None, |c| c.lost = 1),
+        (Status::Suspect, Some("missing"))
+    );
+}

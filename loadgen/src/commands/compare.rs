@@ -1,0 +1,308 @@
+//! `loadgen compare`: two stored results, or two servers measured in rounds.
+
+use std::fs;
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::time::SystemTime;
+
+use clap::ArgMatches;
+use echomark::net::sys::monotonic_ns;
+use loadgen::analysis::verdict::Status;
+use loadgen::compare::{self, Criteria, Measured, Round, Setting, Stored};
+use loadgen::observer::Unobserved;
+use loadgen::plan::{Direction, Plan};
+use loadgen::report::{json, text};
+use loadgen::result::comparison::{ComparedSide, Comparison, ComparisonVerdict, Side, Source};
+use loadgen::{Control, RunResult};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
+
+use crate::cli::{Comparands, CompareArgs, ServerArg, SideArg, is_stdout};
+use crate::commands::exit::{DONE, Failure, INTERRUPTED, INVALID, REGRESSION};
+use crate::commands::outputs::OutputFile;
+use crate::commands::servers::Server;
+use crate::terminal::signals;
+
+/// Compares what was asked for, writes what came of it, and returns the exit code.
+pub(crate) fn run(matches: &ArgMatches) -> Result<u8, Failure> {
+    let compare = matches.subcommand_matches("compare").unwrap_or(matches);
+    let (args, comparands) = CompareArgs::resolve(compare).map_err(Failure::usage)?;
+    let args = &args;
+    let file = args
+        .json
+        .as_deref()
+        .filter(|path| !is_stdout(path))
+        .map(|path| OutputFile::open(path).map_err(|error| not_written(path, &error)))
+        .transpose()?;
+    let comparison = match &comparands {
+        Comparands::Results(base, new) => of_results(args, base, new)?,
+        Comparands::Servers { base, new, looks } => {
+            Rounds::new(args, [base, new], looks)?.make()?
+        }
+    };
+    deliver(args, file, &comparison)?;
+    Ok(exit_code(args, &comparison))
+}
+
+fn exit_code(args: &CompareArgs, comparison: &Comparison) -> u8 {
+    if comparison.interrupted && comparison.base.source != Source::Result {
+        INTERRUPTED
+    } else if comparison.validity.status == Status::Invalid && !args.allow_invalid {
+        INVALID
+    } else if comparison.verdict == ComparisonVerdict::Regression {
+        REGRESSION
+    } else {
+        DONE
+    }
+}
+
+fn deliver(
+    args: &CompareArgs,
+    file: Option<OutputFile>,
+    comparison: &Comparison,
+) -> Result<(), Failure> {
+    let stdout = Path::new("-");
+    if let (Some(file), Some(path)) = (file, &args.json) {
+        file.write(|out| json::write(comparison, out))
+            .map_err(|error| not_written(path, &error))?;
+    }
+    if args.json.as_deref().is_some_and(is_stdout) {
+        return json::write(comparison, io::BufWriter::new(io::stdout().lock()))
+            .map_err(|error| not_written(stdout, &error));
+    }
+    if args.quiet {
+        return Ok(());
+    }
+    let table = text::render_comparison(comparison);
+    io::stdout()
+        .write_all(table.as_bytes())
+        .map_err(|error| not_written(stdout, &error))
+}
+
+pub(crate) fn not_written(path: &Path, error: &io::Error) -> Failure {
+    let place = if is_stdout(path) {
+        "to stdout".to_owned()
+    } else {
+        path.display().to_string()
+    };
+    Failure::of_run(format!("cannot write {place}: {error}"))
+}
+
+fn now() -> String {
+    humantime::format_rfc3339_millis(SystemTime::now()).to_string()
+}
+
+fn of_results(args: &CompareArgs, base: &Path, new: &Path) -> Result<Comparison, Failure> {
+    let names = [base, new].map(|path| path.display().to_string());
+    let results = [read_result(base)?, read_result(new)?];
+    let stored = |side: usize| Stored {
+        name: &names[side],
+        result: &results[side],
+    };
+    let criteria = Criteria {
+        threshold: args.threshold,
+        looks: 1,
+    };
+    compare::of_results(stored(0), stored(1), &criteria, now()).map_err(|differences| {
+        Failure::usage(format!(
+            "{} and {} are of different plans and say nothing of each other; {}",
+            names[0],
+            names[1],
+            differences.join(", ")
+        ))
+    })
+}
+
+/// Reads the result of a run from a file.
+///
+/// # Errors
+/// A usage error: the file can't be read, or is none.
+pub(crate) fn read_result(path: &Path) -> Result<RunResult, Failure> {
+    let problem = |what: String| Failure::usage(format!("{}: {what}", path.display()));
+    let text =
+        fs::read_to_string(path).map_err(|error| problem(format!("cannot read: {error}")))?;
+    serde_json::from_str(&text)
+        .map_err(|error| problem(format!("not a result of loadgen run: {error}")))
+}
+
+/// The rounds of a comparison.
+struct Rounds<'a> {
+    args: &'a CompareArgs,
+    servers: [&'a ServerArg; 2],
+    looks: &'a [usize],
+    control: Control,
+    /// As they were measured last.
+    plans: [Plan; 2],
+    order: Xoshiro256PlusPlus,
+    made: Vec<Round>,
+    started_at: String,
+}
+
+impl<'a> Rounds<'a> {
+    fn new(
+        args: &'a CompareArgs,
+        servers: [&'a ServerArg; 2],
+        looks: &'a [usize],
+    ) -> Result<Self, Failure> {
+        let plan = |server| args.plan(server).map_err(Failure::usage);
+        let plans = [plan(servers[0])?, plan(servers[1])?];
+        Ok(Self {
+            order: Xoshiro256PlusPlus::seed_from_u64(plans[0].seed),
+            plans,
+            args,
+            servers,
+            looks,
+            control: signals::stop_on_signals()?,
+            made: Vec::new(),
+            started_at: now(),
+        })
+    }
+
+    /// Makes rounds until every figure is decided, or there are enough.
+    fn make(mut self) -> Result<Comparison, Failure> {
+        let most = self.looks.last().copied().unwrap_or_default();
+        let began = monotonic_ns();
+        for number in 0..most {
+            self.show(number, most, began);
+            let Some(round) = self.round(number)? else {
+                return Ok(self.compare(Interrupted::Yes));
+            };
+            self.made.push(round);
+            if self.looks.contains(&self.made.len()) && number + 1 < most {
+                let comparison = self.compare(Interrupted::No);
+                if compare::is_decided(&comparison) {
+                    self.hide();
+                    return Ok(comparison);
+                }
+            }
+        }
+        self.hide();
+        Ok(self.compare(Interrupted::No))
+    }
+
+    /// Measures each side once, in an order that chance decides; `None` if it was interrupted.
+    fn round(&mut self, number: usize) -> Result<Option<Round>, Failure> {
+        let first = if self.order.next_u64() >> 63 == 0 {
+            Side::Base
+        } else {
+            Side::New
+        };
+        let order = match first {
+            Side::Base => [0, 1],
+            Side::New => [1, 0],
+        };
+        let mut runs = [None, None];
+        for side in order {
+            let name = ["base", "new"][side];
+            let result = match self.measure(side, number) {
+                Ok(result) => result,
+                Err(_) if self.control.is_stopped() => return Ok(None),
+                Err(problem) => {
+                    self.hide();
+                    return Err(Failure::of_run(format!(
+                        "round {}, {name}: {problem}",
+                        number + 1
+                    )));
+                }
+            };
+            if result.interrupted {
+                return Ok(None);
+            }
+            runs[side] = Some(Measured::of(&result));
+        }
+        let [base, new] = runs;
+        Ok(base.zip(new).map(|(base, new)| Round { first, base, new }))
+    }
+
+    fn measure(&mut self, side: usize, number: usize) -> Result<RunResult, String> {
+        let server = self.servers[side];
+        let started = match &server.side {
+            SideArg::Command(command) => {
+                let service = service(&self.plans[side]);
+                Some(Server::start(command, service, &self.control)?)
+            }
+            SideArg::Target(_) | SideArg::Result(_) => None,
+        };
+        if let Some(started) = &started {
+            let admin = server.admin.clone().or_else(|| started.admin.clone());
+            self.plans[side] = self.args.plan_for(started.endpoint.clone(), admin)?;
+        }
+        let plan = Plan {
+            // Both sides of a round have the same payloads and arrivals, each round its own.
+            seed: self.plans[side].seed.wrapping_add(number as u64),
+            ..self.plans[side].clone()
+        };
+        loadgen::run(&plan, &self.control, &mut Unobserved).map_err(|error| error.to_string())
+    }
+
+    fn compare(&self, interrupted: Interrupted) -> Comparison {
+        let side = |side: usize| {
+            let (name, source) = match &self.servers[side].side {
+                SideArg::Command(command) => (command.clone(), Source::Command),
+                SideArg::Target(_) | SideArg::Result(_) => {
+                    (text::target(&self.plans[side]), Source::Targets)
+                }
+            };
+            ComparedSide {
+                name,
+                source,
+                runs: self.made.len(),
+                plan: self.plans[side].clone(),
+            }
+        };
+        let setting = Setting {
+            started_at: self.started_at.clone(),
+            host: loadgen::describe_host(),
+            interrupted: interrupted == Interrupted::Yes,
+            base: side(0),
+            new: side(1),
+        };
+        let criteria = Criteria {
+            threshold: self.args.threshold,
+            looks: self.looks.len(),
+        };
+        compare::of_rounds(setting, &self.made, &criteria)
+    }
+
+    /// A line of progress, on a terminal.
+    fn show(&self, number: usize, most: usize, began: u64) {
+        if !self.has_progress() {
+            return;
+        }
+        let left = match number {
+            0 => String::new(),
+            number => {
+                let each = (monotonic_ns() - began) as f64 / number as f64;
+                let left = each * (most - number) as f64 / 1e9;
+                format!(", {left:.0} s left")
+            }
+        };
+        // Nobody is left to tell when stderr is closed.
+        let _ = write!(io::stderr(), "\r\x1b[Kround {} of {most}{left}", number + 1);
+    }
+
+    fn hide(&self) {
+        if self.has_progress() {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+
+    fn has_progress(&self) -> bool {
+        !self.args.quiet && io::stderr().is_terminal()
+    }
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Interrupted {
+    Yes,
+    No,
+}
+
+/// The service that a server is to offer, as it announces it.
+fn service(plan: &Plan) -> &'static str {
+    match plan.direction() {
+        None | Some(Direction::Echo) => "echo",
+        Some(Direction::Up) => "discard",
+        Some(Direction::Down) => "chargen",
+    }
+}

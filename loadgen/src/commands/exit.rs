@@ -1,0 +1,53 @@
+//! Exit codes, and the one line that says why a command failed.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+/// The command did what it was asked for.
+pub(crate) const DONE: u8 = 0;
+/// It failed at run time.
+pub(crate) const FAILED: u8 = 1;
+/// Its command line, or a file that it names, is wrong.
+pub(crate) const USAGE: u8 = 2;
+/// The result is invalid.
+pub(crate) const INVALID: u8 = 97;
+/// A comparison found a regression.
+pub(crate) const REGRESSION: u8 = 98;
+/// A search found that the objective is not met.
+pub(crate) const OBJECTIVE_NOT_MET: u8 = 99;
+/// The user ended it early.
+pub(crate) const INTERRUPTED: u8 = 130;
+
+/// Why a command ends without having done what it was asked for.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    code: u8,
+    problem: String,
+}
+
+impl Failure {
+    pub(crate) fn usage(problem: String) -> Self {
+        Self {
+            code: USAGE,
+            problem,
+        }
+    }
+
+    pub(crate) fn of_run(problem: String) -> Self {
+        Self {
+            code: FAILED,
+            problem,
+        }
+    }
+
+    /// Tells the user, and returns the exit code.
+    pub(crate) fn report(&self) -> ExitCode {
+        complain(&self.problem);
+        ExitCode::from(self.code)
+    }
+}
+
+/// Writes the problem to stderr. A closed stderr is no reason to fail.
+pub(crate) fn complain(problem: &str) {
+    let _ = writeln!(io::stderr(), "loadgen: {problem}");
+}

@@ -1,0 +1,48 @@
+//! `loadgen merge`: the union of results of several hosts or processes.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use loadgen::merge::merge;
+use loadgen::report::{json, text};
+
+use crate::cli::{MergeArgs, is_stdout};
+use crate::commands::compare::{not_written, read_result};
+use crate::commands::exit::{DONE, Failure, INVALID};
+use crate::commands::outputs::OutputFile;
+
+/// Merges the results, writes the union, and returns the exit code.
+pub(crate) fn run(args: &MergeArgs) -> Result<u8, Failure> {
+    let parts = args
+        .results
+        .iter()
+        .map(|path| Ok((path.display().to_string(), read_result(path)?)))
+        .collect::<Result<Vec<_>, Failure>>()?;
+    let union = merge(parts).map_err(Failure::usage)?;
+    let stdout = Path::new("-");
+    match args.json.as_deref() {
+        Some(path) if is_stdout(path) => {
+            json::write(&union, io::BufWriter::new(io::stdout().lock()))
+                .map_err(|error| not_written(stdout, &error))?;
+        }
+        path => {
+            if let Some(path) = path {
+                OutputFile::open(path)
+                    .and_then(|file| file.write(|out| json::write(&union, out)))
+                    .map_err(|error| not_written(path, &error))?;
+            }
+            if !args.quiet {
+                let table = text::render(&union);
+                io::stdout()
+                    .write_all(table.as_bytes())
+                    .map_err(|error| not_written(stdout, &error))?;
+            }
+        }
+    }
+    let is_invalid = union.verdict.status == loadgen::analysis::verdict::Status::Invalid;
+    Ok(if is_invalid && !args.allow_invalid {
+        INVALID
+    } else {
+        DONE
+    })
+}

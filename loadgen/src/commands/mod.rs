@@ -1,0 +1,12 @@
+//! What each subcommand does, a file each: take the arguments, do the work, deliver, and return the exit
+//! code.
+
+pub(crate) mod compare;
+pub(crate) mod exit;
+pub(crate) mod merge;
+pub(crate) mod outputs;
+pub(crate) mod report;
+pub(crate) mod run;
+pub(crate) mod scenario;
+pub(crate) mod search;
+pub(crate) mod servers;

@@ -1,0 +1,57 @@
+//! `loadgen report`: a stored result in a form that people read.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use loadgen::report::{csv, html, markdown, text};
+use loadgen::result::Stored;
+
+use crate::cli::{Format, ReportArgs, is_stdout};
+use crate::commands::exit::{DONE, Failure};
+use crate::commands::outputs::OutputFile;
+
+/// Reads the result and writes the report.
+pub(crate) fn run(args: &ReportArgs) -> Result<u8, Failure> {
+    let format = args.format().map_err(Failure::usage)?;
+    let stored = read(&args.result).map_err(Failure::of_run)?;
+    let report = render(&stored, format);
+    let written = match args.output() {
+        Some(path) => OutputFile::open(path)
+            .and_then(|file| file.write(|out| out.write_all(report.as_bytes())))
+            .map_err(|error| format!("cannot write {}: {error}", path.display())),
+        None => io::stdout()
+            .write_all(report.as_bytes())
+            .map_err(|error| format!("cannot write to stdout: {error}")),
+    };
+    written.map(|()| DONE).map_err(Failure::of_run)
+}
+
+fn read(path: &Path) -> Result<Stored, String> {
+    let (name, json) = if is_stdout(path) {
+        let mut json = Vec::new();
+        let read = io::stdin().read_to_end(&mut json);
+        ("stdin".to_owned(), read.map(|_| json))
+    } else {
+        (path.display().to_string(), fs::read(path))
+    };
+    let json = json.map_err(|error| format!("cannot read {name}: {error}"))?;
+    Stored::read(&json).map_err(|error| format!("cannot read {name}: {error}"))
+}
+
+fn render(stored: &Stored, format: Format) -> String {
+    match (stored, format) {
+        (Stored::Run(result), Format::Html) => html::render(result),
+        (Stored::Run(result), Format::Text) => text::render(result),
+        (Stored::Run(result), Format::Csv) => csv::render(result),
+        (Stored::Run(result), Format::Markdown) => markdown::render(result),
+        (Stored::Search(result), Format::Html) => html::render_search(result),
+        (Stored::Search(result), Format::Text) => text::render_search(result),
+        (Stored::Search(result), Format::Csv) => csv::render_search(result),
+        (Stored::Search(result), Format::Markdown) => markdown::render_search(result),
+        (Stored::Comparison(result), Format::Html) => html::render_comparison(result),
+        (Stored::Comparison(result), Format::Text) => text::render_comparison(result),
+        (Stored::Comparison(result), Format::Csv) => csv::render_comparison(result),
+        (Stored::Comparison(result), Format::Markdown) => markdown::render_comparison(result),
+    }
+}

@@ -1,0 +1,175 @@
+//! `loadgen search`: trials until the capacity is known.
+
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
+
+use clap::ArgMatches;
+use loadgen::SearchResult;
+use loadgen::observer::Unobserved;
+use loadgen::report::{json, text};
+use loadgen::result::TrialResult;
+use loadgen::search::{Axis, GoalEnd, Search, StopReason};
+use loadgen::trials::{self, SearchObserver};
+
+use crate::cli::{SearchArgs, is_stdout};
+use crate::commands::exit::{DONE, FAILED, Failure, INTERRUPTED, INVALID, OBJECTIVE_NOT_MET};
+use crate::commands::outputs::{self, OutputFile};
+use crate::terminal::progress;
+use crate::terminal::signals;
+use crate::terminal::words;
+
+/// Searches and puts the result where it was asked for. Returns the exit code.
+pub(crate) fn run(matches: &ArgMatches) -> Result<u8, Failure> {
+    let search = matches.subcommand_matches("search").unwrap_or(matches);
+    let (args, plan) = SearchArgs::resolve(search).map_err(Failure::usage)?;
+    let file = match args.json.as_deref() {
+        Some(path) if !is_stdout(path) => Some(
+            OutputFile::open(path)
+                .map_err(|error| Failure::of_run(outputs::problem(path, error)))?,
+        ),
+        _ => None,
+    };
+    let control = signals::stop_on_signals()?;
+    let mut line = Line::start();
+    let observer: &mut dyn SearchObserver = if args.quiet || !progress::is_possible() {
+        &mut Unobserved
+    } else {
+        &mut line
+    };
+    let result = trials::find(&plan, &control, observer);
+    drop(line);
+    let result = result.map_err(|error| Failure::of_run(error.to_string()))?;
+    deliver(&args, file, &result).map_err(Failure::of_run)?;
+    exit_code(&result)
+}
+
+fn deliver(
+    args: &SearchArgs,
+    file: Option<OutputFile>,
+    result: &SearchResult,
+) -> Result<(), String> {
+    let Some(path) = args.json.as_deref() else {
+        return page(args, result);
+    };
+    let written = match file {
+        Some(file) => file.write(|out| json::write(result, out)),
+        None => json::write(result, io::BufWriter::new(io::stdout().lock())),
+    };
+    let written = written.map_err(|error| outputs::problem(path, error));
+    if is_stdout(path) {
+        return written;
+    }
+    // One that fails does not keep the other from being written.
+    page(args, result).and(written)
+}
+
+fn page(args: &SearchArgs, result: &SearchResult) -> Result<(), String> {
+    if args.quiet {
+        return Ok(());
+    }
+    io::stdout()
+        .write_all(text::render_search(result).as_bytes())
+        .map_err(|error| format!("cannot write to stdout: {error}"))
+}
+
+/// The worst of all goals: what can't be believed is worse than an objective that is not met, and
+/// that is worse than one of which not enough is known.
+fn exit_code(result: &SearchResult) -> Result<u8, Failure> {
+    if result.interrupted {
+        return Ok(INTERRUPTED);
+    }
+    let codes = result.goals.iter().map(|goal| {
+        match goal.finding.end {
+            GoalEnd::Found | GoalEnd::HighestMeets => DONE,
+            GoalEnd::ClientLimit { .. } | GoalEnd::Unsteady => INVALID,
+            GoalEnd::LowestMisses => OBJECTIVE_NOT_MET,
+            // Bounds that may be there by chance can be far off where trials differ much.
+            GoalEnd::Unfinished => FAILED,
+        }
+    });
+    let codes: Vec<u8> = codes.collect();
+    let worst = [INVALID, OBJECTIVE_NOT_MET, FAILED]
+        .into_iter()
+        .find(|code| codes.contains(code))
+        .unwrap_or(DONE);
+    match worst {
+        FAILED if result.stop == StopReason::TargetLost => Err(Failure::of_run(format!(
+            "the target takes no connections any more: {}",
+            last_error(result)
+        ))),
+        FAILED => Err(Failure::of_run(
+            "the search ended before the capacity was known; allow more time (--max-time), more \
+             trials (--max-trials) or bounds farther apart (--precision)"
+                .to_owned(),
+        )),
+        code => Ok(code),
+    }
+}
+
+fn last_error(result: &SearchResult) -> &str {
+    let errors = result.trials.iter().rev();
+    errors
+        .filter_map(|trial| trial.error.as_deref())
+        .next()
+        .unwrap_or("it was lost")
+}
+
+/// A line on the terminal that tells how the search goes, rewritten for each trial.
+struct Line {
+    began: Instant,
+    is_shown: bool,
+}
+
+impl Line {
+    fn start() -> Self {
+        Self {
+            began: Instant::now(),
+            is_shown: false,
+        }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if self.is_shown {
+            progress::write("");
+        }
+    }
+}
+
+impl SearchObserver for Line {
+    fn trial(&mut self, search: &Search, trials: &[TrialResult], load: f64, window: Duration) {
+        self.is_shown = true;
+        let spent = words::clock(self.began.elapsed());
+        progress::write(&progress::fitted(&news(
+            search,
+            trials.len() + 1,
+            load,
+            window,
+            &spent,
+        )));
+    }
+}
+
+/// What there is to say, by weight.
+fn news(search: &Search, trial: usize, load: f64, window: Duration, spent: &str) -> Vec<String> {
+    let unit = match search.axis() {
+        Axis::Rate => "/s",
+        Axis::Connections => "connections",
+    };
+    let bound = |bound: Option<f64>| bound.map_or_else(|| "?".to_owned(), text::number);
+    let mut parts = vec![
+        format!("trial {trial}"),
+        format!("{} {unit} for {}", text::number(load), words::clock(window)),
+    ];
+    for (goal, finding) in search.goals().iter().zip(search.findings()) {
+        parts.push(format!(
+            "{} {} to {}",
+            goal.name.clone().unwrap_or_else(|| goal.to_string()),
+            bound(finding.lower),
+            bound(finding.upper)
+        ));
+    }
+    parts.push(spent.to_owned());
+    parts
+}

@@ -1,0 +1,90 @@
+//! Where connections go and where they come from.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use echomark::net::cidr::Cidr;
+use echomark::net::stream::Socket;
+use echomark::net::tuning::{self, Tuning};
+use echomark::net::unix;
+use mio::net::{TcpStream, UdpSocket, UnixStream};
+
+use super::Transport;
+
+/// Where a target is, its name looked up.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Address {
+    Tcp(SocketAddr),
+    Udp(SocketAddr),
+    Unix(PathBuf),
+}
+
+/// Makes a thread's sockets.
+#[derive(Debug)]
+pub(crate) struct Dialer {
+    /// One address for each target.
+    addresses: Arc<[Address]>,
+    tuning: Tuning,
+    sources: Vec<Cidr>,
+    /// Number of the next source address, and how far apart this thread's are.
+    next_source: u128,
+    stride: u128,
+}
+
+impl Dialer {
+    /// Sockets to `addresses`, from the addresses of `sources` in turn; this is the `index`-th of
+    /// `threads` threads that share them.
+    pub(crate) fn new(
+        addresses: Arc<[Address]>,
+        tuning: Tuning,
+        sources: Vec<Cidr>,
+        index: usize,
+        threads: usize,
+    ) -> Self {
+        Self {
+            addresses,
+            tuning,
+            sources,
+            next_source: index as u128,
+            stride: threads as u128,
+        }
+    }
+
+    pub(super) fn dial(&mut self, target: usize) -> io::Result<Transport> {
+        let source = self.take_source();
+        match &self.addresses[target] {
+            Address::Tcp(address) => {
+                let stream = tuning::connect_from(*address, source, &self.tuning)?;
+                Ok(Transport::Stream(Socket::Tcp(TcpStream::from_std(stream))))
+            }
+            Address::Udp(address) => {
+                let socket = tuning::connect_datagram(*address, source, &self.tuning)?;
+                Ok(Transport::Datagram(UdpSocket::from_std(socket)))
+            }
+            Address::Unix(path) => {
+                let stream = unix::connect_nonblocking(path)?;
+                Ok(Transport::Stream(Socket::Unix(UnixStream::from_std(
+                    stream,
+                ))))
+            }
+        }
+    }
+
+    fn take_source(&mut self) -> Option<IpAddr> {
+        let total: u128 = self.sources.iter().map(Cidr::host_count).sum();
+        if total == 0 {
+            return None;
+        }
+        let mut number = self.next_source % total;
+        self.next_source = (self.next_source + self.stride) % total;
+        for source in &self.sources {
+            match number.checked_sub(source.host_count()) {
+                Some(rest) => number = rest,
+                None => return source.host(number),
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,46 @@
+//! What is known of a connection before it stands.
+
+use super::*;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use echomark::net::tuning::Tuning;
+use mio::{Events, Poll};
+
+/// The end hides behind the bytes, and no event will tell of it again.
+#[test]
+fn a_hangup_reported_while_connecting_is_not_forgotten() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = Address::Tcp(listener.local_addr().unwrap());
+    let mut dialer = Dialer::new(Arc::new([address]), Tuning::default(), Vec::new(), 0, 1);
+    let mut poll = Poll::new().unwrap();
+    let mut connection = Connection::new(FlowId {
+        key: 0,
+        number: 0,
+        target: 0,
+    });
+    connection.connect(&mut dialer, poll.registry()).unwrap();
+    let (mut peer, _) = listener.accept().unwrap();
+    peer.write_all(b"hello").unwrap();
+    drop(peer);
+    let mut events = Events::with_capacity(4);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let mut is_closed = false;
+    while !is_closed {
+        assert!(Instant::now() < deadline, "no hang-up was reported");
+        poll.poll(&mut events, Some(Duration::from_millis(100)))
+            .unwrap();
+        for event in &events {
+            connection.note(event);
+            is_closed |= event.is_read_closed();
+        }
+    }
+    let connect = connection
+        .finish_connect(&mut dialer, poll.registry())
+        .unwrap();
+    assert!(matches!(connect, Connect::Done(_)));
+    let mut buffer = [0; 64];
+    assert_eq!(connection.read(&mut buffer).unwrap(), Some(5));
+    assert!(matches!(connection.read(&mut buffer), Err(Ended::ByPeer)));
+}

@@ -1,0 +1,26 @@
+//! The measuring engine: threads that send and receive, and record what they see.
+//!
+//! - `worker`: one measuring thread and its event loop.
+//! - `workload`: what a flow does with its connection, one file each.
+//! - `connection`: a socket to the server: made, read, written, closed, and made again.
+//! - [`schedule`]: when messages are due. It alone tells an open loop from a closed one. Pure.
+//! - [`in_flight`]: the messages of a connection that are queued or out. Pure.
+//! - [`payload`], [`chargen`]: what messages contain, so that every wrong byte shows. Pure.
+//! - `meter`: what a thread records into; [`slice`](mod@slice), [`histogram`], [`tcp`]: the counts,
+//!   latencies and TCP samples of an interval, which add up exactly.
+//! - `hiccups`: how long this host failed to run a thread that asked to run.
+//! - `embedded`: the server of a run without a target.
+
+pub mod chargen;
+pub(crate) mod connection;
+pub(crate) mod embedded;
+pub(crate) mod hiccups;
+pub mod histogram;
+pub mod in_flight;
+pub(crate) mod meter;
+pub mod payload;
+pub mod schedule;
+pub mod slice;
+pub mod tcp;
+pub(crate) mod worker;
+pub(crate) mod workload;

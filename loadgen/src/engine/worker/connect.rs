@@ -1,0 +1,136 @@
+//! The first part of a thread's life: making every connection once.
+
+use std::io;
+use std::time::Duration;
+
+use mio::{Events, Token};
+
+use super::{EVENTS, Failure, Report, Worker};
+use crate::engine::connection::{Connect, Ended};
+use crate::engine::meter::nanoseconds;
+use crate::engine::workload::{Connects, Flow};
+
+/// Connects under way at a time: within any listener's backlog.
+const MAX_CONNECTING: usize = 100;
+
+/// How far a thread is with its connects.
+struct Ramp {
+    begin: u64,
+    next: usize,
+    connecting: usize,
+    /// The first that failed: its target's number, and why.
+    failure: Option<(usize, io::Error)>,
+}
+
+impl<F: Flow> Worker<F> {
+    /// Makes every connection once, spread over the ramp, a bounded number at a time. Where each
+    /// message has a connection of its own, one for each target, to see whether it can be made.
+    pub(super) fn connect_all(&mut self) -> Result<(), Failure> {
+        let share = self.task.share();
+        let most = match self.connects {
+            Connects::Always | Connects::Once => self.flows.len(),
+            Connects::PerMessage => self.task.addresses.len().min(self.flows.len()),
+        };
+        self.meter.begin_ramp();
+        let mut ramp = Ramp {
+            begin: self.meter.now(),
+            next: 0,
+            connecting: 0,
+            failure: None,
+        };
+        let ramp_ns = nanoseconds(self.task.plan.ramp) as f64;
+        let mut events = Events::with_capacity(EVENTS);
+        while ramp.next < most || ramp.connecting > 0 {
+            if self.task.is_stopped() {
+                break;
+            }
+            self.meter.tick();
+            while ramp.next < most && ramp.connecting < MAX_CONNECTING {
+                let part = share.global(ramp.next) as f64 / share.total as f64;
+                if ramp.begin + (ramp_ns * part) as u64 > self.meter.now() {
+                    break;
+                }
+                ramp.connecting += 1;
+                let connection = self.flows[ramp.next].connection_mut();
+                let result = connection.connect(&mut self.dialer, self.poll.registry());
+                self.follow(ramp.next, result, &mut ramp);
+                ramp.next += 1;
+            }
+            // Short, so that the ramp's times and the connect timeout are kept.
+            self.poll_events(&mut events, Some(Duration::from_millis(1)))
+                .map_err(Failure::System)?;
+            for event in &events {
+                let Token(key) = event.token();
+                if let Some(flow) = self.flows.get_mut(key) {
+                    flow.connection_mut().note(event);
+                    self.try_on(key, &mut ramp);
+                }
+            }
+            self.meter.tick();
+            self.meter.enter_interval();
+            for key in 0..ramp.next {
+                let connection = self.flows[key].connection();
+                if connection.is_connect_overdue(self.meter.now(), self.meter.timeout_ns) {
+                    let timeout = io::ErrorKind::TimedOut.into();
+                    self.follow(key, Err(Ended::NotConnected(timeout)), &mut ramp);
+                } else if connection.is_waiting_for_room() {
+                    self.try_on(key, &mut ramp);
+                }
+            }
+        }
+        let opened = self
+            .flows
+            .iter()
+            .filter(|flow| flow.connection().is_open())
+            .count();
+        if self.connects == Connects::PerMessage {
+            self.hang_up();
+        }
+        self.meter.end_ramp();
+        let _ = self.task.reports.send(Report::Connected {
+            worker: self.task.worker,
+            opened,
+            failure: ramp.failure,
+        });
+        Ok(())
+    }
+
+    fn try_on(&mut self, key: usize, ramp: &mut Ramp) {
+        let connection = self.flows[key].connection_mut();
+        if connection.is_connecting() {
+            let result = connection.finish_connect(&mut self.dialer, self.poll.registry());
+            self.follow(key, result, ramp);
+        }
+    }
+
+    fn follow(&mut self, key: usize, result: Result<Connect, Ended>, ramp: &mut Ramp) {
+        match result {
+            Ok(Connect::Pending) => {}
+            Ok(Connect::Done(took)) => {
+                ramp.connecting -= 1;
+                self.flows[key].connected(took, &mut self.meter);
+            }
+            Err(ended) => {
+                ramp.connecting -= 1;
+                self.count_end(&ended);
+                let now = self.meter.now();
+                let connection = self.flows[key].connection_mut();
+                connection.close(&ended, now);
+                if let Ended::NotConnected(error) = ended {
+                    let target = connection.id.target;
+                    ramp.failure.get_or_insert((target, error));
+                }
+            }
+        }
+    }
+
+    /// Closes the connections that only were to show that they can be made.
+    fn hang_up(&mut self) {
+        let now = self.meter.now();
+        for flow in &mut self.flows {
+            if flow.connection().is_open() {
+                flow.connection_mut().close(&Ended::ByUs, now);
+            }
+        }
+    }
+}

@@ -1,0 +1,410 @@
+//! A run as resolved from the command line: every option has its value.
+
+use std::collections::BTreeSet;
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::time::Duration;
+
+use echomark::net::cidr::Cidr;
+use echomark::net::endpoint::Endpoint;
+use echomark::net::tuning::Tuning;
+use serde::{Deserialize, Serialize};
+
+use crate::admin::AdminUrl;
+use crate::profile::Profile;
+
+pub mod sizes;
+
+use sizes::Sizes;
+
+/// Everything that decides a run. Part of the result, so that it can be repeated.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Plan {
+    /// What is measured.
+    #[serde(flatten)]
+    pub target: Target,
+    /// What flows do.
+    #[serde(flatten)]
+    pub workload: Workload,
+    /// Connections of the whole run, spread over targets and threads in turn.
+    pub connections: NonZeroUsize,
+    /// Measuring threads.
+    pub threads: NonZeroUsize,
+    /// When messages are due.
+    #[serde(flatten)]
+    pub load: Load,
+    /// Bytes of a message.
+    pub size: Sizes,
+    /// Length of the measured window; `None` with a number of requests.
+    #[serde(rename = "duration_s", with = "optional_seconds")]
+    pub duration: Option<Duration>,
+    /// Time before the window in which messages flow and are not counted.
+    #[serde(rename = "warmup_s", with = "seconds")]
+    pub warmup: Duration,
+    /// Ends the window after so many messages.
+    pub requests: Option<NonZeroU64>,
+    /// Time over which the connections are made, before the warm-up.
+    #[serde(rename = "ramp_s", with = "seconds")]
+    pub ramp: Duration,
+    /// How long a connect or an echo may take.
+    #[serde(rename = "timeout_s", with = "seconds")]
+    pub timeout: Duration,
+    /// Decides payloads, sizes and Poisson arrivals.
+    pub seed: u64,
+    /// Whether every echoed byte is compared.
+    pub verify: bool,
+    /// Length of the intervals of the time series.
+    #[serde(rename = "interval_s", with = "seconds")]
+    pub interval: Duration,
+    /// How the threads wait until a message is due.
+    pub pacing: Pacing,
+    /// Networks and addresses of this host that connections are made from in turn; the kernel's
+    /// choice if there is none.
+    #[serde(with = "as_strings")]
+    pub sources: Vec<Cidr>,
+    /// Options of the sockets.
+    pub socket: SocketOptions,
+    /// Streams that flow beside the workload.
+    pub background: Option<Background>,
+    /// How often the run is made, with fresh connections each time.
+    pub repeat: NonZeroUsize,
+    /// Where the server tells what it counts.
+    #[serde(default)]
+    pub server_admin: Option<AdminUrl>,
+}
+
+/// What is measured.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Target {
+    /// Servers that others run.
+    Servers {
+        /// Where they listen; at least one.
+        #[serde(with = "as_strings")]
+        targets: Vec<Endpoint>,
+    },
+    /// An echod in this process, on a free loopback port, measured over real sockets.
+    Embedded {
+        /// Its worker threads.
+        embedded_workers: NonZeroUsize,
+    },
+}
+
+/// What flows do on their connections.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(tag = "workload", rename_all = "lowercase")]
+pub enum Workload {
+    /// Messages go out and come back.
+    Request,
+    /// Each message has a connection of its own: connect, exchange, close.
+    Churn {
+        /// How the client closes.
+        close: Close,
+    },
+    /// Bytes flow as fast as they may.
+    Stream {
+        /// Which way.
+        direction: Direction,
+    },
+    /// Connections are held, and now and then a message goes out on one of them.
+    Idle,
+}
+
+/// How a connection is closed.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Close {
+    /// Half-close, wait for the server's, and close.
+    Orderly,
+    /// Close with a reset, which leaves nothing in TIME_WAIT.
+    Reset,
+}
+
+/// Which way a stream flows.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// To an echo server and back.
+    Echo,
+    /// To a discard server.
+    Up,
+    /// From a chargen server.
+    Down,
+}
+
+/// Options of the client's sockets; see [`Tuning`].
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct SocketOptions {
+    /// SO_RCVBUF in bytes.
+    pub recv_buffer: Option<usize>,
+    /// SO_SNDBUF in bytes.
+    pub send_buffer: Option<usize>,
+    /// TCP_CONGESTION.
+    pub congestion: Option<String>,
+    /// TCP_NODELAY.
+    pub nodelay: bool,
+}
+
+impl SocketOptions {
+    /// The same for the module that makes sockets.
+    pub fn tuning(&self) -> Tuning {
+        Tuning {
+            recv_buffer: self.recv_buffer,
+            send_buffer: self.send_buffer,
+            congestion: self.congestion.clone(),
+            nodelay: self.nodelay,
+            ..Tuning::default()
+        }
+    }
+}
+
+impl Default for SocketOptions {
+    fn default() -> Self {
+        let tuning = Tuning::default();
+        Self {
+            recv_buffer: tuning.recv_buffer,
+            send_buffer: tuning.send_buffer,
+            congestion: tuning.congestion,
+            nodelay: tuning.nodelay,
+        }
+    }
+}
+
+/// Streams that flow beside the workload, from a thread of their own.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Background {
+    /// How many.
+    pub streams: NonZeroUsize,
+    /// Which way.
+    pub direction: Direction,
+    /// Where to; the run's own targets if it is empty.
+    #[serde(with = "as_strings")]
+    pub targets: Vec<Endpoint>,
+}
+
+/// When messages are due.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(tag = "loop", rename_all = "lowercase")]
+pub enum Load {
+    /// An echo that comes back lets the next message go.
+    Closed {
+        /// Messages in flight on each connection.
+        pipeline: NonZeroUsize,
+    },
+    /// Messages go by a schedule, whatever comes back.
+    Open {
+        /// Messages per second over all connections; a number if it is constant, else a text.
+        rate: Profile,
+        /// How the schedule spaces them.
+        arrivals: Spacing,
+        /// The most messages in flight on each connection; those beyond it queue with their
+        /// intended time.
+        pipeline: Option<NonZeroUsize>,
+    },
+}
+
+/// How an open loop's schedule spaces messages.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Spacing {
+    /// At even distances.
+    Constant,
+    /// As a Poisson process.
+    Poisson,
+}
+
+/// How a thread waits for the next message's time. Sleeping is on a timer of nanoseconds, but who
+/// sleeps gives the processor away and may get it back late.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pacing {
+    /// Sleeps until the message is due: leaves the processor to others, and sends late.
+    Sleep,
+    /// Sleeps until shortly before, and polls the rest.
+    #[default]
+    Hybrid,
+    /// Never sleeps while a message is still to come: a processor for each thread.
+    Spin,
+}
+
+impl Plan {
+    /// Whether the schedule alone decides when messages are due.
+    pub fn is_open_loop(&self) -> bool {
+        matches!(self.load, Load::Open { .. })
+    }
+
+    /// The rate that was asked for, in an open loop: its mean over the window.
+    pub fn target_rate(&self) -> Option<f64> {
+        let Load::Open { rate, .. } = &self.load else {
+            return None;
+        };
+        if let Some(rate) = rate.constant_rate() {
+            return Some(rate);
+        }
+        let curve = rate.resolve(Duration::ZERO, self.duration).ok()?;
+        let after_requests = self
+            .requests
+            .and_then(|requests| curve.time_ns(requests.get() as f64));
+        let after_duration = self.duration.map(nanoseconds);
+        // A profile that falls silent before the last message ends the window with it.
+        let end_ns = match (after_requests, after_duration) {
+            (Some(requests), Some(duration)) => requests.min(duration),
+            (one, other) => one.or(other).or_else(|| rate.length().map(nanoseconds))?,
+        };
+        Some(curve.count(end_ns) / end_ns * 1e9)
+    }
+
+    /// Which way a stream flows; `None` for other workloads.
+    pub fn direction(&self) -> Option<Direction> {
+        match self.workload {
+            Workload::Stream { direction } => Some(direction),
+            Workload::Request | Workload::Churn { .. } | Workload::Idle => None,
+        }
+    }
+
+    /// Whether each message has a connection of its own.
+    pub fn has_connection_per_message(&self) -> bool {
+        matches!(self.workload, Workload::Churn { .. })
+    }
+
+    /// Whether messages are datagrams.
+    pub fn is_datagram(&self) -> bool {
+        match &self.target {
+            Target::Servers { targets } => targets
+                .iter()
+                .any(|target| matches!(target, Endpoint::Udp(_))),
+            Target::Embedded { .. } => false,
+        }
+    }
+
+    /// Whether the load is the same all along the window.
+    pub fn has_steady_load(&self) -> bool {
+        match &self.load {
+            Load::Closed { .. } => true,
+            Load::Open { rate, .. } => rate.constant_rate().is_some(),
+        }
+    }
+
+    /// What makes figures of two plans incomparable: the options that differ, each with both values,
+    /// under the names of the result. What is measured may differ, and `besides` may too.
+    pub fn differences(&self, other: &Self, besides: &[&str]) -> Vec<String> {
+        let mut differences = Vec::new();
+        let values = [self, other].map(|plan| serde_json::to_value(plan).unwrap_or_default());
+        collect_differences("", [&values[0], &values[1]], &mut differences);
+        differences
+            .retain(|(name, _)| ![SERVER_OPTIONS, besides].concat().contains(&name.as_str()));
+        differences
+            .into_iter()
+            .map(|(name, values)| format!("{name}: {values}"))
+            .collect()
+    }
+
+    /// The bound on messages in flight on each connection, if there is one.
+    pub fn pipeline(&self) -> Option<NonZeroUsize> {
+        match &self.load {
+            Load::Closed { pipeline } => Some(*pipeline),
+            Load::Open { pipeline, .. } => *pipeline,
+        }
+    }
+}
+
+/// Options that say which server is measured.
+const SERVER_OPTIONS: &[&str] = &["targets", "embedded_workers", "server_admin"];
+
+/// Collects what differs between two options of the name, or within them, as text of both values.
+fn collect_differences(
+    name: &str,
+    values: [&serde_json::Value; 2],
+    differences: &mut Vec<(String, String)>,
+) {
+    if values[0] == values[1] {
+        return;
+    }
+    let [Some(first), Some(second)] = values.map(serde_json::Value::as_object) else {
+        differences.push((name.to_owned(), format!("{} and {}", values[0], values[1])));
+        return;
+    };
+    let names: BTreeSet<&String> = first.keys().chain(second.keys()).collect();
+    for key in names {
+        let whole = if name.is_empty() {
+            key.clone()
+        } else {
+            format!("{name}.{key}")
+        };
+        let absent = &serde_json::Value::Null;
+        let parts = [first, second].map(|object| object.get(key).unwrap_or(absent));
+        collect_differences(&whole, parts, differences);
+    }
+}
+
+fn nanoseconds(duration: Duration) -> f64 {
+    duration.as_nanos() as f64
+}
+
+/// A duration as its seconds.
+pub(crate) mod seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(crate) fn serialize<S: Serializer>(
+        duration: &Duration,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(duration.as_secs_f64())
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Duration, D::Error> {
+        let seconds = f64::deserialize(deserializer)?;
+        Duration::try_from_secs_f64(seconds).map_err(D::Error::custom)
+    }
+}
+
+/// A duration as its seconds, or null.
+mod optional_seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(
+        duration: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let seconds = duration.as_ref().map(Duration::as_secs_f64);
+        seconds.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        Option::<f64>::deserialize(deserializer)?
+            .map(|seconds| Duration::try_from_secs_f64(seconds).map_err(D::Error::custom))
+            .transpose()
+    }
+}
+
+/// A list as the texts that a user would write.
+mod as_strings {
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<T: Display, S: Serializer>(
+        items: &[T],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(items.iter().map(ToString::to_string))
+    }
+
+    pub(super) fn deserialize<'de, T, D>(deserializer: D) -> Result<Vec<T>, D::Error>
+    where
+        T: FromStr<Err: Display>,
+        D: Deserializer<'de>,
+    {
+        let texts = Vec::<String>::deserialize(deserializer)?;
+        let items = texts.iter().map(|text| text.parse());
+        items.collect::<Result<_, _>>().map_err(D::Error::custom)
+    }
+}

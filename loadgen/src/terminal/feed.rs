@@ -1,0 +1,346 @@
+//! From the coordinator of a run to a thread that shows how it goes.
+//!
+//! The coordinator must not wait for a terminal. So what it says is boiled down to a few figures,
+//! which go through a bounded channel to a thread of their own; while that is full, they are
+//! dropped. Totals are sums since the start, so a later one makes good for those that were lost.
+
+use std::io;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use echomark::net::sys;
+use hdrhistogram::Histogram;
+use loadgen::analysis::statistics::interval;
+use loadgen::engine::slice::{self, Counts};
+use loadgen::observer::{Live, Observer, Phase};
+
+/// News that may wait for the thread: several seconds of slices.
+const MOST_WAITING: usize = 64;
+/// How often totals are sent at most: eyes need no more.
+const TOTALS_PERIOD: Duration = Duration::from_millis(200);
+/// Percentiles over time are taken of at least as many samples as a p99 needs,
+const SAMPLES_OF_POINT: u64 = 1000;
+/// or of this much time.
+const LONGEST_POINT: Duration = Duration::from_secs(1);
+/// How far who shows stands back for whoever is measured (nice(1)).
+const NICE: i32 = 10;
+/// Buckets of a [`Buckets`] for each factor of ten.
+pub(crate) const BUCKETS_PER_DECADE: usize = 10;
+/// Enough for the hour that histograms reach up to.
+const BUCKETS: usize = 126;
+
+/// What the coordinator says at one time.
+#[derive(Clone, Debug)]
+pub(crate) struct News {
+    /// What the run is doing, and since when.
+    pub(crate) phase: Phase,
+    pub(crate) phase_began: Instant,
+    /// The slice that is complete, if one is.
+    pub(crate) flow: Option<FlowPoint>,
+    /// Percentiles of the last few slices, when these have enough messages.
+    pub(crate) latency: Option<LatencyPoint>,
+    /// What happened since the start.
+    pub(crate) totals: Option<Box<Totals>>,
+}
+
+/// What flowed in some part of the window.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct FlowPoint {
+    /// From the start of the window.
+    pub(crate) begin: Duration,
+    pub(crate) end: Duration,
+    /// Echoes complete.
+    pub(crate) completed: u64,
+    /// Payload bytes that came back.
+    pub(crate) bytes_in: u64,
+}
+
+/// How long echoes took in some part of the window.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct LatencyPoint {
+    /// From the start of the window.
+    pub(crate) end: Duration,
+    pub(crate) p50_ns: Option<u64>,
+    pub(crate) p99_ns: Option<u64>,
+    pub(crate) max_ns: u64,
+}
+
+/// What happened since the start of the window.
+#[derive(Clone, Debug)]
+pub(crate) struct Totals {
+    pub(crate) counts: Counts,
+    /// Response times, if there are any.
+    pub(crate) latency: Option<Latencies>,
+    /// Lag of sending that is this program's own, in an open loop.
+    pub(crate) send_lag_p99_ns: Option<u64>,
+}
+
+/// A distribution of response times, in nanoseconds. A percentile is left out if fewer than ten
+/// samples lie beyond it.
+#[derive(Clone, Debug)]
+pub(crate) struct Latencies {
+    pub(crate) p50: Option<u64>,
+    pub(crate) p90: Option<u64>,
+    pub(crate) p99: Option<u64>,
+    pub(crate) p99_9: Option<u64>,
+    pub(crate) max: u64,
+    pub(crate) buckets: Buckets,
+}
+
+/// How many samples lie where, in buckets that are equally wide on a logarithmic scale.
+#[derive(Clone, Debug)]
+pub(crate) struct Buckets {
+    /// The first begins at one nanosecond.
+    pub(crate) counts: [u64; BUCKETS],
+}
+
+impl Latencies {
+    /// `None` for an empty histogram.
+    pub(crate) fn of(histogram: &Histogram<u64>) -> Option<Self> {
+        (!histogram.is_empty()).then(|| Self {
+            p50: quantile(histogram, 0.5),
+            p90: quantile(histogram, 0.9),
+            p99: quantile(histogram, 0.99),
+            p99_9: quantile(histogram, 0.999),
+            max: histogram.max(),
+            buckets: Buckets::of(histogram),
+        })
+    }
+}
+
+impl Buckets {
+    fn of(histogram: &Histogram<u64>) -> Self {
+        let mut counts = [0; BUCKETS];
+        for value in histogram.iter_recorded() {
+            let position = (value.value_iterated_to().max(1) as f64).log10();
+            let bucket = (position * BUCKETS_PER_DECADE as f64) as usize;
+            counts[bucket.min(BUCKETS - 1)] += value.count_at_value();
+        }
+        Self { counts }
+    }
+}
+
+/// A thread that shows a run, and the way to it. Dropping it ends the thread and waits for that.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    /// `None` once it is to end.
+    news: Option<SyncSender<News>>,
+    thread: Option<JoinHandle<()>>,
+    phase: Phase,
+    phase_began: Instant,
+    totals_at: Option<Instant>,
+    /// Response times since the last point, and when that ended.
+    recent: Histogram<u64>,
+    recent_began: Duration,
+}
+
+impl Feed {
+    /// Starts a thread that runs `show` until what it receives from is closed.
+    ///
+    /// # Errors
+    /// What the kernel says when it has no thread to give.
+    pub(crate) fn start(
+        name: &str,
+        show: impl FnOnce(&Receiver<News>) + Send + 'static,
+    ) -> io::Result<Self> {
+        let (news, receiver) = sync_channel(MOST_WAITING);
+        let thread = thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || {
+                // It works as well without, if in the way of others.
+                let _ = sys::set_thread_nice(NICE);
+                show(&receiver);
+            })?;
+        Ok(Self {
+            news: Some(news),
+            thread: Some(thread),
+            phase: Phase::Connecting,
+            phase_began: Instant::now(),
+            totals_at: None,
+            recent: slice::histogram(),
+            recent_began: Duration::ZERO,
+        })
+    }
+
+    fn send(
+        &self,
+        flow: Option<FlowPoint>,
+        latency: Option<LatencyPoint>,
+        totals: Option<Box<Totals>>,
+    ) {
+        if let Some(news) = &self.news {
+            // Who shows is behind, or has given up; the run goes on.
+            let _ = news.try_send(News {
+                phase: self.phase,
+                phase_began: self.phase_began,
+                flow,
+                latency,
+                totals,
+            });
+        }
+    }
+
+    /// Percentiles since the last point, if they are due.
+    fn latency_point(&mut self, live: &Live<'_>) -> Option<LatencyPoint> {
+        self.recent
+            .add(&live.slice.response)
+            .expect("all histograms have the same bounds");
+        let length = live.elapsed.saturating_sub(self.recent_began);
+        let is_due = self.recent.len() >= SAMPLES_OF_POINT || length >= LONGEST_POINT;
+        if !is_due || self.recent.is_empty() {
+            return None;
+        }
+        let point = LatencyPoint {
+            end: live.elapsed,
+            p50_ns: quantile(&self.recent, 0.5),
+            p99_ns: quantile(&self.recent, 0.99),
+            max_ns: self.recent.max(),
+        };
+        self.recent.reset();
+        self.recent_began = live.elapsed;
+        Some(point)
+    }
+
+    /// Totals, if the last are old enough.
+    fn totals(&mut self, live: &Live<'_>) -> Option<Box<Totals>> {
+        let now = Instant::now();
+        if self.totals_at.is_some_and(|at| now < at + TOTALS_PERIOD) {
+            return None;
+        }
+        self.totals_at = Some(now);
+        Some(Box::new(Totals {
+            counts: live.total.counts,
+            latency: Latencies::of(&live.total.response),
+            send_lag_p99_ns: live
+                .is_open_loop
+                .then(|| quantile(&live.total.own_send_lag(), 0.99))
+                .flatten(),
+        }))
+    }
+}
+
+impl Observer for Feed {
+    fn phase(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.phase_began = Instant::now();
+        if phase == Phase::Connecting {
+            self.totals_at = None;
+            self.recent.reset();
+            self.recent_began = Duration::ZERO;
+        }
+        self.send(None, None, None);
+    }
+
+    fn slice(&mut self, live: &Live<'_>) {
+        let flow = FlowPoint {
+            begin: live.elapsed.saturating_sub(live.slice_length),
+            end: live.elapsed,
+            completed: live.slice.counts.completed,
+            bytes_in: live.slice.counts.bytes_in,
+        };
+        let latency = self.latency_point(live);
+        let totals = self.totals(live);
+        self.send(Some(flow), latency, totals);
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.news = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic has been printed.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn quantile(histogram: &Histogram<u64>, quantile: f64) -> Option<u64> {
+    interval::supports(histogram.len(), quantile).then(|| histogram.value_at_quantile(quantile))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use loadgen::engine::slice::Slice;
+
+    /// A slice of a hundred milliseconds with so many messages of a millisecond each.
+    fn observe(feed: &mut Feed, number: u32, messages: u64) {
+        let mut slice: Slice = Slice::new();
+        slice.response.record_n(1_000_000, messages).unwrap();
+        slice.counts.completed = messages;
+        feed.slice(&Live {
+            elapsed: Duration::from_millis(100) * number,
+            length: None,
+            slice: &slice,
+            slice_length: Duration::from_millis(100),
+            total: &slice,
+            is_open_loop: true,
+        });
+    }
+
+    /// A feed whose news are kept.
+    fn feed() -> (Feed, Receiver<News>) {
+        let (sender, kept) = mpsc::channel();
+        let feed = Feed::start("test", move |news| {
+            for news in news {
+                sender.send(news).unwrap();
+            }
+        });
+        (feed.unwrap(), kept)
+    }
+
+    #[test]
+    fn percentiles_wait_for_enough_messages_or_a_second() {
+        let (mut feed, kept) = feed();
+        for number in 1..=4 {
+            observe(&mut feed, number, 500);
+        }
+        for number in 5..=14 {
+            observe(&mut feed, number, 20);
+        }
+        drop(feed);
+        let points: Vec<LatencyPoint> = kept.iter().filter_map(|news| news.latency).collect();
+        let ends: Vec<u128> = points.iter().map(|point| point.end.as_millis()).collect();
+        assert_eq!(ends, [200, 400, 1400]);
+        assert!(points[0].p99_ns.is_some());
+        assert!(points[2].p50_ns.is_some() && points[2].p99_ns.is_none());
+    }
+
+    #[test]
+    fn who_does_not_look_does_not_hold_up_the_run() {
+        let (go, wait) = mpsc::channel::<()>();
+        let (sender, kept) = mpsc::channel();
+        let mut feed = Feed::start("test", move |news| {
+            // Until the other end is dropped.
+            let _ = wait.recv();
+            for news in news {
+                sender.send(news).unwrap();
+            }
+        })
+        .unwrap();
+        let rounds = 2 * MOST_WAITING as u32;
+        for number in 1..=rounds {
+            observe(&mut feed, number, 1);
+        }
+        drop(go);
+        drop(feed);
+        assert_eq!(kept.iter().count(), MOST_WAITING);
+    }
+
+    #[test]
+    fn buckets_hold_every_sample_where_it_belongs() {
+        let mut histogram = slice::histogram();
+        histogram.record_n(1, 1).unwrap();
+        histogram.record_n(1_500, 2).unwrap();
+        histogram.record_n(3_600_000_000_000, 3).unwrap();
+        let counts = Buckets::of(&histogram).counts;
+        assert_eq!(counts[0], 1);
+        assert_eq!(counts[31], 2);
+        assert_eq!(counts[BUCKETS - 1], 3);
+        assert_eq!(counts.iter().sum::<u64>(), 6);
+        assert!(Latencies::of(&slice::histogram()).is_none());
+    }
+}

@@ -1,0 +1,305 @@
+//! What is known of a run that goes on, made ready to be shown. Pure: news and times go in.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use loadgen::Plan;
+use loadgen::observer::Phase;
+
+use crate::terminal::feed::{BUCKETS_PER_DECADE, FlowPoint, Latencies, LatencyPoint, News, Totals};
+
+/// Points of a history. Each costs some bytes, and no terminal is that wide.
+pub(crate) const MOST_POINTS: usize = 600;
+/// What flowed in this last part of the window makes the rate that is shown as the present one.
+const PRESENT: Duration = Duration::from_secs(1);
+/// Slices in that time at most, whatever their length.
+const MOST_PRESENT: usize = 64;
+
+/// A run as it is known so far.
+#[derive(Clone, Debug)]
+pub(crate) struct Model {
+    facts: Facts,
+    phase: Phase,
+    phase_began: Instant,
+    /// Runs that began.
+    run: usize,
+    present: VecDeque<FlowPoint>,
+    pub(crate) flow: History<FlowPoint>,
+    pub(crate) latency: History<LatencyPoint>,
+    pub(crate) totals: Option<Totals>,
+}
+
+/// What the plan says of the run's length.
+#[derive(Clone, Copy, Debug)]
+struct Facts {
+    ramp: Duration,
+    timeout: Duration,
+    requests: Option<u64>,
+    runs: usize,
+}
+
+/// How far a run is with what it is doing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Stage {
+    /// What it is doing.
+    pub(crate) name: &'static str,
+    /// For how long,
+    pub(crate) elapsed: Duration,
+    /// of what time in total, if that is known.
+    pub(crate) length: Option<Duration>,
+    /// How much of it is done, from 0 to 1, if that is known.
+    pub(crate) ratio: Option<f64>,
+    /// The number of the run and how many there are to be, if that is more than one.
+    pub(crate) run: Option<(usize, usize)>,
+}
+
+/// Some buckets of a distribution as one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Bar {
+    /// Where it begins.
+    pub(crate) from_ns: f64,
+    /// Its part of all samples.
+    pub(crate) share: f64,
+}
+
+impl Model {
+    /// Nothing is known yet of a run of `plan`.
+    pub(crate) fn new(plan: &Plan, now: Instant) -> Self {
+        Self {
+            facts: Facts {
+                ramp: plan.ramp,
+                timeout: plan.timeout,
+                requests: plan.requests.map(u64::from),
+                runs: plan.repeat.get(),
+            },
+            phase: Phase::Connecting,
+            phase_began: now,
+            run: 1,
+            present: VecDeque::new(),
+            flow: History::default(),
+            latency: History::default(),
+            totals: None,
+        }
+    }
+
+    /// Takes in what the coordinator said.
+    pub(crate) fn take(&mut self, news: News) {
+        if news.phase == Phase::Connecting && self.phase != Phase::Connecting {
+            self.begin_again();
+        }
+        self.phase = news.phase;
+        self.phase_began = news.phase_began;
+        if let Some(point) = news.flow {
+            self.flow.push(point);
+            self.present.push_back(point);
+            let since = point.end.saturating_sub(PRESENT);
+            while self.present.len() > MOST_PRESENT
+                || self
+                    .present
+                    .front()
+                    .is_some_and(|oldest| oldest.end <= since)
+            {
+                self.present.pop_front();
+            }
+        }
+        if let Some(point) = news.latency {
+            self.latency.push(point);
+        }
+        if let Some(totals) = news.totals {
+            self.totals = Some(*totals);
+        }
+    }
+
+    /// How far the run is. Messages that went out count as progress where their number ends it.
+    pub(crate) fn stage(&self, now: Instant) -> Stage {
+        let (name, length) = match self.phase {
+            Phase::Connecting => ("connecting", Some(self.facts.ramp)),
+            Phase::WarmingUp(length) => ("warming up", Some(length)),
+            Phase::Measuring(length) => ("measuring", length),
+            Phase::Draining => ("draining", Some(self.facts.timeout)),
+        };
+        let length = length.filter(|length| !length.is_zero());
+        let elapsed = now.saturating_duration_since(self.phase_began);
+        let elapsed = length.map_or(elapsed, |length| elapsed.min(length));
+        let of_time = length.map(|length| elapsed.as_secs_f64() / length.as_secs_f64());
+        let of_messages = match (self.phase, self.facts.requests, &self.totals) {
+            (Phase::Measuring(_), Some(requests), Some(totals)) => {
+                Some((totals.counts.sent as f64 / requests as f64).min(1.0))
+            }
+            _ => None,
+        };
+        Stage {
+            name,
+            elapsed,
+            length,
+            // Whatever comes first ends the window.
+            ratio: match (of_time, of_messages) {
+                (Some(time), Some(messages)) => Some(time.max(messages)),
+                (one, other) => one.or(other),
+            },
+            run: (self.facts.runs > 1).then_some((self.run, self.facts.runs)),
+        }
+    }
+
+    /// Whether messages count already.
+    pub(crate) fn is_measured(&self) -> bool {
+        matches!(self.phase, Phase::Measuring(_) | Phase::Draining)
+    }
+
+    /// What flows at present.
+    pub(crate) fn present_flow(&self) -> Option<FlowPoint> {
+        let mut points = self.present.iter().copied();
+        let first = points.next()?;
+        Some(points.fold(first, FlowPoint::merge))
+    }
+
+    /// Response times so far.
+    pub(crate) fn latencies(&self) -> Option<&Latencies> {
+        self.totals.as_ref()?.latency.as_ref()
+    }
+
+    /// The distribution of response times in at most `most` bars, from the first that is not empty
+    /// to the last: as fine as fits.
+    pub(crate) fn bars(&self, most: usize) -> Vec<Bar> {
+        let Some(latencies) = self.latencies() else {
+            return Vec::new();
+        };
+        let counts = &latencies.buckets.counts;
+        let is_used = |count: &u64| *count > 0;
+        let (Some(first), Some(last)) = (
+            counts.iter().position(is_used),
+            counts.iter().rposition(is_used),
+        ) else {
+            return Vec::new();
+        };
+        let total: u64 = counts.iter().sum();
+        let bars_of = |width: usize| last / width - first / width + 1;
+        // Widths that end with each factor of ten, or are whole factors.
+        let Some(width) = [1, 2, 5, 10, 20, 50, 100, 200]
+            .into_iter()
+            .find(|&width| bars_of(width) <= most)
+        else {
+            return Vec::new();
+        };
+        counts
+            .chunks(width)
+            .enumerate()
+            .take(last / width + 1)
+            .skip(first / width)
+            .map(|(number, chunk)| Bar {
+                from_ns: 10_f64.powf((number * width) as f64 / BUCKETS_PER_DECADE as f64),
+                share: chunk.iter().sum::<u64>() as f64 / total as f64,
+            })
+            .collect()
+    }
+
+    /// The next of several runs.
+    fn begin_again(&mut self) {
+        self.run += 1;
+        self.present.clear();
+        self.flow = History::default();
+        self.latency = History::default();
+        self.totals = None;
+    }
+}
+
+/// What can be put together from neighbours in time.
+pub(crate) trait Point: Copy {
+    /// This and what followed it.
+    fn merge(self, next: Self) -> Self;
+}
+
+impl Point for FlowPoint {
+    fn merge(self, next: Self) -> Self {
+        Self {
+            begin: self.begin,
+            end: next.end,
+            completed: self.completed + next.completed,
+            bytes_in: self.bytes_in + next.bytes_in,
+        }
+    }
+}
+
+impl Point for LatencyPoint {
+    /// Percentiles do not add up. The worse ones are kept, so that no peak is lost.
+    fn merge(self, next: Self) -> Self {
+        Self {
+            end: next.end,
+            p50_ns: self.p50_ns.max(next.p50_ns),
+            p99_ns: self.p99_ns.max(next.p99_ns),
+            max_ns: self.max_ns.max(next.max_ns),
+        }
+    }
+}
+
+impl FlowPoint {
+    /// Echoes per second.
+    pub(crate) fn rate(&self) -> f64 {
+        self.per_second(self.completed as f64)
+    }
+
+    /// Payload bits per second that came back.
+    pub(crate) fn bits_per_second(&self) -> f64 {
+        self.per_second(self.bytes_in as f64 * 8.0)
+    }
+
+    fn per_second(&self, amount: f64) -> f64 {
+        let seconds = self.end.saturating_sub(self.begin).as_secs_f64();
+        if seconds > 0.0 { amount / seconds } else { 0.0 }
+    }
+}
+
+/// Points of a time that has no bound in a number that has: when there are too many, neighbours are
+/// merged, and what comes later is merged alike.
+#[derive(Clone, Debug)]
+pub(crate) struct History<P> {
+    points: Vec<P>,
+    /// How many of those that came make one point,
+    per_point: usize,
+    /// and how many are in the last one.
+    in_last: usize,
+}
+
+impl<P: Point> History<P> {
+    pub(crate) fn points(&self) -> &[P] {
+        &self.points
+    }
+
+    fn push(&mut self, point: P) {
+        match self.points.last_mut() {
+            Some(last) if self.in_last < self.per_point => {
+                *last = last.merge(point);
+                self.in_last += 1;
+            }
+            _ => {
+                if self.points.len() == MOST_POINTS {
+                    self.halve();
+                }
+                self.points.push(point);
+                self.in_last = 1;
+            }
+        }
+    }
+
+    fn halve(&mut self) {
+        self.points = self
+            .points
+            .chunks(2)
+            .map(|pair| pair[1..].iter().fold(pair[0], |sum, &next| sum.merge(next)))
+            .collect();
+        self.per_point *= 2;
+    }
+}
+
+impl<P> Default for History<P> {
+    fn default() -> Self {
+        Self {
+            points: Vec::new(),
+            per_point: 1,
+            in_last: 0,
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

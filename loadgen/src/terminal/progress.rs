@@ -1,0 +1,234 @@
+//! One line on the terminal that tells how a run goes, rewritten in place.
+
+use std::env;
+use std::io::{self, IsTerminal, Write};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use loadgen::Plan;
+use loadgen::report::text;
+use ratatui::crossterm::terminal;
+
+use crate::terminal::feed::{Feed, News};
+use crate::terminal::model::{Model, Stage};
+use crate::terminal::words;
+
+/// Time between two lines: as fast as figures can be read.
+const PERIOD: Duration = Duration::from_millis(200);
+/// For terminals that do not say how wide they are.
+const USUAL_WIDTH: u16 = 80;
+/// Characters of the bar.
+const BAR: usize = 16;
+/// Between the parts of a line.
+const SEPARATOR: &str = "  ";
+/// Begins the line anew; erases what is behind the cursor (ECMA-48, CR and EL).
+const REWIND: &str = "\r";
+const ERASE: &str = "\x1b[K";
+/// Colours (ECMA-48, SGR).
+const RED: &str = "\x1b[31m";
+const PLAIN: &str = "\x1b[0m";
+
+/// Whether stderr is a terminal on which a line can be rewritten.
+pub(crate) fn is_possible() -> bool {
+    io::stderr().is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// Shows a run of `plan` on stderr until the feed is dropped.
+///
+/// # Errors
+/// What the kernel says when it has no thread to give.
+pub(crate) fn start(plan: &Plan) -> io::Result<Feed> {
+    let model = Model::new(plan, Instant::now());
+    let is_stream = plan.direction().is_some();
+    Feed::start("loadgen-line", move |news| show(news, model, is_stream))
+}
+
+fn show(news: &Receiver<News>, mut model: Model, is_stream: bool) {
+    let mut shown = String::new();
+    let mut due = Instant::now();
+    loop {
+        let now = Instant::now();
+        match news.recv_timeout(due.saturating_duration_since(now)) {
+            Ok(news) => model.take(news),
+            Err(RecvTimeoutError::Timeout) => {
+                let parts = parts(&model, now, is_stream);
+                let line = fit(parts, usize::from(width()), words::wants_color());
+                if line != shown {
+                    write(&line);
+                    shown = line;
+                }
+                due = now + PERIOD;
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    write("");
+}
+
+/// Joins texts to a line that fits the terminal.
+pub(crate) fn fitted(texts: &[String]) -> String {
+    let parts = texts.iter().cloned().map(Part::Text).collect();
+    fit(parts, usize::from(width()), words::wants_color())
+}
+
+/// Rewrites the line on the terminal.
+pub(crate) fn write(line: &str) {
+    // Progress that nobody can read any more is no reason to stop.
+    let _ = io::stderr().write_all(format!("{REWIND}{line}{ERASE}").as_bytes());
+}
+
+/// A part of the line.
+#[derive(Clone, Debug, PartialEq)]
+enum Part {
+    /// How far a bar is filled. Left out if the rest needs its room.
+    Bar(f64),
+    Text(String),
+    Trouble(String),
+}
+
+fn width() -> u16 {
+    match terminal::size() {
+        Ok((width @ 1.., _)) => width,
+        _ => USUAL_WIDTH,
+    }
+}
+
+/// What there is to say, by weight.
+fn parts(model: &Model, now: Instant, is_stream: bool) -> Vec<Part> {
+    let stage = model.stage(now);
+    let mut parts = vec![Part::Text(name(&stage))];
+    if let Some(ratio) = stage.ratio {
+        parts.push(Part::Bar(ratio));
+        parts.push(Part::Text(format!("{:.0} %", (ratio * 100.0).floor())));
+    }
+    parts.push(Part::Text(
+        words::time_left(&stage).unwrap_or_else(|| words::clock(stage.elapsed)),
+    ));
+    if let Some(flow) = model.present_flow() {
+        parts.push(Part::Text(if is_stream {
+            text::bits_per_second(flow.bits_per_second())
+        } else {
+            format!("{} /s", text::number(flow.rate()))
+        }));
+    }
+    if let Some(totals) = &model.totals {
+        let counts = &totals.counts;
+        let messages = words::message_troubles(counts);
+        for (name, count) in messages.into_iter().chain(words::socket_troubles(counts)) {
+            if count > 0 {
+                parts.push(Part::Trouble(format!("{name} {}", text::grouped(count))));
+            }
+        }
+    }
+    if let Some(latencies) = model.latencies() {
+        for (name, value) in [
+            ("p50", latencies.p50),
+            ("p99", latencies.p99),
+            ("max", Some(latencies.max)),
+        ] {
+            parts.push(Part::Text(format!("{name} {}", words::latency(value))));
+        }
+    }
+    parts
+}
+
+fn name(stage: &Stage) -> String {
+    match stage.run {
+        Some((run, runs)) => format!("run {run} of {runs} {}", stage.name),
+        None => stage.name.to_owned(),
+    }
+}
+
+/// Joins parts to a line that leaves the last column of the terminal free: in it, some wrap.
+fn fit(mut parts: Vec<Part>, width: usize, is_colored: bool) -> String {
+    let room = width.saturating_sub(1);
+    let length = |parts: &[Part]| -> usize {
+        let texts: usize = parts.iter().map(|part| part.text().chars().count()).sum();
+        texts + SEPARATOR.len() * parts.len().saturating_sub(1)
+    };
+    if length(&parts) > room {
+        parts.retain(|part| !matches!(part, Part::Bar(_)));
+    }
+    let mut line = String::new();
+    let mut left = room;
+    for (index, part) in parts.iter().enumerate() {
+        let separator = if index > 0 { SEPARATOR } else { "" };
+        let text: String = separator
+            .chars()
+            .chain(part.text().chars())
+            .take(left)
+            .collect();
+        left -= text.chars().count();
+        if is_colored && matches!(part, Part::Trouble(_)) {
+            line.extend([RED, &text, PLAIN]);
+        } else {
+            line.push_str(&text);
+        }
+    }
+    line
+}
+
+impl Part {
+    fn text(&self) -> String {
+        match self {
+            Self::Bar(ratio) => words::bar(*ratio, BAR),
+            Self::Text(text) | Self::Trouble(text) => text.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use loadgen::engine::slice;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::terminal::model::tests::{news, plan};
+
+    fn model(start: Instant) -> Model {
+        let mut latency = slice::histogram();
+        latency.record_n(84_200, 1_000).unwrap();
+        let mut news = news(start, 0, 5_000, &latency);
+        let totals = news.totals.as_mut().unwrap();
+        totals.counts.lost = 1_234;
+        let mut model = Model::new(&plan("-c 1"), start);
+        model.take(news);
+        model
+    }
+
+    #[test]
+    fn a_line_says_what_counts_in_the_width_there_is() {
+        let start = Instant::now();
+        let now = start + Duration::from_secs(4);
+        let parts = parts(&model(start), now, false);
+        let wide = "measuring  ██████░░░░░░░░░░  40 %  6.0 s left  5 000 /s  lost 1 234  \
+                    p50 84.2 µs  p99 84.2 µs  max 84.2 µs";
+        assert_eq!(fit(parts.clone(), 200, false), wide);
+        let narrow = "measuring  40 %  6.0 s left  5 000 /s  lost 1 234";
+        assert_eq!(fit(parts.clone(), 50, false), narrow);
+        let colored = fit(parts, 200, true);
+        assert!(
+            colored.contains("\x1b[31m  lost 1 234\x1b[0m"),
+            "{colored:?}"
+        );
+    }
+
+    #[test]
+    fn a_stream_has_bits_and_no_messages() {
+        let start = Instant::now();
+        let line = fit(parts(&model(start), start, true), 200, false);
+        assert!(
+            line.contains("2.56 Mbit/s") && !line.contains("/s /s"),
+            "{line}"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_wraps(width in 0_usize..200) {
+            let start = Instant::now();
+            let line = fit(parts(&model(start), start, false), width, false);
+            prop_assert!(line.chars().count() < width.max(1));
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! What the screen looks like.
+
+use std::time::Instant;
+
+use loadgen::Plan;
+use loadgen::analysis::verdict::{Status, Verdict};
+use loadgen::engine::slice::Counts;
+use loadgen::report::text;
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+
+use super::charts;
+use super::palette::Palette;
+use crate::terminal::model::Model;
+use crate::terminal::words;
+
+/// Columns of the names of figures.
+const NAME_COLUMNS: usize = 10;
+/// Between figures of a line.
+const GAP: &str = "   ";
+/// Columns of the gauge at most; the rest of the line says what it means.
+const MOST_GAUGE: u16 = 40;
+/// Parts of the width that what happens over time gets, of a hundred; the rest is for the
+/// distribution.
+const TIME_SHARE: u16 = 58;
+/// Below this height there is no chart of what flows above that of latencies.
+const LEAST_ROWS_FOR_BOTH: u16 = 12;
+
+/// What is to be shown.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a> {
+    pub(crate) model: &'a Model,
+    pub(crate) now: Instant,
+    pub(crate) plan: &'a Plan,
+    pub(crate) target: &'a str,
+    pub(crate) load: &'a str,
+    /// The rate that is asked for; `None` in a closed loop.
+    pub(crate) asked: Option<f64>,
+    /// Whether bytes say more of what flows than messages.
+    pub(crate) is_stream: bool,
+    /// Whether nothing comes back that could be timed.
+    pub(crate) is_one_way: bool,
+    pub(crate) is_ending: bool,
+    pub(crate) is_frozen: bool,
+    pub(crate) palette: &'a Palette,
+}
+
+/// Draws the whole screen, or as much as fits.
+pub(crate) fn draw(frame: &mut Frame<'_>, view: &View<'_>) {
+    let figures = figures(view);
+    let [target, load, gauge, charts, below, keys] = Layout::vertical([
+        Constraint::Length(1),
+        Constraint::Length(1),
+        Constraint::Length(1),
+        Constraint::Fill(1),
+        Constraint::Length(figures.len() as u16),
+        Constraint::Length(1),
+    ])
+    .areas(frame.area());
+    frame.render_widget(
+        named("target", vec![Span::raw(view.target)], view.palette),
+        target,
+    );
+    frame.render_widget(
+        named("load", vec![Span::raw(view.load)], view.palette),
+        load,
+    );
+    frame.render_widget(gauge_line(view, gauge.width), gauge);
+    draw_charts(frame, charts, view);
+    for (line, row) in figures.into_iter().zip(below.rows()) {
+        frame.render_widget(line, row);
+    }
+    frame.render_widget(keys_line(view), keys);
+}
+
+fn draw_charts(frame: &mut Frame<'_>, area: Rect, view: &View<'_>) {
+    if view.is_one_way {
+        return charts::flow(frame, area, view);
+    }
+    let [over_time, distribution] =
+        Layout::horizontal([Constraint::Percentage(TIME_SHARE), Constraint::Fill(1)])
+            .spacing(1)
+            .areas(area);
+    // Two charts that are too low show less than one.
+    let flow_rows = if area.height < LEAST_ROWS_FOR_BOTH {
+        Constraint::Length(0)
+    } else {
+        Constraint::Percentage(45)
+    };
+    let [flow, latency] = Layout::vertical([flow_rows, Constraint::Fill(1)]).areas(over_time);
+    charts::flow(frame, flow, view);
+    charts::latency(frame, latency, view);
+    charts::distribution(frame, distribution, view);
+}
+
+/// What the run is doing, and how far it is.
+fn gauge_line(view: &View<'_>, width: u16) -> Line<'static> {
+    let stage = view.model.stage(view.now);
+    let name = if view.is_ending { "ending" } else { stage.name };
+    let mut spans = vec![Span::styled(
+        format!("{name:<NAME_COLUMNS$}  "),
+        view.palette.strong,
+    )];
+    if let Some(ratio) = stage.ratio {
+        let columns = usize::from((width / 3).min(MOST_GAUGE));
+        spans.push(Span::styled(
+            words::bar(ratio, columns),
+            view.palette.amount,
+        ));
+        spans.push(Span::raw(format!(
+            " {:3.0} %{GAP}",
+            (ratio * 100.0).floor()
+        )));
+    }
+    spans.push(Span::raw(words::clock(stage.elapsed)));
+    if let Some(length) = stage.length {
+        spans.push(Span::raw(format!(" of {}", words::clock(length))));
+    }
+    if let Some((run, runs)) = stage.run {
+        spans.push(Span::raw(format!("{GAP}run {run} of {runs}")));
+    }
+    if view.is_frozen {
+        spans.push(Span::styled(format!("{GAP}frozen"), view.palette.strong));
+    }
+    Line::from(spans)
+}
+
+/// The lines of figures below the charts.
+fn figures(view: &View<'_>) -> Vec<Line<'static>> {
+    vec![
+        rate_line(view),
+        latency_line(view),
+        messages_line(view),
+        troubles_line(view),
+        sockets_line(view),
+        verdict_line(view),
+    ]
+}
+
+fn rate_line(view: &View<'_>) -> Line<'static> {
+    let flow = view.model.present_flow();
+    let now = match flow {
+        None => "-".to_owned(),
+        Some(flow) if view.is_stream => text::bits_per_second(flow.bits_per_second()),
+        Some(flow) => format!("{} /s", text::number(flow.rate())),
+    };
+    let mut pairs = vec![("now", now)];
+    if let Some(asked) = view.asked {
+        pairs.push(("asked for", format!("{} /s", text::number(asked))));
+    }
+    if let (Some(flow), false) = (flow, view.is_stream) {
+        pairs.push(("payload", text::bits_per_second(flow.bits_per_second())));
+    }
+    pairs_line("rate", pairs, view.palette)
+}
+
+fn latency_line(view: &View<'_>) -> Line<'static> {
+    let latencies = view.model.latencies();
+    let palette = view.palette;
+    let pairs = [
+        ("p50", latencies.and_then(|l| l.p50), palette.usual),
+        ("p90", latencies.and_then(|l| l.p90), palette.rare),
+        ("p99", latencies.and_then(|l| l.p99), palette.rare),
+        ("p99.9", latencies.and_then(|l| l.p99_9), palette.worst),
+        ("max", latencies.map(|l| l.max), palette.worst),
+    ];
+    let pairs = pairs
+        .into_iter()
+        .map(|(name, value, style)| (name, words::latency(value), style));
+    styled_line("latency", pairs, palette)
+}
+
+fn messages_line(view: &View<'_>) -> Line<'static> {
+    let counts = counts(view);
+    let pairs = vec![
+        ("sent", text::grouped(counts.sent)),
+        ("received", text::grouped(counts.received)),
+    ];
+    pairs_line("messages", pairs, view.palette)
+}
+
+fn troubles_line(view: &View<'_>) -> Line<'static> {
+    let pairs = words::message_troubles(&counts(view))
+        .into_iter()
+        .map(|(name, count)| trouble(name, count, view.palette));
+    styled_line("trouble", pairs, view.palette)
+}
+
+fn sockets_line(view: &View<'_>) -> Line<'static> {
+    let counts = counts(view);
+    let opened = ("opened", text::grouped(counts.opened), view.palette.amount);
+    let pairs = words::socket_troubles(&counts)
+        .into_iter()
+        .map(|(name, count)| trouble(name, count, view.palette));
+    styled_line(
+        "sockets",
+        std::iter::once(opened).chain(pairs),
+        view.palette,
+    )
+}
+
+/// A count that is to be zero.
+fn trouble(name: &'static str, count: u64, palette: &Palette) -> (&'static str, String, Style) {
+    let style = if count > 0 {
+        palette.trouble
+    } else {
+        Style::new()
+    };
+    (name, text::grouped(count), style)
+}
+
+/// The verdict as far as it can be told, and whether the client itself keeps up.
+fn verdict_line(view: &View<'_>) -> Line<'static> {
+    let palette = view.palette;
+    let totals = view.model.totals.as_ref();
+    let lag = totals.and_then(|totals| totals.send_lag_p99_ns);
+    let p99 = view.model.latencies().and_then(|latencies| latencies.p99);
+    let ratio = lag
+        .zip(p99)
+        .map(|(lag, p99)| lag as f64 / p99.max(1) as f64);
+    let (name, style) = match Verdict::so_far(view.plan, &counts(view), ratio) {
+        (Status::Valid, _) => ("valid".to_owned(), Style::new()),
+        (Status::Suspect, code) => (with_code("SUSPECT", code), palette.trouble),
+        (Status::Invalid, code) => (with_code("INVALID", code), palette.trouble),
+    };
+    let mut pairs = vec![("so far", name, style)];
+    if view.asked.is_some() {
+        let of_latency = ratio.map_or_else(String::new, |ratio| {
+            format!(", {} of the latency's", words::percentage(ratio))
+        });
+        let text = format!("{}{of_latency}", words::latency(lag));
+        pairs.push(("lag p99", text, Style::new()));
+    }
+    styled_line("verdict", pairs, palette)
+}
+
+fn with_code(name: &str, code: Option<&str>) -> String {
+    code.map_or_else(|| name.to_owned(), |code| format!("{name} ({code})"))
+}
+
+fn counts(view: &View<'_>) -> Counts {
+    let totals = view.model.totals.as_ref();
+    totals.map_or_else(Counts::default, |totals| totals.counts)
+}
+
+fn keys_line(view: &View<'_>) -> Line<'static> {
+    let mut keys = vec![("q", if view.is_ending { "ending" } else { "end" })];
+    if view.asked.is_some() {
+        keys.push(("+ -", "rate by 10 %"));
+        keys.push(("* /", "rate by 2"));
+    }
+    keys.push(("p", if view.is_frozen { "go on" } else { "freeze" }));
+    let mut spans = vec![Span::styled(
+        format!("{:<NAME_COLUMNS$}", "keys"),
+        view.palette.label,
+    )];
+    for (key, meaning) in keys {
+        spans.push(Span::styled(key, view.palette.strong));
+        spans.push(Span::raw(format!(" {meaning}{GAP}")));
+    }
+    Line::from(spans)
+}
+
+fn pairs_line(
+    name: &'static str,
+    pairs: Vec<(&'static str, String)>,
+    palette: &Palette,
+) -> Line<'static> {
+    let pairs = pairs
+        .into_iter()
+        .map(|(name, value)| (name, value, palette.amount));
+    styled_line(name, pairs, palette)
+}
+
+/// A line of figures, each with what it is of.
+fn styled_line(
+    name: &'static str,
+    pairs: impl IntoIterator<Item = (&'static str, String, Style)>,
+    palette: &Palette,
+) -> Line<'static> {
+    let mut spans = Vec::new();
+    for (name, value, style) in pairs {
+        spans.push(Span::styled(format!("{name} "), palette.label));
+        spans.push(Span::styled(value, style));
+        spans.push(Span::raw(GAP));
+    }
+    named(name, spans, palette)
+}
+
+fn named<'a>(name: &'static str, spans: Vec<Span<'a>>, palette: &Palette) -> Line<'a> {
+    let mut all = vec![Span::styled(
+        format!("{name:<NAME_COLUMNS$}"),
+        palette.label,
+    )];
+    all.extend(spans);
+    Line::from(all)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,384 @@
+//! A search with real trials: each is a run with connections of its own.
+
+use std::num::NonZeroUsize;
+use std::time::{Duration, Instant, SystemTime};
+
+use echomark::net::tuning;
+
+use crate::host;
+use crate::observer::{Control, Unobserved};
+use crate::plan::{Load, Plan};
+use crate::profile::Profile;
+use crate::result::{
+    CurvePoint, GoalResult, Latency, Messages, RunResult, SearchKind, SearchResult, ThreadResult,
+    Tool, TrialFigures, TrialLatency, TrialOutcome, TrialResult,
+};
+use crate::run::{RunError, run};
+use crate::search::{
+    Axis, CONFIDENCE, ClientPart, Goal, Judgement, Limits, Outcome, Search, Step, StopReason, Tally,
+};
+
+/// So many trials in a row may find nobody to connect to before the target counts as lost: a server
+/// that is overwhelmed may refuse connections and take them again.
+const MOST_UNREACHABLE: usize = 3;
+
+/// A search with every option resolved.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SearchPlan {
+    /// What the trials have in common. Their load and the length of their window are the search's
+    /// affair.
+    pub trial: Plan,
+    /// What the load is a number of.
+    pub over: Axis,
+    /// Within which limits.
+    pub limits: Limits,
+    /// What is searched for; at least one.
+    pub goals: Vec<Goal>,
+}
+
+/// Is told how a search is going, on the thread that makes the trials.
+pub trait SearchObserver {
+    /// A trial begins at `load`, with a window of this length; `trials` were made before.
+    fn trial(&mut self, _search: &Search, _trials: &[TrialResult], _load: f64, _window: Duration) {}
+}
+
+impl SearchObserver for Unobserved {}
+
+/// Searches, trial by trial, and returns what was found. `control` ends it early; then the result is
+/// what was known until then.
+///
+/// # Errors
+/// [`RunError`] when the first trial can't be made. What fails later is part of the result.
+pub fn find(
+    plan: &SearchPlan,
+    control: &Control,
+    observer: &mut dyn SearchObserver,
+) -> Result<SearchResult, RunError> {
+    let mut log = Log::new(plan);
+    let mut search = Search::new(plan.goals.clone(), plan.over, plan.limits);
+    let mut first_plan = None;
+    let stop = loop {
+        if control.is_stopped() {
+            break StopReason::Interrupted;
+        }
+        let (load, window) = match search.next_step() {
+            Step::Measure { load, duration } => (load, duration),
+            Step::Stop(stop) => break stop,
+        };
+        observer.trial(&search, &log.trials, load, window);
+        let trial_plan = plan.at(load, window, log.trials.len() as u64)?;
+        let began = Instant::now();
+        let measured = run(&trial_plan, control, &mut Unobserved);
+        let cost = began.elapsed();
+        first_plan.get_or_insert(trial_plan);
+        let Some(outcomes) = log.add(plan, load, window, began, measured)? else {
+            break StopReason::Interrupted;
+        };
+        search.record(load, window, cost, &outcomes);
+        if log.unreachable >= MOST_UNREACHABLE {
+            break StopReason::TargetLost;
+        }
+    };
+    let first_plan = match first_plan {
+        Some(plan) => plan,
+        None => plan.at(search.limits().start, plan.goals[0].terms.initial_trial, 0)?,
+    };
+    Ok(log.conclude(&search, first_plan, stop))
+}
+
+impl SearchPlan {
+    /// The plan of trial `number`. Each has a seed of its own, so that trials at one load are not the
+    /// same random arrivals again.
+    fn at(&self, load: f64, window: Duration, number: u64) -> Result<Plan, RunError> {
+        let mut plan = Plan {
+            duration: Some(window),
+            requests: None,
+            repeat: NonZeroUsize::MIN,
+            seed: self.trial.seed.wrapping_add(number),
+            ..self.trial.clone()
+        };
+        match (self.over, &mut plan.load) {
+            (Axis::Rate, Load::Open { rate, .. }) => {
+                *rate = Profile::constant(load).map_err(RunError::Rate)?;
+            }
+            // A closed loop has no rate that could be searched for.
+            (Axis::Rate, Load::Closed { .. }) => {}
+            (Axis::Connections, _) => {
+                plan.connections = NonZeroUsize::new(load as usize).unwrap_or(NonZeroUsize::MIN);
+                plan.threads = plan.threads.min(plan.connections);
+            }
+        }
+        Ok(plan)
+    }
+}
+
+/// What the trials came to so far.
+struct Log {
+    started_at: String,
+    began: Instant,
+    trials: Vec<TrialResult>,
+    /// By increasing load. The classes come at the end.
+    curve: Vec<CurvePoint>,
+    /// Trials in a row that found nobody to connect to.
+    unreachable: usize,
+}
+
+impl Log {
+    fn new(plan: &SearchPlan) -> Self {
+        Self {
+            started_at: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
+            began: Instant::now(),
+            trials: Vec::with_capacity(plan.limits.max_trials.min(1000)),
+            curve: Vec::new(),
+            unreachable: 0,
+        }
+    }
+
+    /// Adds a trial and says how it came out for each goal; `None` if the user ended it.
+    fn add(
+        &mut self,
+        plan: &SearchPlan,
+        load: f64,
+        window: Duration,
+        began: Instant,
+        measured: Result<RunResult, RunError>,
+    ) -> Result<Option<Vec<Outcome>>, RunError> {
+        let mut trial = TrialResult {
+            start_s: (began - self.began).as_secs_f64(),
+            cost_s: began.elapsed().as_secs_f64(),
+            load,
+            planned_s: window.as_secs_f64(),
+            outcome: TrialOutcome::Interrupted,
+            judgements: Vec::new(),
+            error: None,
+            measured: None,
+        };
+        let outcomes = match measured {
+            Ok(result) => {
+                self.unreachable = 0;
+                let outcomes = (!result.interrupted).then(|| judge(plan, &result));
+                if outcomes.as_deref().is_some_and(is_judged) {
+                    self.add_to_curve(load, &result);
+                }
+                trial.measured = Some(TrialFigures::of(&result));
+                outcomes
+            }
+            Err(error) => {
+                // Before anything was measured, it is what the user asked for that can't be done.
+                let was_measured = self.trials.iter().any(|trial| trial.measured.is_some());
+                if !was_measured && !is_too_many_descriptors(plan, &error) {
+                    return Err(error);
+                }
+                self.unreachable = match &error {
+                    RunError::NoConnection { .. } | RunError::Refused { .. } => {
+                        self.unreachable + 1
+                    }
+                    _ => 0,
+                };
+                trial.error = Some(error.to_string());
+                Some(vec![outcome_of_failure(&error); plan.goals.len()])
+            }
+        };
+        if let Some(outcomes) = &outcomes {
+            trial.outcome = if is_judged(outcomes) {
+                TrialOutcome::Judged
+            } else {
+                TrialOutcome::ClientFailed
+            };
+            trial.judgements = outcomes.iter().map(Outcome::judgement).collect();
+        }
+        self.trials.push(trial);
+        Ok(outcomes)
+    }
+
+    fn add_to_curve(&mut self, load: f64, result: &RunResult) {
+        let index = self.curve.partition_point(|point| point.load < load);
+        if self.curve.get(index).is_none_or(|point| point.load != load) {
+            self.curve.insert(index, CurvePoint::empty(load));
+        }
+        self.curve[index].add(result);
+    }
+
+    fn conclude(mut self, search: &Search, plan: Plan, stop: StopReason) -> SearchResult {
+        for point in &mut self.curve {
+            let goals = 0..search.goals().len();
+            point.classes = goals.map(|goal| search.class(goal, point.load)).collect();
+        }
+        SearchResult {
+            schema: 1,
+            kind: SearchKind::Search,
+            tool: Tool::this(),
+            started_at: self.started_at,
+            interrupted: stop == StopReason::Interrupted,
+            host: host::describe(),
+            plan,
+            over: search.axis(),
+            limits: *search.limits(),
+            confidence: CONFIDENCE,
+            goals: search
+                .goals()
+                .iter()
+                .cloned()
+                .zip(search.findings())
+                .map(|(goal, finding)| GoalResult { goal, finding })
+                .collect(),
+            client_limit: search.client_limit(),
+            stop,
+            spent_s: self.began.elapsed().as_secs_f64(),
+            trials: self.trials,
+            curve: self.curve,
+        }
+    }
+}
+
+/// What a trial says about each goal.
+fn judge(plan: &SearchPlan, result: &RunResult) -> Vec<Outcome> {
+    let figures = Figures::of(result);
+    let tally = Tally {
+        due: figures.due,
+        lost: figures.lost,
+        corrupt: result.messages.corrupt,
+        completed: figures.completed,
+        missing_connections: match plan.over {
+            Axis::Rate => 0.0,
+            Axis::Connections => missing_connections(result).unwrap_or(0.0),
+        },
+        response: result.latency_ns.response.as_ref().map(Latency::histogram),
+    };
+    let reasons = &result.verdict.reasons;
+    let codes: Vec<&str> = reasons.iter().map(|reason| reason.code.as_ref()).collect();
+    let client = ClientPart {
+        codes: &codes,
+        busy: busiest(&result.client.threads),
+        lag: result.client.own_send_lag.as_ref().map(Latency::histogram),
+        window: Duration::from_secs_f64(result.duration_s),
+        threads: result.client.threads.len(),
+    };
+    let goals = plan.goals.iter();
+    goals
+        .map(|goal| Outcome::of(goal, &tally, &client))
+        .collect()
+}
+
+/// In what share of the time that it had a processor the busiest thread was busy.
+fn busiest(threads: &[ThreadResult]) -> f64 {
+    let shares = threads.iter().map(|thread| {
+        let away = thread.run_delay_ratio.unwrap_or(0.0);
+        thread.busy_ratio / (1.0 - away).max(f64::MIN_POSITIVE)
+    });
+    shares.fold(0.0, f64::max)
+}
+
+/// What it says about the goals that a trial could not be made. A server that takes no connection any
+/// more, or ends all of them, serves nobody; everything else is the client's failure.
+fn outcome_of_failure(error: &RunError) -> Outcome {
+    match error {
+        RunError::NoConnection { source, .. } if tuning::is_port_exhaustion(source) => {
+            Outcome::ClientFailed
+        }
+        RunError::NoConnection { .. }
+        | RunError::ClosesAtOnce { .. }
+        | RunError::Refused { .. } => Outcome::Judged(Judgement {
+            failed: 1.0,
+            is_met: false,
+        }),
+        RunError::Resolve { .. }
+        | RunError::Descriptors { .. }
+        | RunError::Rate(_)
+        | RunError::Embedded(_)
+        | RunError::Admin { .. }
+        | RunError::System(_) => Outcome::ClientFailed,
+    }
+}
+
+/// Whether a number of connections was tried that this process may not have: a limit of the client.
+fn is_too_many_descriptors(plan: &SearchPlan, error: &RunError) -> bool {
+    plan.over == Axis::Connections && matches!(error, RunError::Descriptors { .. })
+}
+
+/// Whether something is said about the server, for one goal at least.
+fn is_judged(outcomes: &[Outcome]) -> bool {
+    outcomes.iter().any(|outcome| outcome.judgement().is_some())
+}
+
+/// The share of the connections that did not stand at the end; `None` where each message has its own.
+fn missing_connections(result: &RunResult) -> Option<f64> {
+    if result.plan.has_connection_per_message() {
+        return None;
+    }
+    let wanted = result.plan.connections.get() as f64;
+    Some((1.0 - result.connections.held as f64 / wanted).clamp(0.0, 1.0))
+}
+
+/// Counts of a run that its result has no keys for.
+struct Figures {
+    due: u64,
+    lost: u64,
+    completed: u64,
+}
+
+impl Figures {
+    fn of(result: &RunResult) -> Self {
+        let Messages {
+            sent,
+            lost,
+            timed_out,
+            unfinished,
+            unsent,
+            ..
+        } = result.messages;
+        Self {
+            due: sent + unsent,
+            lost: lost + timed_out + unfinished + unsent,
+            completed: (result.rate.achieved * result.duration_s).round() as u64,
+        }
+    }
+}
+
+impl TrialFigures {
+    fn of(result: &RunResult) -> Self {
+        let figures = Figures::of(result);
+        let share = |count: u64| count as f64 / figures.due.max(1) as f64;
+        Self {
+            duration_s: result.duration_s,
+            offered: result.rate.offered,
+            achieved: result.rate.achieved,
+            due: figures.due,
+            lost_ratio: share(figures.lost),
+            corrupt_ratio: share(result.messages.corrupt),
+            missing_connections_ratio: missing_connections(result),
+            response_ns: result.latency_ns.response.as_ref().map(TrialLatency::from),
+            verdict: result.verdict.clone(),
+        }
+    }
+}
+
+impl CurvePoint {
+    fn empty(load: f64) -> Self {
+        Self {
+            load,
+            trials: 0,
+            duration_s: 0.0,
+            offered: 0.0,
+            achieved: 0.0,
+            classes: Vec::new(),
+            response_ns: None,
+        }
+    }
+
+    fn add(&mut self, result: &RunResult) {
+        let (before_s, next_s) = (self.duration_s, result.duration_s);
+        let mean = |before: f64, next: f64| {
+            (before * before_s + next * next_s) / (before_s + next_s).max(f64::MIN_POSITIVE)
+        };
+        self.offered = mean(self.offered, result.rate.offered);
+        self.achieved = mean(self.achieved, result.rate.achieved);
+        self.duration_s = before_s + next_s;
+        self.trials += 1;
+        match (&mut self.response_ns, &result.latency_ns.response) {
+            (Some(sum), Some(next)) => *sum += next,
+            (sum @ None, next) => sum.clone_from(next),
+            (Some(_), None) => {}
+        }
+    }
+}
