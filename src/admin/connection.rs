@@ -1,0 +1,118 @@
+//! One connection of the admin port.
+
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+
+use super::http::{self, MAX_HEAD_LEN, Pages, Parse};
+
+/// How long a connection may take from being accepted to the end of its response.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// How long a client whose request took too long may take to read the response that says so.
+const TIMEOUT_RESPONSE_DEADLINE: Duration = Duration::from_secs(1);
+/// The most bytes that are read and thrown away behind a request. Closing with more unread resets
+/// the connection, which may cost the client its response.
+const MAX_DISCARDED: usize = 1 << 20;
+
+/// One connection: a request, a response, its end.
+#[derive(Debug)]
+pub(super) struct Connection {
+    stream: TcpStream,
+    pub(super) accepted_at: Instant,
+    pub(super) deadline: Instant,
+    state: RequestState,
+}
+
+#[derive(Debug)]
+enum RequestState {
+    /// The part of the head that came, less than [`MAX_HEAD_LEN`].
+    Reading(Vec<u8>),
+    /// `written` bytes of the response are out.
+    Writing { response: Vec<u8>, written: usize },
+    /// Our side is ended and the client's is not; `discarded` bytes were read and dropped since.
+    Lingering { discarded: usize },
+}
+
+impl Connection {
+    pub(super) fn new(stream: TcpStream, now: Instant) -> Self {
+        Self {
+            stream,
+            accepted_at: now,
+            deadline: now + DEADLINE,
+            state: RequestState::Reading(Vec::new()),
+        }
+    }
+
+    /// Goes as far as the socket lets it. `Break` means: close it.
+    pub(super) fn drive(&mut self, buffer: &mut [u8], pages: &impl Pages) -> ControlFlow<()> {
+        // Each round reads or writes something, a bounded number of bytes in all, or leaves.
+        loop {
+            match self.step(buffer, pages) {
+                Ok(ControlFlow::Continue(())) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return ControlFlow::Continue(());
+                }
+                Ok(ControlFlow::Break(())) | Err(_) => return ControlFlow::Break(()),
+            }
+        }
+    }
+
+    /// One call of the socket and what follows from it.
+    fn step(&mut self, buffer: &mut [u8], pages: &impl Pages) -> io::Result<ControlFlow<()>> {
+        match &mut self.state {
+            RequestState::Reading(head) => {
+                let room = buffer.len().min(MAX_HEAD_LEN - head.len());
+                let count = self.stream.read(&mut buffer[..room])?;
+                if count == 0 && head.is_empty() {
+                    return Ok(ControlFlow::Break(()));
+                }
+                head.extend_from_slice(&buffer[..count]);
+                match http::respond(head, pages) {
+                    Parse::Response(response) => self.write(response),
+                    // The client ended its side before its request was whole.
+                    Parse::Incomplete if count == 0 => self.write(http::bad_request()),
+                    Parse::Incomplete => {}
+                }
+            }
+            RequestState::Writing { response, written } => {
+                *written += self.stream.write(&response[*written..])?;
+                if *written == response.len() {
+                    self.stream.shutdown(Shutdown::Write)?;
+                    self.state = RequestState::Lingering { discarded: 0 };
+                }
+            }
+            RequestState::Lingering { discarded } => {
+                let count = self.stream.read(buffer)?;
+                *discarded += count;
+                if count == 0 || *discarded > MAX_DISCARDED {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn write(&mut self, response: Vec<u8>) {
+        self.state = RequestState::Writing {
+            response,
+            written: 0,
+        };
+    }
+
+    /// The deadline has passed. A client that sent a part of a request is told so; `Break` if there is
+    /// nothing to tell.
+    pub(super) fn expire(&mut self, now: Instant) -> ControlFlow<()> {
+        match &self.state {
+            RequestState::Reading(head) if !head.is_empty() => {
+                self.write(http::request_timeout());
+                self.deadline = now + TIMEOUT_RESPONSE_DEADLINE;
+                ControlFlow::Continue(())
+            }
+            _ => ControlFlow::Break(()),
+        }
+    }
+}
