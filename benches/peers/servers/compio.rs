@@ -7,11 +7,11 @@ use compio::driver::{DriverType, ProactorBuilder};
 use compio::io::{AsyncRead, AsyncWriteExt};
 use compio::net::{TcpListener, TcpStream};
 use compio::runtime::RuntimeBuilder;
-use echomark_peers::{announce, sys, word};
+use echomark_peers::{BUFFER_LEN, announce, raise_descriptor_limit, variant};
 
 fn main() -> io::Result<()> {
-    sys::raise_descriptor_limit()?;
-    let kind = match word(&["uring", "poll"]) {
+    raise_descriptor_limit()?;
+    let kind = match variant(&["uring", "poll"]) {
         "uring" => DriverType::IoUring,
         _ => DriverType::Poll,
     };
@@ -23,7 +23,7 @@ fn main() -> io::Result<()> {
 
 async fn serve() -> io::Result<()> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-    announce(listener.local_addr()?.port());
+    announce("tcp", listener.local_addr()?.port());
     loop {
         let (stream, _) = listener.accept().await?;
         compio::runtime::spawn(echo(stream)).detach();
@@ -32,7 +32,7 @@ async fn serve() -> io::Result<()> {
 
 async fn echo(mut stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let mut buffer = Vec::with_capacity(sys::BUFFER_LEN);
+    let mut buffer = Vec::with_capacity(BUFFER_LEN);
     loop {
         buffer.clear();
         let BufResult(result, read) = stream.read(buffer).await;

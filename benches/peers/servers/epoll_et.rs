@@ -4,12 +4,13 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-use echomark_peers::announce;
-use echomark_peers::sys::{self, EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP, Epoll};
+use echomark_peers::BUFFER_LEN;
+use echomark_peers::bare::{self, Moved, Next};
+use rustix::event::epoll::EventFlags;
 
-/// What a connection is still to be sent, how much of it was, and what is to be known to read on.
+/// What the socket did not take, how much of it was sent since, and what is needed to read on.
 struct Backlog {
     bytes: Vec<u8>,
     sent: usize,
@@ -24,110 +25,83 @@ enum End {
 }
 
 fn main() -> io::Result<()> {
-    sys::raise_descriptor_limit()?;
-    let listener = sys::listen()?;
-    announce(sys::local_port(listener)?);
-    let epoll = Epoll::new()?;
-    epoll.add(listener, EPOLLIN | EPOLLET, listener as u64)?;
-    let mut events = [sys::NO_EVENT; sys::EVENTS];
-    let mut buffer = vec![0; sys::BUFFER_LEN];
+    let interest = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+    let mut buffer = vec![0; BUFFER_LEN];
     let mut backlogs = HashMap::new();
-    loop {
-        let count = epoll.wait(&mut events, None)?;
-        for event in &events[..count] {
-            let fd = event.u64 as RawFd;
-            if fd == listener {
-                accept_all(&epoll, listener)?;
-                continue;
-            }
-            let end = match event.events & !(EPOLLIN | EPOLLOUT) as u32 {
-                0 => End::Unknown,
-                _ => End::Reported,
-            };
-            pump(fd, end, &mut buffer, &mut backlogs);
+    bare::serve(interest, |_, connection, events| {
+        let mut end = End::Unknown;
+        if !(EventFlags::IN | EventFlags::OUT).contains(events) {
+            end = End::Reported;
         }
-    }
-}
-
-fn accept_all(epoll: &Epoll, listener: RawFd) -> io::Result<()> {
-    let events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
-    loop {
-        match sys::accept(listener) {
-            Ok(fd) => epoll.add(fd, events, fd as u64)?,
-            Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => {}
-            Err(e) if sys::is_transient(&e) => return Ok(()),
-            Err(e) => return Err(e),
-        }
-    }
+        // Bytes may have arrived while nothing was read, and their edge is gone: after a flush, read.
+        Ok(match flush(connection, &mut end, &mut backlogs) {
+            Moved::Bytes(_) => echo(connection, end, &mut buffer, &mut backlogs),
+            Moved::Blocked => Next::Wait,
+            Moved::Over => Next::Close,
+        })
+    })
 }
 
 /// Moves what can be moved, until a read was short or a write found the socket full.
-fn pump(fd: RawFd, mut end: End, buffer: &mut [u8], backlogs: &mut HashMap<RawFd, Backlog>) {
-    if !backlogs.is_empty() {
-        match flush(fd, end, backlogs) {
-            Flushed::All(reported) => end = reported,
-            Flushed::Blocked => return,
-            Flushed::Failed => return sys::close(fd),
-            Flushed::Nothing => {}
-        }
-    }
+fn echo(
+    connection: &OwnedFd,
+    end: End,
+    buffer: &mut [u8],
+    backlogs: &mut HashMap<RawFd, Backlog>,
+) -> Next {
     loop {
-        let len = match sys::recv(fd, buffer) {
-            Ok(len @ 1..) => len,
-            Err(e) if sys::is_transient(&e) => return,
-            Ok(0) | Err(_) => return sys::close(fd),
+        let len = match bare::receive(connection, buffer) {
+            Moved::Bytes(len) => len,
+            Moved::Blocked => return Next::Wait,
+            Moved::Over => return Next::Close,
         };
         let mut sent = 0;
         while sent < len {
-            match sys::send(fd, &buffer[sent..len]) {
-                Ok(more) => sent += more,
-                Err(e) if sys::is_transient(&e) => {
+            match bare::send(connection, &buffer[sent..len]) {
+                Moved::Bytes(more) => sent += more,
+                Moved::Blocked => {
                     let bytes = buffer[sent..len].to_vec();
-                    backlogs.insert(
-                        fd,
-                        Backlog {
-                            bytes,
-                            sent: 0,
-                            end,
-                        },
-                    );
-                    return;
+                    let backlog = Backlog {
+                        bytes,
+                        sent: 0,
+                        end,
+                    };
+                    backlogs.insert(connection.as_raw_fd(), backlog);
+                    return Next::Wait;
                 }
-                Err(_) => return sys::close(fd),
+                Moved::Over => return Next::Close,
             }
         }
         if len < buffer.len() && end == End::Unknown {
-            return;
+            return Next::Wait;
         }
     }
 }
 
-enum Flushed {
-    Nothing,
-    All(End),
-    Blocked,
-    Failed,
-}
-
-fn flush(fd: RawFd, end: End, backlogs: &mut HashMap<RawFd, Backlog>) -> Flushed {
-    let Some(backlog) = backlogs.get_mut(&fd) else {
-        return Flushed::Nothing;
-    };
-    if end == End::Reported {
-        backlog.end = end;
+/// Sends the backlog, if there is one. `Bytes` says that none is left, and `end` whether the peer's end
+/// was reported since.
+fn flush(connection: &OwnedFd, end: &mut End, backlogs: &mut HashMap<RawFd, Backlog>) -> Moved {
+    let number = connection.as_raw_fd();
+    if backlogs.is_empty() {
+        return Moved::Bytes(0);
     }
+    let Some(backlog) = backlogs.get_mut(&number) else {
+        return Moved::Bytes(0);
+    };
+    if *end == End::Reported {
+        backlog.end = End::Reported;
+    }
+    *end = backlog.end;
     while backlog.sent < backlog.bytes.len() {
-        match sys::send(fd, &backlog.bytes[backlog.sent..]) {
-            Ok(sent) => backlog.sent += sent,
-            Err(e) if sys::is_transient(&e) => return Flushed::Blocked,
-            Err(_) => {
-                backlogs.remove(&fd);
-                return Flushed::Failed;
+        match bare::send(connection, &backlog.bytes[backlog.sent..]) {
+            Moved::Bytes(sent) => backlog.sent += sent,
+            Moved::Blocked => return Moved::Blocked,
+            Moved::Over => {
+                backlogs.remove(&number);
+                return Moved::Over;
             }
         }
     }
-    let end = backlog.end;
-    backlogs.remove(&fd);
-    // Bytes may have arrived while nothing was read, and their edge is gone.
-    Flushed::All(end)
+    backlogs.remove(&number);
+    Moved::Bytes(0)
 }

@@ -1,104 +1,78 @@
 //! The bare loop that others are compared to: one thread, level-triggered epoll, and for each event
-//! one recv(2) and one send(2). Nothing is kept for a connection but what the socket did not take.
+//! one recv(2) and one send(2). Nothing is kept for a connection except what the socket did not take.
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-use echomark_peers::announce;
-use echomark_peers::sys::{self, EPOLLIN, EPOLLOUT, Epoll};
+use echomark_peers::BUFFER_LEN;
+use echomark_peers::bare::{self, Moved, Next};
+use rustix::event::epoll::EventFlags;
 
-/// What a connection is still to be sent, and how much of it was.
+/// What the socket did not take, and how much of it was sent since.
 struct Backlog {
     bytes: Vec<u8>,
     sent: usize,
 }
 
 fn main() -> io::Result<()> {
-    sys::raise_descriptor_limit()?;
-    let listener = sys::listen()?;
-    announce(sys::local_port(listener)?);
-    let epoll = Epoll::new()?;
-    epoll.add(listener, EPOLLIN, listener as u64)?;
-    let mut events = [sys::NO_EVENT; sys::EVENTS];
-    let mut buffer = vec![0; sys::BUFFER_LEN];
+    let mut buffer = vec![0; BUFFER_LEN];
     let mut backlogs = HashMap::new();
-    loop {
-        let count = epoll.wait(&mut events, None)?;
-        for event in &events[..count] {
-            let fd = event.u64 as RawFd;
-            if fd == listener {
-                accept_all(&epoll, listener)?;
-            } else if event.events & EPOLLIN as u32 != 0 {
-                echo(&epoll, fd, &mut buffer, &mut backlogs)?;
-            } else {
-                flush(&epoll, fd, &mut backlogs)?;
-            }
+    bare::serve(EventFlags::IN, |epoll, connection, events| {
+        if events.contains(EventFlags::IN) {
+            echo(epoll, connection, &mut buffer, &mut backlogs)
+        } else {
+            flush(epoll, connection, &mut backlogs)
         }
-    }
-}
-
-/// Takes all who wait, which costs one call more than one at a time and saves many turns of the loop.
-fn accept_all(epoll: &Epoll, listener: RawFd) -> io::Result<()> {
-    loop {
-        match sys::accept(listener) {
-            Ok(fd) => epoll.add(fd, EPOLLIN, fd as u64)?,
-            Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => {}
-            Err(e) if sys::is_transient(&e) => return Ok(()),
-            Err(e) => return Err(e),
-        }
-    }
+    })
 }
 
 fn echo(
-    epoll: &Epoll,
-    fd: RawFd,
+    epoll: &OwnedFd,
+    connection: &OwnedFd,
     buffer: &mut [u8],
     backlogs: &mut HashMap<RawFd, Backlog>,
-) -> io::Result<()> {
-    let len = match sys::recv(fd, buffer) {
-        Ok(len @ 1..) => len,
-        Err(e) if sys::is_transient(&e) => return Ok(()),
-        Ok(0) | Err(_) => {
-            sys::close(fd);
-            return Ok(());
-        }
+) -> io::Result<Next> {
+    let len = match bare::receive(connection, buffer) {
+        Moved::Bytes(len) => len,
+        Moved::Blocked => return Ok(Next::Wait),
+        Moved::Over => return Ok(Next::Close),
     };
-    let sent = match sys::send(fd, &buffer[..len]) {
-        Ok(sent) => sent,
-        Err(e) if sys::is_transient(&e) => 0,
-        Err(_) => {
-            sys::close(fd);
-            return Ok(());
-        }
+    let sent = match bare::send(connection, &buffer[..len]) {
+        Moved::Bytes(sent) => sent,
+        Moved::Blocked => 0,
+        Moved::Over => return Ok(Next::Close),
     };
     if sent < len {
         let bytes = buffer[sent..len].to_vec();
-        backlogs.insert(fd, Backlog { bytes, sent: 0 });
+        backlogs.insert(connection.as_raw_fd(), Backlog { bytes, sent: 0 });
         // Nothing more is read until this is written.
-        epoll.modify(fd, EPOLLOUT, fd as u64)?;
+        bare::set_interest(epoll, connection, EventFlags::OUT)?;
     }
-    Ok(())
+    Ok(Next::Wait)
 }
 
-fn flush(epoll: &Epoll, fd: RawFd, backlogs: &mut HashMap<RawFd, Backlog>) -> io::Result<()> {
-    let Some(backlog) = backlogs.get_mut(&fd) else {
+fn flush(
+    epoll: &OwnedFd,
+    connection: &OwnedFd,
+    backlogs: &mut HashMap<RawFd, Backlog>,
+) -> io::Result<Next> {
+    let number = connection.as_raw_fd();
+    let Some(backlog) = backlogs.get_mut(&number) else {
         // Only an error or a hang-up is reported without having been asked for.
-        sys::close(fd);
-        return Ok(());
+        return Ok(Next::Close);
     };
-    match sys::send(fd, &backlog.bytes[backlog.sent..]) {
-        Ok(sent) => backlog.sent += sent,
-        Err(e) if sys::is_transient(&e) => {}
-        Err(_) => {
-            backlogs.remove(&fd);
-            sys::close(fd);
-            return Ok(());
+    match bare::send(connection, &backlog.bytes[backlog.sent..]) {
+        Moved::Bytes(sent) => backlog.sent += sent,
+        Moved::Blocked => {}
+        Moved::Over => {
+            backlogs.remove(&number);
+            return Ok(Next::Close);
         }
     }
     if backlog.sent == backlog.bytes.len() {
-        backlogs.remove(&fd);
-        epoll.modify(fd, EPOLLIN, fd as u64)?;
+        backlogs.remove(&number);
+        bare::set_interest(epoll, connection, EventFlags::IN)?;
     }
-    Ok(())
+    Ok(Next::Wait)
 }

@@ -3,7 +3,7 @@
 
 use std::io::{self, Read, Write};
 
-use echomark_peers::{announce, sys};
+use echomark_peers::{BUFFER_LEN, MAX_EVENTS, announce, raise_descriptor_limit};
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Registry, Token};
@@ -21,13 +21,13 @@ struct Connection {
 const LISTENER: Token = Token(usize::MAX - 1);
 
 fn main() -> io::Result<()> {
-    sys::raise_descriptor_limit()?;
+    raise_descriptor_limit()?;
     let mut listener = TcpListener::bind(([127, 0, 0, 1], 0).into())?;
-    announce(listener.local_addr()?.port());
+    announce("tcp", listener.local_addr()?.port());
     let mut poll = Poll::new()?;
-    let mut events = Events::with_capacity(sys::EVENTS);
+    let mut events = Events::with_capacity(MAX_EVENTS);
     let mut connections: Vec<Option<Connection>> = Vec::new();
-    let mut buffer = vec![0; sys::BUFFER_LEN];
+    let mut buffer = vec![0; BUFFER_LEN];
     poll.registry()
         .register(&mut listener, LISTENER, Interest::READABLE)?;
     loop {

@@ -3,14 +3,14 @@
 
 use std::io;
 
-use echomark_peers::{announce, sys, word};
+use echomark_peers::{BACKLOG, BUFFER_LEN, announce, raise_descriptor_limit, variant};
 use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
 use monoio::net::{ListenerOpts, TcpListener, TcpStream};
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 
 fn main() -> io::Result<()> {
-    sys::raise_descriptor_limit()?;
-    match word(&["epoll", "uring"]) {
+    raise_descriptor_limit()?;
+    match variant(&["epoll", "uring"]) {
         "epoll" => RuntimeBuilder::<LegacyDriver>::new()
             .build()?
             .block_on(serve()),
@@ -21,9 +21,9 @@ fn main() -> io::Result<()> {
 }
 
 async fn serve() -> io::Result<()> {
-    let options = ListenerOpts::new().backlog(sys::BACKLOG);
+    let options = ListenerOpts::new().backlog(BACKLOG);
     let listener = TcpListener::bind_with_config(("127.0.0.1", 0), &options)?;
-    announce(listener.local_addr()?.port());
+    announce("tcp", listener.local_addr()?.port());
     loop {
         let (stream, _) = listener.accept().await?;
         monoio::spawn(echo(stream));
@@ -32,7 +32,7 @@ async fn serve() -> io::Result<()> {
 
 async fn echo(mut stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let mut buffer = Vec::with_capacity(sys::BUFFER_LEN);
+    let mut buffer = Vec::with_capacity(BUFFER_LEN);
     let mut result;
     loop {
         (result, buffer) = stream.read(buffer).await;

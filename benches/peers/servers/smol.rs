@@ -2,17 +2,17 @@
 
 use std::io;
 
-use echomark_peers::{announce, sys};
+use echomark_peers::{BUFFER_LEN, announce, raise_descriptor_limit};
 use smol::LocalExecutor;
 use smol::io::{AsyncReadExt, AsyncWriteExt};
 use smol::net::{TcpListener, TcpStream};
 
 fn main() -> io::Result<()> {
-    sys::raise_descriptor_limit()?;
+    raise_descriptor_limit()?;
     let executor = LocalExecutor::new();
     smol::block_on(executor.run(async {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-        announce(listener.local_addr()?.port());
+        announce("tcp", listener.local_addr()?.port());
         loop {
             let (stream, _) = listener.accept().await?;
             executor.spawn(echo(stream)).detach();
@@ -22,7 +22,7 @@ fn main() -> io::Result<()> {
 
 async fn echo(mut stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let mut buffer = vec![0; sys::BUFFER_LEN];
+    let mut buffer = vec![0; BUFFER_LEN];
     loop {
         let len = stream.read(&mut buffer).await?;
         if len == 0 {

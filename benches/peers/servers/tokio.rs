@@ -3,14 +3,14 @@
 
 use std::io;
 
-use echomark_peers::{announce, sys, word};
+use echomark_peers::{BUFFER_LEN, announce, raise_descriptor_limit, variant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
 
 fn main() -> io::Result<()> {
-    sys::raise_descriptor_limit()?;
-    let runtime = match word(&["current", "multi"]) {
+    raise_descriptor_limit()?;
+    let runtime = match variant(&["current", "multi"]) {
         "current" => Builder::new_current_thread().enable_io().build()?,
         _ => Builder::new_multi_thread().enable_io().build()?,
     };
@@ -21,7 +21,7 @@ fn main() -> io::Result<()> {
 
 async fn serve() -> io::Result<()> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-    announce(listener.local_addr()?.port());
+    announce("tcp", listener.local_addr()?.port());
     loop {
         let (stream, _) = listener.accept().await?;
         tokio::spawn(echo(stream));
@@ -30,7 +30,7 @@ async fn serve() -> io::Result<()> {
 
 async fn echo(mut stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let mut buffer = Vec::with_capacity(sys::BUFFER_LEN);
+    let mut buffer = Vec::with_capacity(BUFFER_LEN);
     loop {
         // Unlike `read`, this needs no memory that was written to before.
         if stream.read_buf(&mut buffer).await? == 0 {

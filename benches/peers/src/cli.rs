@@ -3,11 +3,19 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use echomark_peers::load::{Shape, Workload};
-use echomark_peers::peer::Peer;
+use bytesize::ByteSize;
+use clap::{Args, Parser, Subcommand};
 
-/// echod and loadgen beside minimal peers, measured in turns on this machine
+use crate::client::{Shape, Workload};
+use crate::peer::Peer;
+
+/// A message beyond this would not be one.
+const MAX_SIZE: u64 = 16 << 20;
+
+/// The most bytes in flight over all connections: beyond, it is the kernel's memory that is measured.
+const MAX_IN_FLIGHT: usize = 256 << 20;
+
+/// echod and loadgen beside minimal peers, measured side by side on this machine
 #[derive(Debug, Parser)]
 #[command(name = "peers", max_term_width = 100)]
 pub(crate) struct Cli {
@@ -17,297 +25,280 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Servers in one workload and one shape
+    /// Servers, or builds of echod, under the same load: one table for each workload and shape
     Compare(Compare),
-    /// Servers in every workload and shape, one table each
-    Matrix(Matrix),
-    /// loadgen beside a minimal epoll client, both against one echod in a closed loop
+    /// The same in every workload and shape
+    Matrix(Compare),
+    /// Builds of loadgen, and a minimal epoll client, against one server in a closed loop
     Clients(Clients),
     /// echod with 1 to N workers under loadgen with as many threads
     Scaling(Scaling),
-    /// The minimal client alone, against a server that runs already
-    Load(Load),
-    /// The names of the peers, and why those that can't take part can't
-    List(List),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Compare {
+    /// Servers; ratios are to the first, after those that options name [default: all that need not be
+    /// installed, echod first]
+    #[arg(value_name = "PEER", value_parser = Peer::named)]
+    named: Vec<Peer>,
+    /// A command of your own, with {port} for the port to listen on, or with --{kind} {url} for what echod
+    /// is given
+    #[arg(long = "peer", value_name = "NAME=COMMAND", value_parser = custom)]
+    custom: Vec<Peer>,
     #[command(flatten)]
-    pub(crate) who: Who,
-    /// What connections do
-    #[arg(short, long, value_enum, default_value_t = Kind::Echo)]
-    pub(crate) workload: Kind,
-    #[command(flatten)]
-    pub(crate) shape: ShapeArgs,
+    pub(crate) cells: Cells,
     /// Count system calls (strace) and user-space instructions (callgrind) per operation too
     #[arg(long)]
     pub(crate) counts: bool,
-    #[command(flatten)]
-    pub(crate) turns: TurnsArgs,
-    #[command(flatten)]
-    pub(crate) programs: Programs,
-    #[command(flatten)]
-    pub(crate) outputs: Outputs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Matrix {
-    #[command(flatten)]
-    pub(crate) who: Who,
-    /// Only these workloads [default: all]
-    #[arg(short, long, value_enum)]
-    pub(crate) workload: Vec<Kind>,
-    /// Leave out more connections than this
-    #[arg(long, value_name = "N", default_value_t = 10_000)]
-    pub(crate) connections_max: usize,
-    #[command(flatten)]
-    pub(crate) turns: TurnsArgs,
-    #[command(flatten)]
-    pub(crate) programs: Programs,
-    #[command(flatten)]
-    pub(crate) outputs: Outputs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Clients {
-    #[command(flatten)]
-    pub(crate) shape: ShapeArgs,
-    /// How often each client has its turn
-    #[arg(short, long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) rounds: u32,
-    /// Messages of a long run; a short one has a tenth
-    #[arg(short = 'n', long, default_value_t = 300_000, value_parser = clap::value_parser!(u64).range(1000..))]
-    pub(crate) messages: u64,
-    /// Count system calls (strace) and user-space instructions (callgrind) per message too
-    #[arg(long)]
-    pub(crate) counts: bool,
-    #[command(flatten)]
-    pub(crate) programs: Programs,
-    #[command(flatten)]
-    pub(crate) outputs: Outputs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Scaling {
-    #[command(flatten)]
-    pub(crate) shape: ShapeArgs,
-    /// Up to so many workers [default: as many as there are processors]
-    #[arg(long, value_name = "N")]
-    pub(crate) workers: Option<usize>,
-    #[command(flatten)]
-    pub(crate) turns: TurnsArgs,
-    #[command(flatten)]
-    pub(crate) programs: Programs,
-    #[command(flatten)]
-    pub(crate) outputs: Outputs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Load {
-    /// Where the server listens
-    #[arg(value_name = "ADDRESS")]
-    pub(crate) target: std::net::SocketAddrV4,
-    /// What connections do
-    #[arg(short, long, value_enum, default_value_t = Kind::Echo)]
-    pub(crate) workload: Kind,
-    #[command(flatten)]
-    pub(crate) shape: ShapeArgs,
-    /// Stop after exactly so many operations, instead of after a time
-    #[arg(short = 'n', long)]
-    pub(crate) messages: Option<u64>,
-    /// Neither compare bytes nor record latencies
-    #[arg(long)]
-    pub(crate) unchecked: bool,
-    /// Length of the window
-    #[arg(short, long, default_value = "1", value_parser = seconds)]
-    pub(crate) duration: Duration,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct List {
-    #[command(flatten)]
-    pub(crate) programs: Programs,
-}
-
-/// Who is measured.
-#[derive(Debug, Args)]
-pub(crate) struct Who {
-    /// Peers; ratios are to the first [default: all that need not be installed, echod first]
-    #[arg(value_name = "PEER", value_parser = peer)]
-    named: Vec<Peer>,
-    /// A command line of your own, with {port} for the port to listen on
-    #[arg(long = "peer", value_name = "NAME=COMMAND", value_parser = given)]
-    given: Vec<Peer>,
-}
-
-impl Who {
-    /// The peers in their order: the named ones, then the user's own.
-    pub(crate) fn peers(&self) -> Vec<Peer> {
-        let usual = || {
-            Peer::USUAL
-                .iter()
-                .filter_map(|name| Peer::named(name))
-                .collect()
-        };
-        let mut peers = if self.named.is_empty() {
-            usual()
-        } else {
-            self.named.clone()
-        };
-        peers.extend(self.given.iter().cloned());
-        peers
-    }
-}
-
-/// How many and how large.
-#[derive(Debug, Args)]
-pub(crate) struct ShapeArgs {
-    /// Connections, or UDP peers [default: 50, or the workload's own]
-    #[arg(short, long, value_name = "N")]
-    connections: Option<usize>,
-    /// Bytes of a message, such as 64 or 16KiB [default: 64, or the workload's own]
-    #[arg(short, long, value_parser = bytes)]
-    size: Option<usize>,
-    /// Messages in flight on each connection [default: 1, or the workload's own]
-    #[arg(short = 'p', long)]
-    depth: Option<usize>,
-}
-
-impl ShapeArgs {
-    /// The shape that a workload usually has, as far as it is not told otherwise.
-    pub(crate) fn of(&self, workload: Workload) -> Shape {
-        let usual = workload.usual_shape();
-        Shape {
-            connections: self.connections.unwrap_or(usual.connections).max(1),
-            size: self.size.unwrap_or(usual.size).max(1),
-            depth: self.depth.unwrap_or(usual.depth).max(1),
-        }
-    }
-}
-
-/// How often and for how long.
-#[derive(Debug, Args)]
-pub(crate) struct TurnsArgs {
-    /// How often each has its turn
-    #[arg(short, long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) rounds: u32,
     /// Seconds of a turn that are measured
     #[arg(short, long, default_value = "1", value_parser = seconds)]
     pub(crate) duration: Duration,
     /// Seconds before them
     #[arg(long, default_value = "0.2", value_parser = seconds)]
     pub(crate) warm_up: Duration,
+    #[command(flatten)]
+    pub(crate) cpus: Cpus,
+    #[command(flatten)]
+    pub(crate) common: Common,
 }
 
-/// What is measured, and where it runs.
+impl Compare {
+    pub(crate) fn peers(&self) -> Vec<Peer> {
+        let builds = self.common.echod.iter();
+        let mut peers: Vec<Peer> = builds
+            .filter_map(|build| Some(Peer::echod(build.name.as_ref()?, &build.command)))
+            .collect();
+        peers.extend(self.named.iter().cloned());
+        peers.extend(self.custom.iter().cloned());
+        if peers.is_empty() || (self.named.is_empty() && peers.len() == self.custom.len()) {
+            peers.splice(..0, Peer::defaults());
+        }
+        peers
+    }
+}
+
 #[derive(Debug, Args)]
-pub(crate) struct Programs {
-    /// The program echod [default: this repository's, built if it is not up to date]
-    #[arg(long, value_name = "PATH")]
-    pub(crate) echod: Option<PathBuf>,
-    /// The program loadgen [default: likewise]
-    #[arg(long, value_name = "PATH")]
-    pub(crate) loadgen: Option<PathBuf>,
-    /// Build nothing, measure what is there
+pub(crate) struct Clients {
+    /// Clients: minimal-unchecked, minimal, loadgen; ratios are to the first, after those that options
+    /// name [default: all]
+    #[arg(value_name = "CLIENT", value_parser = ["minimal-unchecked", "minimal", "loadgen"])]
+    pub(crate) named: Vec<String>,
+    /// The server
+    #[arg(long, value_name = "PEER", value_parser = Peer::named, default_value = "echod")]
+    pub(crate) server: Peer,
+    #[command(flatten)]
+    pub(crate) cells: Cells,
+    /// Messages of a long run, of which a short one has a tenth [default: what takes seconds]
+    #[arg(short = 'n', long, value_parser = clap::value_parser!(u64).range(100..))]
+    pub(crate) messages: Option<u64>,
+    /// Count system calls (strace) and user-space instructions (callgrind) of loadgen per message too
     #[arg(long)]
-    pub(crate) prebuilt: bool,
+    pub(crate) counts: bool,
+    #[command(flatten)]
+    pub(crate) cpus: Cpus,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Scaling {
+    #[command(flatten)]
+    pub(crate) cells: Cells,
+    /// Up to so many workers [default: as many as there are processors]
+    #[arg(long, value_name = "N")]
+    pub(crate) workers: Option<usize>,
+    /// Seconds of a turn
+    #[arg(short, long, default_value = "1", value_parser = seconds)]
+    pub(crate) duration: Duration,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+/// What connections do: every combination of these.
+#[derive(Debug, Args)]
+pub(crate) struct Cells {
+    /// What connections do [default: echo; all in a matrix]
+    #[arg(short, long, value_enum, value_delimiter = ',')]
+    workload: Vec<Workload>,
+    /// Connections, or UDP peers, such as 50,1000 [default: the workload's own]
+    #[arg(short, long, value_name = "N", value_delimiter = ',', value_parser = positive)]
+    connections: Vec<usize>,
+    /// Bytes of a message, such as 64,16KiB [default: the workload's own]
+    #[arg(short, long, value_delimiter = ',', value_parser = bytes)]
+    size: Vec<usize>,
+    /// Messages in flight on each connection [default: the workload's own]
+    #[arg(short = 'p', long, value_name = "N", value_delimiter = ',', value_parser = positive)]
+    depth: Vec<usize>,
+}
+
+impl Cells {
+    /// The combinations of what was given, with the workload's own where nothing was.
+    pub(crate) fn given(&self) -> Vec<(Workload, Shape)> {
+        let workloads = or(&self.workload, &[Workload::Echo]);
+        let cells = workloads.iter().flat_map(|&workload| {
+            let Shape {
+                connections,
+                size,
+                depth,
+            } = workload.default_shape();
+            self.combined(workload, &[connections], &[size], &[depth])
+        });
+        cells.collect()
+    }
+
+    /// All workloads, messages in all their shapes, as far as nothing was given.
+    pub(crate) fn matrix(&self) -> Vec<(Workload, Shape)> {
+        let all = <Workload as clap::ValueEnum>::value_variants();
+        let cells = or(&self.workload, all).iter().flat_map(|&workload| {
+            if workload == Workload::Echo {
+                let sizes = [64, 1 << 10, 16 << 10, 256 << 10];
+                return self.combined(workload, &[1, 50, 1000, 10_000], &sizes, &[1, 16]);
+            }
+            let shape = workload.default_shape();
+            self.combined(
+                workload,
+                &[shape.connections],
+                &[shape.size],
+                &[shape.depth],
+            )
+        });
+        cells
+            .filter(|(_, shape)| shape.connections * shape.size * shape.depth <= MAX_IN_FLIGHT)
+            .collect()
+    }
+
+    fn combined(
+        &self,
+        workload: Workload,
+        connections: &[usize],
+        sizes: &[usize],
+        depths: &[usize],
+    ) -> Vec<(Workload, Shape)> {
+        let mut cells = Vec::new();
+        for &connections in or(&self.connections, connections) {
+            for &size in or(&self.size, sizes) {
+                for &depth in or(&self.depth, depths) {
+                    let shape = Shape {
+                        connections,
+                        size,
+                        depth,
+                    };
+                    cells.push((workload, shape));
+                }
+            }
+        }
+        cells
+    }
+}
+
+/// Where each side runs.
+#[derive(Debug, Args)]
+pub(crate) struct Cpus {
     /// The processor of the servers [default: the first of those allowed]
     #[arg(long, value_name = "CPU")]
     pub(crate) server_cpu: Option<usize>,
-    /// The processor of the load [default: the second, if there is one]
+    /// The processor of the client [default: the second, if there is one]
     #[arg(long, value_name = "CPU")]
     pub(crate) client_cpu: Option<usize>,
 }
 
-/// Where results go besides the table on stdout.
 #[derive(Debug, Args)]
-pub(crate) struct Outputs {
-    /// All samples and what follows from them, as JSON
+pub(crate) struct Common {
+    /// A program echod, with options if need be: without a name, instead of this repository's; with a
+    /// name, one more [default: this repository's release build, brought up to date]
+    #[arg(long, value_name = "[NAME=]COMMAND", value_parser = build)]
+    pub(crate) echod: Vec<Build>,
+    /// A program loadgen, likewise
+    #[arg(long, value_name = "[NAME=]COMMAND", value_parser = build)]
+    pub(crate) loadgen: Vec<Build>,
+    /// Build nothing, measure what is there
+    #[arg(long)]
+    pub(crate) prebuilt: bool,
+    /// How often each has its turn
+    #[arg(short, long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rounds: u32,
+    /// Write all samples and what follows from them as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
-    /// The tables, as on stdout
-    #[arg(long, value_name = "FILE")]
-    pub(crate) markdown: Option<PathBuf>,
 }
 
-/// The workloads by their names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Kind {
-    /// Messages over TCP
-    Echo,
-    /// A connection for each message
-    Churn,
-    /// A stream there and back
-    Stream,
-    /// A stream that is thrown away
-    Discard,
-    /// Messages over UDP
-    Udp,
-    /// Bursts of datagrams from one peer
-    UdpBulk,
-    /// Memory of idle connections
-    Idle,
+/// A program to be measured, with its options.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Build {
+    pub(crate) name: Option<String>,
+    pub(crate) command: String,
 }
 
-impl From<Kind> for Workload {
-    fn from(kind: Kind) -> Self {
-        match kind {
-            Kind::Echo => Self::Echo,
-            Kind::Churn => Self::Churn,
-            Kind::Stream => Self::Stream,
-            Kind::Discard => Self::Discard,
-            Kind::Udp => Self::Udp,
-            Kind::UdpBulk => Self::UdpBulk,
-            Kind::Idle => Self::Idle,
-        }
+impl Build {
+    /// The program that is meant where no name is given.
+    pub(crate) fn unnamed(builds: &[Self]) -> Option<&str> {
+        let unnamed = builds.iter().rfind(|build| build.name.is_none());
+        unnamed.map(|build| build.command.as_str())
     }
 }
 
-fn peer(name: &str) -> Result<Peer, String> {
-    Peer::named(name).ok_or_else(|| {
-        let names: Vec<&str> = Peer::USUAL.iter().chain(&Peer::FURTHER).copied().collect();
-        format!("there are {}", names.join(", "))
+fn or<'a, T>(given: &'a [T], otherwise: &'a [T]) -> &'a [T] {
+    match given {
+        [] => otherwise,
+        given => given,
+    }
+}
+
+fn build(text: &str) -> Result<Build, String> {
+    // A path may contain the sign too; a name has no slash.
+    let (name, command) = match text.split_once('=') {
+        Some((name, command)) if !name.contains('/') => (Some(name), command),
+        _ => (None, text),
+    };
+    if name == Some("") || command.trim().is_empty() {
+        return Err("expected PATH or NAME=PATH".to_owned());
+    }
+    Ok(Build {
+        name: name.map(str::to_owned),
+        command: command.to_owned(),
     })
 }
 
-fn given(text: &str) -> Result<Peer, String> {
-    match text.split_once('=') {
-        Some((name, command)) if !name.is_empty() && !command.trim().is_empty() => {
-            Ok(Peer::given(name, command))
-        }
-        _ => Err("expected NAME=COMMAND".to_owned()),
+fn custom(text: &str) -> Result<Peer, String> {
+    match build(text)? {
+        Build {
+            name: Some(name),
+            command,
+        } => Ok(Peer::custom(&name, &command)),
+        Build { name: None, .. } => Err("expected NAME=COMMAND".to_owned()),
     }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
-    let number = text.strip_suffix('s').unwrap_or(text).parse::<f64>();
-    let duration = number
-        .ok()
-        .and_then(|s| Duration::try_from_secs_f64(s).ok());
+    let number = text.strip_suffix('s').unwrap_or(text).parse().ok();
+    let duration = number.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     duration.ok_or_else(|| "expected seconds, such as 1 or 0.5".to_owned())
 }
 
 fn bytes(text: &str) -> Result<usize, String> {
-    let (number, unit) = match text.strip_suffix("KiB") {
-        Some(number) => (number, 1024),
-        None => match text.strip_suffix("MiB") {
-            Some(number) => (number, 1024 * 1024),
-            None => (text.strip_suffix('B').unwrap_or(text), 1),
-        },
-    };
-    let number: Option<usize> = number.parse().ok();
-    // A message beyond this would not be one.
-    let bytes = number
-        .and_then(|n| n.checked_mul(unit))
-        .filter(|b| (1..=16 << 20).contains(b));
-    bytes.ok_or_else(|| "expected 1 to 16MiB, such as 64 or 16KiB".to_owned())
+    match text.parse::<ByteSize>() {
+        Ok(size) if (1..=MAX_SIZE).contains(&size.0) => Ok(size.0 as usize),
+        _ => Err("expected 1 to 16MiB, such as 64 or 16KiB".to_owned()),
+    }
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| "expected a number from 1".to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
+    use clap::CommandFactory as _;
+
+    fn compare(arguments: &str) -> Compare {
+        let words = ["peers", "compare"].into_iter();
+        match Cli::parse_from(words.chain(arguments.split_whitespace())).command {
+            Command::Compare(compare) => compare,
+            other => panic!("{other:?}"),
+        }
+    }
 
     #[test]
     fn the_definition_is_sound() {
@@ -316,13 +307,66 @@ mod tests {
 
     #[test]
     fn values_are_read_with_their_units() {
-        assert_eq!(bytes("16KiB"), Ok(16_384));
-        assert_eq!(bytes("64"), Ok(64));
+        assert_eq!((bytes("16KiB"), bytes("64")), (Ok(16_384), Ok(64)));
         assert!(bytes("0").is_err() && bytes("1GiB").is_err() && bytes("17MiB").is_err());
         assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
-        assert_eq!(seconds("2s"), Ok(Duration::from_secs(2)));
-        assert!(seconds("-1").is_err() && seconds("x").is_err());
-        assert!(given("x").is_err() && given("=y").is_err() && given("x= ").is_err());
-        assert!(peer("nginx").unwrap_err().contains("tokio-multi"));
+        assert!(seconds("-1").is_err() && seconds("x").is_err() && positive("0").is_err());
+        assert!(custom("x").is_err() && custom("=y").is_err() && custom("x= ").is_err());
+        assert_eq!(build("/a=b/echod").unwrap().name, None);
+    }
+
+    #[test]
+    fn builds_come_first_and_stand_alone() {
+        let names = |arguments| -> Vec<String> {
+            let peers = compare(arguments).peers();
+            peers.into_iter().map(|peer| peer.name).collect()
+        };
+        assert_eq!(
+            names("--echod old=a/echod --echod new=b/echod"),
+            ["old", "new"]
+        );
+        assert_eq!(
+            names("mio --echod new=a/echod --peer x=y"),
+            ["new", "mio", "x"]
+        );
+        assert_eq!(names("--peer x=y").len(), Peer::defaults().len() + 1);
+        assert_eq!(names("--echod a/echod"), names(""));
+    }
+
+    #[test]
+    fn cells_are_the_combinations() {
+        let given = compare("-w echo,churn -c 50,1000 -s 1KiB").cells.given();
+        let expected = [
+            (Workload::Echo, 50),
+            (Workload::Echo, 1000),
+            (Workload::Churn, 50),
+            (Workload::Churn, 1000),
+        ];
+        let short = |(workload, shape): &(Workload, Shape)| (*workload, shape.connections);
+        assert_eq!(given.iter().map(short).collect::<Vec<_>>(), expected);
+        assert!(
+            given
+                .iter()
+                .all(|(_, shape)| shape.size == 1024 && shape.depth == 1)
+        );
+    }
+
+    #[test]
+    fn the_matrix_has_every_value_of_every_dimension() {
+        let cells = compare("").cells.matrix();
+        // Left out are 10 000 x 256 KiB at both depths, 10 000 x 16 KiB x 16 and 1000 x 256 KiB x 16.
+        assert_eq!(cells.len(), 32 - 4 + 6);
+        assert!(
+            cells
+                .iter()
+                .any(|(_, s)| s.connections == 10_000 && s.size == 16 << 10)
+        );
+        assert!(
+            cells
+                .iter()
+                .any(|(_, s)| s.size == 256 << 10 && s.depth == 16)
+        );
+        let few = compare("-c 1,50").cells.matrix();
+        assert!(few.iter().all(|(_, shape)| shape.connections <= 50));
     }
 }

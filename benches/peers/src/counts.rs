@@ -9,140 +9,73 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::Path;
 
-use serde::Serialize;
+use tempfile::NamedTempFile;
 
-use crate::scratch::Scratch;
+use crate::report::{Metric, Sample};
+use crate::server::Watcher;
 
-/// Counts per operation.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Counts {
-    /// System calls, all together; nothing if they could not be counted.
-    pub calls: Option<f64>,
-    /// System calls by name, those that matter.
-    pub by_name: BTreeMap<String, f64>,
-    /// Instructions in user space.
-    pub instructions: Option<f64>,
-    /// Why something could not be counted.
-    pub notes: Vec<String>,
-}
+/// Operations of the short and of the long run: enough that what varies in each cancels, few enough for
+/// programs that are slowed down a hundred times.
+const LENGTHS: [u64; 2] = [2_000, 12_000];
 
-/// What is counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// System calls, by strace.
-    Calls,
-    /// User-space instructions, by callgrind.
-    Instructions,
-}
+/// Counts of less than this per operation are left out of the names.
+const MIN_NAMED: f64 = 0.0005;
 
-/// Operations of the short and of the long run.
-pub type Lengths = (u64, u64);
-
-/// Counts that are less than this per operation are left out of the names.
-const MATTERS: f64 = 0.0005;
-
-/// Counts with `run`, which runs a program under the words of a watcher for so many operations and
-/// returns when the watcher has written its file.
-pub fn count(
-    (short, long): Lengths,
-    mut run: impl FnMut(Kind, &[String], u64) -> io::Result<()>,
-) -> Counts {
-    let mut counts = Counts::default();
-    let operations = (long - short) as f64;
-    let mut both = |kind: Kind| -> io::Result<(String, String)> {
-        let mut texts = Vec::new();
-        for length in [short, long] {
-            let file = Scratch::new(kind.program());
-            run(kind, &kind.words(file.path()), length)?;
-            texts.push(fs::read_to_string(file.path()).map_err(|e| {
-                io::Error::new(e.kind(), format!("{} left nothing: {e}", kind.program()))
-            })?);
-        }
-        let long = texts.pop().unwrap_or_default();
-        Ok((texts.pop().unwrap_or_default(), long))
-    };
-    match both(Kind::Calls) {
-        Ok((short, long)) => {
-            let (short, long) = (parse_strace(&short), parse_strace(&long));
-            counts.by_name = differences(&short, &long, operations);
-            counts.calls = (!long.is_empty()).then(|| counts.by_name.values().sum());
-            counts.by_name.retain(|_, calls| calls.abs() >= MATTERS);
-        }
-        Err(e) => counts.notes.push(format!("system calls: {e}")),
-    }
-    match both(Kind::Instructions) {
-        Ok((short, long)) => match (parse_callgrind(&short), parse_callgrind(&long)) {
-            (Some(short), Some(long)) => {
-                counts.instructions = Some((long as f64 - short as f64) / operations);
+/// `run` runs the program under a watcher for so many operations and returns when the watcher has
+/// written its file. The notes have the calls by name, and why something could not be counted.
+pub(crate) fn count(mut run: impl FnMut(Watcher, u64) -> io::Result<()>) -> Sample {
+    let mut sample = Sample::default();
+    let mut difference = |watcher: fn(_) -> Watcher, parse: fn(&str) -> BTreeMap<String, f64>| {
+        let mut counts: BTreeMap<String, f64> = BTreeMap::new();
+        let operations = (LENGTHS[1] - LENGTHS[0]) as f64;
+        for (length, sign) in LENGTHS.into_iter().zip([-1.0, 1.0]) {
+            let file = NamedTempFile::new()?;
+            run(watcher(file.path().to_owned()), length)?;
+            for (name, count) in parse(&fs::read_to_string(file.path())?) {
+                *counts.entry(name).or_default() += sign * count / operations;
             }
-            _ => counts
-                .notes
-                .push("instructions: callgrind wrote no total".to_owned()),
-        },
-        Err(e) => counts.notes.push(format!("instructions: {e}")),
-    }
-    counts
-}
-
-impl Kind {
-    fn program(self) -> &'static str {
-        match self {
-            Self::Calls => "strace",
-            Self::Instructions => "valgrind",
         }
+        match counts.is_empty() {
+            true => Err(io::Error::other("nothing was counted")),
+            false => Ok(counts),
+        }
+    };
+    match difference(Watcher::Strace, parse_strace) {
+        Ok(calls) => {
+            sample.set(Metric::Calls, calls.values().sum());
+            let named = calls.iter().filter(|(_, calls)| calls.abs() >= MIN_NAMED);
+            let named = named.map(|(name, calls)| format!("{name} {calls:.3}"));
+            sample.note(named.collect::<Vec<_>>().join(", "));
+        }
+        Err(e) => sample.note(format!("no system calls were counted: {e}")),
     }
-
-    fn words(self, file: &Path) -> Vec<String> {
-        let file = file.display();
-        let words: &[&str] = match self {
-            Self::Calls => &["strace", "-f", "-c", "-o", &file.to_string()],
-            Self::Instructions => &[
-                "valgrind",
-                "--tool=callgrind",
-                "--combine-dumps=yes",
-                &format!("--callgrind-out-file={file}"),
-            ],
-        };
-        words.iter().map(ToString::to_string).collect()
+    match difference(Watcher::Callgrind, parse_callgrind) {
+        Ok(totals) => sample.set(Metric::Instructions, totals.values().sum()),
+        Err(e) => sample.note(format!("no instructions were counted: {e}")),
     }
+    sample
 }
 
 /// Calls by name from the table of `strace -c`, whose column of errors may be empty.
-fn parse_strace(table: &str) -> BTreeMap<String, u64> {
+fn parse_strace(table: &str) -> BTreeMap<String, f64> {
     let row = |line: &str| {
         let fields: Vec<&str> = line.split_whitespace().collect();
-        let share: Option<f64> = fields.first()?.parse().ok();
-        share?;
-        let name = *fields.last()?;
-        let calls = fields.get(3)?.parse().ok()?;
+        let _share: f64 = fields.first()?.parse().ok()?;
+        let (calls, name) = (fields.get(3)?.parse().ok()?, *fields.last()?);
         (fields.len() >= 5 && name != "total").then(|| (name.to_owned(), calls))
     };
     table.lines().filter_map(row).collect()
 }
 
 /// The total of a file of callgrind's.
-fn parse_callgrind(text: &str) -> Option<u64> {
-    let total = |name: &str| text.lines().rev().find_map(|l| l.strip_prefix(name));
-    let total = total("totals:").or_else(|| total("summary:"))?;
-    total.split_whitespace().next()?.parse().ok()
-}
-
-fn differences(
-    short: &BTreeMap<String, u64>,
-    long: &BTreeMap<String, u64>,
-    operations: f64,
-) -> BTreeMap<String, f64> {
-    let names = short.keys().chain(long.keys());
-    let of = |calls: &BTreeMap<String, u64>, name| calls.get(name).copied().unwrap_or(0) as f64;
-    names
-        .map(|name| {
-            (
-                name.clone(),
-                (of(long, name) - of(short, name)) / operations,
-            )
-        })
+fn parse_callgrind(text: &str) -> BTreeMap<String, f64> {
+    let total = |name: &str| text.lines().rev().find_map(|line| line.strip_prefix(name));
+    let total = total("totals:").or_else(|| total("summary:"));
+    let count = total.and_then(|total| total.split_whitespace().next()?.parse().ok());
+    count
+        .map(|count| ("instructions".to_owned(), count))
+        .into_iter()
         .collect()
 }
 
@@ -161,56 +94,57 @@ mod tests {
 ";
 
     #[test]
-    fn calls_are_read_with_and_without_errors() {
-        let calls = parse_strace(TABLE);
-        let expected = [("access", 1), ("recvfrom", 11_050), ("sendto", 10_050)];
-        assert_eq!(calls, expected.map(|(n, c)| (n.to_owned(), c)).into());
-        assert_eq!(parse_strace("strace: exec failed"), BTreeMap::new());
-    }
-
-    #[test]
-    fn the_total_is_read_in_both_forms() {
+    fn counts_are_read_in_all_forms() {
+        let expected = [
+            ("access", 1.0),
+            ("recvfrom", 11_050.0),
+            ("sendto", 10_050.0),
+        ];
         assert_eq!(
-            parse_callgrind("events: Ir\nsummary: 120\nfn=x\ntotals: 123456\n"),
-            Some(123_456)
+            parse_strace(TABLE),
+            expected
+                .map(|(name, calls)| (name.to_owned(), calls))
+                .into()
         );
-        assert_eq!(parse_callgrind("events: Ir\nsummary: 120\n"), Some(120));
-        assert_eq!(parse_callgrind("events: Ir\n"), None);
+        assert_eq!(parse_strace("strace: exec failed"), BTreeMap::new());
+        let total = |text| parse_callgrind(text).get("instructions").copied();
+        assert_eq!(
+            total("events: Ir\nsummary: 120\nfn=x\ntotals: 123456\n"),
+            Some(123_456.0)
+        );
+        assert_eq!(total("events: Ir\nsummary: 120\n"), Some(120.0));
+        assert_eq!(total("events: Ir\n"), None);
     }
 
     #[test]
     fn what_both_runs_have_in_common_cancels() {
-        let mut run = |kind: Kind, words: &[String], operations: u64| {
-            let path = match kind {
-                Kind::Calls => words.last().unwrap().clone(),
-                Kind::Instructions => words.last().unwrap().split_once('=').unwrap().1.to_owned(),
-            };
-            let text = match kind {
-                Kind::Calls => format!(
-                    "1 1 1 {} recvfrom\n1 1 1 {} 3 epoll_wait\n1 1 1 77 mmap\n1 1 1 5 total\n",
-                    operations + 50,
-                    operations / 10 + 5
-                ),
-                Kind::Instructions => format!("totals: {}\n", 1_000_000 + 56 * operations),
-            };
-            fs::write(path, text)
-        };
-        let counts = count((1000, 11_000), &mut run);
-        assert_eq!(counts.instructions, Some(56.0));
-        assert_eq!(counts.calls, Some(1.1));
-        let names: Vec<_> = counts.by_name.into_iter().collect();
-        assert_eq!(
-            names,
-            [("epoll_wait".to_owned(), 0.1), ("recvfrom".to_owned(), 1.0)]
+        let sample = count(|watcher, operations| match watcher {
+            Watcher::Callgrind(file) => {
+                fs::write(file, format!("totals: {}\n", 1000 + 56 * operations))
+            }
+            Watcher::Strace(file) => {
+                let (reads, waits) = (operations + 50, operations / 10 + 5);
+                let table =
+                    format!("1 1 1 {reads} recvfrom\n1 1 1 {waits} 3 epoll_wait\n1 1 1 77 mmap\n");
+                fs::write(file, table)
+            }
+            Watcher::None => unreachable!(),
+        });
+        assert_eq!(sample.get(Metric::Instructions), Some(56.0));
+        assert!(
+            (sample.get(Metric::Calls).unwrap() - 1.1).abs() < 1e-9,
+            "{sample:?}"
         );
-        assert!(counts.notes.is_empty());
+        assert!(
+            sample.notes.contains("epoll_wait 0.100, recvfrom 1.000"),
+            "{sample:?}"
+        );
     }
 
     #[test]
-    fn what_can_t_be_counted_is_said() {
-        let counts = count((1, 2), |_, _, _| Err(io::Error::other("not installed")));
-        assert_eq!((counts.calls, counts.instructions), (None, None));
-        assert_eq!(counts.notes.len(), 2);
-        assert!(counts.notes[0].contains("not installed"));
+    fn what_can_t_be_counted_is_noted() {
+        let sample = count(|_, _| Err(io::Error::other("not installed")));
+        assert!(sample.values.is_empty());
+        assert_eq!(sample.notes.len(), 2);
     }
 }

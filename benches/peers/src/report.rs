@@ -1,370 +1,486 @@
-//! A comparison as a Markdown document: a pure function of the result.
+//! Rounds, the samples of each, and the tables and JSON made of them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::time::Duration;
 
-use crate::counts::Counts;
-use crate::load::{Shape, Workload};
-use crate::result::{Cell, Comparison, Metric, Row, Sample};
-use crate::stats::Spread;
+use bytesize::ByteSize;
+use serde::Serialize;
+use serde_json::{Value, json};
 
-/// At this share of a processor somebody has no reserve.
-const BUSY: f64 = 0.95;
+use crate::client::Outcome;
 
-/// More of the window than this without a processor disturbs a row.
-const WAITED: f64 = 0.05;
+/// At this share of a processor a side has no reserve.
+pub(crate) const BUSY: f64 = 0.95;
 
-/// The whole document.
-#[must_use]
-pub fn markdown(comparison: &Comparison) -> String {
-    let mut out = String::new();
-    let (host, method) = (&comparison.host, &comparison.method);
-    let _ = writeln!(
-        out,
-        "{}, Linux {}, congestion control {}. Servers on {}, load on {}. {}\n",
-        host.processor,
-        host.kernel,
-        host.congestion_control,
-        cpus(&method.server_cpus),
-        cpus(&method.client_cpus),
-        rounds(method.rounds, method.warm_up_s, method.window_s),
-    );
-    if method.server_cpus == method.client_cpus {
-        out.push_str("**There is one processor only: servers and load take turns on it.**\n\n");
-    }
-    if !method.optimised {
-        out.push_str(
-            "**The peers were built without optimisation: these figures say nothing.**\n\n",
-        );
-    }
-    for cell in &comparison.cells {
-        write_cell(&mut out, cell);
-    }
-    out
+/// More of the window than this without a processor disturbs a turn.
+const MAX_WAITED: f64 = 0.05;
+
+/// What is compared, in the order of the columns. Per unit: for each echo, setup or MiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Metric {
+    /// Processor time per unit, in nanoseconds.
+    ServerCpu,
+    /// Likewise.
+    ClientCpu,
+    /// Units per second.
+    Rate,
+    /// Latency in nanoseconds.
+    P50,
+    P99,
+    /// Bytes per idle connection.
+    AnonymousMemory,
+    ResidentMemory,
+    /// Bytes with all connections open.
+    Resident,
+    /// Share of the window that a side was on its processor.
+    ServerBusy,
+    ClientBusy,
+    /// Counts per unit.
+    Calls,
+    Instructions,
 }
 
-fn rounds(rounds: usize, warm_up_s: f64, window_s: f64) -> String {
-    format!(
-        "{rounds} rounds of {window_s} s each after {warm_up_s} s of warm-up, medians; `×` is the median of \
-         the rounds' ratios to the first, with its quartiles for the first column."
-    )
+/// One turn: its figures, and what disturbed or limited it.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Sample {
+    pub(crate) values: BTreeMap<Metric, f64>,
+    pub(crate) notes: BTreeSet<String>,
 }
 
-fn cpus(cpus: &[usize]) -> String {
-    let names: Vec<String> = cpus.iter().map(ToString::to_string).collect();
-    format!("CPU {}", names.join(", "))
+/// Where the values of several rounds lie.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct Spread {
+    pub(crate) median: f64,
+    pub(crate) lower_quartile: f64,
+    pub(crate) upper_quartile: f64,
 }
 
-/// One table, with what is to be said about it.
-fn write_cell(out: &mut String, cell: &Cell) {
-    let _ = writeln!(out, "### {}\n", title(cell.workload, cell.shape));
-    let metrics = Metric::of(cell.workload);
-    let counted = cell.rows.iter().any(|row| row.counts.is_some());
-    let busy = cell.workload != Workload::Idle;
-    let mut head = vec!["peer".to_owned()];
-    for &metric in metrics {
-        head.push(heading(metric, cell.workload));
-        head.push("×".to_owned());
-    }
-    if busy {
-        head.extend(["server busy", "load busy"].map(String::from));
-    }
-    if counted {
-        let operation = cell.workload.operation();
-        head.extend([
-            format!("calls/{operation}"),
-            format!("instructions/{operation}"),
-        ]);
-    }
-    write_row(out, &head);
-    let rule: Vec<String> = (0..head.len())
-        .map(|i| if i == 0 { "---" } else { "---:" }.to_owned())
-        .collect();
-    write_row(out, &rule);
-    for row in &cell.rows {
-        let mut fields = vec![row.peer.clone()];
-        for (index, &metric) in metrics.iter().enumerate() {
-            fields.extend(metric_fields(row, metric, index));
-        }
-        if busy {
-            let server = row.median(Sample::server_busy);
-            let client = row.median(Sample::client_busy);
-            fields.extend([server, client].map(|share| optional(share, percent)));
-        }
-        if counted {
-            let counts = row.counts.as_ref();
-            fields.push(optional(counts.and_then(|c| c.calls), |v| {
-                format!("{v:.3}")
-            }));
-            fields.push(optional(counts.and_then(|c| c.instructions), |v| {
-                format!("{v:.1}")
-            }));
-        }
-        write_row(out, &fields);
-    }
-    out.push('\n');
-    for remark in remarks(cell) {
-        let _ = writeln!(out, "- {remark}");
-    }
-    out.push('\n');
+/// What all contestants did in one workload.
+#[derive(Debug, Serialize)]
+pub(crate) struct Table {
+    title: String,
+    unit: &'static str,
+    /// Ratios are to the first.
+    rows: Vec<Row>,
+    /// What is to be said besides the figures.
+    remarks: Vec<String>,
+    /// Who could not take part, and why.
+    absent: BTreeMap<String, String>,
+    failures: Vec<String>,
 }
 
-fn metric_fields(row: &Row, metric: Metric, index: usize) -> [String; 2] {
-    let Some(summary) = row.metric(metric) else {
-        return ["-".to_owned(), "-".to_owned()];
-    };
-    let ratio = optional(summary.ratio, |r| match index {
-        0 => ratio_with_quartiles(r),
-        _ => format!("{:.3}", r.median),
-    });
-    [value(metric, summary.value.median), ratio]
+/// One contestant.
+#[derive(Debug, Serialize)]
+struct Row {
+    name: String,
+    /// Round by round; nothing where its turn failed.
+    samples: Vec<Option<Sample>>,
 }
 
-/// A ratio and how far the rounds agree on it.
-pub(crate) fn ratio_with_quartiles(ratio: Spread) -> String {
-    format!(
-        "{:.3} ({:.3} to {:.3})",
-        ratio.median, ratio.low, ratio.high
-    )
-}
+impl Metric {
+    const ALL: [Self; 12] = [
+        Self::ServerCpu,
+        Self::ClientCpu,
+        Self::Rate,
+        Self::P50,
+        Self::P99,
+        Self::AnonymousMemory,
+        Self::ResidentMemory,
+        Self::Resident,
+        Self::ServerBusy,
+        Self::ClientBusy,
+        Self::Calls,
+        Self::Instructions,
+    ];
 
-/// The counts by name, and why some are missing.
-pub(crate) fn counts_remarks(counts: &Counts) -> Vec<String> {
-    let names = counts
-        .by_name
-        .iter()
-        .map(|(name, calls)| format!("{name} {calls:.3}"));
-    let names: Vec<String> = names.collect();
-    let mut remarks = counts.notes.clone();
-    if !names.is_empty() {
-        remarks.insert(0, names.join(", "));
-    }
-    remarks
-}
-
-/// What the reader has to know besides the figures.
-fn remarks(cell: &Cell) -> Vec<String> {
-    let mut remarks = Vec::new();
-    let said = |row: &Row, read: fn(&Sample) -> f64| row.median(read).unwrap_or(0.0);
-    for row in &cell.rows {
-        let (server, client) = (
-            said(row, Sample::server_busy),
-            said(row, Sample::client_busy),
-        );
-        if client >= BUSY && server < BUSY {
-            remarks.push(format!(
-                "{}: the load was the limit (busy {}, the server {}), so its throughput and latency are the \
-                 load's",
-                row.peer,
-                percent(client),
-                percent(server)
-            ));
-        }
-        let waited = said(row, |s| s.server_waited_ns as f64 / s.wall_ns as f64);
-        if waited > WAITED && cell.workload != Workload::Idle {
-            remarks.push(format!(
-                "{}: the server was ready and had no processor for {} of the time; something else ran there, \
-                 or its own threads took turns",
-                row.peer,
-                percent(waited)
-            ));
-        }
-        for remark in row.counts.iter().flat_map(counts_remarks) {
-            remarks.push(format!("{}: {remark}", row.peer));
+    fn heading(self, unit: &str) -> String {
+        match self {
+            Self::ServerCpu => format!("server CPU/{unit}"),
+            Self::ClientCpu => format!("client CPU/{unit}"),
+            Self::Rate if unit == "echo" => "echoes/s".to_owned(),
+            Self::Rate if unit == "MiB" => "MiB/s".to_owned(),
+            Self::Rate => format!("{unit}s/s"),
+            Self::P50 => "p50".to_owned(),
+            Self::P99 => "p99".to_owned(),
+            Self::AnonymousMemory => "anonymous/connection".to_owned(),
+            Self::ResidentMemory => "resident/connection".to_owned(),
+            Self::Resident => "resident".to_owned(),
+            Self::ServerBusy => "server busy".to_owned(),
+            Self::ClientBusy => "client busy".to_owned(),
+            Self::Calls => format!("calls/{unit}"),
+            Self::Instructions => format!("instructions/{unit}"),
         }
     }
-    remarks.extend(
-        cell.absent
-            .iter()
-            .map(|r| format!("{} left out: {}", r.peer, r.what)),
-    );
-    remarks.extend(
-        cell.failures
-            .iter()
-            .map(|r| format!("**{} failed**, {}", r.peer, r.what)),
-    );
-    remarks
-}
 
-fn title(workload: Workload, shape: Shape) -> String {
-    let Shape {
-        connections,
-        size,
-        depth,
-    } = shape;
-    let size = binary(size as f64);
-    match workload {
-        Workload::Echo => format!("Echo: {connections} connections, {size}, depth {depth}"),
-        Workload::Churn => format!("Churn: connect, echo {size}, close; {connections} at a time"),
-        Workload::Stream => {
-            let in_flight = binary((shape.size * depth) as f64);
-            format!(
-                "Stream there and back: {connections} connections, {in_flight} in flight on each"
-            )
+    fn show(self, value: f64) -> String {
+        match self {
+            Self::ServerCpu | Self::ClientCpu | Self::P50 | Self::P99 => {
+                format!("{:.2?}", Duration::from_nanos(value.max(0.0) as u64))
+            }
+            Self::Rate | Self::Instructions => format!("{value:.1}"),
+            Self::AnonymousMemory | Self::ResidentMemory => format!("{value:.0} B"),
+            Self::Resident => ByteSize::b(value as u64).to_string(),
+            Self::ServerBusy | Self::ClientBusy => format!("{:.0} %", value * 100.0),
+            Self::Calls => format!("{value:.3}"),
         }
-        Workload::Discard => format!("Discard: {connections} connections, writes of {size}"),
-        Workload::Udp => format!("UDP: {connections} peers, {size}, depth {depth}"),
-        Workload::UdpBulk => {
-            format!("UDP in bursts: {connections} peers, {size}, {depth} in flight on each")
+    }
+
+    /// Shares of busy time explain a figure; they are not compared.
+    fn is_compared(self) -> bool {
+        !matches!(self, Self::ServerBusy | Self::ClientBusy)
+    }
+}
+
+impl Sample {
+    /// What came of a load, in units of which it had `units`.
+    pub(crate) fn of(outcome: &Outcome, units: f64) -> Self {
+        let mut sample = Self::default();
+        let wall = outcome.wall.as_secs_f64();
+        let nanos = |time: Duration| time.as_secs_f64() * 1e9;
+        if let Some((before, connections)) = outcome.memory_before {
+            let growth = |after: u64, before| (after as f64 - before as f64) / connections as f64;
+            let (now, then) = (outcome.memory, before);
+            sample.set(
+                Metric::AnonymousMemory,
+                growth(now.anonymous, then.anonymous),
+            );
+            sample.set(Metric::ResidentMemory, growth(now.resident, then.resident));
+        } else {
+            sample.set(Metric::ServerCpu, nanos(outcome.server.cpu) / units);
+            sample.set(Metric::Rate, units / wall);
+            sample.set(Metric::ServerBusy, nanos(outcome.server.cpu) / 1e9 / wall);
+            sample.set(Metric::ClientBusy, nanos(outcome.client_cpu) / 1e9 / wall);
+            sample.note_limit();
+            if outcome.server.waited.as_secs_f64() > MAX_WAITED * wall {
+                sample.note("the server was ready and had no processor for over 5 % of the time");
+            }
         }
-        Workload::Idle => format!("Idle memory: {connections} connections that echoed once"),
+        if !outcome.latency_ns.is_empty() {
+            sample.set(
+                Metric::P50,
+                outcome.latency_ns.value_at_quantile(0.5) as f64,
+            );
+            sample.set(
+                Metric::P99,
+                outcome.latency_ns.value_at_quantile(0.99) as f64,
+            );
+        }
+        sample.set(Metric::Resident, outcome.memory.resident as f64);
+        sample
+    }
+
+    pub(crate) fn get(&self, metric: Metric) -> Option<f64> {
+        self.values.get(&metric).copied()
+    }
+
+    /// A value that is not finite, as that of a division by nothing, is none.
+    pub(crate) fn set(&mut self, metric: Metric, value: f64) {
+        if value.is_finite() {
+            self.values.insert(metric, value);
+        }
+    }
+
+    pub(crate) fn note(&mut self, note: impl Into<String>) {
+        self.notes.insert(note.into());
+    }
+
+    pub(crate) fn note_limit(&mut self) {
+        let (server, client) = (self.get(Metric::ServerBusy), self.get(Metric::ClientBusy));
+        if client >= Some(BUSY) && server < Some(BUSY) {
+            self.note("the client was the limit, so throughput and latency are the client's");
+        }
     }
 }
 
-fn heading(metric: Metric, workload: Workload) -> String {
-    let operation = workload.operation();
-    match metric {
-        Metric::PerSecond => format!("{operation}s/s"),
-        Metric::CpuPerOperation => format!("CPU/{operation}"),
-        Metric::PerCpuSecond => format!("{operation}s/CPU second"),
-        Metric::BytesPerSecond => "bytes/s".to_owned(),
-        Metric::BytesPerCpuSecond => "bytes/CPU second".to_owned(),
-        Metric::P50 => "p50".to_owned(),
-        Metric::P99 => "p99".to_owned(),
-        Metric::Resident => "resident".to_owned(),
-        Metric::AnonymousPerConnection => "anonymous/connection".to_owned(),
-        Metric::ResidentPerConnection => "resident/connection".to_owned(),
-    }
-    .replace("echos", "echoes")
-}
-
-fn value(metric: Metric, value: f64) -> String {
-    match metric {
-        Metric::PerSecond | Metric::PerCpuSecond => format!("{value:.0}"),
-        Metric::CpuPerOperation | Metric::P50 | Metric::P99 => duration(value),
-        Metric::BytesPerSecond | Metric::BytesPerCpuSecond | Metric::Resident => binary(value),
-        Metric::AnonymousPerConnection | Metric::ResidentPerConnection => format!("{value:.0} B"),
+impl Spread {
+    /// Between two values, quantiles are interpolated linearly (type 7 of Hyndman and Fan, the default
+    /// of R and numpy).
+    fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
+        let mut sorted: Vec<f64> = values.filter(|value| value.is_finite()).collect();
+        sorted.sort_by(f64::total_cmp);
+        let last = sorted.len().checked_sub(1)?;
+        let quantile = |share: f64| {
+            let position = share * last as f64;
+            let (below, above) = (position.floor() as usize, position.ceil() as usize);
+            sorted[below] + (sorted[above] - sorted[below]) * position.fract()
+        };
+        Some(Self {
+            median: quantile(0.5),
+            lower_quartile: quantile(0.25),
+            upper_quartile: quantile(0.75),
+        })
     }
 }
 
-/// Nanoseconds, to three digits.
-pub(crate) fn duration(ns: f64) -> String {
-    match ns {
-        ns if ns < 1e3 => format!("{ns:.0} ns"),
-        ns if ns < 1e4 => format!("{:.2} µs", ns / 1e3),
-        ns if ns < 1e5 => format!("{:.1} µs", ns / 1e3),
-        ns if ns < 1e6 => format!("{:.0} µs", ns / 1e3),
-        ns if ns < 1e7 => format!("{:.2} ms", ns / 1e6),
-        ns => format!("{:.1} ms", ns / 1e6),
+impl Row {
+    fn values(&self, metric: Metric) -> impl Iterator<Item = Option<f64>> + '_ {
+        let samples = self.samples.iter();
+        samples.map(move |sample| sample.as_ref().and_then(|sample| sample.get(metric)))
+    }
+
+    fn spread(&self, metric: Metric) -> Option<Spread> {
+        Spread::of(self.values(metric).flatten())
+    }
+
+    /// The ratios to `base` of the rounds in which there are both. What disturbs a whole round, such
+    /// as a slower clock of the processor, cancels in each of them.
+    fn ratio(&self, base: &Self, metric: Metric) -> Option<Spread> {
+        let pairs = self.values(metric).zip(base.values(metric));
+        Spread::of(pairs.filter_map(|(value, base)| Some(value? / base?)))
     }
 }
 
-/// Bytes in powers of 1024.
-fn binary(bytes: f64) -> String {
-    let units = ["B", "KiB", "MiB", "GiB"];
-    let mut scaled = bytes;
-    let mut unit = 0;
-    while scaled >= 1024.0 && unit + 1 < units.len() {
-        scaled /= 1024.0;
-        unit += 1;
+impl Table {
+    /// Gives each contestant one turn in each round, in every other round in reverse order.
+    pub(crate) fn measure(
+        title: String,
+        unit: &'static str,
+        names: Vec<String>,
+        rounds: u32,
+        mut turn: impl FnMut(usize, u32) -> io::Result<Sample>,
+    ) -> Self {
+        let row = |name| Row {
+            name,
+            samples: Vec::new(),
+        };
+        let mut table = Self {
+            title,
+            unit,
+            rows: names.into_iter().map(row).collect(),
+            remarks: Vec::new(),
+            absent: BTreeMap::new(),
+            failures: Vec::new(),
+        };
+        for round in 0..rounds {
+            let mut order: Vec<usize> = (0..table.rows.len()).collect();
+            if round % 2 == 1 {
+                order.reverse();
+            }
+            for index in order {
+                let row = &mut table.rows[index];
+                let number = round + 1;
+                progress(&format!(
+                    "{}, round {number} of {rounds}: {}",
+                    table.title, row.name
+                ));
+                let sample = turn(index, round);
+                if let Err(e) = &sample {
+                    let failure = format!("{} failed in round {number}: {e}", row.name);
+                    table.failures.push(failure);
+                }
+                row.samples.push(sample.ok());
+            }
+        }
+        progress("");
+        table
     }
-    match scaled.fract() == 0.0 {
-        true => format!("{scaled:.0} {}", units[unit]),
-        false => format!("{scaled:.2} {}", units[unit]),
+
+    /// Adds what `count` counts of each contestant to its first sample: counts do not vary.
+    pub(crate) fn count(&mut self, mut count: impl FnMut(usize) -> Sample) {
+        for (index, row) in self.rows.iter_mut().enumerate() {
+            progress(&format!("{}, counting: {}", self.title, row.name));
+            let counts = count(index);
+            let notes = counts.notes.iter();
+            self.remarks
+                .extend(notes.map(|note| format!("{}: {note}", row.name)));
+            if let Some(first) = row.samples.first_mut() {
+                let first = first.get_or_insert_default();
+                first.values.extend(counts.values);
+            }
+        }
+        progress("");
+    }
+
+    pub(crate) fn leave_out(&mut self, name: &str, why: String) {
+        self.absent.insert(name.to_owned(), why);
+    }
+
+    pub(crate) fn has_failures(&self) -> bool {
+        !self.failures.is_empty()
+    }
+
+    /// The table in Markdown, with what is to be said about it.
+    pub(crate) fn markdown(&self) -> String {
+        let has_values = |metric: &&Metric| {
+            let mut rows = self.rows.iter();
+            rows.any(|row| row.values(**metric).any(|value| value.is_some()))
+        };
+        let metrics: Vec<Metric> = Metric::ALL.iter().filter(has_values).copied().collect();
+        let mut lines = vec![vec!["".to_owned()], vec!["---".to_owned()]];
+        lines.extend(self.rows.iter().map(|row| vec![row.name.clone()]));
+        for (column, metric) in metrics.into_iter().enumerate() {
+            lines[0].push(metric.heading(self.unit));
+            lines[1].push("---:".to_owned());
+            if metric.is_compared() {
+                lines[0].push("×".to_owned());
+                lines[1].push("---:".to_owned());
+            }
+            for (row, line) in self.rows.iter().zip(&mut lines[2..]) {
+                let value = row.spread(metric).map(|spread| metric.show(spread.median));
+                line.push(value.unwrap_or_else(|| "-".to_owned()));
+                if metric.is_compared() {
+                    let ratio = row.ratio(&self.rows[0], metric);
+                    line.push(
+                        ratio.map_or_else(|| "-".to_owned(), |ratio| show_ratio(ratio, column)),
+                    );
+                }
+            }
+        }
+        let mut text = format!("### {}\n\n", self.title);
+        for line in lines {
+            let _ = writeln!(text, "| {} |", line.join(" | "));
+        }
+        text.push('\n');
+        for remark in self.remarks() {
+            let _ = writeln!(text, "- {remark}");
+        }
+        text
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        let mut remarks = self.remarks.clone();
+        for row in &self.rows {
+            let samples = || row.samples.iter().flatten();
+            let notes: BTreeSet<&String> = samples().flat_map(|sample| &sample.notes).collect();
+            for note in notes {
+                let times = samples()
+                    .filter(|sample| sample.notes.contains(note))
+                    .count();
+                let rounds = row.samples.len();
+                remarks.push(format!("{}: {note} ({times} of {rounds} rounds)", row.name));
+            }
+        }
+        let absent = self.absent.iter();
+        remarks.extend(absent.map(|(name, why)| format!("{name} is left out: {why}")));
+        remarks.extend(self.failures.iter().map(|failure| format!("**{failure}**")));
+        remarks
+    }
+
+    /// All samples, and for each contestant the spread of each metric and of its ratios.
+    pub(crate) fn json(&self) -> Value {
+        let mut value = json!(self);
+        for (index, row) in self.rows.iter().enumerate() {
+            let spreads = |spread: &dyn Fn(Metric) -> Option<Spread>| {
+                let of = |metric: &Metric| Some((*metric, spread(*metric)?));
+                json!(
+                    Metric::ALL
+                        .iter()
+                        .filter_map(of)
+                        .collect::<BTreeMap<_, _>>()
+                )
+            };
+            value["rows"][index]["metrics"] = spreads(&|metric| row.spread(metric));
+            value["rows"][index]["ratios"] = spreads(&|metric| row.ratio(&self.rows[0], metric));
+        }
+        value
     }
 }
 
-fn percent(share: f64) -> String {
-    format!("{:.0} %", share * 100.0)
+/// With its quartiles in the first column, which is the one that decides.
+fn show_ratio(ratio: Spread, column: usize) -> String {
+    let Spread {
+        median,
+        lower_quartile,
+        upper_quartile,
+    } = ratio;
+    match column {
+        0 => format!("{median:.3} ({lower_quartile:.3} to {upper_quartile:.3})"),
+        _ => format!("{median:.3}"),
+    }
 }
 
-/// Something, or a dash.
-pub(crate) fn optional<T>(value: Option<T>, show: impl Fn(T) -> String) -> String {
-    value.map_or_else(|| "-".to_owned(), show)
-}
-
-/// One row of a table.
-pub(crate) fn write_row(out: &mut String, fields: &[String]) {
-    let _ = writeln!(out, "| {} |", fields.join(" | "));
+/// Shows on a terminal what is being done.
+fn progress(what: &str) {
+    let mut stderr = io::stderr().lock();
+    if stderr.is_terminal() {
+        // A terminal that has gone is no reason to fail.
+        let _ = write!(stderr, "\r\x1b[K{what}").and_then(|()| stderr.flush());
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::result::tests::sample;
-    use crate::result::{Host, Method, Remark};
 
-    fn comparison() -> Comparison {
-        let samples = vec![Some(sample(100_000, 500_000_000)); 3];
-        let mut loaded = sample(80_000, 480_000_000);
-        loaded.client_cpu_ns = 990_000_000;
-        let counts = Counts {
-            calls: Some(2.021),
-            by_name: [("recvfrom".to_owned(), 1.0)].into(),
-            instructions: Some(56.04),
-            notes: vec![],
-        };
-        let measured = vec![
-            ("echod".to_owned(), samples, Some(counts)),
-            ("other".to_owned(), vec![Some(loaded); 3], None),
-        ];
-        let remark = |peer: &str, what: &str| Remark {
-            peer: peer.to_owned(),
-            what: what.to_owned(),
-        };
-        let cell = Cell::new(
-            Workload::Echo,
-            Workload::Echo.usual_shape(),
-            measured,
-            vec![remark("libuv", "no headers")],
-            vec![remark("other", "round 2: stalled")],
-        );
-        Comparison {
-            host: Host::here(),
-            method: Method {
-                server_cpus: vec![0],
-                client_cpus: vec![1],
-                rounds: 3,
-                warm_up_s: 0.2,
-                window_s: 1.0,
-                optimised: true,
-            },
-            cells: vec![cell],
-        }
+    fn table(samples: [&[f64]; 2]) -> Table {
+        let names = ["base", "other"].map(String::from).to_vec();
+        let rounds = samples[0].len() as u32;
+        Table::measure("Echo".to_owned(), "echo", names, rounds, |index, round| {
+            let value = samples[index][round as usize];
+            if value < 0.0 {
+                return Err(io::Error::other("stalled"));
+            }
+            let mut sample = Sample::default();
+            sample.set(Metric::ServerCpu, value);
+            sample.set(Metric::ServerBusy, 0.5);
+            sample.set(Metric::ClientBusy, value / 1000.0);
+            sample.note_limit();
+            Ok(sample)
+        })
     }
 
     #[test]
-    fn the_table_has_a_field_under_every_heading() {
-        let text = markdown(&comparison());
-        let rows: Vec<&str> = text.lines().filter(|l| l.starts_with('|')).collect();
-        assert_eq!(rows.len(), 4);
+    fn quantiles_are_those_of_r_and_numpy() {
+        let spread = Spread::of([4.0, 1.0, 3.0, 2.0, f64::NAN].into_iter()).unwrap();
+        let expected = Spread {
+            lower_quartile: 1.75,
+            median: 2.5,
+            upper_quartile: 3.25,
+        };
+        assert_eq!(spread, expected);
+        assert_eq!(Spread::of([7.0].into_iter()).unwrap().upper_quartile, 7.0);
+        assert_eq!(Spread::of([].into_iter()), None);
+    }
+
+    #[test]
+    fn a_ratio_is_taken_within_each_round_that_has_both() {
+        // The second round ran at half the speed for both; the ratio does not show it.
+        let table = table([&[100.0, 200.0, 100.0, -1.0], &[120.0, 240.0, -1.0, 700.0]]);
+        let ratio = table.rows[1]
+            .ratio(&table.rows[0], Metric::ServerCpu)
+            .unwrap();
+        assert!((ratio.lower_quartile - 1.2).abs() < 1e-12, "{ratio:?}");
+        assert!((ratio.upper_quartile - 1.2).abs() < 1e-12, "{ratio:?}");
+        assert_eq!(table.failures.len(), 2);
+        assert!(
+            table
+                .markdown()
+                .contains("**other failed in round 3: stalled**")
+        );
+        assert!(table.json()["rows"][1]["samples"][2].is_null());
+    }
+
+    #[test]
+    fn every_other_round_is_in_reverse_order() {
+        let mut order = Vec::new();
+        let names = ["a", "b", "c"].map(String::from).to_vec();
+        Table::measure(String::new(), "echo", names, 3, |index, _| {
+            order.push(index);
+            Ok(Sample::default())
+        });
+        assert_eq!(order, [0, 1, 2, 2, 1, 0, 0, 1, 2]);
+    }
+
+    #[test]
+    fn the_table_has_a_field_under_every_heading_and_says_what_was_the_limit() {
+        let text = table([&[500.0, 500.0], &[990.0, 400.0]]).markdown();
+        let rows: Vec<&str> = text.lines().filter(|line| line.starts_with('|')).collect();
         let fields = |row: &str| row.split('|').count();
         assert!(
             rows.iter().all(|row| fields(row) == fields(rows[0])),
             "{text}"
         );
-        let expected = "| other | 6.00 µs | 1.200 (1.200 to 1.200) | 80000 | 0.800 | 50.0 µs";
-        assert!(rows[3].starts_with(expected), "{}", rows[3]);
-        assert!(
-            rows[2].ends_with("| 50 % | 50 % | 2.021 | 56.0 |"),
-            "{}",
-            rows[2]
+        assert_eq!(
+            rows[2],
+            "| base | 500.00ns | 1.000 (1.000 to 1.000) | 50 % | 50 % |"
         );
-    }
-
-    #[test]
-    fn what_limits_the_figures_is_said() {
-        let mut comparison = comparison();
-        let text = markdown(&comparison);
+        assert!(text.contains("other: the client was the limit"), "{text}");
         assert!(
-            text.contains("other: the load was the limit (busy 99 %"),
+            text.contains("(1 of 2 rounds)") && !text.contains("base: "),
             "{text}"
         );
-        assert!(!text.contains("echod: the load was the limit"));
-        assert!(text.contains("libuv left out: no headers"));
-        assert!(text.contains("**other failed**, round 2: stalled"));
-        assert!(!text.contains("one processor only") && !text.contains("say nothing"));
-        comparison.method.client_cpus = vec![0];
-        comparison.method.optimised = false;
-        let text = markdown(&comparison);
-        assert!(text.contains("one processor only") && text.contains("say nothing"));
-    }
-
-    #[test]
-    fn figures_are_written_with_their_units() {
-        assert_eq!(duration(5013.0), "5.01 µs");
-        assert_eq!(duration(51_300.0), "51.3 µs");
-        assert_eq!(duration(2_770_000.0), "2.77 ms");
-        assert_eq!(binary(65_536.0), "64 KiB");
-        assert_eq!(binary(1536.0), "1.50 KiB");
     }
 }

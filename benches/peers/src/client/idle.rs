@@ -1,0 +1,35 @@
+//! Connections that echo once and say nothing more: what does a server keep for them?
+
+use std::io;
+use std::thread;
+use std::time::Duration;
+
+use super::window::Window;
+use super::{Load, Outcome, connect, failed};
+use crate::process;
+
+/// Connections after which the memory is read for the first time: what a server allocates once, for
+/// its first clients, is then there.
+const FIRST: usize = 100;
+
+/// Time for a server to free what it needed for the last echo.
+const SETTLE: Duration = Duration::from_millis(50);
+
+pub(super) fn run(load: &Load) -> io::Result<Outcome> {
+    let Some(rest @ 1..) = load.shape.connections.checked_sub(FIRST) else {
+        let why = format!("idle memory needs more than {FIRST} connections");
+        return Err(failed(why));
+    };
+    let mut window = Window::new(load)?;
+    window.open(0, 0)?;
+    let first = connect::proven(load.target, FIRST, load.shape.size)?;
+    thread::sleep(SETTLE);
+    let before = process::memory(load.server)?;
+    let others = connect::proven(load.target, rest, load.shape.size)?;
+    thread::sleep(SETTLE);
+    window.close(load.shape.connections as u64, 0)?;
+    drop((first, others));
+    let mut outcome = window.outcome()?;
+    outcome.memory_before = Some((before, rest));
+    Ok(outcome)
+}

@@ -1,0 +1,241 @@
+//! The load: one thread, level-triggered epoll, in a closed loop. It is the same for every server and
+//! shares no code with loadgen.
+//!
+//! Every byte that comes back is compared with what was sent, and at the end exactly as much must have
+//! come back as went out; otherwise there is no outcome but an error.
+
+mod connect;
+mod discard;
+mod exchange;
+mod idle;
+mod pattern;
+#[cfg(test)]
+mod tests;
+mod window;
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum;
+use hdrhistogram::Histogram;
+use rustix::event::epoll::{self, Event, EventData, EventFlags};
+use rustix::io::Errno;
+use serde::Serialize;
+
+use crate::process::{Memory, Usage};
+
+/// The client gives up when nothing has come back for so long.
+const MAX_SILENCE: Duration = Duration::from_secs(10);
+
+/// What connections do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Workload {
+    /// Messages over TCP, each sent when an earlier one came back
+    Echo,
+    /// Connect, one message there and back, close, from many source addresses
+    Churn,
+    /// Few connections with much in flight: a stream there and back
+    Stream,
+    /// A stream to a server that throws it away
+    Discard,
+    /// Messages over UDP, one socket for each peer
+    Udp,
+    /// Bursts of datagrams from one peer, given to the kernel at once (UDP_SEGMENT)
+    UdpBulk,
+    /// Memory of connections that echoed once and say nothing more
+    Idle,
+}
+
+/// Which service of a server a workload needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Service {
+    Echo,
+    Discard,
+    UdpEcho,
+}
+
+impl Workload {
+    pub(crate) fn service(self) -> Service {
+        match self {
+            Self::Echo | Self::Churn | Self::Stream | Self::Idle => Service::Echo,
+            Self::Discard => Service::Discard,
+            Self::Udp | Self::UdpBulk => Service::UdpEcho,
+        }
+    }
+
+    /// The shape unless the user says otherwise.
+    pub(crate) fn default_shape(self) -> Shape {
+        let (connections, size, depth) = match self {
+            Self::Echo | Self::Churn => (50, 64, 1),
+            Self::Stream => (4, 256 * 1024, 4),
+            Self::Discard => (4, 256 * 1024, 1),
+            Self::Udp => (100, 64, 1),
+            Self::UdpBulk => (1, 1200, 64),
+            Self::Idle => (10_000, 64, 1),
+        };
+        Shape {
+            connections,
+            size,
+            depth,
+        }
+    }
+
+    /// The unit that figures are given in.
+    pub(crate) fn unit(self) -> &'static str {
+        match self {
+            Self::Echo | Self::Udp | Self::UdpBulk => "echo",
+            Self::Churn => "setup",
+            Self::Stream | Self::Discard => "MiB",
+            Self::Idle => "connection",
+        }
+    }
+}
+
+impl fmt::Display for Workload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = self.to_possible_value();
+        f.write_str(value.as_ref().map_or("", |value| value.get_name()))
+    }
+}
+
+/// How many connections, or UDP sockets, how many bytes in a message, and how many messages in flight on
+/// each connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Shape {
+    pub(crate) connections: usize,
+    pub(crate) size: usize,
+    pub(crate) depth: usize,
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (connections, depth) = (self.connections, self.depth);
+        let size = bytesize::ByteSize::b(self.size as u64);
+        write!(f, "{connections} connections, {size}, {depth} in flight")
+    }
+}
+
+/// When a load ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Length {
+    /// After a window of this length, which opens after the warm-up.
+    Window { warm_up: Duration, window: Duration },
+    /// After exactly so many operations.
+    Count(u64),
+}
+
+/// What the client does besides counting what comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Checks {
+    /// It compares every byte and records every latency.
+    All,
+    /// Nothing: the least that a client can do, to compare another with.
+    None,
+}
+
+/// A load to be put on a server.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load {
+    pub(crate) target: SocketAddr,
+    /// The process whose processor time and memory are read.
+    pub(crate) server: u32,
+    pub(crate) workload: Workload,
+    pub(crate) shape: Shape,
+    pub(crate) length: Length,
+    pub(crate) checks: Checks,
+}
+
+/// What came of a load, everything over one and the same window.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) operations: u64,
+    pub(crate) bytes: u64,
+    pub(crate) wall: Duration,
+    pub(crate) server: Usage,
+    pub(crate) client_cpu: Duration,
+    /// Empty where the workload has none or they were not recorded.
+    pub(crate) latency_ns: Histogram<u64>,
+    /// The server's memory while the connections are open.
+    pub(crate) memory: Memory,
+    /// The same with the first few connections only, and how many came after them.
+    pub(crate) memory_before: Option<(Memory, usize)>,
+}
+
+/// Puts a load on a server. Every answer that is wrong, missing or too much is an error.
+pub(crate) fn run(load: &Load) -> io::Result<Outcome> {
+    match load.workload {
+        Workload::Discard => discard::run(load),
+        Workload::Idle => idle::run(load),
+        _ => exchange::run(load),
+    }
+}
+
+/// The events of the client's sockets, and how long there were none.
+struct Poll {
+    epoll: OwnedFd,
+    events: Vec<Event>,
+    last_event: Instant,
+}
+
+impl Poll {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            events: Vec::with_capacity(echomark_peers::MAX_EVENTS),
+            last_event: Instant::now(),
+        })
+    }
+
+    fn add(&self, socket: &OwnedFd, index: usize, interest: EventFlags) -> io::Result<()> {
+        let data = EventData::new_u64(index as u64);
+        Ok(epoll::add(&self.epoll, socket, data, interest)?)
+    }
+
+    fn set_interest(&self, socket: &OwnedFd, index: usize, interest: EventFlags) -> io::Result<()> {
+        let data = EventData::new_u64(index as u64);
+        Ok(epoll::modify(&self.epoll, socket, data, interest)?)
+    }
+
+    /// Waits for events; `event` tells one of them.
+    fn wait(&mut self) -> io::Result<usize> {
+        let timeout = rustix::event::Timespec {
+            tv_sec: MAX_SILENCE.as_secs() as i64,
+            tv_nsec: 0,
+        };
+        self.events.clear();
+        let room = rustix::buffer::spare_capacity(&mut self.events);
+        let count = match epoll::wait(&self.epoll, room, Some(&timeout)) {
+            Err(Errno::INTR) => 0,
+            count => count?,
+        };
+        if count > 0 {
+            self.last_event = Instant::now();
+        } else if self.last_event.elapsed() >= MAX_SILENCE {
+            let seconds = MAX_SILENCE.as_secs();
+            return Err(failed(format!("nothing came back for {seconds} s")));
+        }
+        Ok(count)
+    }
+
+    fn event(&self, number: usize) -> (usize, EventFlags) {
+        let event = self.events[number];
+        ({ event.data }.u64() as usize, event.flags)
+    }
+}
+
+fn failed(what: impl Into<String>) -> io::Error {
+    io::Error::other(what.into())
+}
+
+/// Something that a socket refused, or nothing if it only can't do it now.
+fn unless_blocked<T>(result: rustix::io::Result<T>, doing: &str) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+        Err(e) => Err(failed(format!("{doing}: {}", io::Error::from(e)))),
+    }
+}

@@ -1,0 +1,102 @@
+//! The programs that are measured: where they are, and how they come to be there.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Where the programs are.
+#[derive(Clone, Debug)]
+pub(crate) struct Programs {
+    /// The directory of this package's own servers, which is that of the driver.
+    pub(crate) servers: PathBuf,
+    pub(crate) echod: PathBuf,
+    pub(crate) loadgen: PathBuf,
+}
+
+impl Programs {
+    /// The programs beside the driver and in the repository's release build, unless told otherwise.
+    pub(crate) fn locate(echod: Option<&str>, loadgen: Option<&str>) -> io::Result<Self> {
+        let driver = std::env::current_exe()?;
+        let release = repository().join("target/release");
+        let or_built =
+            |path: Option<&str>, name| path.map_or_else(|| release.join(name), PathBuf::from);
+        Ok(Self {
+            servers: driver.parent().unwrap_or_else(|| Path::new(".")).to_owned(),
+            echod: or_built(echod, "echod"),
+            loadgen: or_built(loadgen, "loadgen"),
+        })
+    }
+
+    /// Brings this package's servers up to date, and those of the repository's programs that are measured
+    /// where the repository's own release build puts them.
+    pub(crate) fn build(&self) -> io::Result<()> {
+        let profile = match self.servers.file_name().and_then(OsStr::to_str) {
+            Some("debug") => "dev",
+            Some(name) => name,
+            None => "release",
+        };
+        let target = self.servers.parent().unwrap_or_else(|| Path::new("."));
+        let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+        cargo_build(package, target, &["--bins", "--profile", profile])?;
+        let target = repository().join("target");
+        for (program, package) in [(&self.echod, "echomark"), (&self.loadgen, "loadgen")] {
+            if program.starts_with(target.join("release")) {
+                cargo_build(
+                    &repository(),
+                    &target,
+                    &["--release", "-p", package, "--bins"],
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Compiles the server on libuv, if there are a C compiler and libuv's headers.
+    pub(crate) fn build_libuv(&self) -> Result<(), String> {
+        let flags = Command::new("pkg-config")
+            .args(["--cflags", "--libs", "libuv"])
+            .output();
+        let flags = match flags {
+            Ok(output) if output.status.success() => output.stdout,
+            _ => return Err("pkg-config does not know libuv (libuv1-dev)".to_owned()),
+        };
+        let compiled = Command::new("cc")
+            .args(["-O3", "-o"])
+            .arg(self.servers.join("peer-libuv"))
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/servers/libuv.c"))
+            .args(String::from_utf8_lossy(&flags).split_whitespace())
+            .output()
+            .map_err(|e| format!("cannot run cc: {e}"))?;
+        match compiled.status.success() {
+            true => Ok(()),
+            false => Err(String::from_utf8_lossy(&compiled.stderr).into_owned()),
+        }
+    }
+}
+
+/// The repository, as it was where this package was compiled.
+fn repository() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).unwrap_or(here).to_owned()
+}
+
+fn cargo_build(package: &Path, target: &Path, arguments: &[&str]) -> io::Result<()> {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(program)
+        .args(["build", "--quiet", "--locked", "--manifest-path"])
+        .arg(package.join("Cargo.toml"))
+        .arg("--target-dir")
+        .arg(target)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .status()
+        .map_err(|e| io::Error::other(format!("cannot run cargo: {e}")))?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(io::Error::other(format!(
+            "cannot build {}",
+            package.display()
+        ))),
+    }
+}
