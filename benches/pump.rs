@@ -24,6 +24,7 @@ use echomark::conn::scratch::Scratch;
 use echomark::conn::{Conn, Next};
 use echomark::metrics::WorkerMetrics;
 use echomark::net::readiness::Readiness;
+use echomark::net::pipe::SplicePipe;
 use echomark::net::stream::Stream;
 use echomark::net::units::format_size;
 
@@ -62,7 +63,7 @@ fn pump(c: &mut Criterion) {
 struct Fixture {
     peer: Rc<Peer>,
     conn: Conn<Memory>,
-    scratch: Scratch,
+    scratch: Scratch<SplicePipe>,
     metrics: WorkerMetrics,
     message_len: usize,
     messages: u64,
@@ -148,12 +149,26 @@ impl Write for Memory {
 }
 
 impl Stream for Memory {
+    type Pipe = SplicePipe;
+
     fn shutdown_write(&mut self) -> io::Result<()> {
         Ok(())
     }
 
     fn drained_by_short_read(&self) -> bool {
         true
+    }
+
+    fn open_pipe(&self) -> io::Result<SplicePipe> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn fill(&mut self, _: &mut SplicePipe, _: usize) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn pour(&mut self, _: &mut SplicePipe) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 

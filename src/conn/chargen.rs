@@ -2,69 +2,83 @@
 
 use std::io;
 
-use super::{Conn, Input, Next, READS_PER_PUMP, State};
+use super::connection::{Chargen, Conn, Input, MAX_READS_PER_PUMP, Next, State};
 use crate::metrics::{CloseReason, WorkerMetrics};
-use crate::net::errno;
 use crate::net::readiness::Readiness;
 use crate::net::stream::Stream;
-use crate::service::chargen;
+use crate::net::errno;
+use crate::service::chargen::{self, CYCLE, MAX_LEN};
 
-/// Writes in one call, each of [`chargen::MAX_LEN`] bytes: with nothing but the peer's window to
-/// pace it, a connection would keep the worker to itself.
-const WRITES_PER_PUMP: usize = 4;
+/// Writes of [`MAX_LEN`] bytes in one call: only the peer's window would pace it otherwise, and a
+/// connection could occupy the worker.
+const MAX_WRITES_PER_PUMP: usize = 4;
 
 impl<S: Stream> Conn<S> {
-    /// Sends the pattern as fast as the peer takes it, and throws away what comes. The end of the
-    /// input is not the end of the output: the calling user ends the connection (RFC 864), and one
-    /// that only half-closed it still reads.
+    /// Sends the pattern as fast as the peer takes it and discards input. The end of the input is
+    /// not the end of the output: the calling user ends the connection (RFC 864), and one that only
+    /// half-closed it still reads.
     pub(super) fn chargen(
         &mut self,
+        mut chargen: Chargen,
         buffer: &mut [u8],
         metrics: &WorkerMetrics,
     ) -> io::Result<Next> {
-        self.ignore_input(buffer, metrics)?;
-        for _ in 0..WRITES_PER_PUMP {
+        let next = match self.ignore_input(&mut chargen, buffer, metrics) {
+            Ok(()) => self.generate(&mut chargen, metrics),
+            Err(error) => Err(error),
+        };
+        self.state = State::Chargen(chargen);
+        next
+    }
+
+    fn ignore_input(
+        &mut self,
+        chargen: &mut Chargen,
+        buffer: &mut [u8],
+        metrics: &WorkerMetrics,
+    ) -> io::Result<()> {
+        for _ in 0..MAX_READS_PER_PUMP {
+            if !self.ready.is_readable() {
+                break;
+            }
+            match self.discard_input(buffer)? {
+                Input::Bytes(count) => metrics.received_bytes.add(count as u64),
+                Input::Blocked | Input::Interrupted => break,
+                Input::End => chargen.has_input_ended = true,
+            }
+        }
+        Ok(())
+    }
+
+    fn generate(&mut self, chargen: &mut Chargen, metrics: &WorkerMetrics) -> io::Result<Next> {
+        for _ in 0..MAX_WRITES_PER_PUMP {
             if !self.ready.is_writable() {
-                // What was not read yet would raise no further event.
+                // Unread input raises no further event.
                 return Ok(if self.ready.is_readable() {
                     Next::Yield
                 } else {
                     Next::Wait
                 });
             }
-            let pattern = chargen::from(usize::from(self.offset), chargen::MAX_LEN);
-            match self.stream.write(pattern) {
+            let offset = usize::from(chargen.offset);
+            match self.stream.write(chargen::from(offset, MAX_LEN)) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => {
                     metrics.sent_bytes.add(written as u64);
                     // Below CYCLE, which fits.
-                    self.offset = ((usize::from(self.offset) + written) % chargen::CYCLE) as u16;
+                    chargen.offset = ((offset + written) % CYCLE) as u16;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.ready.remove(Readiness::WRITABLE)
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(Next::Yield),
-                // The peer closed and our next bytes told us that it had meant both directions.
-                Err(error) if self.state == State::Ended && errno::is_disconnect(&error) => {
+                // The peer had closed both directions, as our next bytes told us.
+                Err(error) if chargen.has_input_ended && errno::is_disconnect(&error) => {
                     return Ok(Next::Close(CloseReason::Finished));
                 }
                 Err(error) => return Err(error),
             }
         }
         Ok(Next::Yield)
-    }
-
-    fn ignore_input(&mut self, buffer: &mut [u8], metrics: &WorkerMetrics) -> io::Result<()> {
-        for _ in 0..READS_PER_PUMP {
-            if !self.ready.is_readable() {
-                break;
-            }
-            match self.throw_away(buffer)? {
-                Input::Bytes(count) => metrics.received_bytes.add(count as u64),
-                Input::Blocked | Input::Interrupted => break,
-                Input::End => self.state = State::Ended,
-            }
-        }
-        Ok(())
     }
 }

@@ -2,22 +2,22 @@
 
 use std::io;
 
-use super::{Conn, Input, Next, READS_PER_PUMP};
+use super::connection::{Conn, Input, MAX_READS_PER_PUMP, Next};
 use crate::metrics::{CloseReason, WorkerMetrics};
 use crate::net::stream::Stream;
 
 impl<S: Stream> Conn<S> {
-    /// Throws away what comes until the input has ended.
+    /// Discards input until it ends.
     pub(super) fn discard(
         &mut self,
         buffer: &mut [u8],
         metrics: &WorkerMetrics,
     ) -> io::Result<Next> {
-        for _ in 0..READS_PER_PUMP {
+        for _ in 0..MAX_READS_PER_PUMP {
             if !self.ready.is_readable() {
                 return Ok(Next::Wait);
             }
-            match self.throw_away(buffer)? {
+            match self.discard_input(buffer)? {
                 Input::Bytes(count) => metrics.received_bytes.add(count as u64),
                 Input::Blocked => return Ok(Next::Wait),
                 Input::Interrupted => return Ok(Next::Yield),

@@ -1,23 +1,31 @@
 //! Echo, RFC 862.
 
 use std::io;
+use std::ops::ControlFlow;
 
+use super::connection::{Conn, Flushed, Input, Next};
 use super::scratch::Scratch;
-use super::{Conn, Flushed, Input, Next};
 use crate::metrics::{CloseReason, WorkerMetrics};
 use crate::net::readiness::Readiness;
 use crate::net::stream::Stream;
 
+/// Go on, or return this from [`Conn::pump`].
+type Flow = ControlFlow<Next>;
+
 impl<S: Stream> Conn<S> {
-    /// Returns what comes until the input has ended and all of it was returned: twice at the most before
+    /// Returns what comes until the input has ended and all of it was returned: at most twice before
     /// other connections have their turn.
-    // One exchange is all of nearly every call, so that it alone is inlined.
+    // One exchange is nearly every call, so it alone is inlined.
     #[inline(always)]
-    pub(super) fn echo(&mut self, scratch: &mut Scratch, metrics: &WorkerMetrics) -> Next {
+    pub(super) fn echo(
+        &mut self,
+        scratch: &mut Scratch<S::Pipe>,
+        metrics: &WorkerMetrics,
+    ) -> Next {
         if self.backlog.is_empty()
             && self.ready.is_readable()
             && !self.is_bulk
-            && let Some(next) = self.exchange(scratch.first(), metrics)
+            && let ControlFlow::Break(next) = self.exchange(scratch.first(), metrics)
         {
             return next;
         }
@@ -27,9 +35,10 @@ impl<S: Stream> Conn<S> {
         self.echo_on(scratch, metrics)
     }
 
-    /// Writes what waits, then reads and writes once more: much at once if all was taken until now.
+    /// Writes the backlog, then reads and writes once more: much at once if everything was taken so
+    /// far.
     #[inline(never)]
-    fn echo_on(&mut self, scratch: &mut Scratch, metrics: &WorkerMetrics) -> Next {
+    fn echo_on(&mut self, scratch: &mut Scratch<S::Pipe>, metrics: &WorkerMetrics) -> Next {
         let keeps_up = self.backlog.is_empty();
         if !keeps_up {
             self.is_bulk = false;
@@ -41,13 +50,12 @@ impl<S: Stream> Conn<S> {
             }
         }
         if self.ready.is_readable() {
-            let next = match keeps_up {
-                true => self
-                    .relay(scratch, metrics)
-                    .unwrap_or_else(|| self.exchange(scratch.whole(), metrics)),
-                false => self.exchange(scratch.first(), metrics),
+            let flow = if keeps_up {
+                self.exchange_much(scratch, metrics)
+            } else {
+                self.exchange(scratch.first(), metrics)
             };
-            if let Some(next) = next {
+            if let ControlFlow::Break(next) = flow {
                 return next;
             }
         }
@@ -58,44 +66,43 @@ impl<S: Stream> Conn<S> {
         }
     }
 
-    /// Returns much at once without copying it. `None` if a read has to say what there is, otherwise what
-    /// follows, if that is known.
-    fn relay(&mut self, scratch: &mut Scratch, metrics: &WorkerMetrics) -> Option<Option<Next>> {
-        // Small input before an end is left to reads, of which one more has to find the end anyway.
-        let reads_better = Readiness::URGENT
-            | if self.is_bulk {
-                Readiness::NONE
-            } else {
-                Readiness::HANGUP
-            };
+    /// As [`Conn::exchange`] with the whole buffer, through the pipe where that is possible.
+    fn exchange_much(&mut self, scratch: &mut Scratch<S::Pipe>, metrics: &WorkerMetrics) -> Flow {
         let was_bulk = std::mem::take(&mut self.is_bulk);
+        // Small input before an end is left to reads, of which one more has to find the end anyway.
+        let reads_better = if was_bulk {
+            Readiness::URGENT
+        } else {
+            Readiness::URGENT | Readiness::HANGUP
+        };
         if self.ready.intersects(reads_better)
             || !scratch.can_relay()
             || !self.stream.is_spliceable()
         {
-            return None;
+            return self.exchange(scratch.whole(), metrics);
         }
         // A message of just the size of the first read.
         if !was_bulk && self.is_drained() {
-            return Some(None);
+            return Flow::Continue(());
         }
-        let relayed = match scratch.relay(&mut self.stream)? {
-            Ok(relayed) => relayed,
-            Err(error) => return Some(Some(self.fail(&error, metrics))),
+        let relayed = match scratch.relay(&mut self.stream) {
+            Some(Ok(relayed)) => relayed,
+            Some(Err(error)) => return Flow::Break(self.fail(&error, metrics)),
+            // Only a read can tell why nothing moved.
+            None => return self.exchange(scratch.whole(), metrics),
         };
         let (taken, rest) = (relayed.taken, relayed.rest);
         metrics.received_bytes.add(taken as u64);
         metrics.sent_bytes.add((taken - rest.len()) as u64);
         if !rest.is_empty() {
-            let kept = self.keep_rest(rest, relayed.outcome, metrics);
-            return Some(kept.err().map(|error| self.fail(&error, metrics)));
+            return self.keep(rest, relayed.outcome, metrics);
         }
         self.is_bulk = scratch.is_bulk(taken);
         self.is_drained();
-        Some(None)
+        Flow::Continue(())
     }
 
-    /// Asks whether input waits, where the answer is all that there is to know; see [`Conn::conclude`].
+    /// Asks whether input waits, where the answer is all that there is to know; see [`Conn::read`].
     fn is_drained(&mut self) -> bool {
         let hides_more = Readiness::HANGUP | Readiness::URGENT;
         let is_drained = !self.ready.intersects(hides_more) && self.stream.is_drained();
@@ -105,9 +112,9 @@ impl<S: Stream> Conn<S> {
         is_drained
     }
 
-    /// Reads and writes once. Says what follows if that is known.
+    /// Reads and writes once.
     #[inline(always)]
-    fn exchange(&mut self, buffer: &mut [u8], metrics: &WorkerMetrics) -> Option<Next> {
+    fn exchange(&mut self, buffer: &mut [u8], metrics: &WorkerMetrics) -> Flow {
         match self.read(buffer) {
             Ok(Input::Bytes(count)) => {
                 metrics.received_bytes.add(count as u64);
@@ -115,15 +122,26 @@ impl<S: Stream> Conn<S> {
                 match self.stream.write(input) {
                     Ok(written) if written == count => {
                         metrics.sent_bytes.add(count as u64);
-                        None
+                        Flow::Continue(())
                     }
-                    outcome => {
-                        let kept = self.keep_rest(input, outcome, metrics);
-                        kept.err().map(|error| self.fail(&error, metrics))
-                    }
+                    outcome => self.keep(input, outcome, metrics),
                 }
             }
-            nothing => Some(self.stop(nothing, metrics)),
+            nothing => Flow::Break(self.stop(nothing, metrics)),
+        }
+    }
+
+    /// Keeps what a write with this outcome left of `input`.
+    #[cold]
+    fn keep(
+        &mut self,
+        input: &[u8],
+        outcome: io::Result<usize>,
+        metrics: &WorkerMetrics,
+    ) -> Flow {
+        match self.keep_rest(input, outcome, metrics) {
+            Ok(()) => Flow::Continue(()),
+            Err(error) => Flow::Break(self.fail(&error, metrics)),
         }
     }
 
@@ -133,9 +151,9 @@ impl<S: Stream> Conn<S> {
         match input {
             Ok(Input::Bytes(_) | Input::Interrupted) => Next::Yield,
             Ok(Input::Blocked) => Next::Wait,
-            // All was returned, as nothing is read while there is a backlog. Closing sends the end of
-            // our stream behind the last echoed byte, as shutting the write side down before would:
-            // all input was read, so it can't become a reset.
+            // All was returned, because nothing is read while there is a backlog. Closing sends FIN
+            // behind the last echoed byte, as shutdown(2) would: all input was read, so it can't
+            // become a reset.
             Ok(Input::End) => self.finish(CloseReason::Finished, metrics),
             Err(error) => self.fail(&error, metrics),
         }

@@ -1,34 +1,31 @@
-//! What a worker lends to each of its connections in turn: the one buffer that they read into, and a
-//! pipe for those that have much to return. Empty between two calls of
+//! What a worker lends to each of its connections in turn: the buffer that they read into, and a pipe
+//! for those that return much. Both are empty between two calls of
 //! [`Conn::pump`](crate::conn::Conn::pump).
 
-use std::io::{self, Read};
+use std::io;
 
 use crate::net::errno;
 use crate::net::pipe::Pipe;
 use crate::net::stream::Stream;
 
-/// The most that the first read of a turn takes. Moving large pieces costs half as much as moving pieces
-/// of this size, but of a peer that reads slowly most of a large piece would have to be kept: so a large
-/// one follows only one of this size that was filled and written whole.
-const FIRST_READ: usize = 64 << 10;
-
 /// A worker's buffer and pipe.
 #[derive(Debug)]
-pub struct Scratch {
+pub struct Scratch<P> {
     buffer: Box<[u8]>,
+    /// The most that the first read of a turn takes. A slow reader makes us keep most of what was
+    /// read, so a large read follows only one of this size that was filled and written whole.
     first: usize,
-    pipe: Opened,
+    pipe: Opened<P>,
     /// Whether anything has gone through it yet.
     has_relayed: bool,
 }
 
 #[derive(Debug)]
-enum Opened {
-    /// Nobody wanted one yet.
+enum Opened<P> {
+    /// No connection wanted one yet.
     NotYet,
-    Yes(Pipe),
-    /// This kernel does not give us one, or does not move a socket's input that way.
+    Yes(P),
+    /// The kernel gives us none, or does not move a socket's input that way.
     No,
 }
 
@@ -43,11 +40,11 @@ pub(crate) struct Relayed<'a> {
     pub(crate) outcome: io::Result<usize>,
 }
 
-impl Scratch {
-    /// With a buffer of `size` bytes; above 64 KiB, a stream that keeps being full is relayed through a
-    /// pipe.
+impl<P: Pipe> Scratch<P> {
+    /// With a buffer of `size` bytes. If that is more than [`Pipe::MIN_BULK`], a stream whose reads
+    /// are filled is relayed through a pipe.
     pub fn new(size: usize) -> Self {
-        Self::with_first_read(size, FIRST_READ)
+        Self::with_first_read(size, P::MIN_BULK)
     }
 
     pub(crate) fn with_first_read(size: usize, first: usize) -> Self {
@@ -91,9 +88,12 @@ impl Scratch {
     ///
     /// # Errors
     /// The stream's own, which the kernel tells once: a read after it would find an end.
-    pub(crate) fn relay(&mut self, stream: &mut impl Stream) -> Option<io::Result<Relayed<'_>>> {
+    pub(crate) fn relay(
+        &mut self,
+        stream: &mut impl Stream<Pipe = P>,
+    ) -> Option<io::Result<Relayed<'_>>> {
         if matches!(self.pipe, Opened::NotYet) {
-            self.pipe = match Pipe::new() {
+            self.pipe = match stream.open_pipe() {
                 Ok(pipe) => Opened::Yes(pipe),
                 // There may be descriptors later.
                 Err(error) if errno::is_lack_of_descriptors(&error) => return None,

@@ -7,7 +7,8 @@ use std::io::{self, Read, Write};
 use proptest::prelude::*;
 
 use super::*;
-use crate::net::pipe::Pipe;
+use crate::service::Service;
+use crate::net::pipe::{Pipe, SplicePipe};
 
 /// What the next call on the stream does.
 #[derive(Clone, Copy, Debug)]
@@ -116,6 +117,8 @@ impl Write for Scripted {
 }
 
 impl Stream for Scripted {
+    type Pipe = SplicePipe;
+
     fn shutdown_write(&mut self) -> io::Result<()> {
         self.shut_down = true;
         Ok(())
@@ -139,9 +142,13 @@ impl Stream for Scripted {
         is_drained
     }
 
+    fn open_pipe(&self) -> io::Result<SplicePipe> {
+        SplicePipe::new()
+    }
+
     /// Blocks like a read, but only a read that blocks earns an event: the pipe may have been full.
-    fn fill(&mut self, pipe: &mut Pipe, most: usize) -> io::Result<usize> {
-        let most = Self::next(&mut self.reads)?.min(most);
+    fn fill(&mut self, pipe: &mut SplicePipe, max: usize) -> io::Result<usize> {
+        let most = Self::next(&mut self.reads)?.min(max);
         let rest = &self.input[self.sent..];
         if rest.is_empty() && !self.ends {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -151,7 +158,7 @@ impl Stream for Scripted {
         Ok(count)
     }
 
-    fn pour(&mut self, pipe: &mut Pipe) -> io::Result<usize> {
+    fn pour(&mut self, pipe: &mut SplicePipe) -> io::Result<usize> {
         let mut bytes = vec![0; pipe.held()];
         let most = Self::next(&mut self.writes).inspect_err(|error| {
             self.write_edge |= error.kind() == io::ErrorKind::WouldBlock;
@@ -163,7 +170,7 @@ impl Stream for Scripted {
 }
 
 /// What a worker lends, with a buffer of this size.
-fn scratch(size: usize) -> Scratch {
+fn scratch(size: usize) -> Scratch<SplicePipe> {
     Scratch::new(size)
 }
 
@@ -257,7 +264,7 @@ fn a_large_read_follows_only_one_that_was_written_whole() {
 
 /// A peer that keeps the first read full, and one turn of its connection: what was read, and what came
 /// back.
-fn bulk(input: usize, writes: &[Step]) -> (Conn<Scripted>, Scratch, WorkerMetrics) {
+fn bulk(input: usize, writes: &[Step]) -> (Conn<Scripted>, Scratch<SplicePipe>, WorkerMetrics) {
     let mut stream = Scripted::new(vec![1; input]);
     stream.is_spliceable = true;
     stream.writes = writes.iter().copied().collect();

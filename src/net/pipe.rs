@@ -1,5 +1,6 @@
-//! A pipe through which a socket's input goes to a socket's output without being copied (splice(2)).
+//! Pipes through which a socket's input goes to a socket's output without being copied (splice(2)).
 
+use std::fmt::Debug;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -9,15 +10,25 @@ use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice
 /// piece of a segment, however small: so many pieces at a time are all that a peer can make us hold.
 const CAPACITY: usize = 256 << 10;
 
-/// A non-blocking pipe that knows what is in it.
+/// What input of a [`Stream`](super::stream::Stream) can be moved into, to be moved to its output or
+/// read from there.
+pub trait Pipe: Read + Debug {
+    /// Bytes at a time from which on this way costs less than reading and writing them.
+    const MIN_BULK: usize;
+
+    /// Bytes in the pipe.
+    fn held(&self) -> usize;
+}
+
+/// A non-blocking pipe(2) that knows what is in it.
 #[derive(Debug)]
-pub struct Pipe {
+pub struct SplicePipe {
     reader: OwnedFd,
     writer: OwnedFd,
     held: usize,
 }
 
-impl Pipe {
+impl SplicePipe {
     /// An empty pipe.
     ///
     /// # Errors
@@ -61,15 +72,19 @@ impl Pipe {
         self.held -= count;
         Ok(count)
     }
+}
 
-    /// Bytes in the pipe.
-    pub fn held(&self) -> usize {
+impl Pipe for SplicePipe {
+    /// Moving large pieces costs half as much as moving pieces of this size.
+    const MIN_BULK: usize = 64 << 10;
+
+    fn held(&self) -> usize {
         self.held
     }
 }
 
 /// Copies out what is held.
-impl Read for Pipe {
+impl Read for SplicePipe {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = rustix::io::read(&self.reader, buffer)?;
         self.held -= count;
@@ -79,7 +94,7 @@ impl Read for Pipe {
 
 /// Copies into it: for tests of what is made of it.
 #[cfg(test)]
-impl io::Write for Pipe {
+impl io::Write for SplicePipe {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = rustix::io::write(&self.writer, bytes)?;
         self.held += count;
@@ -110,7 +125,7 @@ mod tests {
         let (mut client, server) = connection();
         let sent: Vec<u8> = (0..100_000_u32).map(|at| (at % 251) as u8).collect();
         client.write_all(&sent).unwrap();
-        let mut pipe = Pipe::new().unwrap();
+        let mut pipe = SplicePipe::new().unwrap();
         let mut back = 0;
         while back < sent.len() {
             match pipe.fill(&server, 30_000) {
@@ -133,7 +148,7 @@ mod tests {
         full.set_nonblocking(true).unwrap();
         while full.write(&[0; 1 << 16]).is_ok() {}
         client.write_all(b"left over").unwrap();
-        let mut pipe = Pipe::new().unwrap();
+        let mut pipe = SplicePipe::new().unwrap();
         while pipe.fill(&server, 100).is_err() {}
         let error = pipe.pour(&full).unwrap_err();
         assert_eq!((error.kind(), pipe.held()), (io::ErrorKind::WouldBlock, 9));
@@ -147,7 +162,7 @@ mod tests {
     fn an_end_is_no_bytes_and_a_peer_that_is_gone_an_error() {
         let (client, server) = connection();
         drop(client);
-        let mut pipe = Pipe::new().unwrap();
+        let mut pipe = SplicePipe::new().unwrap();
         while pipe
             .fill(&server, 100)
             .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)

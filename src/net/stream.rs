@@ -8,16 +8,19 @@ use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 
-use crate::net::pipe::Pipe;
+use crate::net::pipe::{Pipe, SplicePipe};
 use crate::net::{socket, sys};
 
-/// The most that one call throws away of a TCP stream. Nothing is copied, so it may be far more than
-/// a buffer; but a call that goes on while more arrives must end some time.
-const DISCARD_AT_ONCE: usize = 1 << 20;
+/// Bytes that one call discards of a TCP stream. Nothing is copied, so it may be far more than a
+/// buffer, but a call that goes on while more arrives must end.
+const MAX_DISCARD: usize = 1 << 20;
 
 /// A non-blocking byte stream in both directions. Sockets are, and so are the scripted streams that
 /// test [`Conn`](crate::conn::Conn) without any.
 pub trait Stream: Read + Write {
+    /// What its input can be relayed through.
+    type Pipe: Pipe;
+
     /// Tells the peer that no more bytes come, while its own can still be read: shutdown(2) with
     /// `SHUT_WR`.
     ///
@@ -29,7 +32,7 @@ pub trait Stream: Read + Write {
     /// hang-up or urgent data was reported.
     fn drained_by_short_read(&self) -> bool;
 
-    /// Whether [`fill`](Stream::fill) and [`pour`](Stream::pour) can work.
+    /// Whether its input can be relayed to its output through a pipe.
     fn is_spliceable(&self) -> bool {
         false
     }
@@ -40,21 +43,23 @@ pub trait Stream: Read + Write {
         false
     }
 
-    /// Moves up to `most` bytes of input into a pipe.
+    /// A pipe for [`fill`](Stream::fill) and [`pour`](Stream::pour).
     ///
     /// # Errors
-    /// As [`Pipe::fill`]; `Unsupported` where it is not [spliceable](Stream::is_spliceable).
-    fn fill(&mut self, _pipe: &mut Pipe, _most: usize) -> io::Result<usize> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
+    /// As [`SplicePipe::new`].
+    fn open_pipe(&self) -> io::Result<Self::Pipe>;
+
+    /// Moves up to `max` bytes of input into a pipe.
+    ///
+    /// # Errors
+    /// As [`SplicePipe::fill`].
+    fn fill(&mut self, pipe: &mut Self::Pipe, max: usize) -> io::Result<usize>;
 
     /// Moves what is in a pipe to the output, as much as it takes at once.
     ///
     /// # Errors
-    /// As [`Pipe::pour`]; `Unsupported` where it is not [spliceable](Stream::is_spliceable).
-    fn pour(&mut self, _pipe: &mut Pipe) -> io::Result<usize> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
+    /// As [`SplicePipe::pour`].
+    fn pour(&mut self, pipe: &mut Self::Pipe) -> io::Result<usize>;
 
     /// Takes input out of the stream without keeping it; `scratch` may be overwritten.
     ///
@@ -113,6 +118,8 @@ impl Write for Socket {
 }
 
 impl Stream for Socket {
+    type Pipe = SplicePipe;
+
     fn shutdown_write(&mut self) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
@@ -137,11 +144,15 @@ impl Stream for Socket {
         socket::incoming_queue(self).is_ok_and(|count| count == 0)
     }
 
-    fn fill(&mut self, pipe: &mut Pipe, most: usize) -> io::Result<usize> {
-        pipe.fill(self, most)
+    fn open_pipe(&self) -> io::Result<SplicePipe> {
+        SplicePipe::new()
     }
 
-    fn pour(&mut self, pipe: &mut Pipe) -> io::Result<usize> {
+    fn fill(&mut self, pipe: &mut SplicePipe, max: usize) -> io::Result<usize> {
+        pipe.fill(self, max)
+    }
+
+    fn pour(&mut self, pipe: &mut SplicePipe) -> io::Result<usize> {
         pipe.pour(self)
     }
 
@@ -149,8 +160,8 @@ impl Stream for Socket {
     fn discard(&mut self, scratch: &mut [u8]) -> io::Result<Taken> {
         match self {
             Self::Tcp(stream) => Ok(Taken {
-                count: sys::discard(stream, DISCARD_AT_ONCE)?,
-                asked: DISCARD_AT_ONCE,
+                count: sys::discard(stream, MAX_DISCARD)?,
+                asked: MAX_DISCARD,
             }),
             Self::Unix(stream) => Ok(Taken {
                 count: socket::receive(stream, scratch)?,

@@ -39,7 +39,7 @@ use crate::conn::{Conn, Next};
 use crate::listen::Listener;
 use crate::metrics::{CloseReason, WorkerMetrics};
 use crate::net::readiness::Readiness;
-use crate::net::stream::Socket;
+use crate::net::stream::{Socket, Stream};
 use crate::spin::SpinPolicy;
 use crate::timeouts::{Activity, Blocked, Decision};
 use crate::timer::Timers;
@@ -64,7 +64,7 @@ pub(crate) struct Reactor<K: Kernel> {
     datagrams: Option<DatagramSide>,
     conns: Slab<Conn<K::Stream>>,
     /// What connections read into, one after the other.
-    scratch: Scratch,
+    scratch: Scratch<<K::Stream as Stream>::Pipe>,
     /// Keys of connections that yielded; those closed since are skipped when their turn comes.
     run_queue: VecDeque<usize>,
     /// Keys of connections for which the kernel had no memory, as in the run queue.
