@@ -23,8 +23,8 @@ use echomark::Service;
 use echomark::conn::scratch::Scratch;
 use echomark::conn::{Conn, Next};
 use echomark::metrics::WorkerMetrics;
-use echomark::net::readiness::Readiness;
 use echomark::net::pipe::SplicePipe;
+use echomark::net::readiness::Readiness;
 use echomark::net::stream::Stream;
 use echomark::net::units::format_size;
 

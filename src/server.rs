@@ -19,7 +19,8 @@ use crate::net::endpoint::Endpoint;
 use crate::net::sys::ThreadClock;
 use crate::net::tcp;
 use crate::reactor::{
-    Control, DatagramSocket, Epoll, HandOff, Listening, Reactor, Request, Rules, Setup, Share,
+    Control, Epoll, HandOff, Listening, MAX_INBOX, Reactor, Request, Rules, Setup, Share,
+    UdpEndpoint,
 };
 use crate::service::Service;
 use crate::udp::Guard;
@@ -95,7 +96,7 @@ impl Server {
         let mut wakers = Vec::with_capacity(workers);
         for worker in 0..workers {
             let poll = Poll::new().map_err(setup(worker))?;
-            wakers.push(Reactor::waker(&poll).map_err(setup(worker))?);
+            wakers.push(Epoll::waker(&poll).map_err(setup(worker))?);
             polls.push(poll);
         }
         let wakers: Arc<[mio::Waker]> = wakers.into();
@@ -120,7 +121,6 @@ impl Server {
                 let worker = accepting_worker(share, number, workers);
                 if share == Share::LeastLoaded {
                     any_hands_off = true;
-                    control.add_sender();
                 }
                 let listening = Listening::new(endpoint, service, share, most_queued);
                 listeners[worker].push((listening, listener));
@@ -135,7 +135,7 @@ impl Server {
                 Sockets::Udp(sockets) => {
                     for (number, socket) in sockets.into_iter().enumerate() {
                         let worker = accepting_worker(share, number, workers);
-                        datagrams[worker].push(DatagramSocket {
+                        datagrams[worker].push(UdpEndpoint {
                             endpoint,
                             service,
                             socket,
@@ -145,7 +145,10 @@ impl Server {
             }
         }
         let mut hand_offs: Vec<_> = if any_hands_off {
-            HandOff::among(&wakers).into_iter().map(Some).collect()
+            HandOff::among(workers, MAX_INBOX)
+                .into_iter()
+                .map(Some)
+                .collect()
         } else {
             (0..workers).map(|_| None).collect()
         };
@@ -154,6 +157,7 @@ impl Server {
             let parts = Setup {
                 index,
                 poll,
+                wakers: Arc::clone(&wakers),
                 listeners: std::mem::take(&mut listeners[index]),
                 datagrams: std::mem::take(&mut datagrams[index]),
                 guard: guard.clone(),

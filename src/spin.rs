@@ -1,13 +1,13 @@
 //! How long a worker that has nothing to do stays awake for the next event. Time is a parameter.
 //!
-//! Somebody who is awake answers sooner, because nobody has to wake him, and uses a CPU meanwhile. That
+//! A worker that is awake answers sooner, because it need not be woken, and uses a CPU meanwhile. That
 //! pays if the next event comes soon. [`Spin::Auto`] expects of the next event what the last ones did,
 //! as KVM does before it halts a virtual CPU (the kernel's Documentation/virt/kvm/halt-polling.rst):
 //! - The event came while the worker was awake: it stays so for as long next time.
-//! - It came after that, but within [`AUTO_MAX`]: the worker waits longer next time.
+//! - It came after that, but within [`MAX_AUTO`]: the worker waits longer next time.
 //! - It came later: next time the worker sleeps at once.
 //!
-//! So a server that is asked less often than every [`AUTO_MAX`] sleeps as if it never stayed awake, and
+//! So a server that is asked less often than every [`MAX_AUTO`] sleeps as if it never stayed awake, and
 //! the price of a wrong guess is bounded.
 
 use std::time::Duration;
@@ -18,51 +18,75 @@ use crate::config::Spin;
 /// for each answer lie 23 µs where nobody sleeps, and 50 to 85 where both sides have to be woken first. So
 /// with a bound of 50 µs such a client often found the server asleep; and with 200 µs a rate of 10 000 per
 /// second kept a whole CPU busy (docs/performance.md).
-pub const AUTO_MAX: Duration = Duration::from_micros(100);
+pub const MAX_AUTO: Duration = Duration::from_micros(100);
 
 /// How long it stays awake at first, once that seems to pay: as KVM does (halt_poll_ns_grow_start).
-const AUTO_FIRST: Duration = Duration::from_micros(10);
+const MIN_AUTO: Duration = Duration::from_micros(10);
 
-/// The time since the last event, and how much of it a worker is awake.
-#[derive(Debug)]
-pub struct SpinPolicy {
-    adapts: bool,
-    duration_ns: u64,
+/// Whether a worker that has nothing to do stays awake.
+#[derive(Clone, Debug)]
+pub enum SpinPolicy {
+    /// It sleeps at once.
+    Never,
+    /// It does so for this time after the last event.
+    For(Window),
+    /// As before, and the time adapts.
+    Auto(Window),
+    /// It never sleeps.
+    Always,
+}
+
+/// How long a worker stays awake, and since when.
+#[derive(Clone, Debug)]
+pub struct Window {
+    length_ns: u64,
     last_event_ns: u64,
 }
 
 impl SpinPolicy {
     /// Begins at `now_ns`, as if there had been an event.
     pub fn new(spin: Spin, now_ns: u64) -> Self {
-        Self {
-            adapts: spin == Spin::Auto,
-            duration_ns: match spin {
-                Spin::Never | Spin::Auto => 0,
-                Spin::For(duration) => whole_ns(duration),
-                Spin::Always => u64::MAX,
-            },
+        let window = |length_ns| Window {
+            length_ns,
             last_event_ns: now_ns,
+        };
+        match spin {
+            Spin::Never => Self::Never,
+            Spin::For(duration) => Self::For(window(whole_ns(duration))),
+            Spin::Auto => Self::Auto(window(0)),
+            Spin::Always => Self::Always,
         }
     }
 
-    /// Takes in that there were events at `now_ns`.
-    pub fn note_event(&mut self, now_ns: u64) {
-        let after_ns = now_ns.saturating_sub(self.last_event_ns);
-        self.last_event_ns = now_ns;
-        if self.adapts {
-            self.duration_ns = adapted(self.duration_ns, after_ns);
+    /// Takes in that there were events. Asks for the time only if it matters.
+    pub fn note_event(&mut self, now_ns: impl FnOnce() -> u64) {
+        match self {
+            Self::Never | Self::Always => {}
+            Self::For(window) => window.last_event_ns = now_ns(),
+            Self::Auto(window) => {
+                let now_ns = now_ns();
+                let after_ns = now_ns.saturating_sub(window.last_event_ns);
+                window.length_ns = adapted(window.length_ns, after_ns);
+                window.last_event_ns = now_ns;
+            }
         }
     }
 
-    /// Whether to stay awake at `now_ns`.
-    pub fn stays_awake(&self, now_ns: u64) -> bool {
-        now_ns.saturating_sub(self.last_event_ns) < self.duration_ns
+    /// Whether to stay awake. Asks for the time only if it matters.
+    pub fn stays_awake(&self, now_ns: impl FnOnce() -> u64) -> bool {
+        match self {
+            Self::Never => false,
+            Self::For(window) | Self::Auto(window) => {
+                now_ns().saturating_sub(window.last_event_ns) < window.length_ns
+            }
+            Self::Always => true,
+        }
     }
 }
 
 /// How long to stay awake for the next event, if it was so long for the last one, which came `after_ns`.
 fn adapted(lasted_ns: u64, after_ns: u64) -> u64 {
-    let (first_ns, max_ns) = (whole_ns(AUTO_FIRST), whole_ns(AUTO_MAX));
+    let (first_ns, max_ns) = (whole_ns(MIN_AUTO), whole_ns(MAX_AUTO));
     if after_ns > max_ns {
         0
     } else if after_ns < lasted_ns {
@@ -81,16 +105,23 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const MAX_NS: u64 = AUTO_MAX.as_nanos() as u64;
+    const MAX_NS: u64 = MAX_AUTO.as_nanos() as u64;
+
+    fn last_event_ns(policy: &SpinPolicy) -> u64 {
+        match policy {
+            SpinPolicy::Never | SpinPolicy::Always => 7,
+            SpinPolicy::For(window) | SpinPolicy::Auto(window) => window.last_event_ns,
+        }
+    }
 
     /// Takes in events with these distances, and says at which of them the worker was awake.
-    fn awake_at_each(spin_policy: &mut SpinPolicy, distances_ns: &[u64]) -> Vec<bool> {
+    fn awake_at_each(policy: &mut SpinPolicy, distances_ns: &[u64]) -> Vec<bool> {
         let distances = distances_ns.iter();
         distances
             .map(|distance_ns| {
-                let now_ns = spin_policy.last_event_ns + distance_ns;
-                let awake = spin_policy.stays_awake(now_ns);
-                spin_policy.note_event(now_ns);
+                let now_ns = last_event_ns(policy) + distance_ns;
+                let awake = policy.stays_awake(|| now_ns);
+                policy.note_event(|| now_ns);
                 awake
             })
             .collect()
@@ -98,18 +129,18 @@ mod tests {
 
     #[test]
     fn a_fixed_time_counts_from_the_last_event() {
-        let mut spin_policy = SpinPolicy::new(Spin::For(Duration::from_nanos(50)), 1000);
-        assert!(spin_policy.stays_awake(1049) && !spin_policy.stays_awake(1050));
-        spin_policy.note_event(5000);
-        assert!(spin_policy.stays_awake(5049) && !spin_policy.stays_awake(5050));
+        let mut policy = SpinPolicy::new(Spin::For(Duration::from_nanos(50)), 1000);
+        assert!(policy.stays_awake(|| 1049) && !policy.stays_awake(|| 1050));
+        policy.note_event(|| 5000);
+        assert!(policy.stays_awake(|| 5049) && !policy.stays_awake(|| 5050));
     }
 
     #[test]
     fn never_and_always_are_meant() {
         for (spin, awake) in [(Spin::Never, false), (Spin::Always, true)] {
-            let mut spin_policy = SpinPolicy::new(spin, 7);
+            let mut policy = SpinPolicy::new(spin, 7);
             assert_eq!(
-                awake_at_each(&mut spin_policy, &[0, 1, u64::MAX / 2]),
+                awake_at_each(&mut policy, &[0, 1, u64::MAX / 2]),
                 [awake; 3]
             );
         }
@@ -117,19 +148,19 @@ mod tests {
 
     #[test]
     fn events_in_quick_succession_soon_find_it_awake() {
-        let mut spin_policy = SpinPolicy::new(Spin::Auto, 0);
+        let mut policy = SpinPolicy::new(Spin::Auto, 0);
         // 10, 20, 40 and 80 microseconds are not enough.
         let expected = [false, false, false, false, false, true, true];
-        assert_eq!(awake_at_each(&mut spin_policy, &[MAX_NS - 1; 7]), expected);
+        assert_eq!(awake_at_each(&mut policy, &[MAX_NS - 1; 7]), expected);
     }
 
     #[test]
     fn one_event_that_is_late_ends_it() {
-        let mut spin_policy = SpinPolicy::new(Spin::Auto, 0);
-        awake_at_each(&mut spin_policy, &[MAX_NS / 2; 20]);
-        assert!(spin_policy.stays_awake(spin_policy.last_event_ns));
-        awake_at_each(&mut spin_policy, &[MAX_NS + 1]);
-        assert!(!spin_policy.stays_awake(spin_policy.last_event_ns));
+        let mut policy = SpinPolicy::new(Spin::Auto, 0);
+        awake_at_each(&mut policy, &[MAX_NS / 2; 20]);
+        assert!(policy.stays_awake(|| last_event_ns(&policy)));
+        awake_at_each(&mut policy, &[MAX_NS + 1]);
+        assert!(!policy.stays_awake(|| last_event_ns(&policy)));
     }
 
     proptest! {
@@ -138,33 +169,33 @@ mod tests {
         fn it_is_never_awake_for_longer_than_the_bound(
             distances in prop::collection::vec(0..2 * MAX_NS, 0..50),
         ) {
-            let mut spin_policy = SpinPolicy::new(Spin::Auto, 0);
-            awake_at_each(&mut spin_policy, &distances);
-            prop_assert!(!spin_policy.stays_awake(spin_policy.last_event_ns + MAX_NS));
+            let mut policy = SpinPolicy::new(Spin::Auto, 0);
+            awake_at_each(&mut policy, &distances);
+            prop_assert!(!policy.stays_awake(|| last_event_ns(&policy) + MAX_NS));
         }
 
         #[test]
-        fn who_is_asked_seldom_sleeps_at_once(
+        fn rare_events_find_it_asleep(
             before in prop::collection::vec(0..2 * MAX_NS, 0..50),
             seldom in prop::collection::vec(MAX_NS + 1..u64::MAX / 100, 1..50),
         ) {
-            let mut spin_policy = SpinPolicy::new(Spin::Auto, 0);
-            awake_at_each(&mut spin_policy, &before);
+            let mut policy = SpinPolicy::new(Spin::Auto, 0);
+            awake_at_each(&mut policy, &before);
             for distance in seldom {
-                awake_at_each(&mut spin_policy, &[distance]);
-                prop_assert!(!spin_policy.stays_awake(spin_policy.last_event_ns));
+                awake_at_each(&mut policy, &[distance]);
+                prop_assert!(!policy.stays_awake(|| last_event_ns(&policy)));
             }
         }
 
         /// Any rhythm within the bound.
         #[test]
-        fn who_is_asked_often_is_found_awake(
+        fn frequent_events_find_it_awake(
             before in prop::collection::vec(0..2 * MAX_NS, 0..50),
             often in prop::collection::vec(0..MAX_NS, 10..50),
         ) {
-            let mut spin_policy = SpinPolicy::new(Spin::Auto, 0);
-            awake_at_each(&mut spin_policy, &before);
-            let awake = awake_at_each(&mut spin_policy, &often);
+            let mut policy = SpinPolicy::new(Spin::Auto, 0);
+            awake_at_each(&mut policy, &before);
+            let awake = awake_at_each(&mut policy, &often);
             // Each that finds it asleep makes it wait longer: 10, 20, 40, 80, 100 microseconds.
             let asleep = awake.iter().filter(|&&awake| !awake).count();
             prop_assert!(asleep <= 5, "{:?}", awake);

@@ -4,9 +4,9 @@ use std::io;
 
 use super::connection::{Chargen, Conn, Input, MAX_READS_PER_PUMP, Next, State};
 use crate::metrics::{CloseReason, WorkerMetrics};
+use crate::net::errno;
 use crate::net::readiness::Readiness;
 use crate::net::stream::Stream;
-use crate::net::errno;
 use crate::service::chargen::{self, CYCLE, MAX_LEN};
 
 /// Writes of [`MAX_LEN`] bytes in one call: only the peer's window would pace it otherwise, and a

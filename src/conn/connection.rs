@@ -4,9 +4,9 @@ use std::io;
 
 use super::backlog::Backlog;
 use crate::metrics::{CloseReason, WorkerMetrics};
+use crate::net::errno;
 use crate::net::readiness::Readiness;
 use crate::net::stream::{Stream, Taken};
-use crate::net::errno;
 use crate::service::Service;
 
 /// Reads of discarded input in one call of [`Conn::pump`], before other connections have their turn.

@@ -17,11 +17,7 @@ impl<S: Stream> Conn<S> {
     /// other connections have their turn.
     // One exchange is nearly every call, so it alone is inlined.
     #[inline(always)]
-    pub(super) fn echo(
-        &mut self,
-        scratch: &mut Scratch<S::Pipe>,
-        metrics: &WorkerMetrics,
-    ) -> Next {
+    pub(super) fn echo(&mut self, scratch: &mut Scratch<S::Pipe>, metrics: &WorkerMetrics) -> Next {
         if self.backlog.is_empty()
             && self.ready.is_readable()
             && !self.is_bulk
@@ -133,12 +129,7 @@ impl<S: Stream> Conn<S> {
 
     /// Keeps what a write with this outcome left of `input`.
     #[cold]
-    fn keep(
-        &mut self,
-        input: &[u8],
-        outcome: io::Result<usize>,
-        metrics: &WorkerMetrics,
-    ) -> Flow {
+    fn keep(&mut self, input: &[u8], outcome: io::Result<usize>, metrics: &WorkerMetrics) -> Flow {
         match self.keep_rest(input, outcome, metrics) {
             Ok(()) => Flow::Continue(()),
             Err(error) => Flow::Break(self.fail(&error, metrics)),

@@ -11,9 +11,9 @@
 //!   that changes, or the answer was [`Next::Yield`].
 
 use crate::metrics::{CloseReason, WorkerMetrics};
+use crate::net::errno;
 use crate::net::readiness::Readiness;
 use crate::net::stream::Stream;
-use crate::net::errno;
 
 pub mod backlog;
 mod chargen;

@@ -7,8 +7,8 @@ use std::io::{self, Read, Write};
 use proptest::prelude::*;
 
 use super::*;
-use crate::service::Service;
 use crate::net::pipe::{Pipe, SplicePipe};
+use crate::service::Service;
 
 /// What the next call on the stream does.
 #[derive(Clone, Copy, Debug)]

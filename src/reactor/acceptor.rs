@@ -1,45 +1,49 @@
-//! Taking new connections in: batches, limits, and what to do when the system has nothing to give.
+//! Taking new connections in: in batches, within the limits, and with a pause when the system has
+//! nothing to give.
 
 use std::io;
 use std::net::IpAddr;
 
 use tracing::warn;
 
-use super::hand_off::Admitted;
+use super::connections::{Admitted, Connections};
+use super::context::Context;
+use super::hand_off::HandOff;
+use super::kernel::Kernel;
 use super::token::Deadline;
-use super::{Kernel, Reactor};
-use crate::admission::Permit;
-use crate::conn::Conn;
-use crate::metrics::{CloseReason, RefuseReason};
 use crate::net::errno::AcceptError;
-use crate::net::stream::Stream;
 use crate::service::Service;
-use crate::timeouts::Activity;
 
 /// Connections taken from one listener in a turn, so that a storm of connects can't keep the open
 /// connections waiting.
-const ACCEPT_BATCH: usize = 64;
+const MAX_ACCEPTS: usize = 64;
 /// How long accepting pauses when descriptors or memory ran out.
 const RETRY_MS: u64 = 50;
-/// Refused connections of a worker that may wait for their peer's end at a time; more are closed
-/// at once. They hold a descriptor each.
-pub const MAX_REFUSED_LINGERING: usize = 256;
+
+/// A worker's listeners and where accepting stands.
+#[derive(Debug)]
+pub(super) struct Acceptor {
+    listeners: Vec<Listening>,
+    /// Nothing is accepted until the retry deadline.
+    is_paused: bool,
+    /// The last accept failed for lack of resources: the way in and out is logged once.
+    is_troubled: bool,
+}
 
 /// What a worker knows of one of its listeners; the socket itself is the kernel's.
 #[derive(Debug)]
 pub(crate) struct Listening {
     /// Which of the server's endpoints it is one of.
-    pub(crate) endpoint: usize,
+    endpoint: usize,
     /// What its connections are served.
-    pub(crate) service: Service,
-    /// Who serves them.
-    pub(crate) share: Share,
+    service: Service,
+    share: Share,
     /// Connections that may at most be queued when it is to close: it bounds the emptying of a queue
     /// that goes on filling, because another process keeps the socket open.
-    pub(crate) most_queued: u32,
-    pub(super) state: State,
+    max_queued: u32,
+    state: State,
     /// Whether there may be more to accept: set by an event, cleared by EAGAIN alone.
-    pub(super) more: bool,
+    has_more: bool,
 }
 
 /// Who serves the connections of a listener.
@@ -52,205 +56,248 @@ pub(crate) enum Share {
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum State {
+enum State {
     Open,
     /// To be closed as soon as nothing is left to accept, at the latest after so many connections.
     Closing(u32),
     Closed,
 }
 
+/// What came of one try to accept.
+enum Attempt<S> {
+    /// A connection, with its peer's address if that has one.
+    Accepted(S, Option<IpAddr>),
+    /// It failed or was interrupted, and the next may succeed.
+    Failed,
+    /// There is nothing to accept now.
+    Empty,
+}
+
 impl Listening {
-    pub(crate) fn new(endpoint: usize, service: Service, share: Share, most_queued: u32) -> Self {
+    pub(crate) fn new(endpoint: usize, service: Service, share: Share, max_queued: u32) -> Self {
         Self {
             endpoint,
             service,
             share,
-            most_queued,
+            max_queued,
             state: State::Open,
             // Connections may have arrived before the listener was registered.
-            more: true,
+            has_more: true,
         }
     }
 
-    pub(super) fn is_open(&self) -> bool {
+    fn is_open(&self) -> bool {
         self.state != State::Closed
     }
 
     /// Asks for connections again. A closed listener has none: asking it for ever would keep the
     /// loop awake.
-    pub(super) fn look_again(&mut self) {
-        self.more = self.is_open();
+    fn look_again(&mut self) {
+        self.has_more = self.is_open();
     }
 }
 
-impl<K: Kernel> Reactor<K> {
+impl Acceptor {
+    pub(super) fn new(listeners: Vec<Listening>) -> Self {
+        Self {
+            listeners,
+            is_paused: false,
+            is_troubled: false,
+        }
+    }
+
     /// Whether the next turn has connections to accept without waiting for an event.
-    pub(super) fn has_more_to_accept(&self) -> bool {
-        !self.accept_paused && self.listeners.iter().any(|listener| listener.more)
+    pub(super) fn has_more(&self) -> bool {
+        !self.is_paused && self.listeners.iter().any(|listener| listener.has_more)
+    }
+
+    pub(super) fn has_open_listeners(&self) -> bool {
+        self.listeners.iter().any(Listening::is_open)
+    }
+
+    /// Whether connections may still be accepted for other workers.
+    pub(super) fn feeds_others(&self) -> bool {
+        let feeds = |it: &Listening| it.is_open() && it.share == Share::LeastLoaded;
+        self.listeners.iter().any(feeds)
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.is_paused
+    }
+
+    pub(super) fn resume(&mut self) {
+        self.is_paused = false;
+    }
+
+    /// Takes in that the kernel reported connections at a listener.
+    pub(super) fn note(&mut self, index: usize) {
+        self.listeners[index].look_again();
     }
 
     /// Accepts a batch from each listener that may have connections.
-    pub(super) fn accept(&mut self) {
+    pub(super) fn accept<K: Kernel>(
+        &mut self,
+        connections: &mut Connections<K::Stream>,
+        mut hand_off: Option<&mut HandOff<K::Stream>>,
+        cx: &mut Context<K>,
+    ) {
         for index in 0..self.listeners.len() {
-            if self.accept_paused {
-                break;
-            }
-            if self.listeners[index].more {
-                self.accept_batch(index);
-            }
-        }
-        self.wake_receivers();
-    }
-
-    fn accept_batch(&mut self, index: usize) {
-        for _ in 0..ACCEPT_BATCH {
-            match self.kernel.accept(index) {
-                Ok((stream, peer)) => {
-                    self.admit(index, stream, peer);
-                    if let State::Closing(left) = &mut self.listeners[index].state {
-                        *left = left.saturating_sub(1);
-                        if *left == 0 {
-                            self.close_listener(index);
-                            return;
+            for _ in 0..MAX_ACCEPTS {
+                match self.try_accept(index, cx) {
+                    Attempt::Accepted(stream, peer) => {
+                        let hand_off = hand_off.as_deref_mut();
+                        if let Some(admitted) = self.admit(index, stream, peer, connections, cx)
+                            && let Some(own) = self.pass_on(index, admitted, hand_off, cx)
+                        {
+                            connections.open(own, cx);
                         }
                     }
+                    Attempt::Failed => {}
+                    Attempt::Empty => break,
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.listeners[index].more = false;
-                    if matches!(self.listeners[index].state, State::Closing(_)) {
-                        self.close_listener(index);
-                    }
-                    return;
+            }
+        }
+    }
+
+    /// Takes the next connection of a listener. Closes a listener that was to be emptied and is.
+    fn try_accept<K: Kernel>(&mut self, index: usize, cx: &mut Context<K>) -> Attempt<K::Stream> {
+        let listener = &mut self.listeners[index];
+        if self.is_paused || !listener.has_more {
+            return Attempt::Empty;
+        }
+        if listener.state == State::Closing(0) {
+            self.close(index, cx);
+            return Attempt::Empty;
+        }
+        match cx.kernel.accept(index) {
+            Ok((stream, peer)) => {
+                if let State::Closing(left) = &mut listener.state {
+                    *left -= 1;
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    let reason = AcceptError::from(&error);
-                    self.metrics.accept_errors(reason).add(1);
-                    if !reason.is_of_one_connection() {
-                        self.pause_accepting(&error);
-                        return;
-                    }
+                Attempt::Accepted(stream, peer)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                listener.has_more = false;
+                if let State::Closing(_) = listener.state {
+                    self.close(index, cx);
                 }
+                Attempt::Empty
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Attempt::Failed,
+            Err(error) => {
+                let reason = AcceptError::from(&error);
+                cx.metrics.accept_errors(reason).add(1);
+                if !reason.is_of_one_connection() {
+                    self.pause(&error, cx);
+                }
+                Attempt::Failed
             }
         }
     }
 
     /// Stops asking for connections for a while: the next call would fail the same way, and the
     /// edge that announced them does not come again.
-    fn pause_accepting(&mut self, error: &io::Error) {
-        if !self.accept_troubled {
+    fn pause<K: Kernel>(&mut self, error: &io::Error, cx: &mut Context<K>) {
+        if !self.is_troubled {
             warn!(
-                worker = self.index,
+                worker = cx.index,
                 %error,
                 "cannot accept; trying again every {RETRY_MS} ms until it works"
             );
         }
-        self.accept_troubled = true;
-        self.accept_paused = true;
-        self.arm(Deadline::AcceptRetry, RETRY_MS);
+        self.is_troubled = true;
+        self.is_paused = true;
+        cx.arm(Deadline::AcceptRetry, RETRY_MS);
     }
 
-    fn admit(&mut self, listener: usize, stream: K::Stream, peer: Option<IpAddr>) {
-        if self.accept_troubled {
-            self.accept_troubled = false;
-            warn!(worker = self.index, "accepting again");
+    /// Applies the limits. A connection over one of them is refused.
+    fn admit<K: Kernel>(
+        &mut self,
+        index: usize,
+        stream: K::Stream,
+        peer: Option<IpAddr>,
+        connections: &mut Connections<K::Stream>,
+        cx: &mut Context<K>,
+    ) -> Option<Admitted<K::Stream>> {
+        if std::mem::take(&mut self.is_troubled) {
+            warn!(worker = cx.index, "accepting again");
         }
-        let Listening { service, share, .. } = self.listeners[listener];
-        let Self {
-            control,
-            rules,
-            clock,
-            kernel,
-            ..
-        } = self;
-        let admitted = control
-            .admission
-            .acquire(&rules.policy, peer, || clock.now_ns(kernel));
-        match admitted {
-            Err(reason) => self.refuse(stream, reason),
-            Ok(permit) => {
-                let given = Admitted {
-                    stream,
-                    service,
-                    permit,
-                };
-                match share {
-                    Share::Own => self.keep(given),
-                    Share::LeastLoaded => self.give(given),
-                }
+        match cx.acquire_permit(peer) {
+            Ok(permit) => Some(Admitted {
+                stream,
+                service: self.listeners[index].service,
+                permit,
+            }),
+            Err(reason) => {
+                connections.refuse(stream, reason, cx);
+                None
             }
         }
     }
 
-    /// Gives an admitted connection its seat among those served.
-    pub(super) fn seat(&mut self, given: Admitted<K::Stream>) {
-        let Admitted {
-            stream,
-            service,
-            permit,
-        } = given;
-        self.metrics.accepted.add(1);
-        match self.insert(stream, service) {
-            Ok(key) => {
-                self.metrics.active.add(1);
-                if permit.is_counted() {
-                    if self.permits.len() <= key {
-                        self.permits.resize_with(key + 1, Permit::default);
-                    }
-                    self.permits[key] = permit;
-                }
-                if self.watching {
-                    self.begin_watch(key);
-                }
+    /// Sends a connection to the worker that is to serve it, unless that is this one.
+    fn pass_on<K: Kernel>(
+        &self,
+        index: usize,
+        admitted: Admitted<K::Stream>,
+        hand_off: Option<&mut HandOff<K::Stream>>,
+        cx: &Context<K>,
+    ) -> Option<Admitted<K::Stream>> {
+        match (self.listeners[index].share, hand_off) {
+            (Share::LeastLoaded, Some(hand_off)) => {
+                hand_off.pass_on(cx.index, &cx.control, admitted)
             }
-            Err(error) => {
-                warn!(worker = self.index, %error, "cannot watch a connection; closed it");
-                self.metrics.closed(CloseReason::Error).add(1);
-                self.leave(permit);
+            (Share::LeastLoaded, None) | (Share::Own, _) => Some(admitted),
+        }
+    }
+
+    /// Lets no new handshakes begin, while those under way complete.
+    pub(super) fn refuse_new<K: Kernel>(&mut self, cx: &mut Context<K>) {
+        for (index, listener) in self.listeners.iter_mut().enumerate() {
+            if let Err(error) = cx.kernel.refuse_new(index) {
+                warn!(%error, "connects that arrive while the listener closes may be reset");
+            }
+            listener.look_again();
+        }
+    }
+
+    /// Closes every listener once everything that the kernel completed is accepted.
+    pub(super) fn close_when_empty(&mut self) {
+        for listener in &mut self.listeners {
+            if listener.state == State::Open {
+                listener.state = State::Closing(listener.max_queued);
+                listener.look_again();
             }
         }
     }
 
-    /// Begins to hold a connection to the terms.
-    pub(super) fn begin_watch(&mut self, key: usize) {
-        let now_ms = self.now_ms();
-        if self.watches.len() <= key {
-            self.watches.resize(key + 1, Activity::new(now_ms));
+    /// Lets go of the listeners that a successor goes on with.
+    pub(super) fn release_left<K: Kernel>(&mut self, cx: &mut Context<K>) {
+        for index in 0..self.listeners.len() {
+            if cx.control.is_left(self.listeners[index].endpoint) {
+                self.close(index, cx);
+            }
         }
-        self.watches[key] = Activity::new(now_ms);
-        self.look_after(key);
     }
 
-    /// Closes a connection that may not be served, so that its peer reads an end and not a reset.
-    fn refuse(&mut self, mut stream: K::Stream, reason: RefuseReason) {
-        self.metrics.refused(reason).add(1);
-        if self.refused_lingering >= MAX_REFUSED_LINGERING {
-            // The peer is gone already if one of these fails. What it has sent is taken out first,
-            // so that closing does not reset the connection.
-            let _ = stream.shutdown_write();
-            let _ = stream.discard(self.scratch.whole());
+    /// Closes every listener now.
+    pub(super) fn close_all<K: Kernel>(&mut self, cx: &mut Context<K>) {
+        for index in 0..self.listeners.len() {
+            self.close(index, cx);
+        }
+    }
+
+    /// Closes a listener, or gives up our hold on it if another server goes on with the socket.
+    fn close<K: Kernel>(&mut self, index: usize, cx: &mut Context<K>) {
+        let listener = &mut self.listeners[index];
+        listener.has_more = false;
+        if std::mem::replace(&mut listener.state, State::Closed) == State::Closed {
             return;
         }
-        if let Ok(key) = self.insert(stream, Service::Discard) {
-            self.refused_lingering += 1;
-            self.linger(key, CloseReason::Refused);
-        }
-    }
-
-    /// Gives a connection its place and registers it, once and for all, for everything.
-    fn insert(&mut self, mut stream: K::Stream, service: Service) -> io::Result<usize> {
-        let entry = self.conns.vacant_entry();
-        let key = entry.key();
-        self.kernel.register(&mut stream, key)?;
-        entry.insert(Conn::new(stream, service));
-        Ok(key)
-    }
-
-    /// Gives back the place of a connection that is no longer served.
-    pub(super) fn leave(&self, permit: Permit) {
-        self.control.admission.release(permit);
-        if self.hand_off.is_some() {
-            self.control.remove_load(self.index);
+        if cx.control.is_left(listener.endpoint) {
+            cx.kernel.release(index);
+        } else {
+            cx.kernel.close(index);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the workers of a server share: wishes that someone else sets, rules, and counts.
+//! What the workers of a server share: what they are asked to do, the limits in force, and counts.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,7 +9,7 @@ use crate::metrics::WorkerMetrics;
 use crate::timeouts::Timeouts;
 
 /// Shared by all workers of one server. The data plane touches the atomics alone; the lock is taken
-/// only when someone asked for something and a worker was woken to do it.
+/// only by a worker that was woken to apply new limits.
 #[derive(Debug)]
 pub(crate) struct Control {
     requested: AtomicU8,
@@ -23,37 +23,37 @@ pub(crate) struct Control {
     released: Vec<AtomicBool>,
     /// Whether a successor has taken over, even if none of the endpoints.
     succeeded: AtomicBool,
-    /// Whether another server has our listening sockets as well and may be the one to go on with them:
-    /// a successor that has not said yet, or a predecessor that was not told yet.
+    /// Whether another server has our listening sockets too and may be the one to go on with them: a
+    /// successor that has not said so yet, or a predecessor that was not told yet.
     undecided: AtomicBool,
-    /// Listeners whose connections go to other workers than their own and that are still open.
+    /// Workers that may still hand connections to others.
     senders: AtomicUsize,
-    /// Connections that were given to each worker and have not ended; kept while anybody gives.
-    loads: Vec<Load>,
+    /// Connections that wait in each worker's inbox.
+    handed_off: Vec<HandedOff>,
 }
 
 /// Aligned so that two workers never write to one pair of cache lines.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Load(AtomicUsize);
+struct HandedOff(AtomicUsize);
 
 /// What a reload may change, as the workers use it.
 #[derive(Debug)]
 pub(crate) struct Rules {
     pub(crate) policy: Policy,
-    pub(crate) terms: Timeouts,
+    pub(crate) timeouts: Timeouts,
 }
 
 impl Rules {
     pub(crate) fn new(limits: &Limits) -> Self {
         Self {
             policy: Policy::new(limits),
-            terms: Timeouts::new(limits),
+            timeouts: Timeouts::new(limits),
         }
     }
 }
 
-/// What the workers are to do. Later ones override earlier ones, and there is no way back.
+/// What the workers are asked to do. Later ones override earlier ones, and there is no way back.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Request {
     Serve,
@@ -75,13 +75,13 @@ impl Control {
             succeeded: AtomicBool::new(false),
             undecided: AtomicBool::new(false),
             senders: AtomicUsize::new(0),
-            loads: (0..workers).map(|_| Load::default()).collect(),
+            handed_off: (0..workers).map(|_| HandedOff::default()).collect(),
         }
     }
 
-    /// Asks for at least `wish`. Whoever asks wakes the workers afterwards.
+    /// Requests at least this. The caller wakes the workers afterwards.
     pub(crate) fn request(&self, request: Request) {
-        // Release: whoever sees the wish sees what was decided about the sockets before.
+        // Release: a worker that sees the request sees what was decided about the sockets before.
         self.requested.fetch_max(request as u8, Ordering::Release);
     }
 
@@ -93,7 +93,7 @@ impl Control {
         }
     }
 
-    /// Puts new rules in force. Whoever does wakes the workers afterwards.
+    /// Puts new rules in force. The caller wakes the workers afterwards.
     pub(crate) fn set_rules(&self, rules: Rules) {
         *self.rules.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
         self.rules_version.fetch_add(1, Ordering::Release);
@@ -115,8 +115,7 @@ impl Control {
         self.ended[worker].load(Ordering::Relaxed)
     }
 
-    /// Lets a successor have the sockets of this endpoint: they are no longer ours to close in our
-    /// way. Whoever calls it asks for a drain afterwards.
+    /// Leaves the sockets of this endpoint to a successor. The caller requests a drain afterwards.
     pub(crate) fn release(&self, endpoint: usize) {
         self.released[endpoint].store(true, Ordering::Relaxed);
     }
@@ -136,7 +135,7 @@ impl Control {
         self.undecided.store(false, Ordering::Relaxed);
     }
 
-    /// Notes that a successor has taken over. Whoever does asks for a drain afterwards.
+    /// Notes that a successor has taken over. The caller requests a drain afterwards.
     pub(crate) fn note_successor(&self) {
         self.succeeded.store(true, Ordering::Relaxed);
     }
@@ -146,37 +145,40 @@ impl Control {
         self.succeeded.load(Ordering::Relaxed)
     }
 
-    /// Notes a listener that gives its connections to other workers.
-    pub(crate) fn add_sender(&self) {
+    /// Notes a worker that will hand connections to others.
+    pub(super) fn add_sender(&self) {
         self.senders.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Notes that such a listener was closed and everything it gave is in an inbox; says whether it
-    /// was the last one.
-    pub(crate) fn remove_sender(&self) -> bool {
-        // Release: whoever sees no giver left sees all that they gave.
+    /// Notes that all that such a worker handed off is in an inbox; says whether it was the last one.
+    pub(super) fn remove_sender(&self) -> bool {
+        // Release: a worker that sees no sender left sees all that they sent.
         self.senders.fetch_sub(1, Ordering::Release) == 1
     }
 
-    pub(crate) fn has_senders(&self) -> bool {
+    pub(super) fn has_senders(&self) -> bool {
         self.senders.load(Ordering::Acquire) > 0
     }
 
-    /// The worker with the fewest connections of those that were given; the one after `last` among
-    /// equals, so that they take turns.
-    pub(crate) fn least_loaded(&self, last: usize) -> usize {
-        let workers = self.loads.len();
+    /// The worker with the fewest connections, those in its inbox included; the one after `last`
+    /// among equals, so that they take turns.
+    pub(super) fn least_loaded(&self, last: usize) -> usize {
+        let workers = self.metrics.len();
+        let load = |worker: usize| {
+            let waiting = self.handed_off[worker].0.load(Ordering::Relaxed) as u64;
+            self.metrics[worker].active.value() + waiting
+        };
         (1..=workers)
             .map(|step| (last + step) % workers)
-            .min_by_key(|&worker| self.loads[worker].0.load(Ordering::Relaxed))
+            .min_by_key(|&worker| load(worker))
             .unwrap_or(last)
     }
 
-    pub(crate) fn add_load(&self, worker: usize) {
-        self.loads[worker].0.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn add_handed_off(&self, worker: usize) {
+        self.handed_off[worker].0.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn remove_load(&self, worker: usize) {
-        self.loads[worker].0.fetch_sub(1, Ordering::Relaxed);
+    pub(super) fn remove_handed_off(&self, worker: usize) {
+        self.handed_off[worker].0.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -1,179 +1,144 @@
 //! The worker's UDP sockets: they share the memory for a batch and take turns.
 
-use mio::{Registry, Token};
-
-use super::token::{Fixed, Source};
-use super::{Kernel, Reactor};
+use super::context::Context;
+use super::kernel::Kernel;
 use crate::net::datagram::Batch;
 use crate::net::readiness::Readiness;
 use crate::service::Service;
-use crate::udp::{Datagrams, Guard, Next};
-
-/// A UDP socket for a worker.
-#[derive(Debug)]
-pub(crate) struct DatagramSocket {
-    /// Which of the server's endpoints it is one of.
-    pub(crate) endpoint: usize,
-    pub(crate) service: Service,
-    pub(crate) socket: std::net::UdpSocket,
-}
+use crate::udp::{DatagramSocket, Datagrams, Guard, Next};
 
 /// The UDP sockets of a worker, with what they share.
 #[derive(Debug)]
-pub(super) struct DatagramSide {
-    sockets: Vec<Served>,
+pub(super) struct DatagramTable<D> {
+    sockets: Vec<Served<D>>,
     batch: Batch,
     guard: Guard,
-    registry: Registry,
+}
+
+/// A UDP socket for a worker to serve.
+#[derive(Debug)]
+pub(crate) struct UdpEndpoint<D> {
+    /// Which of the server's endpoints it is one of.
+    pub(crate) endpoint: usize,
+    pub(crate) service: Service,
+    pub(crate) socket: D,
 }
 
 #[derive(Debug)]
-struct Served {
+struct Served<D> {
     endpoint: usize,
     /// `None` once it was closed.
-    datagrams: Option<Datagrams>,
+    datagrams: Option<Datagrams<D>>,
     /// Whether it yielded with more to receive.
-    more: bool,
+    has_more: bool,
     /// Whether the kernel had no memory for it.
     short_of_memory: bool,
 }
 
-impl DatagramSide {
-    /// Registers the sockets, unless there are none.
-    pub(super) fn new(
-        sockets: Vec<DatagramSocket>,
-        guard: Guard,
-        fixed: Fixed,
-        registry: &Registry,
-    ) -> std::io::Result<Option<Self>> {
-        if sockets.is_empty() {
-            return Ok(None);
+impl<D: DatagramSocket> DatagramTable<D> {
+    /// `None` without sockets: then no memory is needed for a batch.
+    pub(super) fn new(endpoints: Vec<UdpEndpoint<D>>, guard: Guard) -> Option<Self> {
+        if endpoints.is_empty() {
+            return None;
         }
-        let mut served = Vec::with_capacity(sockets.len());
-        for (index, it) in sockets.into_iter().enumerate() {
-            let token: Token = Source::Datagrams(index).token(fixed);
-            let mut datagrams = Datagrams::new(it.socket, it.service, token);
-            datagrams.register(registry)?;
-            served.push(Served {
-                endpoint: it.endpoint,
-                datagrams: Some(datagrams),
-                // An inherited socket may have received something before.
-                more: true,
-                short_of_memory: false,
-            });
-        }
-        Ok(Some(Self {
-            sockets: served,
+        let sockets = endpoints.into_iter().map(|it| Served {
+            endpoint: it.endpoint,
+            datagrams: Some(Datagrams::new(it.socket, it.service)),
+            has_more: true,
+            short_of_memory: false,
+        });
+        Some(Self {
+            sockets: sockets.collect(),
             batch: Batch::new(),
             guard,
-            registry: registry.try_clone()?,
-        }))
+        })
     }
-}
 
-impl<K: Kernel> Reactor<K> {
-    /// Tells a UDP socket what the kernel reported, and serves it.
-    pub(super) fn note_datagrams(&mut self, index: usize, readiness: Readiness) {
-        if let Some(side) = &mut self.datagrams
-            && let Some(datagrams) = &mut side.sockets[index].datagrams
-        {
+    /// Whether a socket has more to receive without an event.
+    pub(super) fn has_more(&self) -> bool {
+        self.sockets.iter().any(|it| it.has_more)
+    }
+
+    /// Tells a socket what the kernel reported, and serves it.
+    pub(super) fn serve<K: Kernel>(
+        &mut self,
+        index: usize,
+        readiness: Readiness,
+        cx: &mut Context<K>,
+    ) {
+        if let Some(datagrams) = &mut self.sockets[index].datagrams {
             datagrams.note(readiness);
-            self.pump_datagrams(index);
+            self.pump(index, cx);
         }
     }
 
-    /// Whether a UDP socket has more to receive without an event.
-    pub(super) fn has_more_datagrams(&self) -> bool {
-        let side = self.datagrams.as_ref();
-        side.is_some_and(|side| side.sockets.iter().any(|it| it.more))
-    }
-
-    /// Gives every UDP socket that yielded another turn.
-    pub(super) fn resume_datagrams(&mut self) {
-        let sockets = self.datagrams.as_ref().map_or(0, |it| it.sockets.len());
-        for index in 0..sockets {
-            if self
-                .datagrams
-                .as_ref()
-                .is_some_and(|it| it.sockets[index].more)
-            {
-                self.pump_datagrams(index);
+    /// Gives every socket that yielded another turn.
+    pub(super) fn resume_yielded<K: Kernel>(&mut self, cx: &mut Context<K>) {
+        for index in 0..self.sockets.len() {
+            if self.sockets[index].has_more {
+                self.pump(index, cx);
             }
         }
     }
 
-    fn pump_datagrams(&mut self, index: usize) {
-        let Self {
-            datagrams: Some(side),
+    fn pump<K: Kernel>(&mut self, index: usize, cx: &mut Context<K>) {
+        let served = &mut self.sockets[index];
+        let Some(datagrams) = &mut served.datagrams else {
+            return;
+        };
+        let Context {
             clock,
             kernel,
             control,
             rules,
             metrics,
             ..
-        } = self
-        else {
-            return;
-        };
-        let served = &mut side.sockets[index];
-        let Some(datagrams) = &mut served.datagrams else {
-            return;
-        };
+        } = cx;
         let next = datagrams.pump(
-            &mut side.batch,
-            &side.registry,
-            &side.guard,
+            &mut self.batch,
+            &self.guard,
             |source, count| {
-                control.admission.udp_allowance(
-                    &rules.policy,
-                    source,
-                    || clock.now_ns(kernel),
-                    count,
-                )
+                let now_ns = || clock.now_ns(kernel);
+                let admission = &control.admission;
+                admission.udp_allowance(&rules.policy, source, now_ns, count)
             },
             metrics,
         );
-        served.more = next == Next::Yield;
+        served.has_more = next == Next::Yield;
         served.short_of_memory = next == Next::Retry;
         if served.short_of_memory {
-            self.retry_later();
+            cx.retry_for_memory();
         }
     }
 
-    /// Gives every UDP socket for which there was no memory another turn.
-    pub(super) fn retry_datagrams(&mut self) {
-        let sockets = self.datagrams.iter_mut().flat_map(|it| &mut it.sockets);
-        for served in sockets {
-            served.more |= std::mem::take(&mut served.short_of_memory);
+    /// Gives every socket for which there was no memory its turn.
+    pub(super) fn retry_short_of_memory(&mut self) {
+        for served in &mut self.sockets {
+            served.has_more |= std::mem::take(&mut served.short_of_memory);
         }
+    }
+
+    /// Lets go of the sockets that a successor goes on with.
+    pub(super) fn release_left<K: Kernel>(&mut self, cx: &Context<K>) {
+        self.close(cx, |endpoint| cx.control.is_left(endpoint));
     }
 
     /// Answers what is waiting, within one budget for each socket, and closes all.
-    pub(super) fn close_datagrams(&mut self) {
-        let sockets = self.datagrams.as_ref().map_or(0, |it| it.sockets.len());
-        for index in 0..sockets {
-            self.note_datagrams(index, Readiness::READABLE);
+    pub(super) fn close_all<K: Kernel>(&mut self, cx: &mut Context<K>) {
+        for index in 0..self.sockets.len() {
+            self.serve(index, Readiness::READABLE, cx);
         }
-        self.end_datagrams(|_| true);
+        self.close(cx, |_| true);
     }
 
-    /// Lets go of the sockets of the endpoints that a successor goes on with.
-    pub(super) fn release_datagrams(&mut self) {
-        let control = std::sync::Arc::clone(&self.control);
-        self.end_datagrams(|endpoint| control.is_left(endpoint));
-    }
-
-    fn end_datagrams(&mut self, is_meant: impl Fn(usize) -> bool) {
-        let Some(side) = &mut self.datagrams else {
-            return;
-        };
-        for served in &mut side.sockets {
+    fn close<K: Kernel>(&mut self, cx: &Context<K>, is_meant: impl Fn(usize) -> bool) {
+        for served in &mut self.sockets {
             if is_meant(served.endpoint)
                 && let Some(datagrams) = served.datagrams.take()
             {
-                served.more = false;
+                served.has_more = false;
                 served.short_of_memory = false;
-                datagrams.close(&side.registry, &self.metrics);
+                datagrams.close(&cx.metrics);
             }
         }
     }

@@ -2,21 +2,25 @@
 //! of which epoll is one implementation and the simulation that tests the reactor is the other.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
+use std::sync::Arc;
 use std::time::Duration;
 
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Interest, Poll, Token, Waker};
 
-use super::token::{Fixed, Source};
+use super::token::{Source, TokenLayout};
 use crate::listen::Listener;
 use crate::net::clock;
 use crate::net::readiness::Readiness;
 use crate::net::stream::{Socket, Stream};
+use crate::udp::{DatagramSocket, EpollSocket};
 
 /// The outside of a reactor.
 pub(crate) trait Kernel {
     /// What a connection reads and writes.
     type Stream: Stream;
+    /// What datagrams are received from and sent by.
+    type Datagrams: DatagramSocket;
     /// A batch of events.
     type Events;
 
@@ -35,8 +39,8 @@ pub(crate) trait Kernel {
     /// Registers a stream for everything, edge-triggered, once and for all.
     fn register(&mut self, stream: &mut Self::Stream, key: usize) -> io::Result<()>;
 
-    /// Lets handshakes under way complete and no new ones begin, unless the socket is also another
-    /// process's, who goes on with it.
+    /// Lets handshakes under way complete and no new ones begin, unless another process goes on with
+    /// the socket.
     fn refuse_new(&mut self, listener: usize) -> io::Result<()>;
 
     /// Closes a listener.
@@ -44,35 +48,62 @@ pub(crate) trait Kernel {
 
     /// Gives up our hold on a listener that a successor goes on with.
     fn release(&mut self, listener: usize);
+
+    /// Wakes a worker of this server.
+    fn wake(&self, worker: usize);
 }
 
 /// epoll, by mio.
 #[derive(Debug)]
 pub(crate) struct Epoll {
     poll: Poll,
-    fixed: Fixed,
+    layout: TokenLayout,
     /// `None` once it was closed.
     listeners: Vec<Option<Listener>>,
+    /// Of every worker.
+    wakers: Arc<[Waker]>,
 }
 
 impl Epoll {
-    /// Watches these listeners.
-    pub(super) fn new(poll: Poll, mut listeners: Vec<Listener>, fixed: Fixed) -> io::Result<Self> {
+    /// A waker for the worker whose loop will be on this epoll instance.
+    pub(crate) fn waker(poll: &Poll) -> io::Result<Waker> {
+        Waker::new(poll.registry(), Source::Waker.token(TokenLayout::new(0, 0)))
+    }
+
+    /// Watches these listeners and UDP sockets.
+    pub(super) fn new(
+        poll: Poll,
+        wakers: Arc<[Waker]>,
+        mut listeners: Vec<Listener>,
+        sockets: Vec<UdpSocket>,
+    ) -> io::Result<(Self, Vec<EpollSocket>)> {
+        let layout = TokenLayout::new(listeners.len(), sockets.len());
         for (index, listener) in listeners.iter_mut().enumerate() {
-            let token = Source::Listener(index).token(fixed);
+            let token = Source::Listener(index).token(layout);
             poll.registry()
                 .register(listener, token, Interest::READABLE)?;
         }
-        Ok(Self {
+        let mut registered = Vec::with_capacity(sockets.len());
+        if !sockets.is_empty() {
+            let registry = Arc::new(poll.registry().try_clone()?);
+            for (index, socket) in sockets.into_iter().enumerate() {
+                let token = Source::Datagrams(index).token(layout);
+                registered.push(EpollSocket::new(socket, token, Arc::clone(&registry))?);
+            }
+        }
+        let epoll = Self {
             poll,
-            fixed,
+            layout,
             listeners: listeners.into_iter().map(Some).collect(),
-        })
+            wakers,
+        };
+        Ok((epoll, registered))
     }
 }
 
 impl Kernel for Epoll {
     type Stream = Socket;
+    type Datagrams = EpollSocket;
     type Events = Events;
 
     #[inline]
@@ -106,7 +137,7 @@ impl Kernel for Epoll {
     fn register(&mut self, stream: &mut Socket, key: usize) -> io::Result<()> {
         self.poll.registry().register(
             stream,
-            Source::Conn(key).token(self.fixed),
+            Source::Conn(key).token(self.layout),
             Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY,
         )
     }
@@ -124,6 +155,11 @@ impl Kernel for Epoll {
 
     fn release(&mut self, listener: usize) {
         self.release_with(listener, Listener::release);
+    }
+
+    fn wake(&self, worker: usize) {
+        // Writing to an eventfd fails only if its counter is full, and then it wakes too.
+        let _ = self.wakers[worker].wake();
     }
 }
 

@@ -5,7 +5,7 @@ use mio::Token;
 /// The source of an event.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Source {
-    /// Someone outside the worker changed the server's state.
+    /// Another thread changed the server's state or sent a connection.
     Waker,
     /// The worker's listener with this index.
     Listener(usize),
@@ -17,13 +17,13 @@ pub(super) enum Source {
 
 /// How many sources of each kind a worker has from its start on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Fixed {
+pub(super) struct TokenLayout {
     listeners: usize,
     /// The lowest of their tokens: all below it are connections'.
     lowest: usize,
 }
 
-impl Fixed {
+impl TokenLayout {
     pub(super) fn new(listeners: usize, datagrams: usize) -> Self {
         Self {
             listeners,
@@ -39,22 +39,22 @@ const FIRST: usize = WAKER - 1;
 
 impl Source {
     #[inline]
-    pub(super) fn of(token: Token, fixed: Fixed) -> Self {
+    pub(super) fn of(token: Token, layout: TokenLayout) -> Self {
         match token.0 {
-            key if key < fixed.lowest => Self::Conn(key),
+            key if key < layout.lowest => Self::Conn(key),
             WAKER => Self::Waker,
-            other => match (FIRST - other).checked_sub(fixed.listeners) {
+            other => match (FIRST - other).checked_sub(layout.listeners) {
                 None => Self::Listener(FIRST - other),
                 Some(index) => Self::Datagrams(index),
             },
         }
     }
 
-    pub(super) fn token(self, fixed: Fixed) -> Token {
+    pub(super) fn token(self, layout: TokenLayout) -> Token {
         Token(match self {
             Self::Waker => WAKER,
             Self::Listener(index) => FIRST - index,
-            Self::Datagrams(index) => FIRST - fixed.listeners - index,
+            Self::Datagrams(index) => FIRST - layout.listeners - index,
             Self::Conn(key) => key,
         })
     }
@@ -73,7 +73,7 @@ pub(super) enum Deadline {
     EndDrain,
     /// Try again to serve the connections for which the kernel had no memory.
     MemoryRetry,
-    /// Look after the connection with this slab key.
+    /// The connection with this slab key may have broken a timeout or lingered long enough.
     Conn(usize),
 }
 
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn tokens_and_ids_stand_for_what_they_were_made_of() {
-        let fixed = Fixed::new(5, 3);
+        let layout = TokenLayout::new(5, 3);
         for source in [
             Source::Waker,
             Source::Listener(0),
@@ -120,7 +120,7 @@ mod tests {
             Source::Conn(0),
             Source::Conn(1 << 30),
         ] {
-            assert_eq!(Source::of(source.token(fixed), fixed), source);
+            assert_eq!(Source::of(source.token(layout), layout), source);
         }
         for deadline in [
             Deadline::AcceptRetry,

@@ -18,35 +18,36 @@
 use std::io;
 use std::net::IpAddr;
 
-use mio::net::UdpSocket;
-use mio::{Interest, Registry, Token};
+use mio::Interest;
 
 mod guard;
+mod socket;
 
 pub use guard::Guard;
+pub use socket::{DatagramSocket, EpollSocket};
 
 use crate::admission::UdpAllowance;
 use crate::metrics::{DropReason, WorkerMetrics};
 use crate::net::datagram::{
-    self, Batch, Datagram, Destination, MAX_SLOTS, Progress, SendCounts, UnsentAnswer,
+    Batch, Datagram, Destination, MAX_SLOTS, Progress, SendCounts, UnsentAnswer,
 };
 use crate::net::errno;
 use crate::net::readiness::Readiness;
 use crate::service::{Service, chargen};
 
 /// Batches in one call of [`Datagrams::pump`] before others have their turn.
-const BATCHES_PER_PUMP: usize = 4;
+const MAX_BATCHES_PER_PUMP: usize = 4;
 
 /// Datagrams, or aggregates, in a batch from which on it is cheaper to take the socket out of the epoll
 /// instance and put it back later than to have the kernel look for whom to wake at each answer.
-const MANY: usize = MAX_SLOTS / 2;
+const MIN_UNWATCHED: usize = MAX_SLOTS / 2;
 
 /// Bytes received after which others have their turn, even if fewer batches came: with aggregates,
 /// one batch alone may be 2 MiB.
-const BYTES_PER_PUMP: usize = 256 << 10;
+const MAX_BYTES_PER_PUMP: usize = 256 << 10;
 
 /// The longest datagram of chargen (RFC 864: "between 0 and 512").
-const CHARGEN_MAX: usize = 512;
+const MAX_CHARGEN: usize = 512;
 
 /// What a socket needs after [`Datagrams::pump`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -61,47 +62,32 @@ pub enum Next {
 
 /// A UDP socket and its service.
 #[derive(Debug)]
-pub struct Datagrams {
-    socket: UdpSocket,
-    token: Token,
+pub struct Datagrams<S> {
+    socket: S,
     service: Service,
     /// Where every datagram was sent to, unless each tells.
     destination: Option<Destination>,
     /// Answers that the socket did not take.
-    kept: Vec<UnsentAnswer>,
+    unsent: Vec<UnsentAnswer>,
     readable: bool,
     writable: bool,
-    /// Whether the kernel reports what happens to it.
-    is_registered: bool,
     /// Where the next datagram of chargen starts in its stream: at a line.
     chargen_offset: usize,
 }
 
-impl Datagrams {
-    /// Serves `socket`, which [`datagram_sockets`](crate::net::datagram::datagram_sockets) made, and
-    /// whose events will carry `token`. It is writable, as a fresh socket is, and not known to be
-    /// readable.
-    pub fn new(socket: std::net::UdpSocket, service: Service, token: Token) -> Self {
-        let address = socket.local_addr().ok();
+impl<S: DatagramSocket> Datagrams<S> {
+    /// Serves `socket`, which is writable, as a fresh socket is, and may be readable: an inherited
+    /// one may have received something before.
+    pub fn new(socket: S, service: Service) -> Self {
         Self {
-            socket: UdpSocket::from_std(socket),
-            token,
+            destination: socket.only_destination(),
+            socket,
             service,
-            destination: address.and_then(datagram::only_destination),
-            kept: Vec::new(),
-            readable: false,
+            unsent: Vec::new(),
+            readable: true,
             writable: true,
-            is_registered: false,
             chargen_offset: 0,
         }
-    }
-
-    /// Registers the socket.
-    ///
-    /// # Errors
-    /// What epoll_ctl(2) reports.
-    pub fn register(&mut self, registry: &Registry) -> io::Result<()> {
-        self.watch(registry, Interest::READABLE)
     }
 
     /// Adds what the kernel reported to what is known. Readiness sticks until a call says "would
@@ -114,21 +100,23 @@ impl Datagrams {
     /// Sends what was kept, then receives and answers batches until nothing waits, the socket takes
     /// no more, or the budget is spent.
     ///
-    /// `batch` is only used during the call; `registry` is the one of [`Datagrams::register`].
+    /// `batch` is only used during the call.
     /// `allowance` is [`Admission::udp_allowance`](crate::admission::Admission::udp_allowance) with
     /// the current policy and time: how many of so many datagrams from an address may be answered.
     /// It is asked once for each datagram, or aggregate, that passed the guard.
     pub fn pump(
         &mut self,
         batch: &mut Batch,
-        registry: &Registry,
         guard: &Guard,
         allowance: impl FnMut(IpAddr, u32) -> UdpAllowance,
         metrics: &WorkerMetrics,
     ) -> Next {
-        let next = self.pump_batches(batch, registry, guard, allowance, metrics);
+        let next = self.pump_batches(batch, guard, allowance, metrics);
         // What came since the last call is reported at once.
-        if next == Next::Wait && !self.is_registered && self.register(registry).is_err() {
+        if next == Next::Wait
+            && !self.socket.is_registered()
+            && self.socket.register(Interest::READABLE).is_err()
+        {
             return Next::Retry;
         }
         next
@@ -137,25 +125,24 @@ impl Datagrams {
     fn pump_batches(
         &mut self,
         batch: &mut Batch,
-        registry: &Registry,
         guard: &Guard,
         mut allowance: impl FnMut(IpAddr, u32) -> UdpAllowance,
         metrics: &WorkerMetrics,
     ) -> Next {
-        if self.flush(batch, registry, metrics) == Progress::Blocked {
+        if self.flush(batch, metrics) == Progress::Blocked {
             return Next::Wait;
         }
         let mut bytes = 0;
-        for _ in 0..BATCHES_PER_PUMP {
+        for _ in 0..MAX_BATCHES_PER_PUMP {
             if !self.readable {
                 return Next::Wait;
             }
-            match batch.receive(&self.socket) {
+            match self.socket.receive(batch) {
                 // While this is answered, more will come.
-                Ok(count) if count >= MANY => self.unwatch(registry),
+                Ok(count) if count >= MIN_UNWATCHED => self.socket.deregister(),
                 // The call ended at EAGAIN inside (recvmmsg(2)), which need not be asked for again:
                 // what comes after it raises an edge.
-                Ok(_) if self.is_registered => self.readable = false,
+                Ok(_) if self.socket.is_registered() => self.readable = false,
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.readable = false;
@@ -170,10 +157,10 @@ impl Datagrams {
                 bytes += batch.datagram(index).payload.len();
                 self.answer(index, batch, guard, &mut allowance, metrics);
             }
-            if self.send(batch, registry, metrics) == Progress::Blocked {
+            if self.send(batch, metrics) == Progress::Blocked {
                 return Next::Wait;
             }
-            if bytes >= BYTES_PER_PUMP {
+            if bytes >= MAX_BYTES_PER_PUMP {
                 break;
             }
         }
@@ -186,33 +173,12 @@ impl Datagrams {
 
     /// Bytes of answers that wait for the socket.
     pub fn backlog_len(&self) -> usize {
-        self.kept.iter().map(UnsentAnswer::len).sum()
+        self.unsent.iter().map(UnsentAnswer::len).sum()
     }
 
     /// Closes the socket. Answers that were kept are lost, as any datagram may be.
-    pub fn close(mut self, registry: &Registry, metrics: &WorkerMetrics) {
-        // Another process may hold the same socket, and then closing ours alone would leave it in
-        // the epoll instance (epoll(7), question 6). It was registered, so this can't fail.
-        let _ = registry.deregister(&mut self.socket);
+    pub fn close(self, metrics: &WorkerMetrics) {
         metrics.backlog_bytes.sub(self.backlog_len() as u64);
-    }
-
-    /// Asks for events of these kinds. What they would report already is reported at once.
-    fn watch(&mut self, registry: &Registry, interests: Interest) -> io::Result<()> {
-        if self.is_registered {
-            registry.reregister(&mut self.socket, self.token, interests)
-        } else {
-            registry.register(&mut self.socket, self.token, interests)?;
-            self.is_registered = true;
-            Ok(())
-        }
-    }
-
-    /// Asks for no events.
-    fn unwatch(&mut self, registry: &Registry) {
-        if self.is_registered && registry.deregister(&mut self.socket).is_ok() {
-            self.is_registered = false;
-        }
     }
 
     /// Counts what came in slot `index` and marks the answer that it deserves.
@@ -270,44 +236,36 @@ impl Datagrams {
     }
 
     /// Sends the answers of `batch` and keeps copies of those that the socket does not take.
-    fn send(
-        &mut self,
-        batch: &mut Batch,
-        registry: &Registry,
-        metrics: &WorkerMetrics,
-    ) -> Progress {
+    fn send(&mut self, batch: &mut Batch, metrics: &WorkerMetrics) -> Progress {
         let mut counts = SendCounts::default();
-        let progress = batch.send(&self.socket, &mut counts);
+        let progress = self.socket.send(batch, &mut counts);
         count(counts, metrics);
         if progress == Progress::Blocked {
-            self.keep(batch, registry, metrics);
+            self.keep(batch, metrics);
         }
         progress
     }
 
     #[cold]
-    fn keep(&mut self, batch: &Batch, registry: &Registry, metrics: &WorkerMetrics) {
-        self.kept.extend(batch.unsent());
+    fn keep(&mut self, batch: &Batch, metrics: &WorkerMetrics) {
+        self.unsent.extend(batch.unsent());
         metrics.short_writes.add(1);
         metrics.backlog_bytes.add(self.backlog_len() as u64);
-        self.await_room(registry);
+        self.await_room();
     }
 
     /// Asks for an event when the socket takes more. One that already does is reported at once.
-    fn await_room(&mut self, registry: &Registry) {
-        let changed = self.watch(registry, Interest::READABLE | Interest::WRITABLE);
+    fn await_room(&mut self) {
+        let changed = self
+            .socket
+            .register(Interest::READABLE | Interest::WRITABLE);
         // Should epoll_ctl(2) fail, any other event leads to a try.
         self.writable = changed.is_err();
     }
 
     /// Sends what was kept.
-    fn flush(
-        &mut self,
-        batch: &mut Batch,
-        registry: &Registry,
-        metrics: &WorkerMetrics,
-    ) -> Progress {
-        if self.kept.is_empty() {
+    fn flush(&mut self, batch: &mut Batch, metrics: &WorkerMetrics) -> Progress {
+        if self.unsent.is_empty() {
             return Progress::Done;
         }
         if !self.writable {
@@ -315,18 +273,20 @@ impl Datagrams {
         }
         let before = self.backlog_len();
         let mut counts = SendCounts::default();
-        let progress = batch.send_unsent(&mut self.kept, &self.socket, &mut counts);
+        let progress = self
+            .socket
+            .send_unsent(batch, &mut self.unsent, &mut counts);
         count(counts, metrics);
         metrics
             .backlog_bytes
             .sub((before - self.backlog_len()) as u64);
         match progress {
             Progress::Done => {
-                self.kept = Vec::new();
+                self.unsent = Vec::new();
                 // Failing, it would cost needless events and nothing else.
-                let _ = self.watch(registry, Interest::READABLE);
+                let _ = self.socket.register(Interest::READABLE);
             }
-            Progress::Blocked => self.await_room(registry),
+            Progress::Blocked => self.await_room(),
         }
         progress
     }
@@ -360,14 +320,14 @@ fn count(counts: SendCounts, metrics: &WorkerMetrics) {
 /// The lengths of chargen's answer to datagrams of `segment_len` bytes that are `len` bytes
 /// together: as many datagrams, none longer than the one it answers.
 fn chargen_lens(len: usize, segment_len: usize) -> (usize, usize) {
-    if segment_len <= CHARGEN_MAX {
+    if segment_len <= MAX_CHARGEN {
         return (len, segment_len);
     }
     let last = match len % segment_len {
         0 => 0,
-        last => last.min(CHARGEN_MAX),
+        last => last.min(MAX_CHARGEN),
     };
-    (len / segment_len * CHARGEN_MAX + last, CHARGEN_MAX)
+    (len / segment_len * MAX_CHARGEN + last, MAX_CHARGEN)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! A served socket over loopback, driven by hand, and its peers.
 
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
@@ -17,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// What a worker has for a UDP socket.
 struct Served {
     poll: Poll,
-    datagrams: Datagrams,
+    datagrams: Datagrams<EpollSocket>,
     batch: Batch,
     guard: Guard,
     metrics: WorkerMetrics,
@@ -32,8 +33,9 @@ impl Served {
             .remove(0);
         let port = socket.local_addr().unwrap().port();
         let poll = Poll::new().unwrap();
-        let mut datagrams = Datagrams::new(socket, service, Token(0));
-        datagrams.register(poll.registry()).unwrap();
+        let registry = Arc::new(poll.registry().try_clone().unwrap());
+        let socket = EpollSocket::new(socket, Token(0), registry).unwrap();
+        let datagrams = Datagrams::new(socket, service);
         Self {
             poll,
             datagrams,
@@ -63,13 +65,9 @@ impl Served {
         let deadline = Instant::now() + PATIENCE;
         let mut events = Events::with_capacity(4);
         loop {
-            let next = self.datagrams.pump(
-                &mut self.batch,
-                self.poll.registry(),
-                &self.guard,
-                &mut allowance,
-                &self.metrics,
-            );
+            let next =
+                self.datagrams
+                    .pump(&mut self.batch, &self.guard, &mut allowance, &self.metrics);
             let timeout = match next {
                 Next::Yield | Next::Retry => Duration::ZERO,
                 Next::Wait if self.metrics.udp_received_datagrams.value() >= datagrams => return,
@@ -321,7 +319,7 @@ fn a_multicast_is_not_answered() {
     const GROUP: std::net::Ipv4Addr = std::net::Ipv4Addr::new(239, 255, 77, 77);
     let lo = std::net::Ipv4Addr::LOCALHOST;
     let mut served = Served::new(Service::Echo, "0.0.0.0:0");
-    let socket = socket2::SockRef::from(&served.datagrams.socket);
+    let socket = served.datagrams.socket.as_socket();
     let peer = peer("127.0.0.1:0");
     let joined = socket.join_multicast_v4(&GROUP, &lo);
     let sender = socket2::SockRef::from(&peer);
@@ -375,7 +373,7 @@ proptest! {
         let (answer_len, answer_segment_len) = chargen_lens(len, segment_len);
         prop_assert!(answer_len <= chargen::MAX_LEN);
         let (asked, answered) = (vec![0; len], vec![0; answer_len]);
-        let asked = asked.chunks(segment_len).map(|datagram| datagram.len().min(CHARGEN_MAX));
+        let asked = asked.chunks(segment_len).map(|datagram| datagram.len().min(MAX_CHARGEN));
         let answered = answered.chunks(answer_segment_len).map(<[u8]>::len);
         prop_assert!(answered.eq(asked));
     }
@@ -405,15 +403,12 @@ fn nothing_is_received_while_answers_wait() {
     // A loopback socket always has room to send, so the state of one without is made by hand.
     peer.send_to(b"first", served.address()).unwrap();
     let deadline = Instant::now() + PATIENCE;
-    while served.batch.receive(&served.datagrams.socket).is_err() {
+    while served.datagrams.socket.receive(&mut served.batch).is_err() {
         assert!(Instant::now() < deadline);
         std::thread::yield_now();
     }
     served.batch.answer(0, 5);
-    let registry = served.poll.registry();
-    served
-        .datagrams
-        .keep(&served.batch, registry, &served.metrics);
+    served.datagrams.keep(&served.batch, &served.metrics);
     assert_eq!(served.metrics.backlog_bytes.value(), 5);
 
     peer.send_to(b"second", served.address()).unwrap();
@@ -448,18 +443,14 @@ fn sending_does_not_wake_the_loop() {
 fn a_flood_gives_others_their_turn() {
     let mut served = Served::new(Service::Discard, "127.0.0.1:0");
     let peer = peer("127.0.0.1:0");
-    let total = BATCHES_PER_PUMP * MAX_SLOTS + 1;
+    let total = MAX_BATCHES_PER_PUMP * MAX_SLOTS + 1;
     for _ in 0..total {
         peer.send_to(b"x", served.address()).unwrap();
     }
     served.datagrams.note(Readiness::READABLE);
-    let next = served.datagrams.pump(
-        &mut served.batch,
-        served.poll.registry(),
-        &served.guard,
-        grant,
-        &served.metrics,
-    );
+    let next = served
+        .datagrams
+        .pump(&mut served.batch, &served.guard, grant, &served.metrics);
     let received = served.metrics.udp_received_datagrams.value();
     // Unless the kernel was late in delivering, the budget ends the call.
     assert!(next == Next::Yield || received < total as u64);

@@ -19,6 +19,7 @@ use mio::Token;
 use super::*;
 use crate::admission::Policy;
 use crate::config::Limits;
+use crate::conn::Conn;
 use crate::metrics::{RefuseReason, Snapshot};
 use crate::net::readiness::Readiness;
 use crate::service::Service;
@@ -134,7 +135,14 @@ impl Run {
         };
         let control = Arc::new(Control::new(&limits, 1, 1));
         let listening = Listening::new(0, service, Share::Own, 4096);
-        let reactor = Reactor::new(0, kernel, vec![listening], &config, Arc::clone(&control));
+        let reactor = Reactor::new(
+            Context::new(0, kernel, Arc::clone(&control)),
+            vec![listening],
+            Vec::new(),
+            Guard::default(),
+            None,
+            &config,
+        );
         Self {
             world,
             reactor,
@@ -168,7 +176,7 @@ impl Run {
         }
         assert!(self.reactor.is_finished(), "the drain did not end");
         self.check_the_end();
-        self.reactor.metrics.snapshot()
+        self.reactor.context.metrics.snapshot()
     }
 
     fn turn(&mut self) {
@@ -214,12 +222,12 @@ impl Run {
         self.control.set_rules(Rules::new(&limits));
         self.limits = limits;
         self.same_limits = false;
-        self.reactor.woken = true;
+        self.reactor.is_woken = true;
     }
 
     fn drain(&mut self) {
         self.control.request(Request::Drain);
-        self.reactor.woken = true;
+        self.reactor.is_woken = true;
         self.draining_since_ms = Some(self.world.borrow().now_ms());
     }
 
@@ -255,7 +263,7 @@ impl Run {
     /// What holds after every turn.
     fn check(&self) {
         let world = self.world.borrow();
-        let metrics = self.reactor.metrics.snapshot();
+        let metrics = self.reactor.context.metrics.snapshot();
         let counted = |filter: fn(&&Peer) -> bool| world.peers.iter().filter(filter).count() as u64;
         let accepted = counted(|it| it.accepted);
         let refused: u64 = RefuseReason::ALL
@@ -276,21 +284,24 @@ impl Run {
         let open = counted(|it| it.is_open());
         assert_eq!(
             open,
-            self.reactor.conns.len() as u64,
+            self.reactor.connections.len() as u64,
             "descriptors are the slab's"
         );
-        assert_eq!(open, metrics.active + self.reactor.refused_lingering as u64);
+        assert_eq!(
+            open,
+            metrics.active + self.reactor.connections.refused_lingering() as u64
+        );
 
         let backlogs: usize = self
             .reactor
-            .conns
+            .connections
             .iter()
             .map(|(_, conn)| conn.backlog_len())
             .sum();
         assert_eq!(metrics.backlog_bytes, backlogs as u64);
         assert!(
             self.reactor
-                .conns
+                .connections
                 .iter()
                 .all(|(_, conn)| conn.backlog_len() <= BUFFER)
         );
@@ -305,7 +316,10 @@ impl Run {
             .filter(|it| it.is_open() && it.server_ended)
         {
             let lingers_ms = now_ms - peer.server_ended_ms;
-            assert!(lingers_ms <= LINGER_MS + SLACK_MS, "lingers too long");
+            assert!(
+                lingers_ms <= connections::MAX_LINGER_MS + SLACK_MS,
+                "lingers too long"
+            );
         }
         if self.same_limits {
             self.check_limits(&world, &metrics);
@@ -315,7 +329,7 @@ impl Run {
     /// Connections were not ended before their time.
     fn check_patience(&self, world: &World) {
         for peer in world.peers.iter().filter(|it| it.is_open()) {
-            let conn = peer.key.and_then(|key| self.reactor.conns.get(key));
+            let conn = peer.key.and_then(|key| self.reactor.connections.get(key));
             let (since, limit) = match conn.and_then(Conn::lingering) {
                 Some(CloseReason::IdleTimeout) => (peer.last_moved_ms, self.limits.idle_timeout),
                 Some(CloseReason::Lifetime) => (peer.accepted_ms, self.limits.lifetime),
@@ -359,7 +373,7 @@ impl Run {
     /// What holds after the drain.
     fn check_the_end(&self) {
         let world = self.world.borrow();
-        let metrics = self.reactor.metrics.snapshot();
+        let metrics = self.reactor.context.metrics.snapshot();
         assert_eq!((metrics.active, metrics.backlog_bytes), (0, 0));
         assert_eq!(self.control.admission.open(), 0);
         let one_each = Policy::new(&Limits {
@@ -370,7 +384,7 @@ impl Run {
             let permit = self.control.admission.acquire(&one_each, address, || 0);
             assert!(permit.is_ok(), "{address:?} still counts");
         }
-        assert!(self.reactor.conns.is_empty() && self.reactor.closed.is_empty());
+        assert!(self.reactor.connections.is_empty());
         assert!(!world.listener.open);
         for peer in &world.peers {
             assert!(peer.gone || !peer.accepted, "client {} is left", peer.id);

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use mio::Token;
 
+use crate::net::pipe::SplicePipe;
 use crate::net::readiness::Readiness;
 use crate::net::stream::Stream;
 use crate::reactor::Kernel;
-use crate::reactor::token::{Fixed, Source};
+use crate::reactor::token::{Source, TokenLayout};
 use crate::service::{Service, chargen};
 
 /// Turns without sleep, event or outcome that interruptions may explain.
@@ -284,6 +285,20 @@ impl Write for SimStream {
 }
 
 impl Stream for SimStream {
+    type Pipe = SplicePipe;
+
+    fn open_pipe(&self) -> io::Result<SplicePipe> {
+        error(22)
+    }
+
+    fn fill(&mut self, _: &mut SplicePipe, _: usize) -> io::Result<usize> {
+        error(22)
+    }
+
+    fn pour(&mut self, _: &mut SplicePipe) -> io::Result<usize> {
+        error(22)
+    }
+
     fn shutdown_write(&mut self) -> io::Result<()> {
         let mut world = self.world.borrow_mut();
         let now_ms = world.now_ms();
@@ -399,11 +414,12 @@ pub(super) struct Simulated {
 
 impl Kernel for Simulated {
     type Stream = SimStream;
+    type Datagrams = crate::udp::EpollSocket;
     type Events = Vec<(Token, Readiness)>;
 
     fn wait(&mut self, events: &mut Self::Events, timeout: Option<Duration>) -> io::Result<()> {
         let mut world = self.world.borrow_mut();
-        let fixed = Fixed::new(1, 0);
+        let layout = TokenLayout::new(1, 0);
         events.clear();
         let few = world.random.one_in(3);
         let most = if few {
@@ -423,7 +439,7 @@ impl Kernel for Simulated {
             check_nobody_waits_in_vain(&world, timeout);
         }
         if std::mem::take(&mut world.listener.edge) {
-            let token = Source::Listener(0).token(fixed);
+            let token = Source::Listener(0).token(layout);
             events.push((token, Readiness::READABLE));
         }
         for peer in &mut world.peers {
@@ -432,7 +448,7 @@ impl Kernel for Simulated {
                 && events.len() < most
             {
                 peer.edge = false;
-                events.push((Source::Conn(key).token(fixed), peer.readiness()));
+                events.push((Source::Conn(key).token(layout), peer.readiness()));
             }
         }
         // An event that nobody needed is legal.
@@ -440,7 +456,7 @@ impl Kernel for Simulated {
             && let Some(peer) = world.some_peer()
             && let Some(key) = peer.key
         {
-            events.push((Source::Conn(key).token(fixed), peer.readiness()));
+            events.push((Source::Conn(key).token(layout), peer.readiness()));
         }
         if events.is_empty()
             && let Some(timeout) = timeout
@@ -516,6 +532,8 @@ impl Kernel for Simulated {
         );
         world.listener.open = false;
     }
+
+    fn wake(&self, _: usize) {}
 
     fn release(&mut self, _: usize) {
         self.world.borrow_mut().listener.open = false;

@@ -1,0 +1,402 @@
+//! The table of a worker's connections: who has its turn, who is held to timeouts, and who is closed.
+//!
+//! What holds:
+//! - A key stays its connection's until [`Connections::remove_closed`], so that no event of a batch
+//!   reaches the wrong one.
+//! - A connection that yields waits behind all that had events.
+//! - A connection that we end lingers for a second at most.
+
+use std::collections::VecDeque;
+use std::io;
+
+use slab::Slab;
+use tracing::{debug, warn};
+
+use super::context::Context;
+use super::kernel::Kernel;
+use super::token::Deadline;
+use crate::admission::Permit;
+use crate::conn::scratch::Scratch;
+use crate::conn::{Conn, Next};
+use crate::metrics::{CloseReason, RefuseReason};
+use crate::net::readiness::Readiness;
+use crate::net::stream::Stream;
+use crate::service::Service;
+use crate::timeouts::{Activity, Blocked, Decision};
+
+/// How long a connection that we ended may wait for its peer to end it too.
+pub(super) const MAX_LINGER_MS: u64 = 1000;
+/// Refused connections of a worker that may wait for their peer's end at a time; more are closed
+/// at once. They hold a descriptor each.
+pub const MAX_REFUSED_LINGERING: usize = 256;
+
+/// A connection that was admitted and is to be served.
+#[derive(Debug)]
+pub(crate) struct Admitted<S> {
+    pub(super) stream: S,
+    pub(super) service: Service,
+    pub(super) permit: Permit,
+}
+
+/// A worker's connections, by their slab keys.
+#[derive(Debug)]
+pub(super) struct Connections<S: Stream> {
+    table: Slab<Entry<S>>,
+    /// What connections read into, one after the other.
+    scratch: Scratch<S::Pipe>,
+    /// Those that yielded; some may be closed by the time of their turn.
+    run_queue: VecDeque<usize>,
+    /// Those for which the kernel had no memory, as in the run queue.
+    short_of_memory: Vec<usize>,
+    /// Those closed in this turn, to be removed after the batch.
+    closed: Vec<(usize, CloseReason)>,
+    refused_lingering: usize,
+}
+
+/// What is kept of one connection.
+#[derive(Debug)]
+struct Entry<S> {
+    conn: Conn<S>,
+    /// What the timeouts need to know; none while there are none.
+    activity: Option<Box<Activity>>,
+    permit: Permit,
+}
+
+impl<S: Stream> Connections<S> {
+    /// An empty table with a read buffer of `buffer_len` bytes and room for `batch` connections that
+    /// yield, so that the first to do so allocates nothing either.
+    pub(super) fn new(buffer_len: usize, batch: usize) -> Self {
+        Self {
+            table: Slab::new(),
+            scratch: Scratch::new(buffer_len),
+            run_queue: VecDeque::with_capacity(batch),
+            short_of_memory: Vec::new(),
+            closed: Vec::new(),
+            refused_lingering: 0,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// Whether a connection waits for its next turn.
+    pub(super) fn has_yielded(&self) -> bool {
+        !self.run_queue.is_empty()
+    }
+
+    /// The keys of those that are neither closed nor about to be.
+    pub(super) fn served(&self) -> Vec<usize> {
+        let is_served = |conn: &Conn<S>| !conn.is_closed() && conn.lingering().is_none();
+        let served = self.table.iter().filter(|(_, it)| is_served(&it.conn));
+        served.map(|(key, _)| key).collect()
+    }
+
+    /// Moves what a connection has to move, with what the kernel reported of it.
+    #[inline(always)]
+    pub(super) fn serve<K>(&mut self, key: usize, readiness: Readiness, cx: &mut Context<K>)
+    where
+        K: Kernel<Stream = S>,
+    {
+        let Some(entry) = self.table.get_mut(key) else {
+            return;
+        };
+        entry.conn.note(readiness);
+        if entry.activity.is_some() {
+            self.serve_watched(key, cx);
+            return;
+        }
+        let next = entry.conn.pump(&mut self.scratch, &cx.metrics);
+        if !matches!(next, Next::Wait) {
+            self.follow(key, next, cx);
+        }
+    }
+
+    /// As [`Connections::serve`], where it is not worth its place in the loop's code.
+    #[inline(never)]
+    pub(super) fn serve_late<K>(&mut self, key: usize, readiness: Readiness, cx: &mut Context<K>)
+    where
+        K: Kernel<Stream = S>,
+    {
+        self.serve(key, readiness, cx);
+    }
+
+    /// Serves a connection that is held to timeouts, which need to know how much it moved: all that
+    /// this worker moves during the call.
+    #[inline(never)]
+    fn serve_watched<K>(&mut self, key: usize, cx: &mut Context<K>)
+    where
+        K: Kernel<Stream = S>,
+    {
+        let Some(entry) = self.table.get_mut(key) else {
+            return;
+        };
+        let before = cx.metrics.moved_bytes();
+        let next = entry.conn.pump(&mut self.scratch, &cx.metrics);
+        let moved = cx.metrics.moved_bytes().wrapping_sub(before);
+        if moved > 0 {
+            entry.note_moved(key, moved, cx);
+        }
+        self.follow(key, next, cx);
+    }
+
+    /// Does what the connection needs after a call of `pump`: in steady state nothing.
+    #[cold]
+    fn follow<K: Kernel>(&mut self, key: usize, next: Next, cx: &mut Context<K>) {
+        let Some(Entry { conn, .. }) = self.table.get_mut(key) else {
+            return;
+        };
+        match next {
+            Next::Wait => {}
+            Next::Yield => {
+                if conn.enqueue() {
+                    self.run_queue.push_back(key);
+                }
+            }
+            Next::Retry => {
+                if conn.enqueue() {
+                    self.short_of_memory.push(key);
+                    cx.retry_for_memory();
+                }
+            }
+            Next::Close(reason) => self.closed.push((key, reason)),
+        }
+    }
+
+    /// Gives every connection that yielded before this call one more turn.
+    pub(super) fn resume_yielded<K>(&mut self, cx: &mut Context<K>)
+    where
+        K: Kernel<Stream = S>,
+    {
+        for _ in 0..self.run_queue.len() {
+            let Some(key) = self.run_queue.pop_front() else {
+                return;
+            };
+            // The connection may be gone and its key another's: only a connection that put itself
+            // into the queue carries the mark.
+            let entry = self.table.get_mut(key);
+            if entry.is_some_and(|it| it.conn.dequeue()) {
+                self.serve_late(key, Readiness::NONE, cx);
+            }
+        }
+    }
+
+    /// Gives those for which there was no memory their turn.
+    pub(super) fn retry_short_of_memory(&mut self) {
+        self.run_queue.extend(self.short_of_memory.drain(..));
+    }
+
+    /// Takes in an admitted connection.
+    pub(super) fn open<K>(&mut self, admitted: Admitted<S>, cx: &mut Context<K>)
+    where
+        K: Kernel<Stream = S>,
+    {
+        let Admitted {
+            stream,
+            service,
+            permit,
+        } = admitted;
+        cx.metrics.accepted.add(1);
+        match self.insert(stream, service, cx) {
+            Ok(key) => {
+                cx.metrics.active.add(1);
+                self.table[key].permit = permit;
+                if !cx.rules.timeouts.is_empty() {
+                    self.start_timeouts(key, cx);
+                }
+            }
+            Err(error) => {
+                warn!(worker = cx.index, %error, "cannot watch a connection; closed it");
+                cx.metrics.closed(CloseReason::Error).add(1);
+                cx.control.admission.release(permit);
+            }
+        }
+    }
+
+    /// Closes a connection that may not be served, so that its peer reads an end and not a reset.
+    pub(super) fn refuse<K>(&mut self, mut stream: S, reason: RefuseReason, cx: &mut Context<K>)
+    where
+        K: Kernel<Stream = S>,
+    {
+        cx.metrics.refused(reason).add(1);
+        if self.refused_lingering >= MAX_REFUSED_LINGERING {
+            // The peer is gone already if one of these fails. What it has sent is taken out first,
+            // so that closing does not reset the connection.
+            let _ = stream.shutdown_write();
+            let _ = stream.discard(self.scratch.whole());
+            return;
+        }
+        if let Ok(key) = self.insert(stream, Service::Discard, cx) {
+            self.refused_lingering += 1;
+            self.linger(key, CloseReason::Refused, cx);
+        }
+    }
+
+    /// Gives a connection its key and registers it, once, for everything.
+    fn insert<K>(
+        &mut self,
+        mut stream: S,
+        service: Service,
+        cx: &mut Context<K>,
+    ) -> io::Result<usize>
+    where
+        K: Kernel<Stream = S>,
+    {
+        let vacant = self.table.vacant_entry();
+        let key = vacant.key();
+        cx.kernel.register(&mut stream, key)?;
+        vacant.insert(Entry {
+            conn: Conn::new(stream, service),
+            activity: None,
+            permit: Permit::default(),
+        });
+        Ok(key)
+    }
+
+    /// Ends a connection by our own decision, in good order and within a bound.
+    pub(super) fn linger<K>(&mut self, key: usize, reason: CloseReason, cx: &mut Context<K>)
+    where
+        K: Kernel<Stream = S>,
+    {
+        let Some(entry) = self.table.get_mut(key) else {
+            return;
+        };
+        if entry.conn.is_closed() {
+            return;
+        }
+        let next = entry.conn.linger(reason, &mut self.scratch, &cx.metrics);
+        cx.arm(Deadline::Conn(key), MAX_LINGER_MS);
+        self.follow(key, next, cx);
+    }
+
+    /// The deadline of a connection has come: it lingered long enough, or it broke a timeout, or it
+    /// kept them all and gets a new deadline.
+    pub(super) fn expire<K>(&mut self, key: usize, cx: &mut Context<K>)
+    where
+        K: Kernel<Stream = S>,
+    {
+        let Some(Entry { conn, activity, .. }) = self.table.get_mut(key) else {
+            return;
+        };
+        if conn.is_closed() {
+            return;
+        }
+        if let Some(reason) = conn.lingering() {
+            conn.close(&cx.metrics);
+            self.closed.push((key, reason));
+            return;
+        }
+        let Some(activity) = activity else {
+            return;
+        };
+        let blocked = if conn.is_blocked() {
+            Blocked::Yes
+        } else {
+            Blocked::No
+        };
+        let now_ms = cx.now_ms();
+        match activity.check(&cx.rules.timeouts, blocked, now_ms) {
+            Decision::Keep(Some(deadline)) => cx.timers.arm(Deadline::Conn(key).id(), deadline),
+            Decision::Keep(None) => cx.timers.cancel(Deadline::Conn(key).id()),
+            Decision::Close(reason) => self.linger(key, reason, cx),
+        }
+    }
+
+    /// Begins to hold a connection to the timeouts.
+    fn start_timeouts<K>(&mut self, key: usize, cx: &mut Context<K>)
+    where
+        K: Kernel<Stream = S>,
+    {
+        self.table[key].activity = Some(Box::new(Activity::new(cx.now_ms())));
+        self.expire(key, cx);
+    }
+
+    /// Holds open connections to changed timeouts. Nothing is known of the past of those that had
+    /// none, so theirs begin now.
+    pub(super) fn apply_timeouts<K>(&mut self, cx: &mut Context<K>)
+    where
+        K: Kernel<Stream = S>,
+    {
+        let has_timeouts = !cx.rules.timeouts.is_empty();
+        for key in self.served() {
+            let entry = &mut self.table[key];
+            if !has_timeouts {
+                if entry.activity.take().is_some() {
+                    cx.timers.cancel(Deadline::Conn(key).id());
+                }
+            } else if entry.activity.is_some() {
+                self.expire(key, cx);
+            } else {
+                self.start_timeouts(key, cx);
+            }
+        }
+    }
+
+    /// Frees what was closed in this turn. Dropping a stream closes its descriptor, which takes it
+    /// out of the epoll instance without a system call of its own.
+    pub(super) fn remove_closed<K: Kernel>(&mut self, cx: &mut Context<K>) {
+        while let Some((key, reason)) = self.closed.pop() {
+            let entry = self.table.remove(key);
+            cx.timers.cancel(Deadline::Conn(key).id());
+            if reason == CloseReason::Refused {
+                self.refused_lingering -= 1;
+            } else {
+                cx.metrics.active.sub(1);
+                cx.metrics.closed(reason).add(1);
+                cx.control.admission.release(entry.permit);
+            }
+        }
+    }
+
+    /// Closes every connection at once.
+    pub(super) fn close_all<K: Kernel>(&mut self, reason: CloseReason, cx: &mut Context<K>) {
+        debug!(worker = cx.index, left = self.len(), "stopped");
+        for (key, Entry { conn, .. }) in &mut self.table {
+            let reason = conn.lingering().unwrap_or(reason);
+            if !conn.is_closed() {
+                conn.close(&cx.metrics);
+                self.closed.push((key, reason));
+            }
+        }
+        self.remove_closed(cx);
+    }
+}
+
+impl<S: Stream> Entry<S> {
+    /// Notes how much moved. Activity does not move the deadline, which would cost every echo, but
+    /// the beginning of a stall window may bring one nearer.
+    fn note_moved<K: Kernel>(&mut self, key: usize, moved: u64, cx: &mut Context<K>) {
+        let now_ms = cx.now_ms();
+        let Some(activity) = &mut self.activity else {
+            return;
+        };
+        let opened = activity.note(moved, &cx.rules.timeouts, now_ms);
+        let is_served = !self.conn.is_closed() && self.conn.lingering().is_none();
+        let id = Deadline::Conn(key).id();
+        if let Some(deadline) = opened.filter(|_| is_served)
+            && cx.timers.deadline(id).is_none_or(|armed| deadline < armed)
+        {
+            cx.timers.arm(id, deadline);
+        }
+    }
+}
+
+#[cfg(test)]
+impl<S: Stream> Connections<S> {
+    /// Each connection with its key, for what a test has to look at.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &Conn<S>)> {
+        self.table.iter().map(|(key, entry)| (key, &entry.conn))
+    }
+
+    pub(super) fn get(&self, key: usize) -> Option<&Conn<S>> {
+        self.table.get(key).map(|entry| &entry.conn)
+    }
+
+    pub(super) fn refused_lingering(&self) -> usize {
+        self.refused_lingering
+    }
+}

@@ -1,0 +1,97 @@
+//! What every part of a worker's loop uses: the kernel, time, counters, and what the workers share.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::control::{Control, Rules};
+use super::kernel::Kernel;
+use super::token::Deadline;
+use crate::admission::Permit;
+use crate::metrics::{RefuseReason, WorkerMetrics};
+use crate::timer::Timers;
+
+/// How long what the kernel had no memory for waits for another try.
+const MEMORY_RETRY_MS: u64 = 20;
+
+/// One worker's, lent to each part of its loop in turn.
+#[derive(Debug)]
+pub(super) struct Context<K> {
+    /// The worker's.
+    pub(super) index: usize,
+    pub(super) kernel: K,
+    pub(super) control: Arc<Control>,
+    pub(super) metrics: Arc<WorkerMetrics>,
+    /// The limits that this worker applies at present.
+    pub(super) rules: Arc<Rules>,
+    pub(super) timers: Timers,
+    pub(super) clock: Clock,
+}
+
+/// The time, read at most once in a turn of the loop, and only if something asks.
+#[derive(Debug)]
+pub(super) struct Clock {
+    origin_ns: u64,
+    now_ns: Option<u64>,
+}
+
+impl Clock {
+    pub(super) fn now_ns(&mut self, kernel: &impl Kernel) -> u64 {
+        *self.now_ns.get_or_insert_with(|| kernel.now_ns())
+    }
+}
+
+impl<K: Kernel> Context<K> {
+    pub(super) fn new(index: usize, kernel: K, control: Arc<Control>) -> Self {
+        Self {
+            index,
+            metrics: Arc::clone(&control.metrics[index]),
+            rules: control.rules(),
+            control,
+            timers: Timers::new(0),
+            clock: Clock {
+                origin_ns: kernel.now_ns(),
+                now_ns: None,
+            },
+            kernel,
+        }
+    }
+
+    /// Begins a turn: the time has to be read anew.
+    pub(super) fn forget_time(&mut self) {
+        self.clock.now_ns = None;
+    }
+
+    pub(super) fn now_ns(&mut self) -> u64 {
+        self.clock.now_ns(&self.kernel)
+    }
+
+    /// Milliseconds since the loop was made: the ticks of its timers.
+    pub(super) fn now_ms(&mut self) -> u64 {
+        (self.now_ns() - self.clock.origin_ns) / 1_000_000
+    }
+
+    pub(super) fn arm(&mut self, deadline: Deadline, after_ms: u64) {
+        let at = self.now_ms().saturating_add(after_ms);
+        self.timers.arm(deadline.id(), at);
+    }
+
+    /// Sees to it that what lacks memory is tried again.
+    pub(super) fn retry_for_memory(&mut self) {
+        if !self.timers.is_armed(Deadline::MemoryRetry.id()) {
+            self.arm(Deadline::MemoryRetry, MEMORY_RETRY_MS);
+        }
+    }
+
+    /// Asks the limits in force for a connection from `peer`.
+    pub(super) fn acquire_permit(&mut self, peer: Option<IpAddr>) -> Result<Permit, RefuseReason> {
+        let Self {
+            clock,
+            control,
+            kernel,
+            rules,
+            ..
+        } = self;
+        let now_ns = || clock.now_ns(kernel);
+        control.admission.acquire(&rules.policy, peer, now_ns)
+    }
+}

@@ -1,0 +1,36 @@
+//! Applying changed limits, for the open connections too.
+
+use super::connections::Connections;
+use super::context::Context;
+use super::kernel::Kernel;
+
+/// Which limits this worker applies.
+#[derive(Debug)]
+pub(super) struct Reload {
+    version: u64,
+}
+
+impl Reload {
+    /// The worker's first limits are those of [`Context::new`].
+    pub(super) fn new<K: Kernel>(cx: &Context<K>) -> Self {
+        Self {
+            version: cx.control.rules_version(),
+        }
+    }
+
+    /// Applies the limits in force if they changed. This comes before accepting: a client that
+    /// connects after the change is admitted by the new ones.
+    pub(super) fn apply<K: Kernel>(
+        &mut self,
+        connections: &mut Connections<K::Stream>,
+        cx: &mut Context<K>,
+    ) {
+        let version = cx.control.rules_version();
+        if version == self.version {
+            return;
+        }
+        self.version = version;
+        cx.rules = cx.control.rules();
+        connections.apply_timeouts(cx);
+    }
+}

@@ -1,0 +1,140 @@
+//! What [`Datagrams`](super::Datagrams) asks of its socket: one trait, of which epoll is one
+//! implementation and the simulation that tests the reactor is the other.
+
+use std::io;
+use std::sync::Arc;
+
+use mio::net::UdpSocket;
+use mio::{Interest, Registry, Token};
+
+use crate::net::datagram::{self, Batch, Destination, Progress, SendCounts, UnsentAnswer};
+
+/// A non-blocking UDP socket and its registration.
+pub trait DatagramSocket {
+    /// Where every datagram was sent to, unless each tells.
+    fn only_destination(&self) -> Option<Destination>;
+
+    /// As [`Batch::receive`].
+    ///
+    /// # Errors
+    /// As [`Batch::receive`].
+    fn receive(&self, batch: &mut Batch) -> io::Result<usize>;
+
+    /// As [`Batch::send`].
+    fn send(&self, batch: &mut Batch, counts: &mut SendCounts) -> Progress;
+
+    /// As [`Batch::send_unsent`].
+    fn send_unsent(
+        &self,
+        batch: &mut Batch,
+        unsent: &mut Vec<UnsentAnswer>,
+        counts: &mut SendCounts,
+    ) -> Progress;
+
+    /// Asks for events of these kinds. What they would report already is reported at once.
+    ///
+    /// # Errors
+    /// What epoll_ctl(2) reports.
+    fn register(&mut self, interests: Interest) -> io::Result<()>;
+
+    /// Asks for no events.
+    fn deregister(&mut self);
+
+    /// Whether events are asked for.
+    fn is_registered(&self) -> bool;
+}
+
+/// A UDP socket whose events come from epoll.
+#[derive(Debug)]
+pub struct EpollSocket {
+    socket: UdpSocket,
+    token: Token,
+    registry: Arc<Registry>,
+    is_registered: bool,
+}
+
+impl EpollSocket {
+    /// Registers `socket`, which [`datagram_sockets`](datagram::datagram_sockets) made, for reading.
+    /// Its events will carry `token`.
+    ///
+    /// # Errors
+    /// What epoll_ctl(2) reports.
+    pub fn new(
+        socket: std::net::UdpSocket,
+        token: Token,
+        registry: Arc<Registry>,
+    ) -> io::Result<Self> {
+        let mut socket = Self {
+            socket: UdpSocket::from_std(socket),
+            token,
+            registry,
+            is_registered: false,
+        };
+        socket.register(Interest::READABLE)?;
+        Ok(socket)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn as_socket(&self) -> socket2::SockRef<'_> {
+        socket2::SockRef::from(&self.socket)
+    }
+}
+
+impl DatagramSocket for EpollSocket {
+    fn only_destination(&self) -> Option<Destination> {
+        let address = self.socket.local_addr().ok();
+        address.and_then(datagram::only_destination)
+    }
+
+    #[inline]
+    fn receive(&self, batch: &mut Batch) -> io::Result<usize> {
+        batch.receive(&self.socket)
+    }
+
+    #[inline]
+    fn send(&self, batch: &mut Batch, counts: &mut SendCounts) -> Progress {
+        batch.send(&self.socket, counts)
+    }
+
+    fn send_unsent(
+        &self,
+        batch: &mut Batch,
+        unsent: &mut Vec<UnsentAnswer>,
+        counts: &mut SendCounts,
+    ) -> Progress {
+        batch.send_unsent(unsent, &self.socket, counts)
+    }
+
+    fn register(&mut self, interests: Interest) -> io::Result<()> {
+        let Self {
+            socket,
+            token,
+            registry,
+            ..
+        } = self;
+        if self.is_registered {
+            return registry.reregister(socket, *token, interests);
+        }
+        registry.register(socket, *token, interests)?;
+        self.is_registered = true;
+        Ok(())
+    }
+
+    fn deregister(&mut self) {
+        if self.is_registered && self.registry.deregister(&mut self.socket).is_ok() {
+            self.is_registered = false;
+        }
+    }
+
+    fn is_registered(&self) -> bool {
+        self.is_registered
+    }
+}
+
+/// Another process may hold the same socket, and then closing ours alone would leave it in the epoll
+/// instance (epoll(7), question 6).
+impl Drop for EpollSocket {
+    fn drop(&mut self) {
+        self.deregister();
+    }
+}
