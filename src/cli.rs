@@ -4,7 +4,7 @@
 use std::env;
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -40,11 +40,27 @@ impl Cli {
         command().try_get_matches_from(args).map(Self::from)
     }
 
-    /// The settings by flags, environment and file, each as it is now.
+    /// The settings by flags, environment and file.
     ///
     /// # Errors
     /// [`Mistake`] names the place of the first.
     pub(crate) fn resolve(&self) -> Result<Resolved, Mistake> {
+        self.resolve_with(read)
+    }
+
+    /// The settings, each as it is now. The file has to be one that can be read twice: a pipe would
+    /// keep the reader waiting, or say that nothing is set.
+    ///
+    /// # Errors
+    /// As [`Cli::resolve`].
+    pub(crate) fn resolve_again(&self) -> Result<Resolved, Mistake> {
+        self.resolve_with(read_again)
+    }
+
+    fn resolve_with(
+        &self,
+        read: fn(&Path) -> Result<String, Mistake>,
+    ) -> Result<Resolved, Mistake> {
         let file = self.file.clone().or_else(|| {
             let path = env::var_os(FILE_VARIABLE).filter(|path| !path.is_empty())?;
             Some(PathBuf::from(path))
@@ -106,18 +122,47 @@ pub(crate) fn refuse(error: clap::Error) -> ExitCode {
         error.kind(),
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
     ) {
-        // A reader that closed the pipe has seen enough.
-        let _ = error.print();
-        return ExitCode::SUCCESS;
+        return match print(&error.to_string()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(problem) => fail(problem),
+        };
     }
     refuse_mistake(&error.into())
 }
 
 /// One line on stderr and exit code 2.
 pub(crate) fn refuse_mistake(mistake: &Mistake) -> ExitCode {
-    // Nobody is left to tell when stderr is closed.
-    let _ = writeln!(io::stderr(), "echod: {mistake}");
+    say(mistake);
     ExitCode::from(2)
+}
+
+/// Prints the whole answer to a question.
+///
+/// # Errors
+/// What went wrong, in a few words.
+pub(crate) fn print(text: &str) -> Result<(), String> {
+    let mut stdout = io::stdout().lock();
+    let printed = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
+    match printed {
+        // A reader that closed the pipe has seen enough.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(format!("cannot write to stdout: {error}"))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// One line on stderr and exit code 1, before there is a log.
+pub(crate) fn fail(problem: impl fmt::Display) -> ExitCode {
+    say(problem);
+    ExitCode::FAILURE
+}
+
+fn say(problem: impl fmt::Display) {
+    // Nobody is left to tell when stderr is closed.
+    let _ = writeln!(io::stderr(), "echod: {problem}");
 }
 
 fn command() -> Command {
@@ -198,17 +243,28 @@ impl From<ArgMatches> for Cli {
     }
 }
 
-fn read(path: &Path) -> Result<String, Mistake> {
-    let fail = |problem: &dyn fmt::Display| Mistake {
+fn read_again(path: &Path) -> Result<String, Mistake> {
+    match fs::metadata(path) {
+        Ok(found) if !found.is_file() => Err(unreadable(path, "it is not a regular file")),
+        // Reading says what is wrong.
+        Ok(_) | Err(_) => read(path),
+    }
+}
+
+fn unreadable(path: &Path, problem: impl fmt::Display) -> Mistake {
+    Mistake {
         problem: format!("cannot read {}: {problem}", path.display()),
         way_out: "",
-    };
+    }
+}
+
+fn read(path: &Path) -> Result<String, Mistake> {
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|file| file.take(MOST_FILE_BYTES + 1).read_to_end(&mut bytes))
-        .map_err(|error| fail(&error))?;
+        .map_err(|error| unreadable(path, error))?;
     if bytes.len() as u64 > MOST_FILE_BYTES {
-        return Err(fail(&"it is larger than 1MiB"));
+        return Err(unreadable(path, "it is larger than 1MiB"));
     }
     String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];

@@ -1,11 +1,10 @@
 //! `echod`: the command line in, an exit code out. All else is the library's.
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
+use echomark::process::logging::Log;
 use echomark::process::supervisor;
-use echomark::settings::{LogFormat, LogLevel};
-use tracing::{level_filters::LevelFilter, warn};
+use tracing::warn;
 
 mod cli;
 
@@ -20,7 +19,10 @@ fn main() -> ExitCode {
         Ok(resolved) => resolved,
         Err(mistake) => return cli::refuse_mistake(&mistake),
     };
-    start_logging(resolved.settings.log_format, resolved.settings.log_level);
+    let log = match Log::start(resolved.settings.log_format, resolved.settings.log_level) {
+        Ok(log) => log,
+        Err(error) => return cli::fail(format_args!("cannot start a thread for the log: {error}")),
+    };
     if !resolved.unknown_variables.is_empty() {
         let names = resolved.unknown_variables.join(", ");
         warn!(
@@ -28,63 +30,19 @@ fn main() -> ExitCode {
             "environment variables that start with ECHOD_ and set nothing"
         );
     }
-    match cli.task {
-        Task::Serve => {}
-        Task::CheckConfig => return print("the configuration is valid\n"),
-        Task::PrintConfig => return print(&resolved.to_toml()),
-    }
-    let resolve = move || cli.resolve().map_err(|mistake| mistake.to_string());
-    match supervisor::serve(resolved, Box::new(resolve)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            let way_out = failure.way_out().map(|text| format!("; {text}"));
-            let way_out = way_out.unwrap_or_default();
-            // Nobody is left to tell when stderr is closed.
-            let _ = writeln!(io::stderr(), "echod: {failure}{way_out}");
-            ExitCode::FAILURE
+    let ended = match cli.task {
+        Task::CheckConfig => cli::print("the configuration is valid\n"),
+        Task::PrintConfig => cli::print(&resolved.to_toml()),
+        Task::Serve => {
+            let resolve = move || cli.resolve_again().map_err(|mistake| mistake.to_string());
+            supervisor::serve(resolved, Box::new(resolve)).map_err(|failure| failure.to_string())
         }
-    }
-}
-
-/// Prints the whole answer to a question.
-fn print(text: &str) -> ExitCode {
-    let mut stdout = io::stdout().lock();
-    let printed = stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush());
-    match printed {
-        Ok(()) => ExitCode::SUCCESS,
-        // A reader that closed the pipe has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error) => {
-            // Nobody is left to tell when stderr is closed.
-            let _ = writeln!(io::stderr(), "echod: cannot write to stdout: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn start_logging(format: LogFormat, level: LogLevel) {
-    let level = match level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
     };
-    let builder = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(io::stderr)
-        .with_target(false);
-    match format {
-        LogFormat::Text => builder
-            .with_ansi(io::IsTerminal::is_terminal(&io::stderr()) && no_color_is_unset())
-            .init(),
-        LogFormat::Json => builder.json().init(),
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            log.say(format_args!("echod: {problem}"));
+            ExitCode::FAILURE
+        }
     }
-}
-
-/// <https://no-color.org>: any value but an empty one asks for no colour.
-fn no_color_is_unset() -> bool {
-    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

@@ -9,6 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::net::errno::AcceptError;
 
+/// Lines that the log of the process left out, for lack of room or because they repeat.
+pub(crate) static LOG_DROPPED_LINES: AtomicU64 = AtomicU64::new(0);
+
 /// Declares a closed set of reasons, each with its name in metrics and logs. One behind a semicolon is
 /// never counted.
 macro_rules! reasons {

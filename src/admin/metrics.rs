@@ -19,6 +19,8 @@ pub(super) struct Report {
     pub(super) readiness: Readiness,
     /// Every worker, in the order of their indices.
     pub(super) workers: Vec<Worker>,
+    /// Lines that the log left out.
+    pub(super) log_dropped_lines: u64,
     /// The metrics of the process.
     pub(super) process: Vec<Family>,
 }
@@ -84,6 +86,12 @@ pub(super) fn families(report: &Report) -> Vec<Family> {
             ))),
         },
         Family {
+            name: "echod_log_dropped_lines_total",
+            help: "Log lines left out: stderr did not take them, or they repeat.",
+            kind: Kind::Counter,
+            samples: Samples::One(Value::Integer(report.log_dropped_lines)),
+        },
+        Family {
             name: "echod_build_info",
             help: "Always 1; the label says which version runs.",
             kind: Kind::Gauge,
@@ -141,6 +149,7 @@ mod tests {
             version: "1.2.3",
             readiness: Readiness::Ready,
             workers: vec![worker, Worker::default()],
+            log_dropped_lines: 0,
             process: Vec::new(),
         }
     }

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::fs;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
@@ -11,6 +12,7 @@ use super::http::{Pages, Readiness};
 use super::metrics::{self, Report, Worker};
 use super::{exposition, process};
 use crate::config::Balance;
+use crate::metrics::LOG_DROPPED_LINES;
 use crate::net::endpoint::Endpoint;
 use crate::server::Handle;
 use crate::service::Service;
@@ -70,6 +72,7 @@ impl Status {
             workers: workers
                 .map(|(counters, cpu_time)| Worker { counters, cpu_time })
                 .collect(),
+            log_dropped_lines: LOG_DROPPED_LINES.load(Ordering::Relaxed),
             process: process::families(self.process_start),
         }
     }

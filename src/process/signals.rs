@@ -1,6 +1,9 @@
 //! What signals mean: SIGTERM and SIGINT drain, a second one stops, SIGHUP reads the limits again.
+//!
+//! The thread that gets them waits for nothing else: it obeys first, and then tells others.
 
 use std::io;
+use std::sync::mpsc::{self, SyncSender};
 use std::thread;
 
 use crate::Handle;
@@ -23,26 +26,47 @@ pub(crate) fn obey(
     reloaded: impl Fn(&Settings) + Send + 'static,
 ) -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let reloads = start_reloading(handle.clone(), resolve, running, reloaded)?;
     thread::Builder::new()
         .name("echod-signals".to_owned())
         .spawn(move || {
-            let mut running = running;
             let mut asked = false;
             for signal in signals.forever() {
                 match signal {
-                    SIGHUP => reload(&handle, &resolve, &mut running, &reloaded),
+                    // One that waits already will read what is there now.
+                    SIGHUP => drop(reloads.try_send(())),
                     _ if asked => handle.stop(),
                     // Perhaps it drains already, since a successor has taken over.
                     _ => {
                         asked = true;
-                        info!("draining; a second signal stops at once");
-                        systemd::stopping();
                         handle.drain();
+                        systemd::stopping();
+                        info!("draining; a second signal stops at once");
                     }
                 }
             }
         })?;
     Ok(())
+}
+
+/// Reloads in a thread of its own whenever it is asked to: a file that can't be read now, such as one
+/// over a network, keeps no other signal waiting.
+fn start_reloading(
+    handle: Handle,
+    resolve: Resolve,
+    running: Settings,
+    reloaded: impl Fn(&Settings) + Send + 'static,
+) -> io::Result<SyncSender<()>> {
+    let (requests, requested) = mpsc::sync_channel(1);
+    thread::Builder::new()
+        .name("echod-reload".to_owned())
+        .spawn(move || {
+            let mut running = running;
+            for () in requested {
+                reload(&handle, &resolve, &mut running, &reloaded);
+            }
+        })?;
+    Ok(requests)
 }
 
 /// Puts the limits in force that the flags, the environment and the file, read again, say; nothing

@@ -67,13 +67,14 @@ pub fn serve(resolved: Resolved, resolve: Resolve) -> Result<(), Failure> {
     let reloaded = move |settings: &Settings| *lock(&configuration) = settings.to_json();
     // Before anybody is told that we are ready, and may send the first signal.
     signals::obey(handle.clone(), resolve, settings, reloaded).map_err(Failure::Thread)?;
-    announce(&server, admin.as_ref().map(|admin| admin.address));
+    let announcement = announcement(&server, admin.as_ref().map(|admin| admin.address));
     systemd::keep_watchdog(handle.clone()).map_err(Failure::Thread)?;
     let company = Arc::new(Company {
         admin: Mutex::new(admin),
         offered: Mutex::new(fresh_offer.as_ref().map(|offer| offer.file().clone())),
         failure: Mutex::new(None),
     });
+    announce(announcement, handle.clone(), Arc::clone(&company)).map_err(Failure::Thread)?;
     accompany(handle.clone(), takeover, fresh_offer, Arc::clone(&company))
         .map_err(Failure::Thread)?;
 
@@ -81,7 +82,7 @@ pub fn serve(resolved: Resolved, resolve: Resolve) -> Result<(), Failure> {
     company.leave(&handle);
     let total = total?;
     if let Some(error) = lock(&company.failure).take() {
-        return Err(Failure::Takeover(error));
+        return Err(error);
     }
     info!(
         accepted = total.accepted,
@@ -92,17 +93,34 @@ pub fn serve(resolved: Resolved, resolve: Resolve) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Prints what scripts wait for. A closed stdout means that none is waiting.
-fn announce(server: &Server, admin: Option<SocketAddr>) {
-    let mut stdout = io::stdout().lock();
+/// What scripts wait for.
+fn announcement(server: &Server, admin: Option<SocketAddr>) -> String {
+    let mut lines = String::new();
     for (service, endpoint) in server.endpoints() {
-        let _ = writeln!(stdout, "listening {service} {endpoint}");
+        lines += &format!("listening {service} {endpoint}\n");
     }
     if let Some(address) = admin {
-        let _ = writeln!(stdout, "listening admin http://{address}");
+        lines += &format!("listening admin http://{address}\n");
     }
-    let _ = writeln!(stdout, "ready");
-    let _ = stdout.flush();
+    lines + "ready\n"
+}
+
+/// Writes to stdout in a thread of its own, so that a reader that stands still keeps nobody waiting. A
+/// closed stdout means that no script waits; any other error would leave one waiting, so it ends the
+/// server.
+fn announce(lines: String, handle: Handle, company: Arc<Company>) -> io::Result<()> {
+    thread::Builder::new()
+        .name("echod-announce".to_owned())
+        .spawn(move || {
+            let written = io::stdout().lock().write_all(lines.as_bytes());
+            if let Err(error) = written
+                && error.kind() != io::ErrorKind::BrokenPipe
+            {
+                *lock(&company.failure) = Some(Failure::Announce(error));
+                handle.stop();
+            }
+        })?;
+    Ok(())
 }
 
 /// An admin port that answers.
@@ -171,8 +189,8 @@ struct Company {
     admin: Mutex<Option<AdminPort>>,
     /// The file that leads to our offer, once there is one.
     offered: Mutex<Option<SocketFile>>,
-    /// Why the predecessor could not be replaced.
-    failure: Mutex<Option<TakeoverError>>,
+    /// Why it ended if no worker failed: the predecessor could not be replaced, stdout not be written.
+    failure: Mutex<Option<Failure>>,
 }
 
 impl Company {
@@ -215,7 +233,7 @@ fn accompany(
                 Ok(taken) => taken.or(fresh_offer),
                 Err(error) => {
                     // The predecessor serves on, so this one must not.
-                    *lock(&company.failure) = Some(error);
+                    *lock(&company.failure) = Some(Failure::Takeover(error));
                     handle.drain();
                     return;
                 }
@@ -308,6 +326,8 @@ pub enum Failure {
         /// What bind(2) or listen(2) said.
         source: io::Error,
     },
+    /// Stdout did not take the lines that scripts wait for.
+    Announce(io::Error),
     /// A thread could not be started.
     Thread(io::Error),
 }
@@ -326,19 +346,25 @@ impl fmt::Display for Failure {
             Self::Offer { path, source } => {
                 write!(f, "cannot wait for a successor on {path}: {source}")
             }
+            Self::Announce(error) => write!(f, "cannot write to stdout: {error}"),
             Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
+        }?;
+        match self.way_out() {
+            Some(way_out) => write!(f, "; {way_out}"),
+            None => Ok(()),
         }
     }
 }
 
 impl Failure {
     /// What the user can do about it, in terms of the command line.
-    pub fn way_out(&self) -> Option<&'static str> {
+    fn way_out(&self) -> Option<&'static str> {
         match self {
             Self::Server(error) => way_out(error),
             Self::Passed(_) => Some("see Sockets= and FileDescriptorName= of the socket unit"),
             Self::Takeover(_) => Some("choose another path with --handover to start beside it"),
             Self::Offer { .. } => Some("choose another path with --handover"),
+            Self::Announce(_) => None,
             Self::Thread(_) => Some("see ulimit -u"),
         }
     }

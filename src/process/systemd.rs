@@ -18,6 +18,9 @@ use crate::{Config, Handle, Service};
 use sd_notify::NotifyState;
 use tracing::warn;
 
+/// How long a manager that reads nothing is waited for to tell it that the service is ready.
+const READY_PATIENCE: Duration = Duration::from_secs(5);
+
 /// The sockets that were passed on. Each is served as the endpoint of the configuration that has its
 /// address; otherwise as the service that its name says (`FileDescriptorName=`), or else as echo.
 ///
@@ -61,42 +64,49 @@ fn named_in(config: &Config, address: &Endpoint) -> Option<(Service, Endpoint)> 
     named.clone().find(|(_, endpoint)| means(endpoint)).cloned()
 }
 
-/// Tells that the service is ready, also after a reload.
+/// Tells that the service is ready, also after a reload. A manager that is busy is waited for, since
+/// it ends services that never say so.
 pub(crate) fn ready() {
-    tell(&[NotifyState::Ready]);
+    tell(&[NotifyState::Ready], READY_PATIENCE);
 }
 
 /// Tells that the configuration is being read again; [`ready`] ends it.
 pub(crate) fn reloading() {
     match NotifyState::monotonic_usec_now() {
-        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Ok(now) => tell(&[NotifyState::Reloading, now], Duration::ZERO),
         Err(error) => warn!(%error, "cannot tell the time to the service manager"),
     }
 }
 
 /// Tells that the service is going to end.
 pub(crate) fn stopping() {
-    tell(&[NotifyState::Stopping]);
+    tell(&[NotifyState::Stopping], Duration::ZERO);
 }
 
-fn tell(state: &[NotifyState<'_>]) {
+fn tell(state: &[NotifyState<'_>], patience: Duration) {
     let Some(socket) = env::var_os("NOTIFY_SOCKET").filter(|it| !it.is_empty()) else {
         return;
     };
     let message: String = state.iter().map(|it| format!("{it}\n")).collect();
-    if let Err(error) = send(&socket, message.as_bytes()) {
+    if let Err(error) = send(&socket, message.as_bytes(), patience) {
         warn!(%error, "cannot reach the service manager");
     }
 }
 
 /// Sends one datagram to a path or, behind an `@`, to a name without a file (sd_notify(3)), which
-/// `sd_notify::notify` would take for a path.
-fn send(socket: &OsStr, message: &[u8]) -> io::Result<()> {
-    let address = match socket.as_bytes() {
+/// `sd_notify::notify` would take for a path. Waits as long as `patience` for a manager that is busy.
+fn send(name: &OsStr, message: &[u8], patience: Duration) -> io::Result<()> {
+    let address = match name.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
-        _ => SocketAddr::from_pathname(socket)?,
+        _ => SocketAddr::from_pathname(name)?,
     };
-    UnixDatagram::unbound()?.send_to_addr(message, &address)?;
+    let socket = UnixDatagram::unbound()?;
+    if patience.is_zero() {
+        socket.set_nonblocking(true)?;
+    } else {
+        socket.set_write_timeout(Some(patience))?;
+    }
+    socket.send_to_addr(message, &address)?;
     Ok(())
 }
 
@@ -116,7 +126,7 @@ pub(crate) fn keep_watchdog(handle: Handle) -> io::Result<()> {
                 let (now, alive) = handle.beat(&heartbeat);
                 if alive == Alive::All {
                     heartbeat = now;
-                    tell(&[NotifyState::Watchdog]);
+                    tell(&[NotifyState::Watchdog], Duration::ZERO);
                 }
                 thread::park_timeout(pause);
             }

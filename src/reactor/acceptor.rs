@@ -4,7 +4,7 @@
 use std::io;
 use std::net::IpAddr;
 
-use tracing::warn;
+use tracing::{debug, field, warn};
 
 use super::connections::{Admitted, Connections};
 use super::context::Context;
@@ -227,8 +227,16 @@ impl Acceptor {
                 stream,
                 service: self.listeners[index].service,
                 permit,
+                peer,
             }),
             Err(reason) => {
+                let (peer, reason_name) = (peer.map(field::display), reason.name());
+                debug!(
+                    worker = cx.index,
+                    peer,
+                    reason = reason_name,
+                    "connection refused"
+                );
                 connections.refuse(stream, reason, cx);
                 None
             }

@@ -8,9 +8,10 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::IpAddr;
 
 use slab::Slab;
-use tracing::{debug, warn};
+use tracing::{debug, field, warn};
 
 use super::context::Context;
 use super::kernel::Kernel;
@@ -36,6 +37,8 @@ pub(crate) struct Admitted<S> {
     pub(super) stream: S,
     pub(super) service: Service,
     pub(super) permit: Permit,
+    /// The client's address, for the log.
+    pub(super) peer: Option<IpAddr>,
 }
 
 /// A worker's connections, by their slab keys.
@@ -199,10 +202,13 @@ impl<S: Stream> Connections<S> {
             stream,
             service,
             permit,
+            peer,
         } = admitted;
         cx.metrics.accepted.add(1);
         match self.insert(stream, service, cx) {
             Ok(key) => {
+                let peer = peer.map(field::display);
+                debug!(worker = cx.index, connection = key, %service, peer, "connection opened");
                 cx.metrics.active.add(1);
                 self.table[key].permit = permit;
                 if !cx.rules.timeouts.is_empty() {
@@ -346,6 +352,13 @@ impl<S: Stream> Connections<S> {
                 self.refused_lingering -= 1;
             } else {
                 cx.metrics.active.sub(1);
+                let reason_name = reason.name();
+                debug!(
+                    worker = cx.index,
+                    connection = key,
+                    reason = reason_name,
+                    "connection closed"
+                );
                 cx.metrics.closed(reason).add(1);
                 cx.control.admission.release(entry.permit);
             }

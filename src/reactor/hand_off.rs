@@ -138,6 +138,7 @@ mod tests {
                 stream,
                 service: Service::Echo,
                 permit: Permit::default(),
+                peer: None,
             };
             if let Some(admitted) = ends[0].pass_on(0, &control, admitted) {
                 control.metrics[0].active.add(1);

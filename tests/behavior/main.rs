@@ -27,6 +27,7 @@ mod hostile;
 mod incoming_cpu;
 mod library;
 mod limits;
+mod logging;
 mod max_connections;
 mod policy_close;
 mod reload;

@@ -1,7 +1,7 @@
 //! The program itself, as a user starts it: its output, its exit code, its use of the machine.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -43,7 +43,18 @@ impl Echod {
     /// As [`Echod::start`], for a command that becomes `echod`.
     #[track_caller]
     pub(crate) fn start_command(command: &mut Command) -> Self {
-        let mut echod = Self::spawn(command);
+        Self::spawn(command).wait_until_ready()
+    }
+
+    /// As [`Echod::start_command`], with a log that goes elsewhere and is not read.
+    #[track_caller]
+    pub(crate) fn start_logging_to(stderr: impl Into<Stdio>, command: &mut Command) -> Self {
+        Self::spawn_with(command.stdout(Stdio::piped()).stderr(stderr)).wait_until_ready()
+    }
+
+    #[track_caller]
+    pub(crate) fn wait_until_ready(self) -> Self {
+        let mut echod = self;
         if let Err(error) = echod.stdout.next_line_with("ready") {
             let _ = echod.child.kill();
             let said = (echod.stdout.all(), echod.stderr.all());
@@ -54,14 +65,22 @@ impl Echod {
 
     #[track_caller]
     fn spawn(command: &mut Command) -> Self {
+        Self::spawn_with(
+            command
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped()),
+        )
+    }
+
+    /// Starts a command whose standard streams are set. Of those that are pipes, all is read.
+    #[track_caller]
+    pub(crate) fn spawn_with(command: &mut Command) -> Self {
         let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
-        let stdout = Lines::of(child.stdout.take().expect("a pipe"));
-        let stderr = Lines::of(child.stderr.take().expect("a pipe"));
+        let stdout = child.stdout.take().map_or_else(Lines::none, Lines::of);
+        let stderr = child.stderr.take().map_or_else(Lines::none, Lines::of);
         Self {
             child,
             stdout,
@@ -253,6 +272,10 @@ struct Lines {
 }
 
 impl Lines {
+    fn none() -> Self {
+        Self::of(io::empty())
+    }
+
     fn of(pipe: impl Read + Send + 'static) -> Self {
         let (sender, receiver) = mpsc::channel();
         thread::spawn(move || {

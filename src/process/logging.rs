@@ -1,0 +1,279 @@
+//! The log on stderr. Logging never waits and never fails.
+//!
+//! An event is formatted where it happens and put into a bounded queue, which one thread writes to
+//! stderr. A line that does not fit into the queue, or that stderr does not take (a full disk, a closed
+//! pipe, a terminal that is gone), is dropped and counted. So neither a worker nor a signal ever waits
+//! for a file, whatever stderr is.
+//!
+//! A warning that repeats is told some times and then left out for a while, so that trouble which
+//! comes and goes does not fill a disk.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+use std::panic;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tracing::callsite::Identifier;
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::{Event, Level, Subscriber, error, warn};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::metrics;
+use crate::settings::{LogFormat, LogLevel};
+
+/// Lines that wait to be written: some hundred kilobytes at most.
+const MAX_QUEUED_LINES: usize = 1024;
+/// How long the end of the process waits for the queue to be written.
+const MAX_FLUSH: Duration = Duration::from_secs(1);
+/// How often a warning of one origin is told within [`REPEAT_WINDOW`].
+const MAX_REPEATS: u32 = 20;
+const REPEAT_WINDOW: Duration = Duration::from_secs(60);
+
+/// The log of this process. Dropping it waits, within a bound, until all lines are written.
+#[derive(Debug)]
+#[must_use = "what is not written when the process ends is lost"]
+pub struct Log(Queue);
+
+impl Log {
+    /// Starts logging. From now on a panic is a line of the log too.
+    ///
+    /// # Errors
+    /// The system has no thread to give.
+    pub fn start(format: LogFormat, level: LogLevel) -> io::Result<Self> {
+        let (sender, lines) = mpsc::sync_channel(MAX_QUEUED_LINES);
+        let queue = Queue {
+            sender,
+            unwritten: Arc::default(),
+        };
+        let unwritten = Arc::clone(&queue.unwritten);
+        thread::Builder::new()
+            .name("echod-log".to_owned())
+            .spawn(move || write_lines(&lines, &unwritten))?;
+        let writer = queue.clone();
+        let builder = tracing_subscriber::fmt()
+            .with_max_level(LevelFilter::from(level))
+            .with_writer(move || writer.clone())
+            // The only way in which it says so is a panic when stderr does not take it.
+            .log_internal_errors(false)
+            .with_target(false);
+        match format {
+            LogFormat::Text => {
+                let is_colored = io::stderr().is_terminal() && no_color_is_unset();
+                install(builder.with_ansi(is_colored).finish());
+            }
+            LogFormat::Json => install(builder.json().finish()),
+        }
+        panic::set_hook(Box::new(|panic| {
+            let thread = thread::current();
+            let panic = panic.to_string().replace('\n', " ");
+            error!(thread = thread.name(), "{panic}");
+        }));
+        Ok(Self(queue))
+    }
+
+    /// Writes a line as it is, behind all others.
+    pub fn say(&self, line: impl fmt::Display) {
+        self.flush();
+        self.0.push(format!("{line}\n").into_bytes());
+    }
+
+    fn flush(&self) {
+        const PAUSE: Duration = Duration::from_millis(1);
+        let end = Instant::now() + MAX_FLUSH;
+        while self.0.unwritten.load(Ordering::Relaxed) > 0 && Instant::now() < end {
+            thread::park_timeout(PAUSE);
+        }
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+/// The first to log decides for the process; this one is.
+fn install(subscriber: impl Subscriber + Send + Sync) {
+    let _ = subscriber.with(RepeatLimit::default()).try_init();
+}
+
+/// <https://no-color.org>: any value but an empty one asks for no colour.
+fn no_color_is_unset() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+impl From<LogLevel> for LevelFilter {
+    fn from(level: LogLevel) -> Self {
+        match level {
+            LogLevel::Error => Self::ERROR,
+            LogLevel::Warn => Self::WARN,
+            LogLevel::Info => Self::INFO,
+            LogLevel::Debug => Self::DEBUG,
+            LogLevel::Trace => Self::TRACE,
+        }
+    }
+}
+
+/// Lines on their way to stderr.
+#[derive(Clone, Debug)]
+struct Queue {
+    sender: SyncSender<Vec<u8>>,
+    /// Lines in the queue or being written.
+    unwritten: Arc<AtomicUsize>,
+}
+
+impl Queue {
+    fn push(&self, line: Vec<u8>) {
+        self.unwritten.fetch_add(1, Ordering::Relaxed);
+        if self.sender.try_send(line).is_err() {
+            self.unwritten.fetch_sub(1, Ordering::Relaxed);
+            count_dropped();
+        }
+    }
+}
+
+impl Write for Queue {
+    /// Each event comes as one line in one call.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.push(line.to_vec());
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn write_lines(lines: &Receiver<Vec<u8>>, unwritten: &AtomicUsize) {
+    for line in lines {
+        if io::stderr().write_all(&line).is_err() {
+            count_dropped();
+        }
+        unwritten.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn count_dropped() {
+    metrics::LOG_DROPPED_LINES.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Leaves out warnings and errors of one origin that repeat.
+#[derive(Debug, Default)]
+struct RepeatLimit {
+    origins: Mutex<HashMap<Identifier, Repeats>>,
+}
+
+impl<S: Subscriber> Layer<S> for RepeatLimit {
+    fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
+        let metadata = event.metadata();
+        // The more verbose level is the greater one.
+        if *metadata.level() > Level::WARN {
+            return true;
+        }
+        // While another thread counts, a line more does no harm, and waiting for it would.
+        let Ok(mut origins) = self.origins.try_lock() else {
+            return true;
+        };
+        let repeats = origins.entry(metadata.callsite()).or_default();
+        let verdict = repeats.admit(Instant::now());
+        drop(origins);
+        if verdict == Verdict::Tell {
+            return true;
+        }
+        count_dropped();
+        if verdict == Verdict::LeaveOutFrom {
+            let mut message = Message::default();
+            event.record(&mut message);
+            warn!(
+                "lines like \"{}\" are left out for up to {} s",
+                message.0,
+                REPEAT_WINDOW.as_secs()
+            );
+        }
+        false
+    }
+}
+
+/// How often an origin was told of lately.
+#[derive(Debug, Default)]
+struct Repeats {
+    since: Option<Instant>,
+    count: u32,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Verdict {
+    Tell,
+    /// This is the first that is left out.
+    LeaveOutFrom,
+    LeaveOut,
+}
+
+impl Repeats {
+    fn admit(&mut self, now: Instant) -> Verdict {
+        if self.since.is_none_or(|since| now - since >= REPEAT_WINDOW) {
+            self.since = Some(now);
+            self.count = 0;
+        }
+        self.count = self.count.saturating_add(1);
+        match self.count {
+            ..=MAX_REPEATS => Verdict::Tell,
+            count if count == MAX_REPEATS + 1 => Verdict::LeaveOutFrom,
+            _ => Verdict::LeaveOut,
+        }
+    }
+}
+
+/// The text of an event without its fields.
+#[derive(Default)]
+struct Message(String);
+
+impl Visit for Message {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            self.0 = format!("{value:?}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repeated_warning_is_told_again_when_its_window_is_over() {
+        let start = Instant::now();
+        let mut repeats = Repeats::default();
+        for _ in 0..MAX_REPEATS {
+            assert_eq!(repeats.admit(start), Verdict::Tell);
+        }
+        assert_eq!(repeats.admit(start), Verdict::LeaveOutFrom);
+        let late = start + REPEAT_WINDOW - Duration::from_millis(1);
+        assert_eq!(repeats.admit(late), Verdict::LeaveOut);
+        assert_eq!(repeats.admit(start + REPEAT_WINDOW), Verdict::Tell);
+    }
+
+    #[test]
+    fn what_does_not_fit_into_the_queue_is_counted() {
+        let (sender, lines) = mpsc::sync_channel(1);
+        let mut queue = Queue {
+            sender,
+            unwritten: Arc::default(),
+        };
+        let before = metrics::LOG_DROPPED_LINES.load(Ordering::Relaxed);
+        for line in ["first\n", "second\n"] {
+            queue.write_all(line.as_bytes()).unwrap();
+        }
+        assert_eq!(lines.recv().unwrap(), b"first\n");
+        assert!(lines.try_recv().is_err());
+        assert!(metrics::LOG_DROPPED_LINES.load(Ordering::Relaxed) > before);
+        assert_eq!(queue.unwritten.load(Ordering::Relaxed), 1);
+    }
+}
