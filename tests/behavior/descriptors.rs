@@ -1,24 +1,16 @@
 //! Out of descriptors: the server neither spins nor ends, serves whom it has, and takes others in
 //! as soon as it can.
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::support::echod::{Echod, PROGRAM};
-use crate::support::tools::require;
+use crate::support::echod::Echod;
 
-const DESCRIPTORS: usize = 40;
+const DESCRIPTORS: u64 = 40;
 
 #[test]
 fn at_the_descriptor_limit_it_stays_idle_and_recovers() {
-    require!("sh");
-    let mut echod = Echod::start_command(
-        Command::new("sh")
-            .arg("-c")
-            .arg(format!("ulimit -n {DESCRIPTORS}; exec \"$0\" \"$@\""))
-            .arg(PROGRAM)
-            .args(["--echo=tcp://127.0.0.1:0", "--workers=1"]),
-    );
+    let mut echod = Echod::start(&["--echo=tcp://127.0.0.1:0", "--workers=1"]);
+    echod.limit_descriptors(DESCRIPTORS);
     let mut first = echod.connect();
     first.echo(b"first");
     // All of these connect, because the kernel completes what the program can't accept yet.

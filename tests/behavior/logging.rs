@@ -15,14 +15,14 @@ use rustix::pipe::fcntl_getpipe_size;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::support::directory::Directory;
-use crate::support::echod::{Echod, PROGRAM};
+use crate::support::echod::{Echod, PROGRAM, Signal};
 use crate::support::{wait_for, wait_until};
 
 const TCP: &str = "--echo=tcp://127.0.0.1:0";
 const ADMIN: &str = "--admin=127.0.0.1:0";
 const DROPPED: &str = "echod_log_dropped_lines_total";
 /// Fewer than the clients below need.
-const DESCRIPTORS: usize = 40;
+const DESCRIPTORS: u64 = 40;
 
 /// Somewhere that takes no line.
 struct Unheard {
@@ -90,16 +90,6 @@ fn vanished_terminal() -> File {
     file.expect("the terminal's other end")
 }
 
-/// Commands that become the program with few descriptors.
-fn with_few_descriptors() -> Command {
-    let mut command = Command::new("sh");
-    command
-        .arg("-c")
-        .arg(format!("ulimit -n {DESCRIPTORS}; exec \"$0\" \"$@\""))
-        .arg(PROGRAM);
-    command
-}
-
 #[test]
 fn a_log_that_nobody_takes_stops_nothing() {
     for unheard in Unheard::all() {
@@ -115,12 +105,12 @@ fn a_log_that_nobody_takes_stops_nothing() {
         echod.connect().echo(b"served all the same");
         directory.write("echod.toml", "nonsense\n");
         for _ in 0..3 {
-            echod.signal("HUP");
+            echod.signal(Signal::HUP);
         }
         if unheard._reader.is_none() {
             wait_until("dropped lines", || echod.metric(DROPPED) >= 3);
         }
-        echod.signal("TERM");
+        echod.signal(Signal::TERM);
         let exit = echod.wait_for_exit();
         assert_eq!(exit.code, Some(0), "{}: {exit:#?}", unheard.name);
     }
@@ -129,8 +119,9 @@ fn a_log_that_nobody_takes_stops_nothing() {
 #[test]
 fn at_the_descriptor_limit_workers_do_not_depend_on_the_log() {
     for unheard in Unheard::all() {
-        let mut command = with_few_descriptors();
+        let mut command = Command::new(PROGRAM);
         let echod = Echod::start_logging_to(unheard.stderr, command.args([TCP, "--workers=1"]));
+        echod.limit_descriptors(DESCRIPTORS);
         let mut first = echod.connect();
         first.echo(b"first");
         let mut clients: Vec<_> = (0..2 * DESCRIPTORS).map(|_| echod.connect()).collect();
@@ -141,7 +132,7 @@ fn at_the_descriptor_limit_workers_do_not_depend_on_the_log() {
             first.echo(b"and I");
         }
         drop(first);
-        echod.signal("TERM");
+        echod.signal(Signal::TERM);
         let exit = echod.wait_for_exit();
         assert_eq!(exit.code, Some(0), "{}: {exit:#?}", unheard.name);
     }
@@ -174,7 +165,7 @@ fn lines_that_a_blocked_reader_does_not_take_are_counted() {
             .echo(b"opened and closed, and each could be told");
         echod.metric(DROPPED) > 0
     });
-    echod.signal("TERM");
+    echod.signal(Signal::TERM);
     assert_eq!(echod.wait_for_exit().code, Some(0));
 }
 
@@ -182,8 +173,8 @@ fn lines_that_a_blocked_reader_does_not_take_are_counted() {
 #[test]
 fn what_happens_again_and_again_is_told_some_times() {
     const MAX_TOLD: usize = 30;
-    let mut command = with_few_descriptors();
-    let mut echod = Echod::start_command(command.args([TCP, "--workers=1"]));
+    let mut echod = Echod::start(&[TCP, "--workers=1"]);
+    echod.limit_descriptors(DESCRIPTORS);
     let mut clients: VecDeque<_> = (0..2 * DESCRIPTORS).map(|_| echod.connect()).collect();
     wait_until("lines left out", || {
         let mut first = clients.pop_front().expect("a client");
@@ -193,7 +184,7 @@ fn what_happens_again_and_again_is_told_some_times() {
         echod.logged("left out") == 2
     });
     drop(clients);
-    echod.signal("TERM");
+    echod.signal(Signal::TERM);
     let exit = echod.wait_for_exit();
     let told = |text: &str| exit.stderr.iter().filter(|it| it.contains(text)).count();
     assert!((1..MAX_TOLD).contains(&told("cannot accept")), "{exit:#?}");
@@ -218,7 +209,7 @@ fn at_level_debug_each_connection_is_told_when_it_opens_and_closes() {
         let port = client.local_addr().expect("an address").ip();
         client.half_close();
         client.expect_end();
-        echod.signal("TERM");
+        echod.signal(Signal::TERM);
         let exit = echod.wait_for_exit();
         let told = |texts: [&str; 2]| {
             let has_all = |line: &&String| texts.iter().all(|text| line.contains(text));
@@ -255,9 +246,9 @@ fn a_manager_that_does_not_listen_keeps_nobody_waiting() {
     let mut echod = Echod::start_command(&mut command);
     let mut client = echod.connect();
     client.echo(b"served all the same");
-    echod.signal("HUP");
+    echod.signal(Signal::HUP);
     echod.wait_for_log("reloaded");
-    echod.signal("TERM");
+    echod.signal(Signal::TERM);
     echod.wait_for_log("draining");
     drop(client);
     assert_eq!(echod.wait_for_exit().code, Some(0));
@@ -272,12 +263,12 @@ fn a_configuration_that_became_a_fifo_is_refused() {
     let mut echod = Echod::start_command(command.args([TCP, "--config"]).arg(&file));
     fs::remove_file(&file).expect("the file is there");
     make_fifo(&file);
-    echod.signal("HUP");
+    echod.signal(Signal::HUP);
     echod.wait_for_log("did not reload");
     let mut client = echod.connect();
     client.echo(b"the only one");
     echod.connect().expect_end();
-    echod.signal("TERM");
+    echod.signal(Signal::TERM);
     echod.wait_for_log("draining");
     drop(client);
     assert_eq!(echod.wait_for_exit().code, Some(0));
@@ -298,7 +289,7 @@ fn at_the_start_a_configuration_may_come_through_a_pipe() {
     let mut client = echod.connect();
     client.echo(b"the only one");
     echod.connect().expect_end();
-    echod.signal("HUP");
+    echod.signal(Signal::HUP);
     echod.wait_for_log("did not reload");
     echod.connect().expect_end();
 }
@@ -348,7 +339,7 @@ fn a_stdout_that_nobody_reads_stops_nothing() {
         client.read_exact(&mut back).expect("receive");
         assert_eq!(&back, b"served all the same");
         drop(client);
-        echod.signal("TERM");
+        echod.signal(Signal::TERM);
         let exit = echod.wait_for_exit();
         assert_eq!(exit.code, Some(0), "{exit:#?}");
     }

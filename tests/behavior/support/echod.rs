@@ -8,7 +8,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Pid, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, kill_process, prlimit};
 
 pub(crate) use rustix::process::Signal;
 
@@ -140,6 +140,17 @@ impl Echod {
 
     pub(crate) fn process_id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Lets it have no more descriptors than these from now on.
+    #[track_caller]
+    pub(crate) fn limit_descriptors(&self, count: u64) {
+        let limit = Rlimit {
+            current: Some(count),
+            maximum: Some(count),
+        };
+        let process = Pid::from_child(&self.child);
+        prlimit(Some(process), Resource::Nofile, limit).expect("prlimit(2)");
     }
 
     #[track_caller]
