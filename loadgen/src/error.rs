@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 
 use echomark::net::endpoint::Endpoint;
-use echomark::net::tuning;
+use echomark::net::errno;
 
 use crate::admin::AdminUrl;
 use crate::engine::worker::Failure;
@@ -64,7 +64,7 @@ impl fmt::Display for RunError {
                     "cannot resolve the host of {target}: {source}; check the name"
                 )
             }
-            Self::NoConnection { target, source } if tuning::is_port_exhaustion(source) => write!(
+            Self::NoConnection { target, source } if errno::is_port_exhaustion(source) => write!(
                 f,
                 "cannot connect to {target}: this host has no port left for it ({source}); use more \
                  source addresses (--source) or close with a reset (--close reset)"

@@ -10,8 +10,9 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use echomark::Service;
+use echomark::net::clock::monotonic_ns;
+use echomark::net::descriptors;
 use echomark::net::endpoint::Endpoint;
-use echomark::net::sys::{self, monotonic_ns};
 
 use crate::analysis::aggregate::Gathered;
 use crate::analysis::repeats;
@@ -23,6 +24,7 @@ use crate::engine::hiccups::HiccupProbe;
 use crate::engine::histogram::BucketCounts;
 use crate::engine::payload::Payload;
 use crate::engine::slice::Slice;
+use crate::engine::sys;
 use crate::engine::worker::{Report, Task, Worker};
 use crate::engine::workload::{churn::Churn, datagram::Datagram, one_way, request::Request};
 use crate::host::CpuTicks;
@@ -486,7 +488,7 @@ fn check_descriptors(plan: &Plan) -> Result<(), RunError> {
     let needed = (plan.connections.get() + streams)
         .saturating_mul(sockets_per_connection)
         .saturating_add(SPARE_DESCRIPTORS);
-    let limit = sys::raise_descriptor_limit().map_err(RunError::System)?;
+    let limit = descriptors::raise_descriptor_limit().map_err(RunError::System)?;
     if needed as u64 > limit {
         return Err(RunError::Descriptors { needed, limit });
     }

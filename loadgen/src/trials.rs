@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant, SystemTime};
 
-use echomark::net::tuning;
+use echomark::net::errno;
 
 use crate::host;
 use crate::observer::{Control, Unobserved};
@@ -273,7 +273,7 @@ fn busiest(threads: &[ThreadResult]) -> f64 {
 /// more, or ends all of them, serves nobody; everything else is the client's failure.
 fn outcome_of_failure(error: &RunError) -> Outcome {
     match error {
-        RunError::NoConnection { source, .. } if tuning::is_port_exhaustion(source) => {
+        RunError::NoConnection { source, .. } if errno::is_port_exhaustion(source) => {
             Outcome::ClientFailed
         }
         RunError::NoConnection { .. }

@@ -38,6 +38,14 @@ pub fn is_disconnect(error: &io::Error) -> bool {
     )
 }
 
+/// Whether connecting failed because every port that the kernel may choose is taken, for this source
+/// and destination (connect(2), EADDRNOTAVAIL; `net.ipv4.ip_local_port_range`).
+///
+/// It says the same where this machine has no address at all to reach an IPv6 destination from.
+pub fn is_port_exhaustion(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrNotAvailable
+}
+
 /// Declares [`AcceptError`]: the variants, their errno and its name.
 macro_rules! accept_errors {
     ($($(#[$doc:meta])* $variant:ident = $errno:ident $name:literal,)*) => {

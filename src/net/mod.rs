@@ -5,7 +5,6 @@
 
 pub mod affinity;
 pub mod cidr;
-pub mod client;
 pub mod clock;
 pub mod datagram;
 pub mod descriptors;
@@ -13,7 +12,6 @@ pub mod endpoint;
 pub mod errno;
 pub mod pipe;
 pub mod readiness;
-pub mod sched;
 pub mod socket;
 pub mod stream;
 pub mod sys;

@@ -11,10 +11,6 @@ use std::time::Duration;
 
 use socket2::Socket;
 
-pub use super::client::{
-    connect, connect_datagram, connect_from, is_port_exhaustion, reset_on_close,
-};
-
 /// Options of a TCP socket, of which UDP has the buffer sizes; `None` leaves the kernel's default.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Tuning {

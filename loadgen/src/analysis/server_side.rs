@@ -4,7 +4,7 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use echomark::net::sys::monotonic_ns;
+use echomark::net::clock::monotonic_ns;
 
 use crate::admin::{self, AdminUrl, Counters, Info};
 use crate::analysis::statistics::fairness::jain_index;

@@ -390,7 +390,7 @@ impl LoadArgs {
                     STREAM_TIMEOUT
                 }
             }),
-            seed: self.seed.unwrap_or_else(echomark::net::sys::monotonic_ns),
+            seed: self.seed.unwrap_or_else(echomark::net::clock::monotonic_ns),
             // Nothing comes back from a discard server.
             verify: !self.no_verify && !is_up,
             interval: self.interval.unwrap_or_else(|| {
@@ -413,7 +413,7 @@ impl LoadArgs {
     /// Draws the seed, if there is none, so that every plan has the same.
     pub(super) fn fix_seed(&mut self) {
         self.seed
-            .get_or_insert_with(echomark::net::sys::monotonic_ns);
+            .get_or_insert_with(echomark::net::clock::monotonic_ns);
     }
 
     fn check_background_targets(&self, targets: &TargetArgs) -> Result<(), String> {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use clap::ArgMatches;
-use echomark::net::sys::monotonic_ns;
+use echomark::net::clock::monotonic_ns;
 use loadgen::analysis::verdict::Status;
 use loadgen::compare::{self, Criteria, Measured, Round, Setting, Stored};
 use loadgen::observer::Unobserved;

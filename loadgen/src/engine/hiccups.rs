@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, Sender};
 use std::thread;
 use std::time::Duration;
 
-use echomark::net::sys::monotonic_ns;
+use echomark::net::clock::monotonic_ns;
 use hdrhistogram::Histogram;
 
 use crate::engine::slice::histogram;

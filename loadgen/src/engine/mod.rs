@@ -9,6 +9,7 @@
 //! - `meter`: what a thread records into; [`slice`](mod@slice), [`histogram`], [`tcp`]: the counts,
 //!   latencies and TCP samples of an interval, which add up exactly.
 //! - `hiccups`: how long this host failed to run a thread that asked to run.
+//! - `sys`: what only a client asks of the kernel.
 //! - `embedded`: the server of a run without a target.
 
 pub mod chargen;
@@ -21,6 +22,7 @@ pub(crate) mod meter;
 pub mod payload;
 pub mod schedule;
 pub mod slice;
+pub(crate) mod sys;
 pub mod tcp;
 pub(crate) mod worker;
 pub(crate) mod workload;

@@ -2,7 +2,7 @@
 
 use std::ops::AddAssign;
 
-use echomark::net::sys::TcpInfo;
+use crate::engine::sys::TcpInfo;
 
 /// Samples of an interval, added up. Connections are sampled in turn, between messages.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -21,7 +21,7 @@ pub struct TcpSamples {
 
 impl TcpSamples {
     /// Adds a sample of a connection whose last one told of `seen_retransmits`.
-    pub fn add(&mut self, info: &TcpInfo, seen_retransmits: u32) {
+    pub(crate) fn add(&mut self, info: &TcpInfo, seen_retransmits: u32) {
         self.count += 1;
         self.rtt_us_sum += u64::from(info.rtt_us);
         self.rtt_us_max = self.rtt_us_max.max(info.rtt_us);
@@ -68,7 +68,7 @@ pub struct TcpTotals {
 
 impl TcpTotals {
     /// Adds the last word of a connection that stood for `lifetime_us`.
-    pub fn add(&mut self, info: &TcpInfo, lifetime_us: u64) {
+    pub(crate) fn add(&mut self, info: &TcpInfo, lifetime_us: u64) {
         // TCP rounds each of its times up, so that together they may exceed the connection's life.
         let busy_us = info.busy_us.unwrap_or(0).min(lifetime_us);
         let rwnd_limited_us = info.rwnd_limited_us.unwrap_or(0).min(busy_us);

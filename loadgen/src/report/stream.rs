@@ -5,7 +5,7 @@ use std::io;
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::thread;
 
-use echomark::net::sys;
+use crate::engine::sys;
 
 /// How far a writer stands back for whoever is measured (nice(1)).
 const NICE: i32 = 10;

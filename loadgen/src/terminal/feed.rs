@@ -9,7 +9,6 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use echomark::net::sys;
 use hdrhistogram::Histogram;
 use loadgen::analysis::statistics::interval;
 use loadgen::engine::slice::{self, Counts};
@@ -149,7 +148,7 @@ impl Feed {
             .name(name.to_owned())
             .spawn(move || {
                 // It works as well without, if in the way of others.
-                let _ = sys::set_thread_nice(NICE);
+                let _ = rustix::process::setpriority_process(None, NICE);
                 show(&receiver);
             })?;
         Ok(Self {

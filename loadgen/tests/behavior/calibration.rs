@@ -83,7 +83,7 @@ impl Drop for Hogs {
 
 /// The first CPU that this process may use.
 fn first_cpu() -> String {
-    let cpus = echomark::net::sys::allowed_cpus().unwrap();
+    let cpus = echomark::net::affinity::allowed_cpus().unwrap();
     cpus[0].to_string()
 }
 

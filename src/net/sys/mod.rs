@@ -5,29 +5,16 @@
 
 #![allow(unsafe_code)]
 
-mod client;
 pub(super) mod messages;
 mod socket;
-mod tcp_info;
 mod thread_clock;
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-pub use client::{Alarm, ThreadUsage, set_thread_nice, thread_usage};
-#[cfg(test)]
-pub(super) use socket::choose_only_port;
-pub(super) use socket::set_option;
-pub use socket::{discard, leave_port_to_connect, outgoing_queue};
-pub use tcp_info::{TcpInfo, tcp_info};
+pub(super) use socket::{discard, set_option};
 pub use thread_clock::{RunningClock, ThreadClock};
-
-pub use super::affinity::{allowed_cpus, pin_thread};
-pub use super::clock::monotonic_ns;
-pub use super::descriptors::raise_descriptor_limit;
-pub use super::errno::{is_disconnect, is_lack_of_memory};
-pub use super::socket::{receive, send};
 
 /// Takes ownership of descriptors that a service manager passed by their numbers (sd_listen_fds(3)),
 /// once in the life of the process: a second call returns none.

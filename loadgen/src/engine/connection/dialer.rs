@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use echomark::net::cidr::Cidr;
 use echomark::net::stream::Socket;
-use echomark::net::tuning::{self, Tuning};
+use echomark::net::tuning::Tuning;
 use echomark::net::unix;
 use mio::net::{TcpStream, UdpSocket, UnixStream};
 
 use super::Transport;
+use crate::engine::sys;
 
 /// Where a target is, its name looked up.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -56,11 +57,11 @@ impl Dialer {
         let source = self.take_source();
         match &self.addresses[target] {
             Address::Tcp(address) => {
-                let stream = tuning::connect_from(*address, source, &self.tuning)?;
+                let stream = sys::connect(*address, source, &self.tuning)?;
                 Ok(Transport::Stream(Socket::Tcp(TcpStream::from_std(stream))))
             }
             Address::Udp(address) => {
-                let socket = tuning::connect_datagram(*address, source, &self.tuning)?;
+                let socket = sys::connect_datagram(*address, source, &self.tuning)?;
                 Ok(Transport::Datagram(UdpSocket::from_std(socket)))
             }
             Address::Unix(path) => {

@@ -5,12 +5,14 @@ use std::io::{self, IoSlice, Write};
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use echomark::net::clock::monotonic_ns;
 use echomark::net::stream::{Socket, Stream};
-use echomark::net::sys::{self, TcpInfo, monotonic_ns};
-use echomark::net::tuning;
+use echomark::net::{errno, socket};
 use mio::event::{Event, Source};
 use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
+
+use crate::engine::sys::{self, TcpInfo};
 
 mod dialer;
 
@@ -268,7 +270,7 @@ impl Connection {
             let State::Open { transport } = &self.state else {
                 return Ok(None);
             };
-            match sys::receive(transport, buffer) {
+            match socket::receive(transport, buffer) {
                 Ok(0) if matches!(transport, Transport::Stream(_)) => return Err(Ended::ByPeer),
                 Ok(count) => {
                     self.has_heard = true;
@@ -319,7 +321,7 @@ impl Connection {
         if !self.writable {
             return Err(Ok(None));
         }
-        match sys::send(transport, bytes) {
+        match socket::send(transport, bytes) {
             Ok(count) if count == bytes.len() => Ok(()),
             Ok(count) => Err(Ok(Some(count))),
             Err(error) => Err(self.write_on(error, bytes)),
@@ -332,7 +334,7 @@ impl Connection {
         while self.note_write_error(&error)?.is_continue()
             && let State::Open { transport } = &self.state
         {
-            match sys::send(transport, bytes) {
+            match socket::send(transport, bytes) {
                 Ok(count) => return Ok(Some(count)),
                 Err(another) => error = another,
             }
@@ -377,7 +379,7 @@ impl Connection {
             }
             io::ErrorKind::Interrupted => Ok(ControlFlow::Continue(())),
             // A queue on the way is full; there will be no event when it no longer is.
-            _ if sys::is_lack_of_memory(error) => Ok(ControlFlow::Break(())),
+            _ if errno::is_lack_of_memory(error) => Ok(ControlFlow::Break(())),
             _ => {
                 self.note_refused(error)?;
                 Ok(ControlFlow::Continue(()))
@@ -388,7 +390,7 @@ impl Connection {
     /// An error of an earlier datagram, which says nothing of the next (udp(7)); of a connection it
     /// is the end.
     fn note_refused(&mut self, error: &io::Error) -> Result<(), Ended> {
-        if self.is_datagram() && (sys::is_disconnect(error) || is_refused(error)) {
+        if self.is_datagram() && (errno::is_disconnect(error) || is_refused(error)) {
             self.barren = self.barren.saturating_add(1);
             self.refused += 1;
             Ok(())
@@ -412,7 +414,7 @@ impl Connection {
     pub(crate) fn reset_on_close(&self) {
         if let Some(socket) = self.socket() {
             // Without the option it is an orderly close, which is only slower.
-            let _ = tuning::reset_on_close(&socket);
+            let _ = sys::reset_on_close(&socket);
         }
     }
 

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
-use echomark::net::sched::ThreadSched;
-use echomark::net::sys::{self, ThreadUsage, monotonic_ns};
+use echomark::net::clock::monotonic_ns;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::SeedableRng;
 
@@ -15,6 +14,7 @@ use crate::engine::in_flight::{Abandoned, Done};
 use crate::engine::payload::{Payload, StreamId};
 use crate::engine::schedule::Schedule;
 use crate::engine::slice::Slice;
+use crate::engine::sys::{self, SchedulerStatistics, ThreadUsage};
 use crate::engine::worker::{Report, Task};
 use crate::engine::workload::Order;
 use crate::plan::sizes::Sizes;
@@ -103,7 +103,7 @@ pub(crate) struct Meter {
     progress_at: u64,
     usage: ThreadUsage,
     usage_at: u64,
-    sched: Option<ThreadSched>,
+    sched: Option<SchedulerStatistics>,
     account: Account,
     reports: Sender<Report>,
     spare: Receiver<Box<Slice<BucketCounts>>>,
@@ -261,7 +261,7 @@ impl Meter {
                 Interval::Before => {
                     self.usage = sys::thread_usage();
                     self.usage_at = monotonic_ns();
-                    self.sched = ThreadSched::of_this_thread();
+                    self.sched = SchedulerStatistics::of_this_thread();
                     0
                 }
                 Interval::Within(number) => number + 1,
@@ -505,14 +505,13 @@ impl Meter {
     /// What the thread used in the window ends with it.
     fn close_account(&mut self) {
         let usage = sys::thread_usage();
-        let used = |usage: ThreadUsage| (usage.user + usage.system).as_nanos() as u64;
         self.account.wall_ns = monotonic_ns() - self.usage_at;
-        self.account.cpu_ns = used(usage) - used(self.usage);
+        self.account.cpu_ns = nanoseconds(usage.cpu_time - self.usage.cpu_time);
         self.account.involuntary_switches =
             usage.involuntary_switches - self.usage.involuntary_switches;
         self.account.run_delay =
             self.sched
-                .zip(ThreadSched::of_this_thread())
+                .zip(SchedulerStatistics::of_this_thread())
                 .map(|(before, now)| {
                     let delay = now.run_delay.saturating_sub(before.run_delay);
                     let times = now.timeslices.saturating_sub(before.timeslices);

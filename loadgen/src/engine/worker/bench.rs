@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 
-use echomark::net::sys::monotonic_ns;
+use echomark::net::clock::monotonic_ns;
 use mio::Events;
 
 use super::{EVENTS, Report, Task, Worker};

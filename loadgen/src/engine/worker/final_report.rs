@@ -1,9 +1,8 @@
 //! What is asked of connections at their end, and of those that still stand at the end of the run:
 //! after the measurement, so that it disturbs nothing.
 
-use echomark::net::sys::TcpInfo;
-
 use super::Worker;
+use crate::engine::sys::TcpInfo;
 use crate::engine::tcp::TcpTotals;
 use crate::engine::workload::{Connects, Flow, FlowShare};
 

@@ -12,8 +12,8 @@ use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use echomark::net::affinity;
-use echomark::net::sys::{Alarm, monotonic_ns};
-use echomark::net::tuning;
+use echomark::net::clock::monotonic_ns;
+use echomark::net::errno;
 use mio::{Events, Interest, Poll, Token};
 
 pub mod bench;
@@ -33,6 +33,7 @@ use crate::engine::histogram::BucketCounts;
 use crate::engine::meter::{End, Meter, nanoseconds};
 use crate::engine::schedule::{Arrivals, Due, Schedule, Span};
 use crate::engine::slice::Slice;
+use crate::engine::sys::Alarm;
 use crate::engine::tcp::TcpTotals;
 use crate::engine::workload::{Connects, Flow, Order};
 use crate::plan::{Direction, Load, Pacing, Spacing, Workload};
@@ -494,7 +495,7 @@ impl<F: Flow> Worker<F> {
         match ended {
             Ended::NotConnected(error) => {
                 counts.failed += 1;
-                counts.out_of_ports += u64::from(tuning::is_port_exhaustion(error));
+                counts.out_of_ports += u64::from(errno::is_port_exhaustion(error));
             }
             Ended::ByPeer => counts.closed_by_peer += 1,
             Ended::Broken => counts.reset += 1,

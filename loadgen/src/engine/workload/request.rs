@@ -3,7 +3,7 @@
 use std::io::IoSlice;
 use std::ops::ControlFlow;
 
-use echomark::net::sys::monotonic_ns;
+use echomark::net::clock::monotonic_ns;
 
 use crate::engine::connection::{Connection, Ended};
 use crate::engine::in_flight::Left;

@@ -4,86 +4,86 @@ use std::io;
 use std::mem::offset_of;
 use std::os::fd::AsFd;
 
-use super::socket::read_option;
+use super::socket_options::read_option;
 
 /// What the kernel knows of one TCP connection at one moment.
 ///
 /// What only newer kernels tell is `None` on older ones.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct TcpInfo {
+pub(crate) struct TcpInfo {
     /// Smoothed round-trip time in microseconds (RFC 6298 SRTT); 0 before the first sample.
-    pub rtt_us: u32,
+    pub(crate) rtt_us: u32,
     /// Mean deviation of the round-trip time in microseconds (RFC 6298 RTTVAR).
-    pub rttvar_us: u32,
+    pub(crate) rttvar_us: u32,
     /// The least round-trip time of late in microseconds: of the last five minutes unless
     /// `net.ipv4.tcp_min_rtt_wlen` says otherwise. `None` also before the first sample. Linux 4.6.
-    pub min_rtt_us: Option<u32>,
+    pub(crate) min_rtt_us: Option<u32>,
     /// The retransmission timeout in microseconds.
-    pub rto_us: u32,
+    pub(crate) rto_us: u32,
     /// The congestion window in packets of `mss` bytes.
-    pub cwnd: u32,
+    pub(crate) cwnd: u32,
     /// The slow start threshold in packets; `None` until the first loss or other sign of congestion.
-    pub ssthresh: Option<u32>,
+    pub(crate) ssthresh: Option<u32>,
     /// The most bytes that are sent in one packet.
-    pub mss: u32,
+    pub(crate) mss: u32,
     /// Packets sent and not acknowledged.
-    pub unacked: u32,
+    pub(crate) unacked: u32,
     /// Packets among these that are taken for lost.
-    pub lost: u32,
+    pub(crate) lost: u32,
     /// Packets among these that were sent again.
-    pub retrans: u32,
+    pub(crate) retrans: u32,
     /// Packets that were sent again, since the connection began.
-    pub total_retrans: u32,
+    pub(crate) total_retrans: u32,
     /// By how many packets the kernel expects the network to change the order.
-    pub reordering: u32,
+    pub(crate) reordering: u32,
     /// How often the network was seen to change the order. Linux 4.19.
-    pub reord_seen: Option<u32>,
+    pub(crate) reord_seen: Option<u32>,
     /// Duplicate SACKs received (RFC 2883): packets that were sent again for nothing. Linux 4.19.
-    pub dsack_dups: Option<u32>,
+    pub(crate) dsack_dups: Option<u32>,
     /// Packets that were received out of order. Linux 5.4.
-    pub rcv_ooopack: Option<u32>,
+    pub(crate) rcv_ooopack: Option<u32>,
     /// Bytes sent that the peer acknowledged. A FIN counts as one, and so does the SYN of the side
     /// that connected. Linux 4.1.
-    pub bytes_acked: Option<u64>,
+    pub(crate) bytes_acked: Option<u64>,
     /// Bytes received in order. A FIN counts as one. Linux 4.1.
-    pub bytes_received: Option<u64>,
+    pub(crate) bytes_received: Option<u64>,
     /// Bytes of data sent, those sent again included. Linux 4.19.
-    pub bytes_sent: Option<u64>,
+    pub(crate) bytes_sent: Option<u64>,
     /// Bytes of data sent again. Linux 4.19.
-    pub bytes_retrans: Option<u64>,
+    pub(crate) bytes_retrans: Option<u64>,
     /// Bytes written and not sent yet. Linux 4.6.
-    pub notsent_bytes: Option<u32>,
+    pub(crate) notsent_bytes: Option<u32>,
     /// Segments sent, with data or without. Linux 4.2.
-    pub segs_out: Option<u32>,
+    pub(crate) segs_out: Option<u32>,
     /// Segments received, with data or without. Linux 4.2.
-    pub segs_in: Option<u32>,
+    pub(crate) segs_in: Option<u32>,
     /// The last measured rate at which data reached the peer, in bytes per second; 0 before the first
     /// sample. Linux 4.9.
-    pub delivery_rate: Option<u64>,
+    pub(crate) delivery_rate: Option<u64>,
     /// Whether `delivery_rate` was limited by the program's writes and so tells nothing of the
     /// network. Linux 4.9.
-    pub is_app_limited: Option<bool>,
+    pub(crate) is_app_limited: Option<bool>,
     /// The rate at which the kernel sends at most, in bytes per second; `u64::MAX` without a limit.
     /// Linux 3.15.
-    pub pacing_rate: Option<u64>,
+    pub(crate) pacing_rate: Option<u64>,
     /// Microseconds during which there was data to send or not acknowledged. Linux 4.10.
-    pub busy_us: Option<u64>,
+    pub(crate) busy_us: Option<u64>,
     /// Microseconds of `busy_us` during which the peer's receive window stopped the sending: it did
     /// not read. Linux 4.10.
-    pub rwnd_limited_us: Option<u64>,
+    pub(crate) rwnd_limited_us: Option<u64>,
     /// Microseconds of `busy_us` during which the send buffer stopped it. Linux 4.10.
-    pub sndbuf_limited_us: Option<u64>,
+    pub(crate) sndbuf_limited_us: Option<u64>,
     /// Packets that reached the peer, the SYN and those that were sent again for nothing included.
     /// Linux 4.18.
-    pub delivered: Option<u32>,
+    pub(crate) delivered: Option<u32>,
     /// Packets among these that came with the mark of congestion (RFC 3168 CE). Linux 4.18.
-    pub delivered_ce: Option<u32>,
+    pub(crate) delivered_ce: Option<u32>,
     /// The peer's receive window in bytes. Linux 5.4.
-    pub snd_wnd: Option<u32>,
+    pub(crate) snd_wnd: Option<u32>,
     /// This side's receive window in bytes. Linux 6.2.
-    pub rcv_wnd: Option<u32>,
+    pub(crate) rcv_wnd: Option<u32>,
     /// How often the retransmission timer fired. Linux 6.7.
-    pub total_rto: Option<u16>,
+    pub(crate) total_rto: Option<u16>,
 }
 
 /// Reads what the kernel knows of a TCP connection.
@@ -91,7 +91,7 @@ pub struct TcpInfo {
 /// # Errors
 /// What getsockopt(2) reports; EOPNOTSUPP or ENOPROTOOPT for a socket that is not one of TCP.
 /// `Unsupported` where the kernel tells less than Linux 2.6 did.
-pub fn tcp_info(socket: &impl AsFd) -> io::Result<TcpInfo> {
+pub(crate) fn tcp_info(socket: &impl AsFd) -> io::Result<TcpInfo> {
     let mut layout = Layout::default();
     // SAFETY: the layout is made of integers, which may hold any bytes.
     let filled = unsafe { read_option(socket, libc::IPPROTO_TCP, libc::TCP_INFO, &mut layout) }?;

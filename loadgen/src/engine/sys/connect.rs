@@ -5,12 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use echomark::net::tcp::stream_socket;
+use echomark::net::tuning::Tuning;
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::sys;
-use super::tcp::stream_socket;
-use super::tuning::Tuning;
+use super::socket_options::leave_port_to_connect;
 
 /// The receive buffer of a datagram socket for which none was asked: what arrives while the event
 /// loop is busy elsewhere should not be lost here. The kernel gives up to `net.core.rmem_max`.
@@ -18,19 +18,14 @@ const DATAGRAM_RECV_BUFFER: usize = 4 << 20;
 
 /// Makes a non-blocking TCP socket and starts to connect it. Completion shows as writability.
 ///
-/// # Errors
-/// What socket(2), connect(2) or setting an option report at once.
-pub fn connect(address: SocketAddr, tuning: &Tuning) -> io::Result<std::net::TcpStream> {
-    connect_from(address, None, tuning)
-}
-
-/// As [`connect`], from one of this machine's addresses if `source` says so. The kernel chooses the
-/// port when it connects, so that each source has all ports for each destination.
+/// With a `source`, one of this machine's addresses, the kernel chooses the port when it connects, so
+/// that each source has all ports for each destination.
 ///
 /// # Errors
-/// As [`connect`]; `InvalidInput` says that it can't be sent from `source`, and why.
-/// [`is_port_exhaustion`] tells the error that no port is left.
-pub fn connect_from(
+/// What socket(2), connect(2) or setting an option report at once; `InvalidInput` says why `source`
+/// can't be used. [`is_port_exhaustion`](echomark::net::errno::is_port_exhaustion) tells the error that
+/// no port is left.
+pub(crate) fn connect(
     address: SocketAddr,
     source: Option<IpAddr>,
     tuning: &Tuning,
@@ -48,8 +43,8 @@ pub fn connect_from(
 /// allows, up to some megabytes.
 ///
 /// # Errors
-/// As [`connect_from`].
-pub fn connect_datagram(
+/// As [`connect`].
+pub(crate) fn connect_datagram(
     address: SocketAddr,
     source: Option<IpAddr>,
     tuning: &Tuning,
@@ -68,16 +63,8 @@ pub fn connect_datagram(
 ///
 /// # Errors
 /// What setsockopt(2) reports.
-pub fn reset_on_close(socket: &impl AsFd) -> io::Result<()> {
+pub(crate) fn reset_on_close(socket: &impl AsFd) -> io::Result<()> {
     SockRef::from(socket).set_linger(Some(Duration::ZERO))
-}
-
-/// Whether connecting failed because every port that the kernel may choose is taken, for this source
-/// and destination (connect(2), EADDRNOTAVAIL; `net.ipv4.ip_local_port_range`).
-///
-/// It says the same where this machine has no address at all to reach an IPv6 destination from.
-pub fn is_port_exhaustion(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::AddrNotAvailable
 }
 
 fn start_connecting(
@@ -121,7 +108,7 @@ fn bind_source(socket: &Socket, address: SocketAddr, source: Option<IpAddr>) -> 
     if source.is_ipv4() != address.is_ipv4() {
         return Err(refuse(&"one is an IPv4 address and the other an IPv6 one"));
     }
-    sys::leave_port_to_connect(socket)?;
+    leave_port_to_connect(socket)?;
     socket
         .bind(&SocketAddr::new(source, 0).into())
         .map_err(|error| refuse(&error))
@@ -134,7 +121,9 @@ fn datagram_socket(address: SocketAddr) -> io::Result<Socket> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::socket_options::choose_only_port;
     use super::*;
+    use echomark::net::errno::is_port_exhaustion;
     use std::io::Read;
     use std::net::{TcpListener, UdpSocket};
 
@@ -146,7 +135,7 @@ mod tests {
         let source: IpAddr = text.parse().unwrap();
         let free = TcpListener::bind((source, 0)).unwrap();
         let port = free.local_addr().unwrap().port();
-        sys::choose_only_port(&free, port).ok()?;
+        choose_only_port(&free, port).ok()?;
         Some((source, port))
     }
 
@@ -160,7 +149,7 @@ mod tests {
     fn a_connection_comes_from_the_source_that_was_asked_for() {
         let source = SOURCE.parse().unwrap();
         let (listener, address) = listener("127.0.0.1");
-        let client = connect_from(address, Some(source), &Tuning::default()).unwrap();
+        let client = connect(address, Some(source), &Tuning::default()).unwrap();
         let (_accepted, peer) = listener.accept().unwrap();
         assert_eq!(peer.ip(), source);
         assert_eq!(client.local_addr().unwrap(), peer);
@@ -217,7 +206,7 @@ mod tests {
         let (_second, to_second) = listener("127.0.0.1");
         let connect = |address| {
             let socket = stream_socket(address).unwrap();
-            sys::choose_only_port(&socket, port).unwrap();
+            choose_only_port(&socket, port).unwrap();
             start_connecting(&socket, address, Some(source)).map(|()| socket)
         };
         let expected = SocketAddr::new(source, port);
@@ -237,7 +226,7 @@ mod tests {
         let address = "127.0.0.1:1".parse().unwrap();
         let connect = || {
             let socket = datagram_socket(address).unwrap();
-            sys::choose_only_port(&socket, port).unwrap();
+            choose_only_port(&socket, port).unwrap();
             start_connecting_datagrams(&socket, address, Some(source)).map(|()| socket)
         };
         let _first = connect().unwrap();
@@ -251,7 +240,7 @@ mod tests {
         // The second is of TEST-NET-1 (RFC 5737), which no machine has.
         for (source, why) in [("::1", "IPv6"), ("192.0.2.1", "os error")] {
             let from = Some(source.parse().unwrap());
-            let stream = connect_from(address, from, &tuning).unwrap_err();
+            let stream = connect(address, from, &tuning).unwrap_err();
             let datagram = connect_datagram(address, from, &tuning).unwrap_err();
             for error in [stream, datagram] {
                 assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
@@ -265,7 +254,7 @@ mod tests {
     #[test]
     fn closing_resets_if_that_was_asked_for() {
         let (listener, address) = listener("127.0.0.1");
-        let client = connect(address, &Tuning::default()).unwrap();
+        let client = connect(address, None, &Tuning::default()).unwrap();
         let (mut accepted, _) = listener.accept().unwrap();
         reset_on_close(&client).unwrap();
         drop(client);

@@ -1,0 +1,144 @@
+//! Options and queues of sockets that std, rustix and socket2 lack.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+use super::check;
+
+/// What a socket has sent and its peer has not taken yet: SIOCOUTQ.
+///
+/// - TCP: bytes that the peer has not acknowledged, whether they were sent or not (tcp(7)). A FIN
+///   counts as one.
+/// - Unix: memory of what the peer has not read, the kernel's own overhead included.
+/// - UDP: memory of what has not left the machine.
+///
+/// # Errors
+/// What ioctl(2) reports; EINVAL for a TCP socket that listens.
+pub(crate) fn outgoing_queue(socket: &impl AsFd) -> io::Result<u64> {
+    let fd = socket.as_fd().as_raw_fd();
+    let mut count: libc::c_int = 0;
+    // The kernel's header linux/sockios.h defines SIOCOUTQ as this.
+    let request = libc::TIOCOUTQ;
+    // SAFETY: SIOCOUTQ writes an int to the pointer, which is valid for writes.
+    check(unsafe { libc::ioctl(fd, request, &raw mut count) })?;
+    Ok(u64::try_from(count).unwrap_or(0))
+}
+
+/// Lets bind(2) with port 0 fix the address only: connect(2) then chooses the port, by all of the
+/// connection's addresses and ports, so that one port can serve connections to many destinations
+/// (IP_BIND_ADDRESS_NO_PORT, ip(7)). IPv6 sockets take this option of IPv4 too, and have no other.
+///
+/// # Errors
+/// What setsockopt(2) reports; ENOPROTOOPT before Linux 4.2.
+pub(super) fn leave_port_to_connect(socket: &impl AsFd) -> io::Result<()> {
+    set_option(socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)
+}
+
+/// Lets the kernel choose one port only for this socket, so that a test can run out of them
+/// (IP_LOCAL_PORT_RANGE, ip(7), Linux 6.3).
+#[cfg(test)]
+pub(super) fn choose_only_port(socket: &impl AsFd, port: u16) -> io::Result<()> {
+    /// From linux/in.h; the libc crate lacks it.
+    const IP_LOCAL_PORT_RANGE: libc::c_int = 51;
+    let range = u32::from(port) << 16 | u32::from(port);
+    set_option(
+        socket,
+        libc::IPPROTO_IP,
+        IP_LOCAL_PORT_RANGE,
+        range.cast_signed(),
+    )
+}
+
+/// Reads a socket option and returns how many bytes of `value` the kernel filled.
+///
+/// # Safety
+/// Any bytes are a valid `T`.
+pub(super) unsafe fn read_option<T>(
+    socket: &impl AsFd,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: &mut T,
+) -> io::Result<usize> {
+    let fd = socket.as_fd().as_raw_fd();
+    let mut length = size_of::<T>() as libc::socklen_t;
+    // SAFETY: getsockopt(2) writes at most `length` bytes to `value`, which is exclusively borrowed
+    // and as long, and the caller vouches for what they make of it.
+    let result = unsafe {
+        let value = (&raw mut *value).cast();
+        libc::getsockopt(fd, level, name, value, &raw mut length)
+    };
+    check(result)?;
+    Ok((length as usize).min(size_of::<T>()))
+}
+
+/// Sets a socket option whose value is an int.
+///
+/// # Errors
+/// What setsockopt(2) reports.
+fn set_option(
+    socket: &impl AsFd,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
+    let fd = socket.as_fd().as_raw_fd();
+    let length = size_of_val(&value) as libc::socklen_t;
+    let value = (&raw const value).cast();
+    // SAFETY: setsockopt(2) reads `length` bytes from `value`, which has as many and lives across
+    // the call.
+    check(unsafe { libc::setsockopt(fd, level, name, value, length) })?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::os::unix::net::UnixStream;
+    use std::time::{Duration, Instant};
+
+    /// Runs `step` until it is true.
+    #[track_caller]
+    fn wait(what: &str, mut step: impl FnMut() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !step() {
+            assert!(Instant::now() < deadline, "{what}");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn the_outgoing_queue_of_tcp_is_what_the_peer_has_not_acknowledged() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut sender = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut receiver, _) = listener.accept().unwrap();
+        assert_eq!(outgoing_queue(&sender).unwrap(), 0);
+
+        sender.set_nonblocking(true).unwrap();
+        let mut sent = 0;
+        while let Ok(count) = sender.write(&[0; 1 << 16]) {
+            sent += count;
+        }
+        let queued = outgoing_queue(&sender).unwrap();
+        assert!(queued > 0 && queued < sent as u64, "{queued} of {sent}");
+
+        std::thread::scope(|scope| {
+            scope.spawn(|| receiver.read_exact(&mut vec![0; sent]).unwrap());
+        });
+        wait("all is acknowledged", || {
+            outgoing_queue(&sender).unwrap() == 0
+        });
+        assert!(outgoing_queue(&listener).is_err());
+    }
+
+    #[test]
+    fn the_outgoing_queue_of_a_unix_socket_is_what_the_peer_has_not_read() {
+        let (mut sender, mut receiver) = UnixStream::pair().unwrap();
+        assert_eq!(outgoing_queue(&sender).unwrap(), 0);
+        sender.write_all(&[0; 100]).unwrap();
+        assert!(outgoing_queue(&sender).unwrap() >= 100);
+        receiver.read_exact(&mut [0; 100]).unwrap();
+        assert_eq!(outgoing_queue(&sender).unwrap(), 0);
+    }
+}

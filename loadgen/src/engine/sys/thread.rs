@@ -1,0 +1,167 @@
+//! What a thread costs, how long it waited for a processor, and how much it gives way to others.
+
+use std::fs;
+use std::io;
+use std::mem::MaybeUninit;
+use std::time::Duration;
+
+use rustix::process::setpriority_process;
+
+use super::check;
+
+/// What the calling thread has used so far, after getrusage(2) with `RUSAGE_THREAD`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ThreadUsage {
+    /// Time on a processor, in user mode and in the kernel.
+    pub(crate) cpu_time: Duration,
+    /// Times the thread was taken off the processor.
+    pub(crate) involuntary_switches: u64,
+}
+
+/// Reads what the calling thread has used so far.
+pub(crate) fn thread_usage() -> ThreadUsage {
+    let mut usage = MaybeUninit::<libc::rusage>::uninit();
+    // SAFETY: getrusage(2) writes a rusage to the pointer, which is valid for writes.
+    let result = unsafe { libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr()) };
+    check(result).expect("RUSAGE_THREAD exists since Linux 2.6.26");
+    // SAFETY: the call succeeded, so the rusage is written.
+    let usage = unsafe { usage.assume_init() };
+    let duration = |time: libc::timeval| {
+        Duration::from_secs(time.tv_sec as u64) + Duration::from_micros(time.tv_usec as u64)
+    };
+    ThreadUsage {
+        cpu_time: duration(usage.ru_utime) + duration(usage.ru_stime),
+        involuntary_switches: usage.ru_nivcsw as u64,
+    }
+}
+
+/// What the scheduler counted of one thread since its start (the kernel's
+/// Documentation/scheduler/sched-stats.rst, `/proc/<pid>/schedstat`).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct SchedulerStatistics {
+    /// Time on a processor.
+    pub(crate) on_cpu: Duration,
+    /// Time during which it was ready to run and waited for a processor.
+    pub(crate) run_delay: Duration,
+    /// How often it was given a processor.
+    pub(crate) timeslices: u64,
+}
+
+impl SchedulerStatistics {
+    /// What was counted of the calling thread until now; the time since it last got the processor
+    /// may be missing. `None` where the kernel does not keep it.
+    pub(crate) fn of_this_thread() -> Option<Self> {
+        Self::parse(&fs::read_to_string("/proc/thread-self/schedstat").ok()?)
+    }
+
+    /// Reads the three numbers: nanoseconds run, nanoseconds waited, timeslices.
+    ///
+    /// A kernel that keeps no statistics (`sched_info_on` in kernel/sched) says three zeroes, which
+    /// cannot be true of a thread that runs.
+    fn parse(text: &str) -> Option<Self> {
+        let mut numbers = text.split_ascii_whitespace().map(str::parse::<u64>);
+        let mut next = || numbers.next()?.ok();
+        let sched = Self {
+            on_cpu: Duration::from_nanos(next()?),
+            run_delay: Duration::from_nanos(next()?),
+            timeslices: next()?,
+        };
+        (sched != Self::default()).then_some(sched)
+    }
+}
+
+/// Sets how much the calling thread gives way to others, from -20 for not at all to 19 for always.
+///
+/// POSIX makes this a property of the process; on Linux it is one of the thread. Threads that it
+/// starts inherit it.
+///
+/// # Errors
+/// What setpriority(2) reports: EACCES for a lower value than the present one without CAP_SYS_NICE.
+pub(crate) fn set_thread_nice(nice: i32) -> io::Result<()> {
+    Ok(setpriority_process(None, nice)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use echomark::net::clock::monotonic_ns;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_thread_gives_way_for_itself_alone() {
+        fn nice() -> String {
+            let stat = fs::read_to_string("/proc/thread-self/stat").unwrap();
+            // proc_pid_stat(5): the 19th field. The second is a name in parentheses.
+            let (_, behind_name) = stat.rsplit_once(')').unwrap();
+            behind_name.split_whitespace().nth(16).unwrap().to_owned()
+        }
+        let before = nice();
+        std::thread::spawn(|| {
+            set_thread_nice(19).unwrap();
+            assert_eq!(nice(), "19");
+        })
+        .join()
+        .unwrap();
+        assert_eq!(nice(), before);
+    }
+
+    #[test]
+    fn a_busy_thread_uses_processor_time() {
+        let before = thread_usage();
+        let deadline = monotonic_ns() + 10_000_000_000;
+        let used = loop {
+            let now = thread_usage();
+            if now.cpu_time > before.cpu_time || monotonic_ns() > deadline {
+                break now;
+            }
+        };
+        assert!(used.cpu_time > before.cpu_time);
+    }
+
+    #[test]
+    fn the_three_numbers_are_read() {
+        assert_eq!(
+            SchedulerStatistics::parse("1500000000 20 7\n"),
+            Some(SchedulerStatistics {
+                on_cpu: Duration::from_millis(1500),
+                run_delay: Duration::from_nanos(20),
+                timeslices: 7,
+            })
+        );
+    }
+
+    #[test]
+    fn what_the_kernel_does_not_keep_is_none() {
+        for text in ["", "0 0 0\n", "1 2\n", "1 2 x\n", "-1 2 3\n"] {
+            assert_eq!(SchedulerStatistics::parse(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_busy_thread_is_seen_to_run() {
+        let Some(before) = SchedulerStatistics::of_this_thread() else {
+            // This kernel keeps none.
+            return;
+        };
+        assert!(before.timeslices > 0);
+        let deadline = monotonic_ns() + 60_000_000_000;
+        let after = loop {
+            let now = SchedulerStatistics::of_this_thread().unwrap();
+            if now.on_cpu > before.on_cpu || monotonic_ns() > deadline {
+                break now;
+            }
+        };
+        assert!(after.on_cpu > before.on_cpu);
+        assert!(after.run_delay >= before.run_delay && after.timeslices >= before.timeslices);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_parser_panic(text in "([0-9]{1,21}[ \n]){0,4}|\\PC{0,20}") {
+            if let Some(sched) = SchedulerStatistics::parse(&text) {
+                prop_assert_ne!(sched, SchedulerStatistics::default());
+            }
+        }
+    }
+}
