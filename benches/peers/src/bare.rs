@@ -1,8 +1,9 @@
 //! What the bare loops share: a listener, connections by the number of their descriptor, and epoll.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use rustix::event::epoll::{self, Event, EventData, EventFlags};
 use rustix::io::Errno;
@@ -48,6 +49,36 @@ pub fn receive(connection: &OwnedFd, buffer: &mut [u8]) -> Moved {
 #[inline]
 pub fn send(connection: &OwnedFd, bytes: &[u8]) -> Moved {
     Moved::of(net::send(connection, bytes, SendFlags::NOSIGNAL))
+}
+
+/// What sockets did not take, by connection.
+#[derive(Debug, Default)]
+pub struct Backlogs(HashMap<RawFd, (Vec<u8>, usize)>);
+
+impl Backlogs {
+    /// Keeps what a socket did not take.
+    pub fn keep(&mut self, connection: &OwnedFd, bytes: &[u8]) {
+        self.0.insert(connection.as_raw_fd(), (bytes.to_vec(), 0));
+    }
+
+    /// Sends the backlog of a connection, if there is one: `Bytes` says that none is left.
+    pub fn flush(&mut self, connection: &OwnedFd) -> Option<Moved> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let number = connection.as_raw_fd();
+        let (bytes, sent) = self.0.get_mut(&number)?;
+        loop {
+            match send(connection, &bytes[*sent..]) {
+                Moved::Bytes(more) if *sent + more < bytes.len() => *sent += more,
+                Moved::Blocked => return Some(Moved::Blocked),
+                done => {
+                    self.0.remove(&number);
+                    return Some(done);
+                }
+            }
+        }
+    }
 }
 
 /// Changes the events that are waited for on a connection.

@@ -4,10 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum as _};
 
-use crate::client::{Shape, Workload};
+use crate::client::{Checks, Shape, Workload};
+use crate::contest::Client;
 use crate::peer::Peer;
+use crate::programs::Programs;
 
 /// A message beyond this would not be one.
 const MAX_SIZE: u64 = 16 << 20;
@@ -35,6 +37,16 @@ pub(crate) enum Command {
     Scaling(Scaling),
 }
 
+impl Command {
+    pub(crate) fn common(&self) -> &Common {
+        match self {
+            Self::Compare(options) | Self::Matrix(options) => &options.common,
+            Self::Clients(options) => &options.common,
+            Self::Scaling(options) => &options.common,
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Compare {
     /// Servers; ratios are to the first, after those that options name [default: all that need not be
@@ -46,33 +58,20 @@ pub(crate) struct Compare {
     #[arg(long = "peer", value_name = "NAME=COMMAND", value_parser = custom)]
     custom: Vec<Peer>,
     #[command(flatten)]
-    pub(crate) cells: Cells,
-    /// Count system calls (strace) and user-space instructions (callgrind) per operation too
-    #[arg(long)]
-    pub(crate) counts: bool,
-    /// Seconds of a turn that are measured
-    #[arg(short, long, default_value = "1", value_parser = seconds)]
-    pub(crate) duration: Duration,
-    /// Seconds before them
-    #[arg(long, default_value = "0.2", value_parser = seconds)]
-    pub(crate) warm_up: Duration,
-    #[command(flatten)]
-    pub(crate) cpus: Cpus,
-    #[command(flatten)]
-    pub(crate) common: Common,
+    common: Common,
 }
 
 impl Compare {
     pub(crate) fn peers(&self) -> Vec<Peer> {
-        let builds = self.common.echod.iter();
+        let builds = self.common.echod.iter().flat_map(Build::named);
         let mut peers: Vec<Peer> = builds
-            .filter_map(|build| Some(Peer::echod(build.name.as_ref()?, &build.command)))
+            .map(|(name, command)| Peer::echod(name, command))
             .collect();
         peers.extend(self.named.iter().cloned());
-        peers.extend(self.custom.iter().cloned());
-        if peers.is_empty() || (self.named.is_empty() && peers.len() == self.custom.len()) {
-            peers.splice(..0, Peer::defaults());
+        if peers.is_empty() {
+            peers = Peer::defaults();
         }
+        peers.extend(self.custom.iter().cloned());
         peers
     }
 }
@@ -81,37 +80,48 @@ impl Compare {
 pub(crate) struct Clients {
     /// Clients: minimal-unchecked, minimal, loadgen; ratios are to the first, after those that options
     /// name [default: all]
-    #[arg(value_name = "CLIENT", value_parser = ["minimal-unchecked", "minimal", "loadgen"])]
-    pub(crate) named: Vec<String>,
+    #[arg(value_name = "CLIENT", value_parser = CLIENTS)]
+    named: Vec<String>,
     /// The server
     #[arg(long, value_name = "PEER", value_parser = Peer::named, default_value = "echod")]
     pub(crate) server: Peer,
     #[command(flatten)]
-    pub(crate) cells: Cells,
-    /// Messages of a long run, of which a short one has a tenth [default: what takes seconds]
-    #[arg(short = 'n', long, value_parser = clap::value_parser!(u64).range(100..))]
-    pub(crate) messages: Option<u64>,
-    /// Count system calls (strace) and user-space instructions (callgrind) of loadgen per message too
-    #[arg(long)]
-    pub(crate) counts: bool,
-    #[command(flatten)]
-    pub(crate) cpus: Cpus,
-    #[command(flatten)]
-    pub(crate) common: Common,
+    common: Common,
+}
+
+const CLIENTS: [&str; 3] = ["minimal-unchecked", "minimal", "loadgen"];
+
+impl Clients {
+    /// The clients with their names: builds of loadgen, then the named ones, or all.
+    pub(crate) fn clients(&self, programs: &Programs) -> Vec<(String, Client)> {
+        let words = |command: &str| command.split_whitespace().map(String::from).collect();
+        let builds = self.common.loadgen.iter().flat_map(Build::named);
+        let builds =
+            builds.map(|(name, command)| (name.to_owned(), Client::Loadgen(words(command))));
+        let mut clients: Vec<(String, Client)> = builds.collect();
+        let named = match self.named.is_empty() && clients.is_empty() {
+            true => CLIENTS.map(String::from).to_vec(),
+            false => self.named.clone(),
+        };
+        clients.extend(named.into_iter().map(|name| {
+            let client = match name.as_str() {
+                "minimal-unchecked" => Client::Minimal(Checks::None),
+                "minimal" => Client::Minimal(Checks::All),
+                _ => Client::Loadgen(vec![programs.loadgen.to_string_lossy().into_owned()]),
+            };
+            (name, client)
+        }));
+        clients
+    }
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Scaling {
-    #[command(flatten)]
-    pub(crate) cells: Cells,
     /// Up to so many workers [default: as many as there are processors]
     #[arg(long, value_name = "N")]
     pub(crate) workers: Option<usize>,
-    /// Seconds of a turn
-    #[arg(short, long, default_value = "1", value_parser = seconds)]
-    pub(crate) duration: Duration,
     #[command(flatten)]
-    pub(crate) common: Common,
+    common: Common,
 }
 
 /// What connections do: every combination of these.
@@ -135,36 +145,28 @@ impl Cells {
     /// The combinations of what was given, with the workload's own where nothing was.
     pub(crate) fn given(&self) -> Vec<(Workload, Shape)> {
         let workloads = or(&self.workload, &[Workload::Echo]);
-        let cells = workloads.iter().flat_map(|&workload| {
-            let Shape {
-                connections,
-                size,
-                depth,
-            } = workload.default_shape();
-            self.combined(workload, &[connections], &[size], &[depth])
-        });
+        let cells = workloads.iter().flat_map(|workload| self.of(*workload));
         cells.collect()
     }
 
     /// All workloads, messages in all their shapes, as far as nothing was given.
     pub(crate) fn matrix(&self) -> Vec<(Workload, Shape)> {
-        let all = <Workload as clap::ValueEnum>::value_variants();
-        let cells = or(&self.workload, all).iter().flat_map(|&workload| {
-            if workload == Workload::Echo {
+        let workloads = or(&self.workload, Workload::value_variants());
+        let cells = workloads.iter().flat_map(|&workload| match workload {
+            Workload::Echo => {
                 let sizes = [64, 1 << 10, 16 << 10, 256 << 10];
-                return self.combined(workload, &[1, 50, 1000, 10_000], &sizes, &[1, 16]);
+                self.combined(workload, &[1, 50, 1000, 10_000], &sizes, &[1, 16])
             }
-            let shape = workload.default_shape();
-            self.combined(
-                workload,
-                &[shape.connections],
-                &[shape.size],
-                &[shape.depth],
-            )
+            _ => self.of(workload),
         });
-        cells
-            .filter(|(_, shape)| shape.connections * shape.size * shape.depth <= MAX_IN_FLIGHT)
-            .collect()
+        let is_bounded =
+            |shape: Shape| shape.connections * shape.size * shape.depth <= MAX_IN_FLIGHT;
+        cells.filter(|(_, shape)| is_bounded(*shape)).collect()
+    }
+
+    fn of(&self, workload: Workload) -> Vec<(Workload, Shape)> {
+        let own = workload.default_shape();
+        self.combined(workload, &[own.connections], &[own.size], &[own.depth])
     }
 
     fn combined(
@@ -178,12 +180,7 @@ impl Cells {
         for &connections in or(&self.connections, connections) {
             for &size in or(&self.size, sizes) {
                 for &depth in or(&self.depth, depths) {
-                    let shape = Shape {
-                        connections,
-                        size,
-                        depth,
-                    };
-                    cells.push((workload, shape));
+                    cells.push((workload, Shape::new(connections, size, depth)));
                 }
             }
         }
@@ -191,21 +188,12 @@ impl Cells {
     }
 }
 
-/// Where each side runs.
-#[derive(Debug, Args)]
-pub(crate) struct Cpus {
-    /// The processor of the servers [default: the first of those allowed]
-    #[arg(long, value_name = "CPU")]
-    pub(crate) server_cpu: Option<usize>,
-    /// The processor of the client [default: the second, if there is one]
-    #[arg(long, value_name = "CPU")]
-    pub(crate) client_cpu: Option<usize>,
-}
-
 #[derive(Debug, Args)]
 pub(crate) struct Common {
-    /// A program echod, with options if need be: without a name, instead of this repository's; with a
-    /// name, one more [default: this repository's release build, brought up to date]
+    #[command(flatten)]
+    pub(crate) cells: Cells,
+    /// A program echod: a path without a name stands for this repository's; with a name, and options if
+    /// need be, it is one more to compare [default: this repository's release build, brought up to date]
     #[arg(long, value_name = "[NAME=]COMMAND", value_parser = build)]
     pub(crate) echod: Vec<Build>,
     /// A program loadgen, likewise
@@ -217,6 +205,15 @@ pub(crate) struct Common {
     /// How often each has its turn
     #[arg(short, long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) rounds: u32,
+    /// Seconds of a turn that are measured
+    #[arg(short, long, default_value = "1", value_parser = seconds)]
+    pub(crate) duration: Duration,
+    /// Seconds before them, for this package's client
+    #[arg(long, default_value = "0.2", value_parser = seconds)]
+    pub(crate) warm_up: Duration,
+    /// Count system calls (strace) and user-space instructions (callgrind) of what is compared too
+    #[arg(long)]
+    pub(crate) counts: bool,
     /// Write all samples and what follows from them as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
@@ -230,10 +227,8 @@ pub(crate) struct Build {
 }
 
 impl Build {
-    /// The program that is meant where no name is given.
-    pub(crate) fn unnamed(builds: &[Self]) -> Option<&str> {
-        let unnamed = builds.iter().rfind(|build| build.name.is_none());
-        unnamed.map(|build| build.command.as_str())
+    fn named(&self) -> Option<(&str, &str)> {
+        Some((self.name.as_deref()?, &self.command))
     }
 }
 
@@ -335,7 +330,10 @@ mod tests {
 
     #[test]
     fn cells_are_the_combinations() {
-        let given = compare("-w echo,churn -c 50,1000 -s 1KiB").cells.given();
+        let given = compare("-w echo,churn -c 50,1000 -s 1KiB")
+            .common
+            .cells
+            .given();
         let expected = [
             (Workload::Echo, 50),
             (Workload::Echo, 1000),
@@ -353,7 +351,7 @@ mod tests {
 
     #[test]
     fn the_matrix_has_every_value_of_every_dimension() {
-        let cells = compare("").cells.matrix();
+        let cells = compare("").common.cells.matrix();
         // Left out are 10 000 x 256 KiB at both depths, 10 000 x 16 KiB x 16 and 1000 x 256 KiB x 16.
         assert_eq!(cells.len(), 32 - 4 + 6);
         assert!(
@@ -366,7 +364,7 @@ mod tests {
                 .iter()
                 .any(|(_, s)| s.size == 256 << 10 && s.depth == 16)
         );
-        let few = compare("-c 1,50").cells.matrix();
+        let few = compare("-c 1,50").common.cells.matrix();
         assert!(few.iter().all(|(_, shape)| shape.connections <= 50));
     }
 }

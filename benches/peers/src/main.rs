@@ -2,37 +2,41 @@
 
 mod cli;
 mod client;
-mod clients;
-mod compare;
+mod contest;
 mod counts;
+mod loadgen;
 mod peer;
 mod process;
 mod programs;
 mod report;
-mod scaling;
 mod server;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write as _};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use serde_json::{Value, json};
 
-use crate::cli::{Build, Cli, Command, Common, Cpus};
-use crate::client::{Shape, Workload};
+use crate::cli::{Cli, Command, Common};
+use crate::client::{Checks, Shape, Workload};
+use crate::contest::{Client, Contest, Contestant, Side};
+use crate::peer::Peer;
 use crate::programs::Programs;
 use crate::report::Table;
 
-/// Descriptors of a server or of the driver besides those of the connections.
-const OTHER_DESCRIPTORS: u64 = 100;
+/// Did every turn succeed?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Complete,
+    Gaps,
+}
 
 fn main() -> ExitCode {
     match run(Cli::parse().command) {
-        Ok(document) if document.is_complete => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
+        Ok(Verdict::Complete) => ExitCode::SUCCESS,
+        Ok(Verdict::Gaps) => ExitCode::FAILURE,
         Err(e) => {
             eprintln!("error: {e}");
             ExitCode::FAILURE
@@ -40,173 +44,131 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> io::Result<Document> {
-    match command {
-        Command::Compare(options) => {
-            let cells = options.cells.given();
-            compare(&options, &cells)
-        }
-        Command::Matrix(options) => {
-            let cells = options.cells.matrix();
-            compare(&options, &cells)
+fn run(command: Command) -> io::Result<Verdict> {
+    echomark_peers::raise_descriptor_limit()?;
+    // The first two processors, as far as there are so many; taskset(1) chooses others.
+    let cpus = process::allowed_cpus()?;
+    let (Some(&first), Some(&second)) = (cpus.first(), cpus.get(1).or_else(|| cpus.first())) else {
+        return Err(io::Error::other("no processor is allowed"));
+    };
+    let alone = |name: &str, server: &Peer, client| Contestant {
+        name: name.to_owned(),
+        server: server.clone(),
+        client,
+        threads: 1,
+        compared: Side::Server,
+        server_cpus: vec![first],
+        client_cpus: vec![second],
+    };
+    let place = format!("Servers on CPU {first}, client on CPU {second}.");
+    let common = command.common();
+    let programs = Programs::locate(common)?;
+    let (contestants, cells, place) = match &command {
+        Command::Compare(options) | Command::Matrix(options) => {
+            let peers = options.peers();
+            let contestant = |peer: &Peer| alone(&peer.name, peer, Client::Minimal(Checks::All));
+            let cells = match command {
+                Command::Matrix(_) => common.cells.matrix(),
+                _ => common.cells.given(),
+            };
+            (peers.iter().map(contestant).collect(), cells, place)
         }
         Command::Clients(options) => {
-            check_descriptors(&options.cells.given())?;
-            let place = Place::of(&options.cpus)?;
-            let programs = locate(&options.common)?;
-            process::pin(&[place.client])?;
-            let mut document = Document::new(&options.common, place.describe());
-            clients::run(&options, &programs, place, &mut document)?;
-            Ok(document)
+            let clients = options.clients(&programs).into_iter();
+            let contestants = clients.map(|(name, client)| Contestant {
+                compared: Side::Client,
+                ..alone(&name, &options.server, client)
+            });
+            (contestants.collect::<Vec<_>>(), common.cells.given(), place)
         }
         Command::Scaling(options) => {
-            let programs = locate(&options.common)?;
-            let mut document =
-                Document::new(&options.common, "Both sides share the processors.".into());
-            scaling::run(&options, &programs, &mut document)?;
-            Ok(document)
+            let loadgen = vec![programs.loadgen.to_string_lossy().into_owned()];
+            let contestant = |threads| Contestant {
+                threads,
+                server_cpus: cpus.clone(),
+                client_cpus: cpus.clone(),
+                ..alone(
+                    &format!("{threads} workers"),
+                    &Peer::workers(),
+                    Client::Loadgen(loadgen.clone()),
+                )
+            };
+            let most = options.workers.unwrap_or(cpus.len());
+            let place = format!("Servers and clients on CPUs {cpus:?}.");
+            (
+                (1..=most).map(contestant).collect(),
+                common.cells.given(),
+                place,
+            )
         }
+    };
+    let names: BTreeSet<&str> = contestants.iter().map(|one| one.name.as_str()).collect();
+    if names.len() < contestants.len() {
+        return Err(io::Error::other("two contestants have the same name"));
     }
-}
-
-fn compare(options: &cli::Compare, cells: &[(Workload, Shape)]) -> io::Result<Document> {
-    check_descriptors(cells)?;
-    let names: BTreeSet<String> = options.peers().into_iter().map(|peer| peer.name).collect();
-    if names.len() < options.peers().len() {
-        return Err(io::Error::other("two peers have the same name"));
-    }
-    let place = Place::of(&options.cpus)?;
-    let programs = locate(&options.common)?;
-    // From here on the driver is where its client is.
-    process::pin(&[place.client])?;
-    let (window, warm_up) = (options.duration, options.warm_up);
-    let method = format!(
-        "{} Windows of {window:?} after {warm_up:?} of warm-up.",
-        place.describe()
-    );
-    let mut document = Document::new(&options.common, method);
-    compare::run(options, cells, &programs, place, &mut document)?;
-    Ok(document)
-}
-
-fn locate(common: &Common) -> io::Result<Programs> {
-    let (echod, loadgen) = (
-        Build::unnamed(&common.echod),
-        Build::unnamed(&common.loadgen),
-    );
-    let programs = Programs::locate(echod, loadgen)?;
     if !common.prebuilt {
         programs.build()?;
     }
-    Ok(programs)
+    // From here on the driver is where its client is.
+    process::pin(&[second])?;
+    measure(&contestants, &cells, common, &programs, &place)
 }
 
-fn check_descriptors(cells: &[(Workload, Shape)]) -> io::Result<()> {
-    let limit = echomark_peers::raise_descriptor_limit()?;
-    let most = cells
-        .iter()
-        .map(|(_, shape)| shape.connections)
-        .max()
-        .unwrap_or(0);
-    match most as u64 + OTHER_DESCRIPTORS <= limit {
-        true => Ok(()),
-        false => Err(io::Error::other(format!(
-            "{most} connections need more descriptors than the hard limit of {limit} allows; raise it \
-             (ulimit -Hn) or ask for fewer (-c)"
-        ))),
-    }
-}
-
-/// The processors of both sides.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
-    pub(crate) server: usize,
-    pub(crate) client: usize,
-}
-
-impl Place {
-    fn of(cpus: &Cpus) -> io::Result<Self> {
-        let allowed = process::allowed_cpus()?;
-        let server = cpus
-            .server_cpu
-            .or_else(|| allowed.first().copied())
-            .unwrap_or(0);
-        let another = allowed.iter().copied().find(|cpu| *cpu != server);
-        let client = cpus.client_cpu.or(another).unwrap_or(server);
-        match [server, client].iter().find(|cpu| !allowed.contains(cpu)) {
-            Some(cpu) => Err(io::Error::other(format!(
-                "CPU {cpu} is not one of {allowed:?}"
-            ))),
-            None => Ok(Self { server, client }),
-        }
-    }
-
-    fn describe(self) -> String {
-        let Self { server, client } = self;
-        match server == client {
-            true => format!("**Servers and client take turns on one processor, CPU {server}.**"),
-            false => format!("Servers on CPU {server}, client on CPU {client}."),
-        }
-    }
-}
-
-/// All that a command measured: printed table by table, and kept as JSON if that is asked for.
-pub(crate) struct Document {
-    is_complete: bool,
-    head: String,
-    tables: Vec<Value>,
-    json: Option<PathBuf>,
-}
-
-impl Document {
-    fn new(common: &Common, method: String) -> Self {
-        let optimised = match cfg!(debug_assertions) {
-            true => " **The peers were built without optimisation: these figures say nothing.**",
-            false => "",
+/// Prints the tables one by one, and keeps them as JSON if that is asked for, so that an interrupted
+/// matrix leaves what it has measured.
+fn measure(
+    contestants: &[Contestant],
+    cells: &[(Workload, Shape)],
+    options: &Common,
+    programs: &Programs,
+    place: &str,
+) -> io::Result<Verdict> {
+    let method = method(options, place);
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{method}\n")?;
+    let mut verdict = Verdict::Complete;
+    let mut tables: Vec<Value> = Vec::new();
+    for &(workload, shape) in cells {
+        let contest = Contest {
+            workload,
+            shape,
+            options,
+            programs,
         };
-        let head = format!(
-            "{} {method} {} rounds, medians; `×` is the median of the rounds' ratios to the first, with \
-             its quartiles for the first column.{optimised}",
-            host(),
-            common.rounds
-        );
-        Self {
-            is_complete: true,
-            head,
-            tables: Vec::new(),
-            json: common.json.clone(),
-        }
-    }
-
-    /// An interrupted matrix leaves what it has measured.
-    fn add(&mut self, table: Table) -> io::Result<()> {
-        let mut stdout = io::stdout().lock();
-        if self.tables.is_empty() {
-            writeln!(stdout, "{}\n", self.head)?;
-        }
+        let table: Table = contest.run(contestants);
         writeln!(stdout, "{}", table.markdown())?;
-        self.is_complete &= !table.has_failures();
-        self.tables.push(table.json());
-        if let Some(path) = &self.json {
-            let document = json!({"method": self.head, "tables": self.tables});
-            let written = fs::write(path, format!("{document:#}\n"));
-            let context = |e: io::Error| format!("cannot write {}: {e}", path.display());
-            written.map_err(|e| io::Error::other(context(e)))?;
+        if table.has_failures() {
+            verdict = Verdict::Gaps;
         }
-        Ok(())
+        tables.push(table.json());
+        if let Some(path) = &options.json {
+            let document = json!({"method": method, "tables": tables});
+            let context = |e| io::Error::other(format!("cannot write {}: {e}", path.display()));
+            fs::write(path, format!("{document:#}\n")).map_err(context)?;
+        }
     }
+    Ok(verdict)
 }
 
-/// The machine, in a sentence.
-fn host() -> String {
+/// The machine and how it is measured, in sentences.
+fn method(options: &Common, place: &str) -> String {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     let cpuinfo = read("/proc/cpuinfo");
-    let model = cpuinfo.lines().find(|line| line.starts_with("model name"));
-    let model = model
-        .and_then(|line| line.split_once(": "))
-        .map_or("unknown CPU", |(_, name)| name);
+    let model = cpuinfo
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let model = model.map_or("unknown CPU", |(_, name)| name);
     let kernel = read("/proc/sys/kernel/osrelease");
     let congestion = read("/proc/sys/net/ipv4/tcp_congestion_control");
     let (kernel, congestion) = (kernel.trim(), congestion.trim());
-    format!("{model}, Linux {kernel}, congestion control {congestion}.")
+    let (rounds, window, warm_up) = (options.rounds, options.duration, options.warm_up);
+    let optimised = match cfg!(debug_assertions) {
+        true => " **The peers were built without optimisation: these figures say nothing.**",
+        false => "",
+    };
+    format!(
+        "{model}, Linux {kernel}, congestion control {congestion}. {place} {rounds} rounds of {window:?} each \
+         after {warm_up:?} of warm-up, medians; `×` is the median of the rounds' ratios to the first, with \
+         its quartiles for processor times.{optimised}"
+    )
 }

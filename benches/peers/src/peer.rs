@@ -1,11 +1,8 @@
 //! The servers that can be measured, each a command line in which placeholders stand for what differs
 //! from turn to turn.
 
-use std::fs;
 use std::io;
 use std::process::Command;
-
-use tempfile::NamedTempFile;
 
 use crate::client::{Service, Shape, Workload};
 use crate::programs::Programs;
@@ -30,7 +27,7 @@ enum Trait {
     NeedsIoUring,
     /// The driver compiles it.
     NeedsLibuv,
-    /// It has to be installed, and has a process for each connection.
+    /// A program of its name has to be installed. It has a process for each connection.
     Forks,
     Spins,
 }
@@ -41,27 +38,11 @@ const ECHOD: &str = "--{kind} {url}";
 
 const SOCAT: &str = "socat TCP-LISTEN:{port},bind=127.0.0.1,fork,nodelay,backlog=4096 PIPE";
 
-const XINETD_CONFIGURATION: &str = "\
-defaults
-{
- instances = UNLIMITED
- per_source = UNLIMITED
- cps = 1000000 1
-}
-service echo
-{
- type = INTERNAL UNLISTED
- id = echo-stream
- socket_type = stream
- protocol = tcp
- user = root
- wait = no
- port = {port}
- bind = 127.0.0.1
- flags = NODELAY
- disable = no
-}
-";
+const XINETD: &str = concat!(
+    "bash ",
+    env!("CARGO_MANIFEST_DIR"),
+    "/servers/xinetd.sh {port}"
+);
 
 /// Name, command and traits; `{servers}` is the directory of this package's programs.
 const PEERS: [(&str, &str, &[Trait]); 15] = [
@@ -92,7 +73,7 @@ const PEERS: [(&str, &str, &[Trait]); 15] = [
         &[AllServices, Spins],
     ),
     ("socat", SOCAT, &[Forks]),
-    ("xinetd", "xinetd -dontfork -f {xinetd.conf}", &[Forks]),
+    ("xinetd", XINETD, &[Forks]),
 ];
 
 /// How many of [`PEERS`] are measured where none is named.
@@ -122,6 +103,11 @@ impl Peer {
     /// A build of echod: its path, and options if there are any.
     pub(crate) fn echod(name: &str, command: &str) -> Self {
         Self::custom(name, &format!("{command} {ECHOD}"))
+    }
+
+    /// echod with as many workers as a turn asks for.
+    pub(crate) fn workers() -> Self {
+        Self::echod("echod", "{echod} --workers {workers}")
     }
 
     /// A command of the user's, in which placeholders may stand: `{port}` for the port to listen on
@@ -154,7 +140,7 @@ impl Peer {
         programs: &Programs,
     ) -> Option<String> {
         if workload.service() != Service::Echo && !self.traits.contains(&AllServices) {
-            return Some(format!("it has no service for {workload}"));
+            return Some(format!("it has no service for {workload:?}"));
         }
         self.traits.iter().find_map(|needed| match needed {
             NeedsIoUring => io_uring_absence(),
@@ -163,7 +149,7 @@ impl Peer {
                 "it forks, and is asked for {MAX_FORKS} connections at the most"
             )),
             Forks => {
-                let program = self.command.split(' ').next().unwrap_or("");
+                let program = &self.name;
                 let find = ["-c", "command -v \"$0\" >/dev/null", program];
                 let found = Command::new("sh").args(find).status();
                 let found = found.is_ok_and(|status| status.success());
@@ -174,24 +160,23 @@ impl Peer {
     }
 
     /// How to start it for a service.
-    pub(crate) fn launch(&self, service: Service, programs: &Programs) -> io::Result<Launch> {
+    pub(crate) fn launch(
+        &self,
+        service: Service,
+        workers: usize,
+        programs: &Programs,
+    ) -> io::Result<Launch> {
         let (kind, url, bare) = match service {
             Service::Echo => ("echo", "tcp://127.0.0.1:0", "peer-epoll-lt"),
             Service::Discard => ("discard", "tcp://127.0.0.1:0", "peer-discard"),
             Service::UdpEcho => ("echo", "udp://127.0.0.1:0", "peer-udp"),
         };
-        let (mut port, mut file) = (None, None);
-        let mut command = self.command.clone();
-        if command.contains("{port}") || command.contains("{xinetd.conf}") {
-            port = Some(server::free_port(service)?);
-        }
+        let port = match self.command.contains("{port}") {
+            true => Some(server::free_port(service)?),
+            false => None,
+        };
+        let workers = workers.to_string();
         let port_text = port.unwrap_or(0).to_string();
-        if command.contains("{xinetd.conf}") {
-            let path = NamedTempFile::new()?.into_temp_path();
-            fs::write(&path, XINETD_CONFIGURATION.replace("{port}", &port_text))?;
-            command = command.replace("{xinetd.conf}", &path.to_string_lossy());
-            file = Some(path);
-        }
         let values = [
             ("{servers}", &*programs.servers.to_string_lossy()),
             ("{echod}", &*programs.echod.to_string_lossy()),
@@ -199,9 +184,10 @@ impl Peer {
             ("{kind}", kind),
             ("{url}", url),
             ("{port}", &port_text),
+            ("{workers}", &workers),
         ];
         // Words are split before values are filled in, because a path may contain spaces.
-        let words = command.split_whitespace().map(|word| {
+        let words = self.command.split_whitespace().map(|word| {
             let fill = |word: String, (name, value): &(&str, &str)| word.replace(name, value);
             values.iter().fold(word.to_owned(), fill)
         });
@@ -209,7 +195,6 @@ impl Peer {
             command: words.collect(),
             port,
             service,
-            _file: file,
         })
     }
 }

@@ -5,6 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::cli::{Build, Common};
+
 /// Where the programs are.
 #[derive(Clone, Debug)]
 pub(crate) struct Programs {
@@ -16,15 +18,17 @@ pub(crate) struct Programs {
 
 impl Programs {
     /// The programs beside the driver and in the repository's release build, unless told otherwise.
-    pub(crate) fn locate(echod: Option<&str>, loadgen: Option<&str>) -> io::Result<Self> {
+    pub(crate) fn locate(options: &Common) -> io::Result<Self> {
         let driver = std::env::current_exe()?;
-        let release = repository().join("target/release");
-        let or_built =
-            |path: Option<&str>, name| path.map_or_else(|| release.join(name), PathBuf::from);
+        let program = |builds: &[Build], name| {
+            let given = builds.iter().rfind(|build| build.name.is_none());
+            let built = || repository().join("target/release").join(name);
+            given.map_or_else(built, |build| PathBuf::from(&build.command))
+        };
         Ok(Self {
             servers: driver.parent().unwrap_or_else(|| Path::new(".")).to_owned(),
-            echod: or_built(echod, "echod"),
-            loadgen: or_built(loadgen, "loadgen"),
+            echod: program(&options.echod, "echod"),
+            loadgen: program(&options.loadgen, "loadgen"),
         })
     }
 
@@ -52,25 +56,19 @@ impl Programs {
         Ok(())
     }
 
-    /// Compiles the server on libuv, if there are a C compiler and libuv's headers.
+    /// Compiles the server on libuv, if there are a C compiler and libuv's headers (libuv1-dev).
     pub(crate) fn build_libuv(&self) -> Result<(), String> {
-        let flags = Command::new("pkg-config")
-            .args(["--cflags", "--libs", "libuv"])
-            .output();
-        let flags = match flags {
-            Ok(output) if output.status.success() => output.stdout,
-            _ => return Err("pkg-config does not know libuv (libuv1-dev)".to_owned()),
-        };
-        let compiled = Command::new("cc")
-            .args(["-O3", "-o"])
-            .arg(self.servers.join("peer-libuv"))
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/servers/libuv.c"))
-            .args(String::from_utf8_lossy(&flags).split_whitespace())
-            .output()
-            .map_err(|e| format!("cannot run cc: {e}"))?;
-        match compiled.status.success() {
-            true => Ok(()),
-            false => Err(String::from_utf8_lossy(&compiled.stderr).into_owned()),
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/servers/libuv.c");
+        let compile =
+            "set -e; flags=$(pkg-config --cflags --libs libuv); cc -O3 -o \"$0\" \"$1\" $flags";
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", compile])
+            .arg(self.servers.join("peer-libuv"));
+        match shell.arg(source).output() {
+            Ok(output) if output.status.success() => Ok(()),
+            Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+            Err(e) => Err(e.to_string()),
         }
     }
 }

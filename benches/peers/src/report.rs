@@ -21,9 +21,8 @@ const MAX_WAITED: f64 = 0.05;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Metric {
-    /// Processor time per unit, in nanoseconds.
+    /// Processor time per unit, in nanoseconds. These decide.
     ServerCpu,
-    /// Likewise.
     ClientCpu,
     /// Units per second.
     Rate,
@@ -80,57 +79,42 @@ struct Row {
     samples: Vec<Option<Sample>>,
 }
 
-impl Metric {
-    const ALL: [Self; 12] = [
-        Self::ServerCpu,
-        Self::ClientCpu,
-        Self::Rate,
-        Self::P50,
-        Self::P99,
-        Self::AnonymousMemory,
-        Self::ResidentMemory,
-        Self::Resident,
-        Self::ServerBusy,
-        Self::ClientBusy,
-        Self::Calls,
-        Self::Instructions,
-    ];
+/// How a figure is written.
+#[derive(Clone, Copy)]
+enum Format {
+    Nanoseconds,
+    Bytes,
+    Number(usize),
+    /// A share of busy time explains a figure; it is not compared.
+    Share,
+}
 
-    fn heading(self, unit: &str) -> String {
-        match self {
-            Self::ServerCpu => format!("server CPU/{unit}"),
-            Self::ClientCpu => format!("client CPU/{unit}"),
-            Self::Rate if unit == "echo" => "echoes/s".to_owned(),
-            Self::Rate if unit == "MiB" => "MiB/s".to_owned(),
-            Self::Rate => format!("{unit}s/s"),
-            Self::P50 => "p50".to_owned(),
-            Self::P99 => "p99".to_owned(),
-            Self::AnonymousMemory => "anonymous/connection".to_owned(),
-            Self::ResidentMemory => "resident/connection".to_owned(),
-            Self::Resident => "resident".to_owned(),
-            Self::ServerBusy => "server busy".to_owned(),
-            Self::ClientBusy => "client busy".to_owned(),
-            Self::Calls => format!("calls/{unit}"),
-            Self::Instructions => format!("instructions/{unit}"),
-        }
-    }
+use Format::{Bytes, Nanoseconds, Number, Share};
 
+/// The columns: what, under which heading, and how.
+const COLUMNS: [(Metric, &str, Format); 12] = [
+    (Metric::ServerCpu, "server CPU/{unit}", Nanoseconds),
+    (Metric::ClientCpu, "client CPU/{unit}", Nanoseconds),
+    (Metric::Rate, "{unit}/s", Number(1)),
+    (Metric::P50, "p50", Nanoseconds),
+    (Metric::P99, "p99", Nanoseconds),
+    (Metric::AnonymousMemory, "anonymous/connection", Bytes),
+    (Metric::ResidentMemory, "resident/connection", Bytes),
+    (Metric::Resident, "resident", Bytes),
+    (Metric::ServerBusy, "server busy", Share),
+    (Metric::ClientBusy, "client busy", Share),
+    (Metric::Calls, "calls/{unit}", Number(3)),
+    (Metric::Instructions, "instructions/{unit}", Number(1)),
+];
+
+impl Format {
     fn show(self, value: f64) -> String {
         match self {
-            Self::ServerCpu | Self::ClientCpu | Self::P50 | Self::P99 => {
-                format!("{:.2?}", Duration::from_nanos(value.max(0.0) as u64))
-            }
-            Self::Rate | Self::Instructions => format!("{value:.1}"),
-            Self::AnonymousMemory | Self::ResidentMemory => format!("{value:.0} B"),
-            Self::Resident => ByteSize::b(value as u64).to_string(),
-            Self::ServerBusy | Self::ClientBusy => format!("{:.0} %", value * 100.0),
-            Self::Calls => format!("{value:.3}"),
+            Nanoseconds => format!("{:.2?}", Duration::from_nanos(value.max(0.0) as u64)),
+            Bytes => ByteSize::b(value.max(0.0) as u64).to_string(),
+            Number(digits) => format!("{value:.digits$}"),
+            Share => format!("{:.0} %", value * 100.0),
         }
-    }
-
-    /// Shares of busy time explain a figure; they are not compared.
-    fn is_compared(self) -> bool {
-        !matches!(self, Self::ServerBusy | Self::ClientBusy)
     }
 }
 
@@ -150,6 +134,7 @@ impl Sample {
             sample.set(Metric::ResidentMemory, growth(now.resident, then.resident));
         } else {
             sample.set(Metric::ServerCpu, nanos(outcome.server.cpu) / units);
+            sample.set(Metric::ClientCpu, nanos(outcome.client_cpu) / units);
             sample.set(Metric::Rate, units / wall);
             sample.set(Metric::ServerBusy, nanos(outcome.server.cpu) / 1e9 / wall);
             sample.set(Metric::ClientBusy, nanos(outcome.client_cpu) / 1e9 / wall);
@@ -213,6 +198,11 @@ impl Spread {
             upper_quartile: quantile(0.75),
         })
     }
+
+    fn show_with_quartiles(self) -> String {
+        let (median, low, high) = (self.median, self.lower_quartile, self.upper_quartile);
+        format!("{median:.3} ({low:.3} to {high:.3})")
+    }
 }
 
 impl Row {
@@ -240,7 +230,7 @@ impl Table {
         unit: &'static str,
         names: Vec<String>,
         rounds: u32,
-        mut turn: impl FnMut(usize, u32) -> io::Result<Sample>,
+        mut turn: impl FnMut(usize) -> io::Result<Sample>,
     ) -> Self {
         let row = |name| Row {
             name,
@@ -266,7 +256,7 @@ impl Table {
                     "{}, round {number} of {rounds}: {}",
                     table.title, row.name
                 ));
-                let sample = turn(index, round);
+                let sample = turn(index);
                 if let Err(e) = &sample {
                     let failure = format!("{} failed in round {number}: {e}", row.name);
                     table.failures.push(failure);
@@ -304,29 +294,27 @@ impl Table {
 
     /// The table in Markdown, with what is to be said about it.
     pub(crate) fn markdown(&self) -> String {
-        let has_values = |metric: &&Metric| {
-            let mut rows = self.rows.iter();
-            rows.any(|row| row.values(**metric).any(|value| value.is_some()))
-        };
-        let metrics: Vec<Metric> = Metric::ALL.iter().filter(has_values).copied().collect();
-        let mut lines = vec![vec!["".to_owned()], vec!["---".to_owned()]];
+        let mut lines = vec![vec![String::new()], vec!["---".to_owned()]];
         lines.extend(self.rows.iter().map(|row| vec![row.name.clone()]));
-        for (column, metric) in metrics.into_iter().enumerate() {
-            lines[0].push(metric.heading(self.unit));
-            lines[1].push("---:".to_owned());
-            if metric.is_compared() {
-                lines[0].push("×".to_owned());
-                lines[1].push("---:".to_owned());
+        for (metric, heading, format) in COLUMNS {
+            if self.rows.iter().all(|row| row.spread(metric).is_none()) {
+                continue;
             }
+            let is_compared = !matches!(format, Share);
+            let headings = [&heading.replace("{unit}", self.unit), "×"].map(str::to_owned);
+            let columns = if is_compared { 2 } else { 1 };
+            lines[0].extend(headings.into_iter().take(columns));
+            lines[1].extend((0..columns).map(|_| "---:".to_owned()));
             for (row, line) in self.rows.iter().zip(&mut lines[2..]) {
-                let value = row.spread(metric).map(|spread| metric.show(spread.median));
-                line.push(value.unwrap_or_else(|| "-".to_owned()));
-                if metric.is_compared() {
-                    let ratio = row.ratio(&self.rows[0], metric);
-                    line.push(
-                        ratio.map_or_else(|| "-".to_owned(), |ratio| show_ratio(ratio, column)),
-                    );
-                }
+                let value = row.spread(metric).map(|spread| format.show(spread.median));
+                let ratio = row.ratio(&self.rows[0], metric).map(|ratio| {
+                    match matches!(metric, Metric::ServerCpu | Metric::ClientCpu) {
+                        true => ratio.show_with_quartiles(),
+                        false => format!("{:.3}", ratio.median),
+                    }
+                });
+                let fields = [value, ratio].map(|field| field.unwrap_or_else(|| "-".to_owned()));
+                line.extend(fields.into_iter().take(columns));
             }
         }
         let mut text = format!("### {}\n\n", self.title);
@@ -362,33 +350,19 @@ impl Table {
     /// All samples, and for each contestant the spread of each metric and of its ratios.
     pub(crate) fn json(&self) -> Value {
         let mut value = json!(self);
-        for (index, row) in self.rows.iter().enumerate() {
-            let spreads = |spread: &dyn Fn(Metric) -> Option<Spread>| {
-                let of = |metric: &Metric| Some((*metric, spread(*metric)?));
-                json!(
-                    Metric::ALL
-                        .iter()
-                        .filter_map(of)
-                        .collect::<BTreeMap<_, _>>()
-                )
-            };
-            value["rows"][index]["metrics"] = spreads(&|metric| row.spread(metric));
-            value["rows"][index]["ratios"] = spreads(&|metric| row.ratio(&self.rows[0], metric));
+        for (row, json) in self
+            .rows
+            .iter()
+            .zip(value["rows"].as_array_mut().into_iter().flatten())
+        {
+            for (metric, ..) in COLUMNS {
+                let (spread, ratio) = (row.spread(metric), row.ratio(&self.rows[0], metric));
+                if let (Value::String(name), Some(spread)) = (json!(metric), spread) {
+                    json[name] = json!({"spread": spread, "ratio": ratio});
+                }
+            }
         }
         value
-    }
-}
-
-/// With its quartiles in the first column, which is the one that decides.
-fn show_ratio(ratio: Spread, column: usize) -> String {
-    let Spread {
-        median,
-        lower_quartile,
-        upper_quartile,
-    } = ratio;
-    match column {
-        0 => format!("{median:.3} ({lower_quartile:.3} to {upper_quartile:.3})"),
-        _ => format!("{median:.3}"),
     }
 }
 
@@ -408,8 +382,10 @@ mod tests {
     fn table(samples: [&[f64]; 2]) -> Table {
         let names = ["base", "other"].map(String::from).to_vec();
         let rounds = samples[0].len() as u32;
-        Table::measure("Echo".to_owned(), "echo", names, rounds, |index, round| {
-            let value = samples[index][round as usize];
+        let mut done = [0; 2];
+        Table::measure("Echo".to_owned(), "echo", names, rounds, |index| {
+            let value = samples[index][done[index]];
+            done[index] += 1;
             if value < 0.0 {
                 return Err(io::Error::other("stalled"));
             }
@@ -457,7 +433,7 @@ mod tests {
     fn every_other_round_is_in_reverse_order() {
         let mut order = Vec::new();
         let names = ["a", "b", "c"].map(String::from).to_vec();
-        Table::measure(String::new(), "echo", names, 3, |index, _| {
+        Table::measure(String::new(), "echo", names, 3, |index| {
             order.push(index);
             Ok(Sample::default())
         });

@@ -32,8 +32,6 @@ pub(crate) struct Launch {
     /// with `listening` and ends with the port.
     pub(crate) port: Option<u16>,
     pub(crate) service: Service,
-    /// A file that it reads when it starts.
-    pub(crate) _file: Option<TempPath>,
 }
 
 /// A program that runs another one and counts, with the file that it writes at its end.
@@ -228,7 +226,6 @@ mod tests {
             command: command.to_vec(),
             port: None,
             service: Service::Echo,
-            _file: None,
         };
         let cpus = process::allowed_cpus().unwrap();
         let error = Server::start(&launch, Watcher::None, &cpus).unwrap_err();

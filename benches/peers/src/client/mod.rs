@@ -23,7 +23,6 @@ use clap::ValueEnum;
 use hdrhistogram::Histogram;
 use rustix::event::epoll::{self, Event, EventData, EventFlags};
 use rustix::io::Errno;
-use serde::Serialize;
 
 use crate::process::{Memory, Usage};
 
@@ -31,8 +30,7 @@ use crate::process::{Memory, Usage};
 const MAX_SILENCE: Duration = Duration::from_secs(10);
 
 /// What connections do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Workload {
     /// Messages over TCP, each sent when an earlier one came back
     Echo,
@@ -69,18 +67,13 @@ impl Workload {
 
     /// The shape unless the user says otherwise.
     pub(crate) fn default_shape(self) -> Shape {
-        let (connections, size, depth) = match self {
-            Self::Echo | Self::Churn => (50, 64, 1),
-            Self::Stream => (4, 256 * 1024, 4),
-            Self::Discard => (4, 256 * 1024, 1),
-            Self::Udp => (100, 64, 1),
-            Self::UdpBulk => (1, 1200, 64),
-            Self::Idle => (10_000, 64, 1),
-        };
-        Shape {
-            connections,
-            size,
-            depth,
+        match self {
+            Self::Echo | Self::Churn => Shape::new(50, 64, 1),
+            Self::Stream => Shape::new(4, 256 * 1024, 4),
+            Self::Discard => Shape::new(4, 256 * 1024, 1),
+            Self::Udp => Shape::new(100, 64, 1),
+            Self::UdpBulk => Shape::new(1, 1200, 64),
+            Self::Idle => Shape::new(10_000, 64, 1),
         }
     }
 
@@ -95,20 +88,23 @@ impl Workload {
     }
 }
 
-impl fmt::Display for Workload {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let value = self.to_possible_value();
-        f.write_str(value.as_ref().map_or("", |value| value.get_name()))
-    }
-}
-
 /// How many connections, or UDP sockets, how many bytes in a message, and how many messages in flight on
 /// each connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shape {
     pub(crate) connections: usize,
     pub(crate) size: usize,
     pub(crate) depth: usize,
+}
+
+impl Shape {
+    pub(crate) fn new(connections: usize, size: usize, depth: usize) -> Self {
+        Self {
+            connections,
+            size,
+            depth,
+        }
+    }
 }
 
 impl fmt::Display for Shape {
@@ -174,7 +170,7 @@ pub(crate) fn run(load: &Load) -> io::Result<Outcome> {
     }
 }
 
-/// The events of the client's sockets, and how long there were none.
+/// The events of the client's sockets, and when the last ones came.
 struct Poll {
     epoll: OwnedFd,
     events: Vec<Event>,

@@ -40,11 +40,7 @@ fn load(target: SocketAddr, workload: Workload, count: u64) -> Load {
         target,
         server: process::id(),
         workload,
-        shape: Shape {
-            connections: 3,
-            size: 100,
-            depth: 2,
-        },
+        shape: Shape::new(3, 100, 2),
         length: Length::Count(count),
         checks: Checks::All,
     }
@@ -62,9 +58,9 @@ fn an_honest_server_is_counted_exactly() {
         assert_eq!(
             (outcome.operations, outcome.bytes),
             (50, 5000),
-            "{workload}"
+            "{workload:?}"
         );
-        assert_eq!(outcome.latency_ns.len(), 50, "{workload}");
+        assert_eq!(outcome.latency_ns.len(), 50, "{workload:?}");
     }
 }
 
@@ -93,7 +89,7 @@ fn a_wrong_first_byte_fails() {
         let error = super::run(&load).unwrap_err().to_string();
         assert!(
             error.contains("other bytes came back"),
-            "{workload}: {error}"
+            "{workload:?}: {error}"
         );
     }
 }
@@ -134,7 +130,7 @@ fn nobody_there_fails() {
     drop(listener);
     let target = (Ipv4Addr::LOCALHOST, port).into();
     for workload in [Workload::Echo, Workload::Churn, Workload::Discard] {
-        assert!(run(target, workload).is_err(), "{workload}");
+        assert!(run(target, workload).is_err(), "{workload:?}");
     }
 }
 
