@@ -12,6 +12,7 @@ use tempfile::NamedTempFile;
 use crate::client::{Service, Shape, Workload};
 use crate::process;
 use crate::server::Watcher;
+use crate::sys;
 
 /// What is asked of loadgen.
 pub(crate) struct Run<'a> {
@@ -64,7 +65,7 @@ pub(crate) fn run(run: &Run<'_>, watcher: &Watcher) -> io::Result<(f64, Value)> 
     // The clock of a process can be read until it is waited for.
     let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
     waitid(WaitId::Pid(Pid::from_child(&child)), ended)?;
-    let cpu = process::cpu_time(child.id())?.as_secs_f64();
+    let cpu = sys::cpu_time(child.id())?.as_secs_f64();
     let status = child.wait()?;
     if !status.success() {
         let why = fs::read_to_string(errors.path())?;

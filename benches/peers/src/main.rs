@@ -10,6 +10,7 @@ mod process;
 mod programs;
 mod report;
 mod server;
+mod sys;
 
 use std::collections::BTreeSet;
 use std::fs;

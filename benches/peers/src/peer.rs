@@ -7,6 +7,7 @@ use std::process::Command;
 use crate::client::{Service, Shape, Workload};
 use crate::programs::Programs;
 use crate::server::{self, Launch, Watcher};
+use crate::sys;
 
 /// A server with a process for each connection is not asked for more.
 const MAX_FORKS: usize = 1000;
@@ -143,7 +144,10 @@ impl Peer {
             return Some(format!("it has no service for {workload:?}"));
         }
         self.traits.iter().find_map(|needed| match needed {
-            NeedsIoUring => io_uring_absence(),
+            NeedsIoUring => {
+                let refused = sys::io_uring_refused()?;
+                Some(format!("io_uring is not available: {refused}"))
+            }
             NeedsLibuv => programs.build_libuv().err(),
             Forks if shape.connections > MAX_FORKS => Some(format!(
                 "it forks, and is asked for {MAX_FORKS} connections at the most"
@@ -197,15 +201,4 @@ impl Peer {
             service,
         })
     }
-}
-
-/// The kernel may lack io_uring or forbid it.
-fn io_uring_absence() -> Option<String> {
-    let nothing: *mut libc::c_void = std::ptr::null_mut();
-    // SAFETY: io_uring_setup(2) copies its parameters from user memory after it has checked whether
-    // it is allowed, and fails with EFAULT on a null pointer.
-    unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, nothing) };
-    let error = io::Error::last_os_error();
-    (error.raw_os_error() != Some(libc::EFAULT))
-        .then(|| format!("io_uring is not available: {error}"))
 }

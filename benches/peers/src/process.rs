@@ -2,8 +2,6 @@
 //! and memory.
 
 use std::io;
-use std::mem::MaybeUninit;
-use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -12,6 +10,8 @@ use procfs::process::Process;
 use rustix::process::{Signal, set_parent_process_death_signal};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde::Serialize;
+
+use crate::sys::{self, cpu_time};
 
 /// What a server has used of the processors since it started.
 #[derive(Clone, Copy, Debug, Default)]
@@ -114,25 +114,6 @@ pub(crate) fn await_quiet(pid: u32) {
     }
 }
 
-/// Processor time of a process, in user mode and in the kernel, over all its threads and those that
-/// ended, also while it is a zombie.
-pub(crate) fn cpu_time(pid: u32) -> io::Result<Duration> {
-    let mut clock = 0;
-    // SAFETY: clock_getcpuclockid(3) writes one clock id to `clock`.
-    match unsafe { libc::clock_getcpuclockid(pid as libc::pid_t, &mut clock) } {
-        0 => {}
-        error => return Err(io::Error::from_raw_os_error(error)),
-    }
-    let mut time = MaybeUninit::<libc::timespec>::zeroed();
-    // SAFETY: clock_gettime(2) writes one timespec to `time`.
-    if unsafe { libc::clock_gettime(clock, time.as_mut_ptr()) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: a timespec is made of integers, for which zero is valid, and it was written to.
-    let time = unsafe { time.assume_init() };
-    Ok(Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
-}
-
 /// The processors that this process may run on, in ascending order.
 pub(crate) fn allowed_cpus() -> io::Result<Vec<usize>> {
     let set = sched_getaffinity(None)?;
@@ -153,8 +134,7 @@ pub(crate) fn pin_command(command: &mut Command, cpus: &[usize]) {
         set_parent_process_death_signal(Some(Signal::KILL))?;
         Ok(sched_setaffinity(None, &set)?)
     };
-    // SAFETY: `prepare` runs between fork(2) and exec(2); it makes two system calls and allocates nothing.
-    unsafe { command.pre_exec(prepare) };
+    sys::before_exec(command, prepare);
 }
 
 fn set_of(cpus: &[usize]) -> CpuSet {

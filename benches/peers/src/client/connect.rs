@@ -3,7 +3,7 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, UdpSocket};
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -11,6 +11,7 @@ use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 
 use super::pattern::Pattern;
 use super::{MAX_SILENCE, failed};
+use crate::sys::set_option;
 
 /// Connections that may wait to be accepted, fewer than any server's queue has room for.
 const BATCH: usize = 128;
@@ -97,15 +98,4 @@ pub(super) fn datagrams(target: SocketAddr, segment: Option<usize>) -> io::Resul
         set_option(&socket, libc::SOL_UDP, libc::UDP_GRO, 1)?;
     }
     Ok(socket)
-}
-
-/// setsockopt(2) of an integer, for options that rustix does not know.
-fn set_option(socket: &OwnedFd, level: i32, name: i32, value: i32) -> io::Result<()> {
-    let pointer = (&raw const value).cast();
-    let len = size_of::<i32>() as libc::socklen_t;
-    // SAFETY: setsockopt(2) reads `len` bytes from `value`, which outlives the call.
-    match unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, pointer, len) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
 }
