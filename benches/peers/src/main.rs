@@ -47,72 +47,72 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> io::Result<Verdict> {
     echomark_peers::raise_descriptor_limit()?;
-    // The first two processors, as far as there are so many; taskset(1) chooses others.
+    let options = command.common();
+    let programs = Programs::locate(options)?;
     let cpus = process::allowed_cpus()?;
-    let (Some(&first), Some(&second)) = (cpus.first(), cpus.get(1).or_else(|| cpus.first())) else {
-        return Err(io::Error::other("no processor is allowed"));
+    let contestants = contestants(&command, &programs, &cpus);
+    let names: BTreeSet<&str> = contestants.iter().map(|one| one.name.as_str()).collect();
+    if names.len() < contestants.len() {
+        return Err(io::Error::other("two contestants have the same name"));
+    }
+    if !options.prebuilt {
+        programs.build()?;
+    }
+    // From here on the driver is where its client is.
+    process::pin(&second(&cpus))?;
+    let cells = match command {
+        Command::Matrix(_) => options.cells.matrix(),
+        _ => options.cells.given(),
     };
-    let alone = |name: &str, server: &Peer, client| Contestant {
+    measure(&contestants, &cells, options, &programs)
+}
+
+/// The processor of the clients: the second, or the only one.
+fn second(cpus: &[usize]) -> Vec<usize> {
+    vec![cpus.get(1).copied().unwrap_or(cpus[0])]
+}
+
+fn contestants(command: &Command, programs: &Programs, cpus: &[usize]) -> Vec<Contestant> {
+    let contestant = |name: &str, server: &Peer, client| Contestant {
         name: name.to_owned(),
         server: server.clone(),
         client,
         threads: 1,
         compared: Side::Server,
-        server_cpus: vec![first],
-        client_cpus: vec![second],
+        server_cpus: cpus[..1].to_vec(),
+        client_cpus: second(cpus),
     };
-    let place = format!("Servers on CPU {first}, client on CPU {second}.");
-    let common = command.common();
-    let programs = Programs::locate(common)?;
-    let (contestants, cells, place) = match &command {
+    match command {
         Command::Compare(options) | Command::Matrix(options) => {
-            let peers = options.peers();
-            let contestant = |peer: &Peer| alone(&peer.name, peer, Client::Minimal(Checks::All));
-            let cells = match command {
-                Command::Matrix(_) => common.cells.matrix(),
-                _ => common.cells.given(),
-            };
-            (peers.iter().map(contestant).collect(), cells, place)
+            let peers = options.peers().into_iter();
+            let compared = |peer: Peer| contestant(&peer.name, &peer, Client::Minimal(Checks::All));
+            peers.map(compared).collect()
         }
         Command::Clients(options) => {
-            let clients = options.clients(&programs).into_iter();
-            let contestants = clients.map(|(name, client)| Contestant {
+            let clients = options.clients(programs).into_iter();
+            let compared = |(name, client): (String, Client)| Contestant {
                 compared: Side::Client,
-                ..alone(&name, &options.server, client)
-            });
-            (contestants.collect::<Vec<_>>(), common.cells.given(), place)
+                ..contestant(&name, &options.server, client)
+            };
+            clients.map(compared).collect()
         }
         Command::Scaling(options) => {
-            let loadgen = vec![programs.loadgen.to_string_lossy().into_owned()];
-            let contestant = |threads| Contestant {
+            let client = Client::Loadgen(vec![programs.loadgen.to_string_lossy().into_owned()]);
+            let scaled = |threads| Contestant {
                 threads,
-                server_cpus: cpus.clone(),
-                client_cpus: cpus.clone(),
-                ..alone(
+                server_cpus: cpus.to_vec(),
+                client_cpus: cpus.to_vec(),
+                ..contestant(
                     &format!("{threads} workers"),
                     &Peer::workers(),
-                    Client::Loadgen(loadgen.clone()),
+                    client.clone(),
                 )
             };
-            let most = options.workers.unwrap_or(cpus.len());
-            let place = format!("Servers and clients on CPUs {cpus:?}.");
-            (
-                (1..=most).map(contestant).collect(),
-                common.cells.given(),
-                place,
-            )
+            (1..=options.workers.unwrap_or(cpus.len()))
+                .map(scaled)
+                .collect()
         }
-    };
-    let names: BTreeSet<&str> = contestants.iter().map(|one| one.name.as_str()).collect();
-    if names.len() < contestants.len() {
-        return Err(io::Error::other("two contestants have the same name"));
     }
-    if !common.prebuilt {
-        programs.build()?;
-    }
-    // From here on the driver is where its client is.
-    process::pin(&[second])?;
-    measure(&contestants, &cells, common, &programs, &place)
 }
 
 /// Prints the tables one by one, and keeps them as JSON if that is asked for, so that an interrupted
@@ -122,9 +122,8 @@ fn measure(
     cells: &[(Workload, Shape)],
     options: &Common,
     programs: &Programs,
-    place: &str,
 ) -> io::Result<Verdict> {
-    let method = method(options, place);
+    let method = method(options, contestants.first());
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{method}\n")?;
     let mut verdict = Verdict::Complete;
@@ -152,7 +151,7 @@ fn measure(
 }
 
 /// The machine and how it is measured, in sentences.
-fn method(options: &Common, place: &str) -> String {
+fn method(options: &Common, one: Option<&Contestant>) -> String {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     let cpuinfo = read("/proc/cpuinfo");
     let model = cpuinfo
@@ -162,6 +161,11 @@ fn method(options: &Common, place: &str) -> String {
     let kernel = read("/proc/sys/kernel/osrelease");
     let congestion = read("/proc/sys/net/ipv4/tcp_congestion_control");
     let (kernel, congestion) = (kernel.trim(), congestion.trim());
+    let place = one.map(|one| {
+        let (server, client) = (&one.server_cpus, &one.client_cpus);
+        format!("Servers on CPUs {server:?}, clients on {client:?}.")
+    });
+    let place = place.unwrap_or_default();
     let (rounds, window, warm_up) = (options.rounds, options.duration, options.warm_up);
     let optimised = match cfg!(debug_assertions) {
         true => " **The peers were built without optimisation: these figures say nothing.**",
