@@ -1,34 +1,77 @@
 //! Signals that end a measurement.
 
+use std::fs;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use loadgen::Control;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::commands::exit::{Failure, INTERRUPTED};
-use crate::commands::servers;
+use crate::commands::{outputs, servers};
 use crate::terminal::tui;
 
-/// The first SIGINT or SIGTERM ends the measurement early, with a result. The second ends the program at
-/// once.
+/// Signals within this time of the first one are the same request: timeout(1) signals the program and then
+/// its process group, and a terminal's ctrl-C reaches a program and the shell that passes it on.
+const SAME_REQUEST: Duration = Duration::from_millis(500);
+
+/// The first SIGINT, SIGTERM, SIGQUIT or SIGHUP ends the measurement early, with a result. A later one
+/// ends the program at once.
 pub(crate) fn stop_on_signals() -> Result<Control, Failure> {
     let control = Control::default();
     let stopped = control.clone();
-    Signals::new([SIGINT, SIGTERM])
+    let mut signals = vec![SIGINT, SIGTERM, SIGQUIT];
+    // nohup(1) has it ignored, and means it.
+    if !is_ignored(SIGHUP) {
+        signals.push(SIGHUP);
+    }
+    Signals::new(signals)
         .and_then(|mut signals| {
             thread::Builder::new()
                 .name("loadgen-signals".to_owned())
                 .spawn(move || {
+                    let mut first = None;
                     for _ in signals.forever() {
-                        if stopped.stop() {
-                            tui::restore();
-                            servers::kill_all();
-                            std::process::exit(INTERRUPTED.into());
+                        stopped.stop();
+                        let first: &mut Instant = first.get_or_insert_with(Instant::now);
+                        if first.elapsed() > SAME_REQUEST {
+                            end_at_once();
                         }
                     }
                 })
         })
         .map_err(|error| Failure::of_run(format!("cannot handle signals: {error}")))?;
     Ok(control)
+}
+
+fn end_at_once() -> ! {
+    tui::restore();
+    servers::kill_all();
+    outputs::remove_unfinished();
+    std::process::exit(INTERRUPTED.into());
+}
+
+/// Whether this process was started with `signal` ignored (proc_pid_status(5), SigIgn).
+fn is_ignored(signal: i32) -> bool {
+    fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores(&status, signal))
+}
+
+fn ignores(status: &str, signal: i32) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ignored_signal_is_told_from_the_mask() {
+        let status = "SigBlk:\t0000000000000001\nSigIgn:\t0000000000001001\nSigCgt:\t0\n";
+        assert!(ignores(status, SIGHUP));
+        assert!(!ignores(status, SIGINT));
+        assert!(!ignores("Name:\tloadgen\n", SIGHUP));
+    }
 }

@@ -1,126 +1,176 @@
 //! A file that is opened before a run and written after it.
 
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-/// Names that are tried for a temporary file before it is given up: those of other runs of this
-/// process, and what earlier processes of its number left behind.
-const MOST_ATTEMPTS: u32 = 100;
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+
+/// Names that are tried for a temporary file: those of other outputs of this process, and what earlier
+/// processes of its number left behind.
+const MAX_ATTEMPTS: u32 = 100;
+
+/// Temporary files that exist, for a program that ends at once.
+static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// Removes what was opened and not written. For a program that ends without dropping its outputs.
+pub(crate) fn remove_unfinished() {
+    for path in UNFINISHED
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .iter()
+    {
+        let _ = fs::remove_file(path);
+    }
+}
 
 /// A file whose content is there whole or not at all: it is written to a temporary file beside it,
-/// which then takes its name.
+/// which then takes its name. What can't be replaced is written in place.
 #[derive(Debug)]
 pub(crate) struct OutputFile {
     file: File,
-    /// What is renamed to what; `None` if the file is written directly.
-    renaming: Option<Renaming>,
+    /// What takes the name; `None` if the file is written in place.
+    replacement: Option<Replacement>,
 }
 
+/// A temporary file that is to take the name `to`. Dropping it removes the file, unless it took the name.
 #[derive(Debug)]
-struct Renaming {
+struct Replacement {
     from: PathBuf,
     to: PathBuf,
 }
 
 impl OutputFile {
-    /// Opens what will be `path`, and leaves what it is now alone. A symbolic link, a device or a
-    /// pipe must not be replaced by a file: it will be written directly.
+    /// Opens what will be `path`, and leaves the content that it has now. A symbolic link, a device, a
+    /// pipe or a mount point is not replaced by a file, and a file in a directory without write permission
+    /// can't be: these are written in place.
     ///
     /// # Errors
     /// It can't be written.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let old = match fs::symlink_metadata(path) {
-            Ok(old) if !old.is_file() => {
-                let file = File::options()
-                    .write(true)
-                    .create(true)
-                    .truncate(false)
-                    .open(path)?;
-                return Ok(Self {
-                    file,
-                    renaming: None,
-                });
-            }
             Ok(old) => Some(old),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
-        let (from, file) = create_beside(path)?;
-        let output = Self {
-            file,
-            renaming: Some(Renaming {
-                from,
-                to: path.to_owned(),
-            }),
+        let Some(old) = old else {
+            let (file, replacement) = Replacement::create(path)?;
+            return Ok(Self {
+                file,
+                replacement: Some(replacement),
+            });
         };
-        if let Some(old) = old {
-            output.file.set_permissions(old.permissions())?;
+        if !old.is_file() || is_mount_point(path) {
+            return Self::in_place(path);
         }
-        Ok(output)
+        match Replacement::create(path) {
+            Ok((file, replacement)) => {
+                file.set_permissions(old.permissions())?;
+                Ok(Self {
+                    file,
+                    replacement: Some(replacement),
+                })
+            }
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+                ) =>
+            {
+                Self::in_place(path)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn in_place(path: &Path) -> io::Result<Self> {
+        let file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
+        Ok(Self {
+            file,
+            replacement: None,
+        })
     }
 
     /// Gives it its content, and its name.
     ///
     /// # Errors
-    /// It can't be written; what was there before still is.
+    /// It can't be written; a file that would have been replaced is as it was.
     pub(crate) fn write(
-        mut self,
+        self,
         write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> io::Result<()> {
-        if self.renaming.is_none() && self.file.metadata()?.is_file() {
+        if self.replacement.is_none() && self.file.metadata()?.is_file() {
             self.file.set_len(0)?;
         }
         let mut out = BufWriter::new(&self.file);
         write(&mut out)?;
         out.flush()?;
         drop(out);
-        if let Some(Renaming { from, to }) = &self.renaming {
+        if let Some(replacement) = self.replacement {
             // Else a name with nothing behind it may survive a power cut.
             self.file.sync_all()?;
-            fs::rename(from, to)?;
-            self.renaming = None;
+            replacement.take_name()?;
         }
         Ok(())
     }
 }
 
-impl Drop for OutputFile {
-    /// Without content there is no file.
-    fn drop(&mut self) {
-        if let Some(Renaming { from, .. }) = &self.renaming {
-            // If it can't be removed, it stays.
-            let _ = fs::remove_file(from);
+impl Replacement {
+    /// Creates a file with a new name in the directory of `path`. The name is short, because that of
+    /// `path` may be as long as names can be.
+    fn create(path: &Path) -> io::Result<(File, Self)> {
+        if path.file_name().is_none() {
+            return Err(io::ErrorKind::IsADirectory.into());
         }
+        let mut attempt = 0;
+        loop {
+            let from =
+                path.with_file_name(format!(".loadgen-{}-{attempt}.tmp", std::process::id()));
+            // The lock is held so that a program that ends at once finds what it has to remove.
+            let mut unfinished = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
+            match File::options().write(true).create_new(true).open(&from) {
+                Ok(file) => {
+                    unfinished.push(from.clone());
+                    let to = path.to_owned();
+                    return Ok((file, Self { from, to }));
+                }
+                Err(error)
+                    if error.kind() == io::ErrorKind::AlreadyExists && attempt < MAX_ATTEMPTS =>
+                {
+                    attempt += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Takes the name. Where that is refused, for example because the name became a mount point during the
+    /// run, the content is copied.
+    fn take_name(self) -> io::Result<()> {
+        fs::rename(&self.from, &self.to).or_else(|_| fs::copy(&self.from, &self.to).map(drop))
     }
 }
 
-/// Creates a file with a new name in the directory of `path`.
-fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
-    let name = path
-        .file_name()
-        .ok_or_else(|| io::Error::from(io::ErrorKind::IsADirectory))?;
-    let mut attempt = 0;
-    loop {
-        let mut temporary = OsString::from(".");
-        temporary.push(name);
-        temporary.push(format!(".{}-{attempt}.tmp", std::process::id()));
-        let temporary = path.with_file_name(temporary);
-        match File::options()
-            .write(true)
-            .create_new(true)
-            .open(&temporary)
-        {
-            Ok(file) => return Ok((temporary, file)),
-            Err(error)
-                if error.kind() == io::ErrorKind::AlreadyExists && attempt < MOST_ATTEMPTS =>
-            {
-                attempt += 1;
-            }
-            Err(error) => return Err(error),
-        }
+impl Drop for Replacement {
+    /// Without content there is no file.
+    fn drop(&mut self) {
+        // After a rename there is nothing to remove. What can't be removed stays.
+        let _ = fs::remove_file(&self.from);
+        let mut unfinished = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
+        unfinished.retain(|path| *path != self.from);
     }
+}
+
+/// Whether something is mounted at `path`, as a container's volume may be: rename(2) says EBUSY then. A
+/// kernel before 5.8 can't tell.
+fn is_mount_point(path: &Path) -> bool {
+    statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty())
+        .is_ok_and(|status| status.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
 #[cfg(test)]
@@ -190,6 +240,15 @@ mod tests {
         assert!(!fs::metadata("/dev/null").unwrap().is_file());
         let error = write(Path::new("/dev/full"), "nothing").unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+    }
+
+    #[test]
+    fn the_longest_name_can_be_written() {
+        let directory = Directory::new("long");
+        let path = directory.0.join("n".repeat(255));
+        write(&path, "content").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "content");
+        assert_eq!(directory.names(), 1);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::terminal::tui;
 
 mod file;
 
-pub(crate) use file::OutputFile;
+pub(crate) use file::{OutputFile, remove_unfinished};
 
 /// The outputs of one run: those that are written while it goes on, and those at its end.
 pub(crate) struct Outputs<'a> {
