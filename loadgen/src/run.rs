@@ -90,6 +90,7 @@ pub fn run(
         _ => beside,
     };
     let mut results = Vec::with_capacity(plan.repeat.get());
+    let mut failure = None;
     for _ in 0..plan.repeat.get() {
         // On a thread of its own, which gives way to those that are measured.
         let result = thread::scope(|scope| {
@@ -101,14 +102,23 @@ pub fn run(
                 .map_err(RunError::System)?
                 .join()
                 .map_err(|_| RunError::thread_died())?
-        })?;
+        });
+        let result = match result {
+            Ok(result) => result,
+            Err(error) if results.is_empty() => return Err(error),
+            // What the repeats before it measured is delivered.
+            Err(error) => {
+                failure = Some(error);
+                break;
+            }
+        };
         let is_interrupted = result.interrupted;
         results.push(result);
         if is_interrupted {
             break;
         }
     }
-    Ok(repeats::union(results, plan))
+    Ok(repeats::union(results, failure.as_ref(), plan))
 }
 
 fn measure(
@@ -172,7 +182,7 @@ fn measure(
         .zip(ticks)
         .and_then(|(now, earlier)| now.steal_ratio_since(earlier));
     if let Some(watch) = &mut watch {
-        watch.end()?;
+        watch.end();
     }
     let rate_changes = desk.rate_changes;
     let mut parties = desk.parties.into_iter();
@@ -190,7 +200,7 @@ fn measure(
         background: plan.background.as_ref().zip(parties.next()),
         watch,
     };
-    conclude(main, plan, circumstances)
+    Ok(conclude(main, plan, circumstances))
 }
 
 /// The plan of the streams that flow beside `plan`.

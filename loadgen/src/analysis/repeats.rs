@@ -7,14 +7,28 @@ use std::ops::AddAssign;
 
 use crate::analysis::statistics::spread::Spread;
 use crate::analysis::verdict::{Reason, Verdict};
+use crate::error::RunError;
 use crate::plan::Plan;
 use crate::result::{
     Bytes, Client, Connections, Latencies, Latency, Messages, RepeatRun, RepeatSpread, Repeats,
     RunResult, Statistics, ThreadResult, Throughput,
 };
 
-/// One result of `results`, which are at least one, in the order in which they were made.
-pub(crate) fn union(mut results: Vec<RunResult>, plan: &Plan) -> RunResult {
+/// One result of `results`, which are at least one, in the order in which they were made. `failure` is why
+/// the next one could not be made.
+pub(crate) fn union(results: Vec<RunResult>, failure: Option<&RunError>, plan: &Plan) -> RunResult {
+    let made = results.len();
+    let mut union = add_up(results, plan);
+    if let Some(error) = failure {
+        let text = format!("repeat {} of {} failed: {error}", made + 1, plan.repeat);
+        let mut reasons = union.verdict.reasons;
+        reasons.insert(0, Reason::invalid("repeat_failed", text));
+        union.verdict = Verdict::from_reasons(reasons);
+    }
+    union
+}
+
+fn add_up(mut results: Vec<RunResult>, plan: &Plan) -> RunResult {
     let rest = results.split_off(1);
     let first = results.remove(0);
     if rest.is_empty() {

@@ -94,5 +94,4 @@ pub(crate) fn result(plan: &Plan, threads: &[Vec<Slice<BucketCounts>>]) -> RunRe
             watch: None,
         },
     )
-    .unwrap()
 }

@@ -8,11 +8,11 @@ use echomark::net::clock::monotonic_ns;
 
 use crate::admin::{self, AdminUrl, Counters, Info};
 use crate::analysis::statistics::fairness::jain_index;
+use crate::error::RunError;
 use crate::plan::{Direction, Plan};
 use crate::result::{
     Bytes, Messages, RunResult, ServerAccounts, ServerResult, ServerWindow, ServerWorker,
 };
-use crate::run::RunError;
 
 /// How long the server may take to count what was still under way when the client had ended,
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -111,16 +111,16 @@ impl Watch {
         }
     }
 
-    /// The last message is back or given up.
-    pub(crate) fn end(&mut self) -> Result<(), RunError> {
-        self.at_end = Some(Moment {
-            at: Instant::now(),
-            info: fetch(&self.admin)?,
-        });
-        Ok(())
+    /// The last message is back or given up. A server that does not answer now is asked again at the end.
+    pub(crate) fn end(&mut self) {
+        let at = Instant::now();
+        self.at_end = fetch(&self.admin).ok().map(|info| Moment { at, info });
     }
 
-    /// All connections are closed: asks until the accounts agree or there is no more hope.
+    /// All connections are closed: asks until the accounts agree or the time is up.
+    ///
+    /// # Errors
+    /// The server ended or was replaced during the run, so its side is unknown. The client's is not.
     pub(crate) fn finish(mut self, client: &ClientSide<'_>) -> Result<ServerResult, RunError> {
         let at_start = self.at_start.take().and_then(|(starts, thread)| {
             drop(starts);

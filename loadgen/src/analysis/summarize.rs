@@ -21,7 +21,6 @@ use crate::result::{
     IntervalResult, Latencies, Latency, Messages, Rate, RateChange, RunResult, Statistics,
     TcpGauges, TcpInterval, TcpLimit, TcpResult, TcpShares, ThreadResult, Throughput, Tool,
 };
-use crate::run::RunError;
 
 /// Percentiles that get a confidence interval.
 const ESTIMATED: [f64; 5] = [0.5, 0.9, 0.95, 0.99, 0.999];
@@ -38,14 +37,11 @@ pub(crate) struct Circumstances<'a> {
 }
 
 /// The result of what `gathered` holds.
-///
-/// # Errors
-/// The server that is to tell its side does not.
 pub(crate) fn conclude(
     gathered: Gathered,
     plan: &Plan,
     circumstances: Circumstances<'_>,
-) -> Result<RunResult, RunError> {
+) -> RunResult {
     let bytes_of_run = gathered.whole_bytes();
     let interrupted = gathered.accounts.iter().any(|a| a.was_interrupted);
     let duration_s = gathered.duration_s();
@@ -110,23 +106,20 @@ pub(crate) fn conclude(
         received: counts.bytes_received,
     };
     let connections = Connections::new(&counts, held);
-    let server = circumstances
-        .watch
-        .map(|watch| {
-            let streams = background.as_ref().map(|streams| &streams.connections);
-            watch.finish(&ClientSide {
-                plan,
-                bytes: bytes_of_run,
-                background_bytes,
-                opened: connections.opened + streams.map_or(0, |streams| streams.opened),
-                messages: &messages,
-                message_bytes: &bytes,
-                has_loose_ends: interrupted
-                    || messages.lost + messages.timed_out + messages.unfinished > 0
-                    || connections.reset + connections.closed_by_peer > 0,
-            })
+    let server = circumstances.watch.map(|watch| {
+        let streams = background.as_ref().map(|streams| &streams.connections);
+        watch.finish(&ClientSide {
+            plan,
+            bytes: bytes_of_run,
+            background_bytes,
+            opened: connections.opened + streams.map_or(0, |streams| streams.opened),
+            messages: &messages,
+            message_bytes: &bytes,
+            has_loose_ends: interrupted
+                || messages.lost + messages.timed_out + messages.unfinished > 0
+                || connections.reset + connections.closed_by_peer > 0,
         })
-        .transpose()?;
+    });
     let verdict = Verdict::of(&Evidence {
         duration_s,
         plan,
@@ -135,10 +128,10 @@ pub(crate) fn conclude(
         latency_ns: &latency_ns,
         statistics: &statistics,
         client: &client,
-        server: server.as_ref(),
+        server: server.as_ref().map(Result::as_ref),
         held,
     });
-    Ok(RunResult {
+    RunResult {
         schema: 1,
         tool: Tool::this(),
         started_at: circumstances.started_at,
@@ -160,10 +153,10 @@ pub(crate) fn conclude(
         background,
         repeats: None,
         merged: None,
-        server,
+        server: server.and_then(Result::ok),
         client,
         verdict,
-    })
+    }
 }
 
 impl Gathered {

@@ -164,12 +164,20 @@ impl<'a> Rounds<'a> {
         let began = monotonic_ns();
         for number in 0..most {
             self.show(number, most, began);
-            let Some(round) = self.round(number)? else {
-                return Ok(self.compare(Interrupted::Yes));
+            let round = match self.round(number) {
+                Ok(round) => round,
+                // What the rounds before it measured is delivered.
+                Err(problem) if !self.made.is_empty() => {
+                    return Ok(self.compare(End::Failed(problem)));
+                }
+                Err(problem) => return Err(Failure::of_run(problem)),
+            };
+            let Some(round) = round else {
+                return Ok(self.compare(End::Interrupted));
             };
             self.made.push(round);
             if self.looks.contains(&self.made.len()) && number + 1 < most {
-                let comparison = self.compare(Interrupted::No);
+                let comparison = self.compare(End::Complete);
                 if compare::is_decided(&comparison) {
                     self.hide();
                     return Ok(comparison);
@@ -177,11 +185,11 @@ impl<'a> Rounds<'a> {
             }
         }
         self.hide();
-        Ok(self.compare(Interrupted::No))
+        Ok(self.compare(End::Complete))
     }
 
     /// Measures each side once, in an order that chance decides; `None` if it was interrupted.
-    fn round(&mut self, number: usize) -> Result<Option<Round>, Failure> {
+    fn round(&mut self, number: usize) -> Result<Option<Round>, String> {
         let first = if self.order.next_u64() >> 63 == 0 {
             Side::Base
         } else {
@@ -199,10 +207,7 @@ impl<'a> Rounds<'a> {
                 Err(_) if self.control.is_stopped() => return Ok(None),
                 Err(problem) => {
                     self.hide();
-                    return Err(Failure::of_run(format!(
-                        "round {}, {name}: {problem}",
-                        number + 1
-                    )));
+                    return Err(format!("round {}, {name}: {problem}", number + 1));
                 }
             };
             if result.interrupted {
@@ -235,7 +240,7 @@ impl<'a> Rounds<'a> {
         loadgen::run(&plan, &self.control, &mut Unobserved).map_err(|error| error.to_string())
     }
 
-    fn compare(&self, interrupted: Interrupted) -> Comparison {
+    fn compare(&self, end: End) -> Comparison {
         let side = |side: usize| {
             let (name, source) = match &self.servers[side].side {
                 SideArg::Command(command) => (command.clone(), Source::Command),
@@ -253,7 +258,11 @@ impl<'a> Rounds<'a> {
         let setting = Setting {
             started_at: self.started_at.clone(),
             host: loadgen::describe_host(),
-            interrupted: interrupted == Interrupted::Yes,
+            interrupted: matches!(end, End::Interrupted),
+            failure: match end {
+                End::Failed(problem) => Some(problem),
+                End::Complete | End::Interrupted => None,
+            },
             base: side(0),
             new: side(1),
         };
@@ -292,10 +301,13 @@ impl<'a> Rounds<'a> {
     }
 }
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Interrupted {
-    Yes,
-    No,
+/// How the rounds ended.
+#[derive(Debug)]
+enum End {
+    Complete,
+    Interrupted,
+    /// A round could not be made.
+    Failed(String),
 }
 
 /// The service that a server is to offer, as it announces it.

@@ -90,6 +90,8 @@ pub struct Setting {
     pub host: Host,
     /// Whether it was ended before its time.
     pub interrupted: bool,
+    /// Why no further round could be made.
+    pub failure: Option<String>,
     /// What is compared with: name, source and plan.
     pub base: ComparedSide,
     /// What is compared.
@@ -132,7 +134,7 @@ pub fn of_rounds(setting: Setting, rounds: &[Round], criteria: &Criteria) -> Com
             judge(metric, &findings, criteria.threshold)
         })
         .collect();
-    let validity = validity::of_rounds(rounds, setting.interrupted);
+    let validity = validity::of_rounds(rounds, setting.interrupted, setting.failure.as_deref());
     let rounds = rounds.iter().map(|round| ComparedRound {
         first: round.first,
         base: round.base.to_run(),

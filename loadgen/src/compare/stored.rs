@@ -97,6 +97,7 @@ pub fn of_results(
         started_at,
         host: crate::host::describe(),
         interrupted: base.result.interrupted || new.result.interrupted,
+        failure: None,
         base: side(base),
         new: side(new),
     };

@@ -20,6 +20,7 @@ fn setting() -> Setting {
         started_at: "2026-01-01T00:00:00.000Z".to_owned(),
         host: Host::default(),
         interrupted: false,
+        failure: None,
         base: side("a"),
         new: side("b"),
     }
@@ -278,7 +279,7 @@ fn results_of_several_runs_tell_by_how_the_runs_differ() {
                 stored(&mut random, typical)
             })
             .collect();
-        repeats::union(runs, &samples::plan(1))
+        repeats::union(runs, None, &samples::plan(1))
     };
     let (base, same, slower) = (repeated(1e5), repeated(1e5), repeated(1.2e5));
     let alike = against(&base, &same);

@@ -16,8 +16,11 @@ const OF_THE_CLIENT: [&str; 2] = ["send_lag", "out_of_ports"];
 const MOST_INVALID: f64 = 0.25;
 
 /// Of rounds.
-pub(super) fn of_rounds(rounds: &[Round], interrupted: bool) -> Verdict {
+pub(super) fn of_rounds(rounds: &[Round], interrupted: bool, failure: Option<&str>) -> Verdict {
     let mut reasons = Vec::new();
+    if let Some(failure) = failure {
+        reasons.push(reason("round_failed", failure.to_owned(), Status::Invalid));
+    }
     let runs = |side| rounds.iter().map(move |round| run(round, side));
     for (side, name) in [(Side::Base, "base"), (Side::New, "new")] {
         let invalid = runs(side)

@@ -5,6 +5,7 @@ mod accounts;
 mod browser;
 mod calibration;
 mod compare;
+mod delivery;
 mod faults;
 mod formats;
 mod identities;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::analysis::statistics::warmup::Trend;
 use crate::engine::slice::Counts;
+use crate::error::RunError;
 use crate::plan::{Plan, Workload};
 use crate::result::{Client, Latencies, Latency, Rate, ServerResult, Statistics, ThreadResult};
 
@@ -86,8 +87,8 @@ pub struct Evidence<'a> {
     pub latency_ns: &'a Latencies,
     pub statistics: &'a Statistics,
     pub client: &'a Client,
-    /// What the server says, if it was asked.
-    pub server: Option<&'a ServerResult>,
+    /// The server's own counters, if they were asked for; an error if the server did not give them.
+    pub server: Option<Result<&'a ServerResult, &'a RunError>>,
     /// Connections that stood at the end.
     pub held: u64,
 }
@@ -293,8 +294,13 @@ fn connections(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
 
 /// Whether the server counted what the client did.
 fn server(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
-    let Some(accounts) = evidence.server.map(|server| &server.accounts) else {
-        return;
+    let accounts = match evidence.server {
+        None => return,
+        Some(Ok(server)) => &server.accounts,
+        Some(Err(error)) => {
+            let text = format!("the server's side is missing: {error}");
+            return reasons.push(Reason::suspect("server_side_missing", text));
+        }
     };
     if !accounts.agree {
         reasons.push(Reason::suspect(
@@ -456,7 +462,7 @@ fn sample(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
 }
 
 impl Reason {
-    fn invalid(code: &'static str, text: String) -> Self {
+    pub(crate) fn invalid(code: &'static str, text: String) -> Self {
         Self {
             code: Cow::Borrowed(code),
             text,
