@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# xinetd's own echo service, at the port that is given.
-exec xinetd -dontfork -f <(
-    cat <<END
+# xinetd's own echo service, at the port that is given. It closes what it inherits, so its
+# configuration is a file, which is removed once the port answers.
+configuration=$(mktemp)
+cat >"$configuration" <<END
 defaults
 {
     instances = UNLIMITED
@@ -22,4 +23,8 @@ service echo
     disable = no
 }
 END
-)
+(
+    until (: <"/dev/tcp/127.0.0.1/$1") 2>/dev/null; do sleep 0.01; done
+    rm "$configuration"
+) &
+exec xinetd -dontfork -f "$configuration"
