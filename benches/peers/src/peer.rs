@@ -39,11 +39,7 @@ const ECHOD: &str = "--{kind} {url}";
 
 const SOCAT: &str = "socat TCP-LISTEN:{port},bind=127.0.0.1,fork,nodelay,backlog=4096 PIPE";
 
-const XINETD: &str = concat!(
-    "bash ",
-    env!("CARGO_MANIFEST_DIR"),
-    "/servers/xinetd.sh {port}"
-);
+const XINETD: &str = "bash {package}/servers/xinetd.sh {port}";
 
 /// Name, command and traits; `{servers}` is the directory of this package's programs.
 const PEERS: [(&str, &str, &[Trait]); 15] = [
@@ -182,6 +178,7 @@ impl Peer {
         let workers = workers.to_string();
         let port_text = port.unwrap_or(0).to_string();
         let values = [
+            ("{package}", env!("CARGO_MANIFEST_DIR")),
             ("{servers}", &*programs.servers.to_string_lossy()),
             ("{echod}", &*programs.echod.to_string_lossy()),
             ("{bare}", bare),

@@ -47,19 +47,14 @@ pub(crate) enum Watcher {
 impl Watcher {
     pub(crate) fn words(&self) -> Vec<String> {
         let words = match self {
-            Self::None => vec![],
-            Self::Strace(file) => vec!["strace", "-f", "-c", "-o", file.to_str().unwrap_or("")],
-            Self::Callgrind(file) => {
-                let out = format!("--callgrind-out-file={}", file.display());
-                let options = ["--tool=callgrind", "--combine-dumps=yes", &out];
-                return ["valgrind"]
-                    .iter()
-                    .chain(&options)
-                    .map(|word| (*word).to_owned())
-                    .collect();
-            }
+            Self::None => String::new(),
+            Self::Strace(file) => format!("strace -f -c -o {}", file.display()),
+            Self::Callgrind(file) => format!(
+                "valgrind --tool=callgrind --combine-dumps=yes --callgrind-out-file={}",
+                file.display()
+            ),
         };
-        words.into_iter().map(str::to_owned).collect()
+        words.split_whitespace().map(str::to_owned).collect()
     }
 }
 
@@ -76,7 +71,9 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a server on these processors and waits until it listens. An error quotes what it wrote.
     pub(crate) fn start(launch: &Launch, watcher: Watcher, cpus: &[usize]) -> io::Result<Self> {
-        let (output, path) = NamedTempFile::new()?.into_parts();
+        let path = NamedTempFile::new()?.into_temp_path();
+        // Both outputs append, so that neither overwrites the other.
+        let output = File::options().append(true).open(&path)?;
         let words = [watcher.words(), launch.command.clone()].concat();
         let program = words
             .first()
@@ -85,7 +82,7 @@ impl Server {
         command
             .args(&words[1..])
             .stdin(Stdio::null())
-            .stdout(File::options().append(true).open(&path)?)
+            .stdout(output.try_clone()?)
             .stderr(output)
             .process_group(0);
         process::pin_command(&mut command, cpus);
@@ -151,9 +148,7 @@ impl Server {
         while Instant::now() < deadline {
             let port = match launch.port {
                 Some(port) => answers(port, launch.service).then_some(port),
-                None => fs::read_to_string(&self.output)?
-                    .lines()
-                    .find_map(announced_port),
+                None => announced_port(&fs::read_to_string(&self.output)?),
             };
             if let Some(port) = port {
                 return Ok(port);
@@ -200,10 +195,17 @@ fn answers(port: u16, service: Service) -> bool {
     }
 }
 
-/// The port of a line such as `listening echo tcp://127.0.0.1:43211`.
-fn announced_port(line: &str) -> Option<u16> {
-    let address = line.strip_prefix("listening ")?;
-    address.rsplit_once(':')?.1.trim().parse().ok()
+/// The port of the first whole line such as `listening echo tcp://127.0.0.1:43211`.
+fn announced_port(output: &str) -> Option<u16> {
+    let (whole, _) = output.rsplit_once('\n')?;
+    let mut lines = whole.lines();
+    lines.find_map(|line| {
+        line.strip_prefix("listening ")?
+            .rsplit_once(':')?
+            .1
+            .parse()
+            .ok()
+    })
 }
 
 #[cfg(test)]
@@ -212,11 +214,18 @@ mod tests {
 
     #[test]
     fn the_port_is_read_from_the_line_that_names_it() {
-        let echo = announced_port("listening echo tcp://127.0.0.1:43211");
-        assert_eq!(echo, Some(43211));
-        assert_eq!(announced_port("listening udp://127.0.0.1:7"), Some(7));
-        assert_eq!(announced_port("ready"), None);
-        assert_eq!(announced_port("listening unix:/run/echod/echo"), None);
+        let of = announced_port;
+        assert_eq!(
+            of("a log line\nlistening echo tcp://127.0.0.1:43211\nready\n"),
+            Some(43211)
+        );
+        assert_eq!(of("listening udp://127.0.0.1:7\n"), Some(7));
+        assert_eq!(
+            of("listening udp://127.0.0.1:7"),
+            None,
+            "more digits may follow"
+        );
+        assert_eq!(of("listening unix:/run/echod/echo\n"), None);
     }
 
     #[test]
