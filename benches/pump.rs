@@ -20,9 +20,9 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use echomark::Service;
-use echomark::conn::scratch::Scratch;
-use echomark::conn::{Conn, Next};
-use echomark::metrics::WorkerMetrics;
+use echomark::internal::Scratch;
+use echomark::internal::WorkerMetrics;
+use echomark::internal::{Conn, Next};
 use echomark::net::pipe::SplicePipe;
 use echomark::net::readiness::Readiness;
 use echomark::net::stream::Stream;

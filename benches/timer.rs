@@ -15,7 +15,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use echomark::timer::Timers;
+use echomark::internal::Timers;
 
 /// Deadlines that are set, with the ids from 0 on: as many as a busy worker has connections.
 const ARMED: usize = 10_000;

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use clap::builder::NonEmptyStringValueParser;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use echomark::settings::{FILE_VARIABLE, KEYS, Key, Kind, PREFIX, Resolved, Settings};
+use echomark::internal::{FILE_VARIABLE, KEYS, Key, Kind, PREFIX, Resolved, Settings};
 
 /// More than this is not a configuration; it is the wrong file.
 const MOST_FILE_BYTES: u64 = 1 << 20;

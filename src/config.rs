@@ -172,7 +172,7 @@ pub enum Spin {
     Never,
     /// Stay awake for so long after the last event.
     For(Duration),
-    /// Stay awake for as long as that paid lately, at most [`MAX_AUTO`](crate::spin::AUTO_MAX).
+    /// Stay awake for as long as that paid lately, at most 100 µs.
     Auto,
     /// Never sleep.
     Always,

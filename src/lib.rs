@@ -2,23 +2,22 @@
 //! thin wrapper around it.
 //!
 //! # The map, in reading order
-//! - [`server`] and [`listen`]: endpoints become sockets, workers start and are joined; [`Handle`] steers
-//!   them. [`process`] is the program around it and passes the sockets on to another process.
-//! - `reactor`: the event loop of one worker and its phases. Owns the epoll instance, the slab of
+//! - `server`, `listen`: endpoints become sockets, workers start and are joined; [`Handle`] steers them.
+//! - `process`: the program around a server: log, signals, service manager, replacement without loss.
+//! - `reactor`: the event loop of one worker and its phases. Owns the epoll instance, the table of
 //!   connections, the timers and this worker's listeners.
-//! - [`conn`]: one connection and [`Conn::pump`](conn::Conn::pump), the one function that moves
-//!   bytes, generic over its [stream](net::stream). [`net::readiness`]: what the kernel reported of it.
-//! - [`udp`]: one UDP socket of a worker, which answers in batches, and the guard that keeps it
+//! - `conn`: one connection and `Conn::pump`, the one function that moves bytes, generic over its
+//!   stream; what a worker lends to each connection in turn, a buffer and a pipe.
+//! - `udp`: one UDP socket of a worker, which answers in batches, and the guard that keeps it
 //!   harmless.
-//! - [`conn::scratch`]: what a worker lends to each connection in turn, a buffer and a pipe.
-//! - [`conn::backlog`], [`timer`], [`timeouts`], [`spin`], [`admission`], [`metrics`]:
-//!   what the above are made of. None of them knows a socket or reads a clock.
-//! - [`admin`]: metrics, readiness and more over HTTP, on a thread of its own.
-//! - [`config`], [`error`], [`service`]: what a server is told, why it fails, what it offers.
-//! - [`settings`]: the same configuration as text: flags, environment and file. The server itself does
+//! - `timer`, `timeouts`, `spin`, `admission`, [`metrics`]: what the above are made of. None of them
+//!   knows a socket or reads a clock.
+//! - `admin`: metrics, readiness and more over HTTP, on a thread of its own.
+//! - `config`, `error`, `service`: what a server is told, why it fails, what it offers.
+//! - `settings`: the same configuration as text: flags, environment and file. The server itself does
 //!   not use it.
-//! - [`net`]: endpoints, units, socket options, affinity, and [`net::sys`], the one door to the
-//!   kernel's raw calls.
+//! - [`net`]: endpoints, units, socket options, affinity, and `net::sys`, the one door to the kernel's
+//!   raw calls.
 //!
 //! # Threads
 //! ```text
@@ -57,26 +56,27 @@
 //! 9. Every loop and queue has a bound.
 //! 10. Nothing is allocated per echo, and the clock is read at most once in a turn of the loop.
 
-pub mod admin;
-pub mod admission;
-pub mod config;
-pub mod conn;
-pub mod error;
-pub mod listen;
+mod admin;
+mod admission;
+mod config;
+mod conn;
+mod error;
+#[doc(hidden)]
+pub mod internal;
+mod listen;
 pub mod metrics;
 pub mod net;
-pub mod process;
+mod process;
 mod reactor;
-pub mod server;
-pub mod service;
-pub mod settings;
-pub mod spin;
-pub mod timeouts;
-pub mod timer;
-pub mod udp;
+mod server;
+mod service;
+mod settings;
+mod spin;
+mod timeouts;
+mod timer;
+mod udp;
 
 pub use config::{Balance, Config, Limits, Spin};
 pub use error::Error;
-pub use reactor::MAX_REFUSED_LINGERING;
 pub use server::{Handle, Server};
 pub use service::Service;

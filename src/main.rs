@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use echomark::process::logging::Log;
-use echomark::process::supervisor;
+use echomark::internal::Log;
+use echomark::internal::supervisor;
 use tracing::warn;
 
 mod cli;

@@ -1,6 +1,6 @@
 //! The counters of each worker, written by that worker alone and read by any thread.
 //!
-//! A counter is declared once, in [`metrics!`] at the end of this file: its field, what it counts, its
+//! A counter is declared once, in `metrics!` at the end of this file: its field, what it counts, its
 //! name in a scrape, and how the values of several workers become one. To add one, add it there and
 //! increment the field where it happens.
 

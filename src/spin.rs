@@ -18,14 +18,14 @@ use crate::config::Spin;
 /// for each answer lie 23 µs where nobody sleeps, and 50 to 85 where both sides have to be woken first. So
 /// with a bound of 50 µs such a client often found the server asleep; and with 200 µs a rate of 10 000 per
 /// second kept a whole CPU busy (docs/performance.md).
-pub const MAX_AUTO: Duration = Duration::from_micros(100);
+pub(crate) const MAX_AUTO: Duration = Duration::from_micros(100);
 
 /// How long it stays awake at first, once that seems to pay: as KVM does (halt_poll_ns_grow_start).
 const MIN_AUTO: Duration = Duration::from_micros(10);
 
 /// Whether a worker that has nothing to do stays awake.
 #[derive(Clone, Debug)]
-pub enum SpinPolicy {
+pub(crate) enum SpinPolicy {
     /// It sleeps at once.
     Never,
     /// It does so for this time after the last event.
@@ -38,14 +38,14 @@ pub enum SpinPolicy {
 
 /// How long a worker stays awake, and since when.
 #[derive(Clone, Debug)]
-pub struct Window {
+pub(crate) struct Window {
     length_ns: u64,
     last_event_ns: u64,
 }
 
 impl SpinPolicy {
     /// Begins at `now_ns`, as if there had been an event.
-    pub fn new(spin: Spin, now_ns: u64) -> Self {
+    pub(crate) fn new(spin: Spin, now_ns: u64) -> Self {
         let window = |length_ns| Window {
             length_ns,
             last_event_ns: now_ns,
@@ -59,7 +59,7 @@ impl SpinPolicy {
     }
 
     /// Takes in that there were events. Asks for the time only if it matters.
-    pub fn note_event(&mut self, now_ns: impl FnOnce() -> u64) {
+    pub(crate) fn note_event(&mut self, now_ns: impl FnOnce() -> u64) {
         match self {
             Self::Never | Self::Always => {}
             Self::For(window) => window.last_event_ns = now_ns(),
@@ -73,7 +73,7 @@ impl SpinPolicy {
     }
 
     /// Whether to stay awake. Asks for the time only if it matters.
-    pub fn stays_awake(&self, now_ns: impl FnOnce() -> u64) -> bool {
+    pub(crate) fn stays_awake(&self, now_ns: impl FnOnce() -> u64) -> bool {
         match self {
             Self::Never => false,
             Self::For(window) | Self::Auto(window) => {

@@ -8,7 +8,7 @@ use crate::metrics::CloseReason;
 
 /// The limits that a connection is held to while it is open.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Timeouts {
+pub(crate) struct Timeouts {
     idle_ms: Option<u64>,
     stall_ms: Option<u64>,
     stall_bytes: u64,
@@ -17,7 +17,7 @@ pub struct Timeouts {
 
 impl Timeouts {
     /// The terms that `limits` set.
-    pub fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits) -> Self {
         let ms = |limit: Option<Duration>| limit.map(whole_ms);
         Self {
             idle_ms: ms(limits.idle_timeout),
@@ -28,14 +28,14 @@ impl Timeouts {
     }
 
     /// Whether nothing is demanded, so that nothing has to be watched.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.idle_ms.is_none() && self.stall_ms.is_none() && self.lifetime_ms.is_none()
     }
 }
 
 /// What was seen of one connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Activity {
+pub(crate) struct Activity {
     born_ms: u64,
     last_active_ms: u64,
     /// When the present stall window began; none while nothing moves and nothing waits.
@@ -45,7 +45,7 @@ pub struct Activity {
 
 /// What is to be done with a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Decision {
+pub(crate) enum Decision {
     /// Nothing, and nothing will have to be looked at before this time; never if there is none.
     Keep(Option<u64>),
     /// It broke its terms.
@@ -54,7 +54,7 @@ pub enum Decision {
 
 impl Activity {
     /// A connection that opened at `now_ms`.
-    pub fn new(now_ms: u64) -> Self {
+    pub(crate) fn new(now_ms: u64) -> Self {
         Self {
             born_ms: now_ms,
             last_active_ms: now_ms,
@@ -65,7 +65,7 @@ impl Activity {
 
     /// Notes that bytes moved, and returns the deadline of the stall window if that opened one: it may
     /// lie before every other.
-    pub fn note(&mut self, moved: u64, terms: &Timeouts, now_ms: u64) -> Option<u64> {
+    pub(crate) fn note(&mut self, moved: u64, terms: &Timeouts, now_ms: u64) -> Option<u64> {
         if moved == 0 {
             return None;
         }
@@ -83,7 +83,7 @@ impl Activity {
 
     /// Judges the connection at `now_ms`. `blocked` says whether output waits for the peer, which
     /// opens a stall window or keeps it open.
-    pub fn check(&mut self, terms: &Timeouts, blocked: Blocked, now_ms: u64) -> Decision {
+    pub(crate) fn check(&mut self, terms: &Timeouts, blocked: Blocked, now_ms: u64) -> Decision {
         let over = |since: u64, limit: Option<u64>| {
             limit.is_some_and(|limit| now_ms.saturating_sub(since) >= limit)
         };
@@ -121,7 +121,7 @@ impl Activity {
 
 /// Whether a connection has output that its peer does not take.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Blocked {
+pub(crate) enum Blocked {
     /// It has.
     Yes,
     /// It has not.

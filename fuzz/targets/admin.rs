@@ -2,7 +2,7 @@
 //! same however the bytes were cut into segments. The first byte says where they are cut.
 #![no_main]
 
-use echomark::admin::http::{HEAD_MAX, Pages, Parse, Readiness, respond};
+use echomark::internal::{MAX_HEAD_LEN, Pages, Parse, Readiness, respond};
 use libfuzzer_sys::fuzz_target;
 
 struct Fixed;
@@ -29,7 +29,7 @@ fuzz_target!(|bytes: &[u8]| {
     let answered_early = respond(start, &Fixed);
     match respond(request, &Fixed) {
         Parse::Incomplete => {
-            assert!(request.len() < HEAD_MAX);
+            assert!(request.len() < MAX_HEAD_LEN);
             assert_eq!(answered_early, Parse::Incomplete);
         }
         Parse::Response(response) => {

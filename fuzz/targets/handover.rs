@@ -2,7 +2,7 @@
 //! process can have.
 #![no_main]
 
-use echomark::process::handover::inventory::Inventory;
+use echomark::internal::Inventory;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|json: &[u8]| {

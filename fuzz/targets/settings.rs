@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use echomark::settings::{PREFIX, Resolved, Settings};
+use echomark::internal::{PREFIX, Resolved, Settings};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {

@@ -11,12 +11,12 @@ use std::fmt::Write;
 use httparse::{Error, Request, Status};
 
 /// The most bytes that the head of a request may have: request line, header fields, empty line.
-pub(super) const MAX_HEAD_LEN: usize = 8 << 10;
+pub const MAX_HEAD_LEN: usize = 8 << 10;
 /// The most header fields that a request may have.
 const MAX_HEADERS: usize = 64;
 
 /// What the pages of the admin port say now.
-pub(super) trait Pages {
+pub trait Pages {
     /// All metrics in the text format of Prometheus.
     fn metrics(&self) -> String;
     /// A JSON object about the server.
@@ -27,7 +27,7 @@ pub(super) trait Pages {
 
 /// Whether the server wants more clients.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Readiness {
+pub enum Readiness {
     /// It does.
     Ready,
     /// It is about to end.
@@ -36,7 +36,7 @@ pub(super) enum Readiness {
 
 /// What the bytes received so far amount to.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Parse {
+pub enum Parse {
     /// The beginning of a request: more is needed. Never for [`MAX_HEAD_LEN`] bytes or more.
     Incomplete,
     /// The whole response to what was asked, or to what can't become a request any more.
@@ -45,7 +45,7 @@ pub(super) enum Parse {
 
 /// Answers the request that `bytes_so_far` begin with. What follows a request is ignored, and so is
 /// whatever lies beyond [`MAX_HEAD_LEN`].
-pub(super) fn respond(bytes_so_far: &[u8], pages: &impl Pages) -> Parse {
+pub fn respond(bytes_so_far: &[u8], pages: &impl Pages) -> Parse {
     let head = &bytes_so_far[..bytes_so_far.len().min(MAX_HEAD_LEN)];
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut request = Request::new(&mut headers);

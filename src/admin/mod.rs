@@ -41,6 +41,7 @@ mod metrics;
 mod process;
 mod status;
 
+pub use http::{MAX_HEAD_LEN, Pages, Parse, Readiness, respond};
 pub use status::{About, Status};
 
 use crate::error::Error;

@@ -10,7 +10,7 @@ use crate::net::cidr::{self, Cidr};
 
 /// The verdict of the longest prefix that contains an address.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct AccessList {
+pub(crate) struct AccessList {
     v4: Ranges,
     v6: Ranges,
 }
@@ -18,7 +18,7 @@ pub struct AccessList {
 impl AccessList {
     /// The longest prefix that contains an address decides; one that is in both lists denies. An
     /// address in no prefix is admitted only if nothing is expressly allowed.
-    pub fn new(allow: &[Cidr], deny: &[Cidr]) -> Self {
+    pub(crate) fn new(allow: &[Cidr], deny: &[Cidr]) -> Self {
         let others = Verdict::of(allow.is_empty());
         let mut v4 = BTreeMap::new();
         let mut v6 = BTreeMap::new();
@@ -40,7 +40,7 @@ impl AccessList {
 
     /// Whether `address` may talk to the server.
     #[inline]
-    pub fn admits(&self, address: IpAddr) -> bool {
+    pub(crate) fn admits(&self, address: IpAddr) -> bool {
         let verdict = match cidr::canonical(address) {
             IpAddr::V4(v4) => self.v4.verdict(v4.to_bits().into()),
             IpAddr::V6(v6) => self.v6.verdict(v6.to_bits()),

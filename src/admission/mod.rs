@@ -14,8 +14,8 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-pub mod access;
-pub mod rate;
+pub(crate) mod access;
+pub(crate) mod rate;
 
 use access::AccessList;
 use rate::{Bucket, Rate, SourceBuckets};
@@ -26,7 +26,7 @@ use crate::net::cidr::SourcePrefix;
 
 /// The rules of admission, compiled from [`Limits`].
 #[derive(Clone, Debug, PartialEq)]
-pub struct Policy {
+pub(crate) struct Policy {
     access: AccessList,
     accept_rate: Option<Rate>,
     max_connections: usize,
@@ -37,7 +37,7 @@ pub struct Policy {
 
 impl Policy {
     /// The rules that `limits` ask for.
-    pub fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits) -> Self {
         Self {
             access: AccessList::new(&limits.allow, &limits.deny),
             accept_rate: limits.accept_rate.map(Rate::per_second),
@@ -54,7 +54,7 @@ impl Policy {
 /// The total is one atomic. Connections per address are counted under one of 64 locks, each taken
 /// for a look-up, at accept and at close only, and only while a limit per address is set.
 #[derive(Debug, Default)]
-pub struct Admission {
+pub(crate) struct Admission {
     open: AtomicUsize,
     accepts: Bucket,
     per_ip: PerIp,
@@ -66,22 +66,15 @@ pub struct Admission {
 /// The place of an admitted connection, to be given back by [`Admission::release`].
 #[derive(Debug, Default, Eq, PartialEq)]
 #[must_use = "a place that is not given back by `release` stays taken"]
-pub struct Permit {
+pub(crate) struct Permit {
     /// The address that the connection counts for. It is kept here, because a reload may switch
     /// the limit per address on or off while the connection is open.
     counted: Option<SourcePrefix>,
 }
 
-impl Permit {
-    /// Whether it has to be remembered: one that counts for no address is like any other.
-    pub fn is_counted(&self) -> bool {
-        self.counted.is_some()
-    }
-}
-
 /// What becomes of datagrams that ask for an answer; the four add up to those asked for.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct UdpAllowance {
+pub(crate) struct UdpAllowance {
     /// To be answered.
     pub granted: u32,
     /// Dropped, because the access list denies their source.
@@ -94,7 +87,7 @@ pub struct UdpAllowance {
 
 impl Admission {
     /// Nothing admitted yet.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
@@ -106,7 +99,7 @@ impl Admission {
     ///
     /// # Errors
     /// The first reason, in the order of [`RefuseReason::ALL`], to refuse the connection.
-    pub fn acquire(
+    pub(crate) fn acquire(
         &self,
         policy: &Policy,
         peer: Option<IpAddr>,
@@ -144,7 +137,7 @@ impl Admission {
     }
 
     /// Gives back a place taken by [`Admission::acquire`].
-    pub fn release(&self, permit: Permit) {
+    pub(crate) fn release(&self, permit: Permit) {
         if let Some(source) = permit.counted {
             self.per_ip.release(source);
         }
@@ -152,7 +145,7 @@ impl Admission {
     }
 
     /// Connections open now.
-    pub fn open(&self) -> usize {
+    pub(crate) fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }
 
@@ -161,7 +154,7 @@ impl Admission {
     ///
     /// What the total rate drops was charged to its source nevertheless: a bucket can't take back
     /// exactly, and it is the busy sources that should feel it when the total is reached.
-    pub fn udp_allowance(
+    pub(crate) fn udp_allowance(
         &self,
         policy: &Policy,
         source: IpAddr,

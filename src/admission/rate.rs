@@ -20,7 +20,7 @@ const STALE_NS: u64 = 1_000_000_000;
 
 /// Events per second, and a burst of as many as one second brings, at least one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Rate {
+pub(crate) struct Rate {
     /// Between two events at this rate; rounded up, so that the rate is never exceeded.
     interval_ns: u64,
     /// How far ahead the bucket's time may lie when an event is granted: the interval times one
@@ -30,14 +30,14 @@ pub struct Rate {
 
 impl Rate {
     /// The lowest rate: one event in about thirty years.
-    pub const MIN_PER_SECOND: f64 = 1e-9;
+    pub(crate) const MIN_PER_SECOND: f64 = 1e-9;
     /// The highest rate: an event every nanosecond.
-    pub const MAX_PER_SECOND: f64 = 1e9;
+    pub(crate) const MAX_PER_SECOND: f64 = 1e9;
 
     /// A rate of `events` per second, or the nearest that there is; the lowest if it is not a
     /// number. Rounded to whole nanoseconds between two events, a million per second is at most a
     /// thousandth lower than asked for, and ten million a hundredth.
-    pub fn per_second(events: f64) -> Self {
+    pub(crate) fn per_second(events: f64) -> Self {
         let events = if events.is_nan() {
             Self::MIN_PER_SECOND
         } else {
@@ -52,7 +52,8 @@ impl Rate {
     }
 
     /// The most events granted at once.
-    pub fn burst(&self) -> u64 {
+    #[cfg(test)]
+    fn burst(&self) -> u64 {
         self.tolerance_ns / self.interval_ns + 1
     }
 
@@ -85,7 +86,7 @@ impl Rate {
 /// A bucket that starts full. The rate is not part of it, so that it may change while the bucket
 /// stays.
 #[derive(Debug, Default)]
-pub struct Bucket {
+pub(crate) struct Bucket {
     /// The theoretical arrival time of I.371.
     full_ns: AtomicU64,
 }
@@ -93,7 +94,7 @@ pub struct Bucket {
 impl Bucket {
     /// Takes up to `wanted` events and returns how many were granted: in any span of time, over all
     /// threads, at most the burst and what the rate brings in that span.
-    pub fn take(&self, rate: Rate, now_ns: u64, wanted: u32) -> u32 {
+    pub(crate) fn take(&self, rate: Rate, now_ns: u64, wanted: u32) -> u32 {
         let mut full_ns = self.full_ns.load(Ordering::Relaxed);
         // A turn is repeated only when another thread changed the bucket in between.
         loop {
@@ -111,7 +112,7 @@ impl Bucket {
     }
 
     /// Whether [`Bucket::take`] would grant an event, as far as can be known before asking.
-    pub fn would_grant(&self, rate: Rate, now_ns: u64) -> bool {
+    pub(crate) fn would_grant(&self, rate: Rate, now_ns: u64) -> bool {
         let full_ns = self.full_ns.load(Ordering::Relaxed);
         let grants = rate.grants(full_ns, now_ns, 1) > 0;
         if !grants {
@@ -137,7 +138,7 @@ const CELLS: usize = 1 << 15;
 /// thousand. Who forges sources by the ten thousand can make it likely for all, and meets the total
 /// rate instead.
 #[derive(Debug)]
-pub struct SourceBuckets {
+pub(crate) struct SourceBuckets {
     key: RandomState,
     rows: [Box<[AtomicU64]>; 2],
 }
@@ -150,7 +151,7 @@ impl Default for SourceBuckets {
 
 impl SourceBuckets {
     /// Full buckets for all sources.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             key: RandomState::new(),
             rows: [(); 2].map(|()| (0..CELLS).map(|_| AtomicU64::new(0)).collect()),
@@ -159,7 +160,7 @@ impl SourceBuckets {
 
     /// Takes up to `wanted` events of `source` and returns how many were granted: for one source,
     /// in any span of time, at most the burst and what the rate brings in that span.
-    pub fn take(&self, rate: Rate, source: SourcePrefix, now_ns: u64, wanted: u32) -> u32 {
+    pub(crate) fn take(&self, rate: Rate, source: SourcePrefix, now_ns: u64, wanted: u32) -> u32 {
         let cells = self.cells(source);
         // A turn is repeated only when another thread charged one of the cells in between.
         loop {

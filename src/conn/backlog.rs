@@ -4,7 +4,7 @@
 ///
 /// An idle connection has an empty backlog, so this is one pointer wide.
 #[derive(Debug, Default)]
-pub struct Backlog(Option<Box<Pending>>);
+pub(crate) struct Backlog(Option<Box<Pending>>);
 
 #[derive(Debug)]
 struct Pending {
@@ -16,7 +16,7 @@ impl Backlog {
     /// Stores a copy of `bytes`, exactly as large.
     ///
     /// Nothing is read while there is a backlog, so there is never one to append to.
-    pub fn store(&mut self, bytes: &[u8]) {
+    pub(crate) fn store(&mut self, bytes: &[u8]) {
         debug_assert!(self.is_empty(), "nothing is read while there is a backlog");
         if !bytes.is_empty() {
             self.0 = Some(Box::new(Pending {
@@ -31,7 +31,7 @@ impl Backlog {
     ///
     /// # Panics
     /// When more were written than waited.
-    pub fn consume(&mut self, count: usize) {
+    pub(crate) fn consume(&mut self, count: usize) {
         assert!(count <= self.len(), "wrote more than there was");
         if count == self.len() {
             self.0 = None;
@@ -41,26 +41,26 @@ impl Backlog {
     }
 
     /// Drops all that waits and returns how much it was.
-    pub fn clear(&mut self) -> usize {
+    pub(crate) fn clear(&mut self) -> usize {
         let lost = self.len();
         self.0 = None;
         lost
     }
 
     /// What waits, in order.
-    pub fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         self.0
             .as_ref()
             .map_or(&[], |pending| &pending.bytes[pending.written..])
     }
 
     /// How many bytes wait.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.bytes().len()
     }
 
     /// Whether nothing waits.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_none()
     }
 }

@@ -15,12 +15,12 @@ use crate::net::errno;
 use crate::net::readiness::Readiness;
 use crate::net::stream::Stream;
 
-pub mod backlog;
+pub(crate) mod backlog;
 mod chargen;
 mod connection;
 mod discard;
 mod echo;
-pub mod scratch;
+pub(crate) mod scratch;
 #[cfg(test)]
 mod tests;
 

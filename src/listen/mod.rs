@@ -172,7 +172,7 @@ fn bind_missing(
 ///
 /// # Errors
 /// What getsockname(2) reports, and `InvalidInput` for a socket of a kind that nothing is served on.
-pub fn endpoint_of(socket: &impl AsFd) -> io::Result<Endpoint> {
+pub(crate) fn endpoint_of(socket: &impl AsFd) -> io::Result<Endpoint> {
     let socket = SockRef::from(socket);
     let address = socket.local_addr()?;
     let is_stream = socket.r#type()? == Type::STREAM;

@@ -1,7 +1,7 @@
 //! The program `echod` around its server: log, signals, service manager, replacement without loss.
 
-pub mod handover;
-pub mod logging;
-pub mod signals;
+pub(crate) mod handover;
+pub(crate) mod logging;
+pub(crate) mod signals;
 pub mod supervisor;
 mod systemd;

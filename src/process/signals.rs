@@ -15,7 +15,7 @@ use tracing::{error, info, warn};
 use super::systemd;
 
 /// Reads the settings again; an error is a line that says what is wrong with them.
-pub type Resolve = Box<dyn Fn() -> Result<Resolved, String> + Send>;
+pub(crate) type Resolve = Box<dyn Fn() -> Result<Resolved, String> + Send>;
 
 /// Obeys signals in a thread of its own from now on. `reloaded` is told the settings that a reload
 /// put in force.

@@ -275,7 +275,7 @@ fn warn_of_limits(config: &Config) {
     // Each listener twice if there is a successor to pass it to; epoll, its waker and the UDP side's;
     // the two ends of a pipe.
     let sockets = 2 * config.services.len() as u64 + 3;
-    let per_worker = sockets + 2 + crate::MAX_REFUSED_LINGERING as u64;
+    let per_worker = sockets + 2 + crate::reactor::MAX_REFUSED_LINGERING as u64;
     let own = RESERVED_DESCRIPTORS + config.workers.get() as u64 * per_worker;
     let room = limit.saturating_sub(own);
     if let Some(most) = config.limits.max_connections

@@ -29,7 +29,7 @@ use crate::timeouts::{Activity, Blocked, Decision};
 pub(super) const MAX_LINGER_MS: u64 = 1000;
 /// Refused connections of a worker that may wait for their peer's end at a time; more are closed
 /// at once. They hold a descriptor each.
-pub const MAX_REFUSED_LINGERING: usize = 256;
+pub(crate) const MAX_REFUSED_LINGERING: usize = 256;
 
 /// A connection that was admitted and is to be served.
 #[derive(Debug)]

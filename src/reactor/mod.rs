@@ -28,7 +28,7 @@ mod token;
 use acceptor::Acceptor;
 pub(crate) use acceptor::{Listening, Share};
 use connections::Connections;
-pub use connections::MAX_REFUSED_LINGERING;
+pub(crate) use connections::MAX_REFUSED_LINGERING;
 use context::Context;
 pub(crate) use control::{Control, Request, Rules};
 use datagrams::DatagramTable;

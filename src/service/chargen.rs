@@ -7,19 +7,19 @@
 const CHARACTERS: usize = 95;
 
 /// A line with its carriage return and line feed.
-pub const LINE: usize = 74;
+pub(crate) const LINE: usize = 74;
 
 /// After so many bytes the stream repeats.
-pub const CYCLE: usize = CHARACTERS * LINE;
+pub(crate) const CYCLE: usize = CHARACTERS * LINE;
 
 /// The longest slice that [`from`] gives, which is more than fits into a datagram.
-pub const MAX_LEN: usize = 1 << 16;
+pub(crate) const MAX_LEN: usize = 1 << 16;
 
 /// The `len` bytes of the endless stream from `offset` on.
 ///
 /// # Panics
 /// When `offset` is not below [`CYCLE`] or `len` is above [`MAX_LEN`].
-pub fn from(offset: usize, len: usize) -> &'static [u8] {
+pub(crate) fn from(offset: usize, len: usize) -> &'static [u8] {
     assert!(offset < CYCLE && len <= MAX_LEN);
     &TABLE[offset..][..len]
 }

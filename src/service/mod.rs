@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-pub mod chargen;
+pub(crate) mod chargen;
 
 /// A service of the echo protocol family.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]

@@ -14,14 +14,14 @@ const FIRST_CLIENT_PORT: u16 = 1024;
 
 /// Decides whether a datagram may be answered at all.
 #[derive(Clone, Debug, Default)]
-pub struct Guard {
+pub(crate) struct Guard {
     own_ports: Box<[u16]>,
 }
 
 impl Guard {
     /// A guard for a server with these UDP ports. None of them is answered, wherever it is: a
     /// server like this one may have it on another host.
-    pub fn new(own_ports: impl IntoIterator<Item = u16>) -> Self {
+    pub(crate) fn new(own_ports: impl IntoIterator<Item = u16>) -> Self {
         Self {
             own_ports: own_ports.into_iter().collect(),
         }
@@ -31,7 +31,7 @@ impl Guard {
     ///
     /// # Errors
     /// The reason why not.
-    pub fn verdict(
+    pub(crate) fn verdict(
         &self,
         source: SocketAddr,
         destination: Option<Destination>,

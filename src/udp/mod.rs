@@ -23,8 +23,8 @@ use mio::Interest;
 mod guard;
 mod socket;
 
-pub use guard::Guard;
-pub use socket::{DatagramSocket, EpollSocket};
+pub(crate) use guard::Guard;
+pub(crate) use socket::{DatagramSocket, EpollSocket};
 
 use crate::admission::UdpAllowance;
 use crate::metrics::{DropReason, WorkerMetrics};
@@ -51,7 +51,7 @@ const MAX_CHARGEN: usize = 512;
 
 /// What a socket needs after [`Datagrams::pump`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Next {
+pub(crate) enum Next {
     /// Nothing until the kernel reports an event.
     Wait,
     /// Another call soon: there is more to do, and others had to have their turn.
@@ -62,7 +62,7 @@ pub enum Next {
 
 /// A UDP socket and its service.
 #[derive(Debug)]
-pub struct Datagrams<S> {
+pub(crate) struct Datagrams<S> {
     socket: S,
     service: Service,
     /// Where every datagram was sent to, unless each tells.
@@ -78,7 +78,7 @@ pub struct Datagrams<S> {
 impl<S: DatagramSocket> Datagrams<S> {
     /// Serves `socket`, which is writable, as a fresh socket is, and may be readable: an inherited
     /// one may have received something before.
-    pub fn new(socket: S, service: Service) -> Self {
+    pub(crate) fn new(socket: S, service: Service) -> Self {
         Self {
             destination: socket.only_destination(),
             socket,
@@ -92,7 +92,7 @@ impl<S: DatagramSocket> Datagrams<S> {
 
     /// Adds what the kernel reported to what is known. Readiness sticks until a call says "would
     /// block".
-    pub fn note(&mut self, readiness: Readiness) {
+    pub(crate) fn note(&mut self, readiness: Readiness) {
         self.readable |= readiness.is_readable();
         self.writable |= readiness.is_writable();
     }
@@ -104,7 +104,7 @@ impl<S: DatagramSocket> Datagrams<S> {
     /// `allowance` is [`Admission::udp_allowance`](crate::admission::Admission::udp_allowance) with
     /// the current policy and time: how many of so many datagrams from an address may be answered.
     /// It is asked once for each datagram, or aggregate, that passed the guard.
-    pub fn pump(
+    pub(crate) fn pump(
         &mut self,
         batch: &mut Batch,
         guard: &Guard,
@@ -172,12 +172,12 @@ impl<S: DatagramSocket> Datagrams<S> {
     }
 
     /// Bytes of answers that wait for the socket.
-    pub fn backlog_len(&self) -> usize {
+    pub(crate) fn backlog_len(&self) -> usize {
         self.unsent.iter().map(UnsentAnswer::len).sum()
     }
 
     /// Closes the socket. Answers that were kept are lost, as any datagram may be.
-    pub fn close(self, metrics: &WorkerMetrics) {
+    pub(crate) fn close(self, metrics: &WorkerMetrics) {
         metrics.backlog_bytes.sub(self.backlog_len() as u64);
     }
 

@@ -10,7 +10,7 @@ use mio::{Interest, Registry, Token};
 use crate::net::datagram::{self, Batch, Destination, Progress, SendCounts, UnsentAnswer};
 
 /// A non-blocking UDP socket and its registration.
-pub trait DatagramSocket {
+pub(crate) trait DatagramSocket {
     /// Where every datagram was sent to, unless each tells.
     fn only_destination(&self) -> Option<Destination>;
 
@@ -46,7 +46,7 @@ pub trait DatagramSocket {
 
 /// A UDP socket whose events come from epoll.
 #[derive(Debug)]
-pub struct EpollSocket {
+pub(crate) struct EpollSocket {
     socket: UdpSocket,
     token: Token,
     registry: Arc<Registry>,
@@ -59,7 +59,7 @@ impl EpollSocket {
     ///
     /// # Errors
     /// What epoll_ctl(2) reports.
-    pub fn new(
+    pub(crate) fn new(
         socket: std::net::UdpSocket,
         token: Token,
         registry: Arc<Registry>,

@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::num::NonZeroUsize;
 
-use echomark::admin::{About, Admin, Running as Answering, Status};
+use echomark::internal::{About, Admin, Running as Answering, Status};
 use echomark::{Balance, Config};
 
 use crate::support::{

@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
-use echomark::process::handover::Takeover;
+use echomark::internal::Takeover;
 use echomark::{Balance, Config, Handle, Server, Service};
 
 use crate::support::directory::Directory;

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
-use echomark::admin::{About, Admin, Running, Status};
+use echomark::internal::{About, Admin, Running, Status};
 use echomark::metrics::Snapshot;
 use echomark::{Balance, Config, Handle, Server, Service};
 use loadgen::RunResult;

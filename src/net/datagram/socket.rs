@@ -15,7 +15,7 @@ use crate::net::tuning::Tuning;
 /// Binds `count` UDP sockets to one address, among which the kernel spreads the peers by a hash of
 /// their addresses (SO_REUSEPORT), ready for [`Batch`](super::Batch).
 ///
-/// As for [`listen`], an address that another program has is reported as in use, and with port 0
+/// As for [`tcp::listen`](crate::net::tcp::listen), an address that another program has is reported as in use, and with port 0
 /// the kernel chooses one port for all.
 ///
 /// # Errors

@@ -30,7 +30,7 @@ pub struct Inventory {
 
 /// Sockets that belong together.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Item {
+pub(crate) struct Item {
     /// What they are for.
     pub what: What,
     /// How many there are: at least one, and exactly one of all that is no endpoint.
@@ -40,7 +40,7 @@ pub struct Item {
 /// What a socket is for.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum What {
+pub(crate) enum What {
     /// Serving clients.
     Endpoint {
         /// With this service.
@@ -64,7 +64,7 @@ impl Inventory {
     /// # Errors
     /// [`InventoryError`] when a number of sockets is none that [`Item::sockets`] may be, or they
     /// are too many.
-    pub fn new(items: Vec<Item>) -> Result<Self, InventoryError> {
+    pub(crate) fn new(items: Vec<Item>) -> Result<Self, InventoryError> {
         let mut all = 0_usize;
         for Item { what, sockets } in &items {
             let fits = match what {
@@ -115,14 +115,14 @@ impl Inventory {
     }
 
     /// What they are for.
-    pub fn into_items(self) -> Vec<Item> {
+    pub(crate) fn into_items(self) -> Vec<Item> {
         self.items
     }
 }
 
 impl Item {
     /// One socket that is no endpoint's.
-    pub fn one(what: What) -> Self {
+    pub(crate) fn one(what: What) -> Self {
         Self { what, sockets: 1 }
     }
 }

@@ -40,7 +40,7 @@ use crate::listen::{Inherited, Keeper};
 use crate::net::unix::{self, SocketFile};
 use crate::server::Handle;
 
-pub mod inventory;
+pub(crate) mod inventory;
 
 use inventory::{Inventory, Item, What};
 

@@ -2,9 +2,9 @@
 
 use std::thread::{self, JoinHandle};
 
+use echomark::internal::{Alive, Heartbeat};
+use echomark::internal::{Offer, Takeover};
 use echomark::metrics::CloseReason;
-use echomark::process::handover::{Offer, Takeover};
-use echomark::server::{Alive, Heartbeat};
 use echomark::{Config, Server};
 
 use super::{Running, wait_until};

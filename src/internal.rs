@@ -1,0 +1,19 @@
+//! What the program `echod`, and the tests, benchmarks and fuzz targets of this repository use besides
+//! the public API. Nothing here is promised to anyone else.
+
+pub use crate::admin::{About, Admin, Running, Status};
+pub use crate::admin::{MAX_HEAD_LEN, Pages, Parse, Readiness, respond};
+pub use crate::conn::scratch::Scratch;
+pub use crate::conn::{Conn, Next};
+pub use crate::listen::{Inherited, Keeper};
+pub use crate::metrics::WorkerMetrics;
+pub use crate::process::handover::inventory::{Inventory, InventoryError};
+pub use crate::process::handover::{Offer, Takeover, TakeoverError};
+pub use crate::process::logging::Log;
+pub use crate::process::supervisor;
+pub use crate::server::{Alive, Heartbeat};
+pub use crate::settings::{
+    Change, FILE_VARIABLE, Group, KEYS, Key, Kind, LogFormat, LogLevel, PREFIX, Resolved, Settings,
+    SettingsError,
+};
+pub use crate::timer::Timers;
