@@ -6,10 +6,8 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum as _};
 
-use crate::client::{Checks, Shape, Workload};
-use crate::contest::Client;
+use crate::client::{Shape, Workload};
 use crate::peer::Peer;
-use crate::programs::Programs;
 
 /// A message beyond this would not be one.
 const MAX_SIZE: u64 = 16 << 20;
@@ -81,39 +79,15 @@ pub(crate) struct Clients {
     /// Clients: minimal-unchecked, minimal, loadgen; ratios are to the first, after those that options
     /// name [default: all]
     #[arg(value_name = "CLIENT", value_parser = CLIENTS)]
-    named: Vec<String>,
+    pub(crate) named: Vec<String>,
     /// The server
     #[arg(long, value_name = "PEER", value_parser = Peer::named, default_value = "echod")]
     pub(crate) server: Peer,
     #[command(flatten)]
-    common: Common,
+    pub(crate) common: Common,
 }
 
-const CLIENTS: [&str; 3] = ["minimal-unchecked", "minimal", "loadgen"];
-
-impl Clients {
-    /// The clients with their names: builds of loadgen, then the named ones, or all.
-    pub(crate) fn clients(&self, programs: &Programs) -> Vec<(String, Client)> {
-        let words = |command: &str| command.split_whitespace().map(String::from).collect();
-        let builds = self.common.loadgen.iter().flat_map(Build::named);
-        let builds =
-            builds.map(|(name, command)| (name.to_owned(), Client::Loadgen(words(command))));
-        let mut clients: Vec<(String, Client)> = builds.collect();
-        let named = match self.named.is_empty() && clients.is_empty() {
-            true => CLIENTS.map(String::from).to_vec(),
-            false => self.named.clone(),
-        };
-        clients.extend(named.into_iter().map(|name| {
-            let client = match name.as_str() {
-                "minimal-unchecked" => Client::Minimal(Checks::None),
-                "minimal" => Client::Minimal(Checks::All),
-                _ => Client::Loadgen(vec![programs.loadgen.to_string_lossy().into_owned()]),
-            };
-            (name, client)
-        }));
-        clients
-    }
-}
+pub(crate) const CLIENTS: [&str; 3] = ["minimal-unchecked", "minimal", "loadgen"];
 
 #[derive(Debug, Args)]
 pub(crate) struct Scaling {
@@ -227,8 +201,14 @@ pub(crate) struct Build {
 }
 
 impl Build {
-    fn named(&self) -> Option<(&str, &str)> {
+    pub(crate) fn named(&self) -> Option<(&str, &str)> {
         Some((self.name.as_deref()?, &self.command))
+    }
+
+    /// The last path that has no name.
+    pub(crate) fn unnamed(builds: &[Self]) -> Option<&str> {
+        let unnamed = builds.iter().rfind(|build| build.name.is_none());
+        unnamed.map(|build| build.command.as_str())
     }
 }
 

@@ -40,7 +40,8 @@ pub(crate) fn run(run: &Run<'_>, watcher: &Watcher) -> io::Result<(f64, Value)> 
         Workload::Churn => "--workload churn --source 127.1.0.0/22".to_owned(),
         Workload::Stream => format!("--workload stream -p {depth}"),
         Workload::Discard => format!("--workload stream --direction up -p {depth}"),
-        _ => format!("-p {depth}"),
+        Workload::Idle => return Err(io::Error::other("loadgen has no such workload")),
+        Workload::Echo | Workload::Udp | Workload::UdpBulk => format!("-p {depth}"),
     };
     let (target, threads) = (run.target, run.threads);
     let (connections, size) = (run.shape.connections, run.shape.size);

@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use serde_json::{Value, json};
 
-use crate::cli::{Cli, Command, Common};
+use crate::cli::{Build, Cli, Clients, Command, Common};
 use crate::client::{Checks, Shape, Workload};
 use crate::contest::{Client, Contest, Contestant, Side};
 use crate::peer::Peer;
@@ -48,7 +48,10 @@ fn main() -> ExitCode {
 fn run(command: Command) -> io::Result<Verdict> {
     echomark_peers::raise_descriptor_limit()?;
     let options = command.common();
-    let programs = Programs::locate(options)?;
+    let programs = Programs::locate(
+        Build::unnamed(&options.echod),
+        Build::unnamed(&options.loadgen),
+    )?;
     let cpus = process::allowed_cpus()?;
     let contestants = contestants(&command, &programs, &cpus);
     let names: BTreeSet<&str> = contestants.iter().map(|one| one.name.as_str()).collect();
@@ -89,7 +92,7 @@ fn contestants(command: &Command, programs: &Programs, cpus: &[usize]) -> Vec<Co
             peers.map(compared).collect()
         }
         Command::Clients(options) => {
-            let clients = options.clients(programs).into_iter();
+            let clients = clients(options, programs).into_iter();
             let compared = |(name, client): (String, Client)| Contestant {
                 compared: Side::Client,
                 ..contestant(&name, &options.server, client)
@@ -113,6 +116,27 @@ fn contestants(command: &Command, programs: &Programs, cpus: &[usize]) -> Vec<Co
                 .collect()
         }
     }
+}
+
+/// The clients with their names: builds of loadgen, then the named ones, or all.
+fn clients(options: &Clients, programs: &Programs) -> Vec<(String, Client)> {
+    let words = |command: &str| command.split_whitespace().map(String::from).collect();
+    let builds = options.common.loadgen.iter().flat_map(Build::named);
+    let builds = builds.map(|(name, command)| (name.to_owned(), Client::Loadgen(words(command))));
+    let mut clients: Vec<(String, Client)> = builds.collect();
+    let named = match options.named.is_empty() && clients.is_empty() {
+        true => cli::CLIENTS.map(String::from).to_vec(),
+        false => options.named.clone(),
+    };
+    clients.extend(named.into_iter().map(|name| {
+        let client = match name.as_str() {
+            "minimal-unchecked" => Client::Minimal(Checks::None),
+            "minimal" => Client::Minimal(Checks::All),
+            _ => Client::Loadgen(vec![programs.loadgen.to_string_lossy().into_owned()]),
+        };
+        (name, client)
+    }));
+    clients
 }
 
 /// Prints the tables one by one, and keeps them as JSON if that is asked for, so that an interrupted

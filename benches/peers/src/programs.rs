@@ -5,8 +5,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::cli::{Build, Common};
-
 /// Where the programs are.
 #[derive(Clone, Debug)]
 pub(crate) struct Programs {
@@ -18,17 +16,15 @@ pub(crate) struct Programs {
 
 impl Programs {
     /// The programs beside the driver and in the repository's release build, unless told otherwise.
-    pub(crate) fn locate(options: &Common) -> io::Result<Self> {
+    pub(crate) fn locate(echod: Option<&str>, loadgen: Option<&str>) -> io::Result<Self> {
         let driver = std::env::current_exe()?;
-        let program = |builds: &[Build], name| {
-            let given = builds.iter().rfind(|build| build.name.is_none());
-            let built = || repository().join("target/release").join(name);
-            given.map_or_else(built, |build| PathBuf::from(&build.command))
-        };
+        let release = repository().join("target/release");
+        let or_built =
+            |given: Option<&str>, name| given.map_or_else(|| release.join(name), PathBuf::from);
         Ok(Self {
             servers: driver.parent().unwrap_or_else(|| Path::new(".")).to_owned(),
-            echod: program(&options.echod, "echod"),
-            loadgen: program(&options.loadgen, "loadgen"),
+            echod: or_built(echod, "echod"),
+            loadgen: or_built(loadgen, "loadgen"),
         })
     }
 

@@ -126,12 +126,13 @@ impl Sample {
         let nanos = |time: Duration| time.as_secs_f64() * 1e9;
         if let Some((before, connections)) = outcome.memory_before {
             let growth = |after: u64, before| (after as f64 - before as f64) / connections as f64;
-            let (now, then) = (outcome.memory, before);
+            let now = outcome.memory;
+            let anonymous = growth(now.anonymous, before.anonymous);
+            sample.set(Metric::AnonymousMemory, anonymous);
             sample.set(
-                Metric::AnonymousMemory,
-                growth(now.anonymous, then.anonymous),
+                Metric::ResidentMemory,
+                growth(now.resident, before.resident),
             );
-            sample.set(Metric::ResidentMemory, growth(now.resident, then.resident));
         } else {
             sample.set(Metric::ServerCpu, nanos(outcome.server.cpu) / units);
             sample.set(Metric::ClientCpu, nanos(outcome.client_cpu) / units);
@@ -144,14 +145,9 @@ impl Sample {
             }
         }
         if !outcome.latency_ns.is_empty() {
-            sample.set(
-                Metric::P50,
-                outcome.latency_ns.value_at_quantile(0.5) as f64,
-            );
-            sample.set(
-                Metric::P99,
-                outcome.latency_ns.value_at_quantile(0.99) as f64,
-            );
+            let percentile = |share| outcome.latency_ns.value_at_quantile(share) as f64;
+            sample.set(Metric::P50, percentile(0.5));
+            sample.set(Metric::P99, percentile(0.99));
         }
         sample.set(Metric::Resident, outcome.memory.resident as f64);
         sample
@@ -350,11 +346,8 @@ impl Table {
     /// All samples, and for each contestant the spread of each metric and of its ratios.
     pub(crate) fn json(&self) -> Value {
         let mut value = json!(self);
-        for (row, json) in self
-            .rows
-            .iter()
-            .zip(value["rows"].as_array_mut().into_iter().flatten())
-        {
+        for (index, row) in self.rows.iter().enumerate() {
+            let json = &mut value["rows"][index];
             for (metric, ..) in COLUMNS {
                 let (spread, ratio) = (row.spread(metric), row.ratio(&self.rows[0], metric));
                 if let (Value::String(name), Some(spread)) = (json!(metric), spread) {

@@ -9,8 +9,8 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 
+use super::load::{MAX_SILENCE, failed};
 use super::pattern::Pattern;
-use super::{MAX_SILENCE, failed};
 use crate::sys::set_option;
 
 /// Connections that may wait to be accepted, fewer than any server's queue has room for.

@@ -8,9 +8,11 @@ use std::time::Instant;
 use rustix::event::epoll::EventFlags;
 use rustix::net::{self, RecvFlags, SendFlags, Shutdown};
 
+use super::connect;
+use super::load::{Length, Load, Outcome, failed, unless_blocked};
 use super::pattern::Pattern;
+use super::poll::Poll;
 use super::window::Window;
-use super::{Length, Load, Outcome, Poll, connect, failed, unless_blocked};
 
 /// Which sides of a connection have ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,9 +13,11 @@ use std::time::Instant;
 use rustix::event::epoll::EventFlags;
 use rustix::net::{self, RecvFlags, SendFlags};
 
+use super::connect;
+use super::load::{Checks, Load, Outcome, Service, Workload, failed, unless_blocked};
 use super::pattern::Pattern;
+use super::poll::Poll;
 use super::window::Window;
-use super::{Checks, Load, Outcome, Poll, Service, Workload, connect, failed, unless_blocked};
 
 /// The most that one recv(2) takes.
 const MAX_READ: usize = 256 * 1024;

@@ -4,8 +4,9 @@ use std::io;
 use std::thread;
 use std::time::Duration;
 
+use super::connect;
+use super::load::{Load, Outcome, failed};
 use super::window::Window;
-use super::{Load, Outcome, connect, failed};
 use crate::process;
 
 /// Connections after which the memory is read for the first time: what a server allocates once, for

@@ -5,6 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process;
 use std::thread;
 
+use std::time::{Duration, Instant};
+
 use super::*;
 use super::{pattern::Pattern, window::Window};
 

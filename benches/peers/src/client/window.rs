@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use rustix::time::{ClockId, clock_gettime};
 
-use super::{Length, Load, Outcome, failed};
+use super::load::{Length, Load, Outcome, failed};
 use crate::process::{self, Memory, Usage};
 
 /// Longer latencies count as this one; the client gives up before.
