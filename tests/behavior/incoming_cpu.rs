@@ -16,6 +16,7 @@ use socket2::SockRef;
 use crate::support::directory::Directory;
 use crate::support::echod::Echod;
 use crate::support::generation::Generation;
+use crate::support::tools::skip;
 use crate::support::{
     AtEnd, Client, DEADLINE, Running, churn, config, config_for, config_on, connect_until_refused,
     in_parallel, wait_until,
@@ -32,26 +33,23 @@ fn steered(workers: usize, config: Config) -> Config {
     }
 }
 
-/// The CPUs to send from, unless this machine can't show what is to be seen; then it says why.
-#[expect(clippy::print_stderr, reason = "says that it tested nothing")]
-fn cpus() -> Option<Vec<usize>> {
+/// The CPUs to send from, or what this machine lacks to show what is to be seen.
+fn cpus() -> Result<Vec<usize>, &'static str> {
     let cpus = affinity::allowed_cpus().expect("an affinity mask");
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("a version");
     let mut numbers = release.split(['.', '-']).map(str::parse::<u32>);
     let mut next = || numbers.next().and_then(Result::ok).unwrap_or(0);
     let redirected = fs::read_to_string("/sys/class/net/lo/queues/rx-0/rps_cpus")
         .is_ok_and(|mask| mask.contains(|digit: char| digit.is_ascii_hexdigit() && digit != '0'));
-    let why_not = if cpus.len() < 2 {
-        "there is only one CPU"
+    if cpus.len() < 2 {
+        Err("a second CPU")
     } else if (next(), next()) < (6, 2) {
-        "the kernel is older than 6.2"
+        Err("Linux 6.2 or later")
     } else if redirected {
-        "packets over loopback are passed to other CPUs (rps_cpus)"
+        Err("a loopback device that passes packets to no other CPU (rps_cpus)")
     } else {
-        return Some(cpus);
-    };
-    eprintln!("skipped: {why_not}");
-    None
+        Ok(cpus)
+    }
 }
 
 /// Does something on a thread that is bound to a CPU.
@@ -114,7 +112,10 @@ fn assert_steered(server: &Running, cpus: &[usize]) {
 
 #[test]
 fn a_connection_is_served_where_it_comes_in() {
-    let Some(cpus) = cpus() else { return };
+    let cpus = match cpus() {
+        Ok(cpus) => cpus,
+        Err(need) => skip!(need),
+    };
     for endpoint in ["tcp://127.0.0.1:0", "tcp://[::]:0"] {
         let server = Running::start(steered(cpus.len(), config_for(Service::Echo, endpoint)));
         assert_steered(&server, &cpus);
@@ -124,7 +125,10 @@ fn a_connection_is_served_where_it_comes_in() {
 #[test]
 fn a_datagram_is_answered_where_it_comes_in() {
     const DATAGRAMS: u64 = 20;
-    let Some(cpus) = cpus() else { return };
+    let cpus = match cpus() {
+        Ok(cpus) => cpus,
+        Err(need) => skip!(need),
+    };
     let config = config_for(Service::Echo, "udp://127.0.0.1:0");
     let server = Running::start(steered(cpus.len(), config));
     for (worker, &cpu) in cpus.iter().enumerate() {
@@ -149,7 +153,10 @@ fn a_datagram_is_answered_where_it_comes_in() {
 /// Of several workers on a CPU the hash chooses one, and never one of another CPU.
 #[test]
 fn workers_on_the_same_cpu_share_what_comes_in_there() {
-    let Some(cpus) = cpus() else { return };
+    let cpus = match cpus() {
+        Ok(cpus) => cpus,
+        Err(need) => skip!(need),
+    };
     let server = Running::start(steered(2 * cpus.len(), config()));
     for (place, &cpu) in cpus.iter().enumerate() {
         let before = counts(&server, |it| it.accepted);
@@ -163,7 +170,10 @@ fn workers_on_the_same_cpu_share_what_comes_in_there() {
 /// On a CPU without a worker the hash decides.
 #[test]
 fn what_comes_in_where_no_worker_is_is_served_too() {
-    let Some(cpus) = cpus() else { return };
+    let cpus = match cpus() {
+        Ok(cpus) => cpus,
+        Err(need) => skip!(need),
+    };
     let server = Running::start(steered(cpus.len() - 1, config()));
     let last = cpus[cpus.len() - 1];
     let clients = on_cpu(last, || connect_all(server.address()));
@@ -173,7 +183,10 @@ fn what_comes_in_where_no_worker_is_is_served_too() {
 /// Workers are on the CPUs that the process may use, not on the first of the machine.
 #[test]
 fn the_affinity_mask_decides_which_cpus_have_workers() {
-    let Some(cpus) = cpus() else { return };
+    let cpus = match cpus() {
+        Ok(cpus) => cpus,
+        Err(need) => skip!(need),
+    };
     let last = cpus[cpus.len() - 1];
     let server = on_cpu(last, || Server::bind(steered(2, config_with_handover())));
     let server = server.expect("a free port");
@@ -234,7 +247,10 @@ fn inherited_sockets_prefer_what_the_successor_wants() {
 /// it has its workers.
 #[test]
 fn a_successor_steers_what_it_took_over_and_loses_nothing() {
-    let Some(cpus) = cpus() else { return };
+    let cpus = match cpus() {
+        Ok(cpus) => cpus,
+        Err(need) => skip!(need),
+    };
     let directory = Directory::new();
     let with = |balance, workers| Config {
         balance,

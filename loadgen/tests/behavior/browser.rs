@@ -13,6 +13,7 @@ use loadgen::report::html;
 use serde_json::{Value, json};
 
 use crate::report::hostile;
+use crate::support::tools::{is_installed, require, skip_without};
 use crate::support::{DEADLINE, Directory, constant, embedded, plan, run};
 
 /// Under which names Chromium is installed.
@@ -33,14 +34,7 @@ struct Browser {
 impl Browser {
     /// Starts one, if it is installed.
     fn start() -> Option<Self> {
-        let name = NAMES.into_iter().find(|name| {
-            let version = Command::new(name)
-                .arg("--version")
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .status();
-            version.is_ok_and(|status| status.success())
-        })?;
+        let name = NAMES.into_iter().find(|name| is_installed(name))?;
         let profile = Directory::new("chromium");
         // The protocol is on the descriptors 3 and 4.
         let mut child = Command::new("sh")
@@ -256,11 +250,10 @@ const PLACE: &str = "(() => {
 })()";
 
 #[test]
-#[expect(clippy::print_stderr, reason = "says that it tested nothing")]
 fn the_page_works_in_a_browser_and_asks_for_nothing() {
+    require!("sh");
     let Some(mut browser) = Browser::start() else {
-        eprintln!("skipped: no Chromium is installed");
-        return;
+        skip_without!("chromium");
     };
     let directory = Directory::new("page");
     let path: PathBuf = directory.path("report.html");

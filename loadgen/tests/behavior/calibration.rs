@@ -1,14 +1,15 @@
 //! Faults of the client and its host, each induced: none passes as a valid result. That clean runs
 //! are not accused can't be tested where others use the machine; docs/calibration.md has the runs.
 
-#![expect(clippy::print_stderr, reason = "a test that can not run here says so")]
-
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::program::kill;
+use crate::support::tools::{require, skip};
 use crate::support::{PlainServer, wait_until};
 
 /// Long enough for a percent of any window here.
@@ -44,19 +45,6 @@ fn assert_caught(output: &Output, expected: &[&str]) {
     );
 }
 
-/// Whether a program is there; a test that needs it says that it is skipped.
-fn has(program: &str) -> bool {
-    let is_there = Command::new("sh")
-        .args(["-c", &format!("command -v {program}")])
-        .stdout(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success());
-    if !is_there {
-        eprintln!("skipped: {program} is not installed");
-    }
-    is_there
-}
-
 /// Processes that take a processor whole until they are dropped.
 struct Hogs(Vec<Child>);
 
@@ -89,9 +77,7 @@ fn first_cpu() -> String {
 
 #[test]
 fn a_processor_that_others_use_is_noticed() {
-    if !has("taskset") {
-        return;
-    }
+    require!("sh", "taskset");
     let cpu = first_cpu();
     let _hogs = Hogs::on(&cpu, 2);
     for load in [&["-R", "2k"][..], &["-c", "4"]] {
@@ -122,22 +108,14 @@ fn a_client_that_is_frozen_notices_it() {
             .spawn()
             .unwrap();
         wait_until("messages flow", || target.bytes() > before + 64_000);
-        signal(&child, "STOP");
+        kill(&child, Signal::STOP);
         let stopped_at = Instant::now();
         while let Some(left) = FREEZE.checked_sub(stopped_at.elapsed()) {
             thread::park_timeout(left);
         }
-        signal(&child, "CONT");
+        kill(&child, Signal::CONT);
         assert_caught(&child.wait_with_output().unwrap(), expected);
     }
-}
-
-fn signal(child: &Child, name: &str) {
-    let status = Command::new("kill")
-        .args([format!("-{name}"), child.id().to_string()])
-        .status()
-        .unwrap();
-    assert!(status.success());
 }
 
 /// A network namespace of this test's own, until it is dropped.
@@ -146,18 +124,10 @@ struct Namespace(String);
 impl Namespace {
     /// `None` where none can be made.
     fn new(name: &str) -> Option<Self> {
-        if !has("ip") || !has("tc") {
-            return None;
-        }
         let namespace = Self(format!("loadgen-{name}-{}", std::process::id()));
-        let is_made = ip(&["netns", "add", &namespace.0]);
-        if !is_made {
-            eprintln!("skipped: no network namespace can be made here");
-            return None;
-        }
-        namespace
-            .run(&["ip", "link", "set", "lo", "up"])
-            .then_some(namespace)
+        let is_made = ip(&["netns", "add", &namespace.0])
+            && namespace.run(&["ip", "link", "set", "lo", "up"]);
+        is_made.then_some(namespace)
     }
 
     fn run(&self, command: &[&str]) -> bool {
@@ -180,14 +150,14 @@ fn ip(arguments: &[&str]) -> bool {
 
 #[test]
 fn a_network_that_does_not_carry_the_load_is_noticed() {
+    require!("ip", "tc");
     let Some(namespace) = Namespace::new("starved") else {
-        return;
+        skip!("a network namespace");
     };
     let limit = ["rate", "2mbit", "burst", "10kb", "latency", "50ms"];
     let qdisc = ["tc", "qdisc", "add", "dev", "lo", "root", "tbf"];
     if !namespace.run(&[&qdisc[..], &limit].concat()) {
-        eprintln!("skipped: this kernel has no tbf");
-        return;
+        skip!("a kernel with the queueing discipline tbf");
     }
     // Eight times what the network carries.
     let output = Command::new("ip")

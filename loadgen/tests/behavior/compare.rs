@@ -1,17 +1,21 @@
 //! Comparisons: what they find, what they refuse, and that nothing they started is left behind.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::thread;
+use std::process::{self, Child, Command, Output, Stdio};
 use std::time::Duration;
+use std::{env, thread};
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::program::{assert_one_line, kill, loadgen, run};
 use crate::schema;
 use crate::server_side::Echod;
+use crate::support::tools::require;
 use crate::support::{Directory, PlainServer, wait_until};
 
 /// Rounds that are over soon. In 300 ms, the slowest of these servers answers some messages.
@@ -277,24 +281,44 @@ fn mistakes_are_one_line_and_exit_code_2() {
     }
 }
 
-/// An echo server that notes its process in `$pids`, and says what echod says of its port, or takes
-/// the one it is given.
-fn python(directory: &Directory) -> String {
-    let script = directory.path("server.py");
-    let text = "import os, socket, sys, threading
-open(sys.argv[1], 'a').write(f'{os.getpid()}\\n')
-listener = socket.create_server(('127.0.0.1', int(sys.argv[2])))
-print(f'listening echo tcp://127.0.0.1:{listener.getsockname()[1]}\\nready', flush=True)
-def serve(peer):
-    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    while data := peer.recv(65536):
-        peer.sendall(data)
-while True:
-    threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
-";
-    fs::write(&script, text).unwrap();
-    let pids = directory.path("pids");
-    format!("python3 {} {}", script.display(), pids.display())
+/// Where the server below notes its process, and the port that it takes.
+const PIDS: &str = "LOADGEN_TEST_PIDS";
+const PORT: &str = "LOADGEN_TEST_PORT";
+
+/// A command line for an echo server that notes its process in `pids`.
+fn echo_server(directory: &Directory, port: &str) -> String {
+    format!(
+        "{PIDS}='{}' {PORT}={port} '{}' compare::be_an_echo_server --exact --ignored --nocapture \
+         --test-threads=2",
+        directory.path("pids").display(),
+        env::current_exe().unwrap().display(),
+    )
+}
+
+/// Not a test: a server as a process of its own. It says what echod says of its port.
+#[test]
+#[ignore = "other tests start it"]
+#[expect(clippy::print_stdout, reason = "what those who start it read")]
+fn be_an_echo_server() {
+    let (Some(pids), Ok(port)) = (env::var_os(PIDS), env::var(PORT)) else {
+        return;
+    };
+    let mut pids = File::options()
+        .create(true)
+        .append(true)
+        .open(pids)
+        .unwrap();
+    pids.write_all(format!("{}\n", process::id()).as_bytes())
+        .unwrap();
+    let listener = TcpListener::bind(("127.0.0.1", port.parse().unwrap())).unwrap();
+    let address = listener.local_addr().unwrap();
+    println!("listening echo tcp://{address}\nready");
+    for peer in listener.incoming().map_while(Result::ok) {
+        thread::spawn(move || {
+            peer.set_nodelay(true).unwrap();
+            io::copy(&mut &peer, &mut &peer)
+        });
+    }
 }
 
 /// The servers that a directory's script was started as.
@@ -312,10 +336,11 @@ fn is_running(pid: u32) -> bool {
 
 #[test]
 fn servers_are_started_for_each_run_and_ended_after_it() {
+    require!("sh");
     let directory = Directory::new("compare-commands");
-    let python = python(&directory);
     // By what it prints, and by the port that it is told; in a shell that stays, and in none.
-    let (base, new) = (format!("{python} 0; true"), format!("{python} {{port}}"));
+    let base = format!("{}; true", echo_server(&directory, "0"));
+    let new = echo_server(&directory, "{port}");
     let arguments = [
         &["compare", "--base-command", &base, "--new-command", &new][..],
         &["--rounds", "2", "--json", "-", "--allow-invalid"],
@@ -347,12 +372,13 @@ fn compare_with_itself(command: &str, json: &Path) -> Child {
 
 #[test]
 fn an_interrupt_leaves_no_server_behind() {
+    require!("sh");
     let directory = Directory::new("compare-interrupt");
-    let command = format!("{} {{port}}", python(&directory));
+    let command = echo_server(&directory, "{port}");
     let json = directory.path("comparison.json");
     let mut child = compare_with_itself(&command, &json);
     wait_until("a server runs", || pids(&directory).len() == 1);
-    kill(&child, "INT");
+    kill(&child, Signal::INT);
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert!(!is_running(pids(&directory)[0]));
     let comparison: Value = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
@@ -363,7 +389,7 @@ fn an_interrupt_leaves_no_server_behind() {
     let mut child = compare_with_itself(&command, &json);
     wait_until("a server runs", || pids(&directory).len() == 2);
     wait_until("it has ended", || {
-        kill(&child, "INT");
+        kill(&child, Signal::INT);
         child.try_wait().unwrap().is_some()
     });
     assert_eq!(child.wait().unwrap().code(), Some(130));
@@ -372,6 +398,7 @@ fn an_interrupt_leaves_no_server_behind() {
 
 #[test]
 fn a_kill_leaves_no_server_behind() {
+    require!("cat", "sh");
     for (name, after, processes) in [
         ("plain", "", 1),
         // In a shell that stays,
@@ -381,10 +408,10 @@ fn a_kill_leaves_no_server_behind() {
     ] {
         let directory = Directory::new(&format!("compare-kill-{name}"));
         let after = after.replace("PIDS", directory.path("pids").to_str().unwrap());
-        let command = format!("{} {{port}}{after}", python(&directory));
+        let command = format!("{}{after}", echo_server(&directory, "{port}"));
         let mut child = compare_with_itself(&command, &directory.path("comparison.json"));
         wait_until("a server runs", || pids(&directory).len() == processes);
-        kill(&child, "KILL");
+        kill(&child, Signal::KILL);
         assert_eq!(child.wait().unwrap().signal(), Some(9));
         wait_until("nothing of it is left", || {
             !pids(&directory).into_iter().any(is_running)
@@ -394,8 +421,9 @@ fn a_kill_leaves_no_server_behind() {
 
 #[test]
 fn servers_that_do_not_start_are_named_with_their_last_words() {
+    require!("sh");
     let directory = Directory::new("compare-broken");
-    let good = format!("{} 0", python(&directory));
+    let good = echo_server(&directory, "0");
     let broken = "echo starting >&2; echo the disk is full >&2; exit 7";
     let output = run(&[
         "compare",
@@ -421,8 +449,8 @@ fn servers_that_do_not_start_are_named_with_their_last_words() {
 
 #[test]
 fn the_recipe_for_pipelines_works() {
+    require!("cat", "mkdir", "sh");
     let directory = Directory::new("compare-ci");
-    let python = python(&directory);
     let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/ci-example.sh");
     let results = directory.path("results");
     let server = PlainServer::echo();
@@ -445,7 +473,7 @@ fn the_recipe_for_pipelines_works() {
     ]);
     assert_eq!(measured.status.code(), Some(0));
     let output = Command::new(recipe)
-        .args([&format!("{python} 0"), &format!("{python} {{port}}")])
+        .args(["0", "{port}"].map(|port| echo_server(&directory, port)))
         .arg(&results)
         .env("TARGET", &target)
         .env("BASELINE", &baseline)

@@ -1,11 +1,15 @@
 //! Runs in a network of their own: ports that run out, a link that is slow. Where making one is not
-//! allowed, these tests say so and do nothing.
+//! allowed, these tests are skipped.
 
 use std::process::{Command, Output};
 
 use serde_json::Value;
 
 use crate::known::show;
+use crate::support::tools::{require, skip};
+
+/// What these tests need besides programs.
+const NAMESPACE: &str = "a network namespace";
 
 /// Runs the program with an embedded server in a new network namespace that `setup` has prepared.
 /// `None` if there can't be one.
@@ -20,9 +24,7 @@ fn run_in_namespace(setup: &str, arguments: &[&str]) -> Option<Output> {
         // unshare(1) says 1, and then nothing of what the program would say.
         Ok(output) if !is_refused(&output) => Some(output),
         other => {
-            show(&format!(
-                "skipped: no network namespace to be had, {other:?}"
-            ));
+            show(&format!("no network namespace: {other:?}"));
             None
         }
     }
@@ -64,8 +66,9 @@ const CHURN: [&str; 10] = [
 
 #[test]
 fn orderly_closes_use_up_the_ports() {
+    require!("ip", "sh", "unshare");
     let Some(output) = run_in_namespace(TEN_PORTS, &[&CHURN[..], &["-d", "300ms"]].concat()) else {
-        return;
+        skip!(NAMESPACE);
     };
     let json = json(&output);
     assert_eq!(output.status.code(), Some(97));
@@ -84,9 +87,10 @@ fn orderly_closes_use_up_the_ports() {
 
 #[test]
 fn resets_leave_no_port_in_time_wait() {
+    require!("ip", "sh", "unshare");
     let reset = [&CHURN[..], &["--close", "reset"]].concat();
     let Some(output) = run_in_namespace(TEN_PORTS, &reset) else {
-        return;
+        skip!(NAMESPACE);
     };
     let json = json(&output);
     // All but the trial before the start, which is closed in good order.
@@ -97,9 +101,10 @@ fn resets_leave_no_port_in_time_wait() {
 
 #[test]
 fn more_sources_have_more_ports() {
+    require!("ip", "sh", "unshare");
     let sources = [&CHURN[..], &["--source", "127.1.0.0/24"]].concat();
     let Some(output) = run_in_namespace(TEN_PORTS, &sources) else {
-        return;
+        skip!(NAMESPACE);
     };
     let json = json(&output);
     assert_eq!(json["messages"]["verified"], 200);
@@ -108,10 +113,11 @@ fn more_sources_have_more_ports() {
 
 #[test]
 fn without_any_port_the_error_says_so() {
+    require!("ip", "sh", "unshare");
     // The only port is the server's.
     let one_port = "echo '40000 40000' > /proc/sys/net/ipv4/ip_local_port_range";
     let Some(output) = run_in_namespace(one_port, &["-c", "1", "-d", "100ms"]) else {
-        return;
+        skip!(NAMESPACE);
     };
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{stderr}");
@@ -123,6 +129,7 @@ fn without_any_port_the_error_says_so() {
 
 #[test]
 fn a_slow_link_that_drops_is_what_limits_a_stream() {
+    require!("ip", "sh", "tc", "unshare");
     // 100 Mbit/s with room for little more than a packet of the loopback device.
     let slow = "tc qdisc add dev lo root tbf rate 100mbit burst 70k limit 200k";
     let arguments = [
@@ -142,7 +149,7 @@ fn a_slow_link_that_drops_is_what_limits_a_stream() {
         "-",
     ];
     let Some(output) = run_in_namespace(slow, &arguments) else {
-        return;
+        skip!(NAMESPACE);
     };
     let json = json(&output);
     let tcp = &json["tcp"];

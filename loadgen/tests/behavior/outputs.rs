@@ -14,11 +14,13 @@ use loadgen::report::ndjson::Ndjson;
 use loadgen::report::{csv, prometheus};
 use loadgen::result::IntervalResult;
 use loadgen::{Control, RunResult};
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::formats::{Log, Page, decoded};
 use crate::program::{assert_one_line, kill, loadgen, run as run_program};
 use crate::schema;
+use crate::support::tools::require_python;
 use crate::support::{
     Directory, PlainServer, check_accounts, constant, embedded, number, plan, run, wait_until,
 };
@@ -189,16 +191,8 @@ print(json.dumps(figures))
 "#;
 
 #[test]
-#[expect(clippy::print_stderr, reason = "says that it tested nothing")]
 fn hdrhistogram_for_python_reads_the_same_from_a_log() {
-    let has_module = Command::new("python3")
-        .args(["-c", "import hdrh"])
-        .stderr(Stdio::null())
-        .status();
-    if !has_module.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: python3 has no module hdrh (pip install hdrhistogram)");
-        return;
-    }
+    require_python!("hdrh", "hdrhistogram");
     let directory = Directory::new("python");
     let path = directory.path("run.hlog");
     let (result, _, log) = run_with_streams(&Plan {
@@ -428,7 +422,7 @@ fn an_interrupt_leaves_every_output_whole() {
             .count()
             >= 2
     });
-    kill(&child, "INT");
+    kill(&child, Signal::INT);
     assert_eq!(child.wait().unwrap().code(), Some(130));
     let json: Value = serde_json::from_slice(&written("json")).unwrap();
     schema::check_json(&json);

@@ -3,8 +3,10 @@
 use std::io::Read;
 use std::process::{Child, Command, Output, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use crate::support::tools::require;
 use crate::support::{PlainServer, wait_until};
 
 pub(crate) fn loadgen(arguments: &[&str]) -> Command {
@@ -74,6 +76,7 @@ fn a_target_that_can_t_be_measured_is_one_line_and_exit_code_1() {
 
 #[test]
 fn more_connections_than_descriptors_are_refused_with_the_way_out() {
+    require!("sh");
     let output = Command::new("sh")
         .args(["-c", "ulimit -n 100 && exec \"$0\" run -c 1000 -d 1s"])
         .arg(env!("CARGO_BIN_EXE_loadgen"))
@@ -214,7 +217,7 @@ fn an_invalid_result_has_its_own_exit_code() {
 fn an_interrupt_ends_the_run_with_a_valid_marked_result() {
     let target = PlainServer::echo();
     let endpoint = target.endpoint().to_string();
-    for signal in ["INT", "TERM"] {
+    for signal in [Signal::INT, Signal::TERM] {
         let before = target.bytes();
         let mut child = loadgen(&["run", &endpoint, "-d", "1h", "-w", "0", "--json", "-"])
             .stdout(Stdio::piped())
@@ -251,10 +254,7 @@ fn an_interrupt_ends_the_run_with_a_valid_marked_result() {
     }
 }
 
-pub(crate) fn kill(child: &Child, signal: &str) {
-    let status = Command::new("kill")
-        .args([format!("-{signal}"), child.id().to_string()])
-        .status()
-        .unwrap();
-    assert!(status.success());
+#[track_caller]
+pub(crate) fn kill(child: &Child, signal: Signal) {
+    kill_process(Pid::from_child(child), signal).expect("a signal can be sent");
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Output;
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::program::{assert_one_line, kill, loadgen};
@@ -185,7 +186,7 @@ fn an_interrupt_ends_the_run_and_those_to_come() {
         .spawn()
         .unwrap();
     wait_until("messages flow", || target.bytes() > 64_000);
-    kill(&child, "INT");
+    kill(&child, Signal::INT);
     let stdout = assert_code(&child.wait_with_output().unwrap(), 130);
     assert!(
         stdout

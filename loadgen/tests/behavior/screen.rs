@@ -8,8 +8,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use crate::support::tools::require;
 use crate::support::{PlainServer, wait_until};
 
 /// What enters and leaves the alternate screen (xterm, DECSET and DECRST 1049).
@@ -76,8 +78,8 @@ impl Session {
         let output = self.output();
         let (_, rest) = output.split_once("pid=").unwrap();
         let (pid, _) = rest.split_once('.').unwrap();
-        let status = Command::new("kill").args(["-INT", pid]).status().unwrap();
-        assert!(status.success());
+        let pid = Pid::from_raw(pid.parse().unwrap()).unwrap();
+        kill_process(pid, Signal::INT).unwrap();
     }
 
     /// Waits for the end; the exit code and all that was on the terminal.
@@ -128,6 +130,7 @@ impl Drop for TemporaryFile {
 
 #[test]
 fn progress_is_one_line_on_the_terminal_and_gone_before_the_table() {
+    require!("script", "sh", "stty");
     let session = Session::start("-c 2 -d 1500ms -w 0 --allow-invalid");
     let (code, output) = session.finish();
     assert_eq!(code, Some(0), "{output}");
@@ -140,6 +143,7 @@ fn progress_is_one_line_on_the_terminal_and_gone_before_the_table() {
 
 #[test]
 fn progress_is_not_on_stdout_and_not_there_if_it_is_not_wanted() {
+    require!("script", "sh", "stty");
     let file = TemporaryFile::new("progress");
     let path = file.path().display();
     let session = Session::start(&format!("-n 100 --allow-invalid --json - >{path}"));
@@ -154,6 +158,7 @@ fn progress_is_not_on_stdout_and_not_there_if_it_is_not_wanted() {
 
 #[test]
 fn the_screen_ends_with_the_run_and_the_result_comes_after_it() {
+    require!("script", "sh", "stty");
     let file = TemporaryFile::new("screen");
     let path = file.path().display();
     let session = Session::start(&format!(
@@ -168,6 +173,7 @@ fn the_screen_ends_with_the_run_and_the_result_comes_after_it() {
 
 #[test]
 fn q_and_control_c_and_sigint_end_the_run_and_leave_the_screen() {
+    require!("script", "sh", "stty");
     let target = PlainServer::echo();
     let arguments = format!("{} -d 1h -w 0 --tui", target.endpoint());
     let ways: [fn(&mut Session); 4] = [
@@ -192,6 +198,7 @@ fn q_and_control_c_and_sigint_end_the_run_and_leave_the_screen() {
 
 #[test]
 fn a_second_control_c_ends_all_at_once_and_leaves_the_screen_too() {
+    require!("script", "sh", "stty");
     let silent = PlainServer::start(|_, _| true);
     let mut session = Session::start(&format!(
         "{} -d 1h -w 0 --timeout 1h --tui",
@@ -208,6 +215,7 @@ fn a_second_control_c_ends_all_at_once_and_leaves_the_screen_too() {
 
 #[test]
 fn a_run_that_fails_leaves_the_screen_and_says_why() {
+    require!("script", "sh", "stty");
     let free_port = {
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         format!("tcp://{}", free.local_addr().unwrap())
@@ -221,6 +229,7 @@ fn a_run_that_fails_leaves_the_screen_and_says_why() {
 
 #[test]
 fn keys_change_the_rate_of_an_open_loop() {
+    require!("script", "sh", "stty");
     let file = TemporaryFile::new("keys");
     let path = file.path().display();
     let target = PlainServer::echo();

@@ -17,11 +17,13 @@ use loadgen::trials::{SearchObserver, SearchPlan, find};
 use loadgen::{Control, Plan, SearchResult};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::known::{show, until_undisturbed};
 use crate::program::{assert_one_line, kill, loadgen, run};
 use crate::schema;
+use crate::support::tools::{require, require_python};
 use crate::support::{PlainServer, constant, number, plan, server, wait_until};
 
 /// Trials so short that a search takes seconds. What they may miss, the server's limit is chosen for.
@@ -309,6 +311,7 @@ fn as_many_connections_are_found_as_a_server_takes() {
 
 #[test]
 fn what_the_client_can_not_open_is_its_limit_and_not_the_server_s() {
+    require!("sh");
     let echo = PlainServer::echo();
     let endpoint = echo.endpoint().to_string();
     let command = format!(
@@ -363,7 +366,7 @@ fn an_interrupt_ends_the_search_with_a_valid_marked_result() {
     .unwrap();
     // The first trials are over, and a long one is under way.
     wait_until("messages flow", || target.bytes() > 64 * 500);
-    kill(&child, "INT");
+    kill(&child, Signal::INT);
     let mut stdout = String::new();
     child
         .stdout
@@ -449,16 +452,8 @@ json.dump(out, sys.stdout)
 ";
 
 #[test]
-#[expect(clippy::print_stderr, reason = "says that it tested nothing")]
 fn loads_are_classified_as_by_the_reference_implementation() {
-    let has_module = Command::new("python3")
-        .args(["-c", "import MLRsearch"])
-        .stderr(Stdio::null())
-        .status();
-    if !has_module.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: python3 has no module MLRsearch (pip install MLRsearch)");
-        return;
-    }
+    require_python!("MLRsearch", "MLRsearch");
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(9971);
     let mut one_of = |values: &[f64]| values[(rng.next_u64() % values.len() as u64) as usize];
     let cases: Vec<_> = (0..2000)

@@ -19,6 +19,9 @@ use loadgen::{Control, RunError, RunResult};
 
 use crate::schema;
 
+#[path = "../../../tests/behavior/support/tools.rs"]
+pub(crate) mod tools;
+
 /// No test waits longer for anything. Far above what a busy machine needs.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 

@@ -1,5 +1,6 @@
-//! Tests that need a tool which is not installed: each says in one line that it is skipped, and a last line
-//! says how many were skipped for which tools. With [`REQUIRED`] in the environment they fail instead.
+//! Tests that need what is missing here: each says in one line that it is skipped, and a last line says how
+//! many were skipped for what. With [`REQUIRED`] in the environment, a missing tool fails the test instead;
+//! what a kernel or a container withholds still skips it.
 //!
 //! The tests of both crates include this file.
 
@@ -10,18 +11,33 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, Once, PoisonError};
 use std::{env, fs, io};
 
-/// The variable that makes a skipped test a failed one.
+/// The variable that makes a test fail that would be skipped without its tool.
 const REQUIRED: &str = "ECHOMARK_TESTS_REQUIRE_TOOLS";
 
-/// How many tests were skipped for want of each tool.
+/// How many tests were skipped for each thing that they need.
 static SKIPPED: Mutex<BTreeMap<String, usize>> = Mutex::new(BTreeMap::new());
 
-/// Returns from the test that calls it, which is then skipped, unless each of these programs is on the PATH.
+/// Skips the test that calls it, because this machine has no such thing to offer.
+macro_rules! skip {
+    ($need:expr) => {
+        return $crate::support::tools::skip_test(std::any::type_name_of_val(&|| ()), $need)
+    };
+}
+
+/// Skips the test that calls it, because a tool is not installed.
+macro_rules! skip_without {
+    ($tool:expr) => {
+        $crate::support::tools::fail_if_required($tool);
+        $crate::support::tools::skip!($tool)
+    };
+}
+
+/// Skips the test that calls it unless each of these programs is on the PATH.
 macro_rules! require {
     ($($tool:expr),+ $(,)?) => {
         for tool in [$($tool),+] {
             if !$crate::support::tools::is_installed(tool) {
-                return $crate::support::tools::skip(tool, std::any::type_name_of_val(&|| ()));
+                $crate::support::tools::skip_without!(tool);
             }
         }
     };
@@ -31,16 +47,14 @@ macro_rules! require {
 #[allow(unused_macros, reason = "only one of the crates has such tests")]
 macro_rules! require_python {
     ($module:expr, $package:expr) => {
-        $crate::support::tools::require!("python3");
         if !$crate::support::tools::python_has($module) {
-            let tool = concat!("Python's ", $package);
-            return $crate::support::tools::skip(tool, std::any::type_name_of_val(&|| ()));
+            $crate::support::tools::skip_without!(concat!("python3 with ", $package));
         }
     };
 }
 
-#[allow(unused_imports, reason = "only one of the crates has such tests")]
-pub(crate) use {require, require_python};
+#[allow(unused_imports, reason = "each of the crates uses some")]
+pub(crate) use {require, require_python, skip, skip_without};
 
 /// Whether a program of this name is on the PATH.
 pub(crate) fn is_installed(tool: &str) -> bool {
@@ -60,22 +74,26 @@ pub(crate) fn python_has(module: &str) -> bool {
         .is_ok_and(|status| status.success())
 }
 
-/// Notes that a test can't run without `tool`. `place` is the type of a closure in the test.
+/// Fails the test that calls it where no tool may be missing.
 #[track_caller]
-pub(crate) fn skip(tool: &str, place: &str) {
-    let test = place.trim_end_matches("::{{closure}}");
-    let test = test.split_once("::").map_or(test, |(_, test)| test);
+pub(crate) fn fail_if_required(tool: &str) {
     assert!(
         env::var_os(REQUIRED).is_none(),
-        "{tool} is not available, and {REQUIRED} is set"
+        "this test needs {tool}, and {REQUIRED} is set"
     );
+}
+
+/// Notes that a test can't run without something. `place` is the type of a closure in the test.
+pub(crate) fn skip_test(place: &str, need: &str) {
+    let test = place.trim_end_matches("::{{closure}}");
+    let test = test.split_once("::").map_or(test, |(_, test)| test);
     static AT_END: Once = Once::new();
     AT_END.call_once(|| {
         sys::atexit(summarize);
     });
-    say(&format!("skipped: {test} needs {tool}"));
+    say(&format!("skipped: {test} needs {need}"));
     let mut skipped = SKIPPED.lock().unwrap_or_else(PoisonError::into_inner);
-    *skipped.entry(tool.to_owned()).or_default() += 1;
+    *skipped.entry(need.to_owned()).or_default() += 1;
 }
 
 /// Prints the last line of a test program.
@@ -83,13 +101,11 @@ extern "C" fn summarize() {
     let skipped = SKIPPED.lock().unwrap_or_else(PoisonError::into_inner);
     let counts: Vec<_> = skipped
         .iter()
-        .map(|(tool, count)| format!("{count} for {tool}"))
+        .map(|(need, count)| format!("{count} need {need}"))
         .collect();
     let total: usize = skipped.values().sum();
     let which = counts.join(", ");
-    say(&format!(
-        "skipped {total} tests, because tools are missing: {which}"
-    ));
+    say(&format!("skipped {total} tests for want of tools: {which}"));
 }
 
 /// Prints a line on stderr, which the test harness does not capture.
