@@ -59,7 +59,13 @@ fn run(command: Command) -> io::Result<Verdict> {
         return Err(io::Error::other("two contestants have the same name"));
     }
     if !options.prebuilt {
-        programs.build()?;
+        let own = [programs.loadgen.to_string_lossy().into_owned()];
+        let needed = contestants.iter().flat_map(|one| {
+            let echod = one.server.is_own_echod().then_some("echomark");
+            let loadgen = matches!(&one.client, Client::Loadgen(words) if *words == own);
+            echod.into_iter().chain(loadgen.then_some("loadgen"))
+        });
+        programs.build(&needed.collect::<Vec<_>>())?;
     }
     // From here on the driver is where its client is.
     process::pin(&second(&cpus))?;

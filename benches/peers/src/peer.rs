@@ -107,6 +107,11 @@ impl Peer {
         Self::echod("echod", "{echod} --workers {workers}")
     }
 
+    /// Is the program that it runs this repository's echod, unless the user says otherwise?
+    pub(crate) fn is_own_echod(&self) -> bool {
+        self.command.contains("{echod}")
+    }
+
     /// A command of the user's, in which placeholders may stand: `{port}` for the port to listen on
     /// (without it, the program has to say where it listens, as echod does), `{kind}` for `echo`
     /// or `discard`, and `{url}` for the endpoint.

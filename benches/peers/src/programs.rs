@@ -28,9 +28,9 @@ impl Programs {
         })
     }
 
-    /// Brings this package's servers up to date, and those of the repository's programs that are measured
-    /// where the repository's own release build puts them.
-    pub(crate) fn build(&self) -> io::Result<()> {
+    /// Brings this package's servers up to date, and those of the repository's packages that are needed and
+    /// are measured where the repository's own release build puts them.
+    pub(crate) fn build(&self, needed: &[&str]) -> io::Result<()> {
         let profile = match self.servers.file_name().and_then(OsStr::to_str) {
             Some("debug") => "dev",
             Some(name) => name,
@@ -41,7 +41,7 @@ impl Programs {
         cargo_build(package, target, &["--bins", "--profile", profile])?;
         let target = repository().join("target");
         for (program, package) in [(&self.echod, "echomark"), (&self.loadgen, "loadgen")] {
-            if program.starts_with(target.join("release")) {
+            if needed.contains(&package) && program.starts_with(target.join("release")) {
                 cargo_build(
                     &repository(),
                     &target,
