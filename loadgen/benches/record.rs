@@ -7,7 +7,8 @@ use std::hint::black_box;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use loadgen::engine::histogram::BucketCounts;
 use loadgen::engine::in_flight::{Done, Sent};
-use loadgen::engine::slice::{Slice, histogram};
+use loadgen::engine::slice::Slice;
+use loadgen::result::histogram;
 
 /// Latencies from 10 µs to 10 ms, in no order: a multiplicative generator over a logarithmic scale.
 fn latencies() -> Vec<u64> {
@@ -27,7 +28,7 @@ fn record(criterion: &mut Criterion) {
     let latencies = latencies();
     let mut group = criterion.benchmark_group("record");
     group.bench_function("histogram", |bencher| {
-        let mut histogram = histogram();
+        let mut histogram = histogram::empty();
         let mut values = latencies.iter().cycle();
         bencher.iter(|| histogram.saturating_record(*values.next().unwrap_or(&1)));
         assert!(!histogram.is_empty());

@@ -14,11 +14,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 /// The longest that connecting, and that each read of the answer may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// An answer is a few kilobytes, and a little for each worker.
-const LONGEST: u64 = 4 << 20;
+const MAX_ANSWER_LENGTH: u64 = 4 << 20;
 /// No server has run for thirty thousand years.
-const LONGEST_S: f64 = 1e12;
+const MAX_UPTIME_S: f64 = 1e12;
 /// Header fields that an answer may have.
-const MOST_FIELDS: usize = 64;
+const MAX_HEADER_FIELDS: usize = 64;
 
 /// Where an admin port answers: `http://HOST:PORT`.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -98,7 +98,7 @@ fn ask(address: SocketAddr, url: &AdminUrl) -> io::Result<Vec<u8>> {
         format!("GET /info HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes(),
     )?;
     let mut answer = Vec::new();
-    stream.take(LONGEST).read_to_end(&mut answer)?;
+    stream.take(MAX_ANSWER_LENGTH).read_to_end(&mut answer)?;
     Ok(answer)
 }
 
@@ -107,7 +107,7 @@ fn ask(address: SocketAddr, url: &AdminUrl) -> io::Result<Vec<u8>> {
 /// # Errors
 /// It is not that of an echod.
 pub fn read(answer: &[u8]) -> io::Result<Info> {
-    let mut fields = [httparse::EMPTY_HEADER; MOST_FIELDS];
+    let mut fields = [httparse::EMPTY_HEADER; MAX_HEADER_FIELDS];
     let mut head = httparse::Response::new(&mut fields);
     let length = match head.parse(answer) {
         Ok(httparse::Status::Complete(length)) => length,
@@ -126,7 +126,7 @@ pub fn read(answer: &[u8]) -> io::Result<Info> {
 /// Reads seconds that a clock may have counted, so that sums of them are numbers.
 fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     let seconds = f64::deserialize(deserializer)?;
-    if (0.0..=LONGEST_S).contains(&seconds) {
+    if (0.0..=MAX_UPTIME_S).contains(&seconds) {
         Ok(seconds)
     } else {
         Err(D::Error::custom(format!("no clock counts {seconds} s")))

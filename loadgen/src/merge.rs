@@ -9,11 +9,11 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::{Duration, SystemTime};
 
 use crate::analysis::repeats::{add_latencies, add_latency};
-use crate::analysis::verdict::{Reason, Status, Verdict};
 use crate::plan::{Load, Plan, Target};
 use crate::result::{
     BackgroundResult, Host, IntervalResult, MergedPart, RampInterval, RunResult, Statistics,
 };
+use crate::result::{Code, Reason, Verdict};
 
 /// Options that add up, or that parts have each for itself.
 const OF_A_PART: [&str; 6] = [
@@ -25,9 +25,9 @@ const OF_A_PART: [&str; 6] = [
     "sources",
 ];
 /// Parts may start this long after each other,
-const MOST_APART: Duration = Duration::from_secs(1);
+const MAX_APART: Duration = Duration::from_secs(1);
 /// or this share of the window; more, and there was no moment at which all of them measured.
-const MOST_APART_OF_WINDOW: f64 = 0.05;
+const MAX_APART_OF_WINDOW: f64 = 0.05;
 
 /// The union of `parts`, each with its name, in the order in which they are reported.
 ///
@@ -158,15 +158,16 @@ fn not_together(parts: &[(String, RunResult)]) -> Option<Reason> {
         .map(|(_, part)| part.duration_s)
         .fold(0.0, f64::max);
     // In seconds, because a file may say a length that no duration has.
-    let may_be_apart_s = f64::max(MOST_APART.as_secs_f64(), window * MOST_APART_OF_WINDOW);
-    (apart.as_secs_f64() > may_be_apart_s).then(|| Reason {
-        code: "not_together".into(),
-        text: format!(
-            "the parts were started {:.1} s apart: their rates were not there at one time; start \
-                 them together, or use --repeat for runs that follow each other",
-            apart.as_secs_f64()
-        ),
-        status: Status::Suspect,
+    let may_be_apart_s = f64::max(MAX_APART.as_secs_f64(), window * MAX_APART_OF_WINDOW);
+    (apart.as_secs_f64() > may_be_apart_s).then(|| {
+        Reason::suspect(
+            Code::NotTogether,
+            format!(
+                "the parts were started {:.1} s apart, so their rates do not add up; start them \
+                 together, or use --repeat for consecutive runs",
+                apart.as_secs_f64()
+            ),
+        )
     })
 }
 
@@ -485,10 +486,15 @@ mod tests {
         let mut later = quiet();
         later.started_at = "2026-01-01T00:01:00.000Z".to_owned();
         let merged = merge(named(vec![quiet(), later])).unwrap();
-        let codes: Vec<_> = merged.verdict.reasons.iter().map(|r| &*r.code).collect();
-        assert!(codes.contains(&"not_together"), "{codes:?}");
+        let codes: Vec<_> = merged
+            .verdict
+            .reasons
+            .iter()
+            .map(|reason| &reason.code)
+            .collect();
+        assert!(codes.contains(&&Code::NotTogether), "{codes:?}");
         assert_eq!(merged.started_at, "2026-01-01T00:00:00.000Z");
         // The verdict is the worst of all.
-        assert_eq!(merged.verdict.status, Status::Invalid);
+        assert_eq!(merged.verdict.status, crate::result::Status::Invalid);
     }
 }

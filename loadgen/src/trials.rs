@@ -15,12 +15,13 @@ use crate::result::{
 };
 use crate::run::{RunError, run};
 use crate::search::{
-    Axis, CONFIDENCE, ClientPart, Goal, Judgement, Limits, Outcome, Search, Step, StopReason, Tally,
+    Axis, CONFIDENCE, ClientPart, Goal, Judgement, Limits, Outcome, Search, Step, StopReason,
+    TrialMessages,
 };
 
 /// So many trials in a row may find nobody to connect to before the target counts as lost: a server
 /// that is overwhelmed may refuse connections and take them again.
-const MOST_UNREACHABLE: usize = 3;
+const MAX_UNREACHABLE: usize = 3;
 
 /// A search with every option resolved.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,7 +76,7 @@ pub fn find(
             break StopReason::Interrupted;
         };
         search.record(load, window, cost, &outcomes);
-        if log.unreachable >= MOST_UNREACHABLE {
+        if log.unreachable >= MAX_UNREACHABLE {
             break StopReason::TargetLost;
         }
     };
@@ -234,7 +235,7 @@ impl Log {
 /// What a trial says about each goal.
 fn judge(plan: &SearchPlan, result: &RunResult) -> Vec<Outcome> {
     let figures = Figures::of(result);
-    let tally = Tally {
+    let messages = TrialMessages {
         due: figures.due,
         lost: figures.lost,
         corrupt: result.messages.corrupt,
@@ -246,7 +247,7 @@ fn judge(plan: &SearchPlan, result: &RunResult) -> Vec<Outcome> {
         response: result.latency_ns.response.as_ref().map(Latency::histogram),
     };
     let reasons = &result.verdict.reasons;
-    let codes: Vec<&str> = reasons.iter().map(|reason| reason.code.as_ref()).collect();
+    let codes: Vec<_> = reasons.iter().map(|reason| &reason.code).collect();
     let client = ClientPart {
         codes: &codes,
         busy: busiest(&result.client.threads),
@@ -256,7 +257,7 @@ fn judge(plan: &SearchPlan, result: &RunResult) -> Vec<Outcome> {
     };
     let goals = plan.goals.iter();
     goals
-        .map(|goal| Outcome::of(goal, &tally, &client))
+        .map(|goal| Outcome::of(goal, &messages, &client))
         .collect()
 }
 

@@ -7,18 +7,19 @@ use std::time::Duration;
 use crate::analysis::statistics::blocks::Blocks;
 use crate::engine::histogram::BucketCounts;
 use crate::engine::meter::{Account, Division, Interval};
-use crate::engine::slice::{Slice, histogram};
+use crate::engine::slice::Slice;
 use crate::engine::tcp::TcpTotals;
 use crate::engine::worker::FlowReport;
 use crate::observer::{Live, Observer};
 use crate::plan::Plan;
+use crate::result::histogram;
 use crate::result::{IntervalLatency, IntervalResult, RampInterval};
 
 /// Blocks that the statistics keep of a run.
 const BLOCKS: usize = 64;
 /// Intervals of a run that keep their histograms, so that unions have their percentiles. Two take from
 /// one to eight kilobytes, so a result grows by some megabytes at the most.
-const MOST_HISTOGRAMS: usize = 1000;
+const MAX_HISTOGRAMS: usize = 1000;
 
 /// What the threads of one workload reported, added up.
 pub(crate) struct Gathered {
@@ -156,7 +157,7 @@ impl Gathered {
                 let start_s = self.interval.as_secs_f64() * number as f64;
                 let mut connect = IntervalLatency::new(&slice.connect);
                 if let Some(connect) = &mut connect
-                    && self.ramp.len() < MOST_HISTOGRAMS
+                    && self.ramp.len() < MAX_HISTOGRAMS
                 {
                     connect.keep(&slice.connect);
                 }
@@ -181,7 +182,7 @@ impl Gathered {
         if end == full {
             if slice.response.is_empty() && slice.counts.completed > 0 {
                 // Of a stream in one direction only the number of blocks is known.
-                let mut blocks = histogram();
+                let mut blocks = histogram::empty();
                 let _ = blocks.record_n(1, slice.counts.completed);
                 self.blocks.push(&blocks);
             } else {
@@ -230,7 +231,7 @@ impl Gathered {
 
     /// Adds an interval to the result, with the samples of `slice` behind its latencies.
     pub(crate) fn keep(&mut self, mut interval: IntervalResult, slice: &Slice) {
-        if self.intervals.len() < MOST_HISTOGRAMS {
+        if self.intervals.len() < MAX_HISTOGRAMS {
             interval.keep_histograms(slice);
         }
         self.intervals.push(interval);
@@ -248,14 +249,14 @@ mod tests {
         slice.service.saturating_record(1_000);
         let interval = IntervalResult::new(0.0, 1.0, &slice);
         let mut gathered = Gathered::new(&samples::plan(1));
-        gathered.intervals = vec![interval.clone(); MOST_HISTOGRAMS - 1];
+        gathered.intervals = vec![interval.clone(); MAX_HISTOGRAMS - 1];
         gathered.keep(interval.clone(), &slice);
         gathered.keep(interval, &slice);
         let has_histogram = |interval: &IntervalResult| {
             let service = interval.service.as_ref();
             service.is_some_and(|service| service.histogram.is_some())
         };
-        let last_two = &gathered.intervals[MOST_HISTOGRAMS - 1..];
+        let last_two = &gathered.intervals[MAX_HISTOGRAMS - 1..];
         let kept: Vec<bool> = last_two.iter().map(has_histogram).collect();
         assert_eq!(kept, [true, false]);
     }

@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 
 use echomark::net::endpoint::Endpoint;
 
-use crate::analysis::statistics::fairness::{Fairness, jain_index_between};
+use crate::analysis::statistics::fairness::jain_index_between;
 use crate::engine::worker::FlowReport;
 use crate::plan::{Plan, Workload};
+use crate::result::statistics::Fairness;
 use crate::result::{ConnectionShare, FairnessBasis, FairnessResult, Group, Groups};
 
 /// Connections that are named as the slowest and the fastest.
 const NAMED: usize = 10;
 /// With fewer messages per connection, chance tells connections apart more than the server does.
-const LEAST_MESSAGES: u64 = 10;
+const MIN_MESSAGES: u64 = 10;
 /// Shares are counted in such parts: speeds are far below one per nanosecond.
 const SPEED_UNIT: f64 = 1e12;
 
@@ -23,7 +24,7 @@ type Member = (usize, FlowReport);
 pub(crate) fn of(flows: &[Member], targets: &[Endpoint], plan: &Plan) -> Option<FairnessResult> {
     let messages: u64 = flows.iter().map(|(_, flow)| flow.share.messages).sum();
     let is_comparable = !plan.has_connection_per_message() && plan.workload != Workload::Idle;
-    if !is_comparable || flows.len() < 2 || messages < LEAST_MESSAGES * flows.len() as u64 {
+    if !is_comparable || flows.len() < 2 || messages < MIN_MESSAGES * flows.len() as u64 {
         return None;
     }
     let basis = if plan.is_open_loop() && flows.iter().all(|(_, f)| f.share.response_ns > 0) {

@@ -5,14 +5,14 @@
 
 use std::ops::AddAssign;
 
-use crate::analysis::statistics::spread::Spread;
-use crate::analysis::verdict::{Reason, Verdict};
 use crate::error::RunError;
 use crate::plan::Plan;
+use crate::result::statistics::Spread;
 use crate::result::{
     Bytes, Client, Connections, Latencies, Latency, Messages, RepeatRun, RepeatSpread, Repeats,
     RunResult, Statistics, ThreadResult, Throughput,
 };
+use crate::result::{Code, Reason, Verdict};
 
 /// One result of `results`, which are at least one, in the order in which they were made. `failure` is why
 /// the next one could not be made.
@@ -22,7 +22,7 @@ pub(crate) fn union(results: Vec<RunResult>, failure: Option<&RunError>, plan: &
     if let Some(error) = failure {
         let text = format!("repeat {} of {} failed: {error}", made + 1, plan.repeat);
         let mut reasons = union.verdict.reasons;
-        reasons.insert(0, Reason::invalid("repeat_failed", text));
+        reasons.insert(0, Reason::invalid(Code::RepeatFailed, text));
         union.verdict = Verdict::from_reasons(reasons);
     }
     union

@@ -7,8 +7,7 @@ use crate::analysis::aggregate::Gathered;
 use crate::analysis::fairness;
 use crate::analysis::server_side::{ClientSide, Watch};
 use crate::analysis::statistics::interval::{quantile_interval, rate_interval};
-use crate::analysis::statistics::warmup::Trend;
-use crate::analysis::verdict::{Evidence, Verdict};
+use crate::analysis::verdict::Evidence;
 use crate::engine::meter::Account;
 use crate::engine::slice::Counts;
 use crate::engine::tcp::TcpTotals;
@@ -16,10 +15,12 @@ use crate::engine::worker::FlowReport;
 use crate::host;
 use crate::observer::Observer;
 use crate::plan::{Background, Direction, Plan};
+use crate::result::statistics::Trend;
 use crate::result::{
     BackgroundResult, Bytes, Client, Connections, Corruption, Gauge, IntervalLatency,
     IntervalResult, Latencies, Latency, Messages, Rate, RateChange, RunResult, Statistics,
     TcpGauges, TcpInterval, TcpLimit, TcpResult, TcpShares, ThreadResult, Throughput, Tool,
+    Verdict,
 };
 
 /// Percentiles that get a confidence interval.

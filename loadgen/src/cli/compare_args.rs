@@ -9,7 +9,7 @@ use clap::{ArgMatches, Args, FromArgMatches};
 use echomark::net::endpoint::Endpoint;
 use loadgen::Plan;
 use loadgen::admin::AdminUrl;
-use loadgen::compare::MOST_ROUNDS;
+use loadgen::compare::MAX_ROUNDS;
 use loadgen::search::parse_ratio;
 
 use super::plan_args::LoadArgs;
@@ -56,12 +56,12 @@ pub(crate) struct CompareArgs {
 
     /// Measure each side so often, in turn, with fresh connections
     #[arg(long, value_name = "N", default_value_t = 15,
-          value_parser = clap::value_parser!(u64).range(2..=MOST_ROUNDS as u64))]
+          value_parser = clap::value_parser!(u64).range(2..=MAX_ROUNDS as u64))]
     rounds: u64,
 
     /// If that is not enough evidence, go on to so many rounds at the most
     #[arg(long, value_name = "N",
-          value_parser = clap::value_parser!(u64).range(2..=MOST_ROUNDS as u64))]
+          value_parser = clap::value_parser!(u64).range(2..=MAX_ROUNDS as u64))]
     max_rounds: Option<u64>,
 
     /// A figure has regressed if it is worse by more than this

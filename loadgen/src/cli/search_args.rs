@@ -9,7 +9,7 @@ use clap::{ArgMatches, Args, FromArgMatches, ValueEnum};
 use echomark::net::units::format_duration;
 use loadgen::plan::{Plan, Workload};
 use loadgen::profile::MAX_RATE;
-use loadgen::search::{Axis, Goal, LEAST_MESSAGES, Limits, Objective, Preset, Terms, parse_ratio};
+use loadgen::search::{Axis, Goal, Limits, MIN_MESSAGES, Objective, Preset, Terms, parse_ratio};
 use loadgen::trials::SearchPlan;
 
 use super::plan_args::{MAX_IN_FLIGHT, PlanArgs, Trial};
@@ -259,7 +259,7 @@ impl SearchArgs {
 fn telling_rate(goals: &[Goal]) -> f64 {
     let rates = goals
         .iter()
-        .map(|goal| goal.least_messages() / goal.terms.initial_trial.as_secs_f64());
+        .map(|goal| goal.min_messages() / goal.terms.initial_trial.as_secs_f64());
     rates.fold(1.0, f64::max).ceil()
 }
 
@@ -269,7 +269,7 @@ fn check_messages(over: Axis, lowest: f64, goals: &[Goal]) -> Result<(), String>
         return Ok(());
     };
     let messages = lowest * shortest.as_secs_f64();
-    if messages < LEAST_MESSAGES {
+    if messages < MIN_MESSAGES {
         return Err(format!(
             "at {lowest} messages/s, the lowest rate, a trial of {} has {messages:.1} of them, which \
              tell nothing; use a higher --min or a longer --initial-trial",

@@ -7,11 +7,11 @@ use std::time::SystemTime;
 
 use clap::ArgMatches;
 use echomark::net::clock::monotonic_ns;
-use loadgen::analysis::verdict::Status;
 use loadgen::compare::{self, Criteria, Measured, Round, Setting, Stored};
 use loadgen::observer::Unobserved;
 use loadgen::plan::{Direction, Plan};
 use loadgen::report::{json, text};
+use loadgen::result::Status;
 use loadgen::result::comparison::{ComparedSide, Comparison, ComparisonVerdict, Side, Source};
 use loadgen::{Control, RunResult};
 use rand_xoshiro::Xoshiro256PlusPlus;

@@ -39,7 +39,7 @@ pub(crate) fn run(args: &MergeArgs) -> Result<u8, Failure> {
             }
         }
     }
-    let is_invalid = union.verdict.status == loadgen::analysis::verdict::Status::Invalid;
+    let is_invalid = union.verdict.status == loadgen::result::Status::Invalid;
     Ok(if is_invalid && !args.allow_invalid {
         INVALID
     } else {

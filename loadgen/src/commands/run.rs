@@ -1,7 +1,7 @@
 //! `loadgen run`: one measurement.
 
 use clap::ArgMatches;
-use loadgen::analysis::verdict::Status;
+use loadgen::result::Status;
 use loadgen::{Control, Plan, RunResult};
 
 use crate::cli::{OutputArgs, RunArgs};

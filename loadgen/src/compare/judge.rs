@@ -8,7 +8,7 @@ use crate::result::comparison::{
 use super::Metric;
 
 /// More rounds than this nobody makes: the truth is too near to the threshold.
-pub const MOST_ROUNDS: usize = 200;
+pub const MAX_ROUNDS: usize = 200;
 
 /// By what figures are judged.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -138,7 +138,7 @@ fn rounds_needed(
     };
     let runs = findings.runs as f64;
     let more = (runs * (width / distance).powi(2) - runs).ceil();
-    (more <= MOST_ROUNDS as f64).then(|| more.max(1.0) as usize)
+    (more <= MAX_ROUNDS as f64).then(|| more.max(1.0) as usize)
 }
 
 /// What a comparison of one figure says, in plain words.
@@ -190,7 +190,7 @@ fn not_enough(comparison: &MetricComparison, findings: &Findings, percent: &str)
         (Method::Runs, Some(more)) => {
             format!("about {} more of each would do", count(more, "run"))
         }
-        (_, None) => format!("more than {MOST_ROUNDS} more would be needed"),
+        (_, None) => format!("more than {MAX_ROUNDS} more would be needed"),
     };
     format!("{what} whether it is worse by more than {percent}; {more}")
 }

@@ -10,7 +10,7 @@
 
 use crate::analysis::statistics::median;
 use crate::analysis::statistics::signed_rank;
-use crate::analysis::verdict::Verdict;
+use crate::result::Verdict;
 use crate::result::comparison::{
     ComparedRound, ComparedSide, Comparison, ComparisonKind, ComparisonVerdict, Method,
     MetricComparison, RoundRun, Side,
@@ -22,7 +22,7 @@ mod metric;
 mod stored;
 mod validity;
 
-pub use judge::{Criteria, ERROR, MOST_ROUNDS, change};
+pub use judge::{Criteria, ERROR, MAX_ROUNDS, change};
 pub use metric::{Metric, Reading};
 pub use stored::{Stored, of_results};
 
@@ -68,10 +68,7 @@ impl Measured {
         RoundRun {
             started_at: self.started_at.clone(),
             status: self.verdict.status,
-            reasons: reasons
-                .iter()
-                .map(|reason| reason.code.to_string())
-                .collect(),
+            reasons: reasons.iter().map(|reason| reason.code.clone()).collect(),
             values: self
                 .readings
                 .iter()

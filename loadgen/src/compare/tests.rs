@@ -2,10 +2,10 @@ use super::*;
 use crate::analysis::repeats;
 use crate::analysis::samples;
 use crate::analysis::statistics::simulation::Random;
-use crate::analysis::verdict::{Reason, Status};
 use crate::engine::histogram::BucketCounts;
 use crate::engine::slice::Slice;
 use crate::result::comparison::Source;
+use crate::result::{Code, Reason, Status};
 
 const COMPARISONS: u64 = 2000;
 
@@ -193,27 +193,23 @@ fn a_comparison_survives_json() {
     );
 }
 
-fn invalid(code: &'static str) -> Verdict {
-    Verdict::from_reasons(vec![Reason {
-        code: code.into(),
-        text: String::new(),
-        status: Status::Invalid,
-    }])
+fn invalid(code: Code) -> Verdict {
+    Verdict::from_reasons(vec![Reason::invalid(code, String::new())])
 }
 
 #[test]
 fn what_the_new_server_fails_at_is_a_finding_and_what_the_client_fails_at_is_none() {
     for (side, code, in_rounds, status) in [
-        (Side::New, "rate_not_achieved", 8, Status::Valid),
-        (Side::Base, "rate_not_achieved", 8, Status::Invalid),
-        (Side::New, "send_lag", 8, Status::Invalid),
-        (Side::New, "send_lag", 2, Status::Suspect),
+        (Side::New, Code::RateNotAchieved, 8, Status::Valid),
+        (Side::Base, Code::RateNotAchieved, 8, Status::Invalid),
+        (Side::New, Code::SendLag, 8, Status::Invalid),
+        (Side::New, Code::SendLag, 2, Status::Suspect),
     ] {
         let mut rounds = plain_rounds(8, 1.0, 1.0);
         for round in &mut rounds[..in_rounds] {
             match side {
-                Side::Base => round.base.verdict = invalid(code),
-                Side::New => round.new.verdict = invalid(code),
+                Side::Base => round.base.verdict = invalid(code.clone()),
+                Side::New => round.new.verdict = invalid(code.clone()),
             }
         }
         let comparison = of_rounds(setting(), &rounds, &criteria(0.05));
@@ -330,11 +326,11 @@ fn results_of_other_loads_are_refused_and_what_differs_is_named() {
     new.plan = base.plan.clone();
     new.host.name = Some("another".to_owned());
     let comparison = against(&base, &new);
-    let codes: Vec<&str> = comparison
+    let codes: Vec<&Code> = comparison
         .validity
         .reasons
         .iter()
-        .map(|reason| reason.code.as_ref())
+        .map(|reason| &reason.code)
         .collect();
-    assert!(codes.contains(&"hosts_differ"), "{codes:?}");
+    assert!(codes.contains(&&Code::HostsDiffer), "{codes:?}");
 }

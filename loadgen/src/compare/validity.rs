@@ -2,24 +2,24 @@
 
 use std::collections::BTreeMap;
 
-use crate::analysis::verdict::{Reason, Status, Verdict};
 use crate::result::RunResult;
 use crate::result::comparison::Side;
+use crate::result::{Code, Reason, Status, Verdict};
 
 use super::{Measured, Round};
 
-/// Reasons that make a run invalid by the client's doing; the others may be what is to be found out
-/// of the new side.
-const OF_THE_CLIENT: [&str; 2] = ["send_lag", "out_of_ports"];
+/// Reasons that make a run invalid by the client's doing; the others may be what is to be found out of
+/// the new side.
+const OF_THE_CLIENT: [Code; 2] = [Code::SendLag, Code::OutOfPorts];
 /// Above this share of a side's runs that can't be believed, the comparison can't either. Fewer of
 /// them are outliers, which the ranks bear.
-const MOST_INVALID: f64 = 0.25;
+const MAX_INVALID: f64 = 0.25;
 
 /// Of rounds.
 pub(super) fn of_rounds(rounds: &[Round], interrupted: bool, failure: Option<&str>) -> Verdict {
     let mut reasons = Vec::new();
     if let Some(failure) = failure {
-        reasons.push(reason("round_failed", failure.to_owned(), Status::Invalid));
+        reasons.push(Reason::invalid(Code::RoundFailed, failure.to_owned()));
     }
     let runs = |side| rounds.iter().map(move |round| run(round, side));
     for (side, name) in [(Side::Base, "base"), (Side::New, "new")] {
@@ -27,7 +27,7 @@ pub(super) fn of_rounds(rounds: &[Round], interrupted: bool, failure: Option<&st
             .filter(|run| is_unusable(&run.verdict, side))
             .count();
         if invalid > 0 {
-            let status = if invalid as f64 > MOST_INVALID * rounds.len() as f64 {
+            let status = if invalid as f64 > MAX_INVALID * rounds.len() as f64 {
                 Status::Invalid
             } else {
                 Status::Suspect
@@ -37,7 +37,11 @@ pub(super) fn of_rounds(rounds: &[Round], interrupted: bool, failure: Option<&st
                 rounds.len(),
                 codes(runs(side), Status::Invalid)
             );
-            reasons.push(reason("invalid_runs", text, status));
+            reasons.push(Reason {
+                code: Code::InvalidRuns,
+                text,
+                status,
+            });
         }
         let suspect = runs(side)
             .filter(|run| run.verdict.status == Status::Suspect)
@@ -48,12 +52,12 @@ pub(super) fn of_rounds(rounds: &[Round], interrupted: bool, failure: Option<&st
                 rounds.len(),
                 codes(runs(side), Status::Suspect)
             );
-            reasons.push(reason("suspect_runs", text, Status::Suspect));
+            reasons.push(Reason::suspect(Code::SuspectRuns, text));
         }
     }
     if interrupted {
         let text = format!("it was ended early, after {} whole rounds", rounds.len());
-        reasons.push(reason("interrupted", text, Status::Suspect));
+        reasons.push(Reason::suspect(Code::Interrupted, text));
     }
     Verdict::from_reasons(reasons)
 }
@@ -72,21 +76,21 @@ pub(super) fn of_results(base: &RunResult, new: &RunResult) -> Verdict {
         };
         if is_unusable(&result.verdict, side) {
             let text = format!("the result of {name}: {}", texts(Status::Invalid));
-            reasons.push(reason("invalid_runs", text, Status::Invalid));
+            reasons.push(Reason::invalid(Code::InvalidRuns, text));
         } else if result.verdict.status != Status::Valid {
             let text = format!("the result of {name}: {}", texts(result.verdict.status));
-            reasons.push(reason("suspect_runs", text, Status::Suspect));
+            reasons.push(Reason::suspect(Code::SuspectRuns, text));
         }
         if result.interrupted {
             let text = format!("the result of {name} was ended early");
-            reasons.push(reason("interrupted", text, Status::Suspect));
+            reasons.push(Reason::suspect(Code::Interrupted, text));
         }
     }
     if base.host != new.host {
         let text = "the results are of different hosts, or of different states of one: what is \
                     measured differs by that too"
             .to_owned();
-        reasons.push(reason("hosts_differ", text, Status::Suspect));
+        reasons.push(Reason::suspect(Code::HostsDiffer, text));
     }
     Verdict::from_reasons(reasons)
 }
@@ -103,20 +107,20 @@ fn run(round: &Round, side: Side) -> &Measured {
 fn is_unusable(verdict: &Verdict, side: Side) -> bool {
     verdict.reasons.iter().any(|reason| {
         reason.status == Status::Invalid
-            && (side == Side::Base || OF_THE_CLIENT.contains(&reason.code.as_ref()))
+            && (side == Side::Base || OF_THE_CLIENT.contains(&reason.code))
     })
 }
 
 /// The codes of the reasons of this weight, with the number of runs that have them.
 fn codes<'a>(runs: impl Iterator<Item = &'a Measured>, status: Status) -> String {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for run in runs {
-        let mut codes: Vec<&str> = run
+        let mut codes: Vec<String> = run
             .verdict
             .reasons
             .iter()
             .filter(|reason| reason.status == status)
-            .map(|reason| reason.code.as_ref())
+            .map(|reason| reason.code.to_string())
             .collect();
         // One for each thread, say.
         codes.sort_unstable();
@@ -129,12 +133,4 @@ fn codes<'a>(runs: impl Iterator<Item = &'a Measured>, status: Status) -> String
         .iter()
         .map(|(code, count)| format!("{code} in {count}"));
     texts.collect::<Vec<_>>().join(", ")
-}
-
-fn reason(code: &'static str, text: String, status: Status) -> Reason {
-    Reason {
-        code: code.into(),
-        text,
-        status,
-    }
 }

@@ -7,7 +7,7 @@ use std::thread;
 use echomark::net::endpoint::Endpoint;
 use echomark::{Config, Server, Service};
 
-use crate::run::RunError;
+use crate::error::RunError;
 
 /// An echod in this process. Its threads and sockets are real; only the process is shared.
 pub(crate) struct Embedded {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use echomark::net::clock::monotonic_ns;
 use hdrhistogram::Histogram;
 
-use crate::engine::slice::histogram;
+use crate::result::histogram;
 
 /// Time between two looks. A hiccup that is longer is always seen, a shorter one with the chance of
 /// its share of this; and the looks themselves take next to nothing of the machine.
@@ -36,7 +36,7 @@ impl HiccupProbe {
                 .name("loadgen-hiccup".to_owned())
                 .spawn(move || match start_receiver.recv() {
                     Ok(start) => look(start, &stop),
-                    Err(_) => histogram(),
+                    Err(_) => histogram::empty(),
                 })
                 .ok()
         };
@@ -76,7 +76,7 @@ impl Drop for HiccupProbe {
 }
 
 fn look(start: u64, stop: &AtomicBool) -> Histogram<u64> {
-    let mut seen = histogram();
+    let mut seen = histogram::empty();
     let mut due = start + PERIOD_NS;
     while !stop.load(Ordering::Relaxed) {
         let now = monotonic_ns();

@@ -6,18 +6,15 @@
 
 use hdrhistogram::Histogram;
 
-/// The largest latency that is told apart: one hour. Larger ones count as one hour.
-pub(crate) const HIGHEST_NS: u64 = 3_600_000_000_000;
-/// Values are told apart by their first three digits.
-pub(crate) const SIGNIFICANT_DIGITS: u8 = 3;
+use crate::result::histogram::MAX_NS;
 
 /// Values below this have a bucket each: the power of two from which on three digits need no more. Every
 /// further power of two has half as many buckets, each twice as wide as those of the one before.
 const SINGLE: u64 = 2048;
 const HALF: usize = SINGLE as usize / 2;
 const HALF_BITS: u32 = HALF.ilog2();
-/// Buckets up to the power of two above [`HIGHEST_NS`].
-const BUCKETS: usize = (HIGHEST_NS.ilog2() - HALF_BITS + 2) as usize * HALF;
+/// Buckets up to the power of two above [`MAX_NS`].
+const BUCKETS: usize = (MAX_NS.ilog2() - HALF_BITS + 2) as usize * HALF;
 
 /// Counts of latencies in nanoseconds.
 #[derive(Clone, Debug)]
@@ -33,7 +30,7 @@ impl BucketCounts {
         self.samples += 1;
         match self.counts.get_mut(bucket_of(latency_ns)) {
             Some(count) => *count += 1,
-            None => self.counts[bucket_of(HIGHEST_NS)] += 1,
+            None => self.counts[bucket_of(MAX_NS)] += 1,
         }
     }
 
@@ -54,7 +51,7 @@ impl BucketCounts {
     }
 
     /// Adds everything to `histogram`, which has to have the bounds of
-    /// [`histogram`](crate::engine::slice::histogram).
+    /// [`empty`](crate::result::histogram::empty).
     pub fn add_to(&self, histogram: &mut Histogram<u64>) {
         if self.is_empty() {
             return;
@@ -94,18 +91,22 @@ fn least_of(bucket: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::slice::histogram;
+    use crate::result::histogram;
     use proptest::prelude::*;
 
     #[test]
     fn there_are_as_many_buckets_as_in_a_histogram() {
-        assert_eq!(histogram().distinct_values(), BUCKETS);
+        assert_eq!(histogram::empty().distinct_values(), BUCKETS);
     }
 
     /// Both, with the same values in them.
     #[track_caller]
     fn adds_up(values: &[u64]) {
-        let (mut tally, mut direct, mut sum) = (BucketCounts::default(), histogram(), histogram());
+        let (mut tally, mut direct, mut sum) = (
+            BucketCounts::default(),
+            histogram::empty(),
+            histogram::empty(),
+        );
         for &value in values {
             tally.record(value);
             direct.saturating_record(value);
@@ -130,7 +131,7 @@ mod tests {
 
     #[test]
     fn the_edges_of_buckets_are_those_of_a_histogram() {
-        let mut values = vec![0, u64::MAX, HIGHEST_NS, HIGHEST_NS - 1, HIGHEST_NS + 1];
+        let mut values = vec![0, u64::MAX, MAX_NS, MAX_NS - 1, MAX_NS + 1];
         for bits in 0..64 {
             let power = 1_u64 << bits;
             values.extend([power - 1, power, power + 1, power | (power >> 1)]);

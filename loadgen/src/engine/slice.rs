@@ -8,9 +8,10 @@ use std::ops::AddAssign;
 
 use hdrhistogram::Histogram;
 
-use crate::engine::histogram::{BucketCounts, HIGHEST_NS, SIGNIFICANT_DIGITS};
+use crate::engine::histogram::BucketCounts;
 use crate::engine::in_flight::{Abandoned, Done, Sent};
 use crate::engine::tcp::TcpSamples;
+use crate::result::histogram;
 
 /// Declares [`Counts`], so that what is counted is named in one place.
 macro_rules! counts {
@@ -28,12 +29,6 @@ macro_rules! counts {
             }
         }
     };
-}
-
-/// An empty histogram of nanoseconds. All have the same bounds, so adding is exact, and none grows.
-pub fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, HIGHEST_NS, SIGNIFICANT_DIGITS)
-        .expect("the bounds are constants that HdrHistogram accepts")
 }
 
 /// What happened in one interval. A measuring thread records into tallies, which are cheaper; what is
@@ -345,7 +340,7 @@ pub trait Distribution {
 
 impl Distribution for Histogram<u64> {
     fn empty() -> Self {
-        histogram()
+        histogram::empty()
     }
 
     fn has_none(&self) -> bool {
@@ -445,7 +440,7 @@ mod tests {
     fn an_hour_and_more_is_an_hour() {
         let mut slice = Slice::<BucketCounts>::new();
         slice.record_done(DONE, u64::MAX, true, true);
-        assert!(sum_of([&slice]).service.max() >= HIGHEST_NS);
+        assert!(sum_of([&slice]).service.max() >= histogram::MAX_NS);
         slice.clear();
         assert!(slice.is_empty() && slice.service.is_empty());
     }

@@ -173,18 +173,18 @@ fn write(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::slice;
+    use crate::result::histogram;
     use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 
     fn interval(start_ms: u64, sample: u64) -> Item {
-        let mut response = slice::histogram();
+        let mut response = histogram::empty();
         response.saturating_record(sample);
         Item::Interval(Box::new(Interval {
             first_window: SystemTime::UNIX_EPOCH + Duration::from_millis(5_250),
             start: Duration::from_millis(start_ms),
             length: Duration::from_millis(100),
             response,
-            service: slice::histogram(),
+            service: histogram::empty(),
         }))
     }
 

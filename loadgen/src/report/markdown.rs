@@ -117,7 +117,7 @@ fn write_comparison(comparison: &Comparison, out: &mut String) -> fmt::Result {
         writeln!(
             out,
             "- {}: {}",
-            escaped(&reason.code),
+            escaped(&reason.code.to_string()),
             escaped(&reason.text)
         )?;
     }
@@ -167,7 +167,7 @@ fn write(result: &RunResult, out: &mut String) -> fmt::Result {
         writeln!(
             out,
             "- {}: {}",
-            escaped(&reason.code),
+            escaped(&reason.code.to_string()),
             escaped(&reason.text)
         )?;
     }

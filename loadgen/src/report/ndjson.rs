@@ -10,9 +10,9 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use super::stream::{Stream, StreamError};
-use crate::analysis::verdict::Verdict;
 use crate::engine::slice::Slice;
 use crate::observer::Observer;
+use crate::result::Verdict;
 use crate::result::{IntervalResult, Messages, Rate, RunResult};
 
 /// Lines that may wait to be written: some hundred bytes each, and seconds of the shortest intervals.

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::fmt::{self, Display, Write as _};
 use std::time::UNIX_EPOCH;
 
-use crate::analysis::verdict::Status;
 use crate::plan::{Load, Plan, Target, Workload};
+use crate::result::Status;
 use crate::result::{Latency, RunResult};
 
 /// The quantiles of a summary; those that the result can't tell are left out.
@@ -271,11 +271,11 @@ fn verdict(result: &RunResult, page: &mut Page) -> fmt::Result {
             u8::from(result.verdict.status == status),
         )?;
     }
-    let codes: BTreeSet<&str> = result
+    let codes: BTreeSet<String> = result
         .verdict
         .reasons
         .iter()
-        .map(|r| r.code.as_ref())
+        .map(|reason| reason.code.to_string())
         .collect();
     if !codes.is_empty() {
         page.family(
@@ -285,7 +285,7 @@ fn verdict(result: &RunResult, page: &mut Page) -> fmt::Result {
         )?;
     }
     for code in codes {
-        page.sample("verdict_reason", &[("code", code)], 1)?;
+        page.sample("verdict_reason", &[("code", &code)], 1)?;
     }
     Ok(())
 }
@@ -403,7 +403,7 @@ fn escaped(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::slice;
+    use crate::result::histogram;
 
     #[test]
     fn labels_are_escaped() {
@@ -415,7 +415,7 @@ mod tests {
 
     #[test]
     fn a_summary_is_in_seconds_and_leaves_out_what_is_not_known() {
-        let mut histogram = slice::histogram();
+        let mut histogram = histogram::empty();
         histogram.record_n(1_000_000, 100).unwrap();
         let latency = Latency::new(histogram).unwrap();
         let mut page = Page::default();

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use echomark::net::units::format_duration_ns;
 
 use super::format::{count, grouped, number};
-use crate::analysis::verdict::Status;
 use crate::plan::{Close, Direction, Load, Plan, Spacing, Target, Workload};
+use crate::result::Status;
 use crate::result::{Latency, RunResult};
 
 /// The percentiles of a table of latencies.

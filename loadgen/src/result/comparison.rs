@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Host, Tool};
-use crate::analysis::verdict::{Status, Verdict};
+use super::origin::{Host, Tool};
+use super::verdict::{Code, Status, Verdict};
 use crate::plan::Plan;
 
 /// Two servers, or two results of one, held against each other.
@@ -203,7 +203,7 @@ pub struct RoundRun {
     /// Its own verdict.
     pub status: Status,
     /// The codes of the verdict's reasons.
-    pub reasons: Vec<String>,
+    pub reasons: Vec<Code>,
     /// Its figures by the names of the metrics; null if it could not tell one.
     pub values: BTreeMap<String, Option<f64>>,
 }

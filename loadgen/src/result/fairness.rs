@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::analysis::statistics::fairness::Fairness;
+use super::statistics::Fairness;
 
 /// How evenly the connections were served.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]

@@ -2,18 +2,23 @@
 
 use std::ops::AddAssign;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
-use hdrhistogram::serialization::{
-    Deserializer as V2Deserializer, Serializer as _, V2DeflateSerializeError, V2DeflateSerializer,
-};
 use serde::de::{Deserializer, Error as _};
 use serde::ser::{Error as SerializeError, SerializeStruct};
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::analysis::statistics::interval;
-use crate::engine::slice;
+use super::histogram::{decode, encode};
+
+/// Samples that must lie beyond a percentile for it to be reported: with fewer, it would say more about
+/// chance than about the server.
+const MIN_SAMPLES_BEYOND: f64 = 10.0;
+
+/// Whether a percentile of this number of samples is reported.
+pub fn supports(samples: u64, quantile: f64) -> bool {
+    let beyond = samples as f64 * (1.0 - quantile);
+    // 1 - 0.99 is a little less than 0.01: ten of a thousand are enough all the same.
+    beyond + 1e-6 >= MIN_SAMPLES_BEYOND
+}
 
 /// A distribution of nanoseconds.
 #[derive(Clone, Debug)]
@@ -27,11 +32,10 @@ impl Latency {
         (!histogram.is_empty()).then_some(Self { histogram })
     }
 
-    /// The value that the fraction `quantile` of the samples does not exceed; `None` if fewer than
-    /// ten samples lie beyond it, because it would say more about luck than about the server.
+    /// The value that the fraction `quantile` of the samples does not exceed; `None` if fewer than ten
+    /// samples lie beyond it.
     pub fn quantile(&self, quantile: f64) -> Option<u64> {
-        interval::supports(self.count(), quantile)
-            .then(|| self.histogram.value_at_quantile(quantile))
+        supports(self.count(), quantile).then(|| self.histogram.value_at_quantile(quantile))
     }
 
     /// Number of samples.
@@ -98,37 +102,9 @@ impl<'de> Deserialize<'de> for Latency {
             histogram: String,
         }
         let Stored { histogram } = Stored::deserialize(deserializer)?;
-        decode(&histogram).map_err(D::Error::custom)
+        let histogram = decode(&histogram).map_err(D::Error::custom)?;
+        Ok(Self { histogram })
     }
-}
-
-/// The samples as text: HdrHistogram's V2 encoding, deflated, in base64.
-fn encode(histogram: &Histogram<u64>) -> Result<String, V2DeflateSerializeError> {
-    let mut encoded = Vec::new();
-    V2DeflateSerializer::new().serialize(histogram, &mut encoded)?;
-    Ok(STANDARD.encode(encoded))
-}
-
-/// The samples of such a text, or what is wrong with it.
-fn decode(text: &str) -> Result<Latency, String> {
-    let encoded = STANDARD
-        .decode(text)
-        .map_err(|error| format!("a histogram is not base64: {error}"))?;
-    let decoded: Histogram<u64> = V2Deserializer::new()
-        .deserialize(&mut encoded.as_slice())
-        .map_err(|error| format!("a histogram can't be read: {error}"))?;
-    // With the bounds of all others, so that they can be added. Those of this program have them.
-    let mut histogram = slice::histogram();
-    let bounds =
-        |histogram: &Histogram<u64>| (histogram.low(), histogram.high(), histogram.sigfig());
-    if bounds(&decoded) == bounds(&histogram) {
-        histogram = decoded;
-    } else {
-        histogram
-            .add(&decoded)
-            .map_err(|error| format!("a histogram is too wide: {error}"))?;
-    }
-    Latency::new(histogram).ok_or_else(|| "a histogram is empty".to_owned())
 }
 
 /// The percentiles of the result file.
@@ -209,7 +185,8 @@ impl Samples {
     }
 
     fn latency(&self) -> Latency {
-        decode(&self.0).expect("it was made of a histogram, or looked at when it was read")
+        let histogram = decode(&self.0).expect("it was encoded here, or checked when it was read");
+        Latency { histogram }
     }
 }
 
@@ -223,11 +200,12 @@ impl<'de> Deserialize<'de> for Samples {
 
 #[cfg(test)]
 mod tests {
+    use super::super::histogram;
     use super::*;
 
     #[test]
     fn a_percentile_needs_ten_samples_beyond_it() {
-        let mut histogram = slice::histogram();
+        let mut histogram = histogram::empty();
         histogram.record_n(1000, 999).unwrap();
         let latency = Latency::new(histogram.clone()).unwrap();
         assert_eq!(latency.quantile(0.9), Some(1000));
@@ -240,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_latency_in_json_carries_its_histogram() {
-        let mut histogram = slice::histogram();
+        let mut histogram = histogram::empty();
         for value in 1..=10_000 {
             histogram.record(value * 1000).unwrap();
         }
@@ -255,7 +233,7 @@ mod tests {
 
     #[test]
     fn an_interval_is_written_as_it_was_read_and_a_histogram_that_is_none_is_refused() {
-        let mut histogram = slice::histogram();
+        let mut histogram = histogram::empty();
         histogram.record_n(5_000, 30).unwrap();
         let mut latency = IntervalLatency::new(&histogram).unwrap();
         let without = serde_json::to_value(&latency).unwrap();
@@ -274,7 +252,7 @@ mod tests {
 
     #[test]
     fn no_samples_are_no_latency() {
-        assert!(Latency::new(slice::histogram()).is_none());
-        assert!(IntervalLatency::new(&slice::histogram()).is_none());
+        assert!(Latency::new(histogram::empty()).is_none());
+        assert!(IntervalLatency::new(&histogram::empty()).is_none());
     }
 }

@@ -1,11 +1,18 @@
-//! What a search found: the other kind of stored result.
+//! The result of a search.
+
+use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Host, Latency, Tool};
-use crate::analysis::verdict::Verdict;
-use crate::plan::Plan;
-use crate::search::{Axis, Class, Finding, Goal, Judgement, Limits, StopReason};
+use super::latency::Latency;
+use super::objective::Objective;
+use super::origin::{Host, Tool};
+use super::verdict::Verdict;
+use crate::plan::{Plan, seconds};
+
+/// The chance that the interval contains the capacity.
+pub const CONFIDENCE: f64 = 0.95;
 
 /// Everything that a search found, and every trial that it was found by.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -54,6 +61,73 @@ pub enum SearchKind {
     Search,
 }
 
+/// What the load is a number of.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Axis {
+    /// Messages per second.
+    #[default]
+    Rate,
+    /// Connections.
+    Connections,
+}
+
+/// Where the search may go, and for how long.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Limits {
+    /// The load of the first trial.
+    pub start: f64,
+    /// The lowest load that is tried: if it misses a goal, the search for that goal ends.
+    pub lowest: f64,
+    /// The highest load that is tried: if it meets a goal, the search for that goal ends.
+    pub highest: f64,
+    /// The most trials.
+    pub max_trials: usize,
+    /// The longest that the search may take.
+    #[serde(rename = "max_time_s", with = "seconds")]
+    pub max_time: Duration,
+}
+
+impl Axis {
+    /// What the number counts, for people.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Self::Rate => "messages/s",
+            Self::Connections => "connections",
+        }
+    }
+}
+
+/// One thing to find: the highest load at which all objectives hold.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Goal {
+    /// What the user calls it.
+    pub name: Option<String>,
+    /// All of them must hold.
+    pub objectives: Vec<Objective>,
+    /// On what evidence.
+    pub terms: Terms,
+}
+
+/// On what evidence a load counts as meeting its objectives: the attributes of an MLRsearch goal
+/// (draft-ietf-bmwg-mlrsearch, section "Search Goal").
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Terms {
+    /// Length of the first, coarse trials.
+    #[serde(rename = "initial_trial_s", with = "seconds")]
+    pub initial_trial: Duration,
+    /// Length of the trials that decide.
+    #[serde(rename = "final_trial_s", with = "seconds")]
+    pub final_trial: Duration,
+    /// Trials of this length together always decide about a load.
+    #[serde(rename = "duration_sum_s", with = "seconds")]
+    pub duration_sum: Duration,
+    /// The share of that time in which the objectives may be missed.
+    pub exceed_ratio: f64,
+    /// How far apart the bounds may be in the end, as a share of the upper one.
+    pub precision: f64,
+}
+
 /// One goal and what was found for it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct GoalResult {
@@ -70,6 +144,90 @@ impl GoalResult {
         let reached = self.finding.precision;
         reached.is_some_and(|reached| reached <= self.goal.terms.precision)
     }
+}
+
+/// What was found for one goal.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Finding {
+    /// Relevant lower bound: the highest load that meets the goal below the first that misses it.
+    pub lower: Option<f64>,
+    /// Relevant upper bound: the lowest load that misses the goal.
+    pub upper: Option<f64>,
+    /// How far apart they are, as a share of the upper one.
+    pub precision: Option<f64>,
+    /// Load at the lower bound times the ratio of messages that typically met the objectives there.
+    pub conditional_throughput: Option<f64>,
+    /// Where the capacity lies with a chance of [`CONFIDENCE`]; null if the goal leaves no room for
+    /// chance.
+    pub interval: Option<CapacityInterval>,
+    /// How many of the trials count as one for the interval, because those that follow each other come
+    /// out alike: the integrated autocorrelation time, 1 if they don't. Null if the goal leaves no room
+    /// for chance.
+    #[serde(default)]
+    pub dependence: Option<f64>,
+    /// How the search for the goal ended.
+    #[serde(flatten)]
+    pub end: GoalEnd,
+}
+
+/// How the search for a goal ended.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(tag = "end", rename_all = "snake_case")]
+pub enum GoalEnd {
+    /// The bounds are as close as was asked for, and chance is ruled out.
+    Found,
+    /// The goal is met at the highest load that was to be tried.
+    HighestMeets,
+    /// The goal is missed at the lowest load that was to be tried.
+    LowestMisses,
+    /// The client can't offer more than it took to find the lower bound.
+    ClientLimit {
+        /// The lowest load that it could not offer.
+        limit: f64,
+    },
+    /// The capacity moved while it was searched for: no load fits all that was seen.
+    Unsteady,
+    /// The search was over before.
+    Unfinished,
+}
+
+/// Where the capacity lies.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct CapacityInterval {
+    /// It is at least this; `None` if no load could be shown to be below it.
+    pub lower: Option<f64>,
+    /// It is below this; `None` if no load could be shown to be above it.
+    pub upper: Option<f64>,
+}
+
+impl CapacityInterval {
+    /// The interval's width as a share of its upper end.
+    pub fn width(&self) -> Option<f64> {
+        let (lower, upper) = self.lower.zip(self.upper)?;
+        Some((upper - lower) / upper)
+    }
+
+    /// Whether every load was ruled out: the capacity moved while it was searched for, or trials were
+    /// not independent.
+    pub fn is_empty(&self) -> bool {
+        self.width().is_some_and(|width| width <= 0.0)
+    }
+}
+
+/// Why a search is over.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopReason {
+    /// There is nothing left to find for any goal; each says why.
+    Finished,
+    /// As many trials were made as were allowed.
+    TrialsExhausted,
+    /// Another trial would take longer than was allowed.
+    TimeExhausted,
+    /// The user ended it.
+    Interrupted,
+    /// The target could be measured at first and then no more.
+    TargetLost,
 }
 
 /// One trial: a run of its own, with connections of its own.
@@ -104,6 +262,15 @@ pub enum TrialOutcome {
     ClientFailed,
     /// The user ended it.
     Interrupted,
+}
+
+/// What a trial says about a goal.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Judgement {
+    /// The largest ratio of messages that failed an objective.
+    pub failed: f64,
+    /// Whether every objective was met.
+    pub is_met: bool,
 }
 
 /// The figures of a trial.
@@ -163,6 +330,29 @@ pub struct CurvePoint {
     pub classes: Vec<Class>,
     /// Response times of all these trials.
     pub response_ns: Option<Latency>,
+}
+
+/// What a load is to a goal.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Class {
+    /// It meets the goal, whatever trials may still come within the duration sum.
+    Lower,
+    /// It misses the goal, whatever may still come.
+    Upper,
+    /// More trials are needed.
+    Undecided,
+}
+
+impl fmt::Display for Goal {
+    /// The objectives.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, objective) in self.objectives.iter().enumerate() {
+            let separator = if index == 0 { "" } else { ", " };
+            write!(f, "{separator}{objective}")?;
+        }
+        Ok(())
+    }
 }
 
 impl From<&Latency> for TrialLatency {

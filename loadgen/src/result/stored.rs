@@ -6,7 +6,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::comparison::Comparison;
-use super::{RunResult, SearchResult};
+use super::run::RunResult;
+use super::search::SearchResult;
 
 /// The version of the layout that is read and written.
 const SCHEMA: u32 = 1;

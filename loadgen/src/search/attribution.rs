@@ -1,47 +1,53 @@
-//! What a trial says about the server, and what is the client's doing.
+//! Whether a failed trial is the server's failure or the client's.
 //!
-//! Response times are taken from the intended time, so a client that is late makes them longer. But one
-//! that is behind most of the time also sends messages together that were to go apart, which is less work
-//! for the server. So of the verdict's reasons and the client's own figures:
+//! Response times are taken from the intended time, so a late client makes them longer. A client that is
+//! behind most of the time also sends messages together that were due apart, which is less work for the
+//! server. So of the verdict's reasons and the client's own figures:
 //!
 //! - **The client is at its limit** if a thread was busy for more than 85 % of the time that it had a
 //!   processor (`client_busy`, or because others had the processor), if ports ran out (`out_of_ports`), or
-//!   if at the median, too, its send lag is the share of the response time that makes a run invalid, and
-//!   longer than a thread's messages are apart. A miss then says nothing of the server, unless it refused
-//!   connections, and with such a lag neither does a hit. A few such trials in a row at a load make it
-//!   the client's limit.
+//!   if the median send lag is above the share of the median response time that makes a run invalid, and
+//!   longer than the time between a thread's messages. A miss then says nothing of the server, unless it
+//!   refused connections; with such a lag, neither does a hit. A few such trials in a row at a load make
+//!   it the client's limit.
 //! - **The client was disturbed** (`send_lag`, `preempted`, `steal`, `standstill`, `hiccups`), to an extent
-//!   that is known in an open loop. A hit counts. A miss counts if it is one without what the client may
-//!   have added; see [`Lateness`]. Otherwise the trial is made again, more often than above, because such
+//!   that is known in an open loop. A hit counts. A miss counts if it remains one without what the client
+//!   may have added; see [`Lateness`]. Otherwise the trial is repeated, more often than above, because such
 //!   disturbances come from outside and pass.
 //!
-//! All other reasons are what a server does that is offered more than it can take: `rate_not_achieved`,
+//! All other reasons are what a server causes that is offered more than it can take: `rate_not_achieved`,
 //! `unsent`, `no_data`, `missing`, `connections_failed`, `drift` and so on.
 
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use super::Outcome;
-use super::goal::Goal;
+use super::judgement::{Lateness, TrialMessages};
+use crate::analysis::verdict::{MAX_BUSY, MAX_LAG};
+use crate::result::search::{Goal, Judgement};
+use crate::result::verdict::Code;
 
-use super::objective::Tally;
-use crate::analysis::verdict::{MOST_BUSY, MOST_LAG};
-
-/// Reasons of a verdict that say that the client could not do more.
-const AT_LIMIT: [&str; 2] = ["client_busy", "out_of_ports"];
-/// Reasons that say that it was late.
-const LATE: [&str; 5] = ["send_lag", "preempted", "steal", "standstill", "hiccups"];
-/// Where the client's lateness is cut in two: what is below may have delayed any message, what is
-/// beyond is taken as the cause of as many failures as it has messages.
+/// Quantiles at which the client's send lag is cut in two: what is below may have delayed any message,
+/// what is beyond is taken as the cause of as many failures as it has messages.
 const CUTS: [f64; 9] = [0.5, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9999, 1.0];
+
+/// How a trial came out for a goal.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Outcome {
+    /// What it says about the goal.
+    Judged(Judgement),
+    /// The client could not do what the trial asked for: nothing is learnt about the server.
+    ClientFailed,
+    /// The client's host was disturbed: nothing is learnt about the server, and little about the client.
+    Disturbed,
+}
 
 /// What the client knows of its own part in a trial.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientPart<'a> {
     /// The codes of the verdict's reasons.
-    pub codes: &'a [&'a str],
-    /// In what share of the time that it had a processor its busiest thread was busy.
+    pub codes: &'a [&'a Code],
+    /// The share of the time in which its busiest thread was busy, of the time that it had a processor.
     pub busy: f64,
     /// How late messages left by the client's own doing, in nanoseconds; `None` in a closed loop.
     pub lag: Option<&'a Histogram<u64>>,
@@ -51,85 +57,124 @@ pub struct ClientPart<'a> {
     pub threads: usize,
 }
 
-/// Whether a reason of a verdict, by its code, speaks against the client and not against the server.
-pub fn is_about_the_client(code: &str) -> bool {
-    AT_LIMIT.contains(&code) || LATE.contains(&code)
+/// What a reason says of the client.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum ClientState {
+    AtLimit,
+    Disturbed,
+    Sound,
+}
+
+impl ClientState {
+    fn of(code: &Code) -> Self {
+        match code {
+            Code::ClientBusy | Code::OutOfPorts => Self::AtLimit,
+            Code::SendLag | Code::Preempted | Code::Steal | Code::Standstill | Code::Hiccups => {
+                Self::Disturbed
+            }
+            Code::Corrupt
+            | Code::NoData
+            | Code::Missing
+            | Code::NotVerified
+            | Code::RateNotAchieved
+            | Code::Unsent
+            | Code::RateChanged
+            | Code::ConnectionsFailed
+            | Code::Unclosed
+            | Code::NotHeld
+            | Code::ServerSideMissing
+            | Code::RepeatFailed
+            | Code::ServerDisagrees
+            | Code::NotTogether
+            | Code::FewSamples
+            | Code::WarmingUp
+            | Code::Drift
+            | Code::RoundFailed
+            | Code::InvalidRuns
+            | Code::SuspectRuns
+            | Code::HostsDiffer
+            | Code::Interrupted
+            | Code::Unknown(_) => Self::Sound,
+        }
+    }
+}
+
+/// Whether a reason of a verdict is about the client, not about the server.
+pub fn is_about_the_client(code: &Code) -> bool {
+    ClientState::of(code) != ClientState::Sound
 }
 
 impl Outcome {
-    /// How a trial with these figures came out for `goal`.
-    pub fn of(goal: &Goal, tally: &Tally<'_>, client: &ClientPart<'_>) -> Self {
-        let judgement = goal.judge(tally);
-        let is_behind = client.has(&["send_lag"]) && is_behind(tally, client);
-        let is_at_limit = is_behind || client.has(&AT_LIMIT) || client.busy > MOST_BUSY;
-        if is_refused(goal, tally, client) {
+    /// How a trial with these messages came out for `goal`.
+    pub fn of(goal: &Goal, messages: &TrialMessages<'_>, client: &ClientPart<'_>) -> Self {
+        let judgement = goal.judge(messages);
+        let is_behind = client.codes.contains(&&Code::SendLag) && is_behind(messages, client);
+        let is_at_limit = is_behind || client.is(ClientState::AtLimit) || client.busy > MAX_BUSY;
+        let is_excused = client.is(ClientState::Disturbed)
+            && !is_missed_despite_lateness(goal, messages, client);
+        if has_server_refused(goal, messages, client) {
             Self::Judged(judgement)
         } else if is_behind || (is_at_limit && !judgement.is_met) {
             Self::ClientFailed
-        } else if !judgement.is_met && client.has(&LATE) && !is_missed_for_sure(goal, tally, client)
-        {
+        } else if !judgement.is_met && is_excused {
             Self::Disturbed
         } else {
             Self::Judged(judgement)
         }
     }
-}
 
-impl ClientPart<'_> {
-    fn has(&self, codes: &[&str]) -> bool {
-        self.codes.iter().any(|code| codes.contains(code))
+    /// What is said about the server, if anything is.
+    pub fn judgement(&self) -> Option<Judgement> {
+        match self {
+            Self::Judged(judgement) => Some(*judgement),
+            Self::ClientFailed | Self::Disturbed => None,
+        }
     }
 }
 
-/// Whether the server alone made the trial miss a goal: it did not take the connections, or not keep
-/// them. How busy the client was has no part in that.
-fn is_refused(goal: &Goal, tally: &Tally<'_>, client: &ClientPart<'_>) -> bool {
-    let missing = tally.missing_connections;
-    let mut objectives = goal.objectives.iter();
-    !client.has(&["out_of_ports"]) && objectives.any(|objective| !objective.is_met(missing))
+impl ClientPart<'_> {
+    fn is(&self, state: ClientState) -> bool {
+        self.codes.iter().any(|code| ClientState::of(code) == state)
+    }
 }
 
-/// Whether the client was behind its schedule most of the time: by so much that it sent messages together,
-/// which one that only wakes up late each time does not.
-fn is_behind(tally: &Tally<'_>, client: &ClientPart<'_>) -> bool {
+/// Whether the trial missed a goal because the server refused or ended connections. How busy the client
+/// was has no part in that.
+fn has_server_refused(goal: &Goal, messages: &TrialMessages<'_>, client: &ClientPart<'_>) -> bool {
+    let missing = messages.missing_connections;
+    let mut objectives = goal.objectives.iter();
+    !client.codes.contains(&&Code::OutOfPorts)
+        && objectives.any(|objective| !objective.is_met(missing))
+}
+
+/// Whether the client was behind its schedule most of the time, by so much that it sent messages
+/// together. A client that only wakes up late each time does not.
+fn is_behind(messages: &TrialMessages<'_>, client: &ClientPart<'_>) -> bool {
     let median = |histogram: &Histogram<u64>| histogram.value_at_quantile(0.5) as f64;
-    let medians = client.lag.map(median).zip(tally.response.map(median));
+    let medians = client.lag.map(median).zip(messages.response.map(median));
     let apart_ns =
-        client.window.as_nanos() as f64 * client.threads as f64 / tally.due.max(1) as f64;
-    medians.is_some_and(|(lag, response)| lag > response * MOST_LAG && lag > apart_ns)
+        client.window.as_nanos() as f64 * client.threads as f64 / messages.due.max(1) as f64;
+    medians.is_some_and(|(lag, response)| lag > response * MAX_LAG && lag > apart_ns)
 }
 
 /// Whether a goal would have been missed with a client that is never late.
-fn is_missed_for_sure(goal: &Goal, tally: &Tally<'_>, client: &ClientPart<'_>) -> bool {
-    let lateness: Vec<Lateness> = client
-        .lag
-        .filter(|lag| !lag.is_empty())
-        .map(|lag| {
-            CUTS.map(|cut| Lateness::cut(lag, cut, client.window))
-                .into()
-        })
-        .unwrap_or_default();
+fn is_missed_despite_lateness(
+    goal: &Goal,
+    messages: &TrialMessages<'_>,
+    client: &ClientPart<'_>,
+) -> bool {
+    let lag = client.lag.filter(|lag| !lag.is_empty());
+    let lateness: Vec<Lateness> = lag.map_or_else(Vec::new, |lag| {
+        CUTS.map(|cut| Lateness::cut(lag, cut, client.window))
+            .into()
+    });
     goal.objectives.iter().any(|objective| {
-        let lost = objective.lost(tally);
-        !objective.is_met(lost)
-            || lateness
-                .iter()
-                .any(|lateness| !objective.is_met(objective.failed_despite(tally, lateness)))
+        let mut despite = lateness
+            .iter()
+            .map(|lateness| objective.failed_despite(messages, lateness));
+        !objective.is_met(objective.lost(messages))
+            || despite.any(|failed| !objective.is_met(failed))
     })
-}
-
-/// A bound on what the client added to response times: at most `delay`, but for a share of messages.
-///
-/// A thread writes and reads in turn, so it reads as late as it writes. If a share p of the messages
-/// left later than l, then at most a share 2p had more than 2l added, once by writing and once by
-/// reading. So if a share f was later than limit + 2l, the server was late for f - 2p at least.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Lateness {
-    pub(super) delay: Duration,
-    pub(super) share_beyond: f64,
-    /// The same delay as a share of the window: of the messages that were due so shortly before its
-    /// end, it may be the client that kept them from coming back within.
-    pub(super) share_of_window: f64,
 }
 
 impl Lateness {
@@ -147,10 +192,19 @@ impl Lateness {
 
 #[cfg(test)]
 mod tests {
-    use super::super::goal::Preset;
-    use super::super::objective::Objective;
+    use super::super::preset::Preset;
     use super::*;
-    use crate::engine::slice;
+    use crate::result::histogram;
+    use crate::result::objective::Objective;
+
+    const AT_LIMIT: [Code; 2] = [Code::ClientBusy, Code::OutOfPorts];
+    const DISTURBED: [Code; 5] = [
+        Code::SendLag,
+        Code::Preempted,
+        Code::Steal,
+        Code::Standstill,
+        Code::Hiccups,
+    ];
 
     fn goal(objective: &str) -> Goal {
         Goal {
@@ -161,7 +215,7 @@ mod tests {
     }
 
     fn histogram(samples: &[(u64, u64)]) -> Histogram<u64> {
-        let mut histogram = slice::histogram();
+        let mut histogram = histogram::empty();
         for &(micros, count) in samples {
             histogram.record_n(micros * 1000, count).expect("fits");
         }
@@ -173,10 +227,10 @@ mod tests {
         objective: &str,
         response: &[(u64, u64)],
         lag: Option<&[(u64, u64)]>,
-        codes: &[&str],
+        codes: &[&Code],
     ) -> Outcome {
         let response = histogram(response);
-        let tally = Tally {
+        let messages = TrialMessages {
             due: 1000,
             lost: 1000 - response.len(),
             corrupt: 0,
@@ -192,7 +246,7 @@ mod tests {
             window: Duration::from_millis(100),
             threads: 1,
         };
-        Outcome::of(&goal(objective), &tally, &client)
+        Outcome::of(&goal(objective), &messages, &client)
     }
 
     fn is_met(outcome: &Outcome) -> Option<bool> {
@@ -201,14 +255,20 @@ mod tests {
 
     #[test]
     fn a_saturated_server_is_not_excused_by_what_saturation_brings() {
-        let codes = ["rate_not_achieved", "unsent", "drift", "missing", "no_data"];
+        let codes = [
+            &Code::RateNotAchieved,
+            &Code::Unsent,
+            &Code::Drift,
+            &Code::Missing,
+            &Code::NoData,
+        ];
         let late = outcome("p99<1ms", &[(400, 900), (9_000, 100)], None, &codes);
         assert_eq!(is_met(&late), Some(false));
     }
 
     #[test]
     fn a_goal_that_is_met_is_met_by_a_disturbed_client_too() {
-        for code in AT_LIMIT.into_iter().chain(LATE) {
+        for code in AT_LIMIT.iter().chain(&DISTURBED) {
             let lag = [(10, 900), (300, 100)];
             let met = outcome("p99<1ms", &[(400, 1000)], Some(&lag), &[code]);
             assert_eq!(is_met(&met), Some(true), "{code}");
@@ -221,7 +281,7 @@ mod tests {
             "p99<1ms",
             &[(400, 1000)],
             Some(&[(300, 1000)]),
-            &["send_lag"],
+            &[&Code::SendLag],
         );
         assert_eq!(behind, Outcome::ClientFailed);
     }
@@ -233,14 +293,14 @@ mod tests {
             "p99<1ms",
             &[(400, 1000)],
             Some(&[(60, 1000)]),
-            &["send_lag"],
+            &[&Code::SendLag],
         );
         assert_eq!(is_met(&late), Some(true));
     }
 
     #[test]
     fn a_client_at_its_limit_says_nothing_of_the_server() {
-        for code in AT_LIMIT {
+        for code in &AT_LIMIT {
             let missed = outcome("p99<1ms", &[(9_000, 1000)], Some(&[(1, 1000)]), &[code]);
             assert_eq!(missed, Outcome::ClientFailed, "{code}");
         }
@@ -249,7 +309,7 @@ mod tests {
     #[test]
     fn a_client_without_a_processor_to_spare_says_nothing_of_the_server() {
         let response = histogram(&[(9_000, 1000)]);
-        let tally = Tally {
+        let messages = TrialMessages {
             due: 1000,
             lost: 0,
             corrupt: 0,
@@ -264,11 +324,11 @@ mod tests {
             window: Duration::from_secs(1),
             threads: 1,
         };
-        let of = |tally: &Tally<'_>| Outcome::of(&goal("p99<1ms"), tally, &client);
-        assert_eq!(of(&tally), Outcome::ClientFailed);
-        let refused = Tally {
+        let of = |messages: &TrialMessages<'_>| Outcome::of(&goal("p99<1ms"), messages, &client);
+        assert_eq!(of(&messages), Outcome::ClientFailed);
+        let refused = TrialMessages {
             missing_connections: 0.1,
-            ..tally
+            ..messages
         };
         assert_eq!(
             is_met(&of(&refused)),
@@ -279,7 +339,7 @@ mod tests {
 
     #[test]
     fn what_a_late_client_can_not_explain_is_the_server_s() {
-        for code in LATE {
+        for code in &DISTURBED {
             let judged = |response: &[(u64, u64)], lag: &[(u64, u64)]| {
                 is_met(&outcome("p99<1ms", response, Some(lag), &[code]))
             };
@@ -300,9 +360,14 @@ mod tests {
 
     #[test]
     fn in_a_closed_loop_only_losses_are_known_not_to_be_the_client_s() {
-        let slow = outcome("p99<1ms", &[(400, 900), (9_000, 100)], None, &["preempted"]);
+        let slow = outcome(
+            "p99<1ms",
+            &[(400, 900), (9_000, 100)],
+            None,
+            &[&Code::Preempted],
+        );
         assert_eq!(slow, Outcome::Disturbed);
-        let lost = outcome("p99<1ms", &[(400, 900)], None, &["preempted"]);
+        let lost = outcome("p99<1ms", &[(400, 900)], None, &[&Code::Preempted]);
         assert_eq!(is_met(&lost), Some(false));
     }
 }

@@ -1,40 +1,9 @@
-//! Along what the load is searched, and between which limits.
+//! The loads that can be tried.
 
-use std::time::Duration;
+use crate::result::search::Axis;
 
-use serde::{Deserialize, Serialize};
-
-use crate::plan::seconds;
-
-/// Rates are told apart by their first digits, so many.
+/// Significant digits of a rate that is tried.
 const DIGITS: i32 = 5;
-
-/// What the load is a number of.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Axis {
-    /// Messages per second.
-    #[default]
-    Rate,
-    /// Connections.
-    Connections,
-}
-
-/// Where the search may go, and for how long.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Limits {
-    /// The load of the first trial.
-    pub start: f64,
-    /// The lowest load that is tried: if it misses a goal, the search for that goal ends.
-    pub lowest: f64,
-    /// The highest load that is tried: if it meets a goal, the search for that goal ends.
-    pub highest: f64,
-    /// The most trials.
-    pub max_trials: usize,
-    /// The longest that the search may take.
-    #[serde(rename = "max_time_s", with = "seconds")]
-    pub max_time: Duration,
-}
 
 impl Axis {
     /// The load that is tried for `load`.
@@ -62,14 +31,6 @@ impl Axis {
         // Of whole numbers there may still be one, as 2 between 1 and 3.
         let next = self.round(lower + 1.0);
         (self == Self::Connections && next > lower && next < upper).then_some(next)
-    }
-
-    /// What the number counts, for people.
-    pub fn unit(self) -> &'static str {
-        match self {
-            Self::Rate => "messages/s",
-            Self::Connections => "connections",
-        }
     }
 }
 

@@ -1,16 +1,14 @@
 //! Whether a load meets a goal, by the trials made at it: load classification and conditional
 //! throughput of draft-ietf-bmwg-mlrsearch, appendices A and B.
 
-use serde::{Deserialize, Serialize};
-
-use super::goal::Judgement;
+use crate::result::search::{Class, Judgement};
 
 /// Sums of seconds are compared up to rounding errors.
 const ROUNDING_S: f64 = 1e-9;
 
 /// What a load must show, of a goal or of a coarser stage on the way to it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Target {
+pub struct Requirement {
     /// Trials of this many seconds or more are full; shorter ones only hint.
     pub trial_s: f64,
     /// Full trials of this many seconds together always decide.
@@ -28,23 +26,11 @@ pub struct Judged {
     pub judgement: Judgement,
 }
 
-/// What a load is to a goal.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Class {
-    /// It meets the goal, whatever trials may still come within the duration sum.
-    Lower,
-    /// It misses the goal, whatever may still come.
-    Upper,
-    /// More trials are needed.
-    Undecided,
-}
-
 /// Classifies a load by all its trials.
 ///
 /// Missed short trials count as missed full ones of the same length as far as met short ones do not
 /// balance them; met short trials prove nothing, because a queue takes its time to build up.
-pub fn classify(trials: impl Iterator<Item = Judged>, target: &Target) -> Class {
+pub fn classify(trials: impl Iterator<Item = Judged>, target: &Requirement) -> Class {
     let [
         mut full_missed,
         mut full_met,
@@ -77,7 +63,7 @@ pub fn classify(trials: impl Iterator<Item = Judged>, target: &Target) -> Class 
 /// The ratio of messages that typically fail at a load: of its full trials in order of their failure,
 /// the one up to which lies the share of time in which the goal must be met. What misses of the
 /// duration sum is taken as failed altogether.
-pub fn typical_failure(trials: impl Iterator<Item = Judged>, target: &Target) -> f64 {
+pub fn typical_failure(trials: impl Iterator<Item = Judged>, target: &Requirement) -> f64 {
     let mut full: Vec<Judged> = trials
         .filter(|trial| trial.seconds >= target.trial_s)
         .collect();
@@ -98,8 +84,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const fn target(trial_s: f64, sum_s: f64, exceed_ratio: f64) -> Target {
-        Target {
+    const fn target(trial_s: f64, sum_s: f64, exceed_ratio: f64) -> Requirement {
+        Requirement {
             trial_s,
             sum_s,
             exceed_ratio,

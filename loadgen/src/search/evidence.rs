@@ -16,41 +16,15 @@
 //! has to be as many times as large; `dependence` finds the time. This part is no inequality: it holds as
 //! far as the time is known.
 
-use serde::{Deserialize, Serialize};
-
 use super::dependence::autocorrelation_time;
+use crate::result::search::{CONFIDENCE, CapacityInterval};
 
-/// The chance that the interval contains the capacity.
-pub const CONFIDENCE: f64 = 0.95;
 /// How much a prediction leans on no trial at all, in trials.
 const PRIOR_WEIGHT: f64 = 0.4;
 /// How much it leans on trials at other loads, at most.
-const MOST_OTHERS: f64 = 2.0;
+const MAX_OTHERS: f64 = 2.0;
 /// No prediction is surer than this, so that one odd trial does not cost all that was won.
 const SUREST: f64 = 0.93;
-
-/// Where the capacity lies.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
-pub struct Interval {
-    /// It is at least this; `None` if no load could be shown to be below it.
-    pub lower: Option<f64>,
-    /// It is below this; `None` if no load could be shown to be above it.
-    pub upper: Option<f64>,
-}
-
-impl Interval {
-    /// The interval's width as a share of its upper end.
-    pub fn width(&self) -> Option<f64> {
-        let (lower, upper) = self.lower.zip(self.upper)?;
-        Some((upper - lower) / upper)
-    }
-
-    /// Whether every load was ruled out: the capacity moved while it was searched for, or trials were
-    /// not independent.
-    pub fn is_empty(&self) -> bool {
-        self.width().is_some_and(|width| width <= 0.0)
-    }
-}
 
 /// The bets on the trials of one goal.
 #[derive(Clone, Debug)]
@@ -65,7 +39,7 @@ pub(super) struct Evidence {
     trials: Vec<(f64, bool)>,
     /// How many of them count as one.
     dependence: f64,
-    interval: Interval,
+    interval: CapacityInterval,
 }
 
 /// The trials at one load.
@@ -94,7 +68,7 @@ impl Evidence {
             ranges: vec![Range::default()],
             trials: Vec::new(),
             dependence: 1.0,
-            interval: Interval::default(),
+            interval: CapacityInterval::default(),
         }
     }
 
@@ -135,7 +109,7 @@ impl Evidence {
     }
 
     /// Where the capacity lies, by all trials so far.
-    pub(super) fn interval(&self) -> Interval {
+    pub(super) fn interval(&self) -> CapacityInterval {
         self.interval
     }
 
@@ -174,7 +148,7 @@ impl Evidence {
             }
         }
         let others = met_above + missed_below;
-        let scale = f64::min(1.0, MOST_OTHERS / f64::max(others, 1.0));
+        let scale = f64::min(1.0, MAX_OTHERS / f64::max(others, 1.0));
         met += met_above * scale;
         missed += missed_below * scale;
         let predicted = met / (met + missed);
@@ -192,12 +166,12 @@ impl Evidence {
         let first = self.ranges.iter().position(is_left);
         let last = self.ranges.iter().rposition(is_left);
         self.interval = match first.zip(last) {
-            Some((first, last)) => Interval {
+            Some((first, last)) => CapacityInterval {
                 lower: self.loads[..first].last().map(load),
                 upper: self.loads.get(last).map(load),
             },
             // With nothing left, the ends cross.
-            None => Interval {
+            None => CapacityInterval {
                 lower: self.loads.last().map(load),
                 upper: self.loads.first().map(load),
             },
@@ -231,7 +205,7 @@ mod tests {
     #[test]
     fn six_trials_of_one_mind_make_a_bound() {
         let five = evidence(&[(100.0, true); 5]);
-        assert_eq!(five.interval(), Interval::default());
+        assert_eq!(five.interval(), CapacityInterval::default());
         let six = evidence(&[(100.0, true); 6]);
         assert_eq!(six.interval().lower, Some(100.0));
         assert_eq!(six.interval().upper, None);

@@ -1,7 +1,7 @@
 //! The trials of a search, and what they say about loads.
 
-use super::classify::{Class, Judged, Target, classify};
-use super::goal::Judgement;
+use super::classify::{Judged, Requirement, classify};
+use crate::result::search::{Class, Judgement};
 
 /// A trial that says something about the server, for one goal at least.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,7 +37,7 @@ impl History {
         self.trials.push(trial);
     }
 
-    pub(super) fn bounds(&self, goal: usize, target: &Target) -> Bounds {
+    pub(super) fn bounds(&self, goal: usize, target: &Requirement) -> Bounds {
         let mut bounds = Bounds::default();
         for &load in &self.loads {
             match self.class(goal, target, load) {
@@ -52,7 +52,7 @@ impl History {
         bounds
     }
 
-    pub(super) fn class(&self, goal: usize, target: &Target, load: f64) -> Class {
+    pub(super) fn class(&self, goal: usize, target: &Requirement, load: f64) -> Class {
         classify(self.at(goal, load), target)
     }
 
@@ -100,7 +100,7 @@ impl History {
 mod tests {
     use super::*;
 
-    const TARGET: Target = Target {
+    const TARGET: Requirement = Requirement {
         trial_s: 1.0,
         sum_s: 1.0,
         exceed_ratio: 0.5,

@@ -10,43 +10,34 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 mod attribution;
 mod axis;
 mod classify;
+mod client;
 mod dependence;
 mod evidence;
-mod goal;
 mod history;
-mod objective;
+mod judgement;
+mod preset;
 #[cfg(test)]
 mod simulation;
 mod strategy;
 #[cfg(test)]
 mod tests;
 
-pub use attribution::{ClientPart, is_about_the_client};
-pub use axis::{Axis, Limits};
-pub use classify::{Class, Judged, Target, classify, typical_failure};
-pub use evidence::{CONFIDENCE, Interval};
-pub use goal::{Goal, Judgement, LEAST_MESSAGES, Preset, Terms};
-pub use objective::{Objective, Tally, parse_ratio};
+pub use crate::result::objective::{Objective, parse_ratio};
+pub use crate::result::search::{
+    Axis, CONFIDENCE, CapacityInterval, Class, Finding, Goal, GoalEnd, Judgement, Limits,
+    StopReason, Terms,
+};
+pub use attribution::{ClientPart, Outcome, is_about_the_client};
+pub use classify::{Judged, Requirement, classify, typical_failure};
+pub use judgement::{MIN_MESSAGES, TrialMessages};
+pub use preset::Preset;
 
+use client::ClientRecord;
 use history::{History, Trial};
-use strategy::{Field, Nomination, Pursuit};
-
-/// So many trials in a row at one load must fail because of the client before the search looks for
-/// bounds below it: one may be an accident.
-const CLIENT_ATTEMPTS: usize = 3;
-/// The same where some of them were only disturbed, which may pass.
-const DISTURBED_ATTEMPTS: usize = 10;
-/// So many more in a row must fail there before the search ends at it: the spell that made the first
-/// ones fail may be over.
-const LIMIT_ATTEMPTS: usize = 5;
-/// How often the client may turn out to offer more than it seemed to. Where it is a matter of chance
-/// whether it does, the search would go on for long.
-const MOST_RECOVERIES: usize = 8;
+use strategy::{Field, Pursuit};
 
 /// A search under way.
 ///
@@ -104,94 +95,6 @@ pub enum Step {
     },
     /// The search is over.
     Stop(StopReason),
-}
-
-/// Why a search is over.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StopReason {
-    /// There is nothing left to find for any goal; each says why.
-    Finished,
-    /// As many trials were made as were allowed.
-    TrialsExhausted,
-    /// Another trial would take longer than was allowed.
-    TimeExhausted,
-    /// The user ended it.
-    Interrupted,
-    /// The target could be measured at first and then no more.
-    TargetLost,
-}
-
-/// How a trial came out for a goal.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Outcome {
-    /// What it says about it.
-    Judged(Judgement),
-    /// The client could not do what the trial asked for: nothing is learnt about the server.
-    ClientFailed,
-    /// The client's host kept it from doing so: nothing is learnt about the server, and little about
-    /// the client.
-    Disturbed,
-}
-
-/// Where the client failed a goal.
-#[derive(Clone, Debug, Default)]
-struct ClientRecord {
-    /// Trials in a row at this load that say nothing of the server.
-    load: f64,
-    failed: usize,
-    disturbed: usize,
-    /// The loads that it could not offer, increasing.
-    limits: Vec<f64>,
-    /// The lowest of them, if it could not offer that later either.
-    established: Option<f64>,
-    /// How often it could after all.
-    recoveries: usize,
-}
-
-/// What was found for one goal.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Finding {
-    /// Relevant lower bound: the highest load that meets the goal below the first that misses it.
-    pub lower: Option<f64>,
-    /// Relevant upper bound: the lowest load that misses the goal.
-    pub upper: Option<f64>,
-    /// How far apart they are, as a share of the upper one.
-    pub precision: Option<f64>,
-    /// Load at the lower bound times the ratio of messages that typically met the objectives there.
-    pub conditional_throughput: Option<f64>,
-    /// Where the capacity lies with a chance of [`CONFIDENCE`]; null if the goal leaves no room for
-    /// chance.
-    pub interval: Option<Interval>,
-    /// How many of the trials count as one for the interval, because those that follow each other come
-    /// out alike: the integrated autocorrelation time, 1 if they don't. Null if the goal leaves no room
-    /// for chance.
-    #[serde(default)]
-    pub dependence: Option<f64>,
-    /// How the search for the goal ended.
-    #[serde(flatten)]
-    pub end: GoalEnd,
-}
-
-/// How the search for a goal ended.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(tag = "end", rename_all = "snake_case")]
-pub enum GoalEnd {
-    /// The bounds are as close as was asked for, and chance is ruled out.
-    Found,
-    /// The goal is met at the highest load that was to be tried.
-    HighestMeets,
-    /// The goal is missed at the lowest load that was to be tried.
-    LowestMisses,
-    /// The client can't offer more than it took to find the lower bound.
-    ClientLimit {
-        /// The lowest load that it could not offer.
-        limit: f64,
-    },
-    /// The capacity moved while it was searched for: no load fits all that was seen.
-    Unsteady,
-    /// The search was over before.
-    Unfinished,
 }
 
 impl Search {
@@ -345,92 +248,5 @@ impl Search {
     /// What the trials took altogether.
     pub fn spent(&self) -> Duration {
         self.spent
-    }
-}
-
-impl ClientRecord {
-    /// The lowest load that it could not offer.
-    fn limit(&self) -> Option<f64> {
-        self.limits.first().copied()
-    }
-
-    /// Counts a trial that says nothing of the server. Enough of them in a row are a limit, which holds
-    /// until the client offers as much after all.
-    fn note(&mut self, load: f64, outcome: &Outcome) {
-        if self.load != load {
-            (self.failed, self.disturbed) = (0, 0);
-        }
-        self.load = load;
-        match outcome {
-            Outcome::Judged(_) => {
-                (self.failed, self.disturbed) = (0, 0);
-                if self.recoveries < MOST_RECOVERIES {
-                    let before = self.limits.len();
-                    self.limits.retain(|&limit| limit > load);
-                    if self.limits.len() < before {
-                        self.established = None;
-                        self.recoveries += 1;
-                    }
-                }
-                return;
-            }
-            Outcome::ClientFailed => self.failed += 1,
-            Outcome::Disturbed => self.disturbed += 1,
-        }
-        let index = self.limits.partition_point(|&limit| limit < load);
-        let is_known = self.limits.get(index) == Some(&load);
-        let enough = if is_known {
-            LIMIT_ATTEMPTS
-        } else {
-            CLIENT_ATTEMPTS
-        };
-        if self.failed < enough && self.failed + self.disturbed < DISTURBED_ATTEMPTS {
-            return;
-        }
-        (self.failed, self.disturbed) = (0, 0);
-        if !is_known {
-            self.limits.insert(index, load);
-        } else if index == 0 {
-            // Trials for another goal may fail at a higher one, which says nothing of the lowest.
-            self.established = Some(load);
-        }
-    }
-
-    /// The trial that would show whether the search for a goal has to end at the client's limit.
-    fn doubt(&self, pursuit: &Pursuit, history: &History) -> Option<Nomination> {
-        let GoalEnd::ClientLimit { limit } = self.end(pursuit, history) else {
-            return None;
-        };
-        let is_settled = self.established == Some(limit) || self.recoveries >= MOST_RECOVERIES;
-        (!is_settled).then(|| Nomination {
-            load: limit,
-            seconds: pursuit.target().trial_s,
-        })
-    }
-
-    /// How the search for a goal ends if nothing more is tried.
-    fn end(&self, pursuit: &Pursuit, history: &History) -> GoalEnd {
-        if pursuit.interval().is_some_and(|known| known.is_empty()) {
-            return GoalEnd::Unsteady;
-        }
-        let bounds = pursuit.bounds(history);
-        match (bounds.lower, bounds.upper, self.limit()) {
-            (None, Some(_), _) => GoalEnd::LowestMisses,
-            (Some(_), Some(upper), limit) if limit.is_none_or(|limit| upper <= limit) => {
-                GoalEnd::Found
-            }
-            (_, _, Some(limit)) => GoalEnd::ClientLimit { limit },
-            (_, _, None) => GoalEnd::HighestMeets,
-        }
-    }
-}
-
-impl Outcome {
-    /// What is said about the server, if anything is.
-    pub fn judgement(&self) -> Option<Judgement> {
-        match self {
-            Self::Judged(judgement) => Some(*judgement),
-            Self::ClientFailed | Self::Disturbed => None,
-        }
     }
 }

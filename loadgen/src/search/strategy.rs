@@ -8,11 +8,10 @@
 
 use std::time::Duration;
 
-use super::axis::{Axis, Limits};
-use super::classify::{Class, Target};
-use super::evidence::{Evidence, Interval};
-use super::goal::Terms;
+use super::classify::Requirement;
+use super::evidence::Evidence;
 use super::history::{Bounds, History};
+use crate::result::search::{Axis, CapacityInterval, Class, Limits, Terms};
 
 /// Growth while nothing is known of the capacity.
 const GROWTH: f64 = 2.0;
@@ -23,7 +22,7 @@ const TRIALS_PER_RUNG: usize = 8;
 /// So many trials that disagree with the others are enough to go farther out, too.
 const DISSENTERS: usize = 2;
 /// Where fewer of them agree, as a share, more of them would take very long.
-const LEAST_AGREEMENT: f64 = 0.6;
+const MIN_AGREEMENT: f64 = 0.6;
 /// How often a load farther out is tried: 0, 1, 2.5, 4.75, 8.1, 13 ... widths from the bound.
 const RUNGS: i32 = 9;
 const SPACING: f64 = 1.5;
@@ -54,7 +53,7 @@ pub(super) struct Pursuit {
 
 #[derive(Clone, Copy, Debug)]
 struct Stage {
-    target: Target,
+    target: Requirement,
     /// How far apart the bounds may be, as a share of the upper one.
     width: f64,
 }
@@ -81,7 +80,7 @@ impl Pursuit {
         let between = Duration::from_millis((geometric_mean_s * 1e3).round() as u64);
         let between = between.clamp(initial, sum);
         let stage = |sum: Duration, width: f64| Stage {
-            target: Target {
+            target: Requirement {
                 trial_s: sum.min(terms.final_trial).as_secs_f64(),
                 sum_s: sum.as_secs_f64(),
                 exceed_ratio: terms.exceed_ratio,
@@ -134,7 +133,7 @@ impl Pursuit {
     }
 
     /// What the goal itself asks of a load.
-    pub(super) fn target(&self) -> &Target {
+    pub(super) fn target(&self) -> &Requirement {
         &self.stages[self.stages.len() - 1].target
     }
 
@@ -144,7 +143,7 @@ impl Pursuit {
     }
 
     /// Where the capacity lies with all that is known.
-    pub(super) fn interval(&self) -> Option<Interval> {
+    pub(super) fn interval(&self) -> Option<CapacityInterval> {
         self.evidence.as_ref().map(Evidence::interval)
     }
 
@@ -267,7 +266,7 @@ impl Pursuit {
     fn is_undecidable(&self, side: Side, load: f64, history: &History) -> bool {
         let (agreeing, dissenting) = self.votes(side, load, history);
         let made = agreeing + dissenting;
-        made >= TRIALS_PER_RUNG && (agreeing as f64) < made as f64 * LEAST_AGREEMENT
+        made >= TRIALS_PER_RUNG && (agreeing as f64) < made as f64 * MIN_AGREEMENT
     }
 
     /// How many trials at a load put it on a side of the capacity, and how many on the other.

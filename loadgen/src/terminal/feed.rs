@@ -10,9 +10,10 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use loadgen::analysis::statistics::interval;
-use loadgen::engine::slice::{self, Counts};
+use loadgen::engine::slice::Counts;
 use loadgen::observer::{Live, Observer, Phase};
+use loadgen::result::histogram;
+use loadgen::result::latency::supports;
 
 /// News that may wait for the thread: several seconds of slices.
 const MOST_WAITING: usize = 64;
@@ -157,7 +158,7 @@ impl Feed {
             phase: Phase::Connecting,
             phase_began: Instant::now(),
             totals_at: None,
-            recent: slice::histogram(),
+            recent: histogram::empty(),
             recent_began: Duration::ZERO,
         })
     }
@@ -255,7 +256,7 @@ impl Drop for Feed {
 }
 
 fn quantile(histogram: &Histogram<u64>, quantile: f64) -> Option<u64> {
-    interval::supports(histogram.len(), quantile).then(|| histogram.value_at_quantile(quantile))
+    supports(histogram.len(), quantile).then(|| histogram.value_at_quantile(quantile))
 }
 
 #[cfg(test)]
@@ -331,7 +332,7 @@ mod tests {
 
     #[test]
     fn buckets_hold_every_sample_where_it_belongs() {
-        let mut histogram = slice::histogram();
+        let mut histogram = histogram::empty();
         histogram.record_n(1, 1).unwrap();
         histogram.record_n(1_500, 2).unwrap();
         histogram.record_n(3_600_000_000_000, 3).unwrap();
@@ -340,6 +341,6 @@ mod tests {
         assert_eq!(counts[31], 2);
         assert_eq!(counts[BUCKETS - 1], 3);
         assert_eq!(counts.iter().sum::<u64>(), 6);
-        assert!(Latencies::of(&slice::histogram()).is_none());
+        assert!(Latencies::of(&histogram::empty()).is_none());
     }
 }

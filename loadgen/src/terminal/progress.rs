@@ -179,14 +179,14 @@ impl Part {
 
 #[cfg(test)]
 mod tests {
-    use loadgen::engine::slice;
+    use loadgen::result::histogram;
     use proptest::prelude::*;
 
     use super::*;
     use crate::terminal::model::tests::{news, plan};
 
     fn model(start: Instant) -> Model {
-        let mut latency = slice::histogram();
+        let mut latency = histogram::empty();
         latency.record_n(84_200, 1_000).unwrap();
         let mut news = news(start, 0, 5_000, &latency);
         let totals = news.totals.as_mut().unwrap();

@@ -9,6 +9,7 @@ use std::thread;
 
 use loadgen::observer::{Observer, Phase};
 use loadgen::plan::{Plan, Target};
+use loadgen::result::Code;
 use loadgen::{Control, RunResult};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -114,7 +115,7 @@ fn a_server_that_stops_telling_its_side_costs_only_its_side() {
         let reasons = &result.verdict.reasons;
         let missing = reasons
             .iter()
-            .find(|reason| reason.code == "server_side_missing");
+            .find(|reason| reason.code == Code::ServerSideMissing);
         let text = &missing.expect("the missing side is a reason").text;
         assert!(text.contains(words), "{text}");
     }
@@ -137,7 +138,7 @@ fn repeats_that_were_made_are_delivered_when_the_next_one_fails() {
         }
     });
     assert!(result.messages.received > 0);
-    assert_eq!(codes(&result)[0], "repeat_failed");
+    assert_eq!(codes(&result)[0], &Code::RepeatFailed);
     let text = &result.verdict.reasons[0].text;
     assert!(text.starts_with("repeat 3 of 3 failed: "), "{text}");
 }

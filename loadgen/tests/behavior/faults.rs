@@ -4,9 +4,9 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use echomark::net::endpoint::Endpoint;
-use loadgen::analysis::verdict::Status;
 use loadgen::plan::sizes::Sizes;
 use loadgen::plan::{Background, Direction, Load, Plan, Target};
+use loadgen::result::{Code, Status};
 use loadgen::{RunError, RunResult};
 
 use crate::support::{PlainServer, codes, constant, number, plan, run, server, try_run};
@@ -20,7 +20,7 @@ fn single(target: &PlainServer) -> Plan {
 }
 
 #[track_caller]
-fn assert_invalid(result: &RunResult, code: &str) {
+fn assert_invalid(result: &RunResult, code: &Code) {
     assert_eq!(result.verdict.status, Status::Invalid);
     assert!(codes(result).contains(&code), "{:?}", codes(result));
 }
@@ -46,7 +46,7 @@ fn one_wrong_bit_is_found_at_its_offset() {
     assert_eq!(result.messages.verified, 999);
     let corruption = result.client.first_corruption.unwrap();
     assert_eq!((corruption.connection, corruption.offset), (0, OFFSET));
-    assert_invalid(&result, "corrupt");
+    assert_invalid(&result, &Code::Corrupt);
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn corruption_during_the_warm_up_is_not_forgotten() {
         ..single(&target)
     });
     assert_eq!(result.messages.corrupt, 0);
-    assert_invalid(&result, "corrupt");
+    assert_invalid(&result, &Code::Corrupt);
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn a_dropped_byte_shifts_everything_behind_it() {
         timeout: Duration::from_millis(200),
         ..single(&target)
     });
-    assert_invalid(&result, "corrupt");
+    assert_invalid(&result, &Code::Corrupt);
     assert_eq!(result.client.first_corruption.unwrap().offset, 0);
 }
 
@@ -100,7 +100,7 @@ fn swapped_messages_are_corrupt_in_both_places() {
         ..single(&target)
     });
     assert_eq!(result.messages.corrupt, 2);
-    assert_invalid(&result, "corrupt");
+    assert_invalid(&result, &Code::Corrupt);
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn more_than_was_sent_is_noticed() {
     });
     let result = run(&single(&target));
     assert!(result.messages.duplicated > 0);
-    assert_invalid(&result, "corrupt");
+    assert_invalid(&result, &Code::Corrupt);
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn resets_are_counted_and_the_run_goes_on() {
         assert!(result.connections.reset + result.connections.closed_by_peer > 4);
         assert!(result.connections.opened > 8);
         assert!(result.messages.lost > 0);
-        assert!(codes(&result).contains(&"missing"));
+        assert!(codes(&result).contains(&&Code::Missing));
     }
 }
 
@@ -197,7 +197,7 @@ fn a_server_that_never_answers_times_messages_out() {
     });
     assert_eq!(result.messages.received, 0);
     assert!(result.messages.timed_out >= 4);
-    assert_invalid(&result, "no_data");
+    assert_invalid(&result, &Code::NoData);
 }
 
 #[test]
@@ -226,7 +226,7 @@ fn a_server_slower_than_the_rate_makes_the_run_invalid() {
         timeout: Duration::from_millis(300),
         ..single(&target)
     });
-    assert_invalid(&result, "rate_not_achieved");
+    assert_invalid(&result, &Code::RateNotAchieved);
     assert!(result.rate.achieved < 250.0);
     assert_eq!(result.messages.sent + result.messages.unsent, 500);
 }
@@ -251,8 +251,8 @@ fn a_server_that_takes_nothing_leaves_messages_unsent_and_the_lag_is_its_own() {
         })
     });
     assert!(result.messages.unsent > 50);
-    assert_invalid(&result, "unsent");
-    assert!(!codes(&result).contains(&"send_lag"));
+    assert_invalid(&result, &Code::Unsent);
+    assert!(!codes(&result).contains(&&Code::SendLag));
 }
 
 #[test]

@@ -51,7 +51,7 @@ impl Log {
     }
 
     pub(crate) fn sum(&self, wanted: &str) -> Histogram<u64> {
-        let mut sum = loadgen::engine::slice::histogram();
+        let mut sum = loadgen::result::histogram::empty();
         for (tag, _, _, histogram) in &self.intervals {
             if tag == wanted {
                 sum.add(histogram).unwrap();

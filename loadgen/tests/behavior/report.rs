@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use echomark::net::endpoint::Endpoint;
 use loadgen::RunResult;
-use loadgen::analysis::verdict::{Reason, Status};
 use loadgen::plan::{Background, Close, Direction, Load, Plan, Target, Workload};
 use loadgen::report::{csv, html, markdown, text};
 use loadgen::result::comparison::Comparison;
+use loadgen::result::{Code, Reason, Status};
 use loadgen::result::{IntervalLatency, IntervalResult, SearchResult};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -31,7 +31,7 @@ pub(crate) fn hostile(result: &mut RunResult, words: &str) {
     };
     result.plan.socket.congestion = Some(text());
     result.verdict.reasons = vec![Reason {
-        code: text().into(),
+        code: Code::Unknown(text().into()),
         text: text(),
         status: Status::Suspect,
     }];

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use loadgen::observer::Unobserved;
 use loadgen::result::{TrialOutcome, TrialResult};
 use loadgen::search::{
-    Axis, Class, Goal, GoalEnd, Judged, Judgement, Limits, Preset, Search, StopReason, Target,
+    Axis, Class, Goal, GoalEnd, Judged, Judgement, Limits, Preset, Requirement, Search, StopReason,
     Terms, classify, typical_failure,
 };
 use loadgen::trials::{SearchObserver, SearchPlan, find};
@@ -459,7 +459,7 @@ fn loads_are_classified_as_by_the_reference_implementation() {
     let cases: Vec<_> = (0..2000)
         .map(|_| {
             // Powers of two, so that no rounding decides.
-            let target = Target {
+            let target = Requirement {
                 trial_s: one_of(&[0.5, 1.0, 4.0]),
                 sum_s: one_of(&[4.0, 8.0, 16.0]),
                 exceed_ratio: one_of(&[0.0, 0.25, 0.5, 0.75]),

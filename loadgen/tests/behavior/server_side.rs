@@ -10,6 +10,7 @@ use echomark::metrics::Snapshot;
 use echomark::{Balance, Config, Handle, Server, Service};
 use loadgen::RunResult;
 use loadgen::plan::{Background, Close, Direction, Load, Plan, Target, Workload};
+use loadgen::result::Code;
 
 use crate::program;
 use crate::support::{
@@ -91,7 +92,7 @@ impl Drop for Echod {
 fn assert_agreed(result: &RunResult) {
     let server = result.server.as_ref().unwrap();
     assert!(server.accounts.agree, "{:?}", server.accounts);
-    assert!(!codes(result).contains(&"server_disagrees"));
+    assert!(!codes(result).contains(&&Code::ServerDisagrees));
 }
 
 #[test]
@@ -239,7 +240,7 @@ fn other_clients_and_other_servers_show_in_the_accounts() {
     let accounts = &result.server.as_ref().unwrap().accounts;
     assert!(!accounts.agree);
     assert!(accounts.server_received_bytes > accounts.client_sent_bytes);
-    assert!(codes(&result).contains(&"server_disagrees"));
+    assert!(codes(&result).contains(&&Code::ServerDisagrees));
     let table = loadgen::report::text::render(&result);
     assert!(table.contains("the client's account differs"), "{table}");
 
@@ -249,7 +250,7 @@ fn other_clients_and_other_servers_show_in_the_accounts() {
         server_admin: Some(echod.admin.to_string().parse().unwrap()),
         ..crate::support::plan(server(&plain))
     });
-    assert!(codes(&result).contains(&"server_disagrees"));
+    assert!(codes(&result).contains(&&Code::ServerDisagrees));
 }
 
 #[test]

@@ -15,6 +15,7 @@ use loadgen::observer::Unobserved;
 use loadgen::plan::sizes::Sizes;
 use loadgen::plan::{Direction, Load, Pacing, Plan, SocketOptions, Spacing, Target, Workload};
 use loadgen::profile::Profile;
+use loadgen::result::Code;
 use loadgen::{Control, RunError, RunResult};
 
 use crate::schema;
@@ -366,11 +367,11 @@ pub(crate) fn check_accounts(result: &RunResult) {
 }
 
 /// The codes of the verdict's reasons.
-pub(crate) fn codes(result: &RunResult) -> Vec<&str> {
+pub(crate) fn codes(result: &RunResult) -> Vec<&Code> {
     result
         .verdict
         .reasons
         .iter()
-        .map(|reason| reason.code.as_ref())
+        .map(|reason| &reason.code)
         .collect()
 }

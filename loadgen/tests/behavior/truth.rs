@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use loadgen::analysis::verdict::Status;
 use loadgen::plan::{Load, Pacing, Plan, Spacing, Target};
 use loadgen::profile::Profile;
 use loadgen::result::Latency;
+use loadgen::result::{Code, Status};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
@@ -180,7 +180,7 @@ fn offered_more_than_its_limit_a_server_achieves_the_limit_and_the_run_is_invali
             ..spinning(server.target(), 4000.0)
         });
         assert_eq!(result.verdict.status, Status::Invalid);
-        assert!(codes(&result).contains(&"rate_not_achieved"));
+        assert!(codes(&result).contains(&&Code::RateNotAchieved));
         assert_eq!(result.rate.offered, 4000.0);
         assert_eq!(result.messages.sent, 2000);
         assert_eq!(result.messages.received, 2000);

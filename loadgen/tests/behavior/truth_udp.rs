@@ -7,8 +7,8 @@ use std::thread;
 use std::time::Duration;
 
 use echomark::net::endpoint::Endpoint;
-use loadgen::analysis::verdict::Status;
 use loadgen::plan::{Load, Plan, Target};
+use loadgen::result::{Code, Status};
 use loadgen::{RunResult, plan::Workload};
 
 use crate::known::Known;
@@ -145,7 +145,7 @@ fn as_many_are_lost_as_the_server_drops() {
     assert_lost(&result, dropped);
     assert_eq!(result.messages.unfinished, 0);
     assert_eq!(result.messages.received, MESSAGES - result.messages.lost);
-    assert!(codes(&result).contains(&"missing"));
+    assert!(codes(&result).contains(&&Code::Missing));
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn each_second_echo_is_a_duplicate() {
     assert_eq!(result.messages.duplicated, 100);
     assert_eq!(result.messages.reordered, 0);
     // Networks may do that.
-    assert!(!codes(&result).contains(&"corrupt"));
+    assert!(!codes(&result).contains(&&Code::Corrupt));
 }
 
 #[test]
@@ -262,7 +262,7 @@ fn each_changed_byte_is_a_corrupt_datagram() {
     let corruption = result.client.first_corruption.unwrap();
     assert_eq!((corruption.connection, corruption.offset), (0, 7));
     assert_eq!(result.verdict.status, Status::Invalid);
-    assert!(codes(&result).contains(&"corrupt"));
+    assert!(codes(&result).contains(&&Code::Corrupt));
 }
 
 #[test]

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use echomark::net::endpoint::Endpoint;
 use loadgen::plan::sizes::{Part, Sizes};
 use loadgen::plan::{Background, Close, Direction, Load, Plan, Target, Workload};
+use loadgen::result::Code;
 
 use crate::known::{is_disturbed, show, until_undisturbed};
 use crate::support::{
@@ -207,7 +208,7 @@ fn a_server_that_does_not_close_is_seen_not_to() {
     assert!(result.messages.received <= open.lock().unwrap().len() as u64);
     assert!((1..=result.messages.received).contains(&result.connections.unclosed));
     assert!(result.latency_ns.close.is_none());
-    assert!(codes(&result).contains(&"unclosed"));
+    assert!(codes(&result).contains(&&Code::Unclosed));
 }
 
 #[test]
@@ -333,7 +334,7 @@ fn a_stream_from_a_server_has_its_rate_and_is_verified() {
         assert_eq!(result.messages.corrupt, 0);
         // The block that is arriving at the end is not missing.
         assert_eq!(result.messages.sent, result.messages.verified);
-        assert!(!codes(&result).contains(&"missing"));
+        assert!(!codes(&result).contains(&&Code::Missing));
         let measured = result.throughput.received_bits_per_s;
         show(&format!("down: {measured} bit/s, {lateness:?}"));
         let disturbed = is_disturbed(&result) || lateness.is_disturbing();
@@ -358,7 +359,7 @@ fn a_pattern_that_is_not_known_is_not_called_verified_and_a_wrong_byte_is_found(
     assert!(result.messages.received > 0);
     assert_eq!(result.messages.verified, 0);
     assert_eq!(result.messages.corrupt, 0);
-    assert!(codes(&result).contains(&"not_verified"));
+    assert!(codes(&result).contains(&&Code::NotVerified));
     let target = source(|position, block| {
         chargen(position, block);
         if position == 500_000 {
@@ -461,7 +462,7 @@ fn connections_that_the_server_ended_are_not_held() {
             result.connections.closed_by_peer + result.connections.reset,
             ended
         );
-        assert_eq!(codes(&result).contains(&"not_held"), ended > 0);
+        assert_eq!(codes(&result).contains(&&Code::NotHeld), ended > 0);
         // Probes go to those that are left.
         assert_eq!((result.messages.sent, result.messages.unsent), (100, 0));
     }

@@ -22,7 +22,7 @@ pub struct Blocks {
 }
 
 /// Different values that a block tells apart; one with more gets coarse.
-const MOST_VALUES: usize = 1024;
+const MAX_VALUES: usize = 1024;
 /// The leading bits that a coarse block keeps of a value: within a hundredth of it. Blocks only say how
 /// much their shares differ; the values themselves come from the whole histogram.
 const COARSE_BITS: u32 = 8;
@@ -117,7 +117,7 @@ impl Block {
 
     /// The same with a bounded number of values.
     fn bounded(mut self) -> Self {
-        if self.values.len() > MOST_VALUES && !self.is_coarse {
+        if self.values.len() > MAX_VALUES && !self.is_coarse {
             self.coarsen();
         }
         self.values.shrink_to_fit();
@@ -236,11 +236,11 @@ impl FromIterator<u64> for Block {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::slice;
+    use crate::result::histogram;
     use proptest::prelude::*;
 
     fn histogram(samples: &[u64]) -> Histogram<u64> {
-        let mut histogram = slice::histogram();
+        let mut histogram = histogram::empty();
         for &sample in samples {
             histogram.record(sample).unwrap();
         }
@@ -267,14 +267,14 @@ mod tests {
         assert_eq!(blocks.complete().len(), 2);
         assert_eq!(blocks.slices_per_block(), 2);
         assert_eq!(blocks.quantiles(1.0), [2, 4]);
-        blocks.push(&slice::histogram());
+        blocks.push(&histogram::empty());
         assert_eq!(blocks.quantiles(1.0), [2, 4, 5]);
     }
 
     #[test]
     fn a_block_without_samples_is_a_block_all_the_same() {
         let mut blocks = Blocks::new(4);
-        blocks.push(&slice::histogram());
+        blocks.push(&histogram::empty());
         blocks.push(&histogram(&[7]));
         assert_eq!(blocks.complete().len(), 2);
         assert_eq!(blocks.complete()[0].quantile(0.5), None);
@@ -318,9 +318,9 @@ mod tests {
     #[test]
     fn a_block_of_many_values_gets_coarse_and_says_the_same_within_a_hundredth() {
         let mut blocks = Blocks::new(64);
-        let mut exact = slice::histogram();
+        let mut exact = histogram::empty();
         for slice in 0..200_u64 {
-            let mut histogram = slice::histogram();
+            let mut histogram = histogram::empty();
             for sample in 0..5_000_u64 {
                 // From 10 µs to 10 ms, all over the range.
                 let value = 10_000 + (slice * 5_000 + sample) * 7_919 % 9_990_000;
@@ -332,7 +332,7 @@ mod tests {
         let value = exact.value_at_quantile(0.9);
         for block in blocks.complete() {
             assert!(
-                block.values.len() <= 2 * MOST_VALUES,
+                block.values.len() <= 2 * MAX_VALUES,
                 "{}",
                 block.values.len()
             );

@@ -2,24 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use crate::result::statistics::Fairness;
 
 /// The share of connections that stand for the slowest and the fastest.
 const EXTREME: f64 = 0.01;
-
-/// How evenly connections were served.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Fairness {
-    /// Number of connections.
-    pub connections: usize,
-    /// See [`jain_index`].
-    pub jain_index: f64,
-    /// What the slowest 1 % of the connections, at least one, got on average, over what all got on
-    /// average.
-    pub slowest_ratio: f64,
-    /// The same of the fastest 1 %.
-    pub fastest_ratio: f64,
-}
 
 impl Fairness {
     /// Judges by what each connection got. `None` if none got anything.

@@ -9,14 +9,14 @@ const FARTHEST: f64 = 4.0;
 /// But where there is hardly any noise, as far as this share: changes that matter keep their shape.
 const FARTHEST_SHARE: f64 = 0.2;
 /// Values have three digits: a scatter below this share can't be seen.
-const LEAST_SCATTER: f64 = 0.001;
+const MIN_SCATTER: f64 = 0.001;
 /// Blocks whose median is the level at the beginning, at least.
-const LEAST_FIRST: usize = 4;
+const MIN_FIRST: usize = 4;
 /// Neighbouring blocks are taken to be correlated at least so much: few blocks can't tell, and
 /// taking them for independent is what makes a wave a trend.
-const LEAST_CORRELATION: f64 = 0.5;
+const MIN_CORRELATION: f64 = 0.5;
 /// And at most so much.
-const MOST_CORRELATION: f64 = 0.9;
+const MAX_CORRELATION: f64 = 0.9;
 
 /// The values with those far out moved in. Scatter is judged by the median absolute deviation,
 /// which for a normal distribution is the standard deviation over 1.4826.
@@ -39,7 +39,7 @@ pub(super) fn curbed(values: &[f64]) -> Option<Vec<f64>> {
 fn inflation(residuals: &[f64], parameters: f64) -> f64 {
     let seen = super::lag_one_correlation(residuals);
     let correlation = seen + (parameters + 4.0 * seen) / residuals.len() as f64;
-    let correlation = correlation.clamp(LEAST_CORRELATION, MOST_CORRELATION);
+    let correlation = correlation.clamp(MIN_CORRELATION, MAX_CORRELATION);
     (1.0 + correlation) / (1.0 - correlation)
 }
 
@@ -87,7 +87,7 @@ impl Decay {
             .map(|(share, value)| value - mean - share * difference)
             .collect();
         let squares = sum_of_squares(&residuals);
-        let variance = (squares / (values.len() - 3) as f64).max(LEAST_SCATTER.powi(2));
+        let variance = (squares / (values.len() - 3) as f64).max(MIN_SCATTER.powi(2));
         let error = (variance * inflation(&residuals, 1.0) / shape_squares).sqrt();
         Self {
             constant,
@@ -101,7 +101,7 @@ impl Decay {
     pub(super) fn levels(&self, series: &[f64]) -> Option<(f64, f64, f64)> {
         let lasts = 3.0 * self.constant;
         let (first, rest) = (
-            (self.constant as usize).max(LEAST_FIRST),
+            (self.constant as usize).max(MIN_FIRST),
             lasts.ceil() as usize,
         );
         Some((

@@ -3,60 +3,19 @@
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use serde::{Deserialize, Serialize};
 
 use super::blocks::Blocks;
 use super::student::t_975;
+use crate::result::latency::supports;
+use crate::result::statistics::{QuantileEstimate, RateEstimate};
 
-/// Samples that must lie beyond a percentile for it to be reported.
-const SAMPLES_BEYOND: f64 = 10.0;
-/// The same in effective samples, for its interval: with fewer, the interval would reach out to
-/// the largest sample and say nothing.
+/// Effective samples that must lie beyond a percentile for its interval: with fewer, it would reach out
+/// to the largest sample and say nothing.
 const EFFECTIVE_SAMPLES_BEYOND: f64 = 5.0;
 /// Fewer blocks than this say too little of how much blocks differ.
-const LEAST_BLOCKS: usize = 8;
+const MIN_BLOCKS: usize = 8;
 /// Blocks are not merged into fewer than this.
-const LEAST_MERGED: usize = 10;
-
-/// A percentile and its 95 % confidence interval, in the unit of the histogram.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct QuantileEstimate {
-    /// Which one, as a fraction.
-    pub quantile: f64,
-    /// The value that this fraction of the samples does not exceed.
-    pub value: u64,
-    /// Lower end of the interval.
-    pub low: u64,
-    /// Upper end of the interval.
-    pub high: u64,
-    /// Number of samples.
-    pub samples: u64,
-    /// How many independent samples would tell as much; never more than there are.
-    pub effective_samples: f64,
-    /// Number of blocks, merged until they hardly depended on each other, that tell this.
-    pub batches: usize,
-}
-
-/// A rate and its 95 % confidence interval, per second.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct RateEstimate {
-    /// Events per second on average, over the complete blocks.
-    pub rate: f64,
-    /// Lower end of the interval, never less than 0.
-    pub low: f64,
-    /// Upper end of the interval.
-    pub high: f64,
-    /// Number of blocks, merged until they hardly depended on each other, that tell this.
-    pub batches: usize,
-}
-
-/// Whether ten of so many samples lie beyond the quantile. If not, it would say more about luck
-/// than about the server.
-pub fn supports(samples: u64, quantile: f64) -> bool {
-    let beyond = samples as f64 * (1.0 - quantile);
-    // 1 - 0.99 is a little less than 0.01: ten of a thousand are enough all the same.
-    beyond + 1e-6 >= SAMPLES_BEYOND
-}
+const MIN_MERGED: usize = 10;
 
 /// The 95 % confidence interval of the quantile of `total`, whose samples lie in `blocks` in the
 /// order of time. `None` if they are too few or too much alike to tell.
@@ -165,7 +124,7 @@ impl Agreement {
     /// Techniques", 1977, 6.4). `None` for too few blocks.
     fn of(mut batches: Vec<(f64, f64)>) -> Option<Self> {
         batches.retain(|&(_, weight)| weight > 0.0);
-        if batches.len() < LEAST_BLOCKS {
+        if batches.len() < MIN_BLOCKS {
             return None;
         }
         loop {
@@ -178,7 +137,7 @@ impl Agreement {
             let correlation = super::lag_one_correlation(&deviations);
             // Of independent blocks, this is 0 give or take 1 / sqrt(n). One in six has its blocks
             // merged without need, which only makes the interval a little wider.
-            if correlation * n.sqrt() > 1.0 && batches.len() / 2 >= LEAST_MERGED {
+            if correlation * n.sqrt() > 1.0 && batches.len() / 2 >= MIN_MERGED {
                 batches = batches
                     .chunks_exact(2)
                     .map(|pair| (pair[0].0 + pair[1].0, pair[0].1 + pair[1].1))
@@ -201,7 +160,7 @@ impl Agreement {
 mod tests {
     use super::super::simulation::Random;
     use super::*;
-    use crate::engine::slice;
+    use crate::result::histogram;
 
     /// Nanoseconds in one of the simulations' units of time.
     const UNIT: f64 = 100_000.0;
@@ -213,7 +172,7 @@ mod tests {
 
     /// A run of samples at an even rate.
     fn run(samples: impl Iterator<Item = f64>) -> (Blocks, Histogram<u64>) {
-        let (mut blocks, mut total) = (Blocks::new(64), slice::histogram());
+        let (mut blocks, mut total) = (Blocks::new(64), histogram::empty());
         let samples: Vec<u64> = samples
             .take(SAMPLES)
             .map(|sample| total.highest_equivalent((sample * UNIT) as u64))
@@ -324,7 +283,7 @@ mod tests {
         assert_eq!(quantile_interval(&blocks, &total, f64::NAN), None);
 
         let mut few = Blocks::new(64);
-        for _ in 1..LEAST_BLOCKS {
+        for _ in 1..MIN_BLOCKS {
             few.push(&total);
         }
         assert_eq!(quantile_interval(&few, &total, 0.5), None);

@@ -1,36 +1,11 @@
 //! How one figure differs between repeats of a run.
 
-use serde::{Deserialize, Serialize};
-
 use super::student::t_975;
+use crate::result::statistics::Spread;
 
 /// Repeats from which on an interval of the mean is given: with two it would be wider than most
 /// things that it could tell.
-const LEAST_REPEATS: usize = 3;
-
-/// How one figure differs between repeats of a run, in the figure's unit.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Spread {
-    /// Number of repeats.
-    pub n: usize,
-    /// Median.
-    pub median: f64,
-    /// Smallest.
-    pub min: f64,
-    /// Largest.
-    pub max: f64,
-    /// Mean.
-    pub mean: f64,
-    /// Standard deviation, estimated with `n - 1`; null for a single repeat.
-    pub stdev: Option<f64>,
-    /// Standard deviation over the mean; null for a single repeat or a mean of 0.
-    pub coefficient_of_variation: Option<f64>,
-    /// Lower end of the 95 % confidence interval of the mean by Student's t; null for fewer than
-    /// three repeats.
-    pub low: Option<f64>,
-    /// Upper end of it.
-    pub high: Option<f64>,
-}
+const MIN_REPEATS: usize = 3;
 
 impl Spread {
     /// `None` without values, or if one of them is not finite.
@@ -45,7 +20,7 @@ impl Spread {
             (squares / (n - 1) as f64).sqrt()
         });
         let margin = stdev
-            .filter(|_| n >= LEAST_REPEATS)
+            .filter(|_| n >= MIN_REPEATS)
             .map(|stdev| t_975(n - 1) * stdev / (n as f64).sqrt());
         Some(Self {
             n,

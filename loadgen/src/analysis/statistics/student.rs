@@ -4,7 +4,7 @@ use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
 
 /// With more degrees of freedom, the quantiles are those of the normal distribution to three digits,
 /// and statrs' inversion gets coarse.
-const MOST_DEGREES: f64 = 10_000.0;
+const MAX_DEGREES: f64 = 10_000.0;
 
 /// The 0.975 quantile of Student's t distribution: so many standard errors to both sides of a mean
 /// make a 95 % interval. Infinite for no degrees of freedom.
@@ -18,7 +18,7 @@ pub(super) fn t_quantile(probability: f64, degrees: f64) -> f64 {
     if degrees.is_nan() || degrees <= 0.0 {
         return f64::INFINITY;
     }
-    if degrees > MOST_DEGREES {
+    if degrees > MAX_DEGREES {
         return Normal::standard().inverse_cdf(probability);
     }
     StudentsT::new(0.0, 1.0, degrees)

@@ -4,44 +4,19 @@
 //! enough any is large. The limits were set by simulation, so that of steady runs, each block of
 //! which may have the correlation 0.5 with the next, less than 1 % are accused.
 
-use serde::{Deserialize, Serialize};
-
 use super::blocks::Blocks;
 use super::fit::{Decay, Line, curbed};
+use crate::result::statistics::Trend;
 
 /// Fewer blocks than this tell no trend from chance.
-const LEAST_BLOCKS: usize = 10;
+const MIN_BLOCKS: usize = 10;
 /// Levels that differ by less than this share do not matter, however certain it is.
-const LEAST_CHANGE: f64 = 0.1;
+const MIN_CHANGE: f64 = 0.1;
 /// Standard errors by which the beginning has to differ. More than for a single test, because the
 /// length that shows the most is picked.
-const LEAST_TRANSIENT_Z: f64 = 3.0;
+const MIN_TRANSIENT_Z: f64 = 3.0;
 /// Standard deviations by which a rise or fall has to be more than chance.
-const LEAST_DRIFT_Z: f64 = 2.5;
-
-/// How a figure went along in a run.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Trend {
-    /// Nothing but chance, or a change too small to matter.
-    Steady,
-    /// The beginning differs from the rest: the warm-up was not over.
-    Transient {
-        /// Share of the window until the difference is gone but for a twentieth.
-        until: f64,
-        /// Level at the beginning.
-        from: f64,
-        /// Level of the rest.
-        to: f64,
-    },
-    /// It rose or fell all along.
-    Drift {
-        /// Level at the beginning of the window.
-        from: f64,
-        /// Level at its end.
-        to: f64,
-    },
-}
+const MIN_DRIFT_Z: f64 = 2.5;
 
 impl Trend {
     /// The trend of the blocks' medians; `None` as in [`Trend::of`]. Blocks without samples have no
@@ -61,7 +36,7 @@ impl Trend {
     /// From 32 blocks on, whose scatter is 5 %, it finds 95 % of the warm-ups that begin at 1.5
     /// times the level and last a fifth of the window, and of the drifts by 30 %.
     pub fn of(series: &[f64]) -> Option<Self> {
-        if series.len() < LEAST_BLOCKS
+        if series.len() < MIN_BLOCKS
             || !series.iter().all(|&value| value > 0.0 && value.is_finite())
         {
             return None;
@@ -70,14 +45,14 @@ impl Trend {
         let logarithms = curbed(&series.iter().map(|value| value.ln()).collect::<Vec<f64>>())?;
         let decay = Decay::fit(&logarithms)?;
         let line = Line::fit(&logarithms)?;
-        if decay.squares <= line.squares && decay.z >= LEAST_TRANSIENT_Z {
+        if decay.squares <= line.squares && decay.z >= MIN_TRANSIENT_Z {
             let (until, from, to) = decay.levels(series)?;
             if differ(from, to) {
                 return Some(Self::Transient { until, from, to });
             }
         }
         let (from, to) = line.ends(series.len());
-        Some(if line.z >= LEAST_DRIFT_Z && differ(from, to) {
+        Some(if line.z >= MIN_DRIFT_Z && differ(from, to) {
             Self::Drift { from, to }
         } else {
             Self::Steady
@@ -86,14 +61,14 @@ impl Trend {
 }
 
 fn differ(from: f64, to: f64) -> bool {
-    from.max(to) >= from.min(to) * (1.0 + LEAST_CHANGE)
+    from.max(to) >= from.min(to) * (1.0 + MIN_CHANGE)
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::simulation::Random;
     use super::*;
-    use crate::engine::slice;
+    use crate::result::histogram;
 
     const RUNS: u64 = 300;
     const BLOCKS: usize = 48;
@@ -270,7 +245,7 @@ mod tests {
     fn blocks_are_judged_by_their_medians() {
         let mut blocks = Blocks::new(64);
         for block in 0..40 {
-            let mut histogram = slice::histogram();
+            let mut histogram = histogram::empty();
             let median = if block < 6 { 2_000_000 } else { 1_000_000 };
             histogram.record_n(median, 60).unwrap();
             histogram.record_n(50_000_000, 40).unwrap();

@@ -1,80 +1,48 @@
 //! Whether a result can be believed. Pure: what is known goes in, the verdict and its evidence
 //! come out.
 
-use std::borrow::Cow;
-
 use echomark::net::units::format_duration_ns;
-use serde::{Deserialize, Serialize};
 
-use crate::analysis::statistics::warmup::Trend;
 use crate::engine::slice::Counts;
 use crate::error::RunError;
 use crate::plan::{Plan, Workload};
-use crate::result::{Client, Latencies, Latency, Rate, ServerResult, Statistics, ThreadResult};
+use crate::result::statistics::Trend;
+use crate::result::{
+    Client, Code, Latencies, Latency, Rate, Reason, ServerResult, Statistics, Status, ThreadResult,
+    Verdict,
+};
 
 /// Below this share of the offered rate, an open-loop run did not do what it says.
-const LEAST_ACHIEVED: f64 = 0.99;
+const MIN_ACHIEVED: f64 = 0.99;
 /// Above this share of messages never sent, neither.
-const MOST_UNSENT: f64 = 0.01;
+const MAX_UNSENT: f64 = 0.01;
 /// Above this share of the response time's p99, the client's own lag is a part of the finding.
-pub(crate) const MOST_LAG: f64 = 0.1;
+pub(crate) const MAX_LAG: f64 = 0.1;
 /// Above this share of connects for which this host had no port, the limit found is this host's.
-const MOST_OUT_OF_PORTS: f64 = 0.01;
+const MAX_OUT_OF_PORTS: f64 = 0.01;
 /// A thread busier than this has no reserve for a burst: what it reports may be its own queueing.
-pub(crate) const MOST_BUSY: f64 = 0.85;
+pub(crate) const MAX_BUSY: f64 = 0.85;
 /// A thread that had to wait for a processor for more of the time than this may have been late for
 /// as many of its messages.
-const MOST_RUN_DELAY: f64 = 0.01;
+const MAX_RUN_DELAY: f64 = 0.01;
 /// What waiting takes each time although nobody else wants the processor: waking up.
 const WAKE_UP_NS: f64 = 10_000.0;
 /// The same of a whole host that its hypervisor did not run.
-const MOST_STEAL: f64 = 0.01;
+const MAX_STEAL: f64 = 0.01;
 /// Where the kernel does not tell how long threads waited: times that one may be taken off the
 /// processor in a second.
-const MOST_SWITCHES_PER_S: f64 = 50.0;
+const MAX_SWITCHES_PER_S: f64 = 50.0;
 /// A hiccup explains a tail if it is more than this share of it,
-const MOST_HICCUP: f64 = 0.5;
+const MAX_HICCUP: f64 = 0.5;
 /// and longer than this: shorter ones are how threads are woken.
-const LEAST_HICCUP_NS: f64 = 250_000.0;
+const MIN_HICCUP_NS: f64 = 250_000.0;
 /// A hiccup that is longer than any time slice of a scheduler is no wait for a processor: the host
 /// stood still, and with it whatever would have been measured.
 const STANDSTILL_NS: u64 = 10_000_000;
 /// The share of the time for which the host may stand still.
-const MOST_STANDSTILL: f64 = 0.01;
+const MAX_STANDSTILL: f64 = 0.01;
 /// Fewer messages than this support no p99.
-const LEAST_SAMPLES: u64 = 1000;
-
-/// The verdict on a run.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Verdict {
-    /// The worst that any reason demands.
-    pub status: Status,
-    /// Why; empty for a valid result.
-    pub reasons: Vec<Reason>,
-}
-
-/// How far a result can be believed.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Status {
-    /// Nothing speaks against it.
-    Valid,
-    /// Something may have bent it; the reason says what to do.
-    Suspect,
-    /// It does not show what was asked for.
-    Invalid,
-}
-
-/// One objection, with its evidence.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Reason {
-    /// For programs.
-    pub code: Cow<'static, str>,
-    /// For people.
-    pub text: String,
-    /// What it makes of the result.
-    pub status: Status,
-}
+const MIN_SAMPLES: u64 = 1000;
 
 /// What the verdict is drawn from.
 #[derive(Clone, Copy, Debug)]
@@ -111,22 +79,22 @@ impl Verdict {
     /// What a run that goes on has come to so far, and the code of the first objection: the part of
     /// the verdict that does not wait for the end. `lag_ratio` is the p99 of our own send lag over
     /// that of the response time, in an open loop.
-    pub fn so_far(
-        plan: &Plan,
-        counts: &Counts,
-        lag_ratio: Option<f64>,
-    ) -> (Status, Option<&'static str>) {
-        let is_unsent = counts.unsent as f64 > MOST_UNSENT * counts.issued as f64;
+    pub fn so_far(plan: &Plan, counts: &Counts, lag_ratio: Option<f64>) -> (Status, Option<Code>) {
+        let is_unsent = counts.unsent as f64 > MAX_UNSENT * counts.issued as f64;
         let objections = [
-            (Status::Invalid, "corrupt", wrong(plan, counts) > 0),
-            (Status::Invalid, "unsent", plan.is_open_loop() && is_unsent),
-            (Status::Invalid, "send_lag", lag_ratio > Some(MOST_LAG)),
+            (Status::Invalid, Code::Corrupt, wrong(plan, counts) > 0),
+            (
+                Status::Invalid,
+                Code::Unsent,
+                plan.is_open_loop() && is_unsent,
+            ),
+            (Status::Invalid, Code::SendLag, lag_ratio > Some(MAX_LAG)),
             (
                 Status::Suspect,
-                "missing",
+                Code::Missing,
                 counts.lost + counts.timed_out > 0,
             ),
-            (Status::Suspect, "connections_failed", counts.failed > 0),
+            (Status::Suspect, Code::ConnectionsFailed, counts.failed > 0),
         ];
         objections
             .into_iter()
@@ -134,18 +102,6 @@ impl Verdict {
             .map_or((Status::Valid, None), |(status, code, _)| {
                 (status, Some(code))
             })
-    }
-
-    /// The verdict that `reasons` demand.
-    pub(crate) fn from_reasons(reasons: Vec<Reason>) -> Self {
-        Self {
-            status: reasons
-                .iter()
-                .map(|reason| reason.status)
-                .max()
-                .unwrap_or(Status::Valid),
-            reasons,
-        }
     }
 }
 
@@ -155,7 +111,7 @@ fn content(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
     let wrong = wrong(evidence.plan, counts);
     if wrong > 0 {
         reasons.push(Reason::invalid(
-            "corrupt",
+            Code::Corrupt,
             format!(
                 "{wrong} messages did not come back as they were sent: the target is not an echo"
             ),
@@ -163,14 +119,14 @@ fn content(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
     }
     if counts.received == 0 {
         reasons.push(Reason::invalid(
-            "no_data",
+            Code::NoData,
             "no message came back in the window".to_owned(),
         ));
     }
     let missing = counts.lost + counts.timed_out + counts.unfinished;
     if missing > 0 {
         reasons.push(Reason::suspect(
-            "missing",
+            Code::Missing,
             format!(
                 "{missing} messages were sent and did not come back: percentiles are of those that did"
             ),
@@ -179,7 +135,7 @@ fn content(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
     let judged = counts.verified + counts.corrupt;
     if evidence.plan.verify && judged < counts.received {
         reasons.push(Reason::suspect(
-            "not_verified",
+            Code::NotVerified,
             format!(
                 "{} messages could not be verified: the server's pattern is not one that is known",
                 counts.received - judged
@@ -203,9 +159,9 @@ fn wrong(plan: &Plan, counts: &Counts) -> u64 {
 fn schedule(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
     let counts = evidence.counts;
     let achieved = evidence.rate.achieved / evidence.rate.offered;
-    if counts.received > 0 && achieved < LEAST_ACHIEVED {
+    if counts.received > 0 && achieved < MIN_ACHIEVED {
         reasons.push(Reason::invalid(
-            "rate_not_achieved",
+            Code::RateNotAchieved,
             format!(
                 "only {:.1} % of the offered rate came back: offer less, or search for what the \
                  server can take",
@@ -213,9 +169,9 @@ fn schedule(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
             ),
         ));
     }
-    if counts.unsent as f64 > MOST_UNSENT * counts.issued as f64 {
+    if counts.unsent as f64 > MAX_UNSENT * counts.issued as f64 {
         reasons.push(Reason::invalid(
-            "unsent",
+            Code::Unsent,
             format!(
                 "{} of {} messages that were due never reached the kernel: the server does not \
                  take them",
@@ -225,10 +181,10 @@ fn schedule(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
     }
     let lag = p99(evidence.client.own_send_lag.as_ref());
     if let Some((lag, response)) = lag.zip(p99(evidence.latency_ns.response.as_ref()))
-        && lag > response * MOST_LAG
+        && lag > response * MAX_LAG
     {
         reasons.push(Reason::invalid(
-            "send_lag",
+            Code::SendLag,
             format!(
                 "messages left late by our own doing: p99 of the send lag is {}, {:.0} % of the \
                  response time's; use fewer messages per thread (-t, -R) or a quieter host",
@@ -239,7 +195,7 @@ fn schedule(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
     }
     if !evidence.rate.changes.is_empty() {
         reasons.push(Reason::suspect(
-            "rate_changed",
+            Code::RateChanged,
             "the rate was changed while the run went on: its figures are of several loads"
                 .to_owned(),
         ));
@@ -256,23 +212,23 @@ fn connections(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
              (--source) or close with a reset (--close reset)",
             counts.out_of_ports
         );
-        let is_limit = counts.out_of_ports as f64 > MOST_OUT_OF_PORTS * attempts as f64;
+        let is_limit = counts.out_of_ports as f64 > MAX_OUT_OF_PORTS * attempts as f64;
         reasons.push(if is_limit {
-            Reason::invalid("out_of_ports", text)
+            Reason::invalid(Code::OutOfPorts, text)
         } else {
-            Reason::suspect("out_of_ports", text)
+            Reason::suspect(Code::OutOfPorts, text)
         });
     }
     let failed = counts.failed - counts.out_of_ports;
     if failed > 0 {
         reasons.push(Reason::suspect(
-            "connections_failed",
+            Code::ConnectionsFailed,
             format!("{failed} connections could not be made"),
         ));
     }
     if counts.unclosed > 0 {
         reasons.push(Reason::suspect(
-            "unclosed",
+            Code::Unclosed,
             format!(
                 "{} connections were not closed by the server within the timeout",
                 counts.unclosed
@@ -282,7 +238,7 @@ fn connections(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
     let wanted = evidence.plan.connections.get() as u64;
     if evidence.plan.workload == Workload::Idle && evidence.held < wanted {
         reasons.push(Reason::suspect(
-            "not_held",
+            Code::NotHeld,
             format!(
                 "{} of {wanted} connections stood at the end: the others were not made, or the server \
                  ended them",
@@ -299,12 +255,12 @@ fn server(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
         Some(Ok(server)) => &server.accounts,
         Some(Err(error)) => {
             let text = format!("the server's side is missing: {error}");
-            return reasons.push(Reason::suspect("server_side_missing", text));
+            return reasons.push(Reason::suspect(Code::ServerSideMissing, text));
         }
     };
     if !accounts.agree {
         reasons.push(Reason::suspect(
-            "server_disagrees",
+            Code::ServerDisagrees,
             format!(
                 "{} bytes were sent and the server received {}; it sent {} and {} came back: its \
                  counters are of other clients too, or not of the server that was measured",
@@ -320,9 +276,9 @@ fn server(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
 /// Whether the client or its host was the limit.
 fn client(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
     for (index, thread) in evidence.client.threads.iter().enumerate() {
-        if thread.busy_ratio > MOST_BUSY {
+        if thread.busy_ratio > MAX_BUSY {
             reasons.push(Reason::suspect(
-                "client_busy",
+                Code::ClientBusy,
                 format!(
                     "client thread {index} was busy {:.0} % of the time: the limit may be ours; \
                      use more threads (-t) or hosts, or offer less",
@@ -332,8 +288,8 @@ fn client(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
         }
         let per_second = thread.involuntary_switches as f64 / evidence.duration_s.max(1e-3);
         match preemption(thread) {
-            Some(ratio) if ratio > MOST_RUN_DELAY => reasons.push(Reason::suspect(
-                "preempted",
+            Some(ratio) if ratio > MAX_RUN_DELAY => reasons.push(Reason::suspect(
+                Code::Preempted,
                 format!(
                     "client thread {index} waited for a processor {:.1} % of the time, which others \
                      had: use a quieter host, leave it a CPU of its own (taskset), or let it go \
@@ -341,8 +297,8 @@ fn client(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
                     ratio * 100.0
                 ),
             )),
-            None if per_second > MOST_SWITCHES_PER_S => reasons.push(Reason::suspect(
-                "preempted",
+            None if per_second > MAX_SWITCHES_PER_S => reasons.push(Reason::suspect(
+                Code::Preempted,
                 format!(
                     "client thread {index} was taken off its processor {per_second:.0} times a \
                      second: use a quieter host, leave it a CPU of its own (taskset), or let it go \
@@ -352,18 +308,18 @@ fn client(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
             _ => {}
         }
     }
-    if let Some(steal) = evidence.client.steal_ratio.filter(|&s| s > MOST_STEAL) {
+    if let Some(steal) = evidence.client.steal_ratio.filter(|&s| s > MAX_STEAL) {
         reasons.push(Reason::suspect(
-            "steal",
+            Code::Steal,
             format!(
                 "the hypervisor gave {:.1} % of this host's time to others: use a host of your own",
                 steal * 100.0
             ),
         ));
     }
-    if let Some(share) = standstill(evidence).filter(|&share| share > MOST_STANDSTILL) {
+    if let Some(share) = standstill(evidence).filter(|&share| share > MAX_STANDSTILL) {
         reasons.push(Reason::suspect(
-            "standstill",
+            Code::Standstill,
             format!(
                 "this host did not run us at all for {:.0} % of the time: what would have happened \
                  then is missing; use a quieter host",
@@ -373,7 +329,7 @@ fn client(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
     }
     if let Some((percent, hiccup, response)) = hiccup(evidence) {
         reasons.push(Reason::suspect(
-            "hiccups",
+            Code::Hiccups,
             format!(
                 "this host failed to run us for {} at p{percent}, where the response time is {}: \
                  the tail may be ours; use a quieter host",
@@ -417,7 +373,7 @@ fn hiccup(evidence: &Evidence<'_>) -> Option<(&'static str, f64, f64)> {
         .find_map(|(percent, quantile)| {
             let hiccup = beyond_median(hiccups, quantile)?;
             let tail = beyond_median(responses, quantile)?;
-            let explains = hiccup > LEAST_HICCUP_NS && hiccup > tail * MOST_HICCUP;
+            let explains = hiccup > MIN_HICCUP_NS && hiccup > tail * MAX_HICCUP;
             explains.then_some((percent, hiccup, responses.quantile(quantile)? as f64))
         })
 }
@@ -427,16 +383,16 @@ fn sample(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
     let received = evidence.counts.received;
     // Of a stream, no percentile is reported.
     let has_latency = evidence.latency_ns.service.is_some();
-    if has_latency && (1..LEAST_SAMPLES).contains(&received) {
+    if has_latency && (1..MIN_SAMPLES).contains(&received) {
         reasons.push(Reason::suspect(
-            "few_samples",
+            Code::FewSamples,
             format!("{received} messages are too few for a p99: measure longer (-d, -n)"),
         ));
     }
     let level = format_duration_ns;
     match evidence.statistics.trend {
         Some(Trend::Transient { until, from, to }) => reasons.push(Reason::suspect(
-            "warming_up",
+            Code::WarmingUp,
             format!(
                 "the first {:.0} % of the window differ from the rest: the median went from {} to \
                  {}; warm up longer (-w)",
@@ -448,7 +404,7 @@ fn sample(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
         // A load that changes may change the latency.
         Some(Trend::Drift { from, to }) if evidence.plan.has_steady_load() => {
             reasons.push(Reason::suspect(
-                "drift",
+                Code::Drift,
                 format!(
                     "the latency did not settle: its median went from {} to {} in the course of \
                      the window; measure longer (-d), and look for what changes",
@@ -458,24 +414,6 @@ fn sample(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
             ));
         }
         _ => {}
-    }
-}
-
-impl Reason {
-    pub(crate) fn invalid(code: &'static str, text: String) -> Self {
-        Self {
-            code: Cow::Borrowed(code),
-            text,
-            status: Status::Invalid,
-        }
-    }
-
-    fn suspect(code: &'static str, text: String) -> Self {
-        Self {
-            code: Cow::Borrowed(code),
-            text,
-            status: Status::Suspect,
-        }
     }
 }
 

@@ -2,16 +2,16 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
 use super::*;
-use crate::engine::slice;
 use crate::plan::sizes::Sizes;
 use crate::plan::{Load, Pacing, SocketOptions, Spacing, Target};
 use crate::profile::Profile;
+use crate::result::histogram;
 use crate::result::{RateChange, ThreadResult};
 
 /// A tenth of the samples at each of ten levels up to `p99` would say the same of p99; these say
 /// that the rest is `p50`.
 fn latency(p50: u64, p99: u64) -> Latency {
-    let mut histogram = slice::histogram();
+    let mut histogram = histogram::empty();
     histogram.record_n(p50, 9_800).unwrap();
     histogram.record_n(p99, 200).unwrap();
     Latency::new(histogram).unwrap()
@@ -115,7 +115,7 @@ impl Case {
     }
 }
 
-fn codes(change: impl FnOnce(&mut Case)) -> (Status, Vec<Cow<'static, str>>) {
+fn codes(change: impl FnOnce(&mut Case)) -> (Status, Vec<Code>) {
     let mut case = Case::clean();
     change(&mut case);
     let verdict = case.verdict();
@@ -142,10 +142,10 @@ fn what_came_back_is_judged() {
         ("surplus", |c| c.duplicated = 1),
     ] {
         let found = codes(|case| change(&mut case.counts));
-        assert_eq!(found, (Invalid, vec!["corrupt".into()]), "{name}");
+        assert_eq!(found, (Invalid, vec![Code::Corrupt]), "{name}");
     }
     let nothing = codes(|case| (case.counts.received, case.counts.verified) = (0, 0));
-    assert_eq!(nothing, (Invalid, vec!["no_data".into()]));
+    assert_eq!(nothing, (Invalid, vec![Code::NoData]));
     for change in [
         (|c| c.lost = 1) as fn(&mut Counts),
         |c| c.timed_out = 1,
@@ -153,13 +153,13 @@ fn what_came_back_is_judged() {
     ] {
         assert_eq!(
             codes(|case| change(&mut case.counts)),
-            (Suspect, vec!["missing".into()])
+            (Suspect, vec![Code::Missing])
         );
     }
     let unknown = codes(|case| case.counts.verified = 9_999);
-    assert_eq!(unknown, (Suspect, vec!["not_verified".into()]));
+    assert_eq!(unknown, (Suspect, vec![Code::NotVerified]));
     let few = codes(|case| (case.counts.received, case.counts.verified) = (999, 999));
-    assert_eq!(few, (Suspect, vec!["few_samples".into()]));
+    assert_eq!(few, (Suspect, vec![Code::FewSamples]));
 }
 
 #[test]
@@ -184,11 +184,7 @@ fn the_schedule_is_judged_in_an_open_loop_only() {
         codes(late),
         (
             Status::Invalid,
-            vec![
-                "rate_not_achieved".into(),
-                "unsent".into(),
-                "send_lag".into()
-            ]
+            vec![Code::RateNotAchieved, Code::Unsent, Code::SendLag]
         )
     );
     let closed = codes(|case| {
@@ -204,14 +200,14 @@ fn the_schedule_is_judged_in_an_open_loop_only() {
             rate: 2000.0,
         });
     });
-    assert_eq!(changed, (Status::Suspect, vec!["rate_changed".into()]));
+    assert_eq!(changed, (Status::Suspect, vec![Code::RateChanged]));
 }
 
 #[test]
 fn missing_connections_and_ports_are_named() {
     use Status::{Invalid, Suspect};
     let failed = codes(|case| case.counts.failed = 1);
-    assert_eq!(failed, (Suspect, vec!["connections_failed".into()]));
+    assert_eq!(failed, (Suspect, vec![Code::ConnectionsFailed]));
     let ports = |out_of_ports| {
         codes(|case| {
             case.counts.opened = 1000;
@@ -219,38 +215,38 @@ fn missing_connections_and_ports_are_named() {
             case.counts.out_of_ports = out_of_ports;
         })
     };
-    assert_eq!(ports(5), (Suspect, vec!["out_of_ports".into()]));
-    assert_eq!(ports(50), (Invalid, vec!["out_of_ports".into()]));
+    assert_eq!(ports(5), (Suspect, vec![Code::OutOfPorts]));
+    assert_eq!(ports(50), (Invalid, vec![Code::OutOfPorts]));
     assert_eq!(
         codes(|case| case.counts.unclosed = 1),
-        (Suspect, vec!["unclosed".into()])
+        (Suspect, vec![Code::Unclosed])
     );
     let dropped = codes(|case| {
         case.plan.workload = Workload::Idle;
         case.held = 3;
     });
-    assert_eq!(dropped, (Suspect, vec!["not_held".into()]));
+    assert_eq!(dropped, (Suspect, vec![Code::NotHeld]));
 }
 
 #[test]
 fn the_client_watches_itself() {
     use Status::Suspect;
     let busy = codes(|case| case.client.threads[0].busy_ratio = 0.86);
-    assert_eq!(busy, (Suspect, vec!["client_busy".into()]));
+    assert_eq!(busy, (Suspect, vec![Code::ClientBusy]));
     let waited = codes(|case| case.client.threads[0].run_delay_ratio = Some(0.011));
     let woke_up = codes(|case| {
         case.client.threads[0].run_delay_ratio = Some(0.03);
         case.client.threads[0].run_delay_ns_mean = Some(2_000.0);
     });
     assert_eq!(woke_up, (Status::Valid, vec![]));
-    assert_eq!(waited, (Suspect, vec!["preempted".into()]));
+    assert_eq!(waited, (Suspect, vec![Code::Preempted]));
     let switched = codes(|case| {
         case.client.threads[0].run_delay_ratio = None;
         case.client.threads[0].involuntary_switches = 501;
     });
-    assert_eq!(switched, (Suspect, vec!["preempted".into()]));
+    assert_eq!(switched, (Suspect, vec![Code::Preempted]));
     let stolen = codes(|case| case.client.steal_ratio = Some(0.02));
-    assert_eq!(stolen, (Suspect, vec!["steal".into()]));
+    assert_eq!(stolen, (Suspect, vec![Code::Steal]));
 }
 
 #[test]
@@ -263,7 +259,7 @@ fn hiccups_are_named_where_they_explain_the_tail() {
     };
     assert_eq!(
         found(5_000_000, 6_000_000),
-        (Status::Suspect, vec!["hiccups".into()])
+        (Status::Suspect, vec![Code::Hiccups])
     );
     let clean = (Status::Valid, vec![]);
     assert_eq!(
@@ -282,7 +278,7 @@ fn hiccups_are_named_where_they_explain_the_tail() {
 fn a_host_that_stood_still_is_named() {
     let stood_still = |count| {
         codes(|case| {
-            let mut histogram = slice::histogram();
+            let mut histogram = histogram::empty();
             histogram.record_n(60_000, 1_000 - count).unwrap();
             histogram.record_n(50_000_000, count).unwrap();
             case.client.hiccup = Latency::new(histogram);
@@ -290,7 +286,7 @@ fn a_host_that_stood_still_is_named() {
     };
     assert_eq!(
         stood_still(20),
-        (Status::Suspect, vec!["standstill".into(), "hiccups".into()])
+        (Status::Suspect, vec![Code::Standstill, Code::Hiccups])
     );
     assert_eq!(stood_still(9), (Status::Valid, vec![]));
 }
@@ -304,11 +300,11 @@ fn a_window_that_changes_is_named() {
             to: 1e5,
         });
     });
-    assert_eq!(transient, (Status::Suspect, vec!["warming_up".into()]));
+    assert_eq!(transient, (Status::Suspect, vec![Code::WarmingUp]));
     let drift = |case: &mut Case| {
         case.statistics.trend = Some(Trend::Drift { from: 1e5, to: 2e5 });
     };
-    assert_eq!(codes(drift), (Status::Suspect, vec!["drift".into()]));
+    assert_eq!(codes(drift), (Status::Suspect, vec![Code::Drift]));
     let ramp = codes(|case| {
         drift(case);
         case.plan.load = Load::Open {
@@ -331,18 +327,18 @@ fn what_does_not_wait_for_the_end_is_known_before() {
     assert_eq!(so_far(Some(0.1), |_| ()), (Status::Valid, None));
     assert_eq!(
         so_far(Some(0.11), |_| ()),
-        (Status::Invalid, Some("send_lag"))
+        (Status::Invalid, Some(Code::SendLag))
     );
     assert_eq!(
         so_far(None, |c| c.corrupt = 1),
-        (Status::Invalid, Some("corrupt"))
+        (Status::Invalid, Some(Code::Corrupt))
     );
     assert_eq!(
         so_far(None, |c| c.unsent = 101),
-        (Status::Invalid, Some("unsent"))
+        (Status::Invalid, Some(Code::Unsent))
     );
     assert_eq!(
         so_far(None, |c| c.lost = 1),
-        (Status::Suspect, Some("missing"))
+        (Status::Suspect, Some(Code::Missing))
     );
 }

@@ -4,8 +4,8 @@ use std::fs;
 use std::io::{self, Write};
 
 use echomark::net::units::format_duration_ns;
-use loadgen::analysis::verdict::Status;
 use loadgen::report::text;
+use loadgen::result::Status;
 use loadgen::{Control, RunResult};
 
 use crate::cli::ScenarioArgs;

@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use super::markup::Html;
 use super::{duration, known, run, runs, server, tcp};
-use crate::analysis::statistics::warmup::Trend;
 use crate::plan::Plan;
 use crate::report::format::{bits_per_second, grouped, number, percent};
 use crate::report::words;
+use crate::result::statistics::Trend;
 use crate::result::{
     BackgroundResult, ConnectionShare, FairnessBasis, FairnessResult, Groups, RunResult,
 };

@@ -381,7 +381,7 @@ fn duration(nanoseconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::slice;
+    use crate::result::histogram;
 
     #[test]
     fn percentiles_have_the_names_that_people_use() {
@@ -400,7 +400,7 @@ mod tests {
 
     #[test]
     fn a_curve_goes_through_the_percentiles_of_the_table_and_ends_at_the_largest_sample() {
-        let mut histogram = slice::histogram();
+        let mut histogram = histogram::empty();
         for value in 1..=1000 {
             histogram.record(value * 1000).unwrap();
         }
@@ -420,7 +420,7 @@ mod tests {
 
     #[test]
     fn every_sample_is_in_a_bar() {
-        let mut histogram = slice::histogram();
+        let mut histogram = histogram::empty();
         for value in [0, 1, 5, 999, 1000, 1_000_000, 3_000_000_000] {
             histogram.record(value).unwrap();
         }

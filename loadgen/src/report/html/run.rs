@@ -5,12 +5,12 @@ use echomark::net::units::format_duration_ns;
 
 use super::markup::Html;
 use super::{details, duration, latency, series};
-use crate::analysis::statistics::interval::QuantileEstimate;
-use crate::analysis::verdict::{Status, Verdict};
 use crate::plan::Direction;
 use crate::report::format::{bits_per_second, grouped, number};
 use crate::report::words;
+use crate::result::statistics::QuantileEstimate;
 use crate::result::{RunResult, Throughput};
+use crate::result::{Status, Verdict};
 
 /// The page's title.
 pub(super) fn title(result: &RunResult) -> String {

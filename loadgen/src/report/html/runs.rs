@@ -4,9 +4,9 @@ use echomark::net::units::format_duration_ns;
 
 use super::markup::Html;
 use super::{duration, known, tcp};
-use crate::analysis::statistics::spread::Spread;
 use crate::report::format::{grouped, number, percent};
 use crate::report::words;
+use crate::result::statistics::Spread;
 use crate::result::{MergedPart, Repeats};
 
 /// Adds the runs of a result that is the union of several, and how far they differ.

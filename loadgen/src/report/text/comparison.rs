@@ -4,10 +4,10 @@ use std::fmt::{self, Write as _};
 
 use echomark::net::units::format_duration_ns;
 
-use crate::analysis::verdict::Status;
 use crate::compare::change;
 use crate::report::format::{bits_per_second, count, number};
 use crate::report::words::load;
+use crate::result::Status;
 use crate::result::comparison::{
     Comparison, ComparisonVerdict, Method, MetricComparison, RatioInterval, Unit,
 };

@@ -4,9 +4,9 @@ use std::fmt::{self, Write as _};
 
 use echomark::net::units::format_duration_ns;
 
-use crate::analysis::statistics::spread::Spread;
 use crate::report::format::{bits_per_second, count, grouped, number, percent};
 use crate::report::words;
+use crate::result::statistics::Spread;
 use crate::result::{FairnessBasis, Gauge, Groups, RunResult, TcpResult};
 
 /// Below this index, connections were not served alike enough to pass over it.

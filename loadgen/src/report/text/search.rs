@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use echomark::net::units::{format_duration, format_duration_ns};
 
-use crate::analysis::verdict::Verdict;
 use crate::plan::Load;
 use crate::report::format::{count, number, percent};
 use crate::report::words::{load_in_words, target};
+use crate::result::Verdict;
 use crate::result::{CurvePoint, GoalResult, SearchResult, TrialOutcome, TrialResult};
 use crate::search::{Axis, Class, Finding, GoalEnd, Judgement, StopReason};
 
@@ -312,9 +312,10 @@ fn client_trouble(result: &SearchResult, load: f64) -> Option<String> {
 }
 
 fn codes(verdict: &Verdict) -> String {
-    let codes = verdict.reasons.iter().map(|reason| reason.code.as_ref());
+    let codes = verdict.reasons.iter().map(|reason| &reason.code);
     codes
         .filter(|code| crate::search::is_about_the_client(code))
+        .map(ToString::to_string)
         .collect::<Vec<_>>()
         .join(", ")
 }

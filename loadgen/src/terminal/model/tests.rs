@@ -1,6 +1,7 @@
 use clap::Parser as _;
 use hdrhistogram::Histogram;
-use loadgen::engine::slice::{self, Counts};
+use loadgen::engine::slice::Counts;
+use loadgen::result::histogram;
 use proptest::prelude::*;
 
 use super::*;
@@ -58,7 +59,7 @@ fn phase(phase: Phase, began: Instant) -> News {
 }
 
 fn uniform(from: u64, to: u64) -> Histogram<u64> {
-    let mut histogram = slice::histogram();
+    let mut histogram = histogram::empty();
     for step in 0..1000 {
         histogram.record(from + (to - from) * step / 999).unwrap();
     }
@@ -88,7 +89,7 @@ fn time_tells_how_far_a_phase_is() {
 fn messages_tell_how_far_a_run_is_that_their_number_ends() {
     let start = Instant::now();
     let mut model = Model::new(&plan("-c 1 -n 1000"), start);
-    let mut news = news(start, 0, 300, &slice::histogram());
+    let mut news = news(start, 0, 300, &histogram::empty());
     news.phase = Phase::Measuring(None);
     model.take(news);
     let stage = model.stage(start + Duration::from_secs(1));
@@ -113,7 +114,7 @@ fn the_next_run_begins_from_nothing() {
 fn the_present_rate_is_that_of_the_last_second() {
     let start = Instant::now();
     let mut model = Model::new(&plan("-c 1"), start);
-    let nothing = slice::histogram();
+    let nothing = histogram::empty();
     model.take(news(start, 0, 100, &nothing));
     model.take(news(start, 1, 700, &nothing));
     let present = model.present_flow().unwrap();

@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use loadgen::Plan;
-use loadgen::analysis::verdict::{Status, Verdict};
 use loadgen::engine::slice::Counts;
 use loadgen::report::text;
+use loadgen::result::{Code, Status, Verdict};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::Style;
@@ -236,7 +236,7 @@ fn verdict_line(view: &View<'_>) -> Line<'static> {
     styled_line("verdict", pairs, palette)
 }
 
-fn with_code(name: &str, code: Option<&str>) -> String {
+fn with_code(name: &str, code: Option<Code>) -> String {
     code.map_or_else(|| name.to_owned(), |code| format!("{name} ({code})"))
 }
 

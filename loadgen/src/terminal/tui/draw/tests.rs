@@ -1,9 +1,9 @@
 use std::time::Duration;
 
 use loadgen::Plan;
-use loadgen::engine::slice;
 use loadgen::observer::Phase;
 use loadgen::plan::Direction;
+use loadgen::result::histogram;
 use proptest::prelude::*;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
@@ -55,7 +55,7 @@ fn model(plan: &Plan) -> Model {
     let start = Instant::now();
     let mut model = Model::new(plan, start);
     for second in 0..3 {
-        let mut latency = slice::histogram();
+        let mut latency = histogram::empty();
         for step in 1..=5_000 {
             latency.record(20_000 + step * 400).unwrap();
         }
@@ -117,7 +117,7 @@ fn a_closed_loop_has_no_rate_to_change_and_a_stream_no_latency() {
     assert_shows(&lines, &["closed loop, 1 in flight", "q end   p freeze"]);
     let stream = plan("tcp://127.0.0.1:7 --workload stream --direction up");
     let mut model = Model::new(&stream, Instant::now());
-    model.take(news(Instant::now(), 0, 1_000_000, &slice::histogram()));
+    model.take(news(Instant::now(), 0, 1_000_000, &histogram::empty()));
     let (lines, _) = screen((80, 24), &model, &stream, &Palette::plain());
     assert_shows(&lines, &["now 512.00 Mbit/s", "600 Mbit/s│"]);
     assert!(!lines.iter().any(|line| line.contains("response time")));
@@ -161,7 +161,7 @@ proptest! {
         let start = Instant::now();
         let mut model = Model::new(&plan, start);
         for (second, (completed, latencies)) in (0..).zip(seconds) {
-            let mut histogram = slice::histogram();
+            let mut histogram = histogram::empty();
             for latency in latencies {
                 histogram.saturating_record(latency);
             }

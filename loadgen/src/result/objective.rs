@@ -8,16 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use echomark::net::units::{format_duration, parse_duration};
-use hdrhistogram::Histogram;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
-
-use super::attribution::Lateness;
-
-/// Above this share of messages, what did not come back within the window counts as failed; less is
-/// what is naturally out at its end.
-const MOST_SHORT: f64 = 0.01;
-/// Ratios are compared up to rounding errors.
-const ROUNDING: f64 = 1e-9;
 
 /// A condition on a trial, as `p99<1ms`, `errors<0.1%` or `lost<=0`. `<` and `<=` mean the same.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -41,96 +32,12 @@ pub enum Objective {
     },
 }
 
-/// What became of a trial's messages, as far as objectives ask.
-#[derive(Clone, Copy, Debug)]
-pub struct Tally<'a> {
-    /// Messages that were due.
-    pub due: u64,
-    /// Those that never came back: lost, timed out, unfinished, unsent.
-    pub lost: u64,
-    /// Those that came back changed.
-    pub corrupt: u64,
-    /// Echoes that were complete within the window.
-    pub completed: u64,
-    /// Share of the connections that were asked for and did not stand, where these are the load.
-    pub missing_connections: f64,
-    /// Response times of those that came back, in nanoseconds.
-    pub response: Option<&'a Histogram<u64>>,
-}
-
 impl Objective {
     /// The ratio of messages that may fail the objective.
     pub fn allowed(&self) -> f64 {
         match *self {
             Self::Late { ratio, .. } | Self::Errors { ratio } | Self::Lost { ratio } => ratio,
         }
-    }
-
-    /// Whether a trial in which `failed` of the messages failed meets the objective.
-    pub fn is_met(&self, failed: f64) -> bool {
-        failed <= self.allowed() + ROUNDING
-    }
-
-    /// The ratio of messages that failed the objective; 1 if none was due.
-    ///
-    /// A server that falls behind answers everything in the end. So if more than 1 % of the messages
-    /// were missing within the window, they count as failed even when they came later.
-    pub fn failed(&self, tally: &Tally<'_>) -> f64 {
-        if tally.due == 0 {
-            return 1.0;
-        }
-        let due = tally.due as f64;
-        let counted = match *self {
-            Self::Late { limit, .. } => tally.lost + tally.corrupt + tally.later_than(limit),
-            Self::Errors { .. } => tally.lost + tally.corrupt,
-            Self::Lost { .. } => tally.lost,
-        };
-        let short = tally.short();
-        let short = if short > MOST_SHORT { short } else { 0.0 };
-        (counted as f64 / due)
-            .max(short)
-            .max(tally.missing_connections)
-            .min(1.0)
-    }
-
-    /// The part of [`Self::failed`] that does not depend on when anything came back.
-    pub(super) fn lost(&self, tally: &Tally<'_>) -> f64 {
-        let counted = match self {
-            Self::Late { .. } | Self::Errors { .. } => tally.lost + tally.corrupt,
-            Self::Lost { .. } => tally.lost,
-        };
-        (counted as f64 / tally.due.max(1) as f64).max(tally.missing_connections)
-    }
-
-    /// The ratio of messages that failed the objective for sure if the client added no more to
-    /// response times than `lateness`.
-    pub(super) fn failed_despite(&self, tally: &Tally<'_>, lateness: &Lateness) -> f64 {
-        let lost = self.lost(tally);
-        let late = match *self {
-            Self::Late { limit, .. } => {
-                tally.later_than(limit + lateness.delay) as f64 / tally.due.max(1) as f64
-            }
-            Self::Errors { .. } | Self::Lost { .. } => 0.0,
-        };
-        let short = tally.short() - lateness.share_of_window;
-        let short = if short > MOST_SHORT { short } else { 0.0 };
-        (lost + late).max(short) - lateness.share_beyond
-    }
-}
-
-impl Tally<'_> {
-    /// The ratio of messages that did not come back within the window.
-    fn short(&self) -> f64 {
-        self.due.saturating_sub(self.completed) as f64 / self.due.max(1) as f64
-    }
-
-    fn later_than(&self, limit: Duration) -> u64 {
-        let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
-        self.response.map_or(0, |histogram| {
-            // The histogram's bucket of the limit is taken as in time.
-            let within = histogram.highest_equivalent(limit.min(histogram.high()));
-            histogram.len() - histogram.count_between(0, within)
-        })
     }
 }
 
@@ -223,17 +130,7 @@ fn round(value: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::slice;
     use proptest::prelude::*;
-
-    const NOTHING_LOST: Tally<'static> = Tally {
-        due: 1000,
-        lost: 0,
-        corrupt: 0,
-        completed: 1000,
-        missing_connections: 0.0,
-        response: None,
-    };
 
     fn objective(text: &str) -> Objective {
         text.parse().expect("is well-formed")
@@ -273,56 +170,6 @@ mod tests {
             let error = text.parse::<Objective>().expect_err(text);
             assert!(error.contains(reason), "{text}: {error}");
         }
-    }
-
-    #[test]
-    fn late_lost_and_changed_messages_fail_a_percentile_alike() {
-        let mut response = slice::histogram();
-        response.record_n(400_000, 994).expect("fits");
-        response.record_n(3_000_000, 2).expect("fits");
-        let tally = Tally {
-            lost: 3,
-            corrupt: 1,
-            response: Some(&response),
-            ..NOTHING_LOST
-        };
-        assert_eq!(objective("p99<1ms").failed(&tally), 0.006);
-        assert_eq!(objective("p99<5ms").failed(&tally), 0.004);
-        assert_eq!(objective("errors<1%").failed(&tally), 0.004);
-        assert_eq!(objective("lost<1%").failed(&tally), 0.003);
-        assert!(objective("p99<1ms").is_met(0.006));
-        assert!(!objective("p99.9<1ms").is_met(0.006));
-    }
-
-    #[test]
-    fn a_server_that_falls_behind_fails_even_if_all_comes_back_later() {
-        let behind = |completed| Tally {
-            completed,
-            ..NOTHING_LOST
-        };
-        assert_eq!(objective("errors<1%").failed(&behind(800)), 0.2);
-        assert_eq!(objective("errors<1%").failed(&behind(995)), 0.0);
-    }
-
-    #[test]
-    fn connections_that_do_not_stand_fail_every_objective() {
-        let refused = Tally {
-            missing_connections: 0.25,
-            ..NOTHING_LOST
-        };
-        for text in ["p99<1ms", "errors<1%", "lost<1%"] {
-            assert_eq!(objective(text).failed(&refused), 0.25);
-        }
-    }
-
-    #[test]
-    fn a_trial_without_messages_meets_nothing() {
-        let nothing = Tally {
-            due: 0,
-            completed: 0,
-            ..NOTHING_LOST
-        };
-        assert_eq!(objective("errors<1%").failed(&nothing), 1.0);
     }
 
     proptest! {

@@ -1,0 +1,98 @@
+//! How exact figures are and how they differ, as `analysis::statistics` computes it.
+
+use serde::{Deserialize, Serialize};
+
+/// A percentile and its 95 % confidence interval, in the unit of the histogram.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct QuantileEstimate {
+    /// Which one, as a fraction.
+    pub quantile: f64,
+    /// The value that this fraction of the samples does not exceed.
+    pub value: u64,
+    /// Lower end of the interval.
+    pub low: u64,
+    /// Upper end of the interval.
+    pub high: u64,
+    /// Number of samples.
+    pub samples: u64,
+    /// How many independent samples would tell as much; never more than there are.
+    pub effective_samples: f64,
+    /// Number of blocks, merged until they hardly depended on each other, that tell this.
+    pub batches: usize,
+}
+
+/// A rate and its 95 % confidence interval, per second.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct RateEstimate {
+    /// Events per second on average, over the complete blocks.
+    pub rate: f64,
+    /// Lower end of the interval, never less than 0.
+    pub low: f64,
+    /// Upper end of the interval.
+    pub high: f64,
+    /// Number of blocks, merged until they hardly depended on each other, that tell this.
+    pub batches: usize,
+}
+
+/// How a figure went along in a run.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Trend {
+    /// Nothing but chance, or a change too small to matter.
+    Steady,
+    /// The beginning differs from the rest: the warm-up was not over.
+    Transient {
+        /// Share of the window until the difference is gone but for a twentieth.
+        until: f64,
+        /// Level at the beginning.
+        from: f64,
+        /// Level of the rest.
+        to: f64,
+    },
+    /// It rose or fell all along.
+    Drift {
+        /// Level at the beginning of the window.
+        from: f64,
+        /// Level at its end.
+        to: f64,
+    },
+}
+
+/// How one figure differs between repeats of a run, in the figure's unit.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Spread {
+    /// Number of repeats.
+    pub n: usize,
+    /// Median.
+    pub median: f64,
+    /// Smallest.
+    pub min: f64,
+    /// Largest.
+    pub max: f64,
+    /// Mean.
+    pub mean: f64,
+    /// Standard deviation, estimated with `n - 1`; null for a single repeat.
+    pub stdev: Option<f64>,
+    /// Standard deviation over the mean; null for a single repeat or a mean of 0.
+    pub coefficient_of_variation: Option<f64>,
+    /// Lower end of the 95 % confidence interval of the mean by Student's t; null for fewer than
+    /// three repeats.
+    pub low: Option<f64>,
+    /// Upper end of it.
+    pub high: Option<f64>,
+}
+
+/// How evenly connections were served.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Fairness {
+    /// Number of connections.
+    pub connections: usize,
+    /// Jain's fairness index over the connections: 1 if all were served alike, 1/n if one of n had
+    /// everything.
+    pub jain_index: f64,
+    /// What the slowest 1 % of the connections, at least one, got on average, over what all got on
+    /// average.
+    pub slowest_ratio: f64,
+    /// The same of the fastest 1 %.
+    pub fastest_ratio: f64,
+}

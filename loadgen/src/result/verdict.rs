@@ -1,0 +1,166 @@
+//! Whether a result can be believed, as it is stored. `analysis::verdict` judges runs, and
+//! `compare::validity` comparisons.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Whether a result can be believed, and why not.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Verdict {
+    /// The worst that any reason demands.
+    pub status: Status,
+    /// Why; empty for a valid result.
+    pub reasons: Vec<Reason>,
+}
+
+/// How far a result can be believed.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Nothing speaks against it.
+    Valid,
+    /// Something may have bent it; the reason says what to do.
+    Suspect,
+    /// It does not show what was asked for.
+    Invalid,
+}
+
+/// One objection, with its evidence.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Reason {
+    /// For programs.
+    pub code: Code,
+    /// For people.
+    pub text: String,
+    /// What it makes of the result.
+    pub status: Status,
+}
+
+/// What a [`Reason`] is about.
+#[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Code {
+    /// Messages did not come back as they were sent.
+    Corrupt,
+    /// No message came back in the window.
+    NoData,
+    /// Messages were sent and did not come back.
+    Missing,
+    /// Messages came back that could not be verified.
+    NotVerified,
+    /// Less than 99 % of the offered rate came back.
+    RateNotAchieved,
+    /// More than 1 % of the messages that were due never reached the kernel.
+    Unsent,
+    /// Messages left late by the client's own doing.
+    SendLag,
+    /// The user changed the rate while the run went on.
+    RateChanged,
+    /// The client's host had no port left for some connects.
+    OutOfPorts,
+    /// Connections could not be made.
+    ConnectionsFailed,
+    /// The server did not close connections within the timeout.
+    Unclosed,
+    /// Not all idle connections stood at the end.
+    NotHeld,
+    /// The server ended, or was replaced, during the run, and its side is not known.
+    ServerSideMissing,
+    /// A repeat could not be made; those before it are in the result.
+    RepeatFailed,
+    /// The server counted other bytes than the client: others used it, or it is not the one that was
+    /// measured.
+    ServerDisagrees,
+    /// The parts of a union were not measured at the same time.
+    NotTogether,
+    /// A client thread had no reserve.
+    ClientBusy,
+    /// A client thread had to wait for a processor.
+    Preempted,
+    /// The hypervisor gave the client host's time to others.
+    Steal,
+    /// The client's host did not run the client at all for more than 1 % of the time.
+    Standstill,
+    /// The client's host failed to run the client for as long as the tail is.
+    Hiccups,
+    /// Too few messages for a p99.
+    FewSamples,
+    /// The beginning of the window differs from the rest.
+    WarmingUp,
+    /// The latency rose or fell all along the window.
+    Drift,
+    // Of comparisons alone:
+    /// A round could not be made; those before it are compared.
+    RoundFailed,
+    /// Runs could not be believed.
+    InvalidRuns,
+    /// Runs may have been bent by something.
+    SuspectRuns,
+    /// The stored results are of different hosts.
+    HostsDiffer,
+    /// A side or the comparison was ended before its time.
+    Interrupted,
+    /// One of a later version.
+    #[serde(untagged)]
+    Unknown(Box<str>),
+}
+
+impl Verdict {
+    /// The verdict that `reasons` demand.
+    pub(crate) fn from_reasons(reasons: Vec<Reason>) -> Self {
+        Self {
+            status: reasons
+                .iter()
+                .map(|reason| reason.status)
+                .max()
+                .unwrap_or(Status::Valid),
+            reasons,
+        }
+    }
+}
+
+impl Reason {
+    pub(crate) fn invalid(code: Code, text: String) -> Self {
+        Self {
+            code,
+            text,
+            status: Status::Invalid,
+        }
+    }
+
+    pub(crate) fn suspect(code: Code, text: String) -> Self {
+        Self {
+            code,
+            text,
+            status: Status::Suspect,
+        }
+    }
+}
+
+impl fmt::Display for Code {
+    /// As it is stored.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_stored_by_name_and_those_of_later_versions_are_kept() {
+        for (name, code) in [
+            ("rate_not_achieved", Code::RateNotAchieved),
+            ("no_data", Code::NoData),
+            ("invalid_runs", Code::InvalidRuns),
+            ("not_served", Code::Unknown("not_served".into())),
+        ] {
+            let json = format!("\"{name}\"");
+            assert_eq!(serde_json::from_str::<Code>(&json).unwrap(), code);
+            assert_eq!(serde_json::to_string(&code).unwrap(), json);
+            assert_eq!(code.to_string(), name);
+        }
+    }
+}

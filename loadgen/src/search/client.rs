@@ -1,0 +1,110 @@
+//! The loads that the client cannot offer.
+
+use super::attribution::Outcome;
+use super::history::History;
+use super::strategy::{Nomination, Pursuit};
+use crate::result::search::GoalEnd;
+
+/// Trials in a row at one load that must fail because of the client before the search looks for bounds
+/// below it: one may be an accident.
+const MIN_FAILED: usize = 3;
+/// Disturbed and failed trials in a row that do the same: a disturbance may pass.
+const MIN_DISTURBED: usize = 10;
+/// Trials in a row that must fail at a known limit before the search ends there: the spell that made the
+/// first ones fail may be over.
+const MIN_FAILED_AT_LIMIT: usize = 5;
+/// How often the client may turn out to offer more than it seemed to. Where that is a matter of chance,
+/// the search would go on for long.
+const MAX_RECOVERIES: usize = 8;
+
+/// Where the client failed a goal.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ClientRecord {
+    /// Trials in a row at this load that say nothing of the server.
+    load: f64,
+    failed: usize,
+    disturbed: usize,
+    /// The loads that it could not offer, increasing.
+    limits: Vec<f64>,
+    /// The lowest of them, if it could not offer that later either.
+    established: Option<f64>,
+    /// How often it could after all.
+    recoveries: usize,
+}
+
+impl ClientRecord {
+    /// The lowest load that it could not offer.
+    pub(super) fn limit(&self) -> Option<f64> {
+        self.limits.first().copied()
+    }
+
+    /// Counts a trial that says nothing of the server. Enough of them in a row are a limit, which holds
+    /// until the client offers as much after all.
+    pub(super) fn note(&mut self, load: f64, outcome: &Outcome) {
+        if self.load != load {
+            (self.failed, self.disturbed) = (0, 0);
+        }
+        self.load = load;
+        match outcome {
+            Outcome::Judged(_) => {
+                (self.failed, self.disturbed) = (0, 0);
+                if self.recoveries < MAX_RECOVERIES {
+                    let before = self.limits.len();
+                    self.limits.retain(|&limit| limit > load);
+                    if self.limits.len() < before {
+                        self.established = None;
+                        self.recoveries += 1;
+                    }
+                }
+                return;
+            }
+            Outcome::ClientFailed => self.failed += 1,
+            Outcome::Disturbed => self.disturbed += 1,
+        }
+        let index = self.limits.partition_point(|&limit| limit < load);
+        let is_known = self.limits.get(index) == Some(&load);
+        let enough = if is_known {
+            MIN_FAILED_AT_LIMIT
+        } else {
+            MIN_FAILED
+        };
+        if self.failed < enough && self.failed + self.disturbed < MIN_DISTURBED {
+            return;
+        }
+        (self.failed, self.disturbed) = (0, 0);
+        if !is_known {
+            self.limits.insert(index, load);
+        } else if index == 0 {
+            // Trials for another goal may fail at a higher one, which says nothing of the lowest.
+            self.established = Some(load);
+        }
+    }
+
+    /// The trial that would show whether the search for a goal has to end at the client's limit.
+    pub(super) fn doubt(&self, pursuit: &Pursuit, history: &History) -> Option<Nomination> {
+        let GoalEnd::ClientLimit { limit } = self.end(pursuit, history) else {
+            return None;
+        };
+        let is_settled = self.established == Some(limit) || self.recoveries >= MAX_RECOVERIES;
+        (!is_settled).then(|| Nomination {
+            load: limit,
+            seconds: pursuit.target().trial_s,
+        })
+    }
+
+    /// How the search for a goal ends if nothing more is tried.
+    pub(super) fn end(&self, pursuit: &Pursuit, history: &History) -> GoalEnd {
+        if pursuit.interval().is_some_and(|known| known.is_empty()) {
+            return GoalEnd::Unsteady;
+        }
+        let bounds = pursuit.bounds(history);
+        match (bounds.lower, bounds.upper, self.limit()) {
+            (None, Some(_), _) => GoalEnd::LowestMisses,
+            (Some(_), Some(upper), limit) if limit.is_none_or(|limit| upper <= limit) => {
+                GoalEnd::Found
+            }
+            (_, _, Some(limit)) => GoalEnd::ClientLimit { limit },
+            (_, _, None) => GoalEnd::HighestMeets,
+        }
+    }
+}
