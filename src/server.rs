@@ -1,29 +1,34 @@
-//! Binding endpoints, starting and joining workers, and steering them from outside.
+//! A server from its endpoints to its end: bind or inherit sockets, assign them to workers, run the
+//! workers, join them.
 
 use std::io;
+use std::net::UdpSocket;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
 use mio::Poll;
 use tracing::warn;
 
-use crate::config::{Balance, Config, Limits};
+use crate::config::{Balance, Config};
 use crate::error::Error;
-use crate::listen::{self, Bound, Inherited, Keeper, Sockets};
-use crate::listen::{Listener, Owner};
+use crate::listen::{self, Bound, Inherited, Keeper, Listener, Owner, Sockets};
 use crate::metrics::Snapshot;
 use crate::net::affinity;
 use crate::net::endpoint::Endpoint;
-use crate::net::sys::ThreadClock;
+use crate::net::stream::Socket;
 use crate::net::tcp;
 use crate::reactor::{
-    Control, Epoll, HandOff, Listening, MAX_INBOX, Reactor, Request, Rules, Setup, Share,
-    UdpEndpoint,
+    Control, Epoll, HandOff, Listening, MAX_INBOX, Reactor, Setup, Share, UdpEndpoint,
 };
 use crate::service::Service;
 use crate::udp::Guard;
+
+mod assignment;
+mod handle;
+
+use assignment::Assignment;
+pub use handle::{Alive, Handle, Heartbeat};
 
 /// A server whose endpoints are bound: clients can connect from now on, and are served once
 /// [`Server::run`] is called.
@@ -63,119 +68,57 @@ impl Server {
     }
 
     /// As [`Server::bind`], with sockets that another process passed on: those of a running server
-    /// that this one replaces, or those of a service manager. As long as [`Handle::settle`] was not
-    /// called, those of a running server are left to it when this one ends.
+    /// that this one replaces, or those of a service manager. Until it is settled which server goes on,
+    /// those of a running server are left to it when this one ends.
     ///
     /// # Errors
     /// As [`Server::bind`].
+    #[doc(hidden)]
     pub fn bind_with(config: Config, inherited: Vec<Inherited>) -> Result<Self, Error> {
-        let workers = config.workers.get();
         let has_predecessor = inherited.iter().any(|it| it.keeper == Keeper::Nobody);
-        let all = listen::bind_all(&config, inherited)?;
-        if let Some(somaxconn) = tcp::somaxconn()
-            && somaxconn < config.backlog
-        {
-            warn!(
-                "the kernel cuts the backlog of {} to net.core.somaxconn, {somaxconn}",
-                config.backlog
-            );
-        }
-        let mut to_pass = Vec::new();
-        if config.handover.is_some() {
-            for bound in &all {
-                to_pass.push(bound.to_pass().map_err(Error::Handover)?);
-            }
-        }
+        let bound = listen::bind_all(&config, inherited)?;
+        warn_of_cut_backlog(&config);
+        let to_pass = sockets_to_pass(&bound, &config)?;
+        let assigned: Vec<_> = bound.iter().map(|it| assign(it, &config)).collect();
         let cpus = cpus(&config);
-        let control = Arc::new(Control::new(&config.limits, workers, all.len()));
+        for (bound, assignment) in bound.iter().zip(&assigned) {
+            prefer_cpus(bound, assignment, &cpus)?;
+        }
+        let endpoints = bound.iter().map(|it| (it.service, it.endpoint.clone()));
+        let endpoints: Vec<_> = endpoints.collect();
+        let balances: Vec<_> = assigned.iter().map(|it| it.balance).collect();
+
+        let workers = config.workers.get();
+        let control = Arc::new(Control::new(&config.limits, workers, endpoints.len()));
         if has_predecessor {
             control.note_undecided();
         }
-        let setup = |worker| move |source| Error::Setup { worker, source };
-        let mut polls = Vec::with_capacity(workers);
-        let mut wakers = Vec::with_capacity(workers);
-        for worker in 0..workers {
-            let poll = Poll::new().map_err(setup(worker))?;
-            wakers.push(Epoll::waker(&poll).map_err(setup(worker))?);
-            polls.push(poll);
-        }
-        let wakers: Arc<[mio::Waker]> = wakers.into();
-        let guard = Guard::new(all.iter().filter_map(udp_port));
-        let mut endpoints = Vec::with_capacity(all.len());
-        let mut balances = Vec::with_capacity(all.len());
-        let mut listeners: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
-        let mut datagrams: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
-        let mut any_hands_off = false;
-        for (endpoint, bound) in all.into_iter().enumerate() {
-            let share = share(&bound, &config);
-            balances.push(balance(share, &bound.sockets, &config));
-            prefer_cpus(share, &bound, &cpus, &config)?;
-            let Bound { service, owner, .. } = bound;
-            endpoints.push((service, bound.endpoint));
-            // With nobody else to fill it, a queue that is to be emptied has an end.
-            let most_queued = match owner {
-                Owner::Another => config.backlog.saturating_add(1),
-                Owner::Us | Owner::UsWithFile(_) => u32::MAX,
-            };
-            let mut listen = |number, listener| {
-                let worker = accepting_worker(share, number, workers);
-                if share == Share::LeastLoaded {
-                    any_hands_off = true;
-                }
-                let listening = Listening::new(endpoint, service, share, most_queued);
-                listeners[worker].push((listening, listener));
-            };
-            match bound.sockets {
-                Sockets::Tcp(sockets) => {
-                    for (number, socket) in sockets.into_iter().enumerate() {
-                        listen(number, Listener::tcp(socket, owner.clone()));
-                    }
-                }
-                Sockets::Unix(socket) => listen(0, Listener::unix(socket, owner)),
-                Sockets::Udp(sockets) => {
-                    for (number, socket) in sockets.into_iter().enumerate() {
-                        let worker = accepting_worker(share, number, workers);
-                        datagrams[worker].push(UdpEndpoint {
-                            endpoint,
-                            service,
-                            socket,
-                        });
-                    }
-                }
-            }
-        }
-        let mut hand_offs: Vec<_> = if any_hands_off {
-            HandOff::among(workers, MAX_INBOX)
-                .into_iter()
-                .map(Some)
-                .collect()
-        } else {
-            (0..workers).map(|_| None).collect()
-        };
+        let (polls, wakers) = polls(workers)?;
+        let guard = Guard::new(endpoints.iter().filter_map(udp_port));
+        let sockets = distribute(bound, &assigned, &config);
         let mut reactors = Vec::with_capacity(workers);
-        for (index, poll) in polls.into_iter().enumerate() {
-            let parts = Setup {
+        let parts = polls
+            .into_iter()
+            .zip(sockets)
+            .zip(hand_offs(&balances, workers));
+        for (index, ((poll, sockets), hand_off)) in parts.enumerate() {
+            let setup = Setup {
                 index,
                 poll,
                 wakers: Arc::clone(&wakers),
-                listeners: std::mem::take(&mut listeners[index]),
-                datagrams: std::mem::take(&mut datagrams[index]),
+                listeners: sockets.listeners,
+                datagrams: sockets.datagrams,
                 guard: guard.clone(),
-                hand_off: hand_offs[index].take(),
+                hand_off,
                 control: Arc::clone(&control),
             };
-            reactors.push(Reactor::on_epoll(parts, &config).map_err(setup(index))?);
+            reactors.push(Reactor::on_epoll(setup, &config).map_err(setup_error(index))?);
         }
         Ok(Self {
             reactors,
             endpoints,
             balances,
-            handle: Handle {
-                control,
-                wakers,
-                to_pass: Arc::new(Mutex::new(to_pass)),
-                clocks: (0..workers).map(|_| ThreadClock::default()).collect(),
-            },
+            handle: Handle::new(control, wakers, to_pass),
             cpus,
         })
     }
@@ -235,174 +178,23 @@ impl Server {
     }
 }
 
-/// Steers a running [`Server`]; clones steer the same one.
-#[derive(Clone, Debug)]
-pub struct Handle {
-    control: Arc<Control>,
-    wakers: Arc<[mio::Waker]>,
-    /// Descriptors for a successor; none without [`Config::handover`]. They keep the sockets open, so
-    /// they go as soon as the server is to end.
-    to_pass: Arc<Mutex<Vec<Inherited>>>,
-    clocks: Arc<[ThreadClock]>,
-}
-
-impl Handle {
-    /// Stops accepting, after all that the kernel had already accepted, and lets open connections
-    /// finish within the drain timeout. Returns at once; [`Server::run`] returns at the end.
-    pub fn drain(&self) {
-        self.request(Request::Drain);
-    }
-
-    /// Closes everything now.
-    pub fn stop(&self) {
-        self.request(Request::Stop);
-    }
-
-    /// Puts new limits in force, for the open connections too: access lists and maxima for those that
-    /// come, time limits for all. Returns at once; each worker follows with its next turn.
-    pub fn set_limits(&self, limits: &Limits) {
-        self.control.set_rules(Rules::new(limits));
-        self.wake();
-    }
-
-    /// The counters of all workers, summed.
-    pub fn metrics(&self) -> Snapshot {
-        let mut sum = Snapshot::default();
-        for worker in self.workers() {
-            sum += worker;
-        }
-        sum
-    }
-
-    /// Other descriptors of the sockets of every endpoint, in the order of [`Server::endpoints`], for
-    /// a successor to go on with. None without [`Config::handover`], or once the server is to end.
-    ///
-    /// From now on they may be another's: if this server ends it leaves them to go on with, unless it
-    /// hears by [`Handle::settle`] that nobody does.
-    ///
-    /// # Errors
-    /// What dup(2) reports.
-    pub fn sockets_to_pass(&self) -> io::Result<Vec<Inherited>> {
-        let to_pass = self.to_pass.lock().unwrap_or_else(PoisonError::into_inner);
-        let passed = to_pass.iter().map(Inherited::try_clone);
-        let passed = passed.collect::<io::Result<Vec<_>>>()?;
-        // Under the lock: whoever asks for the end later knows it, and who did earlier left none.
-        if !passed.is_empty() {
-            self.control.note_undecided();
-        }
-        Ok(passed)
-    }
-
-    /// The sockets are this server's alone: its predecessor has let go of them, or its successor has
-    /// failed.
-    pub fn settle(&self) {
-        self.control.note_decided();
-    }
-
-    /// Leaves the endpoints with these indices to a successor that has their sockets, and drains:
-    /// what waits to be accepted there is the successor's.
-    pub fn release(&self, endpoints: &[usize]) {
-        for &endpoint in endpoints {
-            self.control.release(endpoint);
-        }
-        self.control.note_successor();
-        self.control.note_decided();
-        self.request(Request::Drain);
-    }
-
-    /// Whether a successor has taken over.
-    pub fn has_successor(&self) -> bool {
-        self.control.has_successor()
-    }
-
-    /// Wakes every worker, and says whether since `earlier`, an answer of this function, each of them
-    /// has done at least one turn of its loop or has ended.
-    pub fn beat(&self, earlier: &Heartbeat) -> (Heartbeat, Alive) {
-        let turns: Vec<_> = self
-            .control
-            .metrics
-            .iter()
-            .map(|worker| worker.loop_iterations.value())
-            .collect();
-        let has_turned = |worker: usize| {
-            let before = earlier.turns.get(worker).copied().unwrap_or(0);
-            turns[worker] > before || self.control.has_ended(worker)
-        };
-        let alive = if (0..turns.len()).all(has_turned) {
-            Alive::All
-        } else {
-            Alive::NotAll
-        };
-        self.wake();
-        (Heartbeat { turns }, alive)
-    }
-
-    /// The counters of each worker, in the order of their indices.
-    pub fn workers(&self) -> Vec<Snapshot> {
-        let workers = self.control.metrics.iter();
-        workers.map(|worker| worker.snapshot()).collect()
-    }
-
-    /// The processor time that each worker has used, in the order of their indices. Reading it does
-    /// not disturb them, and it stays when they have ended.
-    pub fn cpu_times(&self) -> Vec<Duration> {
-        self.clocks.iter().map(ThreadClock::time).collect()
-    }
-
-    /// Whether a drain or a stop was asked for; true from then on.
-    pub fn is_draining(&self) -> bool {
-        self.control.requested() != Request::Serve
-    }
-
-    fn request(&self, request: Request) {
-        self.to_pass
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
-        self.control.request(request);
-        self.wake();
-    }
-
-    fn wake(&self) {
-        for waker in &*self.wakers {
-            // Writing to an eventfd fails only if its counter is full, and then it wakes as well.
-            let _ = waker.wake();
-        }
-    }
-}
-
-/// How far every worker's loop was at one moment; the default is before the first turn.
-#[derive(Clone, Debug, Default)]
-pub struct Heartbeat {
-    turns: Vec<u64>,
-}
-
-/// Whether all workers turn.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Alive {
-    /// Each did since the last time.
-    All,
-    /// One or more did not: perhaps they had no time yet.
-    NotAll,
-}
-
 fn run_worker(
     worker: usize,
     reactor: Reactor<Epoll>,
     cpu: Option<usize>,
     others: &Handle,
 ) -> Result<(), Error> {
-    // Wherever it runs instead, what comes in on that CPU is still best served by one worker.
+    // One worker still serves best what comes in on that CPU, wherever it runs instead.
     if let Some(cpu) = cpu
         && let Err(error) = affinity::pin_thread(cpu)
     {
         warn!(worker, cpu, %error, "cannot pin the worker to its CPU");
     }
     // Without its clock a worker serves as well; the time it uses is just not known.
-    let _clock = others.clocks[worker].start();
+    let _clock = others.clock(worker).start();
     // Unwinding drops the reactor; what is shared are counters, which stay as they are.
     let ended = std::panic::catch_unwind(AssertUnwindSafe(|| reactor.run()));
-    others.control.note_end(worker);
+    others.note_end(worker);
     let result = match ended {
         Ok(Ok(())) => return Ok(()),
         Ok(Err(source)) => Err(Error::Worker { worker, source }),
@@ -412,41 +204,108 @@ fn run_worker(
     result
 }
 
-/// Who serves the connections of an endpoint: with fewer listeners than workers, whoever has the
-/// fewest.
-fn share(bound: &Bound, config: &Config) -> Share {
-    let listeners = match &bound.sockets {
-        Sockets::Tcp(listeners) => listeners.len(),
-        Sockets::Unix(_) => 1,
-        Sockets::Udp(_) => return Share::Own,
-    };
-    if config.workers.get() > 1
-        && (config.balance == Balance::LeastConnections || listeners < config.workers.get())
+fn setup_error(worker: usize) -> impl Fn(io::Error) -> Error {
+    move |source| Error::Setup { worker, source }
+}
+
+fn warn_of_cut_backlog(config: &Config) {
+    if let Some(somaxconn) = tcp::somaxconn()
+        && somaxconn < config.backlog
     {
-        Share::LeastLoaded
+        warn!(
+            "the kernel cuts the backlog of {} to net.core.somaxconn, {somaxconn}",
+            config.backlog
+        );
+    }
+}
+
+/// Other descriptors of all sockets, for a successor, if there may be one.
+fn sockets_to_pass(bound: &[Bound], config: &Config) -> Result<Vec<Inherited>, Error> {
+    if config.handover.is_none() {
+        return Ok(Vec::new());
+    }
+    let to_pass = bound.iter().map(Bound::to_pass);
+    to_pass.collect::<io::Result<_>>().map_err(Error::Handover)
+}
+
+fn assign(bound: &Bound, config: &Config) -> Assignment {
+    let workers = config.workers.get();
+    match &bound.sockets {
+        Sockets::Tcp(sockets) => Assignment::tcp(sockets.len(), workers, config.balance),
+        Sockets::Unix(_) => Assignment::unix(workers),
+        Sockets::Udp(_) => Assignment::udp(workers, config.balance),
+    }
+}
+
+/// An epoll instance for each worker, and what wakes them.
+fn polls(workers: usize) -> Result<(Vec<Poll>, Arc<[mio::Waker]>), Error> {
+    let mut polls = Vec::with_capacity(workers);
+    let mut wakers = Vec::with_capacity(workers);
+    for worker in 0..workers {
+        let poll = Poll::new().map_err(setup_error(worker))?;
+        wakers.push(Epoll::waker(&poll).map_err(setup_error(worker))?);
+        polls.push(poll);
+    }
+    Ok((polls, wakers.into()))
+}
+
+/// Each worker's end of the exchange of connections; none if each serves what it accepts.
+fn hand_offs(balances: &[Balance], workers: usize) -> Vec<Option<HandOff<Socket>>> {
+    if balances.contains(&Balance::LeastConnections) {
+        let ends = HandOff::among(workers, MAX_INBOX);
+        ends.into_iter().map(Some).collect()
     } else {
-        Share::Own
+        (0..workers).map(|_| None).collect()
     }
 }
 
-/// The worker that has the socket of this number.
-fn accepting_worker(share: Share, number: usize, workers: usize) -> usize {
-    match share {
-        Share::Own => number % workers,
-        Share::LeastLoaded => 0,
-    }
+/// The sockets of one worker.
+#[derive(Default)]
+struct WorkerSockets {
+    listeners: Vec<(Listening, Listener)>,
+    datagrams: Vec<UdpEndpoint<UdpSocket>>,
 }
 
-/// What becomes of the configured balance at an endpoint.
-fn balance(share: Share, sockets: &Sockets, config: &Config) -> Balance {
-    match (share, sockets) {
-        (Share::LeastLoaded, _) => Balance::LeastConnections,
-        (Share::Own, Sockets::Unix(_)) => Balance::Kernel,
-        (Share::Own, Sockets::Tcp(_) | Sockets::Udp(_)) => match config.balance {
-            Balance::IncomingCpu => Balance::IncomingCpu,
-            Balance::Kernel | Balance::LeastConnections => Balance::Kernel,
-        },
+/// Gives every socket to the worker that it is assigned to.
+fn distribute(bound: Vec<Bound>, assigned: &[Assignment], config: &Config) -> Vec<WorkerSockets> {
+    let mut workers = Vec::new();
+    workers.resize_with(config.workers.get(), WorkerSockets::default);
+    for (endpoint, (bound, assignment)) in bound.into_iter().zip(assigned).enumerate() {
+        let Bound { service, owner, .. } = bound;
+        let share = match assignment.balance {
+            Balance::LeastConnections => Share::LeastLoaded,
+            Balance::Kernel | Balance::IncomingCpu => Share::Own,
+        };
+        // A queue that no other process fills has an end.
+        let max_queued = match owner {
+            Owner::Another => config.backlog.saturating_add(1),
+            Owner::Us | Owner::UsWithFile(_) => u32::MAX,
+        };
+        let mut listen = |number, listener| {
+            let listening = Listening::new(endpoint, service, share, max_queued);
+            let worker = &mut workers[assignment.worker_of(number)];
+            worker.listeners.push((listening, listener));
+        };
+        match bound.sockets {
+            Sockets::Tcp(sockets) => {
+                for (number, socket) in sockets.into_iter().enumerate() {
+                    listen(number, Listener::tcp(socket, owner.clone()));
+                }
+            }
+            Sockets::Unix(socket) => listen(0, Listener::unix(socket, owner)),
+            Sockets::Udp(sockets) => {
+                for (number, socket) in sockets.into_iter().enumerate() {
+                    let worker = &mut workers[assignment.worker_of(number)];
+                    worker.datagrams.push(UdpEndpoint {
+                        endpoint,
+                        service,
+                        socket,
+                    });
+                }
+            }
+        }
     }
+    workers
 }
 
 /// The CPU that each worker is to be bound to; none if they may run anywhere.
@@ -460,16 +319,16 @@ fn cpus(config: &Config) -> Vec<usize> {
     })
 }
 
-/// Tells the kernel of each socket which CPU's packets it is for, or that it is for none in
-/// particular: a predecessor that passed it on may have wanted otherwise.
-fn prefer_cpus(share: Share, bound: &Bound, cpus: &[usize], config: &Config) -> Result<(), Error> {
+/// Tells the kernel which CPU's packets each socket is for, or that it is for none in particular: a
+/// predecessor that passed it on may have set another one.
+fn prefer_cpus(bound: &Bound, assignment: &Assignment, cpus: &[usize]) -> Result<(), Error> {
     if let Sockets::Unix(_) = bound.sockets {
         return Ok(());
     }
-    let by_cpu = balance(share, &bound.sockets, config) == Balance::IncomingCpu;
+    let by_cpu = assignment.balance == Balance::IncomingCpu;
     for (number, socket) in bound.sockets.descriptors().into_iter().enumerate() {
-        let worker = accepting_worker(share, number, config.workers.get());
-        let cpu = cpus.get(worker).copied().filter(|_| by_cpu);
+        let cpu = cpus.get(assignment.worker_of(number)).copied();
+        let cpu = cpu.filter(|_| by_cpu);
         match tcp::prefer_cpu(&socket, cpu) {
             Err(source) if cpu.is_some() => {
                 return Err(Error::Tuning {
@@ -485,8 +344,8 @@ fn prefer_cpus(share: Share, bound: &Bound, cpus: &[usize], config: &Config) -> 
 }
 
 /// The port of a UDP endpoint as bound.
-fn udp_port(bound: &Bound) -> Option<u16> {
-    match &bound.endpoint {
+fn udp_port((_, endpoint): &(Service, Endpoint)) -> Option<u16> {
+    match endpoint {
         Endpoint::Udp(address) => Some(address.port),
         Endpoint::Tcp(_) | Endpoint::Unix(_) => None,
     }

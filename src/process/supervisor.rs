@@ -257,8 +257,8 @@ fn accompany(
 /// Returns once every worker's loop turns.
 fn wait_until_served(handle: &Handle) {
     const PAUSE: Duration = Duration::from_millis(1);
-    let start = Heartbeat::default();
-    while handle.beat(&start).1 == Alive::NotAll && !handle.is_draining() {
+    let mut heartbeat = Heartbeat::new(handle.clone());
+    while heartbeat.check() == Alive::NotAll && !handle.is_draining() {
         thread::park_timeout(PAUSE);
     }
 }

@@ -121,11 +121,9 @@ pub(crate) fn keep_watchdog(handle: Handle) -> io::Result<()> {
     thread::Builder::new()
         .name("echod-watchdog".to_owned())
         .spawn(move || {
-            let mut heartbeat = Heartbeat::default();
+            let mut heartbeat = Heartbeat::new(handle);
             loop {
-                let (now, alive) = handle.beat(&heartbeat);
-                if alive == Alive::All {
-                    heartbeat = now;
+                if heartbeat.check() == Alive::All {
                     tell(&[NotifyState::Watchdog], Duration::ZERO);
                 }
                 thread::park_timeout(pause);

@@ -55,10 +55,6 @@ impl Generation {
 /// Returns once every worker's loop turns.
 #[track_caller]
 pub(crate) fn wait_until_it_serves(server: &Running) {
-    let (mut heartbeat, _) = server.handle.beat(&Heartbeat::default());
-    wait_until("turning workers", || {
-        let (now, alive) = server.handle.beat(&heartbeat);
-        heartbeat = now;
-        alive == Alive::All
-    });
+    let mut heartbeat = Heartbeat::new(server.handle.clone());
+    wait_until("turning workers", || heartbeat.check() == Alive::All);
 }
