@@ -101,9 +101,15 @@ impl HostPort {
 }
 
 impl From<SocketAddr> for HostPort {
+    /// A link-local address keeps its zone, as the interface's number: without it no program can use the
+    /// address (RFC 4007, section 11).
     fn from(address: SocketAddr) -> Self {
+        let host = match address {
+            SocketAddr::V6(v6) if v6.scope_id() != 0 => format!("{}%{}", v6.ip(), v6.scope_id()),
+            address => address.ip().to_string(),
+        };
         Self {
-            host: address.ip().to_string(),
+            host,
             port: address.port(),
         }
     }
@@ -235,6 +241,14 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), text);
         }
+    }
+
+    #[test]
+    fn a_link_local_address_that_was_printed_can_be_used() {
+        let address: SocketAddr = "[fe80::1%1]:7".parse().unwrap();
+        let printed = Endpoint::Tcp(address.into()).to_string();
+        let read: Endpoint = printed.parse().unwrap();
+        assert_eq!(read.resolve().unwrap(), [address], "{printed}");
     }
 
     #[test]

@@ -2,12 +2,21 @@
 
 use std::fs::{self, File, Metadata, Permissions};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, SystemTime};
 
+use rustix::fs::{FileType, FlockOperation, Mode, OFlags, flock, fstat, open};
+use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
+
+/// How often a lock is tried that another starter holds, and the pause between: two seconds in all. A
+/// starter holds it for less than a millisecond.
+const MAX_LOCK_ATTEMPTS: u32 = 200;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Listens on a path. A socket file that nobody listens on any more, left by a program that was
 /// killed, is replaced; anything else that is there is an error.
@@ -30,14 +39,51 @@ pub fn listen(
         let file = File::from(OwnedFd::from(socket.try_clone()?));
         file.set_permissions(Permissions::from_mode(mode))?;
     }
+    let _lock = lock_directory(path);
     remove_stale(path)?;
     socket.bind(&SockAddr::unix(path)?)?;
     let file = SocketFile::at(path)?;
     if let Some(mode) = mode {
-        fs::set_permissions(path, Permissions::from_mode(mode))?;
+        set_mode(path, mode)?;
     }
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
     Ok((OwnedFd::from(socket).into(), file))
+}
+
+/// Keeps other starters on the same path waiting, between the look at a stale file and the listener in its
+/// place, until it is dropped. A lock that another program holds for longer, or a directory that can't be
+/// opened, is no reason not to start.
+fn lock_directory(path: &Path) -> Option<File> {
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let directory = File::open(parent.unwrap_or(Path::new("."))).ok()?;
+    for _ in 0..MAX_LOCK_ATTEMPTS {
+        match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK | Errno::INTR) => thread::sleep(LOCK_PAUSE),
+            result => return result.ok().map(|()| directory),
+        }
+    }
+    None
+}
+
+/// Sets the permissions of a socket file. The file is opened first, and not through a symbolic link: in a
+/// directory that others may write to, one of them could put a link in its place.
+fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    let file = open(
+        path,
+        OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::Socket {
+        return Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "the socket was replaced by another file while it was bound",
+        ));
+    }
+    // A descriptor of this kind can't be given to fchmod(2); its link leads to the file itself (proc(5)).
+    let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+    fs::set_permissions(link, Permissions::from_mode(mode))
 }
 
 /// Connects to a path without waiting: a listener that has no room for another is an error, and not a
@@ -66,8 +112,12 @@ pub fn connect_nonblocking(path: &Path) -> io::Result<UnixStream> {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SocketFile {
     path: PathBuf,
-    identity: (u64, u64),
+    identity: Identity,
 }
+
+/// What tells a file from one that takes its place: a new file may get the inode number of a removed one,
+/// but not its time of birth. Some file systems keep none.
+type Identity = (u64, u64, Option<SystemTime>);
 
 impl SocketFile {
     /// The socket file that is at `path` now.
@@ -91,8 +141,8 @@ impl SocketFile {
     }
 }
 
-fn identity(metadata: &Metadata) -> (u64, u64) {
-    (metadata.dev(), metadata.ino())
+fn identity(metadata: &Metadata) -> Identity {
+    (metadata.dev(), metadata.ino(), metadata.created().ok())
 }
 
 fn remove_stale(path: &Path) -> io::Result<()> {
@@ -207,6 +257,55 @@ mod tests {
         let (_other, _) = listen(&path, 16, None).unwrap();
         file.remove();
         assert!(path.exists());
+    }
+
+    #[test]
+    fn a_new_file_with_the_inode_number_of_the_old_one_is_another() {
+        let directory = Directory::new("reused");
+        let path = directory.0.join("socket");
+        // Some file systems give a new file the number of the last one removed.
+        for _ in 0..10 {
+            let (listener, file) = listen(&path, 16, None).unwrap();
+            drop(listener);
+            fs::remove_file(&path).unwrap();
+            let (_other, other) = listen(&path, 16, None).unwrap();
+            if fs::symlink_metadata(&path).unwrap().created().is_ok() {
+                file.remove();
+                assert!(path.exists());
+            }
+            other.remove();
+        }
+    }
+
+    #[test]
+    fn permissions_don_t_follow_a_link() {
+        let directory = Directory::new("link");
+        let (victim, path) = (directory.0.join("victim"), directory.0.join("socket"));
+        fs::write(&victim, "data").unwrap();
+        fs::set_permissions(&victim, Permissions::from_mode(0o600)).unwrap();
+        std::os::unix::fs::symlink(&victim, &path).unwrap();
+        let error = set_mode(&path, 0o666).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        let mode = fs::metadata(&victim).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn of_many_starters_on_a_stale_path_one_listens() {
+        let directory = Directory::new("starters");
+        let path = directory.0.join("socket");
+        for _ in 0..50 {
+            drop(listen(&path, 16, None).unwrap());
+            let starters: Vec<_> = (0..4)
+                .map(|_| {
+                    let path = path.clone();
+                    thread::spawn(move || listen(&path, 16, None))
+                })
+                .collect();
+            let outcomes: Vec<_> = starters.into_iter().map(|it| it.join().unwrap()).collect();
+            let listening = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+            assert_eq!(listening, 1, "{outcomes:?}");
+        }
     }
 
     #[test]

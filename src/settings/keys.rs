@@ -696,12 +696,13 @@ fn parse_positive_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// The kernel counts this timeout in milliseconds, as a C unsigned int (tcp(7)).
+/// The kernel counts this timeout in milliseconds and takes it as a C int, whatever tcp(7) says: a larger
+/// one is refused (do_tcp_setsockopt in net/ipv4/tcp.c).
 fn parse_user_timeout(text: &str) -> Result<Duration, String> {
     let timeout = parse_positive_duration(text)?;
     match timeout.as_millis() {
         0 => Err("must be at least 1ms".to_owned()),
-        ms if ms > u128::from(u32::MAX) => Err("must be at most 1193h".to_owned()),
+        ms if ms > i32::MAX as u128 => Err("must be at most 596h".to_owned()),
         _ => Ok(timeout),
     }
 }

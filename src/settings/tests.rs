@@ -360,6 +360,7 @@ fn what_can_t_be_is_refused() {
         ("idle-timeout", "0"),
         ("idle-timeout", "10"),
         ("user-timeout", "10us"),
+        ("user-timeout", "597h"),
         ("max-connections", "0"),
         ("accept-rate", "0"),
         ("udp-rate", "2G"),
@@ -454,6 +455,7 @@ fn values(key: &Key) -> &'static str {
     match (key.name, key.value) {
         ("unix-mode", _) => "0?[0-7]{1,3}",
         ("balance", _) => "kernel|least-connections|incoming-cpu",
+        ("user-timeout", _) => "[1-9][0-9]{0,2}(ms|s|m)",
         ("stall-bytes", _) => "[1-9][0-9]{0,12}(k|MB)?",
         (_, "ENDPOINT") => "tcp://([a-z]{1,9}|\\[::1\\]):[0-9]{1,4}",
         (_, "BOOL") => "true|false|yes|no|0|1",
