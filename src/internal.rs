@@ -7,10 +7,12 @@ pub use crate::conn::scratch::Scratch;
 pub use crate::conn::{Conn, Next};
 pub use crate::listen::{Inherited, Keeper};
 pub use crate::metrics::WorkerMetrics;
+pub use crate::process::failure::Failure;
 pub use crate::process::handover::inventory::{Inventory, InventoryError};
 pub use crate::process::handover::{Offer, Takeover, TakeoverError};
 pub use crate::process::logging::Log;
-pub use crate::process::supervisor;
+pub use crate::process::reload::Resolve;
+pub use crate::process::supervisor::serve;
 pub use crate::server::{Alive, Heartbeat};
 pub use crate::settings::{
     Change, FILE_VARIABLE, Group, KEYS, Key, Kind, LogFormat, LogLevel, PREFIX, Resolved, Settings,

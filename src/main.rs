@@ -2,8 +2,7 @@
 
 use std::process::ExitCode;
 
-use echomark::internal::Log;
-use echomark::internal::supervisor;
+use echomark::internal::{Log, serve};
 use tracing::warn;
 
 mod cli;
@@ -35,7 +34,7 @@ fn main() -> ExitCode {
         Task::PrintConfig => cli::print(&resolved.to_toml()),
         Task::Serve => {
             let resolve = move || cli.resolve_again().map_err(|mistake| mistake.to_string());
-            supervisor::serve(resolved, Box::new(resolve)).map_err(|failure| failure.to_string())
+            serve(resolved, Box::new(resolve)).map_err(|failure| failure.to_string())
         }
     };
     match ended {

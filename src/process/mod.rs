@@ -1,7 +1,12 @@
 //! The program `echod` around its server: log, signals, service manager, replacement without loss.
 
+mod admin_port;
+pub(crate) mod failure;
 pub(crate) mod handover;
 pub(crate) mod logging;
-pub(crate) mod signals;
-pub mod supervisor;
+pub(crate) mod reload;
+mod replacement;
+mod signals;
+pub(crate) mod supervisor;
 mod systemd;
+mod warnings;

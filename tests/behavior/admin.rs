@@ -251,7 +251,8 @@ fn info_is_an_object_with_the_same_counters() {
     );
 }
 
-/// Dashboards and the load generator rely on these: the files hold what version 0.1.0 said.
+/// Dashboards and the load generator rely on these: the files hold what version 0.1.0 said, and what was
+/// added since.
 #[test]
 fn names_and_keys_are_those_of_the_first_version() {
     let administered = Administered::start(two_workers());

@@ -1,0 +1,108 @@
+//! Why the program could not serve, and what the user can do about it.
+
+use std::fmt;
+use std::io;
+
+use super::handover::TakeoverError;
+use crate::error::Error;
+use crate::net::endpoint::Endpoint;
+
+/// Why the process could not serve.
+#[derive(Debug)]
+pub enum Failure {
+    /// The server could not start, or a worker failed.
+    Server(Error),
+    /// The service manager passed something that cannot be served on.
+    Passed(io::Error),
+    /// The running server could not be replaced.
+    Takeover(TakeoverError),
+    /// There is no socket on which a successor could ask for the endpoints.
+    Offer {
+        /// As configured.
+        path: String,
+        /// What bind(2) or listen(2) said.
+        source: io::Error,
+    },
+    /// Stdout did not take the lines that scripts wait for.
+    Announce(io::Error),
+    /// A thread could not be started.
+    Thread(io::Error),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Server(error) => error.fmt(f),
+            Self::Passed(error) => {
+                write!(
+                    f,
+                    "cannot serve on the sockets passed by the service manager: {error}"
+                )
+            }
+            Self::Takeover(error) => error.fmt(f),
+            Self::Offer { path, source } => {
+                write!(f, "cannot wait for a successor on {path}: {source}")
+            }
+            Self::Announce(error) => write!(f, "cannot write to stdout: {error}"),
+            Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
+        }?;
+        match self.way_out() {
+            Some(way_out) => write!(f, "; {way_out}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Failure {
+    /// What the user can do about it, in terms of the command line.
+    fn way_out(&self) -> Option<&'static str> {
+        match self {
+            Self::Server(error) => way_out(error),
+            Self::Passed(_) => Some("see Sockets= and FileDescriptorName= of the socket unit"),
+            Self::Takeover(_) => Some("choose another path with --handover to start beside it"),
+            Self::Offer { .. } => Some("choose another path with --handover"),
+            Self::Announce(_) => None,
+            Self::Thread(_) => Some("see ulimit -u"),
+        }
+    }
+}
+
+/// What the user can do about a failure, in terms of the command line.
+fn way_out(error: &Error) -> Option<&'static str> {
+    match error {
+        Error::Bind {
+            endpoint: Endpoint::Unix(_),
+            source,
+            ..
+        } => Some(match source.kind() {
+            io::ErrorKind::AddrInUse => "somebody listens there; choose another path",
+            io::ErrorKind::AlreadyExists => "choose another path, or remove the file",
+            io::ErrorKind::PermissionDenied => "choose a directory that this user may write to",
+            io::ErrorKind::NotFound => "make the directory, or choose another path",
+            _ => return None,
+        }),
+        Error::Bind { source, .. } => Some(match source.kind() {
+            io::ErrorKind::AddrInUse => {
+                "choose another port with --echo (or --discard, --chargen), or port 0 for a free one"
+            }
+            io::ErrorKind::PermissionDenied => {
+                "ports below 1024 need CAP_NET_BIND_SERVICE; choose a higher one with --echo (or \
+                 --discard, --chargen)"
+            }
+            io::ErrorKind::AddrNotAvailable => {
+                "the address is not of this machine; choose one with --echo (or --discard, \
+                 --chargen), 0.0.0.0 or [::] for all"
+            }
+            _ => return None,
+        }),
+        Error::Resolve { .. } => Some("check the name, or give an address instead"),
+        Error::Setup { .. } => {
+            Some("fewer --workers need fewer descriptors and threads; see ulimit -n and -u")
+        }
+        Error::Admin { .. } => Some("choose another address with --admin HOST:PORT"),
+        Error::Tuning { .. }
+        | Error::Handover(_)
+        | Error::Worker { .. }
+        | Error::Panicked { .. } => None,
+    }
+}

@@ -1,0 +1,148 @@
+//! The program's part in a replacement: letting the predecessor go once this server serves, offering
+//! its sockets to the next, and removing what must not outlive it.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use super::admin_port::AdminPort;
+use super::failure::Failure;
+use super::handover::{Offer, Takeover};
+use super::systemd;
+use crate::net::unix::SocketFile;
+use crate::server::{Alive, Handle, Heartbeat};
+
+/// What the hand-over makes of this process.
+pub(super) enum Role {
+    /// There is no hand-over.
+    Alone,
+    /// There is no predecessor.
+    First(Offer),
+    /// It takes over from this predecessor.
+    Successor(Takeover),
+}
+
+impl Role {
+    /// To be called once the endpoints are bound.
+    pub(super) fn new(path: Option<&Path>, takeover: Option<Takeover>) -> Result<Self, Failure> {
+        match (path, takeover) {
+            (_, Some(takeover)) => Ok(Self::Successor(takeover)),
+            (None, None) => Ok(Self::Alone),
+            (Some(path), None) => match Offer::bind(path) {
+                Ok(offer) => Ok(Self::First(offer)),
+                Err(source) => Err(Failure::Offer {
+                    path: path.display().to_string(),
+                    source,
+                }),
+            },
+        }
+    }
+}
+
+/// What belongs to a running server and ends with it, or with its successor's start.
+pub(super) struct Belongings {
+    admin: Mutex<Option<AdminPort>>,
+    /// The file that leads to our offer, once there is one.
+    offered: Mutex<Option<SocketFile>>,
+    /// Why the server was stopped, if no worker failed.
+    failure: Mutex<Option<Failure>>,
+}
+
+impl Belongings {
+    pub(super) fn new(admin: Option<AdminPort>, role: &Role) -> Self {
+        let offered = match role {
+            Role::First(offer) => Some(offer.file().clone()),
+            Role::Alone | Role::Successor(_) => None,
+        };
+        Self {
+            admin: Mutex::new(admin),
+            offered: Mutex::new(offered),
+            failure: Mutex::new(None),
+        }
+    }
+
+    /// The server has ended, or a successor has taken over and answers in our place.
+    pub(super) fn remove(&self, handle: &Handle) {
+        drop(lock(&self.admin).take());
+        if let Some(file) = lock(&self.offered).take()
+            && !handle.has_successor()
+        {
+            file.remove();
+        }
+    }
+
+    /// Another descriptor of the admin port's listener, for a successor.
+    fn admin_listener(&self) -> Option<OwnedFd> {
+        let admin = lock(&self.admin);
+        admin.as_ref()?.listener.try_clone().ok()
+    }
+
+    pub(super) fn note_failure(&self, failure: Failure) {
+        *lock(&self.failure) = Some(failure);
+    }
+
+    pub(super) fn failure(&self) -> Option<Failure> {
+        lock(&self.failure).take()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// In a thread of its own: waits until the workers serve, lets the predecessor go, and then offers
+/// our sockets to the next.
+pub(super) fn start(handle: Handle, role: Role, belongings: Arc<Belongings>) -> io::Result<()> {
+    thread::Builder::new()
+        .name("echod-handover".to_owned())
+        .spawn(move || {
+            wait_until_served(&handle);
+            if let Some(offer) = take_over(&handle, role, &belongings) {
+                let admin = belongings.admin_listener();
+                offer.serve(&handle, admin.as_ref().map(AsFd::as_fd));
+                if handle.has_successor() {
+                    belongings.remove(&handle);
+                }
+            }
+        })?;
+    Ok(())
+}
+
+/// Tells the service manager and the predecessor that this server serves. Returns where the next
+/// successor is to be waited for.
+fn take_over(handle: &Handle, role: Role, belongings: &Belongings) -> Option<Offer> {
+    // Held until it is known whose the file is: the end of the server waits for that.
+    let mut offered = lock(&belongings.offered);
+    if handle.is_draining() {
+        // Too late to take over: the predecessor goes on.
+        return None;
+    }
+    systemd::ready();
+    let offer = match role {
+        Role::Alone => return None,
+        Role::First(offer) => offer,
+        Role::Successor(takeover) => match takeover.confirm(handle) {
+            Ok(offer) => offer,
+            Err(error) => {
+                // The predecessor serves on, so this one must not.
+                belongings.note_failure(Failure::Takeover(error));
+                handle.drain();
+                return None;
+            }
+        },
+    };
+    *offered = Some(offer.file().clone());
+    Some(offer)
+}
+
+/// Returns once every worker's loop turns.
+fn wait_until_served(handle: &Handle) {
+    const PAUSE: Duration = Duration::from_millis(1);
+    let mut heartbeat = Heartbeat::new(handle.clone());
+    while heartbeat.check() == Alive::NotAll && !handle.is_draining() {
+        thread::park_timeout(PAUSE);
+    }
+}

@@ -1,0 +1,61 @@
+//! What a start warns of: settings that the system, or the network, does not suit.
+
+use std::net::IpAddr;
+
+use tracing::warn;
+
+use crate::config::Config;
+use crate::net::descriptors;
+use crate::net::endpoint::Endpoint;
+use crate::reactor::MAX_REFUSED_LINGERING;
+use crate::service::Service;
+
+/// Descriptors besides those of workers and connections: of the admin port (64 at most), logs, signals.
+const RESERVED_DESCRIPTORS: u64 = 96;
+
+/// Raises the limit on descriptors, and says so if the configuration does not fit it.
+pub(super) fn warn_of_limits(config: &Config) {
+    let limit = match descriptors::raise_descriptor_limit() {
+        Ok(limit) => limit,
+        Err(error) => {
+            warn!(%error, "cannot raise the limit on open descriptors");
+            return;
+        }
+    };
+    // Each listener twice if there is a successor to pass it to; epoll, its waker and the UDP side's;
+    // the two ends of a pipe.
+    let sockets = 2 * config.services.len() as u64 + 3;
+    let per_worker = sockets + 2 + MAX_REFUSED_LINGERING as u64;
+    let own = RESERVED_DESCRIPTORS + config.workers.get() as u64 * per_worker;
+    let room = limit.saturating_sub(own);
+    if let Some(most) = config.limits.max_connections
+        && most.get() as u64 > room
+    {
+        warn!(
+            "--max-connections {most} does not fit the limit of {limit} open descriptors, which \
+             leaves room for {room}; raise it (LimitNOFILE= in systemd, ulimit -n in a shell)"
+        );
+    }
+}
+
+/// Datagrams with a forged source make a server send to somebody who did not ask.
+pub(super) fn warn_of_reflection(config: &Config) {
+    let limits = &config.limits;
+    if limits.udp_rate.is_some() || limits.udp_rate_per_source.is_some() {
+        return;
+    }
+    for (service, endpoint) in &config.services {
+        if let Endpoint::Udp(address) = endpoint
+            && *service != Service::Discard
+            && !address
+                .host
+                .parse::<IpAddr>()
+                .is_ok_and(|ip| ip.is_loopback())
+        {
+            warn!(
+                "{service} on {endpoint} answers at any rate, whoever a datagram claims to come \
+                 from; bound it with --udp-rate-per-source and --udp-rate"
+            );
+        }
+    }
+}
