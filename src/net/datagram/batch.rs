@@ -316,4 +316,6 @@ fn message<'a>(
 }
 
 #[cfg(test)]
+mod simulated;
+#[cfg(test)]
 mod tests;

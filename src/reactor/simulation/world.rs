@@ -1,32 +1,28 @@
-//! Clients, network and kernel: the world in which a reactor is simulated.
+//! Clients, network and kernel: the world in which servers are simulated.
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::rc::Rc;
-use std::time::Duration;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4};
 
-use mio::Token;
-
-use crate::net::pipe::SplicePipe;
 use crate::net::readiness::Readiness;
-use crate::net::stream::Stream;
-use crate::reactor::Kernel;
-use crate::reactor::token::{Source, TokenLayout};
-use crate::service::{Service, chargen};
+use crate::service::Service;
 
-/// Turns without sleep, event or outcome that interruptions may explain.
-pub(super) const MOST_IDLE_TURNS: usize = 20;
+/// Workers of each server.
+pub(super) const WORKERS: usize = 2;
 
 pub(super) const EINTR: i32 = 4;
-pub(super) const ENOMEM: i32 = 12;
 pub(super) const EAGAIN: i32 = 11;
+pub(super) const ENOMEM: i32 = 12;
 pub(super) const EMFILE: i32 = 24;
+pub(super) const EPERM: i32 = 1;
 pub(super) const ECONNABORTED: i32 = 103;
 pub(super) const ECONNRESET: i32 = 104;
 pub(super) const ENOBUFS: i32 = 105;
 pub(super) const ENOTCONN: i32 = 107;
+
+/// Datagrams that a socket's receive buffer holds; more are dropped.
+const MAX_DATAGRAMS: usize = 40;
+/// The port of the servers' UDP sockets.
+pub(super) const UDP_PORT: u16 = 7777;
 
 /// The simulated addresses: few, so that limits per address are met.
 pub(super) const ADDRESSES: [Option<IpAddr>; 4] = [
@@ -54,37 +50,98 @@ impl Random {
     pub(super) fn one_in(&mut self, count: u64) -> bool {
         self.below(count) == 0
     }
+
+    pub(super) fn some<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len() as u64) as usize]
+    }
+}
+
+/// A worker of one of the servers, which replace each other.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct WorkerId {
+    pub(super) generation: usize,
+    pub(super) worker: usize,
+}
+
+impl WorkerId {
+    fn index(self) -> usize {
+        self.generation * WORKERS + self.worker
+    }
 }
 
 /// What clients and kernel know.
 pub(super) struct World {
     pub(super) random: Random,
     pub(super) now_ns: u64,
-    pub(super) peers: Vec<Peer>,
-    /// Completed connections that nobody accepted yet.
-    pub(super) queue: VecDeque<usize>,
-    pub(super) listener: SimListener,
+    pub(super) clients: Vec<Client>,
+    pub(super) listeners: Vec<ListenSocket>,
+    pub(super) datagrams: Vec<DatagramQueue>,
+    workers: Vec<Thread>,
     /// What accept(2) answers for now.
     pub(super) accept_fault: Option<i32>,
-    /// Turns in a row in which the loop did not sleep and nothing came of it.
-    pub(super) idle_turns: usize,
     /// Whether calls on connections are interrupted or find no memory now and then.
     pub(super) faults: bool,
 }
 
-pub(super) struct SimListener {
-    pub(super) open: bool,
-    pub(super) refusing: bool,
+/// What the kernel knows of a worker's thread.
+#[derive(Default)]
+pub(super) struct Thread {
+    /// Its waker's event is owed.
+    pub(super) woken: bool,
+    /// Turns in a row in which it did not sleep and nothing came of it.
+    pub(super) idle_turns: usize,
+    /// When it is to be called again if nothing happens; `None`: never.
+    pub(super) sleeps_until_ns: Option<u64>,
+}
+
+/// A listening socket, perhaps of two servers.
+pub(super) struct ListenSocket {
+    pub(super) service: Service,
+    pub(super) kind: Kind,
+    /// Completed connections that were not accepted yet.
+    pub(super) queue: VecDeque<usize>,
+    pub(super) is_refusing: bool,
+    pub(super) holders: Vec<Holder>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Kind {
+    Tcp,
+    Unix,
+}
+
+/// A worker that has a socket in its epoll instance.
+pub(super) struct Holder {
+    pub(super) worker: WorkerId,
+    /// An event is owed.
     pub(super) edge: bool,
+    /// For a UDP socket, what it asks for; a listener always asks for reading.
+    pub(super) interest: Readiness,
+}
+
+/// A UDP socket, perhaps of two servers.
+pub(super) struct DatagramQueue {
+    pub(super) service: Service,
+    pub(super) queue: VecDeque<(SocketAddrV4, Vec<u8>)>,
+    /// Datagrams that it takes before it would block.
+    pub(super) room: usize,
+    pub(super) holders: Vec<Holder>,
+    /// Requests that were received and not answered: what may be answered.
+    pub(super) open_requests: Vec<(SocketAddrV4, Vec<u8>)>,
+    pub(super) received: u64,
+    pub(super) answered: u64,
 }
 
 /// One client, its connection, and the server's end of it.
-pub(super) struct Peer {
+pub(super) struct Client {
     pub(super) id: usize,
     pub(super) service: Service,
+    pub(super) kind: Kind,
     pub(super) ip: Option<IpAddr>,
-    /// The server's slab key, once it watches the connection.
-    pub(super) key: Option<usize>,
+    /// The server that accepted it.
+    pub(super) accepted_by: Option<usize>,
+    /// The worker that serves it and its slab key there.
+    pub(super) key: Option<(WorkerId, usize)>,
     /// An edge is owed.
     pub(super) edge: bool,
     /// Bytes that arrived at the server, and of these, read by it.
@@ -101,7 +158,6 @@ pub(super) struct Peer {
     pub(super) found_no_room: bool,
     pub(super) server_ended: bool,
     pub(super) server_ended_ms: u64,
-    pub(super) accepted: bool,
     /// The server closed its socket.
     pub(super) gone: bool,
     /// It did so with unread input, which resets the connection.
@@ -111,7 +167,7 @@ pub(super) struct Peer {
     pub(super) reads_in_turn: usize,
 }
 
-impl Peer {
+impl Client {
     pub(super) fn byte(&self, offset: u64) -> u8 {
         (self.id as u64)
             .wrapping_mul(0x9e37)
@@ -133,11 +189,64 @@ impl Peer {
     }
 
     pub(super) fn is_open(&self) -> bool {
-        self.accepted && !self.gone
+        self.accepted_by.is_some() && !self.gone
+    }
+
+    /// Whether it waits in a worker's inbox.
+    pub(super) fn is_handed_off(&self) -> bool {
+        self.is_open() && self.key.is_none()
+    }
+
+    pub(super) fn is_served_by(&self, id: WorkerId) -> bool {
+        self.key.is_some_and(|(worker, _)| worker == id)
+    }
+
+    /// Bytes that a call can take out, up to the next urgent mark beyond `from`.
+    pub(super) fn available(&self, is_before_mark: impl Fn(u64, u64) -> bool) -> u64 {
+        let mut marks = self.marks.iter().copied();
+        let stop = marks.find(|&mark| is_before_mark(self.read, mark));
+        stop.unwrap_or(self.sent) - self.read
+    }
+
+    /// Notes that the server took bytes out.
+    pub(super) fn take_input(&mut self, count: u64, now_ms: u64) {
+        self.read += count;
+        if !self.server_ended {
+            self.last_moved_ms = now_ms;
+        }
+        self.forget_passed_marks();
+    }
+
+    pub(super) fn forget_passed_marks(&mut self) {
+        while self.marks.front().is_some_and(|&mark| mark < self.read) {
+            self.marks.pop_front();
+        }
+    }
+
+    /// The client reads.
+    pub(super) fn take(&mut self, max: u64) {
+        let count = max.min(self.written - self.taken);
+        self.taken += count;
+        if count > 0 && std::mem::take(&mut self.found_no_room) {
+            self.edge = true;
+        }
     }
 }
 
 impl World {
+    pub(super) fn new(random: Random, faults: bool) -> Self {
+        Self {
+            random,
+            now_ns: 1_000_000_000,
+            clients: Vec::new(),
+            listeners: Vec::new(),
+            datagrams: Vec::new(),
+            workers: Vec::new(),
+            accept_fault: None,
+            faults,
+        }
+    }
+
     pub(super) fn now_ms(&self) -> u64 {
         self.now_ns / 1_000_000
     }
@@ -152,181 +261,54 @@ impl World {
         }
     }
 
+    pub(super) fn thread(&mut self, id: WorkerId) -> &mut Thread {
+        if self.workers.len() <= id.index() {
+            self.workers.resize_with(id.index() + 1, Thread::default);
+        }
+        &mut self.workers[id.index()]
+    }
+
+    /// Something came of a worker's turn.
+    pub(super) fn note_progress(&mut self, id: WorkerId) {
+        self.thread(id).idle_turns = 0;
+    }
+
+    /// Whether an event is owed to a worker.
+    pub(super) fn is_owed(&mut self, id: WorkerId) -> bool {
+        let owes = |it: &Holder| it.worker == id && it.edge;
+        self.thread(id).woken
+            || self.listeners.iter().any(|it| it.holders.iter().any(owes))
+            || self.datagrams.iter().any(|it| it.holders.iter().any(owes))
+            || self.clients.iter().any(|it| it.edge && it.is_served_by(id))
+    }
+
     /// A client that is connected, at random, of those that the server has not closed.
-    pub(super) fn some_peer(&mut self) -> Option<&mut Peer> {
-        let count = self.peers.len() as u64;
+    pub(super) fn some_client(&mut self) -> Option<&mut Client> {
+        let count = self.clients.len() as u64;
         let start = self.random.below(count.max(1)) as usize;
-        let (before, after) = self.peers.split_at_mut(start.min(count as usize));
+        let (before, after) = self.clients.split_at_mut(start.min(count as usize));
         let mut open = after.iter_mut().chain(before).filter(|it| !it.gone);
         open.next()
     }
-}
 
-/// The server's end of a client's connection. Dropping it closes the socket.
-pub(super) struct SimStream {
-    pub(super) world: Rc<RefCell<World>>,
-    pub(super) id: usize,
-}
-
-impl Drop for SimStream {
-    fn drop(&mut self) {
-        // A failed check unwinds through a borrow.
-        if std::thread::panicking() {
-            return;
-        }
-        let mut world = self.world.borrow_mut();
-        let peer = &mut world.peers[self.id];
-        assert!(!peer.gone, "closed twice");
-        peer.gone = true;
-        peer.key = None;
-        peer.edge = false;
-        peer.cut_off = peer.sent > peer.read && !peer.reset;
-        // Without unread input close(2) sends an end behind the last byte.
-        peer.server_ended = true;
-    }
-}
-
-impl std::fmt::Debug for SimStream {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "client {}", self.id)
-    }
-}
-
-pub(super) fn error<T>(errno: i32) -> io::Result<T> {
-    Err(io::Error::from_raw_os_error(errno))
-}
-
-impl Read for SimStream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut world = self.world.borrow_mut();
-        if let Some(errno) = world.fault() {
-            return error(errno);
-        }
-        let now_ms = world.now_ms();
-        let peer = &mut world.peers[self.id];
-        peer.reads_in_turn += 1;
-        if peer.reset {
-            return error(ECONNRESET);
-        }
-        if peer.service == Service::Echo && !peer.server_ended {
-            assert_eq!(peer.read, peer.written, "read while a backlog waits");
-        }
-        while peer.marks.front().is_some_and(|&mark| mark < peer.read) {
-            peer.marks.pop_front();
-        }
-        // A read ends before an urgent byte, unless it begins with it (tcp_recvmsg).
-        let stop = peer.marks.iter().copied().find(|&mark| mark > peer.read);
-        let available = stop.unwrap_or(peer.sent) - peer.read;
-        let count = available.min(buffer.len() as u64);
-        if count == 0 {
-            return if peer.ended { Ok(0) } else { error(EAGAIN) };
-        }
-        for (at, byte) in buffer[..count as usize].iter_mut().enumerate() {
-            *byte = peer.byte(peer.read + at as u64);
-        }
-        peer.read += count;
-        if !peer.server_ended {
-            peer.last_moved_ms = now_ms;
-        }
-        world.idle_turns = 0;
-        let peer = &mut world.peers[self.id];
-        while peer.marks.front().is_some_and(|&mark| mark < peer.read) {
-            peer.marks.pop_front();
-        }
-        Ok(count as usize)
-    }
-}
-
-impl Write for SimStream {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut world = self.world.borrow_mut();
-        if let Some(errno) = world.fault() {
-            return error(errno);
-        }
-        let now_ms = world.now_ms();
-        let short = world.random.one_in(4);
-        let most = if short {
-            1 + world.random.below(8)
-        } else {
-            u64::MAX
-        };
-        let peer = &mut world.peers[self.id];
-        assert!(!peer.server_ended, "wrote after its end");
-        if peer.reset {
-            return error(ECONNRESET);
-        }
-        let room = peer.room - (peer.written - peer.taken);
-        if room == 0 {
-            peer.found_no_room = true;
-            return error(EAGAIN);
-        }
-        let count = room.min(bytes.len() as u64).min(most);
-        for (at, &byte) in bytes[..count as usize].iter().enumerate() {
-            let offset = peer.written + at as u64;
-            let expected = match peer.service {
-                Service::Echo => peer.byte(offset),
-                Service::Chargen => chargen::from(offset as usize % chargen::CYCLE, 1)[0],
-                Service::Discard => panic!("discard answers nothing"),
-            };
-            assert_eq!(byte, expected, "byte {offset} of client {}", self.id);
-        }
-        peer.written += count;
-        peer.last_moved_ms = now_ms;
-        if peer.service == Service::Echo {
-            assert!(peer.written <= peer.read, "echoed what was not read");
-        }
-        world.idle_turns = 0;
-        Ok(count as usize)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Stream for SimStream {
-    type Pipe = SplicePipe;
-
-    fn open_pipe(&self) -> io::Result<SplicePipe> {
-        error(22)
-    }
-
-    fn fill(&mut self, _: &mut SplicePipe, _: usize) -> io::Result<usize> {
-        error(22)
-    }
-
-    fn pour(&mut self, _: &mut SplicePipe) -> io::Result<usize> {
-        error(22)
-    }
-
-    fn shutdown_write(&mut self) -> io::Result<()> {
-        let mut world = self.world.borrow_mut();
-        let now_ms = world.now_ms();
-        let peer = &mut world.peers[self.id];
-        if peer.reset {
-            return error(ENOTCONN);
-        }
-        peer.server_ended = true;
-        peer.server_ended_ms = now_ms;
-        Ok(())
-    }
-
-    fn drained_by_short_read(&self) -> bool {
-        true
-    }
-}
-
-impl World {
-    pub(super) fn connect(&mut self, service: Service) {
-        if !self.listener.open || self.listener.refusing {
-            return;
-        }
-        let id = self.peers.len();
+    pub(super) fn connect(&mut self) {
+        let listener = self.random.below(self.listeners.len() as u64) as usize;
+        let ip = self.random.some(&ADDRESSES);
         let room = 1 + self.random.below(200);
-        self.peers.push(Peer {
+        let socket = &mut self.listeners[listener];
+        if socket.holders.is_empty() || socket.is_refusing {
+            return;
+        }
+        let id = self.clients.len();
+        self.clients.push(Client {
             id,
-            service,
-            ip: ADDRESSES[self.random.below(ADDRESSES.len() as u64) as usize],
+            service: socket.service,
+            kind: socket.kind,
+            ip: match socket.kind {
+                Kind::Tcp => ip,
+                Kind::Unix => None,
+            },
+            accepted_by: None,
             key: None,
             edge: false,
             sent: 0,
@@ -340,234 +322,103 @@ impl World {
             found_no_room: false,
             server_ended: false,
             server_ended_ms: 0,
-            accepted: false,
             gone: false,
             cut_off: false,
             accepted_ms: 0,
             last_moved_ms: 0,
             reads_in_turn: 0,
         });
-        self.queue.push_back(id);
-        self.listener.edge = true;
+        socket.queue.push_back(id);
+        for holder in &mut socket.holders {
+            holder.edge = true;
+        }
     }
 
     pub(super) fn send(&mut self) {
         let large = self.random.one_in(4);
         let count = 1 + self.random.below(if large { 400 } else { 40 });
-        if let Some(peer) = self.some_peer().filter(|it| !it.ended && !it.reset) {
-            peer.sent += count;
-            peer.edge = true;
+        if let Some(client) = self.some_client().filter(|it| !it.ended && !it.reset) {
+            client.sent += count;
+            client.edge = true;
         }
     }
 
     pub(super) fn send_urgently(&mut self) {
-        if let Some(peer) = self.some_peer().filter(|it| !it.ended && !it.reset) {
+        if let Some(client) = self.some_client().filter(|it| !it.ended && !it.reset) {
             // Only the last urgent byte is remembered (tcp(7)).
-            peer.marks.clear();
-            peer.marks.push_back(peer.sent);
-            peer.sent += 1;
-            peer.edge = true;
+            client.marks.clear();
+            client.marks.push_back(client.sent);
+            client.sent += 1;
+            client.edge = true;
         }
     }
 
     pub(super) fn take(&mut self) {
         let count = 1 + self.random.below(100);
-        if let Some(peer) = self.some_peer() {
-            peer.take(count);
+        if let Some(client) = self.some_client() {
+            client.take(count);
         }
     }
 
     pub(super) fn end(&mut self) {
-        if let Some(peer) = self.some_peer().filter(|it| !it.ended) {
-            peer.ended = true;
-            peer.edge = true;
+        if let Some(client) = self.some_client().filter(|it| !it.ended) {
+            client.ended = true;
+            client.edge = true;
         }
     }
 
     pub(super) fn reset(&mut self) {
-        if let Some(peer) = self.some_peer().filter(|it| it.accepted) {
-            peer.reset = true;
-            peer.edge = true;
+        if let Some(client) = self.some_client().filter(|it| it.accepted_by.is_some()) {
+            client.reset = true;
+            client.edge = true;
         }
     }
 
-    pub(super) fn accept_fault_ends(&mut self) {
-        self.accept_fault = None;
-    }
-}
-
-impl Peer {
-    /// The client reads.
-    pub(super) fn take(&mut self, most: u64) {
-        let count = most.min(self.written - self.taken);
-        self.taken += count;
-        if count > 0 && std::mem::take(&mut self.found_no_room) {
-            self.edge = true;
-        }
-    }
-}
-
-/// The simulated kernel as the reactor sees it.
-pub(super) struct Simulated {
-    pub(super) world: Rc<RefCell<World>>,
-}
-
-impl Kernel for Simulated {
-    type Stream = SimStream;
-    type Datagrams = crate::udp::EpollSocket;
-    type Events = Vec<(Token, Readiness)>;
-
-    fn wait(&mut self, events: &mut Self::Events, timeout: Option<Duration>) -> io::Result<()> {
-        let mut world = self.world.borrow_mut();
-        let layout = TokenLayout::new(1, 0);
-        events.clear();
-        let few = world.random.one_in(3);
-        let most = if few {
-            1 + world.random.below(3) as usize
-        } else {
-            usize::MAX
-        };
-        let owed = world.peers.iter().any(|it| it.edge && it.key.is_some()) || world.listener.edge;
-        if owed || timeout != Some(Duration::ZERO) {
-            world.idle_turns = 0;
-        } else {
-            // Interruptions and the like explain some.
-            world.idle_turns += 1;
-            assert!(world.idle_turns < MOST_IDLE_TURNS, "spins");
-        }
-        if !owed && timeout != Some(Duration::ZERO) {
-            check_nobody_waits_in_vain(&world, timeout);
-        }
-        if std::mem::take(&mut world.listener.edge) {
-            let token = Source::Listener(0).token(layout);
-            events.push((token, Readiness::READABLE));
-        }
-        for peer in &mut world.peers {
-            peer.reads_in_turn = 0;
-            if let (Some(key), true) = (peer.key, peer.edge)
-                && events.len() < most
-            {
-                peer.edge = false;
-                events.push((Source::Conn(key).token(layout), peer.readiness()));
-            }
-        }
-        // An event that nobody needed is legal.
-        if world.random.one_in(10)
-            && let Some(peer) = world.some_peer()
-            && let Some(key) = peer.key
-        {
-            events.push((Source::Conn(key).token(layout), peer.readiness()));
-        }
-        if events.is_empty()
-            && let Some(timeout) = timeout
-        {
-            let slept = if world.random.one_in(2) {
-                timeout
-            } else {
-                timeout / 2
+    /// Some datagrams arrive: of clients, and a few that no server may answer.
+    pub(super) fn send_datagrams(&mut self) {
+        let index = self.random.below(self.datagrams.len() as u64) as usize;
+        let many = self.random.one_in(4);
+        for _ in 0..1 + self.random.below(if many { 60 } else { 3 }) {
+            let port = match self.random.below(10) {
+                0 => 53,
+                1 => UDP_PORT,
+                _ => 40_000 + self.random.below(5) as u16,
             };
-            world.now_ns += slept.as_nanos() as u64;
-        }
-        // Everything takes time.
-        world.now_ns += world.random.below(200_000);
-        Ok(())
-    }
-
-    fn reports(events: &Self::Events) -> impl Iterator<Item = (Token, Readiness)> {
-        events.iter().copied()
-    }
-
-    fn now_ns(&self) -> u64 {
-        self.world.borrow().now_ns
-    }
-
-    fn accept(&mut self, _: usize) -> io::Result<(SimStream, Option<IpAddr>)> {
-        let mut world = self.world.borrow_mut();
-        assert!(world.listener.open, "accepts on a closed listener");
-        if let Some(errno) = world.accept_fault {
-            if errno == ECONNABORTED {
-                world.accept_fault = None;
+            let host = self.random.below(3) as u8;
+            let source = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, host), port);
+            let len = self.random.below(30);
+            let payload = (0..len).map(|_| self.random.next() as u8).collect();
+            let socket = &mut self.datagrams[index];
+            if socket.queue.len() < MAX_DATAGRAMS && !socket.holders.is_empty() {
+                socket.queue.push_back((source, payload));
             }
-            return error(errno);
         }
-        let Some(id) = world.queue.pop_front() else {
-            return error(EAGAIN);
-        };
-        world.idle_turns = 0;
-        let now_ms = world.now_ms();
-        let peer = &mut world.peers[id];
-        peer.accepted = true;
-        peer.accepted_ms = now_ms;
-        peer.last_moved_ms = now_ms;
-        let ip = peer.ip;
-        let stream = SimStream {
-            world: Rc::clone(&self.world),
-            id,
-        };
-        Ok((stream, ip))
+        self.datagrams[index].report(Readiness::READABLE);
     }
 
-    fn register(&mut self, stream: &mut SimStream, key: usize) -> io::Result<()> {
-        let mut world = self.world.borrow_mut();
-        let occupied = world.peers.iter().any(|it| it.key == Some(key));
-        assert!(!occupied, "key {key} is in use");
-        let peer = &mut world.peers[stream.id];
-        peer.key = Some(key);
-        // A new registration reports what is ready already; being writable is enough.
-        peer.edge = true;
-        Ok(())
-    }
-
-    fn refuse_new(&mut self, _: usize) -> io::Result<()> {
-        self.world.borrow_mut().listener.refusing = true;
-        Ok(())
-    }
-
-    fn close(&mut self, _: usize) {
-        let mut world = self.world.borrow_mut();
-        let lost = world.queue.len();
-        assert!(
-            lost == 0 || world.accept_fault.is_some(),
-            "{lost} completed connections were lost"
-        );
-        world.listener.open = false;
-    }
-
-    fn wake(&self, _: usize) {}
-
-    fn release(&mut self, _: usize) {
-        self.world.borrow_mut().listener.open = false;
+    /// The send buffer of a UDP socket fills up, or has room again.
+    pub(super) fn change_room(&mut self) {
+        let index = self.random.below(self.datagrams.len() as u64) as usize;
+        let room = self.random.some(&[0, 1, 5, usize::MAX]);
+        let socket = &mut self.datagrams[index];
+        let had_none = socket.room == 0;
+        socket.room = room;
+        if had_none && room > 0 {
+            socket.report(Readiness::WRITABLE);
+        }
     }
 }
 
-/// The loop is about to sleep and no event is owed: then there is nothing that it could do, unless a
-/// timer will remind it.
-pub(super) fn check_nobody_waits_in_vain(world: &World, timeout: Option<Duration>) {
-    if timeout.is_some_and(|timeout| timeout <= Duration::from_millis(100)) {
-        // Perhaps it waits for memory or descriptors.
-        return;
+impl DatagramQueue {
+    /// Owes an event to all that ask for this kind.
+    fn report(&mut self, readiness: Readiness) {
+        for holder in &mut self.holders {
+            holder.edge |= holder.interest.intersects(readiness);
+        }
     }
-    assert!(
-        world.queue.is_empty() || !world.listener.open,
-        "sleeps while connections wait to be accepted"
-    );
-    for peer in world.peers.iter().filter(|it| it.is_open()) {
-        let id = peer.id;
-        assert!(!peer.reset, "sleeps although client {id} is gone");
-        let has_room = peer.written - peer.taken < peer.room;
-        let has_backlog = peer.service == Service::Echo && peer.read > peer.written;
-        let has_input = peer.sent > peer.read || peer.ended;
-        let may_write = has_room && !peer.server_ended;
-        let wants_to_write = has_backlog || peer.service == Service::Chargen;
-        assert!(
-            !(wants_to_write && may_write),
-            "sleeps although client {id} has room for what waits"
-        );
-        // The end of the input is no end for chargen, and was noticed already.
-        let ended_chargen = peer.service == Service::Chargen && peer.sent == peer.read;
-        assert!(
-            !has_input || ended_chargen || (has_backlog && !peer.server_ended),
-            "sleeps although client {id} sent something"
-        );
+
+    pub(super) fn readiness(&self) -> Readiness {
+        let when = |holds: bool, what: Readiness| if holds { what } else { Readiness::NONE };
+        when(!self.queue.is_empty(), Readiness::READABLE) | when(self.room > 0, Readiness::WRITABLE)
     }
 }

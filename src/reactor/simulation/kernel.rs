@@ -1,0 +1,277 @@
+//! The simulated kernel as a worker sees it.
+//!
+//! The model is that of epoll(7) and tcp(7): an edge is owed when something arrives and when room
+//! appears after a write found none; an event reports what is true when it is fetched; a batch may be
+//! stale by the time its last event is handled; a read stops at an urgent mark; closing a socket with
+//! unread input resets the connection.
+//!
+//! A wait never blocks: it notes how long the worker would sleep, and the world calls it again when
+//! that is over or an event is owed.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use mio::Token;
+
+use super::datagrams::SimDatagrams;
+use super::stream::{SimStream, error};
+use super::world::*;
+use crate::net::readiness::Readiness;
+use crate::reactor::Kernel;
+use crate::reactor::token::{Source, TokenLayout};
+use crate::service::Service;
+
+/// Turns without sleep, event or outcome that interruptions may explain.
+const MAX_IDLE_TURNS: usize = 20;
+
+/// A worker's part of the kernel.
+#[derive(Debug)]
+pub(super) struct Simulated {
+    pub(super) world: Rc<RefCell<World>>,
+    pub(super) id: WorkerId,
+    /// By their indices in the worker, those of the world; `None` once closed.
+    pub(super) listeners: Vec<Option<usize>>,
+    pub(super) layout: TokenLayout,
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("world")
+    }
+}
+
+impl Kernel for Simulated {
+    type Stream = SimStream;
+    type Datagrams = SimDatagrams;
+    type Events = Vec<(Token, Readiness)>;
+
+    fn wait(&mut self, events: &mut Self::Events, timeout: Option<Duration>) -> io::Result<()> {
+        let mut world = self.world.borrow_mut();
+        events.clear();
+        let is_owed = world.is_owed(self.id);
+        let is_sleep = timeout != Some(Duration::ZERO);
+        if is_sleep && !is_owed {
+            check_nothing_waits_in_vain(&world, self.id, timeout);
+        }
+        let now_ns = world.now_ns;
+        let thread = world.thread(self.id);
+        thread.sleeps_until_ns = timeout.map(|it| now_ns + it.as_nanos() as u64);
+        if is_owed || is_sleep {
+            thread.idle_turns = 0;
+        } else {
+            thread.idle_turns += 1;
+            assert!(thread.idle_turns < MAX_IDLE_TURNS, "{:?} spins", self.id);
+        }
+        self.collect(&mut world, events);
+        if !events.is_empty() {
+            // It comes back at once.
+            world.thread(self.id).sleeps_until_ns = Some(now_ns);
+        }
+        // Everything takes time.
+        world.now_ns += world.random.below(200_000);
+        Ok(())
+    }
+
+    fn reports(events: &Self::Events) -> impl Iterator<Item = (Token, Readiness)> {
+        events.iter().copied()
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.world.borrow().now_ns
+    }
+
+    fn accept(&mut self, listener: usize) -> io::Result<(SimStream, Option<IpAddr>)> {
+        let mut world = self.world.borrow_mut();
+        let socket = self.listeners[listener].expect("accepts on a closed listener");
+        if let Some(errno) = world.accept_fault {
+            if errno == ECONNABORTED {
+                world.accept_fault = None;
+            }
+            return error(errno);
+        }
+        let Some(id) = world.listeners[socket].queue.pop_front() else {
+            return error(EAGAIN);
+        };
+        world.note_progress(self.id);
+        let now_ms = world.now_ms();
+        let client = &mut world.clients[id];
+        client.accepted_by = Some(self.id.generation);
+        client.accepted_ms = now_ms;
+        client.last_moved_ms = now_ms;
+        let ip = client.ip;
+        let world = Rc::clone(&self.world);
+        Ok((SimStream { world, id }, ip))
+    }
+
+    fn register(&mut self, stream: &mut SimStream, key: usize) -> io::Result<()> {
+        let mut world = self.world.borrow_mut();
+        let place = Some((self.id, key));
+        let is_used = world.clients.iter().any(|it| it.key == place);
+        assert!(!is_used, "key {key} is in use");
+        let now_ms = world.now_ms();
+        let client = &mut world.clients[stream.id];
+        assert!(client.key.is_none(), "registered twice");
+        client.key = place;
+        // Its time begins when it is served.
+        client.accepted_ms = now_ms;
+        client.last_moved_ms = now_ms;
+        // A new registration reports what is ready already; being writable is enough.
+        client.edge = true;
+        Ok(())
+    }
+
+    fn refuse_new(&mut self, listener: usize) -> io::Result<()> {
+        if let Some(socket) = self.listeners[listener] {
+            self.world.borrow_mut().listeners[socket].is_refusing = true;
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, listener: usize) {
+        let socket = self.listeners[listener].expect("closed twice");
+        self.release(listener);
+        let world = self.world.borrow();
+        let socket = &world.listeners[socket];
+        assert!(
+            socket.holders.is_empty(),
+            "closed what another server goes on with"
+        );
+        let lost = socket.queue.len();
+        assert!(
+            lost == 0 || world.accept_fault.is_some(),
+            "{lost} completed connections were lost"
+        );
+    }
+
+    fn release(&mut self, listener: usize) {
+        let socket = self.listeners[listener].take().expect("closed twice");
+        let mut world = self.world.borrow_mut();
+        let holders = &mut world.listeners[socket].holders;
+        holders.retain(|it| it.worker != self.id);
+    }
+
+    fn wake(&self, worker: usize) {
+        let generation = self.id.generation;
+        let id = WorkerId { generation, worker };
+        self.world.borrow_mut().thread(id).woken = true;
+    }
+}
+
+impl Simulated {
+    /// Fetches the events that are owed, or some of them.
+    fn collect(&self, world: &mut World, events: &mut Vec<(Token, Readiness)>) {
+        let few = world.random.one_in(3);
+        let max = if few {
+            1 + world.random.below(3) as usize
+        } else {
+            usize::MAX
+        };
+        let token = |source: Source| source.token(self.layout);
+        if std::mem::take(&mut world.thread(self.id).woken) {
+            events.push((token(Source::Waker), Readiness::READABLE));
+        }
+        for (index, socket) in self.listeners.iter().enumerate() {
+            let Some(socket) = *socket else { continue };
+            if world.listeners[socket].take_edge(self.id) {
+                events.push((token(Source::Listener(index)), Readiness::READABLE));
+            }
+        }
+        // Each worker has one UDP socket, with its own number.
+        let datagrams = &mut world.datagrams[self.id.worker];
+        let readiness = datagrams.readiness();
+        if take_edge(&mut datagrams.holders, self.id) {
+            events.push((token(Source::Datagrams(0)), readiness));
+        }
+        for client in &mut world.clients {
+            let Some((worker, key)) = client.key else {
+                continue;
+            };
+            if worker != self.id {
+                continue;
+            }
+            client.reads_in_turn = 0;
+            if client.edge && events.len() < max {
+                client.edge = false;
+                events.push((token(Source::Conn(key)), client.readiness()));
+            }
+        }
+        // An event that nothing needed is legal.
+        if world.random.one_in(10)
+            && let Some(client) = world.some_client()
+            && let Some((worker, key)) = client.key
+            && worker == self.id
+        {
+            events.push((token(Source::Conn(key)), client.readiness()));
+        }
+    }
+}
+
+impl ListenSocket {
+    fn take_edge(&mut self, worker: WorkerId) -> bool {
+        take_edge(&mut self.holders, worker)
+    }
+}
+
+fn take_edge(holders: &mut [Holder], worker: WorkerId) -> bool {
+    let holder = holders.iter_mut().find(|it| it.worker == worker);
+    holder.is_some_and(|it| std::mem::take(&mut it.edge))
+}
+
+/// A worker is about to sleep and no event is owed to it: then there is nothing that it could do,
+/// unless a timer will remind it.
+fn check_nothing_waits_in_vain(world: &World, id: WorkerId, timeout: Option<Duration>) {
+    if timeout.is_some_and(|timeout| timeout <= Duration::from_millis(100)) {
+        // Perhaps it waits for memory or descriptors.
+        return;
+    }
+    let is_held = |holders: &[Holder]| holders.iter().any(|it| it.worker == id);
+    for socket in world.listeners.iter().filter(|it| is_held(&it.holders)) {
+        assert!(
+            socket.queue.is_empty(),
+            "sleeps while connections wait to be accepted"
+        );
+    }
+    for socket in &world.datagrams {
+        for holder in socket.holders.iter().filter(|it| it.worker == id) {
+            assert!(
+                holder.interest != Readiness::NONE,
+                "sleeps without asking for datagrams"
+            );
+            let awaits_room = holder.interest.is_writable();
+            assert!(
+                if awaits_room {
+                    socket.room == 0
+                } else {
+                    socket.queue.is_empty()
+                },
+                "sleeps while datagrams wait"
+            );
+        }
+    }
+    for client in world.clients.iter().filter(|it| it.is_served_by(id)) {
+        check_client_needs_nothing(client);
+    }
+}
+
+fn check_client_needs_nothing(client: &Client) {
+    let id = client.id;
+    assert!(!client.reset, "sleeps although client {id} is gone");
+    let has_room = client.written - client.taken < client.room;
+    let has_backlog = client.service == Service::Echo && client.read > client.written;
+    let has_input = client.sent > client.read || client.ended;
+    let may_write = has_room && !client.server_ended;
+    let wants_to_write = has_backlog || client.service == Service::Chargen;
+    assert!(
+        !(wants_to_write && may_write),
+        "sleeps although client {id} has room for what waits"
+    );
+    // The end of the input is no end for chargen, and was noticed already.
+    let ended_chargen = client.service == Service::Chargen && client.sent == client.read;
+    assert!(
+        !has_input || ended_chargen || (has_backlog && !client.server_ended),
+        "sleeps although client {id} sent something"
+    );
+}

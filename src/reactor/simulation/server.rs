@@ -1,0 +1,393 @@
+//! A server in the world: its workers, what it promised, and whether it kept that.
+
+use std::cell::RefCell;
+use std::num::NonZeroUsize;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::datagrams::SimDatagrams;
+use super::kernel::Simulated;
+use super::world::*;
+use super::{BUFFER, SLACK_MS, STEPS};
+use crate::admission::Policy;
+use crate::config::{Config, Limits};
+use crate::conn::Conn;
+use crate::metrics::{CloseReason, DropReason, RefuseReason, Snapshot};
+use crate::net::readiness::Readiness;
+use crate::reactor::connections::MAX_LINGER_MS;
+use crate::reactor::{
+    Context, Control, HandOff, Listening, Reactor, Request, Rules, Share, TokenLayout, UdpEndpoint,
+};
+use crate::service::Service;
+use crate::timeouts::whole_ms;
+use crate::udp::{DatagramSocket, Guard};
+
+/// The endpoints: TCP with a listener for each worker, one listener for all, and UDP.
+const ENDPOINTS: usize = 3;
+
+/// One of the servers that replace each other.
+pub(super) struct Server {
+    generation: usize,
+    world: Rc<RefCell<World>>,
+    pub(super) control: Arc<Control>,
+    /// `None` once it has ended.
+    workers: Vec<Option<Reactor<Simulated>>>,
+    limits: Limits,
+    /// The limits were not changed since the start, so they hold for every connection.
+    same_limits: bool,
+    drain_timeout_ms: u64,
+    pub(super) draining_since_ms: Option<u64>,
+    is_stopped: bool,
+}
+
+impl Server {
+    /// Starts a server on all of the world's sockets.
+    pub(super) fn start(world: &Rc<RefCell<World>>, generation: usize) -> Self {
+        let mut borrowed = world.borrow_mut();
+        let random = &mut borrowed.random;
+        let limits = limits(random);
+        let drain_timeout_ms = random.some(&[0, 20, 5000]);
+        let config = Config {
+            limits: limits.clone(),
+            read_buffer: NonZeroUsize::new(BUFFER).unwrap(),
+            drain_timeout: Duration::from_millis(drain_timeout_ms),
+            drain_delay: Duration::from_millis(random.some(&[0, 30])),
+            ..Config::default()
+        };
+        let max_inbox = 1 + random.below(3) as usize;
+        drop(borrowed);
+        let control = Arc::new(Control::new(&limits, WORKERS, ENDPOINTS));
+        let mut workers = Vec::new();
+        for (worker, hand_off) in HandOff::among(WORKERS, max_inbox).into_iter().enumerate() {
+            let id = WorkerId { generation, worker };
+            let (kernel, listening) = listen(world, id);
+            workers.push(Some(Reactor::new(
+                Context::new(worker, kernel, Arc::clone(&control)),
+                listening,
+                vec![receive_datagrams(world, id)],
+                Guard::new([UDP_PORT]),
+                Some(hand_off),
+                &config,
+            )));
+        }
+        Self {
+            generation,
+            world: Rc::clone(world),
+            control,
+            workers,
+            limits,
+            same_limits: true,
+            drain_timeout_ms: drain_timeout_ms + whole_ms(config.drain_delay),
+            draining_since_ms: None,
+            is_stopped: false,
+        }
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.workers.iter().any(Option::is_some)
+    }
+
+    pub(super) fn running(&self) -> impl Iterator<Item = WorkerId> {
+        let generation = self.generation;
+        let running = self.workers.iter().enumerate();
+        running
+            .filter(|(_, it)| it.is_some())
+            .map(move |(worker, _)| WorkerId { generation, worker })
+    }
+
+    /// One turn of a worker's loop, and its end if it has finished.
+    pub(super) fn turn(&mut self, worker: usize, events: &mut Vec<(mio::Token, Readiness)>) {
+        let Some(reactor) = &mut self.workers[worker] else {
+            return;
+        };
+        // Its last wait ended only now.
+        reactor.context.forget_time();
+        reactor.turn(events).unwrap();
+        if reactor.is_finished() {
+            reactor.close_all();
+            self.workers[worker] = None;
+        }
+        if self.is_running() {
+            self.check();
+        } else {
+            self.check_the_end();
+        }
+    }
+
+    pub(super) fn reload(&mut self) {
+        let limits = limits(&mut self.world.borrow_mut().random);
+        self.control.set_rules(Rules::new(&limits));
+        self.limits = limits;
+        self.same_limits = false;
+        self.wake();
+    }
+
+    pub(super) fn drain(&mut self) {
+        self.control.request(Request::Drain);
+        let now_ms = self.world.borrow().now_ms();
+        self.draining_since_ms.get_or_insert(now_ms);
+        self.wake();
+    }
+
+    pub(super) fn stop(&mut self) {
+        self.control.request(Request::Stop);
+        self.is_stopped = true;
+        self.wake();
+    }
+
+    /// Leaves all endpoints to a successor, and drains.
+    pub(super) fn release(&mut self) {
+        for endpoint in 0..ENDPOINTS {
+            self.control.release(endpoint);
+        }
+        self.control.note_successor();
+        self.control.note_decided();
+        self.drain();
+    }
+
+    fn wake(&self) {
+        for worker in 0..WORKERS {
+            let generation = self.generation;
+            let id = WorkerId { generation, worker };
+            self.world.borrow_mut().thread(id).woken = true;
+        }
+    }
+
+    pub(super) fn metrics(&self) -> Snapshot {
+        let mut sum = Snapshot::default();
+        for worker in &self.control.metrics {
+            sum += worker.snapshot();
+        }
+        sum
+    }
+
+    fn reactors(&self) -> impl Iterator<Item = &Reactor<Simulated>> {
+        self.workers.iter().flatten()
+    }
+
+    fn conn(&self, client: &Client) -> Option<&Conn<super::stream::SimStream>> {
+        let (id, key) = client.key?;
+        self.workers[id.worker].as_ref()?.connections.get(key)
+    }
+
+    /// What holds after every turn.
+    fn check(&self) {
+        let world = self.world.borrow();
+        let metrics = self.metrics();
+        let own = || {
+            let own = |it: &&Client| it.accepted_by == Some(self.generation);
+            world.clients.iter().filter(own)
+        };
+        let handed_off = own().filter(|it| it.is_handed_off()).count() as u64;
+        let refused = refused(&metrics);
+        if !self.is_stopped {
+            let accepted = metrics.accepted + refused + handed_off;
+            assert_eq!(accepted, own().count() as u64, "each accepted once");
+            let admitted = metrics.active + handed_off;
+            assert_eq!(admitted, self.control.admission.open() as u64);
+        }
+        let closed: u64 = CloseReason::ALL.map(|it| metrics.closed(it)).iter().sum();
+        assert_eq!(
+            metrics.accepted,
+            metrics.active + closed,
+            "each closed once"
+        );
+        let open = own().filter(|it| it.is_open() && !it.is_handed_off());
+        let open = open.count() as u64;
+        let connections = || self.reactors().flat_map(|it| it.connections.iter());
+        let entries = connections().count() as u64;
+        assert_eq!(open, entries, "descriptors are the tables'");
+        let lingering = self.reactors().map(|it| it.connections.refused_lingering());
+        assert_eq!(open, metrics.active + lingering.sum::<usize>() as u64);
+
+        let backlogs: usize = connections().map(|(_, conn)| conn.backlog_len()).sum();
+        assert!(metrics.backlog_bytes >= backlogs as u64);
+        assert!(connections().all(|(_, conn)| conn.backlog_len() <= BUFFER));
+        let now_ms = world.now_ms();
+        for client in own() {
+            // For two events, the run queue, the end of the drain and lingering, four each.
+            assert!(client.reads_in_turn <= 5 * 4, "a greedy turn");
+            if client.is_open() && client.server_ended {
+                let lingers_ms = now_ms - client.server_ended_ms;
+                assert!(lingers_ms <= MAX_LINGER_MS + SLACK_MS, "lingers too long");
+            }
+        }
+        self.check_datagrams(&metrics);
+        if self.same_limits {
+            self.check_limits(&world, &metrics);
+        }
+    }
+
+    /// Each datagram is answered, dropped for a reason, or waits to be answered.
+    fn check_datagrams(&self, metrics: &Snapshot) {
+        let dropped = DropReason::ALL.map(|it| metrics.udp_dropped(it));
+        let done = metrics.udp_sent_datagrams + dropped.iter().sum::<u64>();
+        assert!(done <= metrics.udp_received_datagrams);
+    }
+
+    fn check_limits(&self, world: &World, metrics: &Snapshot) {
+        if let Some(max) = self.limits.max_connections {
+            assert!(metrics.active <= max.get() as u64);
+        }
+        let own = |it: &&Client| it.accepted_by == Some(self.generation) && it.is_open();
+        let now_ms = world.now_ms();
+        for client in world.clients.iter().filter(own) {
+            self.check_patience(client);
+            if client.server_ended || client.is_handed_off() {
+                continue;
+            }
+            let at_most = |since: u64, limit: Option<Duration>| {
+                limit.is_none_or(|limit| now_ms - since <= whole_ms(limit) + SLACK_MS)
+            };
+            let is_in_time = at_most(client.accepted_ms, self.limits.lifetime);
+            assert!(is_in_time, "lives too long");
+            let is_active = at_most(client.last_moved_ms, self.limits.idle_timeout);
+            assert!(is_active, "idles too long");
+        }
+        if let Some(max) = self.limits.max_connections_per_ip {
+            for address in ADDRESSES.into_iter().flatten() {
+                let from_it = |it: &&Client| own(it) && it.ip == Some(address) && !it.server_ended;
+                let served = world.clients.iter().filter(from_it).count();
+                assert!(served <= max.get(), "{served} from {address}");
+            }
+        }
+    }
+
+    /// A connection is not ended before its time.
+    fn check_patience(&self, client: &Client) {
+        let (since, limit) = match self.conn(client).and_then(Conn::lingering) {
+            Some(CloseReason::IdleTimeout) => (client.last_moved_ms, self.limits.idle_timeout),
+            Some(CloseReason::Lifetime) => (client.accepted_ms, self.limits.lifetime),
+            _ => return,
+        };
+        let limit_ms = limit.map_or(u64::MAX, whole_ms);
+        // Both ends of the time are cut to whole milliseconds.
+        assert!(
+            client.server_ended_ms + 1 >= since + limit_ms,
+            "ended early"
+        );
+    }
+
+    /// What holds once the last worker has ended.
+    fn check_the_end(&mut self) {
+        let world = self.world.borrow();
+        let metrics = self.metrics();
+        assert_eq!((metrics.active, metrics.backlog_bytes), (0, 0));
+        assert_eq!(metrics.closed(CloseReason::Error), 0);
+        let holds = |it: &Holder| it.worker.generation == self.generation;
+        let listeners = world.listeners.iter().flat_map(|it| &it.holders);
+        let datagrams = world.datagrams.iter().flat_map(|it| &it.holders);
+        assert!(!listeners.chain(datagrams).any(holds), "a socket is left");
+        let own = |it: &&Client| it.accepted_by == Some(self.generation);
+        let own = world.clients.iter().filter(own);
+        for client in own.clone() {
+            assert!(client.gone, "client {} is left", client.id);
+        }
+        if self.is_stopped {
+            return;
+        }
+        assert_eq!(self.control.admission.open(), 0);
+        let one_each = Policy::new(&Limits {
+            max_connections_per_ip: NonZeroUsize::new(1),
+            ..Limits::default()
+        });
+        for address in ADDRESSES {
+            let permit = self.control.admission.acquire(&one_each, address, || 0);
+            assert!(permit.is_ok(), "{address:?} still counts");
+        }
+        let cut: u64 = [
+            CloseReason::DrainTimeout,
+            CloseReason::IdleTimeout,
+            CloseReason::Stalled,
+            CloseReason::Lifetime,
+        ]
+        .map(|reason| metrics.closed(reason))
+        .iter()
+        .sum();
+        let is_unlimited = cut + refused(&metrics) == 0;
+        for client in own.filter(|it| !it.reset) {
+            assert!(!client.cut_off || !is_unlimited, "input was cut off");
+            if client.service == Service::Echo && is_unlimited {
+                assert_eq!(
+                    client.written, client.sent,
+                    "client {} lost an echo",
+                    client.id
+                );
+            }
+        }
+        let since = self.draining_since_ms.expect("drained");
+        let max = self.drain_timeout_ms + 50 + MAX_LINGER_MS + 100;
+        let took = world.now_ms() - since;
+        // Steps before the end of the run may have moved the clock on.
+        assert!(took <= max + STEPS as u64 * 41, "the drain took {took} ms");
+    }
+}
+
+/// The worker's kernel, and its listeners: its own, and for the first worker the one for all.
+fn listen(world: &Rc<RefCell<World>>, id: WorkerId) -> (Simulated, Vec<Listening>) {
+    let shared = WORKERS;
+    let sockets = match id.worker {
+        0 => vec![(0, id.worker, Share::Own), (1, shared, Share::LeastLoaded)],
+        _ => vec![(0, id.worker, Share::Own)],
+    };
+    let mut borrowed = world.borrow_mut();
+    let mut listening = Vec::new();
+    for &(endpoint, socket, share) in &sockets {
+        let socket = &mut borrowed.listeners[socket];
+        socket.holders.push(Holder {
+            worker: id,
+            edge: !socket.queue.is_empty(),
+            interest: Readiness::READABLE,
+        });
+        listening.push(Listening::new(endpoint, socket.service, share, 4096));
+    }
+    // It runs at once.
+    borrowed.thread(id).sleeps_until_ns = Some(0);
+    let kernel = Simulated {
+        world: Rc::clone(world),
+        id,
+        listeners: sockets.iter().map(|&(_, socket, _)| Some(socket)).collect(),
+        layout: TokenLayout::new(sockets.len(), 1),
+    };
+    (kernel, listening)
+}
+
+/// The worker's UDP socket.
+fn receive_datagrams(world: &Rc<RefCell<World>>, id: WorkerId) -> UdpEndpoint<SimDatagrams> {
+    let service = world.borrow().datagrams[id.worker].service;
+    let mut socket = SimDatagrams {
+        world: Rc::clone(world),
+        worker: id,
+        index: id.worker,
+    };
+    socket.register(mio::Interest::READABLE).unwrap();
+    UdpEndpoint {
+        endpoint: 2,
+        service,
+        socket,
+    }
+}
+
+fn refused(metrics: &Snapshot) -> u64 {
+    let refused = RefuseReason::ALL.map(|reason| metrics.refused(reason));
+    refused.iter().sum()
+}
+
+/// Limits that are met often.
+fn limits(random: &mut Random) -> Limits {
+    let mut some =
+        |chance: u64, values: u64| random.one_in(chance).then(|| 1 + random.below(values));
+    let count = |it: Option<u64>| it.and_then(|it| NonZeroUsize::new(it as usize));
+    Limits {
+        max_connections: count(some(3, 8)),
+        max_connections_per_ip: count(some(3, 4)),
+        accept_rate: some(6, 100).map(|it| it as f64),
+        idle_timeout: some(3, 300).map(Duration::from_millis),
+        stall_timeout: some(3, 300).map(Duration::from_millis),
+        stall_bytes: 40,
+        lifetime: some(6, 1000).map(Duration::from_millis),
+        udp_rate: some(6, 100).map(|it| it as f64),
+        ..Limits::default()
+    }
+}

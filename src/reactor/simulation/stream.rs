@@ -1,0 +1,231 @@
+//! The servers' ends of connections, and the pipe that they are relayed through.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::fmt::{self, Debug};
+use std::io::{self, Read, Write};
+use std::rc::Rc;
+
+use super::world::*;
+use crate::net::pipe::Pipe;
+use crate::net::stream::Stream;
+use crate::service::{Service, chargen};
+
+pub(super) fn error<T>(errno: i32) -> io::Result<T> {
+    Err(io::Error::from_raw_os_error(errno))
+}
+
+/// The server's end of a client's connection. Dropping it closes the socket.
+pub(super) struct SimStream {
+    pub(super) world: Rc<RefCell<World>>,
+    pub(super) id: usize,
+}
+
+impl Drop for SimStream {
+    fn drop(&mut self) {
+        // A failed check unwinds through a borrow.
+        if std::thread::panicking() {
+            return;
+        }
+        let mut world = self.world.borrow_mut();
+        let client = &mut world.clients[self.id];
+        assert!(!client.gone, "closed twice");
+        client.gone = true;
+        client.key = None;
+        client.edge = false;
+        client.cut_off = client.sent > client.read && !client.reset;
+        // Without unread input close(2) sends an end behind the last byte.
+        client.server_ended = true;
+    }
+}
+
+impl Debug for SimStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "client {}", self.id)
+    }
+}
+
+impl SimStream {
+    /// Takes up to `max` bytes out, as far as `reach` allows.
+    fn take_out(&self, max: usize, reach: impl Fn(&mut Client) -> u64) -> io::Result<Vec<u8>> {
+        let mut world = self.world.borrow_mut();
+        if let Some(errno) = world.fault() {
+            return error(errno);
+        }
+        let now_ms = world.now_ms();
+        let client = &mut world.clients[self.id];
+        client.reads_in_turn += 1;
+        if client.reset {
+            return error(ECONNRESET);
+        }
+        if client.service == Service::Echo && !client.server_ended {
+            assert_eq!(client.read, client.written, "read while a backlog waits");
+        }
+        client.forget_passed_marks();
+        let count = reach(client).min(max as u64);
+        if count == 0 {
+            let is_end = client.ended && client.sent == client.read;
+            return if is_end {
+                Ok(Vec::new())
+            } else {
+                error(EAGAIN)
+            };
+        }
+        let bytes = (client.read..client.read + count).map(|at| client.byte(at));
+        let bytes = bytes.collect();
+        client.take_input(count, now_ms);
+        self.note_progress(&mut world);
+        Ok(bytes)
+    }
+
+    /// Sends bytes to the client, as many as it has room for, at most `max`.
+    fn give(&self, bytes: &[u8], max: u64) -> io::Result<usize> {
+        let mut world = self.world.borrow_mut();
+        if let Some(errno) = world.fault() {
+            return error(errno);
+        }
+        let now_ms = world.now_ms();
+        let client = &mut world.clients[self.id];
+        assert!(!client.server_ended, "wrote after its end");
+        if client.reset {
+            return error(ECONNRESET);
+        }
+        let room = client.room - (client.written - client.taken);
+        if room == 0 {
+            client.found_no_room = true;
+            return error(EAGAIN);
+        }
+        let count = room.min(bytes.len() as u64).min(max);
+        for (at, &byte) in bytes[..count as usize].iter().enumerate() {
+            let offset = client.written + at as u64;
+            let expected = match client.service {
+                Service::Echo => client.byte(offset),
+                Service::Chargen => chargen::from(offset as usize % chargen::CYCLE, 1)[0],
+                Service::Discard => panic!("discard answers nothing"),
+            };
+            assert_eq!(byte, expected, "byte {offset} of client {}", self.id);
+        }
+        client.written += count;
+        client.last_moved_ms = now_ms;
+        if client.service == Service::Echo {
+            assert!(client.written <= client.read, "echoed what was not read");
+        }
+        self.note_progress(&mut world);
+        Ok(count as usize)
+    }
+
+    fn note_progress(&self, world: &mut World) {
+        if let Some((worker, _)) = world.clients[self.id].key {
+            world.note_progress(worker);
+        }
+    }
+
+    /// Sometimes a call takes less than there is room for.
+    fn short(&self) -> u64 {
+        let random = &mut self.world.borrow_mut().random;
+        if random.one_in(4) {
+            1 + random.below(8)
+        } else {
+            u64::MAX
+        }
+    }
+}
+
+impl Read for SimStream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        // A read ends before an urgent byte, unless it begins with it (tcp_recvmsg).
+        let reach = |client: &mut Client| client.available(|read, mark| mark > read);
+        let bytes = self.take_out(buffer.len(), reach)?;
+        buffer[..bytes.len()].copy_from_slice(&bytes);
+        Ok(bytes.len())
+    }
+}
+
+impl Write for SimStream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.give(bytes, self.short())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Stream for SimStream {
+    type Pipe = SimPipe;
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        let mut world = self.world.borrow_mut();
+        let now_ms = world.now_ms();
+        let client = &mut world.clients[self.id];
+        if client.reset {
+            return error(ENOTCONN);
+        }
+        client.server_ended = true;
+        client.server_ended_ms = now_ms;
+        Ok(())
+    }
+
+    fn drained_by_short_read(&self) -> bool {
+        self.world.borrow().clients[self.id].kind == Kind::Tcp
+    }
+
+    fn is_spliceable(&self) -> bool {
+        self.drained_by_short_read()
+    }
+
+    fn is_drained(&mut self) -> bool {
+        let client = &self.world.borrow().clients[self.id];
+        !client.reset && client.sent == client.read
+    }
+
+    fn open_pipe(&self) -> io::Result<SimPipe> {
+        let mut world = self.world.borrow_mut();
+        let choice = world.random.below(40);
+        match choice {
+            0 if world.faults => error(EMFILE),
+            1 if world.faults => error(EPERM),
+            _ => Ok(SimPipe::default()),
+        }
+    }
+
+    /// A splice never gets past an urgent mark, and its slots may be full before all is in.
+    fn fill(&mut self, pipe: &mut SimPipe, max: usize) -> io::Result<usize> {
+        let slots = {
+            let random = &mut self.world.borrow_mut().random;
+            if random.one_in(3) {
+                1 + random.below(20)
+            } else {
+                u64::MAX
+            }
+        };
+        let reach = |client: &mut Client| client.available(|read, mark| mark >= read).min(slots);
+        let bytes = self.take_out(max, reach)?;
+        pipe.0.extend(&bytes);
+        Ok(bytes.len())
+    }
+
+    fn pour(&mut self, pipe: &mut SimPipe) -> io::Result<usize> {
+        let count = self.give(pipe.0.make_contiguous(), self.short())?;
+        pipe.0.drain(..count);
+        Ok(count)
+    }
+}
+
+/// A pipe in memory.
+#[derive(Debug, Default)]
+pub(super) struct SimPipe(VecDeque<u8>);
+
+impl Pipe for SimPipe {
+    const MIN_BULK: usize = 8;
+
+    fn held(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl Read for SimPipe {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
