@@ -27,11 +27,12 @@
 //!        │                          │   dispatch ─▶ pump    │   dispatch ─▶ pump
 //!        │                          │   resume_yielded      │   ...
 //!        │                          │   remove_closed       │
-//!        │                          │   apply_new_rules     │
+//!        │                          │   reload              │
 //!        │                          │   accept              │
 //!        │                          │   expire              │
 //!        │                          │   apply_requests      │
-//!        │ joins                    └── remove_closed       └── remove_closed
+//!        │                          │   remove_closed       │
+//!        │ joins                    └── wake_receivers      └── wake_receivers
 //!   Handle::{drain, stop, set_limits} ── atomics and an eventfd to every worker
 //!   Handle::metrics       ── reads every worker's counters
 //!   admin::Running        ── a thread that answers HTTP with what a Handle reads

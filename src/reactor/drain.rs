@@ -92,44 +92,42 @@ impl Drain {
             Phase::Stopping => true,
         }
     }
+}
 
-    /// The drain delay is over.
-    pub(super) fn stop_accepting<K: Kernel>(
-        &mut self,
-        acceptor: &mut Acceptor,
-        connections: &Connections<K::Stream>,
-        cx: &mut Context<K>,
-    ) {
-        let connections = connections.len();
-        info!(worker = cx.index, connections, "draining");
-        acceptor.refuse_new(cx);
-        cx.arm(Deadline::CloseListeners, HANDSHAKE_MS);
+/// The drain delay is over.
+pub(super) fn stop_accepting<K: Kernel>(
+    acceptor: &mut Acceptor,
+    connections: &Connections<K::Stream>,
+    cx: &mut Context<K>,
+) {
+    let connections = connections.len();
+    info!(worker = cx.index, connections, "draining");
+    acceptor.refuse_new(cx);
+    cx.arm(Deadline::CloseListeners, HANDSHAKE_MS);
+}
+
+/// The drain timeout is over.
+pub(super) fn end<K: Kernel>(
+    acceptor: &mut Acceptor,
+    connections: &mut Connections<K::Stream>,
+    mut hand_off: Option<&mut HandOff<K::Stream>>,
+    cx: &mut Context<K>,
+) {
+    if acceptor.has_open_listeners() && acceptor.is_paused() {
+        // Descriptors or memory may be free again: the last chance to take what waits.
+        acceptor.resume();
+        acceptor.close_when_empty();
+        acceptor.accept(connections, hand_off.as_deref_mut(), cx);
     }
-
-    /// The drain timeout is over.
-    pub(super) fn end<K: Kernel>(
-        &mut self,
-        acceptor: &mut Acceptor,
-        connections: &mut Connections<K::Stream>,
-        mut hand_off: Option<&mut HandOff<K::Stream>>,
-        cx: &mut Context<K>,
-    ) {
-        if acceptor.has_open_listeners() && acceptor.is_paused() {
-            // Descriptors or memory may be free again: the last chance to take what waits.
-            acceptor.resume();
-            acceptor.close_when_empty();
-            acceptor.accept(connections, hand_off.as_deref_mut(), cx);
-        }
-        if acceptor.has_open_listeners() && !acceptor.is_paused() {
-            cx.arm(Deadline::EndDrain, GRACE_MS);
-            return;
-        }
-        acceptor.close_all(cx);
-        close_rest(connections, cx);
-        // What another worker may still hand over is late too.
-        if hand_off.is_some_and(|it| it.has_senders()) {
-            cx.arm(Deadline::EndDrain, GRACE_MS);
-        }
+    if acceptor.has_open_listeners() && !acceptor.is_paused() {
+        cx.arm(Deadline::EndDrain, GRACE_MS);
+        return;
+    }
+    acceptor.close_all(cx);
+    close_rest(connections, cx);
+    // What another worker may still hand over is late too.
+    if hand_off.is_some_and(|it| it.has_senders()) {
+        cx.arm(Deadline::EndDrain, GRACE_MS);
     }
 }
 

@@ -261,15 +261,14 @@ impl<K: Kernel> Reactor<K> {
             acceptor,
             connections,
             context,
-            drain,
             ..
         } = self;
         match deadline {
             Deadline::AcceptRetry => acceptor.resume(),
-            Deadline::StopAccepting => drain.stop_accepting(acceptor, connections, context),
+            Deadline::StopAccepting => drain::stop_accepting(acceptor, connections, context),
             Deadline::CloseListeners => acceptor.close_when_empty(),
             Deadline::EndDrain => {
-                drain.end(acceptor, connections, self.hand_off.as_mut(), context);
+                drain::end(acceptor, connections, self.hand_off.as_mut(), context);
             }
             Deadline::MemoryRetry => {
                 connections.retry_short_of_memory();

@@ -61,7 +61,7 @@ impl SimDatagrams {
         Ok(())
     }
 
-    fn holder(&self, world: &mut World) -> Option<usize> {
+    fn holder(&self, world: &World) -> Option<usize> {
         let holders = &world.datagrams[self.index].holders;
         holders.iter().position(|it| it.worker == self.worker)
     }
@@ -122,7 +122,7 @@ impl DatagramSocket for SimDatagrams {
         if interests.is_writable() {
             interest |= Readiness::WRITABLE;
         }
-        let holder = self.holder(&mut world);
+        let holder = self.holder(&world);
         let socket = &mut world.datagrams[self.index];
         // What is true already is reported at once.
         let edge = socket.readiness().intersects(interest);
@@ -142,15 +142,15 @@ impl DatagramSocket for SimDatagrams {
 
     fn deregister(&mut self) {
         let mut world = self.world.borrow_mut();
-        if let Some(holder) = self.holder(&mut world) {
+        if let Some(holder) = self.holder(&world) {
             world.datagrams[self.index].holders[holder].interest = Readiness::NONE;
             world.datagrams[self.index].holders[holder].edge = false;
         }
     }
 
     fn is_registered(&self) -> bool {
-        let mut world = self.world.borrow_mut();
-        let holder = self.holder(&mut world);
+        let world = self.world.borrow();
+        let holder = self.holder(&world);
         holder.is_some_and(|it| world.datagrams[self.index].holders[it].interest != Readiness::NONE)
     }
 }

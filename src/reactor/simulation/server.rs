@@ -270,7 +270,7 @@ impl Server {
     }
 
     /// What holds once the last worker has ended.
-    fn check_the_end(&mut self) {
+    fn check_the_end(&self) {
         let world = self.world.borrow();
         let metrics = self.metrics();
         assert_eq!((metrics.active, metrics.backlog_bytes), (0, 0));
