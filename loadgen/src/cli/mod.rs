@@ -9,7 +9,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use loadgen::Plan;
 
-use crate::commands::exit::{Failure, USAGE};
+use crate::exit::{Failure, USAGE};
 
 mod compare_args;
 mod keys;

@@ -18,10 +18,10 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 use crate::cli::{Comparands, CompareArgs, ServerArg, SideArg, is_stdout};
-use crate::commands::exit::{DONE, Failure, INTERRUPTED, INVALID, REGRESSION};
 use crate::commands::outputs::OutputFile;
 use crate::commands::servers::Server;
-use crate::terminal::signals;
+use crate::commands::signals;
+use crate::exit::{DONE, Failure, INTERRUPTED, INVALID, REGRESSION};
 
 /// Compares what was asked for, writes what came of it, and returns the exit code.
 pub(crate) fn run(matches: &ArgMatches) -> Result<u8, Failure> {

@@ -8,8 +8,8 @@ use loadgen::report::{json, text};
 
 use crate::cli::{MergeArgs, is_stdout};
 use crate::commands::compare::{not_written, read_result};
-use crate::commands::exit::{DONE, Failure, INVALID};
 use crate::commands::outputs::OutputFile;
+use crate::exit::{DONE, Failure, INVALID};
 
 /// Merges the results, writes the union, and returns the exit code.
 pub(crate) fn run(args: &MergeArgs) -> Result<u8, Failure> {

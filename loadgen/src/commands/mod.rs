@@ -2,7 +2,6 @@
 //! code.
 
 pub(crate) mod compare;
-pub(crate) mod exit;
 pub(crate) mod merge;
 pub(crate) mod outputs;
 pub(crate) mod report;
@@ -10,3 +9,4 @@ pub(crate) mod run;
 pub(crate) mod scenario;
 pub(crate) mod search;
 pub(crate) mod servers;
+pub(crate) mod signals;

@@ -8,8 +8,8 @@ use loadgen::report::{csv, html, markdown, text};
 use loadgen::result::Stored;
 
 use crate::cli::{Format, ReportArgs, is_stdout};
-use crate::commands::exit::{DONE, Failure};
 use crate::commands::outputs::OutputFile;
+use crate::exit::{DONE, Failure};
 
 /// Reads the result and writes the report.
 pub(crate) fn run(args: &ReportArgs) -> Result<u8, Failure> {

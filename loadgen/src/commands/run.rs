@@ -5,9 +5,9 @@ use loadgen::result::Status;
 use loadgen::{Control, Plan, RunResult};
 
 use crate::cli::{OutputArgs, RunArgs};
-use crate::commands::exit::{DONE, Failure, INTERRUPTED, INVALID};
 use crate::commands::outputs::Outputs;
-use crate::terminal::signals;
+use crate::commands::signals;
+use crate::exit::{DONE, Failure, INTERRUPTED, INVALID};
 
 /// Measures, delivers the result, and returns the exit code.
 pub(crate) fn run(matches: &ArgMatches) -> Result<u8, Failure> {

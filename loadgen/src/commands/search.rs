@@ -12,10 +12,10 @@ use loadgen::search::{Axis, GoalEnd, Search, StopReason};
 use loadgen::trials::{self, SearchObserver};
 
 use crate::cli::{SearchArgs, is_stdout};
-use crate::commands::exit::{DONE, FAILED, Failure, INTERRUPTED, INVALID, OBJECTIVE_NOT_MET};
 use crate::commands::outputs::{self, OutputFile};
+use crate::commands::signals;
+use crate::exit::{DONE, FAILED, Failure, INTERRUPTED, INVALID, OBJECTIVE_NOT_MET};
 use crate::terminal::progress;
-use crate::terminal::signals;
 use crate::terminal::words;
 
 /// Searches and puts the result where it was asked for. Returns the exit code.

@@ -1,8 +1,7 @@
-//! What only a program with a terminal needs: signals, the progress line, the full-screen view.
+//! What is shown on a terminal while a run goes on: the progress line and the full-screen view.
 
 pub(crate) mod feed;
 pub(crate) mod model;
 pub(crate) mod progress;
-pub(crate) mod signals;
 pub(crate) mod tui;
 pub(crate) mod words;

@@ -9,9 +9,9 @@ use loadgen::result::Status;
 use loadgen::{Control, RunResult};
 
 use crate::cli::ScenarioArgs;
-use crate::commands::exit::{DONE, FAILED, Failure, INTERRUPTED, INVALID, complain};
 use crate::commands::run::{exit_code, measure};
-use crate::terminal::signals;
+use crate::commands::signals;
+use crate::exit::{DONE, FAILED, Failure, INTERRUPTED, INVALID, complain};
 
 mod file;
 

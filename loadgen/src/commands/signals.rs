@@ -8,8 +8,8 @@ use loadgen::Control;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::commands::exit::{Failure, INTERRUPTED};
 use crate::commands::{outputs, servers};
+use crate::exit::{Failure, INTERRUPTED};
 use crate::terminal::tui;
 
 /// Signals within this time of the first one are the same request: timeout(1) signals the program and then
