@@ -167,7 +167,7 @@ pub(crate) struct Common {
     #[command(flatten)]
     pub(crate) cells: Cells,
     /// A program echod: a path without a name stands for this repository's; with a name, and options if
-    /// need be, it is one more to compare [default: this repository's release build, brought up to date]
+    /// need be, it is one more to compare [default: this repository's dist build, brought up to date]
     #[arg(long, value_name = "[NAME=]COMMAND", value_parser = build)]
     pub(crate) echod: Vec<Build>,
     /// A program loadgen, likewise

@@ -15,12 +15,12 @@ pub(crate) struct Programs {
 }
 
 impl Programs {
-    /// The programs beside the driver and in the repository's release build, unless told otherwise.
+    /// The programs beside the driver and in the repository's dist build, unless told otherwise.
     pub(crate) fn locate(echod: Option<&str>, loadgen: Option<&str>) -> io::Result<Self> {
         let driver = std::env::current_exe()?;
-        let release = repository().join("target/release");
+        let dist = repository().join("target/dist");
         let or_built =
-            |given: Option<&str>, name| given.map_or_else(|| release.join(name), PathBuf::from);
+            |given: Option<&str>, name| given.map_or_else(|| dist.join(name), PathBuf::from);
         Ok(Self {
             servers: driver.parent().unwrap_or_else(|| Path::new(".")).to_owned(),
             echod: or_built(echod, "echod"),
@@ -29,7 +29,7 @@ impl Programs {
     }
 
     /// Brings this package's servers up to date, and those of the repository's packages that are needed and
-    /// are measured where the repository's own release build puts them.
+    /// are measured where the repository's own dist build puts them.
     pub(crate) fn build(&self, needed: &[&str]) -> io::Result<()> {
         let profile = match self.servers.file_name().and_then(OsStr::to_str) {
             Some("debug") => "dev",
@@ -41,11 +41,11 @@ impl Programs {
         cargo_build(package, target, &["--bins", "--profile", profile])?;
         let target = repository().join("target");
         for (program, package) in [(&self.echod, "echomark"), (&self.loadgen, "loadgen")] {
-            if needed.contains(&package) && program.starts_with(target.join("release")) {
+            if needed.contains(&package) && program.starts_with(target.join("dist")) {
                 cargo_build(
                     &repository(),
                     &target,
-                    &["--release", "-p", package, "--bins"],
+                    &["--profile", "dist", "-p", package, "--bins"],
                 )?;
             }
         }
