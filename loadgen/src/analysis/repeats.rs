@@ -9,8 +9,8 @@ use crate::error::RunError;
 use crate::plan::Plan;
 use crate::result::statistics::Spread;
 use crate::result::{
-    Bytes, Client, Connections, Latencies, Latency, Messages, RepeatRun, RepeatSpread, Repeats,
-    RunResult, Statistics, ThreadResult, Throughput,
+    Bytes, Client, Latencies, Latency, RepeatRun, RepeatSpread, Repeats, RunResult, Statistics,
+    ThreadResult, Throughput,
 };
 use crate::result::{Code, Reason, Verdict};
 
@@ -153,40 +153,10 @@ fn add_client(sum: &mut Client, next: Client, mean: &impl Fn(f64, f64) -> f64) {
     sum.first_corruption = sum.first_corruption.or(next.first_corruption);
 }
 
-impl AddAssign for Messages {
-    fn add_assign(&mut self, next: Self) {
-        self.sent += next.sent;
-        self.received += next.received;
-        self.verified += next.verified;
-        self.corrupt += next.corrupt;
-        self.lost += next.lost;
-        self.duplicated += next.duplicated;
-        self.reordered += next.reordered;
-        self.late += next.late;
-        self.stray += next.stray;
-        self.unsent += next.unsent;
-        self.unfinished += next.unfinished;
-        self.timed_out += next.timed_out;
-    }
-}
-
 impl AddAssign for Bytes {
     fn add_assign(&mut self, next: Self) {
         self.sent += next.sent;
         self.received += next.received;
-    }
-}
-
-impl AddAssign for Connections {
-    fn add_assign(&mut self, next: Self) {
-        self.opened += next.opened;
-        self.failed += next.failed;
-        self.out_of_ports += next.out_of_ports;
-        self.reset += next.reset;
-        self.closed_by_peer += next.closed_by_peer;
-        self.unclosed += next.unclosed;
-        self.refused += next.refused;
-        self.held += next.held;
     }
 }
 

@@ -9,7 +9,6 @@ use crate::analysis::server_side::{ClientSide, Watch};
 use crate::analysis::statistics::interval::{quantile_interval, rate_interval};
 use crate::analysis::verdict::Evidence;
 use crate::engine::meter::Account;
-use crate::engine::slice::Counts;
 use crate::engine::tcp::TcpTotals;
 use crate::engine::worker::FlowReport;
 use crate::host;
@@ -17,7 +16,7 @@ use crate::observer::Observer;
 use crate::plan::{Background, Direction, Plan};
 use crate::result::statistics::Trend;
 use crate::result::{
-    BackgroundResult, Bytes, Client, Connections, Corruption, Gauge, IntervalLatency,
+    BackgroundResult, Bytes, Client, Connections, Corruption, Counts, Gauge, IntervalLatency,
     IntervalResult, Latencies, Latency, Messages, Rate, RateChange, RunResult, Statistics,
     TcpGauges, TcpInterval, TcpLimit, TcpResult, TcpShares, ThreadResult, Throughput, Tool,
     Verdict,
@@ -106,7 +105,10 @@ pub(crate) fn conclude(
         sent: counts.bytes_sent,
         received: counts.bytes_received,
     };
-    let connections = Connections::new(&counts, held);
+    let connections = Connections {
+        held,
+        ..Connections::from(&counts)
+    };
     let server = circumstances.watch.map(|watch| {
         let streams = background.as_ref().map(|streams| &streams.connections);
         watch.finish(&ClientSide {
@@ -220,40 +222,6 @@ impl Throughput {
     }
 }
 
-impl From<&Counts> for Messages {
-    fn from(counts: &Counts) -> Self {
-        Self {
-            sent: counts.sent,
-            received: counts.received,
-            verified: counts.verified,
-            corrupt: counts.corrupt,
-            lost: counts.lost,
-            duplicated: counts.duplicated,
-            reordered: counts.reordered,
-            late: counts.late,
-            stray: counts.stray,
-            unsent: counts.unsent,
-            unfinished: counts.unfinished,
-            timed_out: counts.timed_out,
-        }
-    }
-}
-
-impl Connections {
-    fn new(counts: &Counts, held: u64) -> Self {
-        Self {
-            opened: counts.opened,
-            failed: counts.failed,
-            out_of_ports: counts.out_of_ports,
-            reset: counts.reset,
-            closed_by_peer: counts.closed_by_peer,
-            unclosed: counts.unclosed,
-            refused: counts.refused,
-            held,
-        }
-    }
-}
-
 impl IntervalResult {
     /// What a slice holds, as one interval of the time series.
     pub(crate) fn new(start_s: f64, end_s: f64, slice: &crate::engine::slice::Slice) -> Self {
@@ -340,7 +308,10 @@ fn background_result(background: &Background, streams: Gathered) -> BackgroundRe
             sent: counts.bytes_out,
             received: counts.bytes_in,
         },
-        connections: Connections::new(&counts, held),
+        connections: Connections {
+            held,
+            ..Connections::from(&counts)
+        },
         corrupt: counts.corrupt + counts.corrupt_in_warm_up + counts.duplicated,
         tcp: tcp_result(&streams.tcp, &streams.flows, Some(background.direction)),
     }

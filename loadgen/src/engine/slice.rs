@@ -11,25 +11,8 @@ use hdrhistogram::Histogram;
 use crate::engine::histogram::BucketCounts;
 use crate::engine::in_flight::{Abandoned, Done, Sent};
 use crate::engine::tcp::TcpSamples;
+use crate::result::Counts;
 use crate::result::histogram;
-
-/// Declares [`Counts`], so that what is counted is named in one place.
-macro_rules! counts {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// How often what happened. Messages are those intended for the window unless told
-        /// otherwise.
-        #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-        pub struct Counts {
-            $($(#[$doc])* pub $name: u64,)*
-        }
-
-        impl AddAssign for Counts {
-            fn add_assign(&mut self, other: Self) {
-                $(self.$name += other.$name;)*
-            }
-        }
-    };
-}
 
 /// What happened in one interval. A measuring thread records into tallies, which are cheaper; what is
 /// added up and read are histograms.
@@ -63,62 +46,6 @@ pub struct Slice<D = Histogram<u64>> {
     pub counts: Counts,
     /// Turns of a closed loop that are not yet among the counts.
     turns: u64,
-}
-
-counts! {
-    /// Messages that the schedule or an answer made due.
-    issued,
-    /// Messages whose first byte was handed to the kernel.
-    sent,
-    /// Messages whose echo is complete.
-    received,
-    /// Those of `received` whose every byte was compared and right.
-    verified,
-    /// Those of `received` in which a byte was wrong.
-    corrupt,
-    /// Corrupt messages of the warm-up.
-    corrupt_in_warm_up,
-    /// Datagrams that answer nothing that was sent.
-    stray,
-    /// Messages that were out when their connection ended, or datagrams that did not come back.
-    lost,
-    /// Messages that were out for the timeout, whose connection was ended for that.
-    timed_out,
-    /// Times that the server sent more than it had received; datagrams that came back again.
-    duplicated,
-    /// Datagrams that came back after one that had been sent later.
-    reordered,
-    /// Datagrams that came back after they had been given up as lost.
-    late,
-    /// Messages that never reached the kernel.
-    unsent,
-    /// Messages that were still out at the end.
-    unfinished,
-    /// Echoes that were complete within the window, whenever their message was intended.
-    completed,
-    /// Payload bytes handed to the kernel within the window.
-    bytes_out,
-    /// Payload bytes that came back within the window; in a stream to the server, those that its
-    /// TCP acknowledged.
-    bytes_in,
-    /// Payload bytes of messages of the window handed to the kernel.
-    bytes_sent,
-    /// Payload bytes of messages of the window that came back.
-    bytes_received,
-    /// Connections that stood.
-    opened,
-    /// Connections that could not be made.
-    failed,
-    /// Those of `failed` for which this host had no port left.
-    out_of_ports,
-    /// Connections that were reset or broke.
-    reset,
-    /// Connections that the server ended in good order.
-    closed_by_peer,
-    /// Connections whose orderly close the server did not answer in time.
-    unclosed,
-    /// Datagrams of which the peer's host said that nobody takes them.
-    refused,
 }
 
 impl Slice<BucketCounts> {

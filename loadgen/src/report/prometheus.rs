@@ -100,33 +100,7 @@ fn rates(result: &RunResult, page: &mut Page) -> fmt::Result {
 }
 
 fn counts(result: &RunResult, page: &mut Page) -> fmt::Result {
-    let messages = &result.messages;
-    for (name, help, count) in [
-        ("sent", "First byte handed to the kernel.", messages.sent),
-        ("received", "Echo complete.", messages.received),
-        ("verified", "Echo complete and right.", messages.verified),
-        ("corrupt", "Echo complete and wrong.", messages.corrupt),
-        (
-            "lost",
-            "Out when their connection ended, or a datagram that did not come back.",
-            messages.lost,
-        ),
-        ("duplicated", "Came back again.", messages.duplicated),
-        (
-            "reordered",
-            "Came back after a later one.",
-            messages.reordered,
-        ),
-        ("late", "Came back after they were given up.", messages.late),
-        ("stray", "Answer nothing that was sent.", messages.stray),
-        (
-            "unsent",
-            "Due and never handed to the kernel.",
-            messages.unsent,
-        ),
-        ("unfinished", "Still out at the end.", messages.unfinished),
-        ("timed_out", "Out for the timeout.", messages.timed_out),
-    ] {
+    for (name, help, count) in result.messages.named() {
         page.counter(&format!("{name}_messages_total"), help, count)?;
     }
     page.counter(
@@ -139,35 +113,13 @@ fn counts(result: &RunResult, page: &mut Page) -> fmt::Result {
         "Payload of the window's messages that came back.",
         result.bytes.received,
     )?;
-    let connections = &result.connections;
-    for (name, help, count) in [
-        ("opened", "Stood.", connections.opened),
-        ("failed", "Could not be made.", connections.failed),
-        (
-            "out_of_ports",
-            "Could not be made because this host had no port left.",
-            connections.out_of_ports,
-        ),
-        ("reset", "Reset or broken.", connections.reset),
-        (
-            "closed_by_peer",
-            "Ended by the server in good order.",
-            connections.closed_by_peer,
-        ),
-        (
-            "unclosed",
-            "Not closed by the server in time.",
-            connections.unclosed,
-        ),
-    ] {
-        page.counter(&format!("{name}_connections_total"), help, count)?;
+    for (name, help, count) in result.connections.named() {
+        match name {
+            "held" => page.gauge("held_connections", help, count)?,
+            "refused" => page.counter("refused_datagrams_total", help, count)?,
+            _ => page.counter(&format!("{name}_connections_total"), help, count)?,
+        }
     }
-    page.counter(
-        "refused_datagrams_total",
-        "Datagrams that nobody took at the target.",
-        connections.refused,
-    )?;
-    page.gauge("held_connections", "Standing at the end.", connections.held)?;
     if let Some(tcp) = &result.tcp {
         page.counter(
             "tcp_retransmitted_segments_total",

@@ -2,6 +2,7 @@
 //!
 //! - [`run`]: the result of a run, of repeats, or of a union. [`search`], [`comparison`]: those of the
 //!   other subcommands.
+//! - [`counts`]: what is counted, declared once.
 //! - [`latency`], [`histogram`]: latencies keep their histograms, so results of several threads, runs or
 //!   hosts add without loss.
 //! - [`verdict`]: whether a result can be believed.
@@ -10,6 +11,7 @@
 //! Data alone: other modules compute what stands here, and reports know nothing else.
 
 pub mod comparison;
+pub mod counts;
 pub mod fairness;
 pub mod histogram;
 pub mod latency;
@@ -23,13 +25,14 @@ pub mod stored;
 pub mod tcp;
 pub mod verdict;
 
+pub use counts::{Connections, Counts, Messages};
 pub use fairness::{ConnectionShare, FairnessBasis, FairnessResult, Group, Groups};
 pub use latency::{IntervalLatency, Latency, Samples};
 pub use origin::{Host, Tool};
 pub use run::{
-    BackgroundResult, Bytes, Client, Connections, Corruption, IntervalResult, Latencies,
-    MergedPart, Messages, RampInterval, Rate, RateChange, RepeatRun, RepeatSpread, Repeats,
-    RunResult, Statistics, ThreadResult, Throughput,
+    BackgroundResult, Bytes, Client, Corruption, IntervalResult, Latencies, MergedPart,
+    RampInterval, Rate, RateChange, RepeatRun, RepeatSpread, Repeats, RunResult, Statistics,
+    ThreadResult, Throughput,
 };
 pub use search::{
     CurvePoint, GoalResult, SearchKind, SearchResult, TrialFigures, TrialLatency, TrialOutcome,

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::counts::{Connections, Messages};
 use super::fairness::FairnessResult;
 use super::latency::{IntervalLatency, Latency};
 use super::origin::{Host, Tool};
@@ -98,73 +99,12 @@ pub struct Throughput {
     pub received_bits_per_s: f64,
 }
 
-/// What became of the messages intended for the window:
-/// `sent = received + lost + unfinished + timed_out` and `received = verified + corrupt`, unless
-/// verification is off.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Messages {
-    /// First byte handed to the kernel.
-    pub sent: u64,
-    /// Echo complete.
-    pub received: u64,
-    /// Echo complete and every byte right.
-    pub verified: u64,
-    /// Echo complete and a byte wrong.
-    pub corrupt: u64,
-    /// Out when their connection ended; over UDP, not back within the timeout.
-    pub lost: u64,
-    /// Datagrams that came back again. Over a stream: times that more came back than had been sent;
-    /// the connection is then ended.
-    pub duplicated: u64,
-    /// Datagrams that came back after one that was sent later (RFC 4737). Always 0 over a stream: a
-    /// server that swaps messages shows as corruption.
-    pub reordered: u64,
-    /// Datagrams that came back after they had been given up as lost; they stay lost.
-    pub late: u64,
-    /// Datagrams that answer nothing that was sent.
-    pub stray: u64,
-    /// Due, but never handed to the kernel.
-    pub unsent: u64,
-    /// Still out at the end of the wait after the window.
-    pub unfinished: u64,
-    /// Out for the timeout during the window; their connection was ended.
-    pub timed_out: u64,
-}
-
-impl Messages {
-    /// Those that were due and did not come back as they were sent.
-    pub fn failed(&self) -> u64 {
-        self.lost + self.timed_out + self.unfinished + self.unsent + self.corrupt
-    }
-}
-
 /// Payload bytes of the messages intended for the window.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[expect(missing_docs, reason = "the names say it")]
 pub struct Bytes {
     pub sent: u64,
     pub received: u64,
-}
-
-/// Connections over the whole run, set-up and warm-up included.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Connections {
-    /// Stood.
-    pub opened: u64,
-    /// Could not be made.
-    pub failed: u64,
-    /// Those of `failed` for which this host had no port left.
-    pub out_of_ports: u64,
-    /// Reset or broken.
-    pub reset: u64,
-    /// Ended by the server in good order.
-    pub closed_by_peer: u64,
-    /// Not closed by the server within the timeout, when the client had.
-    pub unclosed: u64,
-    /// Datagrams of which the target's host said that nobody takes them. They count as lost.
-    pub refused: u64,
-    /// Standing at the end of the run.
-    pub held: u64,
 }
 
 /// The latencies; one that does not apply is absent.

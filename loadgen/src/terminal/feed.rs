@@ -10,8 +10,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use loadgen::engine::slice::Counts;
 use loadgen::observer::{Live, Observer, Phase};
+use loadgen::result::Counts;
 use loadgen::result::histogram;
 use loadgen::result::latency::supports;
 

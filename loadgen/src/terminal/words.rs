@@ -4,7 +4,7 @@ use std::env;
 use std::time::Duration;
 
 use echomark::net::units::format_duration_ns;
-use loadgen::engine::slice::Counts;
+use loadgen::result::Counts;
 
 use crate::terminal::model::Stage;
 

@@ -3,13 +3,12 @@
 
 use echomark::net::units::format_duration_ns;
 
-use crate::engine::slice::Counts;
 use crate::error::RunError;
 use crate::plan::{Plan, Workload};
 use crate::result::statistics::Trend;
 use crate::result::{
-    Client, Code, Latencies, Latency, Rate, Reason, ServerResult, Statistics, Status, ThreadResult,
-    Verdict,
+    Client, Code, Counts, Latencies, Latency, Rate, Reason, ServerResult, Statistics, Status,
+    ThreadResult, Verdict,
 };
 
 /// Below this share of the offered rate, an open-loop run did not do what it says.

@@ -8,7 +8,7 @@ use super::socket_options::read_option;
 
 /// What the kernel knows of one TCP connection at one moment.
 ///
-/// What only newer kernels tell is `None` on older ones.
+/// What only newer kernels report is `None` on older ones.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct TcpInfo {
     /// Smoothed round-trip time in microseconds (RFC 6298 SRTT); 0 before the first sample.
@@ -18,51 +18,25 @@ pub(crate) struct TcpInfo {
     /// The least round-trip time of late in microseconds: of the last five minutes unless
     /// `net.ipv4.tcp_min_rtt_wlen` says otherwise. `None` also before the first sample. Linux 4.6.
     pub(crate) min_rtt_us: Option<u32>,
-    /// The retransmission timeout in microseconds.
-    pub(crate) rto_us: u32,
-    /// The congestion window in packets of `mss` bytes.
+    /// The congestion window in packets.
     pub(crate) cwnd: u32,
     /// The slow start threshold in packets; `None` until the first loss or other sign of congestion.
     pub(crate) ssthresh: Option<u32>,
-    /// The most bytes that are sent in one packet.
-    pub(crate) mss: u32,
-    /// Packets sent and not acknowledged.
-    pub(crate) unacked: u32,
-    /// Packets among these that are taken for lost.
+    /// Packets sent, not acknowledged and taken for lost.
     pub(crate) lost: u32,
-    /// Packets among these that were sent again.
-    pub(crate) retrans: u32,
     /// Packets that were sent again, since the connection began.
     pub(crate) total_retrans: u32,
-    /// By how many packets the kernel expects the network to change the order.
-    pub(crate) reordering: u32,
+    /// Bytes of data sent again. Linux 4.19.
+    pub(crate) bytes_retrans: Option<u64>,
     /// How often the network was seen to change the order. Linux 4.19.
     pub(crate) reord_seen: Option<u32>,
     /// Duplicate SACKs received (RFC 2883): packets that were sent again for nothing. Linux 4.19.
     pub(crate) dsack_dups: Option<u32>,
     /// Packets that were received out of order. Linux 5.4.
     pub(crate) rcv_ooopack: Option<u32>,
-    /// Bytes sent that the peer acknowledged. A FIN counts as one, and so does the SYN of the side
-    /// that connected. Linux 4.1.
-    pub(crate) bytes_acked: Option<u64>,
-    /// Bytes received in order. A FIN counts as one. Linux 4.1.
-    pub(crate) bytes_received: Option<u64>,
-    /// Bytes of data sent, those sent again included. Linux 4.19.
-    pub(crate) bytes_sent: Option<u64>,
-    /// Bytes of data sent again. Linux 4.19.
-    pub(crate) bytes_retrans: Option<u64>,
-    /// Bytes written and not sent yet. Linux 4.6.
-    pub(crate) notsent_bytes: Option<u32>,
-    /// Segments sent, with data or without. Linux 4.2.
-    pub(crate) segs_out: Option<u32>,
-    /// Segments received, with data or without. Linux 4.2.
-    pub(crate) segs_in: Option<u32>,
     /// The last measured rate at which data reached the peer, in bytes per second; 0 before the first
     /// sample. Linux 4.9.
     pub(crate) delivery_rate: Option<u64>,
-    /// Whether `delivery_rate` was limited by the program's writes and so tells nothing of the
-    /// network. Linux 4.9.
-    pub(crate) is_app_limited: Option<bool>,
     /// The rate at which the kernel sends at most, in bytes per second; `u64::MAX` without a limit.
     /// Linux 3.15.
     pub(crate) pacing_rate: Option<u64>,
@@ -73,17 +47,6 @@ pub(crate) struct TcpInfo {
     pub(crate) rwnd_limited_us: Option<u64>,
     /// Microseconds of `busy_us` during which the send buffer stopped it. Linux 4.10.
     pub(crate) sndbuf_limited_us: Option<u64>,
-    /// Packets that reached the peer, the SYN and those that were sent again for nothing included.
-    /// Linux 4.18.
-    pub(crate) delivered: Option<u32>,
-    /// Packets among these that came with the mark of congestion (RFC 3168 CE). Linux 4.18.
-    pub(crate) delivered_ce: Option<u32>,
-    /// The peer's receive window in bytes. Linux 5.4.
-    pub(crate) snd_wnd: Option<u32>,
-    /// This side's receive window in bytes. Linux 6.2.
-    pub(crate) rcv_wnd: Option<u32>,
-    /// How often the retransmission timer fired. Linux 6.7.
-    pub(crate) total_rto: Option<u16>,
 }
 
 /// Reads what the kernel knows of a TCP connection.
@@ -100,8 +63,8 @@ pub(crate) fn tcp_info(socket: &impl AsFd) -> io::Result<TcpInfo> {
         .ok_or_else(|| io::ErrorKind::Unsupported.into())
 }
 
-/// `struct tcp_info` of linux/tcp.h up to Linux 6.7. It only ever grows at its end, so that the
-/// kernel fills as much as both sides know.
+/// `struct tcp_info` of linux/tcp.h as of Linux 5.4. It only ever grows at its end, and the kernel fills
+/// as much as both sides know.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 #[allow(dead_code, reason = "the layout is the kernel's, needed or not")]
@@ -161,29 +124,15 @@ struct Layout {
     dsack_dups: u32,
     reord_seen: u32,
     rcv_ooopack: u32,
-    snd_wnd: u32,
-    rcv_wnd: u32,
-    rehash: u32,
-    total_rto: u16,
-    total_rto_recoveries: u16,
-    total_rto_time: u32,
 }
 
 // What the header of the kernel comes to, on every architecture where a u64 is aligned to 4 bytes or 8.
 const _: () = assert!(offset_of!(Layout, pacing_rate) == 104);
 const _: () = assert!(offset_of!(Layout, delivery_rate) == 160);
 const _: () = assert!(offset_of!(Layout, bytes_sent) == 200);
-const _: () = assert!(size_of::<Layout>() == 248);
+const _: () = assert!(offset_of!(Layout, rcv_ooopack) == 224);
 
 impl Layout {
-    /// The first bit field of a byte starts at its lowest bit on little-endian machines and at its
-    /// highest on others.
-    const APP_LIMITED: u8 = if cfg!(target_endian = "little") {
-        0x01
-    } else {
-        0x80
-    };
-
     /// What the first `filled` bytes tell; nothing when they are fewer than any kernel fills.
     fn info(&self, filled: usize) -> Option<TcpInfo> {
         /// The value of a field, if all of it was filled.
@@ -198,37 +147,19 @@ impl Layout {
             rtt_us: self.rtt,
             rttvar_us: self.rttvar,
             min_rtt_us: filled!(min_rtt).filter(|&us| us != u32::MAX),
-            rto_us: self.rto,
             cwnd: self.snd_cwnd,
             // TCP_INFINITE_SSTHRESH in the kernel's net/tcp.h.
             ssthresh: Some(self.snd_ssthresh).filter(|&packets| packets < 0x7fff_ffff),
-            mss: self.snd_mss,
-            unacked: self.unacked,
             lost: self.lost,
-            retrans: self.retrans,
-            reordering: self.reordering,
+            delivery_rate: filled!(delivery_rate),
+            pacing_rate: filled!(pacing_rate),
+            bytes_retrans: filled!(bytes_retrans),
             reord_seen: filled!(reord_seen),
             dsack_dups: filled!(dsack_dups),
             rcv_ooopack: filled!(rcv_ooopack),
-            bytes_acked: filled!(bytes_acked),
-            bytes_received: filled!(bytes_received),
-            bytes_sent: filled!(bytes_sent),
-            bytes_retrans: filled!(bytes_retrans),
-            notsent_bytes: filled!(notsent_bytes),
-            segs_out: filled!(segs_out),
-            segs_in: filled!(segs_in),
-            delivery_rate: filled!(delivery_rate),
-            // The bit came with the rate, in a byte that was always there.
-            is_app_limited: filled!(delivery_rate).map(|_| self.flags & Self::APP_LIMITED != 0),
-            pacing_rate: filled!(pacing_rate),
             busy_us: filled!(busy_time),
             rwnd_limited_us: filled!(rwnd_limited),
             sndbuf_limited_us: filled!(sndbuf_limited),
-            delivered: filled!(delivered),
-            delivered_ce: filled!(delivered_ce),
-            snd_wnd: filled!(snd_wnd),
-            rcv_wnd: filled!(rcv_wnd),
-            total_rto: filled!(total_rto),
         })
     }
 }
@@ -253,32 +184,21 @@ mod tests {
     }
 
     #[test]
-    fn an_echo_counts_its_bytes_in_both_directions() {
-        const BYTES: u64 = 1000;
+    fn an_echo_has_a_round_trip_time_and_loses_nothing() {
         let (mut client, mut server) = pair(None);
-        let mut buffer = [7; BYTES as usize];
+        let mut buffer = [7; 1000];
         client.write_all(&buffer).unwrap();
         server.read_exact(&mut buffer).unwrap();
         server.write_all(&buffer).unwrap();
         client.read_exact(&mut buffer).unwrap();
 
-        // The answer acknowledged the request.
         let info = tcp_info(&client).unwrap();
-        assert_eq!(info.bytes_acked, Some(BYTES + 1), "with the SYN");
-        assert_eq!(info.bytes_received, Some(BYTES));
-        assert_eq!(info.bytes_sent, Some(BYTES));
-        assert_eq!(info.bytes_retrans, Some(0));
-        assert_eq!(info.notsent_bytes, Some(0));
-        assert_eq!((info.unacked, info.lost, info.total_retrans), (0, 0, 0));
-        assert_eq!(info.delivered, Some(2), "the SYN and the request");
-        assert_eq!(info.is_app_limited, Some(true), "nothing was left to send");
-        assert!(info.mss > 500 && info.cwnd >= 2);
-        assert!(info.rtt_us > 0 && info.rttvar_us > 0 && info.rto_us >= info.rtt_us);
+        assert!(info.rtt_us > 0 && info.rttvar_us > 0 && info.cwnd >= 2);
         assert!(info.min_rtt_us.unwrap() <= info.rtt_us);
-        assert!(info.delivery_rate.unwrap() > 0);
-        assert!(info.pacing_rate.unwrap() > 0);
-        assert!(info.snd_wnd.unwrap() > BYTES as u32);
-        assert!(info.segs_out.unwrap() >= 3 && info.segs_in.unwrap() >= 2);
+        assert!(info.delivery_rate.unwrap() > 0 && info.pacing_rate.unwrap() > 0);
+        assert_eq!((info.lost, info.total_retrans), (0, 0));
+        assert_eq!(info.bytes_retrans, Some(0));
+        assert_eq!((info.dsack_dups, info.rcv_ooopack), (Some(0), Some(0)));
     }
 
     #[test]
@@ -297,8 +217,7 @@ mod tests {
             std::thread::yield_now();
         };
         assert!(info.busy_us >= info.rwnd_limited_us);
-        assert!(info.notsent_bytes.unwrap() > 0);
-        assert!(tcp_info(&server).unwrap().bytes_received.unwrap() > 0);
+        assert_eq!(tcp_info(&server).unwrap().rwnd_limited_us, Some(0));
     }
 
     #[test]
@@ -315,30 +234,24 @@ mod tests {
     #[test]
     fn what_an_older_kernel_does_not_fill_is_none() {
         let layout = Layout {
-            flags: Layout::APP_LIMITED,
-            snd_ssthresh: 10,
-            min_rtt: 20,
-            bytes_acked: 30,
-            delivery_rate: 40,
-            total_rto: 50,
+            total_retrans: 10,
+            busy_time: 20,
+            bytes_retrans: 30,
+            rcv_ooopack: 40,
             ..Layout::default()
         };
         let all = layout.info(size_of::<Layout>()).unwrap();
-        assert_eq!(all.ssthresh, Some(10));
-        assert_eq!(all.min_rtt_us, Some(20));
-        assert_eq!(all.is_app_limited, Some(true));
-        assert_eq!(all.total_rto, Some(50));
+        assert_eq!((all.total_retrans, all.busy_us), (10, Some(20)));
+        assert_eq!((all.bytes_retrans, all.rcv_ooopack), (Some(30), Some(40)));
 
-        // Linux 4.6, before the rates.
+        // Linux 4.6, before the times.
         let some = layout.info(160).unwrap();
-        assert_eq!(some.bytes_acked, Some(30));
-        assert_eq!(some.min_rtt_us, Some(20));
-        assert_eq!((some.delivery_rate, some.is_app_limited), (None, None));
-        assert_eq!((some.busy_us, some.total_rto), (None, None));
+        assert_eq!((some.total_retrans, some.busy_us), (10, None));
+        assert_eq!((some.bytes_retrans, some.rcv_ooopack), (None, None));
 
         // A field that was cut is no field.
-        assert_eq!(layout.info(127).unwrap().bytes_acked, None);
-        assert_eq!(layout.info(128).unwrap().bytes_acked, Some(30));
+        assert_eq!(layout.info(175).unwrap().busy_us, None);
+        assert_eq!(layout.info(176).unwrap().busy_us, Some(20));
         assert_eq!(layout.info(103), None);
     }
 
@@ -347,11 +260,16 @@ mod tests {
         let layout = Layout {
             min_rtt: u32::MAX,
             snd_ssthresh: 0x7fff_ffff,
-            flags: !Layout::APP_LIMITED,
             ..Layout::default()
         };
         let info = layout.info(size_of::<Layout>()).unwrap();
         assert_eq!((info.min_rtt_us, info.ssthresh), (None, None));
-        assert_eq!(info.is_app_limited, Some(false));
+        let layout = Layout {
+            min_rtt: 20,
+            snd_ssthresh: 10,
+            ..Layout::default()
+        };
+        let info = layout.info(size_of::<Layout>()).unwrap();
+        assert_eq!((info.min_rtt_us, info.ssthresh), (Some(20), Some(10)));
     }
 }

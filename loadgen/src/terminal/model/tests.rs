@@ -1,6 +1,6 @@
 use clap::Parser as _;
 use hdrhistogram::Histogram;
-use loadgen::engine::slice::Counts;
+use loadgen::result::Counts;
 use loadgen::result::histogram;
 use proptest::prelude::*;
 

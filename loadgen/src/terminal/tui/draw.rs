@@ -3,9 +3,8 @@
 use std::time::Instant;
 
 use loadgen::Plan;
-use loadgen::engine::slice::Counts;
 use loadgen::report::text;
-use loadgen::result::{Code, Status, Verdict};
+use loadgen::result::{Code, Counts, Status, Verdict};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::Style;
