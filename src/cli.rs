@@ -15,7 +15,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use echomark::internal::{FILE_VARIABLE, KEYS, Key, Kind, PREFIX, Resolved, Settings};
 
 /// More than this is not a configuration; it is the wrong file.
-const MOST_FILE_BYTES: u64 = 1 << 20;
+const MAX_FILE_LEN: u64 = 1 << 20;
 
 /// What was asked for on the command line, the values still as text.
 #[derive(Debug)]
@@ -261,9 +261,9 @@ fn unreadable(path: &Path, problem: impl fmt::Display) -> Mistake {
 fn read(path: &Path) -> Result<String, Mistake> {
     let mut bytes = Vec::new();
     File::open(path)
-        .and_then(|file| file.take(MOST_FILE_BYTES + 1).read_to_end(&mut bytes))
+        .and_then(|file| file.take(MAX_FILE_LEN + 1).read_to_end(&mut bytes))
         .map_err(|error| unreadable(path, error))?;
-    if bytes.len() as u64 > MOST_FILE_BYTES {
+    if bytes.len() as u64 > MAX_FILE_LEN {
         return Err(unreadable(path, "it is larger than 1MiB"));
     }
     String::from_utf8(bytes).map_err(|error| {

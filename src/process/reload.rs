@@ -35,7 +35,7 @@ pub(super) struct Reloader {
 impl Reloader {
     /// Applies what the flags, the environment and the file say now; nothing at all if one of them is
     /// wrong.
-    pub(super) fn reload(&mut self) {
+    pub(super) fn reload(&self) {
         if self.handle.is_draining() {
             info!("draining; nothing is reloaded any more");
             return;

@@ -16,7 +16,7 @@ use crate::server::Handle;
 
 /// Obeys signals in a thread of its own from now on. Reloads have another one: a file that can't be
 /// read now, such as one over a network, keeps no other signal waiting.
-pub(super) fn obey(handle: Handle, mut reloader: Reloader) -> io::Result<()> {
+pub(super) fn obey(handle: Handle, reloader: Reloader) -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     // A reload that waits already will read what is there now, so there is room for one.
     let (request_reload, requests) = mpsc::sync_channel(1);

@@ -19,7 +19,7 @@ use sd_notify::NotifyState;
 use tracing::warn;
 
 /// How long a manager that reads nothing is waited for to tell it that the service is ready.
-const READY_PATIENCE: Duration = Duration::from_secs(5);
+const READY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The sockets that were passed on. Each is served as the endpoint of the configuration that has its
 /// address; otherwise as the service that its name says (`FileDescriptorName=`), or else as echo.
@@ -67,7 +67,7 @@ fn named_in(config: &Config, address: &Endpoint) -> Option<(Service, Endpoint)> 
 /// Tells that the service is ready, also after a reload. A manager that is busy is waited for, since
 /// it ends services that never say so.
 pub(crate) fn ready() {
-    tell(&[NotifyState::Ready], READY_PATIENCE);
+    tell(&[NotifyState::Ready], READY_TIMEOUT);
 }
 
 /// Tells that the configuration is being read again; [`ready`] ends it.
@@ -83,28 +83,28 @@ pub(crate) fn stopping() {
     tell(&[NotifyState::Stopping], Duration::ZERO);
 }
 
-fn tell(state: &[NotifyState<'_>], patience: Duration) {
+fn tell(state: &[NotifyState<'_>], timeout: Duration) {
     let Some(socket) = env::var_os("NOTIFY_SOCKET").filter(|it| !it.is_empty()) else {
         return;
     };
     let message: String = state.iter().map(|it| format!("{it}\n")).collect();
-    if let Err(error) = send(&socket, message.as_bytes(), patience) {
+    if let Err(error) = send(&socket, message.as_bytes(), timeout) {
         warn!(%error, "cannot reach the service manager");
     }
 }
 
 /// Sends one datagram to a path or, behind an `@`, to a name without a file (sd_notify(3)), which
-/// `sd_notify::notify` would take for a path. Waits as long as `patience` for a manager that is busy.
-fn send(name: &OsStr, message: &[u8], patience: Duration) -> io::Result<()> {
+/// `sd_notify::notify` would take for a path. Waits as long as `timeout` for a manager that is busy.
+fn send(name: &OsStr, message: &[u8], timeout: Duration) -> io::Result<()> {
     let address = match name.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
         _ => SocketAddr::from_pathname(name)?,
     };
     let socket = UnixDatagram::unbound()?;
-    if patience.is_zero() {
+    if timeout.is_zero() {
         socket.set_nonblocking(true)?;
     } else {
-        socket.set_write_timeout(Some(patience))?;
+        socket.set_write_timeout(Some(timeout))?;
     }
     socket.send_to_addr(message, &address)?;
     Ok(())

@@ -6,7 +6,9 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Given, KEYS, Key, Kind, Origin, SettingsError};
+use super::key::{Key, Kind};
+use super::keys::{self, KEYS};
+use super::source::{Given, Origin, SettingsError};
 
 /// What the text of a file says, in the order of its lines.
 ///
@@ -31,13 +33,13 @@ struct File<'a> {
 impl File<'_> {
     fn not_toml(&self, error: &toml::de::Error) -> SettingsError {
         /// A whole line may be what is wrong; its start is enough to find it.
-        const MOST_CHARS: usize = 40;
+        const MAX_CHARS: usize = 40;
         let span = error.span().unwrap_or(0..0);
         let what = self.text.get(span.clone()).unwrap_or_default();
         let what: String = what
             .chars()
             .take_while(|c| *c != '\n')
-            .take(MOST_CHARS)
+            .take(MAX_CHARS)
             .collect();
         let near = match what.trim() {
             "" => String::new(),
@@ -65,7 +67,7 @@ impl File<'_> {
                 "`{name}` is a table; all keys stand at the top, without one"
             )));
         }
-        let Some(key) = Key::named(name) else {
+        let Some(key) = keys::named(name) else {
             let suggestion = nearest(name)
                 .map(|near| format!("; did you mean `{near}`?"))
                 .unwrap_or_default();
@@ -123,17 +125,17 @@ impl File<'_> {
 /// The key that was probably meant.
 fn nearest(name: &str) -> Option<&'static str> {
     /// More mistakes than these make another word.
-    const MOST_EDITS: usize = 2;
+    const MAX_EDITS: usize = 2;
     /// No key is longer; the distance to a whole page is not worth its time.
-    const LONGEST: usize = 64;
-    if name.len() > LONGEST {
+    const MAX_NAME_LEN: usize = 64;
+    if name.len() > MAX_NAME_LEN {
         return None;
     }
     let name = name.replace('_', "-").to_ascii_lowercase();
     let near = KEYS.iter().map(|key| (edits(&name, key.name), key.name));
     let (distance, nearest) = near.min()?;
     // In a short word, two mistakes leave nothing of what was meant.
-    (distance <= MOST_EDITS.min(nearest.len() / 3)).then_some(nearest)
+    (distance <= MAX_EDITS.min(nearest.len() / 3)).then_some(nearest)
 }
 
 /// The Levenshtein distance: insertions, deletions and replacements of one byte.

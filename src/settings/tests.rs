@@ -1,11 +1,14 @@
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::keys::named;
+use super::resolve::quote;
 use super::*;
-use crate::config::{Balance, Spin};
+use crate::config::{Balance, Config, Spin};
 
 const FILE: &str = "/etc/echod.toml";
 
@@ -165,7 +168,7 @@ fn steering_by_cpu_implies_pinning() {
 #[test]
 fn a_list_replaces_the_whole_list_of_a_weaker_source() {
     let file = "deny = ['10.0.0.0/8', '192.0.2.0/24']";
-    let deny = |set: &Settings| Key::named("deny").map(|key| (key.show)(set)).unwrap();
+    let deny = |set: &Settings| named("deny").map(|key| (key.show)(set)).unwrap();
     let set = settings(&[], &[("ECHOD_DENY", " ::1/128 ,, 192.0.2.1/32,")], file);
     assert_eq!(deny(&set), ["::1/128", "192.0.2.1/32"]);
     let set = settings(&[("deny", "::/0"), ("deny", "0.0.0.0/0")], &[], file);
@@ -501,7 +504,7 @@ proptest! {
     #[test]
     fn every_drawn_value_is_taken(flags in flags()) {
         for (name, value) in flags {
-            let key = Key::named(name).expect("a key");
+            let key = named(name).expect("a key");
             let taken = (key.apply)(&mut Settings::default(), &value);
             prop_assert_eq!(taken, Ok(()), "{} {}", name, value);
         }

@@ -20,7 +20,7 @@ use crate::service::Service;
 const VERSION: u32 = 1;
 /// The most sockets that are passed on in all. The kernel lets a process have as many descriptors
 /// (fs.nr_open, proc_sys_fs(5)) unless it was told otherwise.
-const SOCKETS_MAX: usize = 1 << 20;
+const MAX_SOCKETS: usize = 1 << 20;
 
 /// The list of all that is passed on, in the order in which the sockets follow.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -76,7 +76,7 @@ impl Inventory {
             }
             all = all.saturating_add(*sockets);
         }
-        if all > SOCKETS_MAX {
+        if all > MAX_SOCKETS {
             return Err(InventoryError::TooMany);
         }
         Ok(Self { items })
@@ -162,7 +162,7 @@ impl fmt::Display for InventoryError {
                 "it speaks version {version} of the hand-over, and this one version {VERSION}"
             ),
             Self::Count(sockets) => write!(f, "no item of its list has {sockets} sockets"),
-            Self::TooMany => write!(f, "it lists more than {SOCKETS_MAX} sockets"),
+            Self::TooMany => write!(f, "it lists more than {MAX_SOCKETS} sockets"),
         }
     }
 }
@@ -249,7 +249,7 @@ mod tests {
         let most = usize::MAX;
         for items in [
             vec![endpoint(0)],
-            vec![endpoint(SOCKETS_MAX + 1)],
+            vec![endpoint(MAX_SOCKETS + 1)],
             vec![endpoint(most), endpoint(most)],
             vec![Item {
                 what: What::Admin,
@@ -258,7 +258,7 @@ mod tests {
         ] {
             assert!(Inventory::new(items).is_err());
         }
-        assert!(Inventory::new(vec![endpoint(SOCKETS_MAX)]).is_ok());
+        assert!(Inventory::new(vec![endpoint(MAX_SOCKETS)]).is_ok());
     }
 
     #[test]

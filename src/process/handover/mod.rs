@@ -45,14 +45,14 @@ pub(crate) mod inventory;
 use inventory::{Inventory, Item, What};
 
 /// Descriptors in one message; the kernel takes up to 253 (SCM_MAX_FD, unix(7)).
-const DESCRIPTORS_AT_ONCE: usize = 64;
+const MAX_DESCRIPTORS: usize = 64;
 /// How long either side waits for the other to say something. Starting a server is a matter of
 /// milliseconds, unless the machine is in trouble.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// No description of endpoints is longer, so nothing else is read into memory.
-const LONGEST_HEADER: u32 = 1 << 20;
+const MAX_HEADER_LEN: u32 = 1 << 20;
 /// Successors that may wait for their turn.
-const BACKLOG: u32 = 16;
+const MAX_WAITING: u32 = 16;
 
 /// Where a running server waits for its successor.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ impl Offer {
     /// # Errors
     /// As [`unix::listen`].
     pub fn bind(path: &Path) -> io::Result<Self> {
-        let (listener, file) = unix::listen(path, BACKLOG, Some(0o600))?;
+        let (listener, file) = unix::listen(path, MAX_WAITING, Some(0o600))?;
         listener.set_nonblocking(false)?;
         Ok(Self { listener, file })
     }
@@ -120,8 +120,8 @@ impl Offer {
         extra: Option<BorrowedFd<'_>>,
     ) -> io::Result<()> {
         check_peer(stream)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_write_timeout(Some(TIMEOUT))?;
         let endpoints = handle.sockets_to_pass()?;
         if handle.is_draining() {
             return Err(io::Error::other(
@@ -143,7 +143,7 @@ impl Offer {
         let mut writer = stream;
         writer.write_all(&(header.len() as u32).to_be_bytes())?;
         writer.write_all(header.as_bytes())?;
-        for some in descriptors.chunks(DESCRIPTORS_AT_ONCE) {
+        for some in descriptors.chunks(MAX_DESCRIPTORS) {
             send_descriptors(stream, some)?;
         }
         let passed = endpoints.len();
@@ -151,7 +151,7 @@ impl Offer {
         let mut reply = String::new();
         // A successor that failed closes the connection without a word.
         BufReader::new(stream)
-            .take(u64::from(LONGEST_HEADER))
+            .take(u64::from(MAX_HEADER_LEN))
             .read_line(&mut reply)?;
         if reply.is_empty() {
             return Err(io::Error::other("it ended before it served"));
@@ -213,12 +213,12 @@ impl Takeover {
 
     fn receive(stream: UnixStream, path: &Path, config: &Config) -> io::Result<Self> {
         check_peer(&stream)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_write_timeout(Some(TIMEOUT))?;
         let mut len = [0; 4];
         (&stream).read_exact(&mut len)?;
         let len = u32::from_be_bytes(len);
-        if len > LONGEST_HEADER {
+        if len > MAX_HEADER_LEN {
             return Err(io::Error::other("it does not speak our language"));
         }
         let mut header = vec![0; len as usize];
@@ -365,9 +365,9 @@ fn check_peer(stream: &UnixStream) -> io::Result<()> {
     ))
 }
 
-/// Sends one byte with descriptors, at most [`DESCRIPTORS_AT_ONCE`].
+/// Sends one byte with descriptors, at most [`MAX_DESCRIPTORS`].
 fn send_descriptors(stream: &UnixStream, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_AT_ONCE))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
         return Err(io::Error::other("too many descriptors for one message"));
@@ -386,8 +386,7 @@ fn receive_descriptors(stream: &UnixStream, count: usize) -> io::Result<Vec<Owne
     let mut received = Vec::new();
     // Each message brings at least one, or is an error.
     while received.len() < count {
-        let mut space =
-            [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_AT_ONCE))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut byte = [0];
         let message = recvmsg(

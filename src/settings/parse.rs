@@ -1,0 +1,167 @@
+//! From the text of each setting to its value. Errors say what is wrong with the text.
+
+use std::fmt::Display;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::admission::rate::Rate;
+use crate::config::{Balance, Spin};
+use crate::net::affinity;
+use crate::net::endpoint::{Endpoint, HostPort};
+use crate::net::units;
+
+pub(super) fn from_str<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error: T::Err| error.to_string())
+}
+
+pub(super) fn boolean(text: &str) -> Result<bool, String> {
+    match text {
+        "true" | "yes" | "1" => Ok(true),
+        "false" | "no" | "0" => Ok(false),
+        _ => Err(format!("`{text}` is neither true nor false")),
+    }
+}
+
+pub(super) fn workers(text: &str) -> Result<NonZeroUsize, String> {
+    /// More threads than any machine has CPUs would only be a typing error.
+    const MAX_WORKERS: usize = 4096;
+    if text == "auto" {
+        return Ok(affinity::usable_cpus());
+    }
+    let workers = limit(text)?;
+    if workers.get() > MAX_WORKERS {
+        return Err(format!("at most {MAX_WORKERS} workers"));
+    }
+    Ok(workers)
+}
+
+pub(super) fn spin(text: &str) -> Result<Spin, String> {
+    Ok(match text {
+        "always" => Spin::Always,
+        "auto" => Spin::Auto,
+        _ => match duration(text)? {
+            Duration::ZERO => Spin::Never,
+            duration => Spin::For(duration),
+        },
+    })
+}
+
+pub(super) fn balance(text: &str) -> Result<Balance, String> {
+    match text {
+        "kernel" => Ok(Balance::Kernel),
+        "least-connections" => Ok(Balance::LeastConnections),
+        "incoming-cpu" => Ok(Balance::IncomingCpu),
+        _ => Err(format!(
+            "`{text}` is not kernel, least-connections or incoming-cpu"
+        )),
+    }
+}
+
+pub(super) fn backlog(text: &str) -> Result<u32, String> {
+    let count = units::parse_count(text).map_err(|error| error.to_string())?;
+    u32::try_from(count)
+        .ok()
+        .and_then(NonZeroU32::new)
+        .map(NonZeroU32::get)
+        .ok_or_else(|| "must be from 1 to 4294967295".to_owned())
+}
+
+pub(super) fn limit(text: &str) -> Result<NonZeroUsize, String> {
+    let count = units::parse_count(text).map_err(|error| error.to_string())?;
+    usize::try_from(count)
+        .ok()
+        .and_then(NonZeroUsize::new)
+        .ok_or_else(|| "must be at least 1; leave it out for no limit".to_owned())
+}
+
+pub(super) fn rate(text: &str) -> Result<f64, String> {
+    let rate = units::parse_rate(text).map_err(|error| error.to_string())?;
+    if rate <= 0.0 {
+        return Err("must be above 0; leave it out for no limit".to_owned());
+    }
+    if !(Rate::MIN_PER_SECOND..=Rate::MAX_PER_SECOND).contains(&rate) {
+        return Err("must be from 0.000000001 to 1G per second".to_owned());
+    }
+    Ok(rate)
+}
+
+pub(super) fn buffer(text: &str) -> Result<NonZeroUsize, String> {
+    /// The socket options are C ints.
+    const MAX_BUFFER: u64 = 1 << 30;
+    match units::parse_size(text).map_err(|error| error.to_string())? {
+        0 => Err("must be at least 1B".to_owned()),
+        size if size > MAX_BUFFER => Err(format!(
+            "must be at most {}",
+            units::format_size(MAX_BUFFER)
+        )),
+        size => Ok(NonZeroUsize::new(size as usize).unwrap_or(NonZeroUsize::MIN)),
+    }
+}
+
+pub(super) fn stall_bytes(text: &str) -> Result<u64, String> {
+    match units::parse_size(text).map_err(|error| error.to_string())? {
+        0 => Err("must be at least 1B".to_owned()),
+        size => Ok(size),
+    }
+}
+
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    units::parse_duration(text).map_err(|error| error.to_string())
+}
+
+pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("must be longer than 0; leave it out for none".to_owned()),
+        duration => Ok(duration),
+    }
+}
+
+/// The kernel counts this timeout in milliseconds and takes it as a C int, whatever tcp(7) says: a larger
+/// one is refused (do_tcp_setsockopt in net/ipv4/tcp.c).
+pub(super) fn user_timeout(text: &str) -> Result<Duration, String> {
+    let timeout = positive_duration(text)?;
+    match timeout.as_millis() {
+        0 => Err("must be at least 1ms".to_owned()),
+        ms if ms > i32::MAX as u128 => Err("must be at most 596h".to_owned()),
+        _ => Ok(timeout),
+    }
+}
+
+pub(super) fn congestion(text: &str) -> Result<String, String> {
+    /// TCP_CA_NAME_MAX, less the terminating zero.
+    const MAX_LEN: usize = 15;
+    if text.is_empty() || text.len() > MAX_LEN || !text.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(format!(
+            "`{text}` is not the name of an algorithm; write for example cubic or bbr"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+pub(super) fn mode(text: &str) -> Result<u32, String> {
+    // The file can write the number as TOML writes octal numbers.
+    let digits = text.strip_prefix("0o").unwrap_or(text);
+    let all_octal = !digits.is_empty() && digits.bytes().all(|b| matches!(b, b'0'..=b'7'));
+    let mode = u32::from_str_radix(digits, 8).ok();
+    mode.filter(|mode| all_octal && *mode <= 0o777)
+        .ok_or_else(|| {
+            format!("`{text}` is not octal permissions from 0 to 777; write for example 660")
+        })
+}
+
+pub(super) fn admin(text: &str) -> Result<HostPort, String> {
+    text.parse().map_err(|problem| {
+        format!("`{text}` is not an address: {problem}; write for example 127.0.0.1:9777")
+    })
+}
+
+pub(super) fn socket_path(text: &str) -> Result<PathBuf, String> {
+    match format!("unix:{text}").parse() {
+        Ok(Endpoint::Unix(path)) => Ok(path),
+        _ => Err(format!(
+            "`{text}` is not a socket's path: it is empty, longer than 107 bytes or holds a zero byte"
+        )),
+    }
+}

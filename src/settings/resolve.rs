@@ -1,0 +1,258 @@
+//! From all sources to the settings that hold, and back to text.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+
+use super::file;
+use super::key::{Change, Group, Key, Kind};
+use super::keys::KEYS;
+use super::source::{Given, Origin, SettingsError, from_environment, from_flags, one_line};
+use super::values::Settings;
+use crate::config::Balance;
+use crate::net::endpoint::{Endpoint, HostPort};
+use crate::service::Service;
+
+impl Settings {
+    /// Puts together what `flags` (names without dashes, and values), `environment` and the text of
+    /// `file` say. Of a value given twice by the same source, the last counts.
+    ///
+    /// # Errors
+    /// [`SettingsError`] names the first mistake: a value that can't be, an unknown key of the
+    /// file, settings that contradict each other. Unknown variables are none, since Kubernetes sets
+    /// `ECHOD_PORT` and the like on its own for a service named echod; see
+    /// [`Resolved::unknown_variables`].
+    pub fn resolve(
+        flags: &[(impl AsRef<str>, impl AsRef<str>)],
+        environment: impl IntoIterator<Item = (String, String)>,
+        file: Option<(&Path, &str)>,
+    ) -> Result<Resolved, SettingsError> {
+        let mut resolved = Resolved {
+            settings: Self::default(),
+            unknown_variables: Vec::new(),
+            origins: BTreeMap::new(),
+        };
+        if let Some((path, text)) = file {
+            resolved.add(file::parse(path, text)?)?;
+        }
+        let (given, unknown_variables) = from_environment(environment);
+        resolved.add(given)?;
+        resolved.unknown_variables = unknown_variables;
+        resolved.add(from_flags(flags)?)?;
+        // A source lists its keys in no order that means anything, but users compare outputs.
+        let services = &mut resolved.settings.config.services;
+        services.sort_by_key(|(service, _)| *service);
+        resolved.check()?;
+        resolved.imply();
+        Ok(resolved)
+    }
+
+    /// The value of every key, as text or what fits its kind better.
+    pub fn to_json(&self) -> serde_json::Value {
+        let value = |key: &Key| {
+            let values = (key.show)(self);
+            match key.kind {
+                Kind::List => values.into(),
+                Kind::Flag => values.iter().any(|value| value == "true").into(),
+                Kind::Value => values.into_iter().next().into(),
+            }
+        };
+        let values = KEYS.iter().map(|key| (key.name.to_owned(), value(key)));
+        serde_json::Value::Object(values.collect())
+    }
+
+    /// The names of keys that differ from `running` and take effect with a restart only.
+    pub fn needing_restart(&self, running: &Self) -> Vec<&'static str> {
+        KEYS.iter()
+            .filter(|key| key.change == Change::Restart && (key.show)(self) != (key.show)(running))
+            .map(|key| key.name)
+            .collect()
+    }
+}
+
+/// Settings, and where each came from.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// The outcome.
+    pub settings: Settings,
+    /// Environment variables that start with [`PREFIX`] and set nothing, in alphabetical order.
+    pub unknown_variables: Vec<String>,
+    /// Of every key that some source gave, the strongest.
+    origins: BTreeMap<&'static str, Origin>,
+}
+
+impl Resolved {
+    /// All values as a configuration file that says the same, each with its origin behind it. What
+    /// is unset is commented out.
+    pub fn to_toml(&self) -> String {
+        let mut toml = String::new();
+        for key in KEYS {
+            let values = (key.show)(&self.settings);
+            let origin = match self.origins.get(key.name) {
+                Some(origin) => one_line(&origin.to_string()),
+                None => "default".to_owned(),
+            };
+            let name = key.name;
+            let line = match (key.kind, &values[..]) {
+                (Kind::List, values) => {
+                    let quoted: Vec<_> = values.iter().map(|value| quote(value)).collect();
+                    format!("{name} = [{}] # {origin}", quoted.join(", "))
+                }
+                (Kind::Flag, [value]) => format!("{name} = {value} # {origin}"),
+                (_, [value]) if is_plain_number(value) => format!("{name} = {value} # {origin}"),
+                (_, [value]) => format!("{name} = {} # {origin}", quote(value)),
+                _ => format!("# {name} is unset: {}", key.default),
+            };
+            toml.push_str(&line);
+            toml.push('\n');
+        }
+        toml
+    }
+
+    /// Whether any source said what to serve and where; otherwise it is the default.
+    pub fn has_endpoints(&self) -> bool {
+        Service::ALL
+            .iter()
+            .any(|service| self.origins.contains_key(service.name()))
+    }
+
+    /// Takes the values of a source over that is stronger than those before it.
+    fn add(&mut self, given: Vec<Given>) -> Result<(), SettingsError> {
+        for source in &given {
+            (source.key.clear)(&mut self.settings);
+            if source.key.group == Group::Services && source.key.kind == Kind::List {
+                // If only to leave them empty, this source decides about all of them.
+                for service in Service::ALL {
+                    let origin = source.origin.clone();
+                    self.origins.insert(service.name(), origin);
+                }
+            }
+        }
+        for source in given {
+            for (text, origin) in &source.values {
+                (source.key.apply)(&mut self.settings, text)
+                    .map_err(|problem| SettingsError::of(origin, source.key.name, problem))?;
+            }
+            self.origins.insert(source.key.name, source.origin);
+        }
+        Ok(())
+    }
+
+    /// Sets what follows from other settings, so that what is shown is what holds.
+    fn imply(&mut self) {
+        let config = &mut self.settings.config;
+        if config.balance == Balance::IncomingCpu
+            && !config.pin
+            && let Some(origin) = self.origins.get("balance").cloned()
+        {
+            config.pin = true;
+            self.origins.insert("pin", origin);
+        }
+    }
+
+    /// Refuses settings that are right one by one and wrong together.
+    fn check(&self) -> Result<(), SettingsError> {
+        let config = &self.settings.config;
+        if config.services.is_empty() {
+            let problem =
+                "there is nothing to serve: give an endpoint for echo, discard or chargen";
+            let given = Service::ALL
+                .into_iter()
+                .find(|service| self.origins.contains_key(service.name()))
+                .unwrap_or(Service::Echo);
+            return Err(self.error(given.name(), problem.to_owned()));
+        }
+        for (index, (service, endpoint)) in config.services.iter().enumerate() {
+            let fail = |problem| Err(self.error(service.name(), format!("{endpoint} {problem}")));
+            match (service, endpoint) {
+                (Service::Chargen, Endpoint::Udp(_)) if !config.udp_chargen => {
+                    return fail(
+                        "would answer to forged addresses; set udp-chargen as well if it is meant",
+                    );
+                }
+                (Service::Chargen, Endpoint::Unix(_)) => {
+                    return fail(
+                        "can't be: Unix sockets have echo and discard; write tcp://HOST:PORT",
+                    );
+                }
+                _ => {}
+            }
+            let earlier = &config.services[..index];
+            if let Some((other, _)) = earlier.iter().find(|(_, e)| is_same(e, endpoint)) {
+                return fail(&format!(
+                    "is given to {other} already; choose another port or path"
+                ));
+            }
+        }
+        if let Some(admin) = &config.admin {
+            let admin_endpoint = Endpoint::Tcp(admin.clone());
+            let mut endpoints = config.services.iter();
+            if let Some((service, _)) = endpoints.find(|(_, e)| is_same(e, &admin_endpoint)) {
+                let problem = format!("{admin} is given to {service} already; choose another port");
+                return Err(self.error("admin", problem));
+            }
+        }
+        if config.balance == Balance::IncomingCpu && !config.pin && self.origins.contains_key("pin")
+        {
+            let problem = "balance incoming-cpu binds every worker to its CPU; leave this out";
+            return Err(self.error("pin", problem.to_owned()));
+        }
+        if let Some(path) = &config.handover {
+            let handover = Endpoint::Unix(path.clone());
+            if config.services.iter().any(|(_, e)| is_same(e, &handover)) {
+                let problem =
+                    format!("{handover} is an endpoint of a service; choose another path");
+                return Err(self.error("handover", problem));
+            }
+        }
+        Ok(())
+    }
+
+    fn error(&self, name: &str, problem: String) -> SettingsError {
+        match self.origins.get(name) {
+            Some(origin) => SettingsError::of(origin, name, problem),
+            None => SettingsError {
+                place: None,
+                problem: format!("{name}: {problem}"),
+            },
+        }
+    }
+}
+
+/// Whether the second of two could not be bound. Port 0 is another port each time.
+fn is_same(one: &Endpoint, other: &Endpoint) -> bool {
+    match one {
+        Endpoint::Tcp(HostPort { port: 0, .. }) | Endpoint::Udp(HostPort { port: 0, .. }) => false,
+        _ => one == other,
+    }
+}
+
+/// Whether TOML takes it for a number that reads back as the same text.
+fn is_plain_number(text: &str) -> bool {
+    /// Digits that every parser of TOML keeps exactly.
+    const MAX_DIGITS: usize = 15;
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    text.len() <= MAX_DIGITS
+        && digits(whole)
+        && digits(fraction)
+        && (whole == "0" || !whole.starts_with('0'))
+}
+
+/// A basic string of TOML.
+pub(super) fn quote(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => {
+                // Writing to a string does not fail.
+                let _ = write!(quoted, "\\u{:04X}", u32::from(c));
+            }
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}

@@ -1,0 +1,145 @@
+//! What flags and the environment say about keys, still as text, and where each text stands.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use super::key::{FILE_VARIABLE, Key, Kind, PREFIX};
+use super::keys::{self, KEYS};
+
+/// Where a value came from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Origin {
+    Flag(&'static str),
+    Variable(String),
+    File { path: PathBuf, line: usize },
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(name) => write!(f, "--{name}"),
+            Self::Variable(name) => f.write_str(name),
+            Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+        }
+    }
+}
+
+/// What one source says about one key.
+pub(super) struct Given {
+    pub(super) key: &'static Key,
+    pub(super) origin: Origin,
+    /// As text, each with its own place.
+    pub(super) values: Vec<(String, Origin)>,
+}
+
+/// A mistake in the settings, told in one line.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SettingsError {
+    /// `None`: it is in what holds by default together with what was given.
+    pub(super) place: Option<Origin>,
+    pub(super) problem: String,
+}
+
+impl SettingsError {
+    /// Whether it is on the command line, so that its help helps.
+    pub fn is_in_flags(&self) -> bool {
+        matches!(self.place, Some(Origin::Flag(_)))
+    }
+
+    pub(super) fn of(origin: &Origin, name: &str, problem: String) -> Self {
+        Self {
+            place: Some(origin.clone()),
+            problem: match origin {
+                // These name the key already.
+                Origin::Flag(_) | Origin::Variable(_) => problem,
+                Origin::File { .. } => format!("{name}: {problem}"),
+            },
+        }
+    }
+}
+
+impl fmt::Display for SettingsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(place) = &self.place {
+            write!(f, "{}: ", one_line(&place.to_string()))?;
+        }
+        f.write_str(&one_line(&self.problem))
+    }
+}
+
+impl std::error::Error for SettingsError {}
+
+pub(super) fn from_flags(
+    flags: &[(impl AsRef<str>, impl AsRef<str>)],
+) -> Result<Vec<Given>, SettingsError> {
+    let mut given: Vec<Given> = Vec::new();
+    for (name, value) in flags {
+        let name = name.as_ref();
+        let key = keys::named(name).ok_or_else(|| SettingsError {
+            place: None,
+            problem: format!("unknown option `--{name}`"),
+        })?;
+        let origin = Origin::Flag(key.name);
+        let value = (value.as_ref().to_owned(), origin.clone());
+        match given.iter_mut().find(|earlier| earlier.key.name == name) {
+            Some(earlier) => earlier.values.push(value),
+            None => given.push(Given {
+                key,
+                origin,
+                values: vec![value],
+            }),
+        }
+    }
+    Ok(given)
+}
+
+/// What the variables set, and the names of those that set nothing.
+pub(super) fn from_environment(
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> (Vec<Given>, Vec<String>) {
+    // By name, so that the same mistake is reported first whatever the order of the environment.
+    let ours: BTreeMap<_, _> = environment
+        .into_iter()
+        .filter(|(name, _)| name.starts_with(PREFIX) && name != FILE_VARIABLE)
+        .collect();
+    let mut given = Vec::new();
+    let mut unknown = Vec::new();
+    for (name, value) in ours {
+        let Some(key) = KEYS.iter().find(|key| key.variable() == name) else {
+            unknown.push(name);
+            continue;
+        };
+        // Orchestrators can set a variable to nothing more easily than leave it out.
+        if value.trim().is_empty() {
+            continue;
+        }
+        let origin = Origin::Variable(name);
+        let texts: Vec<_> = match key.kind {
+            Kind::List => value.split(',').map(str::trim).collect(),
+            Kind::Value | Kind::Flag => vec![value.trim()],
+        };
+        given.push(Given {
+            key,
+            values: texts
+                .into_iter()
+                .filter(|text| !text.is_empty())
+                .map(|text| (text.to_owned(), origin.clone()))
+                .collect(),
+            origin,
+        });
+    }
+    (given, unknown)
+}
+
+/// The text without line ends and other control characters that a value or a path may hold.
+pub(super) fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            c if c.is_control() => line.extend(c.escape_default()),
+            c => line.push(c),
+        }
+    }
+    line
+}
