@@ -19,7 +19,10 @@ use crate::process;
 const MAX_START: Duration = Duration::from_secs(30);
 
 /// The longest time that a server may take to end after SIGTERM.
-const MAX_END: Duration = Duration::from_secs(20);
+const MAX_END: Duration = Duration::from_secs(60);
+
+/// A server under callgrind that has not ended by then has not heard of it.
+const MAX_HEARING: Duration = Duration::from_secs(5);
 
 /// Between two looks at something that is waited for.
 const STEP: Duration = Duration::from_millis(2);
@@ -123,16 +126,17 @@ impl Server {
             kill_process(pid, Signal::TERM)?;
         }
         let told = Instant::now();
+        let mut dump: Option<Dump> = None;
         while self.child.try_wait()?.is_none() {
             // callgrind passes no signal on while the server waits in io_uring_enter(2).
-            if told.elapsed() > MAX_END / 10 && matches!(self.watcher, Watcher::Callgrind(_)) {
-                let pid = self.pid.to_string();
-                let dump = Command::new("callgrind_control")
-                    .args(["-d", &pid])
-                    .output()?;
-                if dump.status.success() {
-                    return Ok(());
-                }
+            let is_deaf = told.elapsed() > MAX_HEARING;
+            if is_deaf && dump.is_none() && matches!(self.watcher, Watcher::Callgrind(_)) {
+                dump = Some(Dump::request(self.pid)?);
+            }
+            if let Some(dump) = &mut dump
+                && dump.0.try_wait()?.is_some_and(|status| status.success())
+            {
+                return Ok(());
             }
             if told.elapsed() > MAX_END {
                 return Err(io::Error::other("the server did not end after SIGTERM"));
@@ -169,6 +173,28 @@ impl Drop for Server {
         // It leads a process group, which holds what it started.
         let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
         let _ = self.child.wait();
+    }
+}
+
+/// callgrind_control(1), which waits for ever for a server that ends meanwhile; it is killed when this is
+/// dropped.
+struct Dump(Child);
+
+impl Dump {
+    /// Has callgrind write down what it counted so far.
+    fn request(pid: u32) -> io::Result<Self> {
+        let mut control = Command::new("callgrind_control");
+        let control = control.args(["-d", &pid.to_string()]);
+        Ok(Self(
+            control.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?,
+        ))
+    }
+}
+
+impl Drop for Dump {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
