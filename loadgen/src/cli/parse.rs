@@ -8,9 +8,11 @@ use echomark::net::endpoint::Endpoint;
 use echomark::net::units;
 
 /// More sockets or threads than any host has.
-const MOST: u64 = 10_000_000;
+const MAX_COUNT: u64 = 10_000_000;
+/// SO_RCVBUF and SO_SNDBUF are C ints, and the kernel doubles them (socket(7)).
+const MAX_BUFFER: u64 = 1 << 30;
 /// Shorter intervals would mostly measure their hand-over.
-const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
+const MIN_INTERVAL: Duration = Duration::from_millis(10);
 
 pub(super) fn endpoint(text: &str) -> Result<Endpoint, String> {
     text.parse().map_err(|error| format!("{error}"))
@@ -18,7 +20,7 @@ pub(super) fn endpoint(text: &str) -> Result<Endpoint, String> {
 
 pub(super) fn number(text: &str) -> Result<NonZeroUsize, String> {
     match positive_count(text)?.get() {
-        count if count > MOST => Err(format!("must be at most {MOST}")),
+        count if count > MAX_COUNT => Err(format!("must be at most {MAX_COUNT}")),
         count => Ok(at_least_one(count as usize)),
     }
 }
@@ -37,7 +39,7 @@ pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
 
 pub(super) fn interval(text: &str) -> Result<Duration, String> {
     match positive_duration(text)? {
-        interval if interval < SHORTEST_INTERVAL => Err("must be at least 10ms".to_owned()),
+        interval if interval < MIN_INTERVAL => Err("must be at least 10ms".to_owned()),
         interval => Ok(interval),
     }
 }
@@ -45,7 +47,11 @@ pub(super) fn interval(text: &str) -> Result<Duration, String> {
 pub(super) fn buffer(text: &str) -> Result<usize, String> {
     match units::parse_size(text).map_err(|error| error.to_string())? {
         0 => Err("must be at least 1".to_owned()),
-        size => usize::try_from(size).map_err(|_| "must fit into memory".to_owned()),
+        size if size > MAX_BUFFER => Err(format!(
+            "must be at most {}",
+            units::format_size(MAX_BUFFER)
+        )),
+        size => Ok(size as usize),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is measured.
 
-use std::net::ToSocketAddrs;
+use std::net::{ToSocketAddrs, UdpSocket};
 
 use clap::Args;
 use echomark::net::endpoint::{Endpoint, HostPort};
@@ -49,7 +49,7 @@ impl TargetArgs {
 
     /// Whether one of them runs on this host, and wants a part of its processors.
     pub(super) fn is_on_this_host(&self) -> bool {
-        self.targets.iter().any(is_loopback)
+        self.targets.iter().any(is_local)
     }
 }
 
@@ -57,12 +57,16 @@ pub(super) fn is_datagram(target: &Endpoint) -> bool {
     matches!(target, Endpoint::Udp(_))
 }
 
-fn is_loopback(target: &Endpoint) -> bool {
+/// Whether a target is a path or has an address of this host.
+fn is_local(target: &Endpoint) -> bool {
     let (Endpoint::Tcp(HostPort { host, port }) | Endpoint::Udp(HostPort { host, port })) = target
     else {
         return true;
     };
     (host.as_str(), *port)
         .to_socket_addrs()
-        .is_ok_and(|mut addresses| addresses.any(|address| address.ip().is_loopback()))
+        // Only an address of this host can be bound to.
+        .is_ok_and(|mut addresses| {
+            addresses.any(|address| UdpSocket::bind((address.ip(), 0)).is_ok())
+        })
 }

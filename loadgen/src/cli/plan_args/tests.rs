@@ -1,5 +1,8 @@
 use clap::CommandFactory;
 
+use loadgen::plan::{Close, Load, Pacing, Spacing, Target, Workload};
+
+use super::resolve::{DATAGRAM_TIMEOUT, PROBE_RATE, SELF_TEST_RATE};
 use super::*;
 use crate::cli::Cli;
 
@@ -162,5 +165,74 @@ fn what_can_t_be_is_refused_in_one_line() {
         "loadgen run -q --tui",
     ] {
         assert!(plan(line).is_err(), "{line}");
+    }
+}
+
+/// The socket options, and the transports on which each has an effect.
+const SOCKET_OPTIONS: [(&str, &[&str]); 5] = [
+    ("--recv-buffer 64KiB", &["tcp", "udp"]),
+    ("--send-buffer 64KiB", &["tcp", "udp"]),
+    ("--congestion cubic", &["tcp"]),
+    ("--no-nodelay", &["tcp"]),
+    ("--source 127.1.0.0/24", &["tcp", "udp"]),
+];
+
+#[test]
+fn a_socket_option_without_effect_is_refused_by_name() {
+    let targets = [
+        ("tcp", "tcp://127.0.0.1:7"),
+        ("udp", "udp://127.0.0.1:7"),
+        ("unix", "unix:/run/echo"),
+    ];
+    for (option, transports) in SOCKET_OPTIONS {
+        let name = option.split(' ').next().unwrap();
+        for (transport, target) in targets {
+            for workload in [
+                "",
+                "--workload churn",
+                "--workload stream",
+                "--workload idle",
+            ] {
+                if transport == "udp" && workload == "--workload churn" {
+                    continue;
+                }
+                let outcome = plan(&format!("loadgen run {target} {workload} {option}"));
+                if transports.contains(&transport) {
+                    assert!(outcome.is_ok(), "{option} {target} {workload}: {outcome:?}");
+                } else {
+                    let problem = outcome.expect_err(option);
+                    assert!(problem.contains(name), "{problem}");
+                }
+            }
+        }
+        // One target of several, or the streams beside the workload, are enough.
+        let mixed = "tcp://127.0.0.1:7 unix:/run/echo";
+        assert!(plan(&format!("loadgen run {mixed} {option}")).is_ok());
+        let beside = "unix:/run/echo --background 1 --background-target tcp://127.0.0.1:7";
+        assert!(plan(&format!("loadgen run {beside} {option}")).is_ok());
+        assert!(plan(&format!("loadgen run {option}")).is_ok());
+    }
+}
+
+#[test]
+fn an_option_of_absent_streams_is_refused_by_name() {
+    for option in [
+        "--background-direction up",
+        "--background-target tcp://127.0.0.1:9",
+    ] {
+        let problem = plan(&format!("loadgen run {option}")).unwrap_err();
+        assert!(
+            problem.contains(option.split(' ').next().unwrap()),
+            "{problem}"
+        );
+    }
+}
+
+#[test]
+fn a_buffer_that_the_kernel_can_t_count_is_refused() {
+    assert!(plan("loadgen run --recv-buffer 1GiB").is_ok());
+    for option in ["--recv-buffer 4GiB", "--send-buffer 2GiB"] {
+        let problem = plan(&format!("loadgen run {option}")).unwrap_err();
+        assert!(problem.contains("at most 1GiB"), "{problem}");
     }
 }
