@@ -106,7 +106,7 @@ impl Fixture {
         assert_eq!(next, Next::Wait);
     }
 
-    /// The counters tell that every message went through, each with so many short writes.
+    /// The counters tell that every message went through, each with this number of short writes.
     fn assert_echoed(&self, short_writes: u64) {
         let counted = self.metrics.snapshot();
         let bytes = self.messages * self.message_len as u64;
@@ -174,7 +174,7 @@ impl Stream for Memory {
 
 fn take(available: &Cell<usize>, most: usize) -> io::Result<usize> {
     match available.get().min(most) {
-        // As the kernel says it: the kind is found out by whoever asks for it.
+        // As the kernel says it: the kind is found out when it is asked for.
         0 => Err(io::ErrorKind::WouldBlock.into()),
         count => {
             available.set(available.get() - count);

@@ -14,13 +14,13 @@ use std::time::Duration;
 
 use crate::config::Spin;
 
-/// The longest that [`Spin::Auto`] stays awake for an event. Between two messages of a client that waits
-/// for each answer lie 23 µs where nobody sleeps, and 50 to 85 where both sides have to be woken first. So
-/// with a bound of 50 µs such a client often found the server asleep; and with 200 µs a rate of 10 000 per
-/// second kept a whole CPU busy (docs/performance.md).
+/// The longest that [`Spin::Auto`] stays awake for an event. A client that waits for each answer sends its
+/// next message after 23 µs if both sides are awake, and after 50 to 85 µs if both have to be woken. With
+/// a bound of 50 µs such a client often found the server asleep; with 200 µs a rate of 10 000 per second
+/// kept a whole CPU busy (docs/performance.md).
 pub(crate) const MAX_AUTO: Duration = Duration::from_micros(100);
 
-/// How long it stays awake at first, once that seems to pay: as KVM does (halt_poll_ns_grow_start).
+/// How long it stays awake at first, once that seems to pay: KVM's value (halt_poll_ns_grow_start).
 const MIN_AUTO: Duration = Duration::from_micros(10);
 
 /// Whether a worker that has nothing to do stays awake.

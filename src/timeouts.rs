@@ -1,12 +1,11 @@
-//! What is demanded of an open connection: that bytes move now and then, that enough of them do, and
-//! that it ends one day. Knows no clock: times are the caller's milliseconds.
+//! Idle, stall and lifetime limits of a connection. Knows no clock: times are the caller's milliseconds.
 
 use std::time::Duration;
 
 use crate::config::Limits;
 use crate::metrics::CloseReason;
 
-/// The limits that a connection is held to while it is open.
+/// The time limits that a connection is held to while it is open.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Timeouts {
     idle_ms: Option<u64>,
@@ -16,7 +15,7 @@ pub(crate) struct Timeouts {
 }
 
 impl Timeouts {
-    /// The terms that `limits` set.
+    /// The timeouts that `limits` set.
     pub(crate) fn new(limits: &Limits) -> Self {
         let ms = |limit: Option<Duration>| limit.map(whole_ms);
         Self {
@@ -27,7 +26,7 @@ impl Timeouts {
         }
     }
 
-    /// Whether nothing is demanded, so that nothing has to be watched.
+    /// Whether there are none, so that no activity has to be noted.
     pub(crate) fn is_empty(&self) -> bool {
         self.idle_ms.is_none() && self.stall_ms.is_none() && self.lifetime_ms.is_none()
     }
@@ -38,17 +37,17 @@ impl Timeouts {
 pub(crate) struct Activity {
     born_ms: u64,
     last_active_ms: u64,
-    /// When the present stall window began; none while nothing moves and nothing waits.
+    /// When the present stall window began; `None` while nothing moves and nothing waits.
     window_start_ms: Option<u64>,
     window_bytes: u64,
 }
 
-/// What is to be done with a connection.
+/// What is to be done with a connection now.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Decision {
     /// Nothing, and nothing will have to be looked at before this time; never if there is none.
     Keep(Option<u64>),
-    /// It broke its terms.
+    /// It exceeded one of its limits.
     Close(CloseReason),
 }
 
@@ -65,13 +64,13 @@ impl Activity {
 
     /// Notes that bytes moved, and returns the deadline of the stall window if that opened one: it may
     /// lie before every other.
-    pub(crate) fn note(&mut self, moved: u64, terms: &Timeouts, now_ms: u64) -> Option<u64> {
+    pub(crate) fn note(&mut self, moved: u64, timeouts: &Timeouts, now_ms: u64) -> Option<u64> {
         if moved == 0 {
             return None;
         }
         self.last_active_ms = now_ms;
         self.window_bytes = self.window_bytes.saturating_add(moved);
-        match (self.window_start_ms, terms.stall_ms) {
+        match (self.window_start_ms, timeouts.stall_ms) {
             (None, Some(stall_ms)) => {
                 self.window_start_ms = Some(now_ms);
                 self.window_bytes = moved;
@@ -81,39 +80,40 @@ impl Activity {
         }
     }
 
-    /// Judges the connection at `now_ms`. `blocked` says whether output waits for the peer, which
+    /// Checks the limits at `now_ms`. `blocked` says whether output waits for the peer, which
     /// opens a stall window or keeps it open.
-    pub(crate) fn check(&mut self, terms: &Timeouts, blocked: Blocked, now_ms: u64) -> Decision {
+    pub(crate) fn check(&mut self, timeouts: &Timeouts, blocked: Blocked, now_ms: u64) -> Decision {
         let over = |since: u64, limit: Option<u64>| {
             limit.is_some_and(|limit| now_ms.saturating_sub(since) >= limit)
         };
-        if over(self.born_ms, terms.lifetime_ms) {
+        if over(self.born_ms, timeouts.lifetime_ms) {
             return Decision::Close(CloseReason::Lifetime);
         }
-        if over(self.last_active_ms, terms.idle_ms) {
+        if over(self.last_active_ms, timeouts.idle_ms) {
             return Decision::Close(CloseReason::IdleTimeout);
         }
-        if terms.stall_ms.is_none() {
+        if timeouts.stall_ms.is_none() {
             self.window_start_ms = None;
         } else if let Some(start) = self.window_start_ms
-            && over(start, terms.stall_ms)
+            && over(start, timeouts.stall_ms)
         {
-            if self.window_bytes < terms.stall_bytes {
+            if self.window_bytes < timeouts.stall_bytes {
                 return Decision::Close(CloseReason::Stalled);
             }
             self.window_start_ms = None;
         }
-        // Of a peer that takes nothing no byte would ever open one, when the limit is new to it.
-        if self.window_start_ms.is_none() && terms.stall_ms.is_some() && blocked == Blocked::Yes {
+        // A peer that reads nothing never moves a byte, so open its stall window here.
+        if self.window_start_ms.is_none() && timeouts.stall_ms.is_some() && blocked == Blocked::Yes
+        {
             self.window_start_ms = Some(now_ms);
             self.window_bytes = 0;
         }
         let deadline = |since: u64, limit: Option<u64>| limit.map(|ms| since.saturating_add(ms));
         let deadlines = [
-            deadline(self.born_ms, terms.lifetime_ms),
-            deadline(self.last_active_ms, terms.idle_ms),
+            deadline(self.born_ms, timeouts.lifetime_ms),
+            deadline(self.last_active_ms, timeouts.idle_ms),
             self.window_start_ms
-                .and_then(|start| deadline(start, terms.stall_ms)),
+                .and_then(|start| deadline(start, timeouts.stall_ms)),
         ];
         Decision::Keep(deadlines.into_iter().flatten().min())
     }
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn terms(idle_ms: Option<u64>, stall_ms: Option<u64>, lifetime_ms: Option<u64>) -> Timeouts {
+    fn timeouts(idle_ms: Option<u64>, stall_ms: Option<u64>, lifetime_ms: Option<u64>) -> Timeouts {
         Timeouts {
             idle_ms,
             stall_ms,
@@ -149,86 +149,86 @@ mod tests {
 
     #[test]
     fn drips_refresh_the_idle_limit_and_not_the_stall_limit() {
-        let terms = terms(Some(50), Some(1000), None);
-        let mut watch = Activity::new(0);
+        let timeouts = timeouts(Some(50), Some(1000), None);
+        let mut activity = Activity::new(0);
         for second in 0..25 {
-            watch.note(2, &terms, second * 40);
+            activity.note(2, &timeouts, second * 40);
             assert!(matches!(
-                watch.check(&terms, Blocked::No, second * 40 + 39),
+                activity.check(&timeouts, Blocked::No, second * 40 + 39),
                 Decision::Keep(Some(_))
             ));
         }
-        watch.note(2, &terms, 1000);
+        activity.note(2, &timeouts, 1000);
         assert_eq!(
-            watch.check(&terms, Blocked::No, 1000),
+            activity.check(&timeouts, Blocked::No, 1000),
             Decision::Close(CloseReason::Stalled)
         );
     }
 
     #[test]
     fn a_peer_that_takes_nothing_stalls_after_its_first_window() {
-        let terms = terms(None, Some(1000), None);
-        let mut watch = Activity::new(0);
-        assert_eq!(watch.note(1_000_000, &terms, 5), Some(1005));
+        let timeouts = timeouts(None, Some(1000), None);
+        let mut activity = Activity::new(0);
+        assert_eq!(activity.note(1_000_000, &timeouts, 5), Some(1005));
         assert_eq!(
-            watch.check(&terms, Blocked::Yes, 1005),
+            activity.check(&timeouts, Blocked::Yes, 1005),
             Decision::Keep(Some(2005))
         );
         assert_eq!(
-            watch.check(&terms, Blocked::Yes, 2005),
+            activity.check(&timeouts, Blocked::Yes, 2005),
             Decision::Close(CloseReason::Stalled)
         );
     }
 
     #[test]
     fn a_peer_that_took_nothing_before_the_limit_was_set_stalls_too() {
-        let mut watch = Activity::new(0);
-        watch.note(1_000_000, &Timeouts::default(), 5);
-        let terms = terms(None, Some(1000), None);
+        let mut activity = Activity::new(0);
+        activity.note(1_000_000, &Timeouts::default(), 5);
+        let timeouts = timeouts(None, Some(1000), None);
         assert_eq!(
-            watch.check(&terms, Blocked::Yes, 70),
+            activity.check(&timeouts, Blocked::Yes, 70),
             Decision::Keep(Some(1070))
         );
         assert_eq!(
-            watch.check(&terms, Blocked::Yes, 1070),
+            activity.check(&timeouts, Blocked::Yes, 1070),
             Decision::Close(CloseReason::Stalled)
         );
     }
 
     #[test]
     fn a_silent_connection_is_idle_and_does_not_stall() {
-        let terms = terms(None, Some(1000), None);
-        let mut watch = Activity::new(0);
+        let timeouts = timeouts(None, Some(1000), None);
+        let mut activity = Activity::new(0);
         assert_eq!(
-            watch.check(&terms, Blocked::No, 1_000_000),
+            activity.check(&timeouts, Blocked::No, 1_000_000),
             Decision::Keep(None)
         );
-        watch.note(100, &terms, 2_000_000);
+        activity.note(100, &timeouts, 2_000_000);
         assert_eq!(
-            watch.check(&terms, Blocked::No, 3_000_000),
+            activity.check(&timeouts, Blocked::No, 3_000_000),
             Decision::Keep(None)
         );
     }
 
     #[test]
     fn the_lifetime_is_absolute() {
-        let terms = terms(Some(50), None, Some(500));
-        let mut watch = Activity::new(0);
+        let timeouts = timeouts(Some(50), None, Some(500));
+        let mut activity = Activity::new(0);
         for now in (0..500).step_by(10) {
-            watch.note(u64::MAX, &terms, now);
+            activity.note(u64::MAX, &timeouts, now);
             assert!(matches!(
-                watch.check(&terms, Blocked::No, now),
+                activity.check(&timeouts, Blocked::No, now),
                 Decision::Keep(Some(_))
             ));
         }
         assert_eq!(
-            watch.check(&terms, Blocked::No, 500),
+            activity.check(&timeouts, Blocked::No, 500),
             Decision::Close(CloseReason::Lifetime)
         );
     }
 
     proptest! {
-        /// Judged only at the deadlines that it names, no connection outlives its terms: that is what
+        /// Checked only at the deadlines that it names, no connection outlives its limits: that is what
         /// lets the reactor sleep until then.
         #[test]
         fn looking_only_when_due_misses_nothing(
@@ -237,9 +237,9 @@ mod tests {
             lifetime in prop::option::of(1_u64..2000),
             moves in prop::collection::vec((0_u64..150, 1_u64..80, any::<bool>()), 0..40),
         ) {
-            let terms = terms(idle, stall, lifetime);
+            let timeouts = timeouts(idle, stall, lifetime);
             let mut lazy = Activity::new(0);
-            let mut due = match lazy.check(&terms, Blocked::No, 0) {
+            let mut due = match lazy.check(&timeouts, Blocked::No, 0) {
                 Decision::Keep(due) => due,
                 Decision::Close(_) => return Ok(()),
             };
@@ -251,7 +251,7 @@ mod tests {
                 while let Some(at) = due.filter(|&at| at <= next) {
                     prop_assert!(at >= now, "a deadline in the past");
                     now = at;
-                    match lazy.check(&terms, blocked, at) {
+                    match lazy.check(&timeouts, blocked, at) {
                         Decision::Keep(later) => {
                             prop_assert!(later.is_none_or(|later| later > at), "spins");
                             due = later;
@@ -280,7 +280,7 @@ mod tests {
                 prop_assert!(lifetime.is_none_or(|limit| now < limit));
                 prop_assert!(idle.is_none_or(|limit| now - last_move < limit));
                 last_move = now;
-                if let Some(opened) = lazy.note(moved, &terms, now) {
+                if let Some(opened) = lazy.note(moved, &timeouts, now) {
                     due = Some(due.map_or(opened, |due| due.min(opened)));
                 }
                 let (start, bytes) = window.unwrap_or((now, 0));

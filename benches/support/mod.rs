@@ -27,7 +27,7 @@ pub(crate) fn pin_client() -> (usize, Option<usize>) {
     (client, cpus.next())
 }
 
-/// What the benchmarks have in common: one worker, and so many free ports of the loopback address.
+/// What the benchmarks have in common: one worker, and this number of free ports of the loopback address.
 pub(crate) fn config(ports: usize) -> Config {
     let endpoint = "tcp://127.0.0.1:0".parse().expect("it is an endpoint");
     Config {

@@ -1,4 +1,4 @@
-//! Who may talk to the server: lists of address prefixes that are allowed and denied.
+//! The access list: address prefixes that are allowed and denied.
 //!
 //! The lists are compiled once into ranges that do not overlap, so that a look-up is one binary
 //! search however long they are.

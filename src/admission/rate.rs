@@ -116,7 +116,7 @@ impl Bucket {
         let full_ns = self.full_ns.load(Ordering::Relaxed);
         let grants = rate.grants(full_ns, now_ns, 1) > 0;
         if !grants {
-            // Who is told no here never asks to take.
+            // A caller that is told no here never asks to take.
             forget_old_rate(&self.full_ns, full_ns, rate, now_ns);
         }
         grants
@@ -135,8 +135,8 @@ const CELLS: usize = 1 << 15;
 /// its rate. It may be granted less only while both its cells are shared with busy sources: with
 /// `k` others at their limit that happens to a source with probability
 /// `(1 - (1 - 1/32768)^k)^2`, about `(k/32768)^2`: one in 100 000 for a hundred, one in 1 000 for a
-/// thousand. Who forges sources by the ten thousand can make it likely for all, and meets the total
-/// rate instead.
+/// thousand. Sources forged by the ten thousand can make it likely for all, and meet the total rate
+/// instead.
 #[derive(Debug)]
 pub(crate) struct SourceBuckets {
     key: RandomState,
@@ -204,8 +204,8 @@ fn replace(cell: &AtomicU64, old_ns: u64, new_ns: u64) -> Result<(), u64> {
         .map(drop)
 }
 
-/// Empties a bucket that is emptier than empty: a lower rate charged it, and whoever raised the
-/// rate should not wait until the old one would have filled it.
+/// Empties a bucket that is emptier than empty: a lower rate charged it, and a raised rate should not
+/// wait until the old one would have filled it.
 fn forget_old_rate(cell: &AtomicU64, full_ns: u64, rate: Rate, now_ns: u64) {
     let empty_ns = rate.empty_ns(now_ns);
     if full_ns > empty_ns.saturating_add(STALE_NS) {
@@ -405,7 +405,7 @@ mod tests {
         prop_oneof![Just(0), 1..1000u64, 1..SECOND_NS, 1..1u64 << 55]
     }
 
-    fn wishes() -> impl Strategy<Value = u32> {
+    fn requests() -> impl Strategy<Value = u32> {
         prop_oneof![0..4u32, any::<u32>()]
     }
 
@@ -413,7 +413,7 @@ mod tests {
         #[test]
         fn buckets_grant_what_the_textbook_s_does(
             rate in rates(),
-            steps in vec((gaps_ns(), wishes()), 1..100),
+            steps in vec((gaps_ns(), requests()), 1..100),
         ) {
             let (bucket, sources) = (Bucket::default(), SourceBuckets::new());
             let mut model = Model { level_ns: u64::MAX / 2, at_ns: 0 };

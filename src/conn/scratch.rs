@@ -77,7 +77,7 @@ impl<P: Pipe> Scratch<P> {
         !matches!(self.pipe, Opened::No)
     }
 
-    /// Whether so many bytes at once are worth the way through the pipe.
+    /// Whether this number of bytes at once is worth the way through the pipe.
     pub(crate) fn is_bulk(&self, count: usize) -> bool {
         count >= self.first
     }

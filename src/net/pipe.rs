@@ -6,8 +6,8 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 
-/// How much a pipe is made for. The kernel gives it a slot for each page of that, and a slot holds one
-/// piece of a segment, however small: so many pieces at a time are all that a peer can make us hold.
+/// The size of a pipe. The kernel gives it a slot for each page of that, and a slot holds one piece of a
+/// segment, however small, so the number of slots bounds what a peer can make us hold.
 const CAPACITY: usize = 256 << 10;
 
 /// What input of a [`Stream`](super::stream::Stream) can be moved into, to be moved to its output or
@@ -43,14 +43,14 @@ impl SplicePipe {
         })
     }
 
-    /// Moves up to `most` bytes of a socket's input into the pipe. Fewer say nothing of what is left.
+    /// Moves up to `max` bytes of a socket's input into the pipe. Fewer don't mean that no more wait.
     /// At an urgent mark the kernel never gets past it this way, whatever SO_OOBINLINE says
     /// (`tcp_read_sock`).
     ///
     /// # Errors
     /// What splice(2) reports; `WouldBlock` when there is no input, or no slot left.
-    pub fn fill(&mut self, from: &impl AsFd, most: usize) -> io::Result<usize> {
-        let count = splice(from, None, &self.writer, None, most, SpliceFlags::NONBLOCK)?;
+    pub fn fill(&mut self, from: &impl AsFd, max: usize) -> io::Result<usize> {
+        let count = splice(from, None, &self.writer, None, max, SpliceFlags::NONBLOCK)?;
         self.held += count;
         Ok(count)
     }
@@ -92,7 +92,7 @@ impl Read for SplicePipe {
     }
 }
 
-/// Copies into it: for tests of what is made of it.
+/// Copies into it, for tests of what it is used for.
 #[cfg(test)]
 impl io::Write for SplicePipe {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn what_the_socket_does_not_take_can_be_read() {
         let (mut client, server) = connection();
-        let (mut full, nobody) = connection();
+        let (mut full, silent) = connection();
         full.set_nonblocking(true).unwrap();
         while full.write(&[0; 1 << 16]).is_ok() {}
         client.write_all(b"left over").unwrap();
@@ -155,7 +155,7 @@ mod tests {
         let mut read = [0; 16];
         assert_eq!(pipe.read(&mut read).unwrap(), 9);
         assert_eq!((&read[..9], pipe.held()), (&b"left over"[..], 0));
-        drop(nobody);
+        drop(silent);
     }
 
     #[test]

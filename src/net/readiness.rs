@@ -17,8 +17,8 @@ impl Readiness {
     pub const READABLE: Self = Self(1);
     /// There may be room to write, even if only to learn of an error.
     pub const WRITABLE: Self = Self(1 << 1);
-    /// The peer shut its side down, the connection is gone, or it has an error. Whoever learns of it
-    /// tries both directions.
+    /// The peer shut its side down, the connection is gone, or it has an error. Both
+    /// directions are to be tried.
     pub const HANGUP: Self = Self(1 << 2);
     /// Urgent data is on its way.
     pub const URGENT: Self = Self(1 << 3);

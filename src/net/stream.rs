@@ -77,7 +77,7 @@ pub trait Stream: Read + Write {
 pub struct Taken {
     /// Bytes taken; 0 at the end of the stream.
     pub count: usize,
-    /// Bytes that it would have taken if there had been so many.
+    /// The most that it would have taken.
     pub asked: usize,
 }
 

@@ -46,7 +46,7 @@ pub(crate) struct Listening {
     has_more: bool,
 }
 
-/// Who serves the connections of a listener.
+/// Which worker serves the connections of a listener.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Share {
     /// The worker that accepts them.
@@ -58,7 +58,8 @@ pub(crate) enum Share {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum State {
     Open,
-    /// To be closed as soon as nothing is left to accept, at the latest after so many connections.
+    /// To be closed as soon as nothing is left to accept, at the latest after this number of
+    /// connections.
     Closing(u32),
     Closed,
 }

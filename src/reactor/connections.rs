@@ -1,4 +1,5 @@
-//! The table of a worker's connections: who has its turn, who is held to timeouts, and who is closed.
+//! The table of a worker's connections: whose turn it is, which timeouts they are held to, and which
+//! are closed.
 //!
 //! What holds:
 //! - A key stays its connection's until [`Connections::remove_closed`], so that no event of a batch
@@ -119,7 +120,7 @@ impl<S: Stream> Connections<S> {
         }
     }
 
-    /// As [`Connections::serve`], where it is not worth its place in the loop's code.
+    /// As [`Connections::serve`], where inlining doesn't pay.
     #[inline(never)]
     pub(super) fn serve_late<K>(&mut self, key: usize, readiness: Readiness, cx: &mut Context<K>)
     where

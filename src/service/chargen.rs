@@ -9,7 +9,7 @@ const CHARACTERS: usize = 95;
 /// A line with its carriage return and line feed.
 pub(crate) const LINE: usize = 74;
 
-/// After so many bytes the stream repeats.
+/// The stream repeats after this number of bytes.
 pub(crate) const CYCLE: usize = CHARACTERS * LINE;
 
 /// The longest slice that [`from`] gives, which is more than fits into a datagram.

@@ -1,5 +1,5 @@
-//! Which datagrams are never answered, whoever sends them: those whose answer would be answered in
-//! turn, for ever, and those that would make this host a part of somebody's flood.
+//! Which datagrams are never answered: those whose answer would be answered in turn, for ever, and
+//! those that would make this host take part in a flood.
 //!
 //! A source address can be forged, and any service that answers unknown datagrams (echo, chargen,
 //! DNS, TFTP) then answers our answer (CERT CA-1996-01, CVE-1999-0103, CVE-2024-2169).

@@ -10,9 +10,9 @@
 //! - Unlike a stream, the socket is registered for reading alone, and for writing only while answers
 //!   are kept: a stream wakes its writer once there is room again, a datagram socket whenever a
 //!   datagram has left (sock_wfree in the kernel), which would cost a turn of the loop per answer.
-//! - The kernel looks for whom to wake at each of these even if nobody wants to hear of it, at a tenth of
-//!   an echo's cost. So a socket is not registered at all from a large batch on until nothing comes any
-//!   more: meanwhile it yields instead of waiting.
+//! - A registered socket makes the kernel look for waiters each time a datagram leaves, even if none waits
+//!   for room, at a tenth of an echo's cost. So after a large batch a socket is not registered until
+//!   nothing more comes: meanwhile it yields instead of waiting.
 //! - An aggregate counts as the datagrams in it, for limits and in metrics.
 
 use std::io;
@@ -39,7 +39,7 @@ use crate::service::{Service, chargen};
 const MAX_BATCHES_PER_PUMP: usize = 4;
 
 /// Datagrams, or aggregates, in a batch from which on it is cheaper to take the socket out of the epoll
-/// instance and put it back later than to have the kernel look for whom to wake at each answer.
+/// instance and put it back later than to let the kernel look for waiters at each answer.
 const MIN_UNWATCHED: usize = MAX_SLOTS / 2;
 
 /// Bytes received after which others have their turn, even if fewer batches came: with aggregates,
@@ -102,8 +102,8 @@ impl<S: DatagramSocket> Datagrams<S> {
     ///
     /// `batch` is only used during the call.
     /// `allowance` is [`Admission::udp_allowance`](crate::admission::Admission::udp_allowance) with
-    /// the current policy and time: how many of so many datagrams from an address may be answered.
-    /// It is asked once for each datagram, or aggregate, that passed the guard.
+    /// the current policy and time: how many of the datagrams from an address may be answered. It is
+    /// asked once for each datagram, or aggregate, that passed the guard.
     pub(crate) fn pump(
         &mut self,
         batch: &mut Batch,
