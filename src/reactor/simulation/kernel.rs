@@ -135,8 +135,9 @@ impl Kernel for Simulated {
         self.release(listener);
         let world = self.world.borrow();
         let socket = &world.listeners[socket];
+        let leaves = |it: &Holder| world.leaving.contains(&it.worker.generation);
         assert!(
-            socket.holders.is_empty(),
+            socket.holders.iter().all(leaves),
             "closed what another server goes on with"
         );
         let lost = socket.queue.len();
@@ -170,7 +171,9 @@ impl Simulated {
             usize::MAX
         };
         let token = |source: Source| source.token(self.layout);
-        if std::mem::take(&mut world.thread(self.id).woken) {
+        // In a batch that is full the waker may be missing.
+        let is_missing = few && world.random.one_in(2);
+        if !is_missing && std::mem::take(&mut world.thread(self.id).woken) {
             events.push((token(Source::Waker), Readiness::READABLE));
         }
         for (index, socket) in self.listeners.iter().enumerate() {

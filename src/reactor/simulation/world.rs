@@ -77,6 +77,8 @@ pub(super) struct World {
     pub(super) listeners: Vec<ListenSocket>,
     pub(super) datagrams: Vec<DatagramQueue>,
     workers: Vec<Thread>,
+    /// Servers that were told to leave their sockets to their successors.
+    pub(super) leaving: Vec<usize>,
     /// What accept(2) answers for now.
     pub(super) accept_fault: Option<i32>,
     /// Whether calls on connections are interrupted or find no memory now and then.
@@ -242,6 +244,7 @@ impl World {
             listeners: Vec::new(),
             datagrams: Vec::new(),
             workers: Vec::new(),
+            leaving: Vec::new(),
             accept_fault: None,
             faults,
         }
