@@ -6,7 +6,7 @@
 pub mod affinity;
 pub mod cidr;
 pub mod clock;
-pub mod datagram;
+pub(crate) mod datagram;
 pub mod descriptors;
 pub mod endpoint;
 pub mod errno;
@@ -14,7 +14,7 @@ pub mod pipe;
 pub mod readiness;
 pub mod socket;
 pub mod stream;
-pub mod sys;
+pub(crate) mod sys;
 pub mod tcp;
 pub mod tuning;
 pub mod units;

@@ -10,7 +10,7 @@ use crate::net::sys::messages::{MAX_MESSAGES, ReceiveBuffers, ReceivedMessages};
 
 /// Datagrams received by one call: enough that a call's own cost hardly counts, few enough that
 /// small ones stay in the first-level cache between receiving and answering.
-pub const MAX_SLOTS: usize = MAX_MESSAGES;
+pub(crate) const MAX_SLOTS: usize = MAX_MESSAGES;
 
 /// Room for one datagram, or one aggregate: no UDP length is larger, so none is ever cut.
 const SLOT_LEN: usize = 1 << 16;
@@ -24,7 +24,7 @@ const STRIDE: usize = SLOT_LEN + 128;
 /// A slot's pages are touched when a datagram is long enough to need them, so that small datagrams
 /// cost little memory.
 #[derive(Debug)]
-pub struct Batch {
+pub(crate) struct Batch {
     bytes: Box<[u8]>,
     addresses: Box<[RawAddress; MAX_SLOTS]>,
     controls: Box<[Control; MAX_SLOTS]>,
@@ -35,7 +35,7 @@ pub struct Batch {
 
 impl Batch {
     /// An empty batch.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             bytes: vec![0; MAX_SLOTS * STRIDE].into_boxed_slice(),
             addresses: Box::new([RawAddress::default(); MAX_SLOTS]),
@@ -51,7 +51,7 @@ impl Batch {
     ///
     /// # Errors
     /// What recvmmsg(2) reports, first of all EAGAIN when nothing waits; the batch is empty then.
-    pub fn receive(&mut self, socket: &impl AsFd) -> io::Result<usize> {
+    pub(crate) fn receive(&mut self, socket: &impl AsFd) -> io::Result<usize> {
         self.received.clear();
         self.answers.clear();
         self.cursor = Cursor::default();
@@ -82,20 +82,15 @@ impl Batch {
     }
 
     /// How many slots the last [`Batch::receive`] filled.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.received.len()
-    }
-
-    /// Whether the last [`Batch::receive`] filled none.
-    pub fn is_empty(&self) -> bool {
-        self.received.is_empty()
     }
 
     /// What came in slot `index`.
     ///
     /// # Panics
     /// When `index` is not below [`Batch::len`].
-    pub fn datagram(&self, index: usize) -> Datagram<'_> {
+    pub(crate) fn datagram(&self, index: usize) -> Datagram<'_> {
         let received = &self.received[index];
         Datagram {
             payload: &self.bytes[index * STRIDE..][..received.len],
@@ -111,7 +106,7 @@ impl Batch {
     ///
     /// # Panics
     /// When `len` is more than was received.
-    pub fn answer(&mut self, index: usize, len: usize) {
+    pub(crate) fn answer(&mut self, index: usize, len: usize) {
         let received = &self.received[index];
         assert!(len <= received.len, "the answer is what was received");
         let segment_len = received.segment_len;
@@ -123,14 +118,14 @@ impl Batch {
     ///
     /// # Panics
     /// When `segment_len` is 0 and the payload is not.
-    pub fn answer_with(&mut self, index: usize, payload: &'static [u8], segment_len: usize) {
+    pub(crate) fn answer_with(&mut self, index: usize, payload: &'static [u8], segment_len: usize) {
         assert!(segment_len > 0 || payload.is_empty());
         self.mark(index, Payload::Static(payload), segment_len);
     }
 
     /// Sends the marked answers in order, until all are out or the socket takes no more, and adds
     /// what became of them to `counts`. Another call goes on where this one stopped.
-    pub fn send(&mut self, socket: &impl AsFd, counts: &mut SendCounts) -> Progress {
+    pub(crate) fn send(&mut self, socket: &impl AsFd, counts: &mut SendCounts) -> Progress {
         let Self {
             bytes,
             addresses,
@@ -148,7 +143,7 @@ impl Batch {
     }
 
     /// Copies of the marked answers that were not sent yet, in order, to outlast the batch.
-    pub fn unsent(&self) -> impl Iterator<Item = UnsentAnswer> + '_ {
+    pub(crate) fn unsent(&self) -> impl Iterator<Item = UnsentAnswer> + '_ {
         (self.cursor.next..self.answers.len()).map(|number| {
             let answer = &self.answers[number];
             let message = message(answer, &self.bytes, &self.addresses, &self.received);
@@ -168,7 +163,7 @@ impl Batch {
 
     /// Sends answers of an earlier batch, like [`Batch::send`], and removes those that are done from
     /// `unsent`. What is in this batch stays.
-    pub fn send_unsent(
+    pub(crate) fn send_unsent(
         &mut self,
         unsent: &mut Vec<UnsentAnswer>,
         socket: &impl AsFd,
@@ -217,24 +212,24 @@ const _: () = {
 
 /// A received datagram, or an aggregate of several from one source.
 #[derive(Clone, Copy, Debug)]
-pub struct Datagram<'a> {
+pub(crate) struct Datagram<'a> {
     /// The bytes of the datagram, or of all in the aggregate, in order.
-    pub payload: &'a [u8],
+    pub(crate) payload: &'a [u8],
     /// The sender, in the socket's family: IPv4 is mapped on an IPv6 socket. Port 0 if the kernel
     /// reported none.
-    pub source: SocketAddr,
+    pub(crate) source: SocketAddr,
     /// Where it was sent to, if the socket reports that.
-    pub destination: Option<Destination>,
+    pub(crate) destination: Option<Destination>,
     /// The length of each datagram of an aggregate but the last, which may be shorter; else the
     /// length of the payload.
-    pub segment_len: usize,
+    pub(crate) segment_len: usize,
     /// Bytes or control messages are missing.
-    pub truncated: bool,
+    pub(crate) truncated: bool,
 }
 
 impl Datagram<'_> {
     /// How many datagrams this is.
-    pub fn count(&self) -> u32 {
+    pub(crate) fn count(&self) -> u32 {
         // At most one for each byte of a slot, and an empty one.
         segment_count(self.payload.len(), self.segment_len) as u32
     }
@@ -242,7 +237,7 @@ impl Datagram<'_> {
 
 /// An answer that was copied out of its batch to be sent later.
 #[derive(Debug)]
-pub struct UnsentAnswer {
+pub(crate) struct UnsentAnswer {
     to: RawAddress,
     from: Option<Destination>,
     payload: Box<[u8]>,
@@ -251,13 +246,8 @@ pub struct UnsentAnswer {
 
 impl UnsentAnswer {
     /// Bytes of payload.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.payload.len()
-    }
-
-    /// Whether there is no payload; an empty datagram is one nevertheless.
-    pub fn is_empty(&self) -> bool {
-        self.payload.is_empty()
     }
 
     fn message(&self) -> Message<'_> {

@@ -5,13 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 /// Where a datagram was sent to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Destination {
+pub(crate) struct Destination {
     /// The destination address of its IP header, never IPv4-mapped.
-    pub address: IpAddr,
+    pub(crate) address: IpAddr,
     /// The index of the interface it came in by.
-    pub interface: u32,
+    pub(crate) interface: u32,
     /// The address is this host's own, neither broadcast nor multicast.
-    pub unicast: bool,
+    pub(crate) unicast: bool,
 }
 
 /// The longest address used here, struct sockaddr_in6.

@@ -9,10 +9,10 @@ mod encoding;
 mod send;
 mod socket;
 
-pub use batch::{Batch, Datagram, MAX_SLOTS, UnsentAnswer};
-pub use encoding::Destination;
-pub use send::{Progress, SendCounts};
-pub use socket::{adopt_datagram_socket, datagram_sockets, only_destination};
+pub(crate) use batch::{Batch, Datagram, MAX_SLOTS, UnsentAnswer};
+pub(crate) use encoding::Destination;
+pub(crate) use send::{Progress, SendCounts};
+pub(crate) use socket::{adopt_datagram_socket, datagram_sockets, only_destination};
 
 #[cfg(test)]
 pub(crate) use socket::cut_into_segments;

@@ -12,18 +12,18 @@ use crate::net::sys::messages::{self, MAX_MESSAGES, SendBuffers};
 
 /// What became of answers. An aggregate counts as the datagrams in it.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct SendCounts {
+pub(crate) struct SendCounts {
     /// Datagrams that the socket took.
-    pub sent_datagrams: u64,
+    pub(crate) sent_datagrams: u64,
     /// Bytes of payload in them.
-    pub sent_bytes: u64,
+    pub(crate) sent_bytes: u64,
     /// Datagrams that the kernel refused, each for a reason of its own. They are gone.
-    pub failed_datagrams: u64,
+    pub(crate) failed_datagrams: u64,
 }
 
 /// How far sending came.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Progress {
+pub(crate) enum Progress {
     /// Every answer was sent or refused.
     Done,
     /// The socket takes no more until it is writable again.

@@ -20,7 +20,7 @@ use crate::net::tuning::Tuning;
 ///
 /// # Errors
 /// [`ListenError`] says which step failed.
-pub fn datagram_sockets(
+pub(crate) fn datagram_sockets(
     address: SocketAddr,
     count: usize,
     tuning: &Tuning,
@@ -52,7 +52,10 @@ pub fn datagram_sockets(
 ///
 /// # Errors
 /// [`ListenError`] says which step failed; `InvalidInput` if it is no UDP socket.
-pub fn adopt_datagram_socket(socket: UdpSocket, tuning: &Tuning) -> Result<UdpSocket, ListenError> {
+pub(crate) fn adopt_datagram_socket(
+    socket: UdpSocket,
+    tuning: &Tuning,
+) -> Result<UdpSocket, ListenError> {
     let address = socket.local_addr()?;
     let socket = Socket::from(socket);
     let protocol = socket.protocol()?;
@@ -65,7 +68,7 @@ pub fn adopt_datagram_socket(socket: UdpSocket, tuning: &Tuning) -> Result<UdpSo
 
 /// Where everything was sent to that a UDP socket bound to `address` receives, if that is known
 /// beforehand: the address is that of one interface of this host, and no group's.
-pub fn only_destination(address: SocketAddr) -> Option<Destination> {
+pub(crate) fn only_destination(address: SocketAddr) -> Option<Destination> {
     let ip = address.ip().to_canonical();
     let (unspecified, needs_its_link): (IpAddr, _) = match ip {
         IpAddr::V4(_) => (Ipv4Addr::UNSPECIFIED.into(), false),

@@ -14,11 +14,11 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(super) use socket::{discard, set_option};
-pub use thread_clock::{RunningClock, ThreadClock};
+pub(crate) use thread_clock::ThreadClock;
 
 /// Takes ownership of descriptors that a service manager passed by their numbers (sd_listen_fds(3)),
 /// once in the life of the process: a second call returns none.
-pub fn take_passed_descriptors(numbers: impl Iterator<Item = RawFd>) -> Vec<OwnedFd> {
+pub(crate) fn take_passed_descriptors(numbers: impl Iterator<Item = RawFd>) -> Vec<OwnedFd> {
     static TAKEN: AtomicBool = AtomicBool::new(false);
     if TAKEN.swap(true, Ordering::Relaxed) {
         return Vec::new();

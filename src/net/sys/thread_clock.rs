@@ -9,7 +9,7 @@ use super::check;
 /// The processor time of one thread, which other threads read without its help, and also after its
 /// end. It never decreases.
 #[derive(Debug, Default)]
-pub struct ThreadClock {
+pub(crate) struct ThreadClock {
     /// The CPU clock of the thread while it runs, a negative number; 0 is none.
     clock: AtomicI32,
     /// The highest time read so far.
@@ -21,7 +21,7 @@ impl ThreadClock {
     ///
     /// # Errors
     /// What pthread_getcpuclockid(3) reports.
-    pub fn start(&self) -> io::Result<RunningClock<'_>> {
+    pub(crate) fn start(&self) -> io::Result<RunningClock<'_>> {
         let mut clock: libc::clockid_t = 0;
         // SAFETY: pthread_self(3) always succeeds.
         let thread = unsafe { libc::pthread_self() };
@@ -36,7 +36,7 @@ impl ThreadClock {
     }
 
     /// The time spent so far: all of it once the thread has ended, none before it started.
-    pub fn time(&self) -> Duration {
+    pub(crate) fn time(&self) -> Duration {
         let now_ns = match self.clock.load(Ordering::Relaxed) {
             0 => 0,
             // The thread may have ended since the load: then the clock is gone, or belongs to
@@ -51,7 +51,7 @@ impl ThreadClock {
 /// Lets a [`ThreadClock`] run; dropping it on its thread keeps the last value.
 #[derive(Debug)]
 #[must_use = "the clock stops when this is dropped"]
-pub struct RunningClock<'a>(&'a ThreadClock);
+pub(crate) struct RunningClock<'a>(&'a ThreadClock);
 
 impl Drop for RunningClock<'_> {
     fn drop(&mut self) {
