@@ -14,12 +14,7 @@ fuzz_target!(|bytes: &[u8]| {
         serde_json::from_slice(&written).expect("what was written can be read");
     let again = serde_json::to_vec(&read).expect("a search can be written");
     assert_eq!(written, again);
-    for render in [
-        text::render_search,
-        csv::render_search,
-        markdown::render_search,
-        html::render_search,
-    ] {
+    for render in [csv::render, html::render, markdown::render, text::render] {
         assert_eq!(render(&stored), render(&read));
     }
 });

@@ -10,7 +10,7 @@ use echomark::net::clock::monotonic_ns;
 use loadgen::compare::{self, Criteria, Measured, Round, Setting, Stored};
 use loadgen::observer::Unobserved;
 use loadgen::plan::{Direction, Plan};
-use loadgen::report::{json, text};
+use loadgen::report::{json, text, words};
 use loadgen::result::Status;
 use loadgen::result::comparison::{ComparedSide, Comparison, ComparisonVerdict, Side, Source};
 use loadgen::{Control, RunResult};
@@ -73,7 +73,7 @@ fn deliver(
     if args.quiet {
         return Ok(());
     }
-    let table = text::render_comparison(comparison);
+    let table = text::render(comparison);
     io::stdout()
         .write_all(table.as_bytes())
         .map_err(|error| not_written(stdout, &error))
@@ -245,7 +245,7 @@ impl<'a> Rounds<'a> {
             let (name, source) = match &self.servers[side].side {
                 SideArg::Command(command) => (command.clone(), Source::Command),
                 SideArg::Target(_) | SideArg::Result(_) => {
-                    (text::target(&self.plans[side]), Source::Targets)
+                    (words::target(&self.plans[side]), Source::Targets)
                 }
             };
             ComparedSide {

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-use loadgen::report::{csv, html, markdown, text};
+use loadgen::report::{self, csv, html, markdown, text};
 use loadgen::result::Stored;
 
 use crate::cli::{Format, ReportArgs, is_stdout};
@@ -40,18 +40,11 @@ fn read(path: &Path) -> Result<Stored, String> {
 }
 
 fn render(stored: &Stored, format: Format) -> String {
-    match (stored, format) {
-        (Stored::Run(result), Format::Html) => html::render(result),
-        (Stored::Run(result), Format::Text) => text::render(result),
-        (Stored::Run(result), Format::Csv) => csv::render(result),
-        (Stored::Run(result), Format::Markdown) => markdown::render(result),
-        (Stored::Search(result), Format::Html) => html::render_search(result),
-        (Stored::Search(result), Format::Text) => text::render_search(result),
-        (Stored::Search(result), Format::Csv) => csv::render_search(result),
-        (Stored::Search(result), Format::Markdown) => markdown::render_search(result),
-        (Stored::Comparison(result), Format::Html) => html::render_comparison(result),
-        (Stored::Comparison(result), Format::Text) => text::render_comparison(result),
-        (Stored::Comparison(result), Format::Csv) => csv::render_comparison(result),
-        (Stored::Comparison(result), Format::Markdown) => markdown::render_comparison(result),
+    let report = report::of(stored);
+    match format {
+        Format::Csv => csv::render(report),
+        Format::Html => html::render(report),
+        Format::Markdown => markdown::render(report),
+        Format::Text => text::render(report),
     }
 }

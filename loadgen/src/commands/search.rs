@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use clap::ArgMatches;
 use loadgen::SearchResult;
 use loadgen::observer::Unobserved;
-use loadgen::report::{json, text};
+use loadgen::report::{format, json, text};
 use loadgen::result::TrialResult;
 use loadgen::search::{Axis, GoalEnd, Search, StopReason};
 use loadgen::trials::{self, SearchObserver};
@@ -16,7 +16,6 @@ use crate::commands::outputs::{self, OutputFile};
 use crate::commands::signals;
 use crate::exit::{DONE, FAILED, Failure, INTERRUPTED, INVALID, OBJECTIVE_NOT_MET};
 use crate::terminal::progress;
-use crate::terminal::words;
 
 /// Searches and puts the result where it was asked for. Returns the exit code.
 pub(crate) fn run(matches: &ArgMatches) -> Result<u8, Failure> {
@@ -68,7 +67,7 @@ fn page(args: &SearchArgs, result: &SearchResult) -> Result<(), String> {
         return Ok(());
     }
     io::stdout()
-        .write_all(text::render_search(result).as_bytes())
+        .write_all(text::render(result).as_bytes())
         .map_err(|error| format!("cannot write to stdout: {error}"))
 }
 
@@ -140,7 +139,7 @@ impl Drop for Line {
 impl SearchObserver for Line {
     fn trial(&mut self, search: &Search, trials: &[TrialResult], load: f64, window: Duration) {
         self.is_shown = true;
-        let spent = words::clock(self.began.elapsed());
+        let spent = format::clock(self.began.elapsed());
         progress::write(&progress::fitted(&news(
             search,
             trials.len() + 1,
@@ -157,10 +156,14 @@ fn news(search: &Search, trial: usize, load: f64, window: Duration, spent: &str)
         Axis::Rate => "/s",
         Axis::Connections => "connections",
     };
-    let bound = |bound: Option<f64>| bound.map_or_else(|| "?".to_owned(), text::number);
+    let bound = |bound: Option<f64>| bound.map_or_else(|| "?".to_owned(), format::number);
     let mut parts = vec![
         format!("trial {trial}"),
-        format!("{} {unit} for {}", text::number(load), words::clock(window)),
+        format!(
+            "{} {unit} for {}",
+            format::number(load),
+            format::clock(window)
+        ),
     ];
     for (goal, finding) in search.goals().iter().zip(search.findings()) {
         parts.push(format!(

@@ -155,7 +155,7 @@ mod tests {
         for planned_s in [-1.0, f64::MAX] {
             let mut search: SearchResult = serde_json::from_slice(seed).unwrap();
             search.trials[0].planned_s = planned_s;
-            assert!(crate::report::text::render_search(&search).contains("trial"));
+            assert!(crate::report::text::render(&search).contains("trial"));
         }
     }
 

@@ -6,12 +6,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use loadgen::Plan;
-use loadgen::report::text;
+use loadgen::report::format;
 use ratatui::crossterm::terminal;
 
-use crate::terminal::feed::{Feed, News};
-use crate::terminal::model::{Model, Stage};
-use crate::terminal::words;
+use crate::terminal::live_state::{self, LiveState, Stage};
+use crate::terminal::style;
+use crate::terminal::updates::{Update, Updates};
 
 /// Time between two lines: as fast as figures can be read.
 const PERIOD: Duration = Duration::from_millis(200);
@@ -33,26 +33,26 @@ pub(crate) fn is_possible() -> bool {
     io::stderr().is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// Shows a run of `plan` on stderr until the feed is dropped.
+/// Shows a run of `plan` on stderr until the updates are dropped.
 ///
 /// # Errors
 /// What the kernel says when it has no thread to give.
-pub(crate) fn start(plan: &Plan) -> io::Result<Feed> {
-    let model = Model::new(plan, Instant::now());
+pub(crate) fn start(plan: &Plan) -> io::Result<Updates> {
+    let state = LiveState::new(plan, Instant::now());
     let is_stream = plan.direction().is_some();
-    Feed::start("loadgen-line", move |news| show(news, model, is_stream))
+    Updates::start("loadgen-line", move |update| show(update, state, is_stream))
 }
 
-fn show(news: &Receiver<News>, mut model: Model, is_stream: bool) {
+fn show(update: &Receiver<Update>, mut state: LiveState, is_stream: bool) {
     let mut shown = String::new();
     let mut due = Instant::now();
     loop {
         let now = Instant::now();
-        match news.recv_timeout(due.saturating_duration_since(now)) {
-            Ok(news) => model.take(news),
+        match update.recv_timeout(due.saturating_duration_since(now)) {
+            Ok(update) => state.take(update),
             Err(RecvTimeoutError::Timeout) => {
-                let parts = parts(&model, now, is_stream);
-                let line = fit(parts, usize::from(width()), words::wants_color());
+                let parts = parts(&state, now, is_stream);
+                let line = fit(parts, usize::from(width()), style::wants_color());
                 if line != shown {
                     write(&line);
                     shown = line;
@@ -68,7 +68,7 @@ fn show(news: &Receiver<News>, mut model: Model, is_stream: bool) {
 /// Joins texts to a line that fits the terminal.
 pub(crate) fn fitted(texts: &[String]) -> String {
     let parts = texts.iter().cloned().map(Part::Text).collect();
-    fit(parts, usize::from(width()), words::wants_color())
+    fit(parts, usize::from(width()), style::wants_color())
 }
 
 /// Rewrites the line on the terminal.
@@ -94,39 +94,44 @@ fn width() -> u16 {
 }
 
 /// What there is to say, by weight.
-fn parts(model: &Model, now: Instant, is_stream: bool) -> Vec<Part> {
-    let stage = model.stage(now);
+fn parts(state: &LiveState, now: Instant, is_stream: bool) -> Vec<Part> {
+    let stage = state.stage(now);
     let mut parts = vec![Part::Text(name(&stage))];
     if let Some(ratio) = stage.ratio {
         parts.push(Part::Bar(ratio));
         parts.push(Part::Text(format!("{:.0} %", (ratio * 100.0).floor())));
     }
     parts.push(Part::Text(
-        words::time_left(&stage).unwrap_or_else(|| words::clock(stage.elapsed)),
+        stage
+            .time_left()
+            .unwrap_or_else(|| format::clock(stage.elapsed)),
     ));
-    if let Some(flow) = model.present_flow() {
+    if let Some(flow) = state.present_flow() {
         parts.push(Part::Text(if is_stream {
-            text::bits_per_second(flow.bits_per_second())
+            format::bits_per_second(flow.bits_per_second())
         } else {
-            format!("{} /s", text::number(flow.rate()))
+            format::rate(flow.rate())
         }));
     }
-    if let Some(totals) = &model.totals {
+    if let Some(totals) = &state.totals {
         let counts = &totals.counts;
-        let messages = words::message_troubles(counts);
-        for (name, count) in messages.into_iter().chain(words::socket_troubles(counts)) {
+        let messages = live_state::message_failures(counts);
+        for (name, count) in messages
+            .into_iter()
+            .chain(live_state::connection_failures(counts))
+        {
             if count > 0 {
-                parts.push(Part::Trouble(format!("{name} {}", text::grouped(count))));
+                parts.push(Part::Trouble(format!("{name} {}", format::grouped(count))));
             }
         }
     }
-    if let Some(latencies) = model.latencies() {
+    if let Some(latencies) = state.latencies() {
         for (name, value) in [
             ("p50", latencies.p50),
             ("p99", latencies.p99),
             ("max", Some(latencies.max)),
         ] {
-            parts.push(Part::Text(format!("{name} {}", words::latency(value))));
+            parts.push(Part::Text(format!("{name} {}", format::duration(value))));
         }
     }
     parts
@@ -171,7 +176,7 @@ fn fit(mut parts: Vec<Part>, width: usize, is_colored: bool) -> String {
 impl Part {
     fn text(&self) -> String {
         match self {
-            Self::Bar(ratio) => words::bar(*ratio, BAR),
+            Self::Bar(ratio) => style::bar(*ratio, BAR),
             Self::Text(text) | Self::Trouble(text) => text.clone(),
         }
     }
@@ -183,24 +188,24 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::terminal::model::tests::{news, plan};
+    use crate::terminal::live_state::tests::{plan, update};
 
-    fn model(start: Instant) -> Model {
+    fn state(start: Instant) -> LiveState {
         let mut latency = histogram::empty();
         latency.record_n(84_200, 1_000).unwrap();
-        let mut news = news(start, 0, 5_000, &latency);
-        let totals = news.totals.as_mut().unwrap();
+        let mut update = update(start, 0, 5_000, &latency);
+        let totals = update.totals.as_mut().unwrap();
         totals.counts.lost = 1_234;
-        let mut model = Model::new(&plan("-c 1"), start);
-        model.take(news);
-        model
+        let mut state = LiveState::new(&plan("-c 1"), start);
+        state.take(update);
+        state
     }
 
     #[test]
     fn a_line_says_what_counts_in_the_width_there_is() {
         let start = Instant::now();
         let now = start + Duration::from_secs(4);
-        let parts = parts(&model(start), now, false);
+        let parts = parts(&state(start), now, false);
         let wide = "measuring  ██████░░░░░░░░░░  40 %  6.0 s left  5 000 /s  lost 1 234  \
                     p50 84.2 µs  p99 84.2 µs  max 84.2 µs";
         assert_eq!(fit(parts.clone(), 200, false), wide);
@@ -216,7 +221,7 @@ mod tests {
     #[test]
     fn a_stream_has_bits_and_no_messages() {
         let start = Instant::now();
-        let line = fit(parts(&model(start), start, true), 200, false);
+        let line = fit(parts(&state(start), start, true), 200, false);
         assert!(
             line.contains("2.56 Mbit/s") && !line.contains("/s /s"),
             "{line}"
@@ -227,7 +232,7 @@ mod tests {
         #[test]
         fn no_line_wraps(width in 0_usize..200) {
             let start = Instant::now();
-            let line = fit(parts(&model(start), start, false), width, false);
+            let line = fit(parts(&state(start), start, false), width, false);
             prop_assert!(line.chars().count() < width.max(1));
         }
     }

@@ -211,7 +211,9 @@ fn accounts_agree_for_every_workload() {
             assert!(window.messages > 0.0, "{:?}", plan.workload);
             assert!(server.cpu_ns_per_message.is_some());
         }
-        assert!(loadgen::report::text::render(&result).contains("the client's account agrees"));
+        assert!(
+            loadgen::report::text::render(&result).contains("counters of client and server agree")
+        );
     }
 }
 
@@ -242,7 +244,10 @@ fn other_clients_and_other_servers_show_in_the_accounts() {
     assert!(accounts.server_received_bytes > accounts.client_sent_bytes);
     assert!(codes(&result).contains(&&Code::ServerDisagrees));
     let table = loadgen::report::text::render(&result);
-    assert!(table.contains("the client's account differs"), "{table}");
+    assert!(
+        table.contains("counters of client and server differ"),
+        "{table}"
+    );
 
     // The admin port of one server, and the target is another.
     let plain = PlainServer::echo();

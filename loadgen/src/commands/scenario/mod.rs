@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, Write};
 
 use echomark::net::units::format_duration_ns;
-use loadgen::report::text;
+use loadgen::report::format;
 use loadgen::result::Status;
 use loadgen::{Control, RunResult};
 
@@ -118,7 +118,7 @@ fn result_line(name: &str, result: &RunResult) -> String {
     };
     format!(
         "{name:<24}{:>13} /s{:>10}{:>10}{:>10}  {status}{interrupted}\n",
-        text::number(result.rate.achieved),
+        format::number(result.rate.achieved),
         cell(response.and_then(|latency| latency.quantile(0.5))),
         cell(response.and_then(|latency| latency.quantile(0.99))),
         cell(response.map(|latency| latency.max())),

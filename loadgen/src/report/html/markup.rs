@@ -37,29 +37,35 @@ impl Html {
         let _ = write!(Escaped(&mut self.0), "{text}");
     }
 
-    /// Adds another piece.
-    pub(super) fn add(&mut self, piece: &Self) {
-        self.0.push_str(&piece.0);
+    /// Adds text in which words between two pairs of asterisks are emphasized.
+    pub(super) fn emphasized(&mut self, text: &str) {
+        for (index, part) in text.split("**").enumerate() {
+            if index % 2 == 1 {
+                self.fill("<b>{}</b>", &[&part]);
+            } else {
+                self.text(part);
+            }
+        }
     }
 
     /// Adds a table whose first column names its rows. Wide ones scroll by themselves.
-    pub(super) fn table(&mut self, head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
-        self.put("<div class=\"scroll\" tabindex=\"0\"><table>\n");
-        if !head.is_empty() {
-            self.put("<thead><tr>");
-            for name in head {
-                self.fill("<th scope=\"col\">{}</th>", &[name]);
-            }
-            self.put("</tr></thead>\n");
+    pub(super) fn table<R, C>(&mut self, head: &[impl Display], rows: impl IntoIterator<Item = R>)
+    where
+        R: IntoIterator<Item = C>,
+        C: Display,
+    {
+        self.put("<div class=\"scroll\" tabindex=\"0\"><table>\n<thead><tr>");
+        for name in head {
+            self.fill("<th scope=\"col\">{}</th>", &[name]);
         }
-        self.put("<tbody>\n");
+        self.put("</tr></thead>\n<tbody>\n");
         for row in rows {
             self.put("<tr>");
-            for (index, cell) in row.iter().enumerate() {
+            for (index, cell) in row.into_iter().enumerate() {
                 if index == 0 {
-                    self.fill("<th scope=\"row\">{}</th>", &[cell]);
+                    self.fill("<th scope=\"row\">{}</th>", &[&cell]);
                 } else {
-                    self.fill("<td>{}</td>", &[cell]);
+                    self.fill("<td>{}</td>", &[&cell]);
                 }
             }
             self.put("</tr>\n");

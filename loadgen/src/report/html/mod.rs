@@ -1,54 +1,40 @@
-//! A stored result as one HTML page for people: everything in the file, no network, light and dark, on
-//! paper too. It is readable without its script, which only makes the values under the pointer nicer.
+//! A result as one HTML page: everything in the file, no network, light and dark, on paper too. It is
+//! readable without its script, which only shows the values under the pointer more nicely.
 
-use echomark::net::units::format_duration_ns;
+use super::document::{Block, Document, Fact, Judgement, Medium, Report};
+use super::format::capitalized;
+use crate::result::Status;
 
-use crate::result::comparison::Comparison;
-use crate::result::{RunResult, SearchResult};
-
-mod columns;
-mod comparison;
-mod details;
-mod latency;
 mod markup;
 mod plot;
-mod run;
-mod runs;
-mod scale;
-mod search;
-mod series;
-mod server;
-mod tcp;
 
 use markup::Html;
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");
 
-/// Renders the result of a run.
-pub fn render(result: &RunResult) -> String {
-    let mut body = Html::default();
-    run::write(result, &mut body);
-    page(&run::title(result), &body)
-}
-
-/// Renders the result of a search.
-pub fn render_search(result: &SearchResult) -> String {
-    let mut body = Html::default();
-    search::write(result, &mut body);
-    page(&search::title(result), &body)
-}
-
-/// Renders a comparison.
-pub fn render_comparison(comparison: &Comparison) -> String {
-    let mut body = Html::default();
-    comparison::write(comparison, &mut body);
-    page(&comparison::title(comparison), &body)
-}
-
-/// A whole page. Its policy forbids whatever is not in the file.
-fn page(title: &str, body: &Html) -> String {
+/// Renders a result.
+pub fn render(report: &dyn Report) -> String {
+    let document = report.document(Medium::Page);
     let mut out = Html::default();
+    head(&document, &mut out);
+    for section in &document.sections {
+        out.fill("<section id=\"{}\">", &[&section.id]);
+        if !section.title.is_empty() {
+            out.fill("<h2>{}</h2>", &[&section.title]);
+        }
+        out.put("\n");
+        write_blocks(&section.blocks, &mut out);
+        out.put("</section>\n");
+    }
+    out.put("</main>\n<div id=\"tip\" role=\"status\" hidden></div>\n<script>\n");
+    out.put(SCRIPT);
+    out.put("</script>\n</body>\n</html>\n");
+    out.into_string()
+}
+
+/// Starts the page. Its policy forbids whatever is not in the file.
+fn head(document: &Document, out: &mut Html) {
     out.fill(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src \
@@ -58,29 +44,117 @@ fn page(title: &str, body: &Html) -> String {
          <meta name=\"color-scheme\" content=\"light dark\">\n\
          <meta name=\"referrer\" content=\"no-referrer\">\n\
          <link rel=\"icon\" href=\"data:,\">\n\
-         <title>{}</title>\n<style>\n",
-        &[&title],
+         <title>{}: {}</title>\n<style>\n",
+        &[&document.badge, &document.heading],
     );
     out.put(STYLE);
-    out.put("</style>\n</head>\n<body>\n<main>\n");
-    out.add(body);
-    out.put("</main>\n<div id=\"tip\" role=\"status\" hidden></div>\n<script>\n");
-    out.put(SCRIPT);
-    out.put("</script>\n</body>\n</html>\n");
-    out.into_string()
+    out.fill(
+        "</style>\n</head>\n<body>\n<main>\n<header>\n<p class=\"kind\">loadgen {} · {}",
+        &[&document.kind, &document.started_at],
+    );
+    if document.is_interrupted {
+        out.put(" · <b>interrupted</b>");
+    }
+    out.fill(
+        "</p>\n<h1>{}</h1>\n<p class=\"load\">{}</p>\n</header>\n",
+        &[&document.heading, &document.load],
+    );
 }
 
-/// A figure, or the sign for one that is not known.
-fn known(figure: Option<String>) -> String {
-    figure.unwrap_or_else(|| "–".to_owned())
+fn write_blocks(blocks: &[Block], out: &mut Html) {
+    let is_counts = |block: &Block| matches!(block, Block::Counts { .. });
+    for group in blocks.chunk_by(|one, next| is_counts(one) && is_counts(next)) {
+        // What is looked up stands side by side.
+        if group.iter().any(is_counts) {
+            out.put("<div class=\"columns\">\n");
+            group.iter().for_each(|block| write_block(block, out));
+            out.put("</div>\n");
+        } else {
+            group.iter().for_each(|block| write_block(block, out));
+        }
+    }
 }
 
-fn duration(nanoseconds: Option<u64>) -> String {
-    known(nanoseconds.map(|value| format_duration_ns(value as f64)))
+fn write_block(block: &Block, out: &mut Html) {
+    match block {
+        Block::Verdict(judgement) => verdict(judgement, out),
+        Block::Facts { facts, .. } => tiles(facts, out),
+        Block::Counts { title, counts, .. } => {
+            let rows = counts.iter().map(|count| [&count.name, &count.value]);
+            out.table(&[*title, ""], rows);
+        }
+        Block::Table(table) => out.table(&table.head, &table.rows),
+        Block::Line { text, .. } => out.fill("<p>{}</p>\n", &[&capitalized(text)]),
+        Block::Note(text) => {
+            out.put("<p class=\"note\">");
+            out.emphasized(text);
+            out.put("</p>\n");
+        }
+        Block::List(items) => {
+            out.put("<ul class=\"reading\">\n");
+            for item in items {
+                out.put("<li>");
+                out.emphasized(item);
+                out.put("</li>\n");
+            }
+            out.put("</ul>\n");
+        }
+        Block::Details { summary, blocks } => {
+            out.fill("<details><summary>{}</summary>\n", &[summary]);
+            write_blocks(blocks, out);
+            out.put("</details>\n");
+        }
+        Block::Chart(chart) => chart.draw(out),
+        Block::Forest(table, forest) => plot::forest(table, forest, out),
+        Block::Shares(shares) => plot::shares(shares, out),
+    }
 }
 
-/// Seconds to a thousandth, without zeros at the end.
-fn seconds(seconds: f64) -> String {
-    let rounded = (seconds * 1000.0).round() / 1000.0;
-    format!("{rounded}")
+fn verdict(judgement: &Judgement, out: &mut Html) {
+    out.fill(
+        "<div class=\"verdict {}\"><h2>",
+        &[&status_class(judgement.status)],
+    );
+    if !judgement.badge.is_empty() {
+        out.fill("<span class=\"badge\">{}</span> ", &[&judgement.badge]);
+    }
+    out.fill("{}</h2>\n", &[&judgement.headline]);
+    if !judgement.text.is_empty() {
+        out.fill(
+            "<p>{}.</p>\n",
+            &[&capitalized(judgement.text.trim_end_matches('.'))],
+        );
+    }
+    if !judgement.reasons.is_empty() {
+        out.put("<ul>\n");
+        for reason in &judgement.reasons {
+            out.fill(
+                "<li class=\"{}\"><code>{}</code> {}</li>\n",
+                &[&status_class(reason.status), &reason.code, &reason.text],
+            );
+        }
+        out.put("</ul>\n");
+    }
+    out.put("</div>\n");
+}
+
+/// The style of a status.
+fn status_class(status: Status) -> &'static str {
+    match status {
+        Status::Valid => "valid",
+        Status::Suspect => "suspect",
+        Status::Invalid => "invalid",
+    }
+}
+
+/// Figures with their names above and notes below.
+fn tiles(facts: &[Fact], out: &mut Html) {
+    out.put("<dl class=\"tiles\">\n");
+    for fact in facts {
+        out.fill(
+            "<div><dt>{}</dt><dd><span class=\"figure\">{}</span><span class=\"about\">{}</span></dd></div>\n",
+            &[&fact.name, &fact.value, &fact.note],
+        );
+    }
+    out.put("</dl>\n");
 }

@@ -1,155 +1,25 @@
-//! A chart as SVG. It stretches with the page without stretching its text: what lies along the x axis is
-//! placed in per cent, lines are drawn in a box of their own that is pulled to the width.
+//! Charts as SVG. A chart stretches with the page without stretching its text: positions along the x axis
+//! are in per cent, and lines are drawn in a box of their own that is stretched to the width.
 //!
 //! Everything is readable without the page's script: each stop has a title, which browsers show, and
-//! its dots, which the style shows when the pointer is over it.
+//! its dots, which the style shows under the pointer.
 
 use std::fmt::{Display, Write as _};
 
 use super::markup::Html;
-use super::scale::Scale;
+use crate::report::chart::{Chart, Forest, ForestRow, Shape, Share, Stop, Whisker};
+use crate::report::document::Table;
+use crate::report::format::percent as percent_of;
+use crate::report::scale::Scale;
 
 /// Width of the box that lines are drawn in, in units of its own.
 const WIDTH: f64 = 1000.0;
 /// Labels on an x axis that have room on a narrow screen.
-const MOST_NARROW_LABELS: usize = 6;
+const MAX_NARROW_LABELS: usize = 6;
+/// Height of a row of a forest plot in pixels.
+const FOREST_ROW: f64 = 26.0;
 
-/// A chart.
-pub(super) struct Plot {
-    /// What it shows: its heading and name.
-    pub(super) title: String,
-    /// The same at more length, for those who can't see it.
-    pub(super) description: String,
-    /// In pixels, without the labels.
-    pub(super) height: f64,
-    pub(super) x: Axis,
-    pub(super) y: Axis,
-    /// Stretches of the x axis that are shaded, behind everything.
-    pub(super) bands: Vec<Band>,
-    /// Vertical lines with a word to each.
-    pub(super) markers: Vec<Marker>,
-    pub(super) lines: Vec<Line>,
-    /// Vertical bars with ends.
-    pub(super) whiskers: Vec<Whisker>,
-    /// Where there is something to read, in the order of x.
-    pub(super) stops: Vec<Stop>,
-}
-
-/// An axis and its labels.
-pub(super) struct Axis {
-    pub(super) scale: Scale,
-    pub(super) ticks: Vec<(f64, String)>,
-    pub(super) title: &'static str,
-}
-
-/// A shaded stretch.
-pub(super) struct Band {
-    pub(super) from: f64,
-    pub(super) to: f64,
-    pub(super) class: &'static str,
-}
-
-/// A vertical line.
-pub(super) struct Marker {
-    pub(super) at: f64,
-    pub(super) class: &'static str,
-    pub(super) label: String,
-}
-
-/// One line, in pieces where there are gaps.
-pub(super) struct Line {
-    /// In the legend; empty for none.
-    pub(super) name: &'static str,
-    pub(super) class: &'static str,
-    pub(super) shape: Shape,
-    pub(super) pieces: Vec<Vec<(f64, f64)>>,
-}
-
-/// What becomes of a line's points.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Shape {
-    /// A line.
-    Open,
-    /// A line, and what is below it filled.
-    Filled,
-    /// A dot at each point.
-    Dots,
-}
-
-/// An interval that a figure lies in.
-pub(super) struct Whisker {
-    pub(super) at: f64,
-    pub(super) low: f64,
-    pub(super) high: f64,
-    pub(super) class: &'static str,
-}
-
-/// A stretch of the x axis over which the same is to be read.
-pub(super) struct Stop {
-    pub(super) from: f64,
-    pub(super) to: f64,
-    /// Where its dots are.
-    pub(super) at: f64,
-    pub(super) dots: Vec<(f64, &'static str)>,
-    pub(super) text: String,
-}
-
-impl Axis {
-    /// With ticks of the scale's choice, labelled with no more digits than they need.
-    pub(super) fn new(
-        scale: Scale,
-        about: usize,
-        title: &'static str,
-        label: impl Fn(f64) -> String,
-    ) -> Self {
-        Self {
-            scale,
-            ticks: scale
-                .ticks(about)
-                .into_iter()
-                .map(|tick| (tick, without_zeros(label(tick))))
-                .collect(),
-            title,
-        }
-    }
-}
-
-/// `10 µs` for `10.0 µs`.
-pub(super) fn without_zeros(label: String) -> String {
-    let (figure, unit) = label.split_once(' ').unwrap_or((&label, ""));
-    if !figure.contains('.') {
-        return label;
-    }
-    match figure.trim_end_matches('0').trim_end_matches('.') {
-        "0" | "" => "0".to_owned(),
-        figure => format!("{figure} {unit}").trim_end().to_owned(),
-    }
-}
-
-/// Figures that each hold for a stretch, as a line of steps; without a figure there is a gap.
-pub(super) fn steps(
-    figures: impl IntoIterator<Item = (f64, f64, Option<f64>)>,
-) -> Vec<Vec<(f64, f64)>> {
-    let mut pieces: Vec<Vec<(f64, f64)>> = Vec::new();
-    let mut is_open = false;
-    for (from, to, figure) in figures {
-        match figure {
-            Some(value) => {
-                if !is_open {
-                    pieces.push(Vec::new());
-                }
-                if let Some(piece) = pieces.last_mut() {
-                    piece.extend([(from, value), (to, value)]);
-                }
-                is_open = true;
-            }
-            None => is_open = false,
-        }
-    }
-    pieces
-}
-
-impl Plot {
+impl Chart {
     /// Adds the chart to a page.
     pub(super) fn draw(&self, out: &mut Html) {
         out.fill(
@@ -220,7 +90,7 @@ impl Plot {
                 &[&y, &y, &y, label],
             );
         }
-        let every = self.x.ticks.len().div_ceil(MOST_NARROW_LABELS).max(1);
+        let every = self.x.ticks.len().div_ceil(MAX_NARROW_LABELS).max(1);
         for (index, (tick, label)) in self.x.ticks.iter().enumerate() {
             let x = percent(self.x.scale.place(*tick));
             let class = if index % every == 0 { "x" } else { "x wide" };
@@ -368,6 +238,108 @@ impl Plot {
     }
 }
 
+/// Adds a table with a column of ratios and their intervals, drawn on one axis.
+pub(super) fn forest(table: &Table, forest: &Forest, out: &mut Html) {
+    out.put("<div class=\"scroll\" tabindex=\"0\"><table class=\"forest\">\n<thead><tr>");
+    for (index, name) in table.head.iter().enumerate() {
+        out.fill("<th scope=\"col\">{}</th>", &[name]);
+        if index == 0 {
+            out.put("<th scope=\"col\" class=\"wide\">less ← ratio → more</th>");
+        }
+    }
+    out.put("</tr></thead>\n<tbody>\n");
+    for (cells, row) in table.rows.iter().zip(&forest.rows) {
+        out.put("<tr>");
+        for (index, cell) in cells.iter().enumerate() {
+            if index == 0 {
+                out.fill("<th scope=\"row\">{}</th><td class=\"wide\">", &[cell]);
+                row.draw(forest.scale, out);
+                out.put("</td>");
+            } else if index + 1 == cells.len() {
+                out.fill("<td class=\"{}\">{}</td>", &[&row.class, cell]);
+            } else {
+                out.fill("<td>{}</td>", &[cell]);
+            }
+        }
+        out.put("</tr>\n");
+    }
+    out.put(
+        "<tr aria-hidden=\"true\"><th></th><td class=\"wide\"><svg class=\"ratio\" height=\"18\">",
+    );
+    for (tick, label) in &forest.ticks {
+        let place = percent(forest.scale.place(*tick));
+        out.fill("<text x=\"{}\" y=\"13\">{}</text>", &[&place, label]);
+    }
+    out.fill(
+        "</svg></td><td colspan=\"{}\"></td></tr>\n</tbody></table></div>\n",
+        &[&(table.head.len() - 1)],
+    );
+}
+
+/// Adds a bar of parts, and a legend with their size.
+pub(super) fn shares(shares: &[Share], out: &mut Html) {
+    out.put("<div class=\"shares\" aria-hidden=\"true\">");
+    for share in shares.iter().filter(|share| share.ratio > 0.0) {
+        let grow = if share.ratio.is_finite() {
+            share.ratio
+        } else {
+            0.0
+        };
+        out.fill(
+            "<i class=\"{}\" style=\"flex-grow:{}\" title=\"{}: {}\"></i>",
+            &[
+                &share.class,
+                &format!("{grow:.4}"),
+                &share.name,
+                &percent_of(share.ratio),
+            ],
+        );
+    }
+    out.put("</div>\n<ul class=\"legend\">");
+    for share in shares {
+        out.fill(
+            "<li><i class=\"box {}\"></i>{} {}</li>",
+            &[&share.class, &share.name, &percent_of(share.ratio)],
+        );
+    }
+    out.put("</ul>\n");
+}
+
+impl ForestRow {
+    fn draw(&self, scale: Scale, out: &mut Html) {
+        out.fill(
+            "<svg class=\"ratio\" height=\"{}\" role=\"img\" aria-label=\"{}\">",
+            &[&FOREST_ROW, &self.description],
+        );
+        let (from, to) = (scale.place(self.worse.0), scale.place(self.worse.1));
+        out.fill(
+            "<rect class=\"band stall\" x=\"{}\" width=\"{}\" height=\"{}\"/>",
+            &[&percent(from), &percent((to - from).max(0.0)), &FOREST_ROW],
+        );
+        let one = percent(scale.place(1.0));
+        out.fill(
+            "<line class=\"one\" x1=\"{}\" x2=\"{}\" y2=\"{}\"/>",
+            &[&one, &one, &FOREST_ROW],
+        );
+        if let Some(ratio) = self.ratio {
+            for (class, interval) in [("decisive", self.decisive), ("interval", self.interval)] {
+                if let Some((low, high)) = interval {
+                    let ends = [low, high].map(|end| percent(scale.place(end)));
+                    out.fill(
+                        "<line class=\"{}\" x1=\"{}\" x2=\"{}\" y1=\"13\" y2=\"13\"/>",
+                        &[&class, &ends[0], &ends[1]],
+                    );
+                }
+            }
+            out.fill(
+                "<circle class=\"{}\" cx=\"{}\" cy=\"13\" r=\"5\"/>",
+                &[&self.class, &percent(scale.place(ratio))],
+            );
+        }
+        out.put("</svg>");
+    }
+}
+
 /// Pixels or units, to a tenth: finer than any screen shows.
 #[derive(Clone, Copy)]
 struct Short(f64);
@@ -380,7 +352,7 @@ impl Display for Short {
 }
 
 /// A share of the width.
-pub(super) fn percent(share: f64) -> String {
+fn percent(share: f64) -> String {
     format!("{}%", (share * 10_000.0).round() / 100.0)
 }
 
@@ -389,41 +361,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn steps_have_gaps_where_nothing_is_known() {
-        let pieces = steps([
-            (0.0, 1.0, Some(5.0)),
-            (1.0, 2.0, Some(6.0)),
-            (2.0, 3.0, None),
-            (3.0, 4.0, Some(7.0)),
-        ]);
-        assert_eq!(
-            pieces,
-            [
-                vec![(0.0, 5.0), (1.0, 5.0), (1.0, 6.0), (2.0, 6.0)],
-                vec![(3.0, 7.0), (4.0, 7.0)],
-            ]
-        );
-    }
-
-    #[test]
     fn coordinates_are_short() {
         assert_eq!(Short(12.3456).to_string(), "12.3");
         assert_eq!(Short(12.0).to_string(), "12");
         assert_eq!(percent(0.123_456), "12.35%");
         assert_eq!(percent(1.0), "100%");
-    }
-
-    #[test]
-    fn labels_have_no_more_digits_than_they_need() {
-        for (label, short) in [
-            ("10.0 µs", "10 µs"),
-            ("2.50 ms", "2.5 ms"),
-            ("100 µs", "100 µs"),
-            ("0.00 kbit/s", "0"),
-            ("10 000", "10 000"),
-            ("0.50", "0.5"),
-        ] {
-            assert_eq!(without_zeros(label.to_owned()), short);
-        }
     }
 }

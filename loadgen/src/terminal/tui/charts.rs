@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use echomark::net::units::format_duration_ns;
-use loadgen::report::text;
+use loadgen::report::format;
 use ratatui::Frame;
 use ratatui::layout::{Alignment, Rect};
 use ratatui::style::Style;
@@ -12,19 +12,18 @@ use ratatui::symbols::Marker;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Axis, Block, Borders, Chart, Dataset, GraphType, Paragraph};
 
-use super::draw::View;
 use super::palette::Palette;
-use crate::terminal::feed::{FlowPoint, LatencyPoint};
-use crate::terminal::model::Bar;
-use crate::terminal::words;
+use super::view::View;
+use crate::terminal::live_state::Bar;
+use crate::terminal::updates::{FlowPoint, LatencyPoint};
 
 /// Rows that a chart needs besides those it draws in: title, axis and labels.
 const FRAME_ROWS: u16 = 3;
 /// Below this size nothing can be seen in a chart.
-const LEAST_WIDTH: u16 = 24;
-const LEAST_HEIGHT: u16 = FRAME_ROWS + 2;
+const MIN_WIDTH: u16 = 24;
+const MIN_HEIGHT: u16 = FRAME_ROWS + 2;
 /// Below this height, a chart that can do without a time axis has none.
-const LEAST_HEIGHT_FOR_AXIS: u16 = FRAME_ROWS + 5;
+const MIN_HEIGHT_FOR_AXIS: u16 = FRAME_ROWS + 5;
 /// Columns of a latency, of a share, and of the gaps beside a bar.
 const LATENCY_COLUMNS: usize = 7;
 const SHARE_COLUMNS: usize = 7;
@@ -32,7 +31,7 @@ const GAPS: usize = 3;
 
 /// Draws what flows over time.
 pub(crate) fn flow(frame: &mut Frame<'_>, area: Rect, view: &View<'_>) {
-    let points = view.model.flow.points();
+    let points = view.state.flow.points();
     let name = if view.is_stream {
         "payload per second"
     } else {
@@ -50,7 +49,7 @@ pub(crate) fn flow(frame: &mut Frame<'_>, area: Rect, view: &View<'_>) {
         if view.is_stream {
             short_bits(value)
         } else {
-            text::number(value)
+            format::number(value)
         }
     };
     let (Some(first), Some(last), true) = (points.first(), points.last(), has_room(area)) else {
@@ -59,7 +58,7 @@ pub(crate) fn flow(frame: &mut Frame<'_>, area: Rect, view: &View<'_>) {
     let mut line = vec![(0.0, value(first))];
     line.extend(points.iter().map(|p| (p.end.as_secs_f64(), value(p))));
     let top = round_up(line.iter().map(|&(_, value)| value).fold(0.0, f64::max));
-    let is_low = area.height < LEAST_HEIGHT_FOR_AXIS;
+    let is_low = area.height < MIN_HEIGHT_FOR_AXIS;
     let values = if is_low {
         vec![0.0, top]
     } else {
@@ -83,7 +82,7 @@ pub(crate) fn flow(frame: &mut Frame<'_>, area: Rect, view: &View<'_>) {
 
 /// Draws how long echoes took over time, on a logarithmic scale.
 pub(crate) fn latency(frame: &mut Frame<'_>, area: Rect, view: &View<'_>) {
-    let points = view.model.latency.points();
+    let points = view.state.latency.points();
     let palette = view.palette;
     let block = titled(
         vec![
@@ -124,10 +123,10 @@ pub(crate) fn latency(frame: &mut Frame<'_>, area: Rect, view: &View<'_>) {
 pub(crate) fn distribution(frame: &mut Frame<'_>, area: Rect, view: &View<'_>) {
     let block = titled(vec![Span::raw("response times so far")], view.palette);
     let inner = block.inner(area);
-    let bars = view.model.bars(usize::from(inner.height));
+    let bars = view.state.bars(usize::from(inner.height));
     let used = LATENCY_COLUMNS + SHARE_COLUMNS + GAPS;
     let width = usize::from(inner.width).saturating_sub(used);
-    let latencies = view.model.latencies();
+    let latencies = view.state.latencies();
     let is_possible = has_room(area) && width > 0 && !bars.is_empty();
     let (Some(latencies), true) = (latencies, is_possible) else {
         return nothing(frame, area, block, view);
@@ -151,7 +150,7 @@ pub(crate) fn distribution(frame: &mut Frame<'_>, area: Rect, view: &View<'_>) {
                     format_duration_ns(bar.from_ns)
                 )),
                 Span::styled(format!("{drawn:<width$}"), style(bar)),
-                Span::raw(format!(" {:>SHARE_COLUMNS$}", words::percentage(bar.share))),
+                Span::raw(format!(" {:>SHARE_COLUMNS$}", format::percent(bar.share))),
             ])
         })
         .collect();
@@ -217,7 +216,7 @@ fn chart(
 fn time_axis(end: Duration) -> Axis<'static> {
     Axis::default()
         .bounds([0.0, end.as_secs_f64()])
-        .labels([Duration::ZERO, end / 2, end].map(words::clock))
+        .labels([Duration::ZERO, end / 2, end].map(format::clock))
         .labels_alignment(Alignment::Right)
 }
 
@@ -226,9 +225,9 @@ fn nothing(frame: &mut Frame<'_>, area: Rect, block: Block<'_>, view: &View<'_>)
     if !has_room(area) {
         return;
     }
-    let text = if !view.model.is_measured() {
+    let text = if !view.state.is_measured() {
         "nothing is measured yet"
-    } else if view.model.latencies().is_none() {
+    } else if view.state.latencies().is_none() {
         "no echo yet"
     } else {
         "too few echoes yet"
@@ -251,7 +250,7 @@ fn titled<'a>(title: Vec<Span<'a>>, palette: &Palette) -> Block<'a> {
 }
 
 fn has_room(area: Rect) -> bool {
-    area.width >= LEAST_WIDTH && area.height >= LEAST_HEIGHT
+    area.width >= MIN_WIDTH && area.height >= MIN_HEIGHT
 }
 
 /// Labels of a logarithmic axis, a factor of ten apart, or several if the rows are too few.

@@ -1,9 +1,6 @@
 //! What the screen looks like.
 
-use std::time::Instant;
-
-use loadgen::Plan;
-use loadgen::report::text;
+use loadgen::report::format;
 use loadgen::result::{Code, Counts, Status, Verdict};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -12,39 +9,21 @@ use ratatui::text::{Line, Span};
 
 use super::charts;
 use super::palette::Palette;
-use crate::terminal::model::Model;
-use crate::terminal::words;
+use super::view::View;
+use crate::terminal::live_state;
+use crate::terminal::style;
 
 /// Columns of the names of figures.
 const NAME_COLUMNS: usize = 10;
 /// Between figures of a line.
 const GAP: &str = "   ";
 /// Columns of the gauge at most; the rest of the line says what it means.
-const MOST_GAUGE: u16 = 40;
+const MAX_GAUGE: u16 = 40;
 /// Parts of the width that what happens over time gets, of a hundred; the rest is for the
 /// distribution.
 const TIME_SHARE: u16 = 58;
 /// Below this height there is no chart of what flows above that of latencies.
-const LEAST_ROWS_FOR_BOTH: u16 = 12;
-
-/// What is to be shown.
-#[derive(Clone, Copy)]
-pub(crate) struct View<'a> {
-    pub(crate) model: &'a Model,
-    pub(crate) now: Instant,
-    pub(crate) plan: &'a Plan,
-    pub(crate) target: &'a str,
-    pub(crate) load: &'a str,
-    /// The rate that is asked for; `None` in a closed loop.
-    pub(crate) asked: Option<f64>,
-    /// Whether bytes say more of what flows than messages.
-    pub(crate) is_stream: bool,
-    /// Whether nothing comes back that could be timed.
-    pub(crate) is_one_way: bool,
-    pub(crate) is_ending: bool,
-    pub(crate) is_frozen: bool,
-    pub(crate) palette: &'a Palette,
-}
+const MIN_ROWS_FOR_BOTH: u16 = 12;
 
 /// Draws the whole screen, or as much as fits.
 pub(crate) fn draw(frame: &mut Frame<'_>, view: &View<'_>) {
@@ -83,7 +62,7 @@ fn draw_charts(frame: &mut Frame<'_>, area: Rect, view: &View<'_>) {
             .spacing(1)
             .areas(area);
     // Two charts that are too low show less than one.
-    let flow_rows = if area.height < LEAST_ROWS_FOR_BOTH {
+    let flow_rows = if area.height < MIN_ROWS_FOR_BOTH {
         Constraint::Length(0)
     } else {
         Constraint::Percentage(45)
@@ -96,16 +75,16 @@ fn draw_charts(frame: &mut Frame<'_>, area: Rect, view: &View<'_>) {
 
 /// What the run is doing, and how far it is.
 fn gauge_line(view: &View<'_>, width: u16) -> Line<'static> {
-    let stage = view.model.stage(view.now);
+    let stage = view.state.stage(view.now);
     let name = if view.is_ending { "ending" } else { stage.name };
     let mut spans = vec![Span::styled(
         format!("{name:<NAME_COLUMNS$}  "),
         view.palette.strong,
     )];
     if let Some(ratio) = stage.ratio {
-        let columns = usize::from((width / 3).min(MOST_GAUGE));
+        let columns = usize::from((width / 3).min(MAX_GAUGE));
         spans.push(Span::styled(
-            words::bar(ratio, columns),
+            style::bar(ratio, columns),
             view.palette.amount,
         ));
         spans.push(Span::raw(format!(
@@ -113,9 +92,9 @@ fn gauge_line(view: &View<'_>, width: u16) -> Line<'static> {
             (ratio * 100.0).floor()
         )));
     }
-    spans.push(Span::raw(words::clock(stage.elapsed)));
+    spans.push(Span::raw(format::clock(stage.elapsed)));
     if let Some(length) = stage.length {
-        spans.push(Span::raw(format!(" of {}", words::clock(length))));
+        spans.push(Span::raw(format!(" of {}", format::clock(length))));
     }
     if let Some((run, runs)) = stage.run {
         spans.push(Span::raw(format!("{GAP}run {run} of {runs}")));
@@ -132,31 +111,31 @@ fn figures(view: &View<'_>) -> Vec<Line<'static>> {
         rate_line(view),
         latency_line(view),
         messages_line(view),
-        troubles_line(view),
+        failures_line(view),
         sockets_line(view),
         verdict_line(view),
     ]
 }
 
 fn rate_line(view: &View<'_>) -> Line<'static> {
-    let flow = view.model.present_flow();
+    let flow = view.state.present_flow();
     let now = match flow {
-        None => "-".to_owned(),
-        Some(flow) if view.is_stream => text::bits_per_second(flow.bits_per_second()),
-        Some(flow) => format!("{} /s", text::number(flow.rate())),
+        None => format::UNKNOWN.to_owned(),
+        Some(flow) if view.is_stream => format::bits_per_second(flow.bits_per_second()),
+        Some(flow) => format::rate(flow.rate()),
     };
     let mut pairs = vec![("now", now)];
     if let Some(asked) = view.asked {
-        pairs.push(("asked for", format!("{} /s", text::number(asked))));
+        pairs.push(("target", format::rate(asked)));
     }
     if let (Some(flow), false) = (flow, view.is_stream) {
-        pairs.push(("payload", text::bits_per_second(flow.bits_per_second())));
+        pairs.push(("payload", format::bits_per_second(flow.bits_per_second())));
     }
     pairs_line("rate", pairs, view.palette)
 }
 
 fn latency_line(view: &View<'_>) -> Line<'static> {
-    let latencies = view.model.latencies();
+    let latencies = view.state.latencies();
     let palette = view.palette;
     let pairs = [
         ("p50", latencies.and_then(|l| l.p50), palette.usual),
@@ -167,32 +146,36 @@ fn latency_line(view: &View<'_>) -> Line<'static> {
     ];
     let pairs = pairs
         .into_iter()
-        .map(|(name, value, style)| (name, words::latency(value), style));
+        .map(|(name, value, style)| (name, format::duration(value), style));
     styled_line("latency", pairs, palette)
 }
 
 fn messages_line(view: &View<'_>) -> Line<'static> {
     let counts = counts(view);
     let pairs = vec![
-        ("sent", text::grouped(counts.sent)),
-        ("received", text::grouped(counts.received)),
+        ("sent", format::grouped(counts.sent)),
+        ("received", format::grouped(counts.received)),
     ];
     pairs_line("messages", pairs, view.palette)
 }
 
-fn troubles_line(view: &View<'_>) -> Line<'static> {
-    let pairs = words::message_troubles(&counts(view))
+fn failures_line(view: &View<'_>) -> Line<'static> {
+    let pairs = live_state::message_failures(&counts(view))
         .into_iter()
-        .map(|(name, count)| trouble(name, count, view.palette));
-    styled_line("trouble", pairs, view.palette)
+        .map(|(name, count)| failure(name, count, view.palette));
+    styled_line("failures", pairs, view.palette)
 }
 
 fn sockets_line(view: &View<'_>) -> Line<'static> {
     let counts = counts(view);
-    let opened = ("opened", text::grouped(counts.opened), view.palette.amount);
-    let pairs = words::socket_troubles(&counts)
+    let opened = (
+        "opened",
+        format::grouped(counts.opened),
+        view.palette.amount,
+    );
+    let pairs = live_state::connection_failures(&counts)
         .into_iter()
-        .map(|(name, count)| trouble(name, count, view.palette));
+        .map(|(name, count)| failure(name, count, view.palette));
     styled_line(
         "sockets",
         std::iter::once(opened).chain(pairs),
@@ -201,21 +184,21 @@ fn sockets_line(view: &View<'_>) -> Line<'static> {
 }
 
 /// A count that is to be zero.
-fn trouble(name: &'static str, count: u64, palette: &Palette) -> (&'static str, String, Style) {
+fn failure(name: &'static str, count: u64, palette: &Palette) -> (&'static str, String, Style) {
     let style = if count > 0 {
         palette.trouble
     } else {
         Style::new()
     };
-    (name, text::grouped(count), style)
+    (name, format::grouped(count), style)
 }
 
 /// The verdict as far as it can be told, and whether the client itself keeps up.
 fn verdict_line(view: &View<'_>) -> Line<'static> {
     let palette = view.palette;
-    let totals = view.model.totals.as_ref();
+    let totals = view.state.totals.as_ref();
     let lag = totals.and_then(|totals| totals.send_lag_p99_ns);
-    let p99 = view.model.latencies().and_then(|latencies| latencies.p99);
+    let p99 = view.state.latencies().and_then(|latencies| latencies.p99);
     let ratio = lag
         .zip(p99)
         .map(|(lag, p99)| lag as f64 / p99.max(1) as f64);
@@ -227,9 +210,9 @@ fn verdict_line(view: &View<'_>) -> Line<'static> {
     let mut pairs = vec![("so far", name, style)];
     if view.asked.is_some() {
         let of_latency = ratio.map_or_else(String::new, |ratio| {
-            format!(", {} of the latency's", words::percentage(ratio))
+            format!(", {} of the latency", format::percent(ratio))
         });
-        let text = format!("{}{of_latency}", words::latency(lag));
+        let text = format!("{}{of_latency}", format::duration(lag));
         pairs.push(("lag p99", text, Style::new()));
     }
     styled_line("verdict", pairs, palette)
@@ -240,17 +223,17 @@ fn with_code(name: &str, code: Option<Code>) -> String {
 }
 
 fn counts(view: &View<'_>) -> Counts {
-    let totals = view.model.totals.as_ref();
+    let totals = view.state.totals.as_ref();
     totals.map_or_else(Counts::default, |totals| totals.counts)
 }
 
 fn keys_line(view: &View<'_>) -> Line<'static> {
     let mut keys = vec![("q", if view.is_ending { "ending" } else { "end" })];
     if view.asked.is_some() {
-        keys.push(("+ -", "rate by 10 %"));
-        keys.push(("* /", "rate by 2"));
+        keys.push(("+ -", "rate ±10 %"));
+        keys.push(("* /", "rate ×2 ÷2"));
     }
-    keys.push(("p", if view.is_frozen { "go on" } else { "freeze" }));
+    keys.push(("p", if view.is_frozen { "resume" } else { "freeze" }));
     let mut spans = vec![Span::styled(
         format!("{:<NAME_COLUMNS$}", "keys"),
         view.palette.label,

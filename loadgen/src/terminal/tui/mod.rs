@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
 use loadgen::plan::Direction;
-use loadgen::report::text;
+use loadgen::report::words;
 use loadgen::{Control, Plan};
 use ratatui::crossterm::event::{self, Event};
 use signal_hook::consts::SIGINT;
@@ -18,61 +18,62 @@ mod charts;
 mod draw;
 mod keys;
 mod palette;
-mod terminal;
+mod screen;
+mod view;
 
-pub(crate) use terminal::restore;
+pub(crate) use screen::restore;
 
-use crate::terminal::feed::{Feed, News};
-use crate::terminal::model::Model;
-use crate::terminal::words;
-use draw::View;
-use keys::Wish;
+use crate::terminal::live_state::LiveState;
+use crate::terminal::style;
+use crate::terminal::updates::{Update, Updates};
+use keys::Request;
 use palette::Palette;
-use terminal::Screen;
+use screen::Screen;
+use view::View;
 
-/// How often the thread looks whether there is news. Keys are answered at once.
+/// How often the thread looks whether there are updates. Keys are answered at once.
 const TICK: Duration = Duration::from_millis(50);
 /// Time between two frames: as fast as figures can be read.
 const FRAME: Duration = Duration::from_millis(200);
 /// Keys that are taken before the next frame, so that one that is held down does not hide them.
-const MOST_KEYS: usize = 32;
+const MAX_KEYS: usize = 32;
 
-/// Shows a run of `plan` on the terminal of stderr until the feed is dropped; keys steer it through
+/// Shows a run of `plan` on the terminal of stderr until the updates are dropped; keys steer it through
 /// `control`.
 ///
 /// # Errors
 /// One line for the user: why the terminal can't be used.
-pub(crate) fn start(plan: &Plan, control: &Control) -> Result<Feed, String> {
+pub(crate) fn start(plan: &Plan, control: &Control) -> Result<Updates, String> {
     let screen = Screen::open()
         .map_err(|error| format!("cannot use the terminal for --tui (run without): {error}"))?;
-    let desk = Desk {
-        model: Model::new(plan, Instant::now()),
+    let app = App {
+        state: LiveState::new(plan, Instant::now()),
         frozen: None,
         control: control.clone(),
         asked: plan.target_rate(),
         plan: plan.clone(),
-        target: text::target(plan),
-        load: text::load(plan),
+        target: words::target(plan),
+        load: words::load(plan),
         is_stream: plan.direction().is_some(),
         is_one_way: matches!(plan.direction(), Some(Direction::Up | Direction::Down)),
-        palette: if words::wants_color() {
+        palette: if style::wants_color() {
             Palette::colored()
         } else {
             Palette::plain()
         },
     };
-    Feed::start("loadgen-screen", move |news| {
+    Updates::start("loadgen-screen", move |updates| {
         // A terminal that fails is no reason to end the run.
-        let _ = desk.show(news, screen);
+        let _ = app.show(updates, screen);
     })
     .map_err(|error| format!("cannot start a thread for --tui: {error}"))
 }
 
-/// Where news and keys come together.
-struct Desk {
-    model: Model,
+/// A run on the screen, with what updates and keys made of it.
+struct App {
+    state: LiveState,
     /// What is shown instead, and the time at which it stands still.
-    frozen: Option<(Model, Instant)>,
+    frozen: Option<(LiveState, Instant)>,
     control: Control,
     /// The plan's rate, in an open loop.
     asked: Option<f64>,
@@ -84,13 +85,13 @@ struct Desk {
     palette: Palette,
 }
 
-impl Desk {
-    fn show(mut self, news: &Receiver<News>, mut screen: Screen) -> io::Result<()> {
+impl App {
+    fn show(mut self, updates: &Receiver<Update>, mut screen: Screen) -> io::Result<()> {
         let mut due = Instant::now();
         loop {
             loop {
-                match news.try_recv() {
-                    Ok(news) => self.model.take(news),
+                match updates.try_recv() {
+                    Ok(update) => self.state.take(update),
                     Err(TryRecvError::Empty) => break,
                     Err(TryRecvError::Disconnected) => return Ok(()),
                 }
@@ -100,19 +101,19 @@ impl Desk {
                 screen.draw(|frame| draw::draw(frame, &self.view(now)))?;
                 due = now + FRAME;
             }
-            if self.obey_keys()? {
+            if self.handle_keys()? {
                 due = now;
             }
         }
     }
 
     fn view(&self, now: Instant) -> View<'_> {
-        let (model, now) = match &self.frozen {
-            Some((model, since)) => (model, *since),
-            None => (&self.model, now),
+        let (state, now) = match &self.frozen {
+            Some((state, since)) => (state, *since),
+            None => (&self.state, now),
         };
         View {
-            model,
+            state,
             now,
             plan: &self.plan,
             target: &self.target,
@@ -132,18 +133,18 @@ impl Desk {
     }
 
     /// Waits a little for a key, does what the user wants, and says whether that shows.
-    fn obey_keys(&mut self) -> io::Result<bool> {
+    fn handle_keys(&mut self) -> io::Result<bool> {
         let mut wait = TICK;
         let mut is_visible = false;
-        for _ in 0..MOST_KEYS {
+        for _ in 0..MAX_KEYS {
             if !event::poll(wait)? {
                 break;
             }
             wait = Duration::ZERO;
             match event::read()? {
                 Event::Key(key) => {
-                    if let Some(wish) = keys::wish(key) {
-                        self.grant(wish)?;
+                    if let Some(request) = keys::request(key) {
+                        self.apply(request)?;
                         is_visible = true;
                     }
                 }
@@ -154,22 +155,22 @@ impl Desk {
         Ok(is_visible)
     }
 
-    fn grant(&mut self, wish: Wish) -> io::Result<()> {
-        match wish {
-            Wish::End => {
+    fn apply(&mut self, request: Request) -> io::Result<()> {
+        match request {
+            Request::End => {
                 self.control.stop();
             }
             // The terminal sends no signal while it hands over every key.
-            Wish::Interrupt => low_level::raise(SIGINT)?,
-            Wish::Scale(factor) => {
+            Request::Interrupt => low_level::raise(SIGINT)?,
+            Request::Scale(factor) => {
                 if let Some(rate) = self.rate() {
                     self.control.set_rate(keys::scaled(rate, factor));
                 }
             }
-            Wish::Freeze => {
+            Request::Freeze => {
                 self.frozen = match self.frozen {
                     Some(_) => None,
-                    None => Some((self.model.clone(), Instant::now())),
+                    None => Some((self.state.clone(), Instant::now())),
                 };
             }
         }

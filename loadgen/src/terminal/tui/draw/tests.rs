@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use loadgen::Plan;
 use loadgen::observer::Phase;
@@ -10,24 +10,25 @@ use ratatui::backend::TestBackend;
 use ratatui::style::Color;
 
 use super::*;
-use crate::terminal::model::tests::{news, plan};
+use crate::terminal::live_state::LiveState;
+use crate::terminal::live_state::tests::{plan, update};
 
 /// What a screen of this size shows, line by line, and its colours.
 fn screen(
     (width, height): (u16, u16),
-    model: &Model,
+    state: &LiveState,
     plan: &Plan,
     palette: &Palette,
 ) -> (Vec<String>, Vec<Color>) {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
-    let target = text::target(plan);
-    let load = text::load(plan);
+    let target = loadgen::report::words::target(plan);
+    let load = loadgen::report::words::load(plan);
     terminal
         .draw(|frame| {
             draw(
                 frame,
                 &View {
-                    model,
+                    state,
                     now: Instant::now(),
                     plan,
                     target: &target,
@@ -51,22 +52,22 @@ fn screen(
 }
 
 /// Three seconds of a run of `plan`.
-fn model(plan: &Plan) -> Model {
+fn state(plan: &Plan) -> LiveState {
     let start = Instant::now();
-    let mut model = Model::new(plan, start);
+    let mut state = LiveState::new(plan, start);
     for second in 0..3 {
         let mut latency = histogram::empty();
         for step in 1..=5_000 {
             latency.record(20_000 + step * 400).unwrap();
         }
-        let mut news = news(start, second, 5_000, &latency);
-        let totals = news.totals.as_mut().unwrap();
+        let mut update = update(start, second, 5_000, &latency);
+        let totals = update.totals.as_mut().unwrap();
         totals.counts.lost = 7;
         totals.counts.failed = 3;
         totals.send_lag_p99_ns = Some(12_300);
-        model.take(news);
+        state.take(update);
     }
-    model
+    state
 }
 
 #[track_caller]
@@ -80,9 +81,9 @@ fn assert_shows(lines: &[String], words: &[&str]) {
 #[test]
 fn all_that_counts_is_on_the_usual_and_on_a_large_terminal() {
     let plan = plan("tcp://127.0.0.1:7 -R 5k -c 50 -d 10s");
-    let model = model(&plan);
+    let state = state(&plan);
     for size in [(80, 24), (200, 50)] {
-        let (lines, _) = screen(size, &model, &plan, &Palette::colored());
+        let (lines, _) = screen(size, &state, &plan, &Palette::colored());
         assert_shows(
             &lines,
             &[
@@ -94,16 +95,16 @@ fn all_that_counts_is_on_the_usual_and_on_a_large_terminal() {
                 "5 000│",
                 "10 ms│",
                 "response times so far",
-                "now 5 000 /s   asked for 5 000 /s",
+                "now 5 000 /s   target 5 000 /s",
                 "p50 1.02 ms",
-                "p99.9 -",
+                "p99.9 –",
                 "max 2.02 ms",
                 "sent 5 000   received 5 000",
                 "lost 7",
                 "failed 3",
                 "verdict   so far SUSPECT (missing)",
-                "lag p99 12.3 µs, 0.61 % of the latency's",
-                "q end   + - rate by 10 %   * / rate by 2   p freeze",
+                "lag p99 12.3 µs, 0.61 % of the latency",
+                "q end   + - rate ±10 %   * / rate ×2 ÷2   p freeze",
             ],
         );
     }
@@ -112,13 +113,13 @@ fn all_that_counts_is_on_the_usual_and_on_a_large_terminal() {
 #[test]
 fn a_closed_loop_has_no_rate_to_change_and_a_stream_no_latency() {
     let closed = plan("tcp://127.0.0.1:7 -c 50");
-    let (lines, _) = screen((80, 24), &model(&closed), &closed, &Palette::plain());
-    assert!(!lines.iter().any(|line| line.contains("rate by")));
+    let (lines, _) = screen((80, 24), &state(&closed), &closed, &Palette::plain());
+    assert!(!lines.iter().any(|line| line.contains("rate ±")));
     assert_shows(&lines, &["closed loop, 1 in flight", "q end   p freeze"]);
     let stream = plan("tcp://127.0.0.1:7 --workload stream --direction up");
-    let mut model = Model::new(&stream, Instant::now());
-    model.take(news(Instant::now(), 0, 1_000_000, &histogram::empty()));
-    let (lines, _) = screen((80, 24), &model, &stream, &Palette::plain());
+    let mut state = LiveState::new(&stream, Instant::now());
+    state.take(update(Instant::now(), 0, 1_000_000, &histogram::empty()));
+    let (lines, _) = screen((80, 24), &state, &stream, &Palette::plain());
     assert_shows(&lines, &["now 512.00 Mbit/s", "600 Mbit/s│"]);
     assert!(!lines.iter().any(|line| line.contains("response time")));
 }
@@ -126,17 +127,17 @@ fn a_closed_loop_has_no_rate_to_change_and_a_stream_no_latency() {
 #[test]
 fn before_the_window_the_screen_says_that_there_is_nothing_yet() {
     let plan = plan("-R 5k");
-    let model = Model::new(&plan, Instant::now());
-    let (lines, _) = screen((80, 24), &model, &plan, &Palette::plain());
-    assert_shows(&lines, &["connecting", "nothing is measured yet", "now -"]);
+    let state = LiveState::new(&plan, Instant::now());
+    let (lines, _) = screen((80, 24), &state, &plan, &Palette::plain());
+    assert_shows(&lines, &["connecting", "nothing is measured yet", "now –"]);
 }
 
 #[test]
 fn without_colours_there_are_none() {
     let plan = plan("-R 5k");
-    let model = model(&plan);
+    let state = state(&plan);
     let is_colored = |palette: &Palette| {
-        let (_, colors) = screen((80, 24), &model, &plan, palette);
+        let (_, colors) = screen((80, 24), &state, &plan, palette);
         colors.iter().any(|color| *color != Color::Reset)
     };
     assert!(is_colored(&Palette::colored()));
@@ -159,17 +160,17 @@ proptest! {
     ) {
         let plan = plan(arguments);
         let start = Instant::now();
-        let mut model = Model::new(&plan, start);
+        let mut state = LiveState::new(&plan, start);
         for (second, (completed, latencies)) in (0..).zip(seconds) {
             let mut histogram = histogram::empty();
             for latency in latencies {
                 histogram.saturating_record(latency);
             }
-            let mut news = news(start, second, completed.into(), &histogram);
-            news.phase = phase;
-            model.take(news);
+            let mut update = update(start, second, completed.into(), &histogram);
+            update.phase = phase;
+            state.take(update);
         }
-        let (lines, _) = screen((width, height), &model, &plan, &Palette::colored());
+        let (lines, _) = screen((width, height), &state, &plan, &Palette::colored());
         prop_assert_eq!(lines.len(), usize::from(height));
     }
 }

@@ -1,19 +1,18 @@
 //! The intervals of a run made ready to be drawn: not more than can be seen, and with what is unusual
 //! marked.
 
-use super::plot::Stop;
-use super::seconds;
-use crate::report::format::number;
-use crate::result::{IntervalLatency, IntervalResult, RunResult};
+use crate::report::chart::Stop;
+use crate::report::format::{number, seconds};
+use crate::result::{IntervalLatency, IntervalResult, RunResult, TcpInterval};
 
 /// Points of a chart. More would not show, and make the page large.
-const MOST_POINTS: usize = 400;
+const MAX_POINTS: usize = 400;
 /// An interval in which less than this share of the usual number of echoes came back is marked,
-const FEW: f64 = 0.5;
+const MIN_SHARE: f64 = 0.5;
 /// and one whose median or p99 is so many times the usual.
-const SLOW: f64 = 10.0;
+const MAX_TIMES: f64 = 10.0;
 /// What is usual takes so many intervals to tell.
-pub(super) const LEAST_INTERVALS: usize = 5;
+pub(super) const MIN_INTERVALS: usize = 5;
 
 /// Neighbouring intervals as one: counts added, of percentiles the worst.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +26,7 @@ pub(super) struct Column {
     pub(super) missing: u64,
     pub(super) response: Latencies,
     pub(super) service_p99: Option<u64>,
-    pub(super) tcp: Option<Tcp>,
+    pub(super) tcp: Option<TcpInterval>,
     /// After the window: echoes that were waited for.
     pub(super) is_after: bool,
     pub(super) mark: Option<Mark>,
@@ -38,14 +37,6 @@ pub(super) struct Latencies {
     pub(super) p50: Option<u64>,
     pub(super) p99: Option<u64>,
     pub(super) max: Option<u64>,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Tcp {
-    pub(super) rtt_us_mean: f64,
-    pub(super) rtt_us_max: u32,
-    pub(super) cwnd_mean: f64,
-    pub(super) retransmits: u64,
 }
 
 /// Why an interval is marked.
@@ -77,10 +68,10 @@ pub(super) fn marked(result: &RunResult) -> Vec<Column> {
         let few = usual_rate
             .filter(|&usual| usual > 0.0 && column.length() > 0.0)
             .map(|usual| column.received_rate() / usual)
-            .filter(|&share| share < FEW);
+            .filter(|&share| share < MIN_SHARE);
         let times = |usual: Option<f64>, figure: Option<u64>| {
             let times = figure? as f64 / usual?;
-            (times > SLOW).then_some(times)
+            (times > MAX_TIMES).then_some(times)
         };
         let slow = times(usual_p50, column.response.p50)
             .map(|times| Mark::Slow("median", times))
@@ -120,12 +111,12 @@ fn mark_after(result: &RunResult, columns: &mut [Column]) {
 fn median(figures: impl Iterator<Item = f64>) -> Option<f64> {
     let mut figures: Vec<f64> = figures.collect();
     figures.sort_unstable_by(f64::total_cmp);
-    (figures.len() >= LEAST_INTERVALS).then(|| figures[figures.len() / 2])
+    (figures.len() >= MIN_INTERVALS).then(|| figures[figures.len() / 2])
 }
 
 /// As many columns as can be drawn.
 pub(super) fn merged(columns: &[Column]) -> Vec<Column> {
-    let per_column = columns.len().div_ceil(MOST_POINTS).max(1);
+    let per_column = columns.len().div_ceil(MAX_POINTS).max(1);
     columns
         // What came after a window is not put together with what came in it.
         .chunk_by(|one, next| one.is_after == next.is_after)
@@ -156,12 +147,7 @@ impl Column {
                 max: response(|latency| Some(latency.max)),
             },
             service_p99: interval.service.as_ref().and_then(|latency| latency.p99),
-            tcp: interval.tcp.map(|tcp| Tcp {
-                rtt_us_mean: tcp.rtt_us_mean,
-                rtt_us_max: tcp.rtt_us_max,
-                cwnd_mean: tcp.cwnd_mean,
-                retransmits: tcp.retransmits,
-            }),
+            tcp: interval.tcp,
             is_after: false,
             mark: None,
         }
@@ -183,7 +169,7 @@ impl Column {
             },
             service_p99: self.service_p99.max(next.service_p99),
             tcp: match (self.tcp, next.tcp) {
-                (Some(one), Some(other)) => Some(Tcp {
+                (Some(one), Some(other)) => Some(TcpInterval {
                     rtt_us_mean: one.rtt_us_mean.max(other.rtt_us_mean),
                     rtt_us_max: one.rtt_us_max.max(other.rtt_us_max),
                     cwnd_mean: one.cwnd_mean.min(other.cwnd_mean),
@@ -215,34 +201,36 @@ impl Column {
         self.per_second(self.received)
     }
 
+    pub(super) fn received_bits(&self) -> f64 {
+        self.per_second(self.received_bytes) * 8.0
+    }
+
+    pub(super) fn has_retransmits(&self) -> bool {
+        self.tcp.is_some_and(|tcp| tcp.retransmits > 0)
+    }
+
     /// A figure that only makes sense in the window.
-    pub(super) fn within(&self, figure: f64) -> (f64, f64, Option<f64>) {
-        (self.from_s, self.to_s, (!self.is_after).then_some(figure))
+    pub(super) fn in_window(&self, figure: f64) -> Option<f64> {
+        (!self.is_after).then_some(figure)
     }
 
-    pub(super) fn figure(&self, figure: Option<u64>) -> (f64, f64, Option<f64>) {
-        let at_least_one = figure.map(|value| value.max(1) as f64);
-        (self.from_s, self.to_s, at_least_one)
-    }
-
-    pub(super) fn stop(&self, dots: Vec<(f64, &'static str)>, lines: &[String]) -> Stop {
-        let mut text = format!("{} s to {} s", seconds(self.from_s), seconds(self.to_s));
-        if self.is_after {
-            text.push_str(", after the window");
-        }
-        for line in lines.iter().filter(|line| !line.is_empty()) {
-            text.push('\n');
-            text.push_str(line);
-        }
-        if let Some(mark) = self.mark {
-            text.push_str(&format!("\nmarked: {}", mark.words()));
-        }
+    /// Where these dots are shown, and this text below the time.
+    pub(super) fn stop(&self, dots: Vec<(f64, &'static str)>, text: &str) -> Stop {
+        let time = format!("{} to {}", seconds(self.from_s), seconds(self.to_s));
+        let after = if self.is_after {
+            ", after the window"
+        } else {
+            ""
+        };
+        let mark = self
+            .mark
+            .map_or_else(String::new, |mark| format!("\nmarked: {}", mark.words()));
         Stop {
             from: self.from_s,
             to: self.to_s,
             at: f64::midpoint(self.from_s, self.to_s),
             dots,
-            text,
+            text: format!("{time}{after}\n{text}{mark}"),
         }
     }
 }

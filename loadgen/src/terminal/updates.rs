@@ -15,8 +15,8 @@ use loadgen::result::Counts;
 use loadgen::result::histogram;
 use loadgen::result::latency::supports;
 
-/// News that may wait for the thread: several seconds of slices.
-const MOST_WAITING: usize = 64;
+/// Update that may wait for the thread: several seconds of slices.
+const MAX_WAITING: usize = 64;
 /// How often totals are sent at most: eyes need no more.
 const TOTALS_PERIOD: Duration = Duration::from_millis(200);
 /// Percentiles over time are taken of at least as many samples as a p99 needs,
@@ -32,7 +32,7 @@ const BUCKETS: usize = 126;
 
 /// What the coordinator says at one time.
 #[derive(Clone, Debug)]
-pub(crate) struct News {
+pub(crate) struct Update {
     /// What the run is doing, and since when.
     pub(crate) phase: Phase,
     pub(crate) phase_began: Instant,
@@ -123,9 +123,9 @@ impl Buckets {
 
 /// A thread that shows a run, and the way to it. Dropping it ends the thread and waits for that.
 #[derive(Debug)]
-pub(crate) struct Feed {
+pub(crate) struct Updates {
     /// `None` once it is to end.
-    news: Option<SyncSender<News>>,
+    update: Option<SyncSender<Update>>,
     thread: Option<JoinHandle<()>>,
     phase: Phase,
     phase_began: Instant,
@@ -135,16 +135,16 @@ pub(crate) struct Feed {
     recent_began: Duration,
 }
 
-impl Feed {
+impl Updates {
     /// Starts a thread that runs `show` until what it receives from is closed.
     ///
     /// # Errors
     /// What the kernel says when it has no thread to give.
     pub(crate) fn start(
         name: &str,
-        show: impl FnOnce(&Receiver<News>) + Send + 'static,
+        show: impl FnOnce(&Receiver<Update>) + Send + 'static,
     ) -> io::Result<Self> {
-        let (news, receiver) = sync_channel(MOST_WAITING);
+        let (update, receiver) = sync_channel(MAX_WAITING);
         let thread = thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
@@ -153,7 +153,7 @@ impl Feed {
                 show(&receiver);
             })?;
         Ok(Self {
-            news: Some(news),
+            update: Some(update),
             thread: Some(thread),
             phase: Phase::Connecting,
             phase_began: Instant::now(),
@@ -169,9 +169,9 @@ impl Feed {
         latency: Option<LatencyPoint>,
         totals: Option<Box<Totals>>,
     ) {
-        if let Some(news) = &self.news {
+        if let Some(update) = &self.update {
             // Who shows is behind, or has given up; the run goes on.
-            let _ = news.try_send(News {
+            let _ = update.try_send(Update {
                 phase: self.phase,
                 phase_began: self.phase_began,
                 flow,
@@ -220,7 +220,7 @@ impl Feed {
     }
 }
 
-impl Observer for Feed {
+impl Observer for Updates {
     fn phase(&mut self, phase: Phase) {
         self.phase = phase;
         self.phase_began = Instant::now();
@@ -245,9 +245,9 @@ impl Observer for Feed {
     }
 }
 
-impl Drop for Feed {
+impl Drop for Updates {
     fn drop(&mut self) {
-        self.news = None;
+        self.update = None;
         if let Some(thread) = self.thread.take() {
             // A panic has been printed.
             let _ = thread.join();
@@ -267,7 +267,7 @@ mod tests {
     use loadgen::engine::slice::Slice;
 
     /// A slice of a hundred milliseconds with so many messages of a millisecond each.
-    fn observe(feed: &mut Feed, number: u32, messages: u64) {
+    fn observe(feed: &mut Updates, number: u32, messages: u64) {
         let mut slice: Slice = Slice::new();
         slice.response.record_n(1_000_000, messages).unwrap();
         slice.counts.completed = messages;
@@ -281,12 +281,12 @@ mod tests {
         });
     }
 
-    /// A feed whose news are kept.
-    fn feed() -> (Feed, Receiver<News>) {
+    /// A feed whose update are kept.
+    fn feed() -> (Updates, Receiver<Update>) {
         let (sender, kept) = mpsc::channel();
-        let feed = Feed::start("test", move |news| {
-            for news in news {
-                sender.send(news).unwrap();
+        let feed = Updates::start("test", move |update| {
+            for update in update {
+                sender.send(update).unwrap();
             }
         });
         (feed.unwrap(), kept)
@@ -302,7 +302,7 @@ mod tests {
             observe(&mut feed, number, 20);
         }
         drop(feed);
-        let points: Vec<LatencyPoint> = kept.iter().filter_map(|news| news.latency).collect();
+        let points: Vec<LatencyPoint> = kept.iter().filter_map(|update| update.latency).collect();
         let ends: Vec<u128> = points.iter().map(|point| point.end.as_millis()).collect();
         assert_eq!(ends, [200, 400, 1400]);
         assert!(points[0].p99_ns.is_some());
@@ -313,21 +313,21 @@ mod tests {
     fn who_does_not_look_does_not_hold_up_the_run() {
         let (go, wait) = mpsc::channel::<()>();
         let (sender, kept) = mpsc::channel();
-        let mut feed = Feed::start("test", move |news| {
+        let mut feed = Updates::start("test", move |update| {
             // Until the other end is dropped.
             let _ = wait.recv();
-            for news in news {
-                sender.send(news).unwrap();
+            for update in update {
+                sender.send(update).unwrap();
             }
         })
         .unwrap();
-        let rounds = 2 * MOST_WAITING as u32;
+        let rounds = 2 * MAX_WAITING as u32;
         for number in 1..=rounds {
             observe(&mut feed, number, 1);
         }
         drop(go);
         drop(feed);
-        assert_eq!(kept.iter().count(), MOST_WAITING);
+        assert_eq!(kept.iter().count(), MAX_WAITING);
     }
 
     #[test]

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 
 use echomark::net::units::format_duration_ns;
 
-use super::markup::Html;
-use super::plot::{Axis, Line, Marker, Plot, Shape, Stop, Whisker};
-use super::scale::Scale;
-use crate::report::format::grouped;
-use crate::report::words::{self, PERCENTILES};
+use crate::report::chart::{Axis, Chart, Line, Marker, Shape, Stop, Whisker, steps};
+use crate::report::document::{Document, EVERYWHERE, Medium, Section, Table};
+use crate::report::format::{duration, grouped};
+use crate::report::scale::Scale;
 use crate::result::{Latency, RunResult};
 
 /// Points of a percentile curve for each factor of ten in what lies beyond.
@@ -18,13 +17,39 @@ const EXACT: [f64; 3] = [0.5, 0.75, 0.95];
 /// Bars of the histogram for each factor of ten.
 const BARS_PER_DECADE: f64 = 20.0;
 
+/// The percentiles of the table.
+const PERCENTILES: [(&str, f64); 6] = [
+    ("p50", 0.5),
+    ("p90", 0.9),
+    ("p95", 0.95),
+    ("p99", 0.99),
+    ("p99.9", 0.999),
+    ("p99.99", 0.9999),
+];
+
 /// Names, styles and figures of the distributions that are drawn.
 type Drawn<'a> = Vec<(&'static str, &'static str, &'a Latency)>;
 
 /// Adds tables and charts of the latencies, or says why there are none.
-pub(super) fn write(result: &RunResult, out: &mut Html) {
-    out.put("<section id=\"latency\"><h2>Latency</h2>\n");
-    table(result, out);
+pub(super) fn describe(result: &RunResult, document: &mut Document) {
+    document.section(EVERYWHERE, "latency", "Latency", |section| {
+        let table = table(result);
+        let has_unknown = table.has_unknown();
+        if section.is_for(Medium::Page) {
+            section.table(table);
+        } else {
+            section.table(table.without(&["samples", "mean"]));
+        }
+        if has_unknown && !section.is_for(Medium::Comment) {
+            section.note("– : fewer than ten samples beyond it, so it is not known");
+        }
+        if section.is_for(Medium::Page) {
+            charts(result, section);
+        }
+    });
+}
+
+fn charts(result: &RunResult, section: &mut Section) {
     let drawn: Drawn<'_> = [
         ("response", "response", &result.latency_ns.response),
         ("service", "service", &result.latency_ns.service),
@@ -34,75 +59,69 @@ pub(super) fn write(result: &RunResult, out: &mut Html) {
     .filter_map(|(name, class, latency)| Some((name, class, latency.as_ref()?)))
     .collect();
     if drawn.is_empty() {
-        out.put("<p class=\"note\">");
-        out.text(match result.plan.direction() {
-            Some(_) => {
-                "A stream in one direction has no latency: nobody knows when a block was there."
-            }
+        section.note(match result.plan.direction() {
+            Some(_) => "A stream in one direction has no latency: its blocks are not answered.",
             None => "No message came back, so there is no response time.",
         });
-        out.put("</p>\n");
-    } else {
-        percentiles(result, &drawn).draw(out);
-        if !result.plan.is_open_loop() {
-            out.put(
-                "<p class=\"note\">In a closed loop a message is due when it is written: response and \
-                 service time are the same.</p>\n",
-            );
-        }
-        out.put(
-            "<p class=\"note\">The axis is 1/(1−p): each step to the right is a tenth of the messages \
-             before. <b>Response</b> is from when a message was due, <b>service</b> from when it was \
-             written; where the two part, messages left late, by the <b>send lag</b>. Where fewer than ten \
-             samples are left, a curve is dotted: it says more about luck than about the server. Upright \
-             bars are 95 % confidence intervals of the response time.</p>\n",
-        );
-        histogram(&drawn).draw(out);
-        out.put(
-            "<p class=\"note\">Both axes are logarithmic, so that a few slow messages show beside the \
-             many fast ones.</p>\n",
-        );
-    }
-    out.put("</section>\n");
-}
-
-fn table(result: &RunResult, out: &mut Html) {
-    let latencies = words::latencies(result);
-    if latencies.is_empty() {
         return;
     }
-    let mut head = vec!["", "samples", "min", "mean"];
-    head.extend(PERCENTILES.map(|(name, _)| name));
-    head.push("max");
-    let mut has_gap = false;
-    let rows: Vec<Vec<String>> = latencies
-        .iter()
-        .map(|(name, latency)| {
-            let mut row = vec![
-                (*name).to_owned(),
-                grouped(latency.count()),
-                duration(latency.min()),
-                format_duration_ns(latency.mean()),
-            ];
-            for (_, quantile) in PERCENTILES {
-                let value = latency.quantile(quantile);
-                has_gap |= value.is_none();
-                row.push(super::known(value.map(duration)));
-            }
-            row.push(duration(latency.max()));
-            row
-        })
-        .collect();
-    out.table(&head, rows);
-    if has_gap {
-        out.put(
-            "<p class=\"note\">– : fewer than ten samples lie beyond it, so it is not known; a longer \
-             run would tell.</p>\n",
+    section.chart(percentiles(result, &drawn));
+    if !result.plan.is_open_loop() {
+        section.note(
+            "In a closed loop a message is due when it is written: response and service time are the \
+             same.",
         );
     }
+    section.note(
+        "The axis is 1/(1−p): each step to the right leaves a tenth of the messages. **Response** time \
+         begins when a message was due, **service** time when it was written; the difference is the \
+         **send lag**. A curve is dotted where it rests on fewer than ten samples: there it shows chance, \
+         not the server. Vertical bars are 95 % confidence intervals of the response time.",
+    );
+    section.chart(histogram(&drawn));
+    section.note(
+        "Both axes are logarithmic, so that a few slow messages show beside the many fast ones.",
+    );
 }
 
-fn percentiles(result: &RunResult, drawn: &Drawn<'_>) -> Plot {
+fn table(result: &RunResult) -> Table {
+    let latencies = &result.latency_ns;
+    let rows = [
+        ("response", &latencies.response),
+        ("service", &latencies.service),
+        ("connect", &latencies.connect),
+        ("1st byte", &latencies.first_byte),
+        ("close", &latencies.close),
+        ("send lag", &latencies.send_lag),
+        ("hiccups", &result.client.hiccup),
+    ]
+    .into_iter()
+    .filter_map(|(name, latency)| Some((name, latency.as_ref()?)))
+    .map(|(name, latency)| {
+        let percentiles = PERCENTILES.map(|(_, quantile)| duration(latency.quantile(quantile)));
+        let [p50, p90, p95, p99, p99_9, p99_99] = percentiles;
+        [
+            name.to_owned(),
+            grouped(latency.count()),
+            duration(Some(latency.min())),
+            format_duration_ns(latency.mean()),
+            p50,
+            p90,
+            p95,
+            p99,
+            p99_9,
+            p99_99,
+            duration(Some(latency.max())),
+        ]
+    });
+    let [p50, p90, p95, p99, p99_9, p99_99] = PERCENTILES.map(|(name, _)| name);
+    let head = [
+        "latency", "samples", "min", "mean", p50, p90, p95, p99, p99_9, p99_99, "max",
+    ];
+    Table::new(head, rows)
+}
+
+fn percentiles(result: &RunResult, drawn: &Drawn<'_>) -> Chart {
     let most = drawn.iter().map(|(_, _, latency)| latency.count()).max();
     let end = (most.unwrap_or(1) as f64).log10().max(1.0);
     let points: Vec<f64> = (0..=(end * POINTS_PER_DECADE as f64) as usize)
@@ -140,10 +159,10 @@ fn percentiles(result: &RunResult, drawn: &Drawn<'_>) -> Plot {
         if let Some(&last) = sure.last() {
             unsure.insert(0, last);
         }
-        lines.push(line(name, class, Shape::Open, vec![sure]));
-        lines.push(line("", faint(class), Shape::Open, vec![unsure]));
+        lines.push(Line::new(name, class, vec![sure]));
+        lines.push(Line::new("", faint(class), vec![unsure]));
     }
-    Plot {
+    Chart {
         title: "Latency by percentile".to_owned(),
         description:
             "Percentiles of response and service time on a logarithmic axis; the table above \
@@ -156,7 +175,6 @@ fn percentiles(result: &RunResult, drawn: &Drawn<'_>) -> Plot {
             title: "percentile",
         },
         y: Axis::new(scale, 5, "latency", format_duration_ns),
-        bands: Vec::new(),
         markers: supported_end(drawn, end),
         lines,
         whiskers: result
@@ -172,6 +190,7 @@ fn percentiles(result: &RunResult, drawn: &Drawn<'_>) -> Plot {
             })
             .collect(),
         stops: percentile_stops(drawn, &points, &values),
+        ..Chart::default()
     }
 }
 
@@ -260,7 +279,7 @@ fn percentile_name(point: f64) -> String {
     format!("p{text}")
 }
 
-fn histogram(drawn: &Drawn<'_>) -> Plot {
+fn histogram(drawn: &Drawn<'_>) -> Chart {
     let drawn: Vec<_> = drawn
         .iter()
         .filter(|(name, _, _)| *name != "send lag")
@@ -283,7 +302,10 @@ fn histogram(drawn: &Drawn<'_>) -> Plot {
                 let count = bars.get(&bar).copied().unwrap_or(0);
                 (edge(bar), edge(bar + 1), Some(count as f64))
             });
-            line(name, class, shape, super::plot::steps(figures))
+            Line {
+                shape,
+                ..Line::new(name, class, steps(figures))
+            }
         })
         .collect();
     let stops = (first..last)
@@ -308,7 +330,7 @@ fn histogram(drawn: &Drawn<'_>) -> Plot {
         })
         .collect();
     let scale = Scale::between(edge(first), edge(last));
-    Plot {
+    Chart {
         title: "How many messages took how long".to_owned(),
         description: "Histogram of response and service times".to_owned(),
         height: 180.0,
@@ -326,11 +348,9 @@ fn histogram(drawn: &Drawn<'_>) -> Plot {
                 }
             },
         ),
-        bands: Vec::new(),
-        markers: Vec::new(),
         lines,
-        whiskers: Vec::new(),
         stops,
+        ..Chart::default()
     }
 }
 
@@ -358,24 +378,6 @@ fn faint(class: &str) -> &'static str {
         "service" => "service unsure",
         _ => "lag unsure",
     }
-}
-
-fn line(
-    name: &'static str,
-    class: &'static str,
-    shape: Shape,
-    pieces: Vec<Vec<(f64, f64)>>,
-) -> Line {
-    Line {
-        name,
-        class,
-        shape,
-        pieces,
-    }
-}
-
-fn duration(nanoseconds: u64) -> String {
-    format_duration_ns(nanoseconds as f64)
 }
 
 #[cfg(test)]

@@ -3,10 +3,10 @@
 /// Factors of a power of ten at which people expect ticks.
 const NICE: [f64; 4] = [1.0, 2.0, 5.0, 10.0];
 /// Decades from which on a logarithmic axis has ticks at the powers of ten alone.
-const MANY_DECADES: f64 = 2.6;
+const MIN_SPARSE_DECADES: f64 = 2.6;
 
 /// An axis from `low` to `high`.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Scale {
     low: f64,
     high: f64,
@@ -102,7 +102,7 @@ impl Scale {
 
     fn logarithmic_ticks(&self) -> Vec<f64> {
         let decades = (self.high / self.low).log10();
-        let factors: &[f64] = if decades > MANY_DECADES {
+        let factors: &[f64] = if decades > MIN_SPARSE_DECADES {
             &[1.0]
         } else {
             &[1.0, 2.0, 5.0]

@@ -1,23 +1,27 @@
-//! What is known of a run that goes on, made ready to be shown. Pure: news and times go in.
+//! What is known of a run that goes on, made ready to be shown. Pure: updates and times go in.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use loadgen::Plan;
 use loadgen::observer::Phase;
+use loadgen::report::format;
+use loadgen::result::Counts;
 
-use crate::terminal::feed::{BUCKETS_PER_DECADE, FlowPoint, Latencies, LatencyPoint, News, Totals};
+use crate::terminal::updates::{
+    BUCKETS_PER_DECADE, FlowPoint, Latencies, LatencyPoint, Totals, Update,
+};
 
 /// Points of a history. Each costs some bytes, and no terminal is that wide.
-pub(crate) const MOST_POINTS: usize = 600;
+pub(crate) const MAX_POINTS: usize = 600;
 /// What flowed in this last part of the window makes the rate that is shown as the present one.
 const PRESENT: Duration = Duration::from_secs(1);
 /// Slices in that time at most, whatever their length.
-const MOST_PRESENT: usize = 64;
+const MAX_PRESENT: usize = 64;
 
 /// A run as it is known so far.
 #[derive(Clone, Debug)]
-pub(crate) struct Model {
+pub(crate) struct LiveState {
     facts: Facts,
     phase: Phase,
     phase_began: Instant,
@@ -62,7 +66,30 @@ pub(crate) struct Bar {
     pub(crate) share: f64,
 }
 
-impl Model {
+impl Stage {
+    /// The time that is left, if that is known.
+    pub(crate) fn time_left(&self) -> Option<String> {
+        let left = self.length?.saturating_sub(self.elapsed);
+        Some(format!("{} left", format::clock(left)))
+    }
+}
+
+/// What went wrong with messages, and how often.
+pub(crate) fn message_failures(counts: &Counts) -> [(&'static str, u64); 4] {
+    [
+        ("corrupt", counts.corrupt + counts.corrupt_in_warm_up),
+        ("lost", counts.lost),
+        ("timed out", counts.timed_out),
+        ("unsent", counts.unsent),
+    ]
+}
+
+/// What went wrong with connections, and how often.
+pub(crate) fn connection_failures(counts: &Counts) -> [(&'static str, u64); 2] {
+    [("failed", counts.failed), ("reset", counts.reset)]
+}
+
+impl LiveState {
     /// Nothing is known yet of a run of `plan`.
     pub(crate) fn new(plan: &Plan, now: Instant) -> Self {
         Self {
@@ -83,17 +110,17 @@ impl Model {
     }
 
     /// Takes in what the coordinator said.
-    pub(crate) fn take(&mut self, news: News) {
-        if news.phase == Phase::Connecting && self.phase != Phase::Connecting {
+    pub(crate) fn take(&mut self, update: Update) {
+        if update.phase == Phase::Connecting && self.phase != Phase::Connecting {
             self.begin_again();
         }
-        self.phase = news.phase;
-        self.phase_began = news.phase_began;
-        if let Some(point) = news.flow {
+        self.phase = update.phase;
+        self.phase_began = update.phase_began;
+        if let Some(point) = update.flow {
             self.flow.push(point);
             self.present.push_back(point);
             let since = point.end.saturating_sub(PRESENT);
-            while self.present.len() > MOST_PRESENT
+            while self.present.len() > MAX_PRESENT
                 || self
                     .present
                     .front()
@@ -102,10 +129,10 @@ impl Model {
                 self.present.pop_front();
             }
         }
-        if let Some(point) = news.latency {
+        if let Some(point) = update.latency {
             self.latency.push(point);
         }
-        if let Some(totals) = news.totals {
+        if let Some(totals) = update.totals {
             self.totals = Some(*totals);
         }
     }
@@ -272,7 +299,7 @@ impl<P: Point> History<P> {
                 self.in_last += 1;
             }
             _ => {
-                if self.points.len() == MOST_POINTS {
+                if self.points.len() == MAX_POINTS {
                     self.halve();
                 }
                 self.points.push(point);

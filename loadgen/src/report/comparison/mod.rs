@@ -1,0 +1,289 @@
+//! The report of a comparison: the verdict, each figure's ratio with its interval, the rounds, and both
+//! plans.
+
+use echomark::net::units::format_duration_ns;
+
+use crate::compare::change;
+use crate::report::document::{
+    Block, COMMENT_AND_PAGE, Document, EVERYWHERE, Fact, Judgement, Medium, PAGE, Records, Report,
+    Section, TERMINAL, Table,
+};
+use crate::report::format::{bits_per_second, count, grouped, known, percent, rate};
+use crate::report::{options, words};
+use crate::result::Status;
+use crate::result::comparison::{
+    ComparedSide, Comparison, ComparisonVerdict, Method, MetricComparison, RatioInterval, Side,
+    Source, Unit,
+};
+
+mod charts;
+
+/// The columns of a figure, and where the result has the value.
+const COLUMNS: [(&str, &str); 11] = [
+    ("figure", "/name"),
+    ("unit", "/unit"),
+    ("better", "/better"),
+    ("base", "/base"),
+    ("new", "/new"),
+    ("ratio", "/ratio"),
+    ("low", "/interval/low"),
+    ("high", "/interval/high"),
+    ("decisive_low", "/decisive/low"),
+    ("decisive_high", "/decisive/high"),
+    ("verdict", "/verdict"),
+];
+
+impl Report for Comparison {
+    fn document(&self, medium: Medium) -> Document {
+        let mut document = Document {
+            medium,
+            kind: "compare",
+            started_at: self.started_at.clone(),
+            is_interrupted: self.interrupted,
+            badge: badge(self.verdict),
+            subjects: vec![
+                ("base", self.base.name.clone()),
+                ("new", self.new.name.clone()),
+            ],
+            heading: format!("{} against {}", self.new.name, self.base.name),
+            load: format!("{}, {}", words::load(&self.base.plan), effort(self)),
+            sections: Vec::new(),
+        };
+        document.section(COMMENT_AND_PAGE, "verdict", "", |section| {
+            section.judgement(verdict(self));
+        });
+        document.section(EVERYWHERE, "figures", "New over base", |section| {
+            figures(self, section);
+        });
+        document.section(COMMENT_AND_PAGE, "validity", "", |section| {
+            validity(self, section);
+        });
+        document.section(TERMINAL, "verdict", "", |section| {
+            for reason in &self.validity.reasons {
+                let label = match reason.status {
+                    Status::Valid => "valid",
+                    Status::Suspect => "suspect",
+                    Status::Invalid => "INVALID",
+                };
+                section.line(label, format!("{}: {}", reason.code, reason.text));
+            }
+            section.line("verdict", badge(self.verdict));
+            for sentence in self.sentence.split_inclusive(". ") {
+                section.line("", sentence);
+            }
+        });
+        document.section(PAGE, "rounds", "Rounds", |section| rounds(self, section));
+        document.section(PAGE, "plan", "Plan and host", |section| {
+            section.counts("", "base", side(&self.base));
+            section.counts("", "new", side(&self.new));
+            let mut host = options::host(&self.host, &self.tool, &self.started_at);
+            host.push(Fact::new("method", method(self.method)));
+            host.push(Fact::new("threshold", percent(self.threshold)));
+            section.counts("", "host and method", host);
+            section.note(options::NOTE);
+        });
+        document.section(PAGE, "reading", "How to read this", how_to_read);
+        document
+    }
+
+    fn records(&self) -> Records {
+        Records::of(&COLUMNS, &self.metrics)
+    }
+}
+
+/// The word of a verdict.
+fn badge(verdict: ComparisonVerdict) -> &'static str {
+    match verdict {
+        ComparisonVerdict::Regression => "REGRESSION",
+        ComparisonVerdict::Improvement => "IMPROVEMENT",
+        ComparisonVerdict::NoChange => "NO REGRESSION",
+        ComparisonVerdict::NotEnoughEvidence => "NOT ENOUGH EVIDENCE",
+    }
+}
+
+/// The word of a single figure's verdict.
+fn metric_verdict(metric: &MetricComparison) -> &'static str {
+    match metric.verdict {
+        ComparisonVerdict::Regression => "regression",
+        ComparisonVerdict::Improvement => "improvement",
+        ComparisonVerdict::NoChange => "no regression",
+        ComparisonVerdict::NotEnoughEvidence if metric.ratio.is_none() => "not known",
+        ComparisonVerdict::NotEnoughEvidence => "undecided",
+    }
+}
+
+fn verdict(comparison: &Comparison) -> Judgement {
+    Judgement {
+        status: match comparison.verdict {
+            ComparisonVerdict::Regression => Status::Invalid,
+            ComparisonVerdict::NotEnoughEvidence => Status::Suspect,
+            ComparisonVerdict::Improvement | ComparisonVerdict::NoChange => Status::Valid,
+        },
+        badge: badge(comparison.verdict).to_owned(),
+        headline: String::new(),
+        text: comparison.sentence.clone(),
+        reasons: Vec::new(),
+    }
+}
+
+/// How much was measured.
+fn effort(comparison: &Comparison) -> String {
+    let plan = &comparison.base.plan;
+    let window = match (plan.duration, plan.requests) {
+        (Some(duration), _) => format!("{} s", duration.as_secs_f64()),
+        (None, Some(requests)) => count(requests.get(), "message"),
+        (None, None) => "a window".to_owned(),
+    };
+    let (base, new) = (comparison.base.runs as u64, comparison.new.runs as u64);
+    match comparison.method {
+        Method::PairedRounds => format!("{} of {window} on each side", count(base, "round")),
+        Method::Runs | Method::SingleRuns => {
+            format!("{} and {new} of {window}", count(base, "run"))
+        }
+    }
+}
+
+/// A row for each figure, with the intervals of all ratios on one axis.
+fn figures(comparison: &Comparison, section: &mut Section) {
+    let rows = comparison.metrics.iter().map(|metric| {
+        [
+            name(metric),
+            known(metric.base.map(|value| figure(metric.unit, value))),
+            known(metric.new.map(|value| figure(metric.unit, value))),
+            known(metric.ratio.map(change)),
+            known(metric.interval.and_then(interval)),
+            metric_verdict(metric).to_owned(),
+        ]
+    });
+    let head = ["figure", "base", "new", "change", "95 % CI", "verdict"];
+    let table = Table::new(head, rows).with_words(1);
+    if !section.is_for(Medium::Page) {
+        return section.table(table);
+    }
+    let forest = charts::forest(comparison);
+    section.blocks.push(Block::Forest(table, forest));
+    section.note(format!(
+        "Thick: the 95 % CI of the figure by itself. Thin: the interval that decides, wide enough that \
+         all figures together hold with {}. Shaded red: worse than the base by more than {}, the \
+         threshold. – : not known.",
+        percent(comparison.confidence),
+        percent(comparison.threshold)
+    ));
+    section.details("In words", |section| {
+        section.list(comparison.metrics.iter().map(|metric| &metric.sentence));
+    });
+}
+
+fn validity(comparison: &Comparison, section: &mut Section) {
+    let validity = &comparison.validity;
+    if section.is_for(Medium::Comment) && validity.reasons.is_empty() {
+        return;
+    }
+    let headline = match validity.status {
+        Status::Valid => "The measurements can be relied on",
+        Status::Suspect => "The measurements may be distorted",
+        Status::Invalid => "The measurements do not show what was asked for",
+    };
+    let status = words::status(validity.status);
+    section.verdict(status, headline, validity, "no objection to any run");
+}
+
+fn name(metric: &MetricComparison) -> String {
+    metric.name.replace('_', " ")
+}
+
+fn interval(interval: RatioInterval) -> Option<String> {
+    let (low, high) = interval.low.zip(interval.high)?;
+    Some(format!("{} to {}", change(low), change(high)))
+}
+
+fn figure(unit: Unit, value: f64) -> String {
+    match unit {
+        Unit::PerSecond => rate(value),
+        Unit::Ns => format_duration_ns(value),
+        Unit::Ratio => percent(value),
+        Unit::BitsPerSecond => bits_per_second(value),
+    }
+}
+
+/// What each round found, as ratios over the rounds and as a table.
+fn rounds(comparison: &Comparison, section: &mut Section) {
+    if comparison.rounds.is_empty() {
+        return;
+    }
+    let metrics = || comparison.metrics.iter();
+    for metric in metrics().filter(|metric| metric.unit != Unit::Ratio) {
+        if let Some(chart) = charts::course(comparison, metric) {
+            section.chart(chart);
+        }
+    }
+    let mut head = ["round", "first", "side", "verdict"]
+        .map(str::to_owned)
+        .to_vec();
+    head.extend(metrics().map(name));
+    let rounds = comparison.rounds.iter().enumerate();
+    let rows = rounds.flat_map(|(index, round)| {
+        let sides = [(Side::Base, &round.base), (Side::New, &round.new)];
+        sides.map(|(side, run)| {
+            let mut row = vec![
+                grouped(index as u64 + 1),
+                side_name(round.first).to_owned(),
+                side_name(side).to_owned(),
+                words::status(run.status).to_lowercase(),
+            ];
+            row.extend(metrics().map(|metric| {
+                let value = run.values.get(metric.name.as_ref()).copied().flatten();
+                known(value.map(|value| figure(metric.unit, value)))
+            }));
+            row
+        })
+    });
+    let table = Table {
+        head,
+        rows: rows.collect(),
+        word_columns: 0,
+    };
+    section.details("Rounds as a table", |section| section.table(table));
+}
+
+fn side_name(side: Side) -> &'static str {
+    match side {
+        Side::Base => "base",
+        Side::New => "new",
+    }
+}
+
+/// How a side was measured.
+fn side(side: &ComparedSide) -> Vec<Fact> {
+    let source = match side.source {
+        Source::Result => "a stored result",
+        Source::Targets => "running servers",
+        Source::Command => "a server started for each round",
+    };
+    let mut facts = vec![
+        Fact::new("name", &side.name),
+        Fact::new("source", source),
+        Fact::new("runs", grouped(side.runs as u64)),
+    ];
+    facts.extend(options::flat(&side.plan));
+    facts
+}
+
+fn method(method: Method) -> &'static str {
+    match method {
+        Method::PairedRounds => "paired rounds: Hodges-Lehmann, Wilcoxon's signed ranks",
+        Method::Runs => "runs of two results: Welch's t",
+        Method::SingleRuns => "single runs, with an allowance for the variation between runs",
+    }
+}
+
+fn how_to_read(section: &mut Section) {
+    section.list([
+        "A **regression** is established when the whole interval that decides is worse than the base by \
+         more than the threshold, and **no regression** when none of it is. In between there is not \
+         enough evidence, and more rounds would help.",
+        "Rounds are pairs: both sides were measured one after the other, so changes of the host between \
+         rounds cancel out.",
+        "– stands for what is not known.",
+    ]);
+}

@@ -1,0 +1,59 @@
+//! Everything that was asked for and where it ran, as names and values.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::report::document::Fact;
+use crate::report::format::UNKNOWN;
+use crate::result::{Host, Tool};
+
+/// What is said below the tables.
+pub(super) const NOTE: &str =
+    "Every option as it was resolved, named as in the result file. – : not set, or not known.";
+
+/// Where a result was made, by what, and when.
+pub(super) fn host(host: &Host, tool: &Tool, started_at: &str) -> Vec<Fact> {
+    let mut facts = flat(host);
+    facts.push(Fact::new("tool", format!("{} {}", tool.name, tool.version)));
+    facts.push(Fact::new("started_at", started_at));
+    facts
+}
+
+/// All figures and texts of a part of a result, by the path of their keys.
+pub(super) fn flat(part: &impl Serialize) -> Vec<Fact> {
+    let mut facts = Vec::new();
+    // What was read from JSON can be written as such.
+    if let Ok(value) = serde_json::to_value(part) {
+        flatten(String::new(), &value, &mut facts);
+    }
+    facts
+}
+
+fn flatten(path: String, value: &Value, facts: &mut Vec<Fact>) {
+    let text = match value {
+        Value::Object(fields) => {
+            for (key, field) in fields {
+                let path = if path.is_empty() {
+                    key.clone()
+                } else {
+                    format!("{path}.{key}")
+                };
+                flatten(path, field, facts);
+            }
+            return;
+        }
+        Value::Null => UNKNOWN.to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) if items.is_empty() => UNKNOWN.to_owned(),
+        Value::Array(items) => items
+            .iter()
+            .map(|item| {
+                item.as_str()
+                    .map_or_else(|| item.to_string(), str::to_owned)
+            })
+            .collect::<Vec<_>>()
+            .join(", "),
+        figure => figure.to_string(),
+    };
+    facts.push(Fact::new(path, text));
+}

@@ -1,0 +1,208 @@
+//! The report of a run: what it came to, how long messages took, what became of them over time, what TCP,
+//! the server and the client itself say, and the plan.
+
+use std::fmt::Write as _;
+
+use echomark::net::units::format_duration_ns;
+
+use crate::plan::{Direction, Load, Plan, Spacing};
+use crate::report::document::{
+    COMMENT_AND_PAGE, Document, EVERYWHERE, Fact, Medium, PAGE, Records, Report, TERMINAL,
+    TERMINAL_AND_COMMENT,
+};
+use crate::report::format::{bits_per_second, count, duration, grouped, rate};
+use crate::report::words;
+use crate::result::Status;
+use crate::result::statistics::QuantileEstimate;
+use crate::result::{RunResult, Throughput};
+
+mod details;
+mod intervals;
+mod latency;
+mod over_time;
+mod records;
+mod runs;
+mod server;
+mod tcp;
+
+impl Report for RunResult {
+    fn document(&self, medium: Medium) -> Document {
+        let target = words::target(&self.plan);
+        let mut document = Document {
+            medium,
+            kind: "run",
+            started_at: self.started_at.clone(),
+            is_interrupted: self.interrupted,
+            badge: words::status(self.verdict.status),
+            subjects: vec![("target", target.clone())],
+            heading: target,
+            load: load(self),
+            sections: Vec::new(),
+        };
+        let verdict = |document: &mut Document, media: &[Medium]| {
+            document.section(media, "verdict", "", |section| {
+                let badge = words::status(self.verdict.status);
+                let headline = match self.verdict.status {
+                    Status::Valid => "These figures can be relied on",
+                    Status::Suspect => "These figures may be distorted",
+                    Status::Invalid => "These figures do not show what was asked for",
+                };
+                section.verdict(badge, headline, &self.verdict, &reassurance(&self.plan));
+            });
+        };
+        verdict(&mut document, COMMENT_AND_PAGE);
+        document.section(EVERYWHERE, "summary", "", |section| {
+            section.facts("rate", summary(self, medium));
+        });
+        details::counts(self, TERMINAL_AND_COMMENT, &mut document);
+        latency::describe(self, &mut document);
+        document.section(PAGE, "time", "Over time", |section| {
+            over_time::describe(self, section);
+        });
+        details::counts(self, PAGE, &mut document);
+        details::describe(self, &mut document);
+        verdict(&mut document, TERMINAL);
+        details::plan_and_host(self, &mut document);
+        document
+    }
+
+    fn records(&self) -> Records {
+        Records::of(&records::COLUMNS, &self.intervals)
+    }
+}
+
+/// The load and the length of a run, in words.
+fn load(result: &RunResult) -> String {
+    let plan = &result.plan;
+    let mut line = format!("{}, {:.3} s", words::load(plan), result.duration_s);
+    // Writing to a String can't fail.
+    if plan.repeat.get() > 1 {
+        let repeats = result.repeats.as_ref();
+        let runs = repeats.map_or(1, |repeats| repeats.runs.len());
+        let _ = write!(line, " in {}", count(runs as u64, "run"));
+    }
+    if !plan.warmup.is_zero() {
+        let _ = write!(line, " after {} s of warm-up", plan.warmup.as_secs_f64());
+    }
+    let is_poisson = matches!(
+        plan.load,
+        Load::Open {
+            arrivals: Spacing::Poisson,
+            ..
+        }
+    );
+    if is_poisson || plan.size.least() != plan.size.most() {
+        let _ = write!(line, ", seed {}", plan.seed);
+    }
+    line
+}
+
+/// What a verdict without reasons stands for.
+fn reassurance(plan: &Plan) -> String {
+    let bytes = if plan.verify {
+        ", and every byte was verified"
+    } else {
+        ""
+    };
+    format!("the client kept up, the load was sent as planned{bytes}")
+}
+
+/// The figures that are asked for first. A page, which has its tables far below, has the percentiles and
+/// failures among them.
+fn summary(result: &RunResult, medium: Medium) -> Vec<Fact> {
+    let mut facts = Vec::new();
+    if let Some(target) = result.rate.target {
+        facts.push(Fact::new("target", rate(target)).noted("the rate asked for"));
+        facts.push(Fact::new("offered", rate(result.rate.offered)).noted("messages due"));
+    }
+    let interval = result.statistics.rate.as_ref();
+    let sure = interval.map_or_else(String::new, |interval| {
+        format!("95 % CI {} to {}", rate(interval.low), rate(interval.high))
+    });
+    facts.push(Fact::new("achieved", rate(result.rate.achieved)).noted(sure));
+    let (value, note) = throughput(result.plan.direction(), result.throughput);
+    if medium != Medium::Page {
+        facts.push(Fact::new("throughput", format!("{value} {note}")));
+        return facts;
+    }
+    facts.push(Fact::new("throughput", value).noted(note));
+    if !matches!(
+        result.plan.direction(),
+        Some(Direction::Up | Direction::Down)
+    ) {
+        facts.extend(percentiles(result));
+    }
+    let messages = &result.messages;
+    let missing = [
+        messages.lost,
+        messages.timed_out,
+        messages.unfinished,
+        messages.unsent,
+    ]
+    .into_iter()
+    .fold(0, u64::saturating_add);
+    let sent = grouped(messages.sent);
+    let of = format!("of {sent} {}", words::messages(&result.plan));
+    facts.push(Fact::new("missing", grouped(missing)).noted(of));
+    let how = if result.plan.verify {
+        "every byte was compared"
+    } else {
+        "not verified"
+    };
+    facts.push(Fact::new("corrupt", grouped(messages.corrupt)).noted(how));
+    facts
+}
+
+/// Payload per second, and what became of it.
+fn throughput(direction: Option<Direction>, throughput: Throughput) -> (String, String) {
+    let sent = bits_per_second(throughput.sent_bits_per_s);
+    let received = bits_per_second(throughput.received_bits_per_s);
+    let note = match direction {
+        Some(Direction::Up) => "acknowledged".to_owned(),
+        Some(Direction::Down) => "received".to_owned(),
+        _ if sent == received => "each way".to_owned(),
+        _ => format!("received of {sent} sent"),
+    };
+    (received, note)
+}
+
+fn percentiles(result: &RunResult) -> Vec<Fact> {
+    let Some(response) = &result.latency_ns.response else {
+        return Vec::new();
+    };
+    let spread = result.repeats.as_ref().map(|repeats| &repeats.spread);
+    let of_runs = [
+        spread.and_then(|spread| spread.response_p50_ns.as_ref()),
+        spread.and_then(|spread| spread.response_p99_ns.as_ref()),
+        spread.and_then(|spread| spread.response_p99_9_ns.as_ref()),
+    ];
+    let names = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)];
+    let mut facts: Vec<Fact> = names
+        .into_iter()
+        .zip(of_runs)
+        .map(|((name, quantile), spread)| {
+            let mut estimates = result.statistics.response.iter();
+            let estimate = estimates.find(|estimate| (estimate.quantile - quantile).abs() < 1e-9);
+            let value = response.quantile(quantile);
+            let note = match (estimate, spread) {
+                _ if value.is_none() => "fewer than ten samples beyond it".to_owned(),
+                (Some(estimate), _) => format!("95 % CI {}", bounds(estimate)),
+                (None, Some(spread)) => {
+                    let [min, max] = [spread.min, spread.max].map(format_duration_ns);
+                    format!("single runs {min} to {max}")
+                }
+                (None, None) => "too few independent samples for a CI".to_owned(),
+            };
+            Fact::new(format!("response {name}"), duration(value)).noted(note)
+        })
+        .collect();
+    let of = format!("of {}", grouped(response.count()));
+    facts.push(Fact::new("slowest response", duration(Some(response.max()))).noted(of));
+    facts
+}
+
+/// The confidence interval of a percentile.
+fn bounds(estimate: &QuantileEstimate) -> String {
+    let [low, high] = [estimate.low, estimate.high].map(|end| duration(Some(end)));
+    format!("{low} to {high}")
+}

@@ -1,0 +1,124 @@
+//! The runs, or the parts, that a result is the union of.
+
+use echomark::net::units::format_duration_ns;
+
+use super::tcp;
+use crate::report::document::{Document, Medium, PAGE, TERMINAL_AND_PAGE, Table};
+use crate::report::format::{duration, grouped, known, percent, rate};
+use crate::report::words;
+use crate::result::statistics::Spread;
+use crate::result::{MergedPart, Repeats};
+
+/// Adds the runs of a result that is the union of several, and how far they differ.
+pub(super) fn repeats(repeats: &Repeats, document: &mut Document) {
+    document.section(PAGE, "runs", "Runs", |section| {
+        let rows = repeats.runs.iter().map(|run| {
+            [
+                run.started_at.clone(),
+                rate(run.achieved),
+                duration(run.response_p50_ns),
+                duration(run.response_p99_ns),
+                duration(run.response_p99_9_ns),
+                duration(run.response_max_ns),
+                words::status(run.status).to_lowercase(),
+            ]
+        });
+        section.table(Table::new(
+            ["start", "achieved", "p50", "p99", "p99.9", "max", "verdict"],
+            rows,
+        ));
+    });
+    document.section(TERMINAL_AND_PAGE, "spread", "Spread of the runs", |section| {
+        let spread = &repeats.spread;
+        let rows = [
+            spread_row("achieved", spread.achieved.as_ref(), &rate),
+            spread_row("p50", spread.response_p50_ns.as_ref(), &format_duration_ns),
+            spread_row("p99", spread.response_p99_ns.as_ref(), &format_duration_ns),
+            spread_row(
+                "p99.9",
+                spread.response_p99_9_ns.as_ref(),
+                &format_duration_ns,
+            ),
+        ];
+        section.table(Table::new(
+            ["runs", "min", "median", "max", "spread", "mean, 95 % CI", "to"],
+            rows.into_iter().flatten(),
+        ));
+        if section.is_for(Medium::Page) {
+            section.note(
+                "Spread is the standard deviation over the mean. Percentiles above are of all runs' \
+                 messages together; TCP, fairness and ramp are those of the last run.",
+            );
+        }
+    });
+}
+
+/// Adds the results that were merged: what can't be added stands with its part.
+pub(super) fn parts(parts: &[MergedPart], document: &mut Document) {
+    document.section(TERMINAL_AND_PAGE, "parts", "Parts", |section| {
+        let rows = parts.iter().map(|part| {
+            [
+                part.name.clone(),
+                known(part.host.name.clone()),
+                part.started_at.clone(),
+                grouped(part.connections as u64),
+                rate(part.achieved),
+                duration(part.response_p50_ns),
+                duration(part.response_p99_ns),
+                words::status(part.status).to_lowercase(),
+            ]
+        });
+        let table = Table::new(
+            [
+                "part",
+                "host",
+                "start",
+                "connections",
+                "achieved",
+                "p50",
+                "p99",
+                "verdict",
+            ],
+            rows,
+        )
+        .with_words(1);
+        if section.is_for(Medium::Terminal) {
+            return section.table(table.without(&["host", "start"]));
+        }
+        section.table(table);
+        for part in parts {
+            if let Some(tcp) = &part.tcp {
+                section.details(format!("TCP of {}", part.name), |section| {
+                    tcp::describe("", tcp, section);
+                });
+            }
+            if let Some(fairness) = &part.fairness {
+                section.line(
+                    "",
+                    format!(
+                        "fairness of {}: Jain's index {:.3} over {} connections.",
+                        part.name, fairness.index.jain_index, fairness.index.connections,
+                    ),
+                );
+            }
+        }
+    });
+}
+
+fn spread_row(
+    name: &str,
+    spread: Option<&Spread>,
+    format: &dyn Fn(f64) -> String,
+) -> Option<[String; 7]> {
+    let spread = spread?;
+    Some([
+        name.to_owned(),
+        format(spread.min),
+        format(spread.median),
+        format(spread.max),
+        known(spread.coefficient_of_variation.map(percent)),
+        // Student's t knows no lower bound; nothing measured is below 0.
+        known(spread.low.map(|low| format(low.max(0.0)))),
+        known(spread.high.map(format)),
+    ])
+}
