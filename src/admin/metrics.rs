@@ -102,7 +102,7 @@ pub(super) fn families(report: &Report) -> Vec<Family> {
     families
 }
 
-/// What `/info` says of one worker: the metrics that have a value for each worker, and what it accepted.
+/// One worker in `/info`: the metrics that have a value for each worker, and its accepted connections.
 pub(super) fn worker_json(worker: &Worker) -> Json {
     let mut object = Map::new();
     for metric in METRICS {

@@ -1,7 +1,7 @@
 //! Address prefixes: `10.0.0.0/8`, `2001:db8::/32`, and what counts as one source.
 //!
 //! A dual-stack listener sees IPv4 peers as IPv4-mapped IPv6 addresses (RFC 4291 section 2.5.5.2).
-//! Everything here takes both forms of an address for the same one.
+//! Here both forms are one address.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -93,18 +93,18 @@ impl FromStr for Cidr {
         let Some(length) = length else {
             return Ok(Self::from(address));
         };
-        let most = width(address);
-        let bad_length = || fail(CidrProblem::BadLength { most });
+        let max = width(address);
+        let bad_length = || fail(CidrProblem::BadLength { max });
         if !length.bytes().all(|b| b.is_ascii_digit()) {
             return Err(bad_length());
         }
         let length: u8 = length.parse().map_err(|_| bad_length())?;
-        if length > most {
+        if length > max {
             return Err(bad_length());
         }
         let (address, length) = match canonical(address) {
             // The first 96 bits of a mapped prefix say no more than that it is mapped.
-            v4 @ IpAddr::V4(_) if most == 128 && length >= 96 => (v4, length - 96),
+            v4 @ IpAddr::V4(_) if max == 128 && length >= 96 => (v4, length - 96),
             _ => (address, length),
         };
         let meant = Self {
@@ -124,7 +124,7 @@ impl fmt::Display for Cidr {
     }
 }
 
-/// A prefix that could not be read, with what was written and what would do.
+/// A prefix that could not be read, with the text and an example.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CidrError {
     text: String,
@@ -154,8 +154,8 @@ pub enum CidrProblem {
     BadAddress,
     /// What stands behind the slash is not a number of bits that the address has.
     BadLength {
-        /// How many bits the address has.
-        most: u8,
+        /// The number of bits of the address.
+        max: u8,
     },
     /// Bits are set beyond the length of the prefix.
     HostBits {
@@ -168,8 +168,8 @@ impl fmt::Display for CidrProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BadAddress => f.write_str("it does not start with an IPv4 or IPv6 address"),
-            Self::BadLength { most } => {
-                write!(f, "its length is not a number from 0 to {most}")
+            Self::BadLength { max } => {
+                write!(f, "its length is not a number from 0 to {max}")
             }
             Self::HostBits { meant } => {
                 write!(f, "bits are set beyond the first {}", meant.length)
@@ -185,15 +185,15 @@ pub struct SourcePrefix(NonZeroU64);
 
 impl From<IpAddr> for SourcePrefix {
     fn from(address: IpAddr) -> Self {
-        /// Upper half of the key of every IPv4 address. In IPv6, ffff::/16 is multicast, which
-        /// nobody sends from (RFC 4291 section 2.7).
+        /// Upper half of the key of every IPv4 address. In IPv6, ffff::/16 is multicast, which is
+        /// no source (RFC 4291 section 2.7).
         const IPV4: u64 = 0xffff_ffff << 32;
         let bits = match canonical(address) {
             IpAddr::V4(v4) => IPV4 | u64::from(v4.to_bits()),
             IpAddr::V6(v6) => (v6.to_bits() >> 64) as u64,
         };
-        // The complement leaves zero to the limited broadcast address, which nobody sends from
-        // either, and so an `Option` of this takes no space of its own.
+        // The complement leaves zero to the limited broadcast address, which is no source either,
+        // so that an `Option` of this takes no space of its own.
         Self(NonZeroU64::new(!bits).unwrap_or(NonZeroU64::MIN))
     }
 }
@@ -259,13 +259,13 @@ mod tests {
             ("localhost/8", CidrProblem::BadAddress),
             ("10/8", CidrProblem::BadAddress),
             ("fe80::1%lo", CidrProblem::BadAddress),
-            ("10.0.0.0/33", CidrProblem::BadLength { most: 32 }),
-            ("10.0.0.0/", CidrProblem::BadLength { most: 32 }),
-            ("10.0.0.0/+8", CidrProblem::BadLength { most: 32 }),
-            ("10.0.0.0/8/8", CidrProblem::BadLength { most: 32 }),
-            ("10.0.0.0/255.0.0.0", CidrProblem::BadLength { most: 32 }),
-            ("::/129", CidrProblem::BadLength { most: 128 }),
-            ("::/999", CidrProblem::BadLength { most: 128 }),
+            ("10.0.0.0/33", CidrProblem::BadLength { max: 32 }),
+            ("10.0.0.0/", CidrProblem::BadLength { max: 32 }),
+            ("10.0.0.0/+8", CidrProblem::BadLength { max: 32 }),
+            ("10.0.0.0/8/8", CidrProblem::BadLength { max: 32 }),
+            ("10.0.0.0/255.0.0.0", CidrProblem::BadLength { max: 32 }),
+            ("::/129", CidrProblem::BadLength { max: 128 }),
+            ("::/999", CidrProblem::BadLength { max: 128 }),
         ] {
             let error = text.parse::<Cidr>().unwrap_err();
             assert_eq!(error.problem, problem, "{text}");

@@ -45,18 +45,18 @@ impl FromStr for Endpoint {
         };
         if let Some(path) = text.strip_prefix("unix:") {
             return match path.len() {
-                0 => Err(fail(Problem::NoPath)),
-                1..=LONGEST_PATH if !path.contains('\0') => Ok(Self::Unix(path.into())),
-                _ => Err(fail(Problem::BadPath)),
+                0 => Err(fail(EndpointProblem::NoPath)),
+                1..=MAX_PATH_LEN if !path.contains('\0') => Ok(Self::Unix(path.into())),
+                _ => Err(fail(EndpointProblem::BadPath)),
             };
         }
         let (scheme, rest) = text
             .split_once("://")
-            .ok_or_else(|| fail(Problem::NoScheme))?;
+            .ok_or_else(|| fail(EndpointProblem::NoScheme))?;
         match scheme {
             "tcp" => rest.parse().map(Self::Tcp).map_err(fail),
             "udp" => rest.parse().map(Self::Udp).map_err(fail),
-            _ => Err(fail(Problem::UnknownScheme)),
+            _ => Err(fail(EndpointProblem::UnknownScheme)),
         }
     }
 }
@@ -72,7 +72,7 @@ impl fmt::Display for Endpoint {
 }
 
 /// What fits `sun_path` with its terminating zero (unix(7)).
-const LONGEST_PATH: usize = 107;
+const MAX_PATH_LEN: usize = 107;
 
 /// A host name or IP address, without brackets, and a port.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -116,39 +116,39 @@ impl From<SocketAddr> for HostPort {
 }
 
 impl FromStr for HostPort {
-    type Err = Problem;
+    type Err = EndpointProblem;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (host, port) = match text.strip_prefix('[') {
             Some(rest) => {
-                let (host, port) = rest.split_once("]:").ok_or(Problem::NoPort)?;
+                let (host, port) = rest.split_once("]:").ok_or(EndpointProblem::NoPort)?;
                 // A link-local address may name its zone (RFC 4007, section 11).
                 let (address, zone) = match host.split_once('%') {
                     Some((address, zone)) => (address, Some(zone)),
                     None => (host, None),
                 };
                 if address.parse::<Ipv6Addr>().is_err() || zone == Some("") {
-                    return Err(Problem::NotIpv6);
+                    return Err(EndpointProblem::NotIpv6);
                 }
                 (host, port)
             }
             None => {
-                let (host, port) = text.rsplit_once(':').ok_or(Problem::NoPort)?;
+                let (host, port) = text.rsplit_once(':').ok_or(EndpointProblem::NoPort)?;
                 if host.contains(':') {
-                    return Err(Problem::NoBrackets);
+                    return Err(EndpointProblem::NoBrackets);
                 }
                 (host, port)
             }
         };
         if host.is_empty() || host.contains(|c: char| c.is_whitespace() || c == '/') {
-            return Err(Problem::BadHost);
+            return Err(EndpointProblem::BadHost);
         }
         if !port.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(Problem::BadPort);
+            return Err(EndpointProblem::BadPort);
         }
         Ok(Self {
             host: host.to_owned(),
-            port: port.parse().map_err(|_| Problem::BadPort)?,
+            port: port.parse().map_err(|_| EndpointProblem::BadPort)?,
         })
     }
 }
@@ -163,11 +163,11 @@ impl fmt::Display for HostPort {
     }
 }
 
-/// An endpoint that could not be read, with what was written and what would do.
+/// An endpoint that could not be read, with the text and examples.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct EndpointError {
     text: String,
-    problem: Problem,
+    problem: EndpointProblem,
 }
 
 impl fmt::Display for EndpointError {
@@ -185,7 +185,7 @@ impl std::error::Error for EndpointError {}
 
 /// Why a text is not an endpoint.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Problem {
+pub enum EndpointProblem {
     /// There is no `://`.
     NoScheme,
     /// The scheme is not one of ours.
@@ -206,7 +206,7 @@ pub enum Problem {
     BadPath,
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for EndpointProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NoScheme => "it does not start with a scheme such as tcp://",
@@ -254,22 +254,25 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         for (text, problem) in [
-            ("127.0.0.1:7", Problem::NoScheme),
-            ("quic://127.0.0.1:7", Problem::UnknownScheme),
-            ("tcp://127.0.0.1", Problem::NoPort),
-            ("tcp://[::1]", Problem::NoPort),
-            ("tcp://host:65536", Problem::BadPort),
-            ("tcp://host:+7", Problem::BadPort),
-            ("tcp://host:", Problem::BadPort),
-            ("tcp://:7", Problem::BadHost),
-            ("tcp://a b:7", Problem::BadHost),
-            ("tcp://::1:7", Problem::NoBrackets),
-            ("tcp://[host]:7", Problem::NotIpv6),
-            ("tcp://[host%lo]:7", Problem::NotIpv6),
-            ("tcp://[[%lo]:7", Problem::NotIpv6),
-            ("tcp://[fe80::1%]:7", Problem::NotIpv6),
-            ("unix:", Problem::NoPath),
-            (&format!("unix:/{}", "x".repeat(107)), Problem::BadPath),
+            ("127.0.0.1:7", EndpointProblem::NoScheme),
+            ("quic://127.0.0.1:7", EndpointProblem::UnknownScheme),
+            ("tcp://127.0.0.1", EndpointProblem::NoPort),
+            ("tcp://[::1]", EndpointProblem::NoPort),
+            ("tcp://host:65536", EndpointProblem::BadPort),
+            ("tcp://host:+7", EndpointProblem::BadPort),
+            ("tcp://host:", EndpointProblem::BadPort),
+            ("tcp://:7", EndpointProblem::BadHost),
+            ("tcp://a b:7", EndpointProblem::BadHost),
+            ("tcp://::1:7", EndpointProblem::NoBrackets),
+            ("tcp://[host]:7", EndpointProblem::NotIpv6),
+            ("tcp://[host%lo]:7", EndpointProblem::NotIpv6),
+            ("tcp://[[%lo]:7", EndpointProblem::NotIpv6),
+            ("tcp://[fe80::1%]:7", EndpointProblem::NotIpv6),
+            ("unix:", EndpointProblem::NoPath),
+            (
+                &format!("unix:/{}", "x".repeat(107)),
+                EndpointProblem::BadPath,
+            ),
         ] {
             let error = text.parse::<Endpoint>().unwrap_err();
             assert_eq!(error.problem, problem, "{text}");

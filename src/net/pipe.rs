@@ -20,7 +20,7 @@ pub trait Pipe: Read + Debug {
     fn held(&self) -> usize;
 }
 
-/// A non-blocking pipe(2) that knows what is in it.
+/// A non-blocking pipe(2) that counts what is in it.
 #[derive(Debug)]
 pub struct SplicePipe {
     reader: OwnedFd,
@@ -44,7 +44,7 @@ impl SplicePipe {
     }
 
     /// Moves up to `max` bytes of a socket's input into the pipe. Fewer don't mean that no more wait.
-    /// At an urgent mark the kernel never gets past it this way, whatever SO_OOBINLINE says
+    /// The kernel never moves past an urgent mark this way, whatever SO_OOBINLINE says
     /// (`tcp_read_sock`).
     ///
     /// # Errors

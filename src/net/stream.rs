@@ -15,8 +15,7 @@ use crate::net::{socket, sys};
 /// buffer, but a call that goes on while more arrives must end.
 const MAX_DISCARD: usize = 1 << 20;
 
-/// A non-blocking byte stream in both directions. Sockets are, and so are the scripted streams that
-/// test [`Conn`](crate::conn::Conn) without any.
+/// A non-blocking byte stream in both directions: a socket, or a script in tests.
 pub trait Stream: Read + Write {
     /// What its input can be relayed through.
     type Pipe: Pipe;
@@ -37,8 +36,8 @@ pub trait Stream: Read + Write {
         false
     }
 
-    /// Whether no input waits at this moment, by asking for no more than that; `false` where it can't be
-    /// told. An end and an error are no input.
+    /// Whether no input waits now, found without reading; `false` where it can't be told. An end and an
+    /// error are no input.
     fn is_drained(&mut self) -> bool {
         false
     }

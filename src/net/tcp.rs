@@ -13,7 +13,7 @@ use super::tuning::{Tuning, TuningError, option};
 /// Why a group of listeners could not be made.
 #[derive(Debug)]
 pub enum ListenError {
-    /// The address can't be bound: in use, not ours, not permitted.
+    /// The address can't be bound: in use, not of this host, not permitted.
     Bind(io::Error),
     /// A socket option was refused.
     Tuning(TuningError),
@@ -36,10 +36,9 @@ impl From<TuningError> for ListenError {
 /// Binds `count` TCP listeners to one address, among which the kernel spreads the connections by a
 /// hash of their addresses (SO_REUSEPORT, socket(7)).
 ///
-/// The first is bound before SO_REUSEPORT is set, so that an address that another program listens
-/// on is reported as in use, even if that program would share it: two servers that each get a part
-/// of the connections by accident are worse than an error. With port 0 the kernel chooses one port
-/// for all.
+/// The first is bound before SO_REUSEPORT is set, so that an address of another program is reported as
+/// in use, even if that program would share it: two servers that share the connections by accident are
+/// worse than an error. With port 0 the kernel chooses one port for all.
 ///
 /// # Errors
 /// [`ListenError`] says which step failed.
@@ -59,8 +58,7 @@ pub fn listen(
     for _ in 1..count {
         sockets.push(join(bound.as_socket().unwrap_or(address), tuning)?);
     }
-    // All are bound before the first listens, so that no connection comes to a group that is not
-    // complete yet.
+    // All are bound before the first listens, so that no connection reaches an incomplete group.
     for socket in &sockets {
         start_listening(socket, backlog)?;
     }
@@ -151,9 +149,9 @@ pub fn set_backlog(listener: &std::net::TcpListener, backlog: u32) -> io::Result
 /// Makes the kernel prefer this socket, among those that share its address (SO_REUSEPORT), for what
 /// comes in on one CPU, or for nothing in particular.
 ///
-/// Before Linux 6.2 it prefers nobody: the hash decides in such a group (commit b261eda84ec1,
-/// "soreuseport: Fix socket selection for SO_INCOMING_CPU"). Of several that prefer the same CPU, and
-/// of all if none prefers the CPU at hand, the hash decides as well.
+/// Before Linux 6.2 it has no effect: the hash decides in such a group (commit b261eda84ec1,
+/// "soreuseport: Fix socket selection for SO_INCOMING_CPU"). The hash also decides
+/// among several that prefer the same CPU, and among all if none prefers this CPU.
 ///
 /// # Errors
 /// [`TuningError`] with what setsockopt(2) reports for SO_INCOMING_CPU.

@@ -20,13 +20,13 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
         "m" => 60e9,
         "h" => 3600e9,
         "" if number.value == 0.0 => 1.0,
-        "" => return Err(fail(Problem::NoUnit)),
-        _ => return Err(fail(Problem::UnknownUnit)),
+        "" => return Err(fail(UnitProblem::NoUnit)),
+        _ => return Err(fail(UnitProblem::UnknownUnit)),
     };
     let nanoseconds = (number.value * nanoseconds).round();
     // Some 292 years; above it the conversion to u64 would saturate silently.
     if nanoseconds > i64::MAX as f64 {
-        return Err(fail(Problem::TooLarge));
+        return Err(fail(UnitProblem::TooLarge));
     }
     Ok(Duration::from_nanos(nanoseconds as u64))
 }
@@ -35,7 +35,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
 pub fn parse_count(text: &str) -> Result<u64, UnitError> {
     let fail = |problem| UnitError::new(text, Quantity::Count, problem);
     let (number, unit) = split(text).map_err(fail)?;
-    let scale = decimal_scale(unit).ok_or_else(|| fail(Problem::UnknownUnit))?;
+    let scale = decimal_scale(unit).ok_or_else(|| fail(UnitProblem::UnknownUnit))?;
     number.times(scale).map_err(fail)
 }
 
@@ -43,10 +43,10 @@ pub fn parse_count(text: &str) -> Result<u64, UnitError> {
 pub fn parse_rate(text: &str) -> Result<f64, UnitError> {
     let fail = |problem| UnitError::new(text, Quantity::Rate, problem);
     let (number, unit) = split(text).map_err(fail)?;
-    let scale = decimal_scale(unit).ok_or_else(|| fail(Problem::UnknownUnit))?;
+    let scale = decimal_scale(unit).ok_or_else(|| fail(UnitProblem::UnknownUnit))?;
     let rate = number.value * scale as f64;
-    if rate >= INEXACT {
-        return Err(fail(Problem::TooLarge));
+    if rate >= MAX_EXACT {
+        return Err(fail(UnitProblem::TooLarge));
     }
     Ok(rate)
 }
@@ -63,7 +63,7 @@ pub fn parse_size(text: &str) -> Result<u64, UnitError> {
         "k" | "K" | "KiB" | "kiB" => 1 << 10,
         "M" | "MiB" => 1 << 20,
         "G" | "GiB" => 1 << 30,
-        _ => return Err(fail(Problem::UnknownUnit)),
+        _ => return Err(fail(UnitProblem::UnknownUnit)),
     };
     number.times(scale).map_err(fail)
 }
@@ -118,16 +118,16 @@ pub fn format_size(bytes: u64) -> String {
     }
 }
 
-/// A quantity that could not be read, with what was written and what would do.
+/// A quantity that could not be read, with the text and examples.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct UnitError {
     text: String,
     quantity: Quantity,
-    problem: Problem,
+    problem: UnitProblem,
 }
 
 impl UnitError {
-    fn new(text: &str, quantity: Quantity, problem: Problem) -> Self {
+    fn new(text: &str, quantity: Quantity, problem: UnitProblem) -> Self {
         Self {
             text: text.to_owned(),
             quantity,
@@ -145,11 +145,11 @@ impl fmt::Display for UnitError {
             Quantity::Size => ("size", "512, 64KiB or 1MiB"),
         };
         let problem = match self.problem {
-            Problem::NotANumber => "it does not start with a number",
-            Problem::NoUnit => "its unit is missing",
-            Problem::UnknownUnit => "its unit is unknown",
-            Problem::NotWhole => "it does not come to a whole number",
-            Problem::TooLarge => "it is too large",
+            UnitProblem::NotANumber => "it does not start with a number",
+            UnitProblem::NoUnit => "its unit is missing",
+            UnitProblem::UnknownUnit => "its unit is unknown",
+            UnitProblem::NotWhole => "it does not come to a whole number",
+            UnitProblem::TooLarge => "it is too large",
         };
         write!(
             f,
@@ -170,7 +170,7 @@ enum Quantity {
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Problem {
+enum UnitProblem {
     NotANumber,
     NoUnit,
     UnknownUnit,
@@ -179,7 +179,7 @@ enum Problem {
 }
 
 /// From 2^53 on a double no longer holds every whole number.
-const INEXACT: f64 = (1_u64 << 53) as f64;
+const MAX_EXACT: f64 = (1_u64 << 53) as f64;
 
 /// A decimal number as written, kept exact when it has no fraction.
 struct Number {
@@ -188,37 +188,37 @@ struct Number {
 }
 
 impl Number {
-    fn times(&self, scale: u64) -> Result<u64, Problem> {
+    fn times(&self, scale: u64) -> Result<u64, UnitProblem> {
         if let Some(whole) = self.whole {
-            return whole.checked_mul(scale).ok_or(Problem::TooLarge);
+            return whole.checked_mul(scale).ok_or(UnitProblem::TooLarge);
         }
         let product = self.value * scale as f64;
-        if product >= INEXACT {
-            return Err(Problem::TooLarge);
+        if product >= MAX_EXACT {
+            return Err(UnitProblem::TooLarge);
         }
         // A decimal fraction is rarely exact in binary: 1.1k is 1100.0000000000002.
         if (product - product.round()).abs() > 1e-6 {
-            return Err(Problem::NotWhole);
+            return Err(UnitProblem::NotWhole);
         }
         Ok(product.round() as u64)
     }
 }
 
 /// Splits `text` into its number and its unit.
-fn split(text: &str) -> Result<(Number, &str), Problem> {
+fn split(text: &str) -> Result<(Number, &str), UnitProblem> {
     let text = text.trim();
     let end = text
         .find(|c: char| !c.is_ascii_digit() && c != '.')
         .unwrap_or(text.len());
     let (digits, unit) = text.split_at(end);
     if !digits.starts_with(|c: char| c.is_ascii_digit()) {
-        return Err(Problem::NotANumber);
+        return Err(UnitProblem::NotANumber);
     }
-    let value: f64 = digits.parse().map_err(|_| Problem::NotANumber)?;
+    let value: f64 = digits.parse().map_err(|_| UnitProblem::NotANumber)?;
     let whole = if digits.contains('.') {
         None
     } else {
-        Some(digits.parse().map_err(|_| Problem::TooLarge)?)
+        Some(digits.parse().map_err(|_| UnitProblem::TooLarge)?)
     };
     Ok((Number { value, whole }, unit.trim_start()))
 }

@@ -18,14 +18,14 @@ use socket2::{Domain, SockAddr, Socket, Type};
 const MAX_LOCK_ATTEMPTS: u32 = 200;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
-/// Listens on a path. A socket file that nobody listens on any more, left by a program that was
-/// killed, is replaced; anything else that is there is an error.
+/// Listens on a path. A stale socket file, left by a program that was killed, is replaced; any other
+/// file at the path is an error.
 ///
 /// `mode` are the permissions of the file, of which connecting needs the one to write (unix(7));
 /// without it the umask decides.
 ///
 /// # Errors
-/// `AddrInUse` when somebody listens there, `AlreadyExists` when the path is not a socket, or what
+/// `AddrInUse` when another socket listens there, `AlreadyExists` when the path is not a socket, or what
 /// bind(2), listen(2) and chmod(2) report.
 pub fn listen(
     path: &Path,
@@ -57,7 +57,7 @@ fn lock_directory(path: &Path) -> Option<File> {
     let parent = path
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty());
-    let directory = File::open(parent.unwrap_or(Path::new("."))).ok()?;
+    let directory = File::open(parent.unwrap_or_else(|| Path::new("."))).ok()?;
     for _ in 0..MAX_LOCK_ATTEMPTS {
         match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
             Err(Errno::WOULDBLOCK | Errno::INTR) => thread::sleep(LOCK_PAUSE),
@@ -158,7 +158,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     }
     match connect(path) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            // Looked at again, for somebody else may have replaced it just now.
+            // Checked again, as another program may have replaced it meanwhile.
             SocketFile {
                 path: path.to_owned(),
                 identity: identity(&found),
@@ -166,7 +166,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
             .remove();
             Ok(())
         }
-        // Somebody accepts, or has so many waiting that this one would block.
+        // A listener accepts, or its queue is full.
         Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
             Err(io::ErrorKind::AddrInUse.into())
@@ -296,13 +296,11 @@ mod tests {
         let path = directory.0.join("socket");
         for _ in 0..50 {
             drop(listen(&path, 16, None).unwrap());
-            let starters: Vec<_> = (0..4)
-                .map(|_| {
-                    let path = path.clone();
-                    thread::spawn(move || listen(&path, 16, None))
-                })
-                .collect();
-            let outcomes: Vec<_> = starters.into_iter().map(|it| it.join().unwrap()).collect();
+            let starters = [(); 4].map(|()| {
+                let path = path.clone();
+                thread::spawn(move || listen(&path, 16, None))
+            });
+            let outcomes = starters.map(|it| it.join().unwrap());
             let listening = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
             assert_eq!(listening, 1, "{outcomes:?}");
         }

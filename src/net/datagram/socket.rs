@@ -31,7 +31,7 @@ pub(crate) fn datagram_sockets(
         let domain = Domain::for_address(address);
         let socket = Socket::new(domain, Type::DGRAM.cloexec(), Some(Protocol::UDP))?;
         divide_families(&socket, address, tuning)?;
-        // Before it is bound, so that the first datagram already tells its destination.
+        // Before it is bound, so that the first datagram already reports its destination.
         prepare(&socket, address, tuning)?;
         if index > 0 {
             socket.set_reuse_port(true)?;
@@ -47,8 +47,8 @@ pub(crate) fn datagram_sockets(
     Ok(sockets)
 }
 
-/// Makes a bound UDP socket that was inherited like those of [`datagram_sockets`]. What it received
-/// before does not tell its destination.
+/// Sets an inherited UDP socket up like those of [`datagram_sockets`]. Datagrams that it received before
+/// do not report their destination.
 ///
 /// # Errors
 /// [`ListenError`] says which step failed; `InvalidInput` if it is no UDP socket.
@@ -66,8 +66,8 @@ pub(crate) fn adopt_datagram_socket(
     Ok(socket.into())
 }
 
-/// Where everything was sent to that a UDP socket bound to `address` receives, if that is known
-/// beforehand: the address is that of one interface of this host, and no group's.
+/// The destination of all datagrams that a UDP socket bound to `address` receives, if there is only one:
+/// `address` is a unicast address of this host.
 pub(crate) fn only_destination(address: SocketAddr) -> Option<Destination> {
     let ip = address.ip().to_canonical();
     let (unspecified, needs_its_link): (IpAddr, _) = match ip {
@@ -77,8 +77,8 @@ pub(crate) fn only_destination(address: SocketAddr) -> Option<Destination> {
     if ip.is_unspecified() || ip.is_multicast() || needs_its_link {
         return None;
     }
-    // Which addresses are the broadcasts of networks the kernel alone knows: without SO_BROADCAST it
-    // does not connect there (connect(2), EACCES). Nothing is sent.
+    // Only the kernel knows which addresses are broadcasts: without SO_BROADCAST it refuses to connect
+    // there (connect(2), EACCES). Nothing is sent.
     let port = NonZeroU16::new(address.port()).map_or(7, NonZeroU16::get);
     let probe = UdpSocket::bind((unspecified, 0)).ok()?;
     probe.connect((ip, port)).ok()?;
