@@ -35,7 +35,7 @@ pub(crate) enum Task {
 
 impl Cli {
     /// # Errors
-    /// A mistake on the command line, or a wish for help, both for [`refuse`].
+    /// A mistake on the command line, or a request for help; both are for [`refuse`].
     pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         command().try_get_matches_from(args).map(Self::from)
     }
@@ -161,7 +161,7 @@ pub(crate) fn fail(problem: impl fmt::Display) -> ExitCode {
 }
 
 fn say(problem: impl fmt::Display) {
-    // Nobody is left to tell when stderr is closed.
+    // There is no other place to say that stderr is closed.
     let _ = writeln!(io::stderr(), "echod: {problem}");
 }
 

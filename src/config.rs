@@ -97,18 +97,18 @@ pub struct Limits {
     /// The most connections served anew per second, above 0, with a burst of as many as a second
     /// brings; more are accepted and closed.
     pub accept_rate: Option<f64>,
-    /// Who is served. Empty: everyone that is not denied.
+    /// Addresses that are served. Empty: all that are not denied.
     pub allow: Vec<Cidr>,
     /// Who is not served. Of several prefixes with an address, here and in `allow`, the longest
     /// decides, and of the same in both this one.
     pub deny: Vec<Cidr>,
-    /// Closes a connection on which no byte moved for so long.
+    /// Closes a connection on which no byte moved for this long.
     pub idle_timeout: Option<Duration>,
-    /// Closes a connection on which fewer than `stall_bytes` moved in so long.
+    /// Closes a connection on which fewer than `stall_bytes` moved in this time.
     pub stall_timeout: Option<Duration>,
     /// Bytes, both directions together, that a connection has to move within each `stall_timeout`.
     pub stall_bytes: u64,
-    /// Closes a connection so long after it was accepted, whatever it does.
+    /// Closes a connection this long after it was accepted, busy or not.
     pub lifetime: Option<Duration>,
     /// The most datagrams answered per second over all sources, above 0, with a burst of as many
     /// as a second brings; more are dropped.
@@ -146,7 +146,7 @@ pub enum Balance {
     /// One worker accepts and gives each connection to the worker that has the fewest.
     LeastConnections,
     /// The kernel, by the CPU that a connect comes in on: every worker is bound to its CPU and serves
-    /// what arrives there, so that nobody has to be woken on another (SO_INCOMING_CPU). For CPUs
+    /// what arrives there, so that no thread on another CPU has to be woken (SO_INCOMING_CPU). For CPUs
     /// without a worker the hash decides, and on a kernel before Linux 6.2 it does for all. Each
     /// datagram goes by its own CPU, so those of a peer that moves may be answered out of order.
     IncomingCpu,
@@ -164,13 +164,13 @@ impl Balance {
 }
 
 /// Whether a worker with nothing to do asks the kernel again and again instead of sleeping. Awake it
-/// answers sooner, because nobody has to wake it, and uses a whole CPU.
+/// answers sooner, because it need not be woken, and uses a whole CPU.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Spin {
     /// Sleep at once.
     #[default]
     Never,
-    /// Stay awake for so long after the last event.
+    /// Stay awake for this long after the last event.
     For(Duration),
     /// Stay awake for as long as that paid lately, at most 100 µs.
     Auto,

@@ -75,7 +75,7 @@ impl Server {
     /// As [`Server::bind`].
     #[doc(hidden)]
     pub fn bind_with(config: Config, inherited: Vec<Inherited>) -> Result<Self, Error> {
-        let has_predecessor = inherited.iter().any(|it| it.keeper == Keeper::Nobody);
+        let has_predecessor = inherited.iter().any(|it| it.keeper == Keeper::Predecessor);
         let bound = listen::bind_all(&config, inherited)?;
         warn_of_cut_backlog(&config);
         let to_pass = sockets_to_pass(&bound, &config)?;

@@ -1,4 +1,5 @@
-//! From endpoints to sockets: bound anew, or passed on by another process.
+//! From endpoints to sockets: bound anew, inherited from a service manager, or handed over by a
+//! predecessor.
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
@@ -38,9 +39,10 @@ pub struct Inherited {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Keeper {
-    /// Nobody for long: a predecessor that leaves.
-    Nobody,
-    /// A service manager, for whoever it starts next.
+    /// The server that this one replaces, until it has drained.
+    #[serde(rename = "nobody")]
+    Predecessor,
+    /// A service manager, for the next process that it starts.
     ServiceManager,
 }
 
@@ -94,7 +96,7 @@ impl Bound {
                 .map(|it| it.try_clone_to_owned())
                 .collect::<io::Result<_>>()?,
             keeper: match self.owner {
-                Owner::Us | Owner::UsWithFile(_) => Keeper::Nobody,
+                Owner::Us | Owner::UsWithFile(_) => Keeper::Predecessor,
                 Owner::Another => Keeper::ServiceManager,
             },
         })
@@ -128,7 +130,7 @@ pub(crate) fn bind_all(
             .position(|it| it.configured == *endpoint && it.service == *service);
         passed.push(index.map(|index| inherited.remove(index)));
     }
-    // Files of sockets that nobody else goes on with, in case something else can't be bound.
+    // Of sockets that no other server goes on with: to be removed if something else can't be bound.
     let mut fresh_files = Vec::new();
     let all = bind_missing(config, passed, &mut fresh_files).and_then(|mut all| {
         for left in inherited {
@@ -276,7 +278,7 @@ fn adopt(inherited: Inherited, config: &Config) -> Result<Bound, Error> {
     } = inherited;
     let fail = |error| fail(&configured, None, error);
     let mut owner = match keeper {
-        Keeper::Nobody => Owner::Us,
+        Keeper::Predecessor => Owner::Us,
         Keeper::ServiceManager => Owner::Another,
     };
     let sockets = match &configured {
@@ -284,7 +286,7 @@ fn adopt(inherited: Inherited, config: &Config) -> Result<Bound, Error> {
             let mut listeners = Vec::with_capacity(sockets.len());
             for socket in sockets {
                 let listener = tcp::adopt_listener(socket, &config.tuning).map_err(fail)?;
-                if keeper == Keeper::Nobody {
+                if keeper == Keeper::Predecessor {
                     // Our backlog, which may be another than the predecessor's.
                     tcp::set_backlog(&listener, config.backlog)
                         .map_err(|source| fail(ListenError::Socket(source)))?;

@@ -59,7 +59,7 @@ impl Failure {
         match self {
             Self::Server(error) => way_out(error),
             Self::Passed(_) => Some("see Sockets= and FileDescriptorName= of the socket unit"),
-            Self::Takeover(_) => Some("choose another path with --handover to start beside it"),
+            Self::Takeover(_) => Some("start beside it with another --handover path"),
             Self::Offer { .. } => Some("choose another path with --handover"),
             Self::Announce(_) => None,
             Self::Thread(_) => Some("see ulimit -u"),
@@ -75,7 +75,7 @@ fn way_out(error: &Error) -> Option<&'static str> {
             source,
             ..
         } => Some(match source.kind() {
-            io::ErrorKind::AddrInUse => "somebody listens there; choose another path",
+            io::ErrorKind::AddrInUse => "another program listens there; choose another path",
             io::ErrorKind::AlreadyExists => "choose another path, or remove the file",
             io::ErrorKind::PermissionDenied => "choose a directory that this user may write to",
             io::ErrorKind::NotFound => "make the directory, or choose another path",
@@ -90,7 +90,7 @@ fn way_out(error: &Error) -> Option<&'static str> {
                  --discard, --chargen)"
             }
             io::ErrorKind::AddrNotAvailable => {
-                "the address is not of this machine; choose one with --echo (or --discard, \
+                "this machine does not have the address; choose one with --echo (or --discard, \
                  --chargen), 0.0.0.0 or [::] for all"
             }
             _ => return None,

@@ -94,7 +94,7 @@ fn announcement(server: &Server, admin: Option<SocketAddr>) -> String {
     lines + "ready\n"
 }
 
-/// Writes to stdout in a thread of its own, so that a reader that stands still keeps nobody waiting. A
+/// Writes to stdout in a thread of its own, so that a reader that stands still delays nothing. A
 /// closed stdout means that no script waits; any other error would leave one waiting, so it ends the
 /// server.
 fn announce(lines: String, handle: Handle, belongings: Arc<Belongings>) -> io::Result<()> {

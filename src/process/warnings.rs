@@ -38,7 +38,7 @@ pub(super) fn warn_of_limits(config: &Config) {
     }
 }
 
-/// Datagrams with a forged source make a server send to somebody who did not ask.
+/// A datagram with a forged source makes the server send to a host that did not ask.
 pub(super) fn warn_of_reflection(config: &Config) {
     let limits = &config.limits;
     if limits.udp_rate.is_some() || limits.udp_rate_per_source.is_some() {
@@ -53,8 +53,7 @@ pub(super) fn warn_of_reflection(config: &Config) {
                 .is_ok_and(|ip| ip.is_loopback())
         {
             warn!(
-                "{service} on {endpoint} answers at any rate, whoever a datagram claims to come \
-                 from; bound it with --udp-rate-per-source and --udp-rate"
+                "{service} on {endpoint} answers forged sources too, at any rate; limit it with --udp-rate-per-source and --udp-rate"
             );
         }
     }

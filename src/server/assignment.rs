@@ -11,8 +11,8 @@ pub(super) struct Assignment {
 }
 
 impl Assignment {
-    /// For so many listeners. Fewer than workers can't be spread by the kernel: one worker accepts for
-    /// all.
+    /// For this number of listeners. The kernel can't spread fewer listeners than workers: one worker
+    /// accepts for all.
     pub(super) fn tcp(listeners: usize, workers: usize, configured: Balance) -> Self {
         let balance = if listeners < workers {
             Balance::LeastConnections

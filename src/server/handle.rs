@@ -76,8 +76,8 @@ impl Handle {
     /// Other descriptors of the sockets of every endpoint, in the order of [`Server::endpoints`](crate::Server::endpoints), for
     /// a successor to go on with. None without [`Config::handover`](crate::Config::handover), or once the server is to end.
     ///
-    /// From now on they may be another's: if this server ends it leaves them to go on with, unless it
-    /// hears by [`Handle::settle`] that nobody does.
+    /// From now on they may be another server's: this one leaves them as they are when it ends, unless
+    /// it learns before that the successor has failed.
     ///
     /// # Errors
     /// What dup(2) reports.
@@ -86,7 +86,8 @@ impl Handle {
         let to_pass = self.to_pass.lock().unwrap_or_else(PoisonError::into_inner);
         let passed = to_pass.iter().map(Inherited::try_clone);
         let passed = passed.collect::<io::Result<Vec<_>>>()?;
-        // Under the lock: whoever asks for the end later knows it, and who did earlier left none.
+        // Under the lock: a request to end that comes later finds it noted, and an earlier one has
+        // left no descriptors.
         if !passed.is_empty() {
             self.control.note_undecided();
         }

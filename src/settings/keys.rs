@@ -121,8 +121,8 @@ pub const KEYS: &[Key] = &[
         name: "spin",
         value: "DURATION|auto|always",
         group: Group::Workers,
-        help: "Stay awake for so long after the last event; 0: never, auto: up to 100us if that paid \
-               lately, always: use the CPUs whole.",
+        help: "Poll without sleeping for this long after the last event. 0: never; auto: up to 100us \
+               while that pays; always: never sleep.",
         default: "0",
         apply: |s, text| parse::spin(text).map(|v| s.config.spin = v),
         show: |s| one(format_spin(s.config.spin)),
@@ -135,9 +135,9 @@ pub const KEYS: &[Key] = &[
         help: "Who spreads connections over the workers: kernel, by a hash of the addresses; \
                least-connections, one acceptor that hands each to the worker with the fewest; or \
                incoming-cpu, the kernel (6.2 or newer) by the CPU that a connect or a datagram comes \
-               in on, each worker pinned to its own. That wakes nobody on another CPU, where the \
+               in on, each worker pinned to its own. That wakes no thread on another CPU, if the \
                network card spreads packets over the CPUs (RSS, RPS) or clients are pinned on this \
-               host; where all connects come in on one CPU, one worker gets all connections.",
+               host; if all connects come in on one CPU, one worker gets all connections.",
         default: "kernel",
         apply: |s, text| parse::balance(text).map(|v| s.config.balance = v),
         show: |s| one(s.config.balance.name()),
@@ -207,7 +207,7 @@ pub const KEYS: &[Key] = &[
         name: "user-timeout",
         value: "DURATION",
         group: Group::Sockets,
-        help: "End a connection whose peer acknowledges nothing for so long, TCP_USER_TIMEOUT.",
+        help: "End a connection whose peer acknowledges nothing for this long, TCP_USER_TIMEOUT.",
         default: "the kernel's",
         apply: |s, text| parse::user_timeout(text).map(|v| s.config.tuning.user_timeout = Some(v)),
         show: |s| shown(s.config.tuning.user_timeout, units::format_duration),
@@ -255,7 +255,7 @@ pub const KEYS: &[Key] = &[
         group: Group::Limits,
         help: "Serve addresses of this prefix, such as 10.0.0.0/8 or 2001:db8::/32; once one is \
                given, no others.",
-        default: "everyone that is not denied",
+        default: "all that are not denied",
         change: Change::Reload,
         apply: |s, text| parse::from_str::<Cidr>(text).map(|v| s.config.limits.allow.push(v)),
         show: |s| all(&s.config.limits.allow),
@@ -268,7 +268,7 @@ pub const KEYS: &[Key] = &[
         group: Group::Limits,
         help: "Do not serve addresses of this prefix. Of several prefixes with an address, here and \
                in allow, the longest decides, and of the same in both this one.",
-        default: "nobody",
+        default: "none",
         change: Change::Reload,
         apply: |s, text| parse::from_str::<Cidr>(text).map(|v| s.config.limits.deny.push(v)),
         show: |s| all(&s.config.limits.deny),
@@ -279,7 +279,7 @@ pub const KEYS: &[Key] = &[
         name: "idle-timeout",
         value: "DURATION",
         group: Group::Limits,
-        help: "Close a connection on which no byte moved for so long.",
+        help: "Close a connection on which no byte moved for this long.",
         default: "never",
         change: Change::Reload,
         apply: |s, text| {
@@ -292,8 +292,8 @@ pub const KEYS: &[Key] = &[
         name: "stall-timeout",
         value: "DURATION",
         group: Group::Limits,
-        help: "Close a connection of which fewer than stall-bytes moved within so long while some \
-               moved or waited to be taken.",
+        help: "Close a connection of which fewer than stall-bytes moved within this time while some \
+               moved or waited for the peer to read.",
         default: "never",
         change: Change::Reload,
         apply: |s, text| {
@@ -317,7 +317,7 @@ pub const KEYS: &[Key] = &[
         name: "lifetime",
         value: "DURATION",
         group: Group::Limits,
-        help: "Close a connection so long after it was accepted, whatever it does.",
+        help: "Close a connection this long after it was accepted, busy or not.",
         default: "never",
         change: Change::Reload,
         apply: |s, text| parse::positive_duration(text).map(|v| s.config.limits.lifetime = Some(v)),
@@ -351,8 +351,8 @@ pub const KEYS: &[Key] = &[
         name: "drain-delay",
         value: "DURATION",
         group: Group::LifeCycle,
-        help: "Go on accepting for so long after SIGTERM or SIGINT, until load balancers have \
-               noticed.",
+        help: "Go on accepting for this long after SIGTERM or SIGINT, so that load balancers \
+               notice.",
         default: "0",
         apply: |s, text| parse::duration(text).map(|v| s.config.drain_delay = v),
         show: |s| one(units::format_duration(s.config.drain_delay)),
@@ -362,7 +362,7 @@ pub const KEYS: &[Key] = &[
         name: "drain-timeout",
         value: "DURATION",
         group: Group::LifeCycle,
-        help: "Then let open connections finish for so long; a second signal stops at once.",
+        help: "Then let open connections finish for up to this long; a second signal stops at once.",
         default: "10s",
         apply: |s, text| parse::duration(text).map(|v| s.config.drain_timeout = v),
         show: |s| one(units::format_duration(s.config.drain_timeout)),
@@ -372,8 +372,7 @@ pub const KEYS: &[Key] = &[
         name: "handover",
         value: "PATH",
         group: Group::LifeCycle,
-        help: "Unix socket over which a new echod takes the listening sockets of the running one \
-               over.",
+        help: "Unix socket over which a new echod takes the listening sockets from the running one.",
         default: "none",
         apply: |s, text| parse::socket_path(text).map(|v| s.config.handover = Some(v)),
         show: |s| {
@@ -387,8 +386,8 @@ pub const KEYS: &[Key] = &[
         name: "admin",
         value: "HOST:PORT",
         group: Group::Administration,
-        help: "Serve /metrics, /livez, /readyz and /info over HTTP here. Whoever reaches it may \
-               read all of it.",
+        help: "Serve /metrics, /livez, /readyz and /info over HTTP here. All that \
+               can connect may read it.",
         default: "off",
         apply: |s, text| parse::admin(text).map(|v| s.config.admin = Some(v)),
         show: |s| shown(s.config.admin.as_ref(), HostPort::to_string),
@@ -408,7 +407,8 @@ pub const KEYS: &[Key] = &[
         name: "log-level",
         value: "LEVEL",
         group: Group::Logging,
-        help: "Least important log lines to print: error, warn, info, debug or trace.",
+        help: "Log lines of this level and above: error, warn, info, debug (a line for each connection \
+               opened, closed or refused) or trace (no more than debug at present).",
         default: "info",
         apply: |s, text| parse::from_str(text).map(|v| s.log_level = v),
         show: |s| one(s.log_level),

@@ -57,9 +57,9 @@ pub enum LogLevel {
     /// Starts and ends.
     #[default]
     Info,
-    /// Every connection.
+    /// Every connection that is opened, closed or refused.
     Debug,
-    /// Everything.
+    /// No more than debug at present.
     Trace,
 }
 
