@@ -18,8 +18,8 @@ use crate::result::statistics::Trend;
 use crate::result::{
     BackgroundResult, Bytes, Client, Connections, Corruption, Counts, Gauge, IntervalLatency,
     IntervalResult, Latencies, Latency, Messages, Rate, RateChange, RunResult, Statistics,
-    TcpGauges, TcpInterval, TcpLimit, TcpResult, TcpShares, ThreadResult, Throughput, Tool,
-    Verdict,
+    TcpGauges, TcpInterval, TcpLimit, TcpLimitCode, TcpResult, TcpShares, ThreadResult, Throughput,
+    Tool, Verdict,
 };
 
 /// Percentiles that get a confidence interval.
@@ -374,37 +374,38 @@ impl TcpShares {
 
 impl TcpLimit {
     fn of(shares: &TcpShares, direction: Option<Direction>) -> Self {
-        let (code, share) = [
-            ("idle", shares.idle),
-            ("receive_window", shares.receive_window),
-            ("send_buffer", shares.send_buffer),
-            ("network", shares.network),
-        ]
-        .into_iter()
-        .max_by(|a, b| a.1.total_cmp(&b.1))
-        .unwrap_or(("idle", shares.idle));
+        let shares = [
+            (TcpLimitCode::Idle, shares.idle),
+            (TcpLimitCode::ReceiveWindow, shares.receive_window),
+            (TcpLimitCode::SendBuffer, shares.send_buffer),
+            (TcpLimitCode::Network, shares.network),
+        ];
+        let (code, share) =
+            shares.into_iter().fold(
+                shares[0],
+                |max, next| if next.1 >= max.1 { next } else { max },
+            );
         let percent = share * 100.0;
         let text = match code {
             _ if direction == Some(Direction::Down) => {
-                "the server sent; what limited it, its own TCP knows".to_owned()
+                "the server's sending, which only its own TCP can explain".to_owned()
             }
-            "receive_window" => format!(
-                "the receiver: its window was full {percent:.0} % of the time, as the server did not \
-                 read faster"
+            TcpLimitCode::Idle => {
+                format!("the sender: it had nothing to send for {percent:.0} % of the time")
+            }
+            TcpLimitCode::ReceiveWindow => format!(
+                "the receiver: the server read no faster, so its receive window was full for \
+                 {percent:.0} % of the time"
             ),
-            "send_buffer" => format!(
-                "this side's send buffer, {percent:.0} % of the time: a larger one (--send-buffer) \
-                 would keep more under way"
+            TcpLimitCode::SendBuffer => format!(
+                "the client's send buffer, for {percent:.0} % of the time: try a larger one \
+                 (--send-buffer)"
             ),
-            "network" => format!(
-                "the way there: for {percent:.0} % of the time data was under way as the congestion \
-                 window allowed, and waited for the acknowledgements"
+            TcpLimitCode::Network => format!(
+                "the network: for {percent:.0} % of the time as much data was in flight as the \
+                 congestion window allowed"
             ),
-            _ => format!("the sender: it had nothing to send for {percent:.0} % of the time"),
         };
-        Self {
-            code: code.into(),
-            text,
-        }
+        Self { code, text }
     }
 }

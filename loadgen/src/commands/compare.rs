@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use clap::ArgMatches;
 use echomark::net::clock::monotonic_ns;
-use loadgen::compare::{self, Criteria, Measured, Round, Setting, Stored};
+use loadgen::compare::{self, Criteria, Measured, NamedResult, Round, Setting};
 use loadgen::observer::Unobserved;
 use loadgen::plan::{Direction, Plan};
 use loadgen::report::{json, text, words};
@@ -95,7 +95,7 @@ fn now() -> String {
 fn of_results(args: &CompareArgs, base: &Path, new: &Path) -> Result<Comparison, Failure> {
     let names = [base, new].map(|path| path.display().to_string());
     let results = [read_result(base)?, read_result(new)?];
-    let stored = |side: usize| Stored {
+    let stored = |side: usize| NamedResult {
         name: &names[side],
         result: &results[side],
     };

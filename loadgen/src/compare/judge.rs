@@ -5,7 +5,7 @@ use crate::result::comparison::{
     Better, ComparisonVerdict, Method, MetricComparison, RatioInterval, Unit,
 };
 
-use super::Metric;
+use super::metric::Metric;
 
 /// More rounds than this nobody makes: the truth is too near to the threshold.
 pub const MAX_ROUNDS: usize = 200;

@@ -11,8 +11,10 @@ use crate::analysis::statistics::welch::{self, Estimate};
 use crate::result::comparison::{ComparedSide, Comparison, Method, Source};
 use crate::result::{RunResult, Statistics};
 
-use super::judge::{Findings, judge};
-use super::{Criteria, ERROR, Metric, Reading, Setting, conclude, validity};
+use super::conclude::{Setting, conclude};
+use super::judge::{Criteria, ERROR, Findings, judge};
+use super::metric::{Metric, Reading};
+use super::validity;
 
 /// The standard deviation that the logarithm of a figure is taken to have between runs on one host
 /// (docs/calibration.md).
@@ -33,7 +35,7 @@ const BETWEEN_RUNS_IN_STEP: f64 = 0.005;
 
 /// A stored result and what it is called.
 #[derive(Clone, Copy, Debug)]
-pub struct Stored<'a> {
+pub struct NamedResult<'a> {
     /// For people: its file.
     pub name: &'a str,
     /// The result.
@@ -45,8 +47,8 @@ pub struct Stored<'a> {
 /// # Errors
 /// The options by which their plans differ, each with both values: they say nothing of each other.
 pub fn of_results(
-    base: Stored<'_>,
-    new: Stored<'_>,
+    base: NamedResult<'_>,
+    new: NamedResult<'_>,
     criteria: &Criteria,
     started_at: String,
 ) -> Result<Comparison, Vec<String>> {
@@ -84,10 +86,10 @@ pub fn of_results(
                 runs: runs(base.result).min(runs(new.result)),
                 decisive_error,
             };
-            judge(*metric, &findings, criteria.threshold)
+            (*metric, judge(*metric, &findings, criteria.threshold))
         })
         .collect();
-    let side = |stored: Stored<'_>| ComparedSide {
+    let side = |stored: NamedResult<'_>| ComparedSide {
         name: stored.name.to_owned(),
         source: Source::Result,
         runs: runs(stored.result),

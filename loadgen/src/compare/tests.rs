@@ -4,8 +4,10 @@ use crate::analysis::samples;
 use crate::analysis::statistics::simulation::Random;
 use crate::engine::histogram::BucketCounts;
 use crate::engine::slice::Slice;
-use crate::result::comparison::Source;
-use crate::result::{Code, Reason, Status};
+use crate::result::comparison::{
+    ComparedSide, Comparison, ComparisonVerdict, Method, Side, Source,
+};
+use crate::result::{Code, Host, Reason, RunResult, Status, Verdict};
 
 const COMPARISONS: u64 = 2000;
 
@@ -239,7 +241,7 @@ fn stored(random: &mut Random, typical: f64) -> RunResult {
 }
 
 fn against(base: &RunResult, new: &RunResult) -> Comparison {
-    let name = |name, result| Stored { name, result };
+    let name = |name, result| NamedResult { name, result };
     let now = "2026-01-02T00:00:00.000Z".to_owned();
     of_results(name("a", base), name("b", new), &criteria(0.05), now).unwrap()
 }
@@ -312,7 +314,7 @@ fn results_of_other_loads_are_refused_and_what_differs_is_named() {
     );
     new.plan.verify = false;
     new.plan.socket.nodelay = false;
-    let name = |name, result| Stored { name, result };
+    let name = |name, result| NamedResult { name, result };
     let refused = of_results(
         name("a", &base),
         name("b", &new),

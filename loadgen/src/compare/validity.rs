@@ -6,7 +6,7 @@ use crate::result::RunResult;
 use crate::result::comparison::Side;
 use crate::result::{Code, Reason, Status, Verdict};
 
-use super::{Measured, Round};
+use super::measured::{Measured, Round};
 
 /// Reasons that make a run invalid by the client's doing; the others may be what is to be found out of
 /// the new side.

@@ -18,68 +18,76 @@ use sizes::Sizes;
 
 /// Everything that decides a run. Part of the result, so that it can be repeated.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Plan {
     /// What is measured.
     #[serde(flatten)]
     pub target: Target,
-    /// What flows do.
+    /// What connections do.
     #[serde(flatten)]
     pub workload: Workload,
-    /// Connections of the whole run, spread over targets and threads in turn.
+    /// Connections in total.
     pub connections: NonZeroUsize,
     /// Measuring threads.
     pub threads: NonZeroUsize,
     /// When messages are due.
     #[serde(flatten)]
     pub load: Load,
-    /// Bytes of a message.
+    /// Bytes of a message: a number if all are alike, else the text of their distribution.
     pub size: Sizes,
-    /// Length of the measured window; `None` with a number of requests.
+    /// Length of the measured window in seconds; null if a number of messages ended it.
     #[serde(rename = "duration_s", with = "optional_seconds")]
+    #[cfg_attr(test, schemars(with = "Option<f64>"))]
     pub duration: Option<Duration>,
-    /// Time before the window in which messages flow and are not counted.
+    /// Seconds before the window in which messages flowed and were not counted.
     #[serde(rename = "warmup_s", with = "seconds")]
+    #[cfg_attr(test, schemars(with = "f64"))]
     pub warmup: Duration,
-    /// Ends the window after so many messages.
+    /// Messages after which the window ended; null if there was no such number.
     pub requests: Option<NonZeroU64>,
-    /// Time over which the connections are made, before the warm-up.
+    /// Seconds over which the connections were made.
     #[serde(rename = "ramp_s", with = "seconds")]
+    #[cfg_attr(test, schemars(with = "f64"))]
     pub ramp: Duration,
-    /// How long a connect or an echo may take.
+    /// Seconds that a connect or an echo may take.
     #[serde(rename = "timeout_s", with = "seconds")]
+    #[cfg_attr(test, schemars(with = "f64"))]
     pub timeout: Duration,
     /// Decides payloads, sizes and Poisson arrivals.
     pub seed: u64,
-    /// Whether every echoed byte is compared.
+    /// Whether every byte that came back was compared.
     pub verify: bool,
-    /// Length of the intervals of the time series.
+    /// Length of the intervals in seconds.
     #[serde(rename = "interval_s", with = "seconds")]
+    #[cfg_attr(test, schemars(with = "f64"))]
     pub interval: Duration,
-    /// How the threads wait until a message is due.
+    /// How threads waited for the next message.
     pub pacing: Pacing,
-    /// Networks and addresses of this host that connections are made from in turn; the kernel's
-    /// choice if there is none.
+    /// Networks and addresses that connections were made from in turn; empty for the kernel's choice.
     #[serde(with = "as_strings")]
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub sources: Vec<Cidr>,
-    /// Options of the sockets.
+    /// Options of the client's sockets.
     pub socket: SocketOptions,
-    /// Streams that flow beside the workload.
+    /// Streams beside the workload; null if there were none.
     pub background: Option<Background>,
-    /// How often the run is made, with fresh connections each time.
+    /// How often the run was to be made.
     pub repeat: NonZeroUsize,
-    /// Where the server tells what it counts.
+    /// Where the server tells what it counts; null if it is not asked.
     #[serde(default)]
     pub server_admin: Option<AdminUrl>,
 }
 
 /// What is measured.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum Target {
     /// Servers that others run.
     Servers {
         /// Where they listen; at least one.
         #[serde(with = "as_strings")]
+        #[cfg_attr(test, schemars(with = "Vec<String>"))]
         targets: Vec<Endpoint>,
     },
     /// An echod in this process, on a free loopback port, measured over real sockets.
@@ -91,6 +99,7 @@ pub enum Target {
 
 /// What flows do on their connections.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "workload", rename_all = "lowercase")]
 pub enum Workload {
     /// Messages go out and come back.
@@ -111,6 +120,7 @@ pub enum Workload {
 
 /// How a connection is closed.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Close {
     /// Half-close, wait for the server's, and close.
@@ -121,6 +131,7 @@ pub enum Close {
 
 /// Which way a stream flows.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
     /// To an echo server and back.
@@ -133,12 +144,13 @@ pub enum Direction {
 
 /// Options of the client's sockets; see [`Tuning`].
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SocketOptions {
-    /// SO_RCVBUF in bytes.
+    /// SO_RCVBUF in bytes; null for the kernel's choice.
     pub recv_buffer: Option<usize>,
-    /// SO_SNDBUF in bytes.
+    /// SO_SNDBUF in bytes; null for the kernel's choice.
     pub send_buffer: Option<usize>,
-    /// TCP_CONGESTION.
+    /// TCP_CONGESTION; null for the kernel's choice.
     pub congestion: Option<String>,
     /// TCP_NODELAY.
     pub nodelay: bool,
@@ -171,18 +183,21 @@ impl Default for SocketOptions {
 
 /// Streams that flow beside the workload, from a thread of their own.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Background {
     /// How many.
     pub streams: NonZeroUsize,
-    /// Which way.
+    /// Which way they flow.
     pub direction: Direction,
-    /// Where to; the run's own targets if it is empty.
+    /// Where to; empty for the targets of the run.
     #[serde(with = "as_strings")]
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub targets: Vec<Endpoint>,
 }
 
 /// When messages are due.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "loop", rename_all = "lowercase")]
 pub enum Load {
     /// An echo that comes back lets the next message go.
@@ -204,6 +219,7 @@ pub enum Load {
 
 /// How an open loop's schedule spaces messages.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Spacing {
     /// At even distances.
@@ -215,6 +231,7 @@ pub enum Spacing {
 /// How a thread waits for the next message's time. Sleeping is on a timer of nanoseconds, but who
 /// sleeps gives the processor away and may get it back late.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Pacing {
     /// Sleeps until the message is due: leaves the processor to others, and sends late.

@@ -14,10 +14,11 @@ use crate::plan::Plan;
 
 /// Two servers, or two results of one, held against each other.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Comparison {
     /// Version of this layout.
     pub schema: u32,
-    /// What the file is.
+    /// What the file is; a run's has no such key.
     pub kind: ComparisonKind,
     /// What made it.
     pub tool: Tool,
@@ -35,7 +36,7 @@ pub struct Comparison {
     pub method: Method,
     /// A regression is a figure that is worse by more than this share of the base's.
     pub threshold: f64,
-    /// The chance that all intervals together, as `decisive`, contain the truth.
+    /// The chance that all intervals together, as decisive, contain the truth.
     pub confidence: f64,
     /// Each figure by itself.
     pub metrics: Vec<MetricComparison>,
@@ -52,6 +53,7 @@ pub struct Comparison {
 
 /// The kind of the file.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ComparisonKind {
     /// A comparison.
@@ -60,6 +62,7 @@ pub enum ComparisonKind {
 
 /// One of the two that are compared.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ComparedSide {
     /// As the user called it: a file, targets, or a command line.
     pub name: String,
@@ -73,6 +76,7 @@ pub struct ComparedSide {
 
 /// Where figures come from.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
     /// A stored result.
@@ -85,6 +89,7 @@ pub enum Source {
 
 /// How ratios and their intervals were made.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Method {
     /// From rounds in which each side was measured once, in random order: the Hodges-Lehmann
@@ -99,8 +104,10 @@ pub enum Method {
 
 /// One figure of both sides.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct MetricComparison {
-    /// Its name, for programs.
+    /// The figure. A percentile of a stream in one direction, or of the service time in a closed
+    /// loop, where it is that of the response time, is left out.
     pub name: Cow<'static, str>,
     /// Its unit.
     pub unit: Unit,
@@ -112,7 +119,7 @@ pub struct MetricComparison {
     pub new: Option<f64>,
     /// New over base, as estimated from all runs; null if it can't be.
     pub ratio: Option<f64>,
-    /// Where the ratio lies, by this figure alone.
+    /// Where the ratio lies, by this figure alone; null if nothing is known.
     pub interval: Option<RatioInterval>,
     /// Where it lies so surely that all figures may be judged together: this one decides.
     pub decisive: Option<RatioInterval>,
@@ -127,6 +134,7 @@ pub struct MetricComparison {
 
 /// The unit of a figure.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
     /// Messages per second.
@@ -141,6 +149,7 @@ pub enum Unit {
 
 /// Which way a figure is better.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Better {
     /// More is.
@@ -151,10 +160,11 @@ pub enum Better {
 
 /// A confidence interval of a ratio. An end that nothing is known of is null.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RatioInterval {
-    /// Lower end.
+    /// Lower end; null if nothing is known of it.
     pub low: Option<f64>,
-    /// Upper end.
+    /// Upper end; null if nothing is known of it.
     pub high: Option<f64>,
     /// The chance that such an interval contains the truth.
     pub confidence: f64,
@@ -162,6 +172,7 @@ pub struct RatioInterval {
 
 /// What a figure, or all of them, come to.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ComparisonVerdict {
     /// Worse by more than the threshold: the whole interval is beyond it.
@@ -176,8 +187,9 @@ pub enum ComparisonVerdict {
 
 /// Both sides measured once, one after the other.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ComparedRound {
-    /// Which came first.
+    /// Which side was measured first.
     pub first: Side,
     /// What was found of the base.
     pub base: RoundRun,
@@ -187,6 +199,7 @@ pub struct ComparedRound {
 
 /// One of the two.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Side {
     /// What is compared with.
@@ -197,6 +210,7 @@ pub enum Side {
 
 /// One run of a round.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RoundRun {
     /// Its start, RFC 3339 in UTC.
     pub started_at: String,

@@ -40,6 +40,7 @@ macro_rules! counts {
         $(
             $(#[$part_doc])*
             #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+            #[cfg_attr(test, derive(schemars::JsonSchema))]
             pub struct $Part {
                 $(#[doc = $meaning] pub $name: u64,)*
                 $($(#[doc = $other_meaning] pub $other: u64,)*)?

@@ -6,27 +6,29 @@ use super::statistics::Fairness;
 
 /// How evenly the connections were served.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct FairnessResult {
-    /// What is compared.
+    /// By what connections are compared.
     pub basis: FairnessBasis,
     /// Over the connections.
     #[serde(flatten)]
     pub index: Fairness,
-    /// The slowest ones, at most ten.
+    /// The slowest connections.
     pub slowest: Vec<ConnectionShare>,
-    /// The fastest ones, at most ten.
+    /// The fastest connections.
     pub fastest: Vec<ConnectionShare>,
-    /// The connections grouped by target.
+    /// Connections grouped by target; null if there is one only.
     pub by_target: Option<Groups>,
-    /// The connections grouped by the client's thread.
+    /// Connections grouped by the client's thread; null if there is one only.
     pub by_thread: Option<Groups>,
-    /// The connections grouped by the CPU that took in what came on them (SO_INCOMING_CPU): on
-    /// loopback the CPU that the server sent from, else that of the network card's queue.
+    /// Connections grouped by the CPU that took in what came on them (SO_INCOMING_CPU); null if it
+    /// was one only or is not known of all.
     pub by_incoming_cpu: Option<Groups>,
 }
 
 /// By what connections are compared.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum FairnessBasis {
     /// Messages of the window. For a closed loop, in which answers decide how many there are.
@@ -38,6 +40,7 @@ pub enum FairnessBasis {
 
 /// Several groups of connections.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Groups {
     /// Jain's index over the groups' means.
     pub jain: f64,
@@ -47,6 +50,7 @@ pub struct Groups {
 
 /// A group of connections.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Group {
     /// Target, number of the thread, or number of the CPU.
     pub name: String,
@@ -54,19 +58,21 @@ pub struct Group {
     pub connections: usize,
     /// Messages per connection, on average.
     pub messages_mean: f64,
-    /// Response time, on average; null in a stream in one direction.
+    /// Response time in nanoseconds, on average; null in a stream in one direction.
     pub response_ns_mean: Option<f64>,
 }
 
 /// What one connection had of the window.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ConnectionShare {
     /// Its number in the run.
     pub connection: usize,
-    /// The client's port, if it stood at the end and has one.
+    /// The client's port; null if it did not stand at the end or has none.
     pub local_port: Option<u16>,
     /// Messages.
     pub messages: u64,
-    /// Response time, on average; null in a stream in one direction, or without messages.
+    /// Response time in nanoseconds, on average; null in a stream in one direction, or without
+    /// messages.
     pub response_ns_mean: Option<f64>,
 }

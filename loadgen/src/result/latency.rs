@@ -108,7 +108,7 @@ impl<'de> Deserialize<'de> for Latency {
 }
 
 /// The percentiles of the result file.
-const QUANTILES: [(&str, f64); 7] = [
+pub(super) const QUANTILES: [(&str, f64); 7] = [
     ("p50", 0.5),
     ("p75", 0.75),
     ("p90", 0.9),
@@ -120,12 +120,16 @@ const QUANTILES: [(&str, f64); 7] = [
 
 /// A few figures of a distribution of nanoseconds.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-#[expect(missing_docs, reason = "the names say it")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct IntervalLatency {
+    /// Median; null if fewer than ten samples lie beyond it.
     pub p50: Option<u64>,
+    /// 99th percentile; null if fewer than ten samples lie beyond it.
     pub p99: Option<u64>,
+    /// Largest.
     pub max: u64,
-    /// The samples themselves, where they are kept.
+    /// The samples themselves, to three digits: HdrHistogram's V2 encoding, deflated, in base64. A
+    /// run keeps them of its first 1000 intervals; results of earlier versions have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub histogram: Option<Samples>,
 }
@@ -176,6 +180,7 @@ impl AddAssign<&Self> for IntervalLatency {
 
 /// A histogram as its text: a thousandth of the memory, for what there are thousands of.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Samples(Box<str>);
 
 impl Samples {

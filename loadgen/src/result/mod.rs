@@ -18,6 +18,8 @@ pub mod latency;
 pub mod objective;
 pub mod origin;
 pub mod run;
+#[cfg(test)]
+mod schema;
 pub mod search;
 pub mod server;
 pub mod statistics;
@@ -40,5 +42,5 @@ pub use search::{
 };
 pub use server::{ServerAccounts, ServerResult, ServerWindow, ServerWorker};
 pub use stored::{Stored, StoredError};
-pub use tcp::{Gauge, TcpGauges, TcpInterval, TcpLimit, TcpResult, TcpShares};
+pub use tcp::{Gauge, TcpGauges, TcpInterval, TcpLimit, TcpLimitCode, TcpResult, TcpShares};
 pub use verdict::{Code, Reason, Status, Verdict};

@@ -6,9 +6,11 @@ use serde::{Deserialize, Serialize};
 
 /// A program and its version.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[expect(missing_docs, reason = "the names say it")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Tool {
+    /// Its name.
     pub name: Cow<'static, str>,
+    /// Its version.
     pub version: Cow<'static, str>,
 }
 
@@ -24,11 +26,14 @@ impl Tool {
 
 /// The machine that the client ran on.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[expect(missing_docs, reason = "the names say it")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Host {
+    /// Name of the host.
     pub name: Option<String>,
+    /// Release of its kernel.
     pub kernel: Option<String>,
+    /// Model of its processor.
     pub cpu_model: Option<String>,
-    /// CPUs that this process may use.
+    /// CPUs that the client may use.
     pub cpus: usize,
 }

@@ -14,6 +14,7 @@ use crate::plan::Plan;
 
 /// Everything that a run found, and what it took to find it.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RunResult {
     /// Version of this layout.
     pub schema: u32,
@@ -25,44 +26,47 @@ pub struct RunResult {
     pub interrupted: bool,
     /// Where the client ran.
     pub host: Host,
-    /// What was asked for.
+    /// What was asked for, every option resolved.
     pub plan: Plan,
-    /// Length of the measured window.
+    /// Length of the measured window in seconds; that of all runs if there were several.
     pub duration_s: f64,
     /// Messages per second in the window.
     pub rate: Rate,
-    /// Payload bits per second in the window.
+    /// Of all messages in the window.
     pub throughput: Throughput,
-    /// Messages intended for the window.
+    /// What became of the messages intended for the window: sent = received + lost + unfinished +
+    /// timed_out, and received = verified + corrupt if the run verifies.
     pub messages: Messages,
-    /// Payload bytes of those messages.
+    /// Payload of the messages intended for the window.
     pub bytes: Bytes,
-    /// Connections over the whole run.
+    /// Over the whole run, set-up and warm-up included.
     pub connections: Connections,
-    /// Latencies of those messages, and of the connects.
+    /// Distributions of nanoseconds; one that does not apply, or has no sample, is absent.
     pub latency_ns: Latencies,
-    /// How sure these figures are, and whether they were steady.
+    /// How sure the figures are; empty for the union of several runs.
     pub statistics: Statistics,
-    /// The window cut into pieces, by the time at which things happened; the last may be the wait
-    /// for echoes after the window.
+    /// The window cut into pieces, by the time at which things happened; the last may be the wait for
+    /// echoes after the window. Repeats follow each other.
     pub intervals: Vec<IntervalResult>,
     /// The time before the warm-up, in which the connections were made, cut into pieces.
     pub ramp: Vec<RampInterval>,
     /// What TCP says of the connections; null for other transports.
     pub tcp: Option<TcpResult>,
-    /// How evenly the connections were served; null where each message had its own.
+    /// How evenly the connections were served; null with a connection per message, or a single one.
     pub fairness: Option<FairnessResult>,
-    /// The streams that flowed beside the workload.
+    /// The streams that flowed beside the workload; null if there were none.
     pub background: Option<BackgroundResult>,
-    /// The runs that this is the union of, if there were several.
+    /// The runs that this is the union of; null if there was one only.
     pub repeats: Option<Repeats>,
-    /// The results that this is the union of, if there were several hosts or processes.
+    /// The results that this is the union of (loadgen merge), each with what does not add; null if it
+    /// is of one process. In a union, statistics, tcp, fairness and server are null, and so are
+    /// percentiles of an interval of which a part lacks the histogram.
     #[serde(default)]
     pub merged: Option<Vec<MergedPart>>,
-    /// What the server says of itself, if it was asked.
+    /// What the server says of itself (--server-admin); null if it was not asked.
     #[serde(default)]
     pub server: Option<ServerResult>,
-    /// What the client observed of itself.
+    /// What the client observed of itself in the window.
     pub client: Client,
     /// Whether all this can be believed.
     pub verdict: Verdict,
@@ -70,8 +74,9 @@ pub struct RunResult {
 
 /// Messages per second.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Rate {
-    /// Asked for; null in a closed loop.
+    /// Asked for, as a mean over the window; null in a closed loop.
     pub target: Option<f64>,
     /// Made due in the window, over its length.
     pub offered: f64,
@@ -83,8 +88,9 @@ pub struct Rate {
 
 /// A wish of the user during the run.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RateChange {
-    /// When, from the start of the window; negative in the warm-up.
+    /// When, in seconds from the start of the window; negative before it.
     pub at_s: f64,
     /// Messages per second from then on.
     pub rate: f64,
@@ -92,6 +98,7 @@ pub struct RateChange {
 
 /// Payload bits per second, whatever messages they belong to.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Throughput {
     /// Handed to the kernel.
     pub sent_bits_per_s: f64,
@@ -101,20 +108,23 @@ pub struct Throughput {
 
 /// Payload bytes of the messages intended for the window.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[expect(missing_docs, reason = "the names say it")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Bytes {
+    /// Handed to the kernel.
     pub sent: u64,
+    /// Read back.
     pub received: u64,
 }
 
 /// The latencies; one that does not apply is absent.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Latencies {
     /// From the intended time to the last byte of the echo.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response: Option<Latency>,
-    /// From the start of the write call, or where each message has a connection of its own from the
-    /// start of the connect call, to the last byte of the echo.
+    /// From the start of the write call, or in churn of the connect call, to the last byte of the
+    /// echo.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<Latency>,
     /// From the start of the connect call until the connection stood.
@@ -123,21 +133,21 @@ pub struct Latencies {
     /// From the intended time to the start of the write call; open loop only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub send_lag: Option<Latency>,
-    /// From the start of the write call to the first byte of the echo, where each message has a
-    /// connection of its own.
+    /// From the start of the write call to the first byte of the echo; churn only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_byte: Option<Latency>,
-    /// From the half-close until the server had closed too.
+    /// From the half-close until the server had closed too; churn only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub close: Option<Latency>,
 }
 
 /// What happened in one interval.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct IntervalResult {
-    /// Begin, from the start of the window.
+    /// Begin, in seconds from the start of the window.
     pub start_s: f64,
-    /// End, from the start of the window.
+    /// End, in seconds from the start of the window.
     pub end_s: f64,
     /// Messages handed to the kernel.
     pub sent: u64,
@@ -155,70 +165,74 @@ pub struct IntervalResult {
     pub sent_bytes: u64,
     /// Payload bytes that came back or were acknowledged.
     pub received_bytes: u64,
-    /// Connections that stood, and that could not be made.
+    /// Connections that stood.
     pub opened: u64,
-    /// See above.
+    /// Connections that could not be made.
     pub failed: u64,
-    /// Response times of the echoes that were complete in the interval.
+    /// Response times of the echoes that were complete in the interval; null if there were none.
     pub response: Option<IntervalLatency>,
     /// Service times of the same.
     pub service: Option<IntervalLatency>,
-    /// What TCP said of the connections that were asked in the interval.
+    /// Samples of TCP_INFO over the connections that were asked in the interval; null if none was.
     pub tcp: Option<TcpInterval>,
-    /// What the streams beside the workload received.
+    /// What the streams beside the workload received; null if there were none, and in lines that are
+    /// written while the run goes on.
     pub background_received_bytes: Option<u64>,
 }
 
 /// Connects in a piece of the time before the warm-up.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RampInterval {
-    /// Begin, from the first connect.
+    /// Begin, in seconds from the first connect.
     pub start_s: f64,
-    /// End, from the first connect.
+    /// End, in seconds from the first connect.
     pub end_s: f64,
     /// Connections that stood.
     pub opened: u64,
     /// Connections that could not be made.
     pub failed: u64,
-    /// From the start of the connect call until the connection stood.
+    /// Connect times, in nanoseconds.
     pub connect: Option<IntervalLatency>,
 }
 
 /// What the client observed of itself during the window.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Client {
     /// Its measuring threads.
     pub threads: Vec<ThreadResult>,
     /// Share of the host's processor time that its hypervisor gave to others; null if unknown.
     pub steal_ratio: Option<f64>,
-    /// Send lag that was this program's own doing; null in a closed loop. The rest of the lag is
-    /// of messages that had to wait for their connection.
+    /// Send lag that was the client's own doing; null in a closed loop.
     pub own_send_lag: Option<Latency>,
-    /// How late a thread of this program was run that asked to be run at known times: how long this
-    /// host failed to run us.
+    /// How late a thread was run that asked to be run at known times; null if unknown.
     pub hiccup: Option<Latency>,
-    /// Where the first wrong byte was.
+    /// Where the first wrong byte was; null if there was none.
     pub first_corruption: Option<Corruption>,
 }
 
 /// One measuring thread during the window.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ThreadResult {
     /// Share of the time that it was on a processor.
     pub cpu_ratio: f64,
-    /// The same without the time that it spun because the next message was almost due.
+    /// The same without polling for the next message to be due.
     pub busy_ratio: f64,
     /// Times that it was taken off the processor.
     pub involuntary_switches: u64,
     /// Share of the time that it was ready to run and had no processor; null if the kernel does not
     /// tell.
     pub run_delay_ratio: Option<f64>,
-    /// How long that was each time that it became ready, on average.
+    /// How long it had no processor each time that it was ready to run, on average, in nanoseconds;
+    /// null if the kernel does not tell.
     pub run_delay_ns_mean: Option<f64>,
 }
 
 /// A byte that came back wrong.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Corruption {
     /// Number of the connection in the run.
     pub connection: usize,
@@ -228,93 +242,127 @@ pub struct Corruption {
 
 /// How sure the figures are.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Statistics {
-    /// 95 % confidence interval of the achieved rate.
+    /// 95 % confidence interval of the achieved rate; null if the run can't tell.
     pub rate: Option<RateEstimate>,
-    /// The same of percentiles of the response time; those that the run can't tell are left out.
+    /// 95 % confidence intervals of percentiles of the response time; those that the run can't tell
+    /// are left out.
     pub response: Vec<QuantileEstimate>,
-    /// Whether the latency changed in the course of the window; null if it is too short to tell.
+    /// Whether the median of the response time changed in the course of the window; null if the
+    /// window is too short to tell.
     pub trend: Option<Trend>,
 }
 
 /// The streams that flowed beside the workload.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct BackgroundResult {
-    /// Their payload bits per second.
+    /// Theirs in the window.
     pub throughput: Throughput,
-    /// Their bytes in the window, handed to the kernel and received or acknowledged.
+    /// Theirs in the window: handed to the kernel, and received or acknowledged.
     pub bytes: Bytes,
-    /// Streams that stood, could not be made, broke.
+    /// Theirs.
     pub connections: Connections,
-    /// Bytes that came back wrong make it above 0.
+    /// Above 0 if bytes came back wrong.
     pub corrupt: u64,
-    /// What TCP says of them.
+    /// What TCP says of them; null for other transports.
     pub tcp: Option<TcpResult>,
 }
 
 /// The runs that a result is the union of.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Repeats {
     /// A few figures of each.
     pub runs: Vec<RepeatRun>,
-    /// How far these figures spread.
+    /// How far these figures spread; null where a run lacks one.
     pub spread: RepeatSpread,
 }
 
 /// One of the results that a union is made of, with what does not add.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-#[expect(missing_docs, reason = "the names are those of the whole result")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct MergedPart {
     /// Its file.
     pub name: String,
+    /// Its start, RFC 3339 in UTC.
     pub started_at: String,
+    /// Where it was measured.
     pub host: Host,
+    /// Length of its window.
     pub duration_s: f64,
+    /// Its connections.
     pub connections: usize,
+    /// Its achieved messages per second.
     pub achieved: f64,
+    /// Its median response time in nanoseconds.
     pub response_p50_ns: Option<u64>,
+    /// The 99th percentile of it.
     pub response_p99_ns: Option<u64>,
+    /// Its verdict.
     pub status: Status,
+    /// What TCP says of its connections.
     pub tcp: Option<TcpResult>,
+    /// How evenly its connections were served.
     pub fairness: Option<FairnessResult>,
+    /// What the server said to it.
     pub server: Option<ServerResult>,
 }
 
 /// A few figures of one run.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-#[expect(missing_docs, reason = "the names are those of the whole result")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RepeatRun {
+    /// Its start, RFC 3339 in UTC.
     pub started_at: String,
+    /// Achieved messages per second.
     pub achieved: f64,
+    /// Received payload bits per second.
     pub received_bits_per_s: f64,
+    /// Median of the response time in nanoseconds.
     pub response_p50_ns: Option<u64>,
+    /// Its 90th percentile.
     #[serde(default)]
     pub response_p90_ns: Option<u64>,
+    /// Its 99th percentile.
     pub response_p99_ns: Option<u64>,
+    /// Its 99.9th percentile.
     pub response_p99_9_ns: Option<u64>,
+    /// Its maximum.
     pub response_max_ns: Option<u64>,
+    /// Median of the service time in nanoseconds.
     #[serde(default)]
     pub service_p50_ns: Option<u64>,
+    /// Its 99th percentile.
     #[serde(default)]
     pub service_p99_ns: Option<u64>,
     /// Messages that were due; null in results of before this was kept.
     #[serde(default)]
     pub due: Option<u64>,
-    /// Those that did not come back as they were sent.
+    /// Those that did not come back as they were sent: lost, timed out, unfinished, unsent or
+    /// corrupt.
     #[serde(default)]
     pub failed: Option<u64>,
+    /// The server's processor time for a message in nanoseconds; null if it was not asked.
     #[serde(default)]
     pub server_cpu_ns_per_message: Option<f64>,
+    /// Its verdict.
     pub status: Status,
 }
 
 /// The spread of a few figures between runs; null where one of them lacks it.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-#[expect(missing_docs, reason = "the names are those of a run")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RepeatSpread {
+    /// Achieved messages per second.
     pub achieved: Option<Spread>,
+    /// Received payload bits per second.
     pub received_bits_per_s: Option<Spread>,
+    /// Median of the response time.
     pub response_p50_ns: Option<Spread>,
+    /// Its 99th percentile.
     pub response_p99_ns: Option<Spread>,
+    /// Its 99.9th percentile.
     pub response_p99_9_ns: Option<Spread>,
 }

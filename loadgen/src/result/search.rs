@@ -16,6 +16,7 @@ pub const CONFIDENCE: f64 = 0.95;
 
 /// Everything that a search found, and every trial that it was found by.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SearchResult {
     /// Version of this layout.
     pub schema: u32,
@@ -32,21 +33,22 @@ pub struct SearchResult {
     /// The plan of the first trial. The others differ in their load, in the length of their window,
     /// in their seed, one more for each, and in threads where there are fewer connections than these.
     pub plan: Plan,
-    /// What the load is a number of.
+    /// What a load is a number of.
     pub over: Axis,
-    /// Where the search was allowed to go.
+    /// Where the search was allowed to go, and for how long.
     pub limits: Limits,
     /// With what chance an interval contains the capacity.
     pub confidence: f64,
     /// What was searched for, and what was found.
     pub goals: Vec<GoalResult>,
-    /// The lowest load that the client could not offer; null if it never failed.
+    /// The lowest load that the client could not offer, for some goal; null if it never failed.
     pub client_limit: Option<f64>,
     /// Why the search is over.
     pub stop: StopReason,
-    /// How long it took.
+    /// How long the search took.
     pub spent_s: f64,
-    /// Every trial, in the order in which they were made.
+    /// Every trial, in the order in which they were made. Each is a run of its own, with connections
+    /// of its own.
     pub trials: Vec<TrialResult>,
     /// Latency by load: for each load at which a trial was judged the union of these trials, by
     /// increasing load.
@@ -55,6 +57,7 @@ pub struct SearchResult {
 
 /// The kind of a result that is not that of a run.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum SearchKind {
     /// That of a search.
@@ -63,6 +66,7 @@ pub enum SearchKind {
 
 /// What the load is a number of.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Axis {
     /// Messages per second.
@@ -74,17 +78,19 @@ pub enum Axis {
 
 /// Where the search may go, and for how long.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Limits {
     /// The load of the first trial.
     pub start: f64,
-    /// The lowest load that is tried: if it misses a goal, the search for that goal ends.
+    /// The lowest load that may be tried.
     pub lowest: f64,
-    /// The highest load that is tried: if it meets a goal, the search for that goal ends.
+    /// The highest load that may be tried.
     pub highest: f64,
     /// The most trials.
     pub max_trials: usize,
     /// The longest that the search may take.
     #[serde(rename = "max_time_s", with = "seconds")]
+    #[cfg_attr(test, schemars(with = "f64"))]
     pub max_time: Duration,
 }
 
@@ -100,10 +106,11 @@ impl Axis {
 
 /// One thing to find: the highest load at which all objectives hold.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Goal {
-    /// What the user calls it.
+    /// What the user calls the goal.
     pub name: Option<String>,
-    /// All of them must hold.
+    /// Conditions on a trial, all of which must hold.
     pub objectives: Vec<Objective>,
     /// On what evidence.
     pub terms: Terms,
@@ -112,15 +119,19 @@ pub struct Goal {
 /// On what evidence a load counts as meeting its objectives: the attributes of an MLRsearch goal
 /// (draft-ietf-bmwg-mlrsearch, section "Search Goal").
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Terms {
     /// Length of the first, coarse trials.
     #[serde(rename = "initial_trial_s", with = "seconds")]
+    #[cfg_attr(test, schemars(with = "f64"))]
     pub initial_trial: Duration,
     /// Length of the trials that decide.
     #[serde(rename = "final_trial_s", with = "seconds")]
+    #[cfg_attr(test, schemars(with = "f64"))]
     pub final_trial: Duration,
     /// Trials of this length together always decide about a load.
     #[serde(rename = "duration_sum_s", with = "seconds")]
+    #[cfg_attr(test, schemars(with = "f64"))]
     pub duration_sum: Duration,
     /// The share of that time in which the objectives may be missed.
     pub exceed_ratio: f64,
@@ -130,6 +141,7 @@ pub struct Terms {
 
 /// One goal and what was found for it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct GoalResult {
     /// What was searched for.
     #[serde(flatten)]
@@ -148,6 +160,7 @@ impl GoalResult {
 
 /// What was found for one goal.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Finding {
     /// Relevant lower bound: the highest load that meets the goal below the first that misses it.
     pub lower: Option<f64>,
@@ -157,12 +170,13 @@ pub struct Finding {
     pub precision: Option<f64>,
     /// Load at the lower bound times the ratio of messages that typically met the objectives there.
     pub conditional_throughput: Option<f64>,
-    /// Where the capacity lies with a chance of [`CONFIDENCE`]; null if the goal leaves no room for
-    /// chance.
+    /// Where the capacity lies, with the chance of `confidence`; an end that could not be shown is
+    /// null, and the ends cross if no load fits all that was seen. Null if the goal leaves no room
+    /// for chance (an exceed ratio of 0).
     pub interval: Option<CapacityInterval>,
-    /// How many of the trials count as one for the interval, because those that follow each other come
-    /// out alike: the integrated autocorrelation time, 1 if they don't. Null if the goal leaves no room
-    /// for chance.
+    /// How many of the trials count as one for the interval, because those that follow each other
+    /// come out alike: the integrated autocorrelation time, 1 if they don't. Null if the goal leaves
+    /// no room for chance.
     #[serde(default)]
     pub dependence: Option<f64>,
     /// How the search for the goal ended.
@@ -172,6 +186,7 @@ pub struct Finding {
 
 /// How the search for a goal ended.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "end", rename_all = "snake_case")]
 pub enum GoalEnd {
     /// The bounds are as close as was asked for, and chance is ruled out.
@@ -193,6 +208,7 @@ pub enum GoalEnd {
 
 /// Where the capacity lies.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CapacityInterval {
     /// It is at least this; `None` if no load could be shown to be below it.
     pub lower: Option<f64>,
@@ -216,6 +232,7 @@ impl CapacityInterval {
 
 /// Why a search is over.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum StopReason {
     /// There is nothing left to find for any goal; each says why.
@@ -232,19 +249,20 @@ pub enum StopReason {
 
 /// One trial: a run of its own, with connections of its own.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TrialResult {
     /// When it began, from the start of the search.
     pub start_s: f64,
     /// What it took, with connecting, warm-up and waiting for late answers.
     pub cost_s: f64,
-    /// Messages per second or connections, as it was to be.
+    /// The load as it was to be.
     pub load: f64,
     /// Length that its window was to have.
     pub planned_s: f64,
     /// What it counts as.
     pub outcome: TrialOutcome,
-    /// What it says about each goal, in their order: null where the client is in the way; empty if the
-    /// user ended it.
+    /// What it says about each goal, in their order: null where the client is in the way; empty if
+    /// the user ended it.
     pub judgements: Vec<Option<Judgement>>,
     /// Why it has no figures.
     pub error: Option<String>,
@@ -254,6 +272,7 @@ pub struct TrialResult {
 
 /// What a trial counts as.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TrialOutcome {
     /// It says something about the server, for one goal at least.
@@ -266,6 +285,7 @@ pub enum TrialOutcome {
 
 /// What a trial says about a goal.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Judgement {
     /// The largest ratio of messages that failed an objective.
     pub failed: f64,
@@ -275,6 +295,7 @@ pub struct Judgement {
 
 /// The figures of a trial.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TrialFigures {
     /// Length of the window.
     pub duration_s: f64,
@@ -291,7 +312,8 @@ pub struct TrialFigures {
     /// Share of the connections asked for that did not stand at the end; null where each message had
     /// its own.
     pub missing_connections_ratio: Option<f64>,
-    /// Response times of those that came back.
+    /// Response times of those that came back; a percentile is null if fewer than ten samples lie
+    /// beyond it. Null if none came back.
     pub response_ns: Option<TrialLatency>,
     /// Whether the trial can be believed, as a run of its own.
     pub verdict: Verdict,
@@ -300,23 +322,33 @@ pub struct TrialFigures {
 /// A few figures of a distribution of nanoseconds; null where fewer than ten samples lie beyond a
 /// percentile.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
-#[expect(missing_docs, reason = "the names say it")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TrialLatency {
+    /// Number of samples.
     pub count: u64,
+    /// Smallest.
     pub min: u64,
+    /// Arithmetic mean.
     pub mean: f64,
+    /// Median.
     pub p50: Option<u64>,
+    /// 90th percentile.
     pub p90: Option<u64>,
+    /// 95th percentile.
     pub p95: Option<u64>,
+    /// 99th percentile.
     pub p99: Option<u64>,
+    /// 99.9th percentile.
     pub p99_9: Option<u64>,
+    /// Largest.
     pub max: u64,
 }
 
 /// All judged trials at one load.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CurvePoint {
-    /// Messages per second or connections.
+    /// The load.
     pub load: f64,
     /// How many trials there were.
     pub trials: u64,
@@ -328,12 +360,13 @@ pub struct CurvePoint {
     pub achieved: f64,
     /// What the load is to each goal, in their order.
     pub classes: Vec<Class>,
-    /// Response times of all these trials.
+    /// Response times of all these trials; null if none came back.
     pub response_ns: Option<Latency>,
 }
 
 /// What a load is to a goal.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Class {
     /// It meets the goal, whatever trials may still come within the duration sum.

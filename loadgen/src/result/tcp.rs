@@ -1,15 +1,14 @@
 //! What TCP says of the connections.
 
-use std::borrow::Cow;
-
 use serde::{Deserialize, Serialize};
 
 /// What TCP says of the connections, at their end or at the end of the run.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TcpResult {
     /// Connections that were asked.
     pub connections: u64,
-    /// Gauges of those that stood at the end; null if none did.
+    /// Gauges over the connections that stood at the end; null if none did.
     pub at_end: Option<TcpGauges>,
     /// Segments retransmitted.
     pub retransmits: u64,
@@ -19,59 +18,84 @@ pub struct TcpResult {
     pub duplicates: u64,
     /// Times that segments were found reordered.
     pub reorderings: u64,
-    /// Segments that arrived here out of order.
+    /// Segments that arrived at the client out of order.
     pub received_out_of_order: u64,
-    /// Shares of the connections' life:
+    /// Shares of the connections' life, which add up to 1.
     pub shares: TcpShares,
-    /// What limited this side's sending, in words.
+    /// What limited the client's sending.
     pub limit: TcpLimit,
 }
 
 /// Shares of the connections' life; they add up to one.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TcpShares {
     /// There was nothing to send.
     pub idle: f64,
     /// The peer's receive window was full.
     pub receive_window: f64,
-    /// This side's send buffer was full.
+    /// The client's send buffer was full.
     pub send_buffer: f64,
-    /// Data was out or under way: the network and the congestion window.
+    /// Data was out or under way.
     pub network: f64,
 }
 
 /// What limited the sending.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TcpLimit {
-    /// For programs: `idle`, `receive_window`, `send_buffer` or `network`.
-    pub code: Cow<'static, str>,
+    /// For programs: the largest of the shares.
+    pub code: TcpLimitCode,
     /// For people.
     pub text: String,
 }
 
+/// What may limit the sending.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum TcpLimitCode {
+    /// There was nothing to send.
+    Idle,
+    /// The peer's receive window was full.
+    ReceiveWindow,
+    /// The client's send buffer was full.
+    SendBuffer,
+    /// The network and the congestion window.
+    Network,
+}
+
 /// Gauges over the connections that stood at the end.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[expect(missing_docs, reason = "the names are TCP_INFO's")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TcpGauges {
+    /// Smoothed round-trip time in microseconds.
     pub rtt_us: Gauge,
+    /// Its mean deviation in microseconds.
     pub rttvar_us: Gauge,
+    /// Smallest round-trip time in microseconds; null if the kernel does not tell.
     pub min_rtt_us: Option<Gauge>,
-    /// Congestion window, in segments.
+    /// Congestion window in segments.
     pub cwnd: Gauge,
-    /// Slow-start threshold of the connections that have one, in segments.
+    /// Slow-start threshold in segments, of the connections that have one; null if none has.
     pub ssthresh: Option<Gauge>,
     /// Segments that are taken for lost.
     pub lost: Gauge,
+    /// The latest rate of delivery; null if the kernel does not tell.
     pub delivery_rate_bits_per_s: Option<Gauge>,
+    /// The rate that sending is paced to; null if it is not.
     pub pacing_rate_bits_per_s: Option<Gauge>,
 }
 
 /// A gauge over several connections.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
-#[expect(missing_docs, reason = "the names say it")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Gauge {
+    /// Smallest.
     pub min: f64,
+    /// Median.
     pub median: f64,
+    /// Largest.
     pub max: f64,
 }
 
@@ -90,12 +114,13 @@ impl Gauge {
 
 /// Samples of TCP_INFO, averaged over the connections that were asked.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TcpInterval {
-    /// Mean of the smoothed round-trip times.
+    /// Mean of the smoothed round-trip times in microseconds.
     pub rtt_us_mean: f64,
     /// The largest of them.
     pub rtt_us_max: u32,
-    /// Mean of the congestion windows, in segments.
+    /// Mean of the congestion windows in segments.
     pub cwnd_mean: f64,
     /// Segments retransmitted.
     pub retransmits: u64,

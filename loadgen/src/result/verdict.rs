@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// Whether a result can be believed, and why not.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Verdict {
     /// The worst that any reason demands.
     pub status: Status,
@@ -16,6 +17,7 @@ pub struct Verdict {
 
 /// How far a result can be believed.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// Nothing speaks against it.
@@ -28,10 +30,11 @@ pub enum Status {
 
 /// One objection, with its evidence.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Reason {
     /// For programs.
     pub code: Code,
-    /// For people.
+    /// For people: the evidence, and what to do.
     pub text: String,
     /// What it makes of the result.
     pub status: Status,
@@ -39,6 +42,7 @@ pub struct Reason {
 
 /// What a [`Reason`] is about.
 #[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Code {
     /// Messages did not come back as they were sent.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use echomark::net::cidr::Cidr;
 use echomark::net::endpoint::Endpoint;
-use jsonschema::{Registry, Validator};
+use jsonschema::Validator;
 use loadgen::RunResult;
 use loadgen::plan::{Background, Close, Direction, Load, Plan, Target, Workload};
 use serde_json::Value;
@@ -19,67 +19,32 @@ use crate::support::{Directory, constant, embedded, even, number, plan, run};
 
 fn schema() -> &'static Validator {
     static SCHEMA: OnceLock<Validator> = OnceLock::new();
-    SCHEMA.get_or_init(|| {
-        let text = include_str!("../../../docs/result.schema.json");
-        let schema: Value = serde_json::from_str(text).unwrap();
-        jsonschema::meta::validate(&schema).unwrap();
-        jsonschema::options()
-            .should_validate_formats(true)
-            .build(&schema)
-            .unwrap()
-    })
+    SCHEMA.get_or_init(|| validator(include_str!("../../../docs/result.schema.json")))
 }
 
-/// The schema of searches, which refers to that of runs.
 fn search_schema() -> &'static Validator {
     static SCHEMA: OnceLock<Validator> = OnceLock::new();
-    SCHEMA.get_or_init(|| {
-        let parse = |text| serde_json::from_str::<Value>(text).unwrap();
-        let schema = parse(include_str!("../../../docs/search.schema.json"));
-        jsonschema::meta::validate(&schema).unwrap();
-        let of_runs = parse(include_str!("../../../docs/result.schema.json"));
-        let registry = Registry::new()
-            .add("urn:echomark:loadgen:result:1", of_runs)
-            .unwrap()
-            .prepare()
-            .unwrap();
-        jsonschema::options()
-            .with_registry(&registry)
-            .should_validate_formats(true)
-            .build(&schema)
-            .unwrap()
-    })
+    SCHEMA.get_or_init(|| validator(include_str!("../../../docs/search.schema.json")))
 }
 
 fn comparison_schema() -> &'static Validator {
     static SCHEMA: OnceLock<Validator> = OnceLock::new();
-    SCHEMA.get_or_init(|| {
-        let read = |text| -> Value { serde_json::from_str(text).unwrap() };
-        let schema = read(include_str!("../../../docs/comparison.schema.json"));
-        jsonschema::meta::validate(&schema).unwrap();
-        // It refers to this one.
-        let result = read(include_str!("../../../docs/result.schema.json"));
-        let registry = Registry::new()
-            .add("urn:echomark:loadgen:result:1", result)
-            .unwrap()
-            .prepare()
-            .unwrap();
-        jsonschema::options()
-            .should_validate_formats(true)
-            .with_registry(&registry)
-            .build(&schema)
-            .unwrap()
-    })
+    SCHEMA.get_or_init(|| validator(include_str!("../../../docs/comparison.schema.json")))
+}
+
+fn validator(text: &str) -> Validator {
+    let schema: Value = serde_json::from_str(text).unwrap();
+    jsonschema::meta::validate(&schema).unwrap();
+    jsonschema::options()
+        .should_validate_formats(true)
+        .build(&schema)
+        .unwrap()
 }
 
 /// Holds the file of a comparison against its schema.
 #[track_caller]
 pub(crate) fn check_comparison(comparison: &Value) {
-    let mistakes: Vec<String> = comparison_schema()
-        .iter_errors(comparison)
-        .map(|error| format!("{}: {error}", error.instance_path()))
-        .collect();
-    assert!(mistakes.is_empty(), "{}", mistakes.join("\n"));
+    check_against(comparison_schema(), comparison);
 }
 
 /// Holds a result against the schema.
