@@ -77,7 +77,7 @@ pub struct Counters {
 /// Asks for `/info`.
 ///
 /// # Errors
-/// The port can't be reached, or its answer is not that of an echod.
+/// The port cannot be reached, or its answer is not that of an echod.
 pub fn fetch(url: &AdminUrl) -> io::Result<Info> {
     let mut failure = io::Error::from(io::ErrorKind::NotFound);
     for address in url.0.resolve()? {

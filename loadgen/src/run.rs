@@ -14,10 +14,10 @@ use echomark::net::clock::monotonic_ns;
 use echomark::net::descriptors;
 use echomark::net::endpoint::Endpoint;
 
-use crate::analysis::aggregate::Gathered;
+use crate::analysis::aggregate::Aggregate;
 use crate::analysis::repeats;
 use crate::analysis::server_side::Watch;
-use crate::analysis::summarize::{Circumstances, conclude};
+use crate::analysis::summarize::{Context, summarize};
 use crate::engine::connection::Address;
 use crate::engine::embedded::Embedded;
 use crate::engine::hiccups::HiccupProbe;
@@ -147,8 +147,8 @@ fn measure(
     // Nothing is lost but a little precision if it can't stand back.
     let _ = sys::set_thread_nice(COORDINATOR_NICE);
 
-    let mut parties = vec![Gathered::new(plan)];
-    parties.extend(background_plan.as_ref().map(Gathered::new));
+    let mut parties = vec![Aggregate::new(plan)];
+    parties.extend(background_plan.as_ref().map(Aggregate::new));
     let mut desk = Desk {
         plan,
         targets: [targets, beside],
@@ -191,7 +191,7 @@ fn measure(
     let Some(main) = parties.next() else {
         return Err(RunError::thread_died());
     };
-    let circumstances = Circumstances {
+    let circumstances = Context {
         targets,
         started_at,
         steal_ratio,
@@ -200,7 +200,7 @@ fn measure(
         background: plan.background.as_ref().zip(parties.next()),
         watch,
     };
-    Ok(conclude(main, plan, circumstances))
+    Ok(summarize(main, plan, circumstances))
 }
 
 /// The plan of the streams that flow beside `plan`.
@@ -320,7 +320,7 @@ struct Desk<'a> {
     reports: &'a Receiver<Report>,
     crew: &'a Crew,
     /// The workload's threads, and those of the streams beside it.
-    parties: Vec<Gathered>,
+    parties: Vec<Aggregate>,
     control: &'a Control,
     rate: Option<f64>,
     rate_changes: Vec<RateChange>,

@@ -19,8 +19,8 @@ use crate::search::{
     TrialMessages,
 };
 
-/// So many trials in a row may find nobody to connect to before the target counts as lost: a server
-/// that is overwhelmed may refuse connections and take them again.
+/// Consecutive trials without any connection after which the target counts as lost: an overloaded server
+/// may refuse connections and accept them again.
 const MAX_UNREACHABLE: usize = 3;
 
 /// A search with every option resolved.
@@ -49,7 +49,7 @@ impl SearchObserver for Unobserved {}
 /// what was known until then.
 ///
 /// # Errors
-/// [`RunError`] when the first trial can't be made. What fails later is part of the result.
+/// [`RunError`] when the first trial cannot be made. What fails later is part of the result.
 pub fn find(
     plan: &SearchPlan,
     control: &Control,
@@ -120,7 +120,7 @@ struct Log {
     trials: Vec<TrialResult>,
     /// By increasing load. The classes come at the end.
     curve: Vec<CurvePoint>,
-    /// Trials in a row that found nobody to connect to.
+    /// Consecutive trials without any connection.
     unreachable: usize,
 }
 
@@ -165,7 +165,7 @@ impl Log {
                 outcomes
             }
             Err(error) => {
-                // Before anything was measured, it is what the user asked for that can't be done.
+                // Before anything was measured, the request itself cannot be done.
                 let was_measured = self.trials.iter().any(|trial| trial.measured.is_some());
                 if !was_measured && !is_too_many_descriptors(plan, &error) {
                     return Err(error);

@@ -22,7 +22,7 @@ const BLOCKS: usize = 64;
 const MAX_HISTOGRAMS: usize = 1000;
 
 /// What the threads of one workload reported, added up.
-pub(crate) struct Gathered {
+pub(crate) struct Aggregate {
     pub(crate) window_start: u64,
     pub(crate) division: Division,
     pub(crate) interval: Duration,
@@ -56,7 +56,7 @@ struct OpenInterval {
     end: u64,
 }
 
-impl Gathered {
+impl Aggregate {
     pub(crate) fn new(plan: &Plan) -> Self {
         let threads = plan.threads.get();
         Self {
@@ -248,7 +248,7 @@ mod tests {
         let mut slice: Slice = Slice::new();
         slice.service.saturating_record(1_000);
         let interval = IntervalResult::new(0.0, 1.0, &slice);
-        let mut gathered = Gathered::new(&samples::plan(1));
+        let mut gathered = Aggregate::new(&samples::plan(1));
         gathered.intervals = vec![interval.clone(); MAX_HISTOGRAMS - 1];
         gathered.keep(interval.clone(), &slice);
         gathered.keep(interval, &slice);

@@ -2,7 +2,7 @@
 //! `server_side` asks the server's admin port.
 //!
 //! - `aggregate`: slices to intervals, intervals to the whole.
-//! - `summarize`: the whole to a result. `repeats`: the results of repeats to one.
+//! - `summarize`: the whole to a result; `tcp`: what TCP says of it. `repeats`: the results of repeats to one.
 //! - [`statistics`]: how exact the figures are. `fairness`: how evenly connections were served.
 //! - [`verdict`]: whether the result can be believed.
 //! - `server_side`: what the server counted, beside what the client counted.
@@ -15,4 +15,5 @@ pub(crate) mod samples;
 pub(crate) mod server_side;
 pub mod statistics;
 pub(crate) mod summarize;
+pub(crate) mod tcp;
 pub mod verdict;

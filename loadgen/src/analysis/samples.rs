@@ -4,8 +4,8 @@ use std::num::NonZeroUsize;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use crate::analysis::aggregate::Gathered;
-use crate::analysis::summarize::{Circumstances, conclude};
+use crate::analysis::aggregate::Aggregate;
+use crate::analysis::summarize::{Context, summarize};
 use crate::engine::histogram::BucketCounts;
 use crate::engine::meter::{Account, Interval};
 use crate::engine::slice::Slice;
@@ -18,7 +18,7 @@ use crate::result::RunResult;
 /// Slices that each thread hands in, one in each interval.
 pub(crate) const SLICES: u64 = 10;
 
-/// A closed loop of one connection on each of so many threads, for a second.
+/// A closed loop of one connection on each thread, for a second.
 pub(crate) fn plan(threads: usize) -> Plan {
     Plan {
         target: Target::Servers {
@@ -50,7 +50,7 @@ pub(crate) fn plan(threads: usize) -> Plan {
 
 /// The result of `plan` in which each thread recorded these [`SLICES`].
 pub(crate) fn result(plan: &Plan, threads: &[Vec<Slice<BucketCounts>>]) -> RunResult {
-    let mut gathered = Gathered::new(plan);
+    let mut gathered = Aggregate::new(plan);
     gathered.window_start = 0;
     let (spare, _spared) = mpsc::channel();
     let length = plan.interval.as_nanos() as u64;
@@ -81,10 +81,10 @@ pub(crate) fn result(plan: &Plan, threads: &[Vec<Slice<BucketCounts>>]) -> RunRe
         gathered.add_account(thread, account, Vec::new(), TcpTotals::default());
     }
     gathered.close_all(&mut Unobserved);
-    conclude(
+    summarize(
         gathered,
         plan,
-        Circumstances {
+        Context {
             targets: &[],
             started_at: "2026-01-01T00:00:00.000Z".to_owned(),
             steal_ratio: None,

@@ -38,7 +38,7 @@ pub(crate) struct ClientSide<'a> {
     pub(crate) plan: &'a Plan,
     /// Payload bytes of all connections, whatever the window.
     pub(crate) bytes: Bytes,
-    /// The same of streams beside the workload, which may have gone to this server or another.
+    /// Payload bytes of the streams beside the workload, which may have gone to another server.
     pub(crate) background_bytes: Bytes,
     pub(crate) opened: u64,
     pub(crate) messages: &'a Messages,
@@ -313,7 +313,7 @@ fn sum(counts: &std::collections::BTreeMap<String, u64>) -> u64 {
     total(counts.values().copied())
 }
 
-/// Whoever answers at the admin port may say what no counter comes to.
+/// A sum that cannot overflow: an answer is not to be trusted.
 fn total(counts: impl IntoIterator<Item = u64>) -> u64 {
     counts.into_iter().fold(0, u64::saturating_add)
 }

@@ -1,105 +1,59 @@
-//! Makes the result of what was added up.
+//! Makes the result of a run of what was added up.
+
+use std::time::Duration;
 
 use echomark::net::endpoint::Endpoint;
 use hdrhistogram::Histogram;
 
-use crate::analysis::aggregate::Gathered;
-use crate::analysis::fairness;
+use crate::analysis::aggregate::Aggregate;
 use crate::analysis::server_side::{ClientSide, Watch};
 use crate::analysis::statistics::interval::{quantile_interval, rate_interval};
 use crate::analysis::verdict::Evidence;
+use crate::analysis::{fairness, tcp};
 use crate::engine::meter::Account;
-use crate::engine::tcp::TcpTotals;
-use crate::engine::worker::FlowReport;
+use crate::engine::slice::Slice;
 use crate::host;
 use crate::observer::Observer;
-use crate::plan::{Background, Direction, Plan};
+use crate::plan::{Background, Plan};
 use crate::result::statistics::Trend;
 use crate::result::{
-    BackgroundResult, Bytes, Client, Connections, Corruption, Counts, Gauge, IntervalLatency,
+    BackgroundResult, Bytes, Client, Connections, Corruption, Counts, IntervalLatency,
     IntervalResult, Latencies, Latency, Messages, Rate, RateChange, RunResult, Statistics,
-    TcpGauges, TcpInterval, TcpLimit, TcpLimitCode, TcpResult, TcpShares, ThreadResult, Throughput,
-    Tool, Verdict,
+    TcpInterval, ThreadResult, Throughput, Tool, Verdict,
 };
 
 /// Percentiles that get a confidence interval.
 const ESTIMATED: [f64; 5] = [0.5, 0.9, 0.95, 0.99, 0.999];
 
 /// What is known of a run besides what its threads reported.
-pub(crate) struct Circumstances<'a> {
+pub(crate) struct Context<'a> {
     pub(crate) targets: &'a [Endpoint],
     pub(crate) started_at: String,
     pub(crate) steal_ratio: Option<f64>,
     pub(crate) hiccup: Option<Histogram<u64>>,
     pub(crate) rate_changes: Vec<RateChange>,
-    pub(crate) background: Option<(&'a Background, Gathered)>,
+    pub(crate) background: Option<(&'a Background, Aggregate)>,
     pub(crate) watch: Option<Watch>,
 }
 
-/// The result of what `gathered` holds.
-pub(crate) fn conclude(
-    gathered: Gathered,
-    plan: &Plan,
-    circumstances: Circumstances<'_>,
-) -> RunResult {
-    let bytes_of_run = gathered.whole_bytes();
-    let interrupted = gathered.accounts.iter().any(|a| a.was_interrupted);
-    let duration_s = gathered.duration_s();
-    let mut intervals = gathered.intervals;
-    let background_bytes = circumstances
-        .background
-        .as_ref()
-        .map_or_else(Bytes::default, |(_, streams)| streams.whole_bytes());
-    let background = circumstances.background.map(|(background, streams)| {
-        add_background(&mut intervals, &streams.intervals);
-        background_result(background, streams)
-    });
-    let total = gathered.total;
-    let counts = total.counts;
+/// The result of a run. Longer than other functions: the list of all that a result consists of.
+pub(crate) fn summarize(aggregate: Aggregate, plan: &Plan, context: Context<'_>) -> RunResult {
+    let interrupted = aggregate
+        .accounts
+        .iter()
+        .any(|account| account.was_interrupted);
+    let duration_s = aggregate.duration_s();
+    let counts = aggregate.total.counts;
+    let held = aggregate.held();
     let rate = Rate {
         target: plan.target_rate(),
         offered: per_second(counts.issued, duration_s),
         achieved: per_second(counts.completed, duration_s),
-        changes: circumstances.rate_changes,
+        changes: context.rate_changes,
     };
-    let slice = std::time::Duration::from_nanos(gathered.division.begin_of(1));
-    let statistics = Statistics {
-        rate: rate_interval(&gathered.blocks, slice),
-        response: ESTIMATED
-            .iter()
-            .filter_map(|&quantile| quantile_interval(&gathered.blocks, &total.response, quantile))
-            .collect(),
-        trend: Trend::of_medians(&gathered.blocks),
-    };
-    let held = gathered
-        .flows
-        .iter()
-        .filter(|(_, flow)| flow.is_open)
-        .count() as u64;
-    let latency_ns = Latencies {
-        send_lag: Latency::new(total.send_lag()),
-        response: Latency::new(total.response.clone()),
-        service: Latency::new(total.service.clone()),
-        connect: Latency::new(total.connect.clone()),
-        first_byte: Latency::new(total.first_byte.clone()),
-        close: Latency::new(total.close.clone()),
-    };
-    let client = Client {
-        threads: gathered
-            .accounts
-            .iter()
-            .copied()
-            .map(ThreadResult::from)
-            .collect(),
-        steal_ratio: circumstances.steal_ratio,
-        own_send_lag: Latency::new(total.own_send_lag()),
-        hiccup: circumstances.hiccup.and_then(Latency::new),
-        first_corruption: gathered
-            .accounts
-            .iter()
-            .find_map(|account| account.corruption)
-            .map(|(connection, offset)| Corruption { connection, offset }),
-    };
+    let statistics = aggregate.statistics();
+    let latency_ns = latencies(&aggregate.total);
+    let client = aggregate.client(context.steal_ratio, context.hiccup);
     let messages = Messages::from(&counts);
     let bytes = Bytes {
         sent: counts.bytes_sent,
@@ -109,13 +63,13 @@ pub(crate) fn conclude(
         held,
         ..Connections::from(&counts)
     };
-    let server = circumstances.watch.map(|watch| {
-        let streams = background.as_ref().map(|streams| &streams.connections);
+    let streams = context.background.as_ref().map(|(_, streams)| streams);
+    let server = context.watch.map(|watch| {
         watch.finish(&ClientSide {
             plan,
-            bytes: bytes_of_run,
-            background_bytes,
-            opened: connections.opened + streams.map_or(0, |streams| streams.opened),
+            bytes: aggregate.whole_bytes(),
+            background_bytes: streams.map_or_else(Bytes::default, Aggregate::whole_bytes),
+            opened: connections.opened + streams.map_or(0, |streams| streams.total.counts.opened),
             messages: &messages,
             message_bytes: &bytes,
             has_loose_ends: interrupted
@@ -137,7 +91,7 @@ pub(crate) fn conclude(
     RunResult {
         schema: 1,
         tool: Tool::this(),
-        started_at: circumstances.started_at,
+        started_at: context.started_at,
         interrupted,
         host: host::describe(),
         plan: plan.clone(),
@@ -149,11 +103,13 @@ pub(crate) fn conclude(
         connections,
         latency_ns,
         statistics,
-        intervals,
-        ramp: gathered.ramp,
-        tcp: tcp_result(&gathered.tcp, &gathered.flows, plan.direction()),
-        fairness: fairness::of(&gathered.flows, circumstances.targets, plan),
-        background,
+        tcp: tcp::summarize(&aggregate.tcp, &aggregate.flows, plan.direction()),
+        fairness: fairness::of(&aggregate.flows, context.targets, plan),
+        intervals: with_background(aggregate.intervals, streams),
+        ramp: aggregate.ramp,
+        background: context
+            .background
+            .map(|(background, streams)| background_result(background, &streams)),
         repeats: None,
         merged: None,
         server: server.and_then(Result::ok),
@@ -162,7 +118,55 @@ pub(crate) fn conclude(
     }
 }
 
-impl Gathered {
+fn latencies(total: &Slice) -> Latencies {
+    Latencies {
+        send_lag: Latency::new(total.send_lag()),
+        response: Latency::new(total.response.clone()),
+        service: Latency::new(total.service.clone()),
+        connect: Latency::new(total.connect.clone()),
+        first_byte: Latency::new(total.first_byte.clone()),
+        close: Latency::new(total.close.clone()),
+    }
+}
+
+impl Aggregate {
+    /// Connections that were open at the end.
+    fn held(&self) -> u64 {
+        self.flows.iter().filter(|(_, flow)| flow.is_open).count() as u64
+    }
+
+    fn statistics(&self) -> Statistics {
+        let slice = Duration::from_nanos(self.division.begin_of(1));
+        Statistics {
+            rate: rate_interval(&self.blocks, slice),
+            response: ESTIMATED
+                .iter()
+                .filter_map(|&quantile| {
+                    quantile_interval(&self.blocks, &self.total.response, quantile)
+                })
+                .collect(),
+            trend: Trend::of_medians(&self.blocks),
+        }
+    }
+
+    fn client(&self, steal_ratio: Option<f64>, hiccup: Option<Histogram<u64>>) -> Client {
+        let mut accounts = self.accounts.iter();
+        Client {
+            threads: self
+                .accounts
+                .iter()
+                .copied()
+                .map(ThreadResult::from)
+                .collect(),
+            steal_ratio,
+            own_send_lag: Latency::new(self.total.own_send_lag()),
+            hiccup: hiccup.and_then(Latency::new),
+            first_corruption: accounts
+                .find_map(|account| account.corruption)
+                .map(|(connection, offset)| Corruption { connection, offset }),
+        }
+    }
+
     /// Adds the wait for echoes after the window to the intervals, if anything happened in it. All
     /// threads have ended.
     pub(crate) fn close_drain(&mut self, observer: &mut dyn Observer) {
@@ -224,7 +228,7 @@ impl Throughput {
 
 impl IntervalResult {
     /// What a slice holds, as one interval of the time series.
-    pub(crate) fn new(start_s: f64, end_s: f64, slice: &crate::engine::slice::Slice) -> Self {
+    pub(crate) fn new(start_s: f64, end_s: f64, slice: &Slice) -> Self {
         let counts = &slice.counts;
         let samples = slice.tcp.count as f64;
         Self {
@@ -253,7 +257,7 @@ impl IntervalResult {
     }
 
     /// Keeps the samples behind the latencies; `slice` is what this was made of.
-    pub(crate) fn keep_histograms(&mut self, slice: &crate::engine::slice::Slice) {
+    pub(crate) fn keep_histograms(&mut self, slice: &Slice) {
         for (latency, histogram) in [
             (&mut self.response, &slice.response),
             (&mut self.service, &slice.service),
@@ -286,22 +290,22 @@ impl From<Account> for ThreadResult {
     }
 }
 
-/// Streams have the intervals of the workload beside them, as far as both go.
-fn add_background(intervals: &mut [IntervalResult], streams: &[IntervalResult]) {
+/// The intervals of the workload, with what the streams beside it received, as far as both go.
+fn with_background(
+    mut intervals: Vec<IntervalResult>,
+    streams: Option<&Aggregate>,
+) -> Vec<IntervalResult> {
+    let streams = streams.into_iter().flat_map(|streams| &streams.intervals);
     for (interval, stream) in intervals.iter_mut().zip(streams) {
         interval.background_received_bytes = Some(stream.received_bytes);
     }
+    intervals
 }
 
-fn background_result(background: &Background, streams: Gathered) -> BackgroundResult {
+fn background_result(background: &Background, streams: &Aggregate) -> BackgroundResult {
     // They may flow on when the run's messages are through.
     let duration_s = streams.duration_s();
     let counts = streams.total.counts;
-    let held = streams
-        .flows
-        .iter()
-        .filter(|(_, flow)| flow.is_open)
-        .count() as u64;
     BackgroundResult {
         throughput: Throughput::new(&counts, duration_s),
         bytes: Bytes {
@@ -309,103 +313,10 @@ fn background_result(background: &Background, streams: Gathered) -> BackgroundRe
             received: counts.bytes_in,
         },
         connections: Connections {
-            held,
+            held: streams.held(),
             ..Connections::from(&counts)
         },
         corrupt: counts.corrupt + counts.corrupt_in_warm_up + counts.duplicated,
-        tcp: tcp_result(&streams.tcp, &streams.flows, Some(background.direction)),
-    }
-}
-
-fn tcp_result(
-    totals: &TcpTotals,
-    flows: &[(usize, FlowReport)],
-    direction: Option<Direction>,
-) -> Option<TcpResult> {
-    if totals.connections == 0 {
-        return None;
-    }
-    let shares = TcpShares::of(totals);
-    Some(TcpResult {
-        connections: totals.connections,
-        at_end: gauges(flows),
-        retransmits: totals.retransmits,
-        bytes_retransmitted: totals.bytes_retransmitted,
-        duplicates: totals.duplicates,
-        reorderings: totals.reorderings,
-        received_out_of_order: totals.received_out_of_order,
-        limit: TcpLimit::of(&shares, direction),
-        shares,
-    })
-}
-
-fn gauges(flows: &[(usize, FlowReport)]) -> Option<TcpGauges> {
-    let infos = || flows.iter().filter_map(|(_, flow)| flow.tcp.as_deref());
-    let bits = |bytes: u64| bytes as f64 * 8.0;
-    Some(TcpGauges {
-        rtt_us: Gauge::of(infos().map(|info| info.rtt_us.into()))?,
-        rttvar_us: Gauge::of(infos().map(|info| info.rttvar_us.into()))?,
-        min_rtt_us: Gauge::of(infos().filter_map(|info| info.min_rtt_us.map(f64::from))),
-        cwnd: Gauge::of(infos().map(|info| info.cwnd.into()))?,
-        ssthresh: Gauge::of(infos().filter_map(|info| info.ssthresh.map(f64::from))),
-        lost: Gauge::of(infos().map(|info| info.lost.into()))?,
-        delivery_rate_bits_per_s: Gauge::of(
-            infos().filter_map(|info| info.delivery_rate.map(bits)),
-        ),
-        // An unlimited rate is all ones.
-        pacing_rate_bits_per_s: Gauge::of(
-            infos().filter_map(|info| info.pacing_rate.filter(|&rate| rate < u64::MAX).map(bits)),
-        ),
-    })
-}
-
-impl TcpShares {
-    fn of(totals: &TcpTotals) -> Self {
-        let lifetime = totals.lifetime_us.max(1) as f64;
-        let limited = totals.rwnd_limited_us + totals.sndbuf_limited_us;
-        Self {
-            idle: (totals.lifetime_us - totals.busy_us) as f64 / lifetime,
-            receive_window: totals.rwnd_limited_us as f64 / lifetime,
-            send_buffer: totals.sndbuf_limited_us as f64 / lifetime,
-            network: (totals.busy_us - limited) as f64 / lifetime,
-        }
-    }
-}
-
-impl TcpLimit {
-    fn of(shares: &TcpShares, direction: Option<Direction>) -> Self {
-        let shares = [
-            (TcpLimitCode::Idle, shares.idle),
-            (TcpLimitCode::ReceiveWindow, shares.receive_window),
-            (TcpLimitCode::SendBuffer, shares.send_buffer),
-            (TcpLimitCode::Network, shares.network),
-        ];
-        let (code, share) =
-            shares.into_iter().fold(
-                shares[0],
-                |max, next| if next.1 >= max.1 { next } else { max },
-            );
-        let percent = share * 100.0;
-        let text = match code {
-            _ if direction == Some(Direction::Down) => {
-                "the server's sending, which only its own TCP can explain".to_owned()
-            }
-            TcpLimitCode::Idle => {
-                format!("the sender: it had nothing to send for {percent:.0} % of the time")
-            }
-            TcpLimitCode::ReceiveWindow => format!(
-                "the receiver: the server read no faster, so its receive window was full for \
-                 {percent:.0} % of the time"
-            ),
-            TcpLimitCode::SendBuffer => format!(
-                "the client's send buffer, for {percent:.0} % of the time: try a larger one \
-                 (--send-buffer)"
-            ),
-            TcpLimitCode::Network => format!(
-                "the network: for {percent:.0} % of the time as much data was in flight as the \
-                 congestion window allowed"
-            ),
-        };
-        Self { code, text }
+        tcp: tcp::summarize(&streams.tcp, &streams.flows, Some(background.direction)),
     }
 }

@@ -7,7 +7,7 @@ use crate::result::comparison::{
 
 use super::metric::Metric;
 
-/// More rounds than this nobody makes: the truth is too near to the threshold.
+/// Beyond this number, more rounds are not worth their time: the ratio is too near to the threshold.
 pub const MAX_ROUNDS: usize = 200;
 
 /// By what figures are judged.
@@ -150,7 +150,9 @@ fn sentence(
 ) -> String {
     let label = metric.label();
     let Some((interval, ratio)) = comparison.interval.zip(comparison.ratio) else {
-        return format!("{label} is not known well enough of every run; measure longer (-d, -n).");
+        return format!(
+            "{label} is not known precisely enough in every run; measure longer (-d, -n)."
+        );
     };
     let percent = format!("{} %", number(threshold * 100.0));
     let between = match (interval.low, interval.high) {
@@ -176,13 +178,13 @@ fn sentence(
 
 fn not_enough(comparison: &MetricComparison, findings: &Findings, percent: &str) -> String {
     let what = match (findings.method, findings.runs) {
-        (Method::PairedRounds, runs) => format!("{} can't tell", count(runs, "round")),
-        (Method::Runs, runs) => format!("{} of a side can't tell", count(runs, "run")),
-        (Method::SingleRuns, _) => "one run of each can't tell".to_owned(),
+        (Method::PairedRounds, runs) => format!("{} cannot tell", count(runs, "round")),
+        (Method::Runs, runs) => format!("{} of each side cannot tell", count(runs, "run")),
+        (Method::SingleRuns, _) => "one run of each side cannot tell".to_owned(),
     };
     let more = match (findings.method, comparison.rounds_needed) {
         (Method::SingleRuns, _) => {
-            "store several of each (--repeat), or measure both in turn".to_owned()
+            "store several runs of each (--repeat), or measure both in rounds".to_owned()
         }
         (Method::PairedRounds, Some(more)) => {
             format!("about {} more would do", count(more, "round"))

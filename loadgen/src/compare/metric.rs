@@ -32,7 +32,7 @@ pub enum Metric {
 pub enum Reading {
     /// In the unit of the figure.
     Value(f64),
-    /// So many messages of so many.
+    /// A number of messages, of all that were due.
     Share {
         /// Those that are meant.
         count: u64,
@@ -119,7 +119,7 @@ impl Metric {
         }
     }
 
-    /// What a run says of it; `None` if it can't tell.
+    /// What a run says of it; `None` if it does not tell.
     pub fn of(self, result: &RunResult) -> Option<Reading> {
         let latency = &result.latency_ns;
         let quantile = |latency: &Option<Latency>, quantile| {

@@ -8,9 +8,6 @@
 //! chance in the same way. So two sides that are alike are told apart in at most one comparison of
 //! twenty, whatever number of figures and looks there is.
 
-use crate::analysis::statistics::median;
-use crate::analysis::statistics::signed_rank;
-use crate::result::Verdict;
 mod conclude;
 mod judge;
 mod measured;

@@ -19,7 +19,7 @@ pub fn of_rounds(setting: Setting, rounds: &[Round], criteria: &Criteria) -> Com
     let decisive_error = error / known.len().max(1) as f64;
     let judged = metrics
         .iter()
-        // Nobody asked the server.
+        // The server was not asked.
         .filter(|&&metric| {
             metric != Metric::ServerCpu || known.iter().any(|(other, _)| *other == metric)
         })
@@ -65,7 +65,7 @@ pub fn is_decided(comparison: &Comparison) -> bool {
     comparison.verdict != ComparisonVerdict::NotEnoughEvidence
 }
 
-/// The logarithm of new over base in each round; `None` if one can't tell.
+/// The logarithm of new over base in each round; `None` if one does not tell.
 fn log_ratios(rounds: &[Round], metric: Metric) -> Option<Vec<f64>> {
     let ratio = |round: &Round| {
         let (base, new) = (round.base.reading(metric)?, round.new.reading(metric)?);

@@ -8,7 +8,7 @@
 use crate::analysis::statistics::median;
 use crate::analysis::statistics::signed_rank::Shift;
 use crate::analysis::statistics::welch::{self, Estimate};
-use crate::result::comparison::{ComparedSide, Comparison, Method, Source};
+use crate::result::comparison::{ComparedSide, Comparison, Method, MetricComparison, Source};
 use crate::result::{RunResult, Statistics};
 
 use super::conclude::{Setting, conclude};
@@ -30,7 +30,7 @@ const BETWEEN_RUNS: [(Metric, f64); 7] = [
     (Metric::ServerCpu, 0.2),
 ];
 
-/// The same of a rate that the schedule decides.
+/// The standard deviation of the rate of an open loop, which the schedule decides.
 const BETWEEN_RUNS_IN_STEP: f64 = 0.005;
 
 /// A stored result and what it is called.
@@ -64,31 +64,7 @@ pub fn of_results(
     } else {
         Method::SingleRuns
     };
-    let sides: Vec<(Metric, Option<Sides>)> = Metric::of_plan(&base.result.plan)
-        .into_iter()
-        .map(|metric| (metric, Sides::of(metric, base.result, new.result)))
-        // Nobody asked the server, or a single run does not know how sure it is.
-        .filter(|(metric, sides)| sides.is_some() || !is_optional(*metric))
-        .collect();
-    let known = sides.iter().filter(|(_, sides)| sides.is_some()).count();
-    let decisive_error = ERROR / known.max(1) as f64;
-    let judged = sides
-        .iter()
-        .map(|(metric, sides)| {
-            let medians = sides.as_ref().map_or((None, None), |sides| sides.medians);
-            let findings = Findings {
-                base: medians.0,
-                new: medians.1,
-                shifts: sides
-                    .as_ref()
-                    .map(|sides| (sides.shift(ERROR), sides.shift(decisive_error))),
-                method,
-                runs: runs(base.result).min(runs(new.result)),
-                decisive_error,
-            };
-            (*metric, judge(*metric, &findings, criteria.threshold))
-        })
-        .collect();
+    let judged = judge_all(base.result, new.result, method, criteria);
     let side = |stored: NamedResult<'_>| ComparedSide {
         name: stored.name.to_owned(),
         source: Source::Result,
@@ -114,6 +90,36 @@ pub fn of_results(
     ))
 }
 
+/// Judges each figure of the plan that both results tell.
+fn judge_all(
+    base: &RunResult,
+    new: &RunResult,
+    method: Method,
+    criteria: &Criteria,
+) -> Vec<(Metric, MetricComparison)> {
+    let sides: Vec<(Metric, Option<Sides>)> = Metric::of_plan(&base.plan)
+        .into_iter()
+        .map(|metric| (metric, Sides::of(metric, base, new)))
+        // The server was not asked, or a single run does not know how exact its figure is.
+        .filter(|(metric, sides)| sides.is_some() || !is_optional(*metric))
+        .collect();
+    let known = sides.iter().filter(|(_, sides)| sides.is_some()).count();
+    let decisive_error = ERROR / known.max(1) as f64;
+    let judge_one = |(metric, sides): (Metric, Option<Sides>)| {
+        let medians = sides.as_ref().map_or((None, None), |sides| sides.medians);
+        let findings = Findings {
+            base: medians.0,
+            new: medians.1,
+            shifts: sides.map(|sides| (sides.shift(ERROR), sides.shift(decisive_error))),
+            method,
+            runs: runs(base).min(runs(new)),
+            decisive_error,
+        };
+        (metric, judge(metric, &findings, criteria.threshold))
+    };
+    sides.into_iter().map(judge_one).collect()
+}
+
 fn is_optional(metric: Metric) -> bool {
     matches!(
         metric,
@@ -137,7 +143,7 @@ struct Sides {
 }
 
 impl Sides {
-    /// `None` if a side can't tell.
+    /// `None` if a side does not tell.
     fn of(metric: Metric, base: &RunResult, new: &RunResult) -> Option<Self> {
         let (base_readings, new_readings) = (readings(metric, base)?, readings(metric, new)?);
         let medians = (values(&base_readings), values(&new_readings));

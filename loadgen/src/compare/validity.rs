@@ -11,8 +11,8 @@ use super::measured::{Measured, Round};
 /// Reasons that make a run invalid by the client's doing; the others may be what is to be found out of
 /// the new side.
 const OF_THE_CLIENT: [Code; 2] = [Code::SendLag, Code::OutOfPorts];
-/// Above this share of a side's runs that can't be believed, the comparison can't either. Fewer of
-/// them are outliers, which the ranks bear.
+/// Above this share of invalid runs of a side, the comparison is invalid. Fewer are outliers, which ranks
+/// tolerate.
 const MAX_INVALID: f64 = 0.25;
 
 /// Of rounds.
@@ -33,7 +33,7 @@ pub(super) fn of_rounds(rounds: &[Round], interrupted: bool, failure: Option<&st
                 Status::Suspect
             };
             let text = format!(
-                "{invalid} of {} runs of {name} can't be believed: {}",
+                "{invalid} of {} runs of {name} are invalid: {}",
                 rounds.len(),
                 codes(runs(side), Status::Invalid)
             );
@@ -56,7 +56,7 @@ pub(super) fn of_rounds(rounds: &[Round], interrupted: bool, failure: Option<&st
         }
     }
     if interrupted {
-        let text = format!("it was ended early, after {} whole rounds", rounds.len());
+        let text = format!("stopped early, after {} complete rounds", rounds.len());
         reasons.push(Reason::suspect(Code::Interrupted, text));
     }
     Verdict::from_reasons(reasons)
@@ -82,14 +82,15 @@ pub(super) fn of_results(base: &RunResult, new: &RunResult) -> Verdict {
             reasons.push(Reason::suspect(Code::SuspectRuns, text));
         }
         if result.interrupted {
-            let text = format!("the result of {name} was ended early");
+            let text = format!("the run of {name} was stopped early");
             reasons.push(Reason::suspect(Code::Interrupted, text));
         }
     }
     if base.host != new.host {
-        let text = "the results are of different hosts, or of different states of one: what is \
-                    measured differs by that too"
-            .to_owned();
+        let text =
+            "the results are of different hosts, or the host changed: that alone may change the \
+                    figures"
+                .to_owned();
         reasons.push(Reason::suspect(Code::HostsDiffer, text));
     }
     Verdict::from_reasons(reasons)

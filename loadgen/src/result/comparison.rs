@@ -113,11 +113,11 @@ pub struct MetricComparison {
     pub unit: Unit,
     /// Which way is better.
     pub better: Better,
-    /// The base's, the median of its runs; null if a run can't tell.
+    /// Median of the base's runs; null if a run does not tell it.
     pub base: Option<f64>,
-    /// The same of the new side.
+    /// Median of the new side's runs.
     pub new: Option<f64>,
-    /// New over base, as estimated from all runs; null if it can't be.
+    /// New over base, as estimated from all runs; null if it cannot be estimated.
     pub ratio: Option<f64>,
     /// Where the ratio lies, by this figure alone; null if nothing is known.
     pub interval: Option<RatioInterval>,
@@ -128,7 +128,7 @@ pub struct MetricComparison {
     /// What it comes to.
     pub verdict: ComparisonVerdict,
     /// With too little evidence: about how many rounds more, or runs of each side, would do if things
-    /// go on as they did; null if nobody can tell.
+    /// go on as they did; null if that is not known.
     pub rounds_needed: Option<usize>,
 }
 

@@ -126,7 +126,7 @@ counts! {
         /// Not closed by the server in time.
         unclosed,
         // They count as lost.
-        /// Datagrams that nobody took at the target.
+        /// Datagrams that the target refused: no socket was bound there.
         refused,
         besides
         /// Standing at the end.

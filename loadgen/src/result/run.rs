@@ -244,9 +244,9 @@ pub struct Corruption {
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Statistics {
-    /// 95 % confidence interval of the achieved rate; null if the run can't tell.
+    /// 95 % confidence interval of the achieved rate; null if the run is too short.
     pub rate: Option<RateEstimate>,
-    /// 95 % confidence intervals of percentiles of the response time; those that the run can't tell
+    /// 95 % confidence intervals of percentiles of the response time; those that the run is too short for
     /// are left out.
     pub response: Vec<QuantileEstimate>,
     /// Whether the median of the response time changed in the course of the window; null if the

@@ -110,7 +110,7 @@ impl Axis {
 pub struct Goal {
     /// What the user calls the goal.
     pub name: Option<String>,
-    /// Conditions on a trial, all of which must hold.
+    /// Conditions on a trial; all must hold.
     pub objectives: Vec<Objective>,
     /// On what evidence.
     pub terms: Terms,
@@ -195,7 +195,7 @@ pub enum GoalEnd {
     HighestMeets,
     /// The goal is missed at the lowest load that was to be tried.
     LowestMisses,
-    /// The client can't offer more than it took to find the lower bound.
+    /// The client cannot offer a load above the lower bound.
     ClientLimit {
         /// The lowest load that it could not offer.
         limit: f64,

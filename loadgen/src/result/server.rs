@@ -54,7 +54,7 @@ pub struct ServerWindow {
     pub loop_events: u64,
     /// Turns in which as many came as fit.
     pub loop_full_batches: u64,
-    /// Writes of which the socket took a part or nothing: back-pressure.
+    /// Writes that the socket took in part or not at all: back-pressure.
     pub short_writes: u64,
     /// Bytes that waited for their peer to take them, at the end.
     pub backlog_bytes: u64,

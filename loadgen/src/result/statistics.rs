@@ -97,6 +97,6 @@ pub struct Fairness {
     /// What the slowest 1 % of the connections, at least one, had on average, over what all had on
     /// average.
     pub slowest_ratio: f64,
-    /// The same of the fastest 1 %.
+    /// What the fastest 1 % had, over what all had on average.
     pub fastest_ratio: f64,
 }

@@ -2,7 +2,7 @@
 
 use super::attribution::Outcome;
 use super::history::History;
-use super::strategy::{Nomination, Pursuit};
+use super::strategy::{Candidate, GoalSearch};
 use crate::result::search::GoalEnd;
 
 /// Trials in a row at one load that must fail because of the client before the search looks for bounds
@@ -81,23 +81,27 @@ impl ClientRecord {
     }
 
     /// The trial that would show whether the search for a goal has to end at the client's limit.
-    pub(super) fn doubt(&self, pursuit: &Pursuit, history: &History) -> Option<Nomination> {
-        let GoalEnd::ClientLimit { limit } = self.end(pursuit, history) else {
+    pub(super) fn limit_trial(
+        &self,
+        goal_search: &GoalSearch,
+        history: &History,
+    ) -> Option<Candidate> {
+        let GoalEnd::ClientLimit { limit } = self.end(goal_search, history) else {
             return None;
         };
         let is_settled = self.established == Some(limit) || self.recoveries >= MAX_RECOVERIES;
-        (!is_settled).then(|| Nomination {
+        (!is_settled).then(|| Candidate {
             load: limit,
-            seconds: pursuit.target().trial_s,
+            seconds: goal_search.target().trial_s,
         })
     }
 
     /// How the search for a goal ends if nothing more is tried.
-    pub(super) fn end(&self, pursuit: &Pursuit, history: &History) -> GoalEnd {
-        if pursuit.interval().is_some_and(|known| known.is_empty()) {
+    pub(super) fn end(&self, goal_search: &GoalSearch, history: &History) -> GoalEnd {
+        if goal_search.interval().is_some_and(|known| known.is_empty()) {
             return GoalEnd::Unsteady;
         }
-        let bounds = pursuit.bounds(history);
+        let bounds = goal_search.bounds(history);
         match (bounds.lower, bounds.upper, self.limit()) {
             (None, Some(_), _) => GoalEnd::LowestMisses,
             (Some(_), Some(upper), limit) if limit.is_none_or(|limit| upper <= limit) => {

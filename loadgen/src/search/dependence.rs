@@ -5,11 +5,11 @@
 //! than others at their load, with Geyer's initial positive sequence as its end ("Practical Markov Chain
 //! Monte Carlo", Statistical Science 7, 1992, section 3.3).
 
-/// Autocorrelations up to this share of the trials are looked at; farther ones are of too few pairs.
-const FARTHEST: usize = 3;
+/// Autocorrelations are looked at up to a lag of this fraction of the trials: beyond it, pairs are too few.
+const MIN_PAIRS_PER_LAG: usize = 3;
 
-/// So many trials count as one: 1 if they do not depend on each other. `deviations` says of each, in the order
-/// in which they were made, by how much it met the goal more than those at its load do on average.
+/// How many trials count as one: 1 if they do not depend on each other. `deviations` are in the order of the
+/// trials: by how much each met the goal more than the average trial at its load.
 pub(super) fn autocorrelation_time(deviations: &[f64]) -> f64 {
     let covariance = |lag: usize| {
         let later = deviations.get(lag..).unwrap_or_default();
@@ -21,7 +21,7 @@ pub(super) fn autocorrelation_time(deviations: &[f64]) -> f64 {
         return 1.0;
     }
     let mut time = -1.0;
-    for lag in (0..deviations.len() / FARTHEST).step_by(2) {
+    for lag in (0..deviations.len() / MIN_PAIRS_PER_LAG).step_by(2) {
         let pair = (covariance(lag) + covariance(lag + 1)) / variance;
         if pair <= 0.0 {
             break;

@@ -24,7 +24,7 @@ const PRIOR_WEIGHT: f64 = 0.4;
 /// How much it leans on trials at other loads, at most.
 const MAX_OTHERS: f64 = 2.0;
 /// No prediction is surer than this, so that one odd trial does not cost all that was won.
-const SUREST: f64 = 0.93;
+const MAX_CERTAINTY: f64 = 0.93;
 
 /// The bets on the trials of one goal.
 #[derive(Clone, Debug)]
@@ -153,8 +153,8 @@ impl Evidence {
         missed += missed_below * scale;
         let predicted = met / (met + missed);
         predicted.clamp(
-            f64::min(1.0 - SUREST, self.chance),
-            f64::max(SUREST, self.chance),
+            f64::min(1.0 - MAX_CERTAINTY, self.chance),
+            f64::max(MAX_CERTAINTY, self.chance),
         )
     }
 

@@ -37,7 +37,7 @@ pub use preset::Preset;
 
 use client::ClientRecord;
 use history::{History, Trial};
-use strategy::{Field, Pursuit};
+use strategy::{GoalSearch, TrialRange};
 
 /// A search under way.
 ///
@@ -75,7 +75,7 @@ pub struct Search {
     goals: Vec<Goal>,
     axis: Axis,
     limits: Limits,
-    pursuits: Vec<Pursuit>,
+    goal_searches: Vec<GoalSearch>,
     /// What the client has to do with each of them.
     client: Vec<ClientRecord>,
     history: History,
@@ -108,10 +108,10 @@ impl Search {
             ..limits
         };
         Self {
-            pursuits: goals
+            goal_searches: goals
                 .iter()
                 .enumerate()
-                .map(|(index, goal)| Pursuit::new(index, &goal.terms))
+                .map(|(index, goal)| GoalSearch::new(index, &goal.terms))
                 .collect(),
             client: vec![ClientRecord::default(); goals.len()],
             goals,
@@ -130,14 +130,14 @@ impl Search {
     pub fn next_step(&mut self) -> Step {
         let (history, axis, limits) = (&self.history, self.axis, self.limits);
         let next = self
-            .pursuits
+            .goal_searches
             .iter_mut()
             .zip(&self.client)
-            .filter_map(|(pursuit, client)| {
-                let field = Field::new(axis, limits, client.limit());
-                pursuit
-                    .nominate(history, &field)
-                    .or_else(|| client.doubt(pursuit, history))
+            .filter_map(|(goal_search, client)| {
+                let range = TrialRange::new(axis, limits, client.limit());
+                goal_search
+                    .next_trial(history, &range)
+                    .or_else(|| client.limit_trial(goal_search, history))
             })
             .min_by(|a, b| {
                 let by_length = a.seconds.total_cmp(&b.seconds);
@@ -165,11 +165,11 @@ impl Search {
         self.trials += 1;
         self.spent += cost;
         let seconds = duration.as_secs_f64();
-        let goals = self.pursuits.iter_mut().zip(&mut self.client);
-        for ((pursuit, client), outcome) in goals.zip(outcomes) {
+        let goals = self.goal_searches.iter_mut().zip(&mut self.client);
+        for ((goal_search, client), outcome) in goals.zip(outcomes) {
             client.note(load, outcome);
             if let Outcome::Judged(judgement) = outcome {
-                pursuit.record(load, seconds, judgement.is_met);
+                goal_search.record(load, seconds, judgement.is_met);
             }
         }
         let judgements: Vec<_> = outcomes.iter().map(Outcome::judgement).collect();
@@ -184,18 +184,21 @@ impl Search {
 
     /// What was found so far, for each goal.
     pub fn findings(&self) -> Vec<Finding> {
-        self.pursuits
+        self.goal_searches
             .iter()
             .zip(&self.client)
             .enumerate()
-            .map(|(goal, (pursuit, client))| {
-                let field = Field::new(self.axis, self.limits, client.limit());
-                let target = pursuit.target();
-                let bounds = pursuit.bounds(&self.history);
-                // Asking a copy changes nothing of the pursuit's own course.
-                let is_over = pursuit.clone().nominate(&self.history, &field).is_none()
-                    && client.doubt(pursuit, &self.history).is_none();
-                let end = client.end(pursuit, &self.history);
+            .map(|(goal, (goal_search, client))| {
+                let range = TrialRange::new(self.axis, self.limits, client.limit());
+                let target = goal_search.target();
+                let bounds = goal_search.bounds(&self.history);
+                // Asking a copy changes nothing of the goal_search's own course.
+                let is_over = goal_search
+                    .clone()
+                    .next_trial(&self.history, &range)
+                    .is_none()
+                    && client.limit_trial(goal_search, &self.history).is_none();
+                let end = client.end(goal_search, &self.history);
                 Finding {
                     lower: bounds.lower,
                     upper: bounds.upper,
@@ -207,8 +210,8 @@ impl Search {
                         let failed = typical_failure(self.history.at(goal, lower), target);
                         lower * (1.0 - failed)
                     }),
-                    interval: pursuit.interval(),
-                    dependence: pursuit.dependence(),
+                    interval: goal_search.interval(),
+                    dependence: goal_search.dependence(),
                     end: if is_over || end == GoalEnd::Unsteady {
                         end
                     } else {
@@ -221,7 +224,8 @@ impl Search {
 
     /// What a load is to a goal, by the trials made there; `goal` is its number.
     pub fn class(&self, goal: usize, load: f64) -> Class {
-        self.history.class(goal, self.pursuits[goal].target(), load)
+        self.history
+            .class(goal, self.goal_searches[goal].target(), load)
     }
 
     /// What is searched for.

@@ -91,7 +91,7 @@ impl Ziggurat {
 pub(super) enum Service {
     /// One server, exponentially distributed: M/M/1.
     Memoryless,
-    /// So many servers, always the same: M/D/c.
+    /// Several servers with a constant service time: M/D/c.
     Constant(usize),
 }
 
@@ -103,7 +103,7 @@ pub(super) struct Queue {
     pub(super) service: Service,
     /// Responses that take longer are late.
     pub(super) limit_s: f64,
-    /// Messages of so many seconds are not counted.
+    /// Messages of the first seconds are not counted.
     pub(super) warmup_s: f64,
 }
 
@@ -148,7 +148,7 @@ impl Queue {
     }
 }
 
-/// The load at which trials of so many seconds meet the objective with an even chance, by bisection
+/// The load at which trials of this length in seconds meet the objective with an even chance, by bisection
 /// with `trials` of them at each load.
 pub(super) fn even_chance(
     mut is_met: impl FnMut(f64, &mut Random) -> bool,

@@ -15,11 +15,11 @@ use crate::result::search::{Axis, CapacityInterval, Class, Limits, Terms};
 
 /// Growth while nothing is known of the capacity.
 const GROWTH: f64 = 2.0;
-/// Each stage is content with bounds so many times as far apart as the next one's.
+/// How many times as far apart a stage's bounds may be as those of the next stage.
 const COARSER: f64 = 2.0;
 /// Trials at a load before one farther out is tried, if chance was not ruled out.
 const TRIALS_PER_RUNG: usize = 8;
-/// So many trials that disagree with the others are enough to go farther out, too.
+/// Trials that disagree with the others, of which this many are enough to go farther out, too.
 const DISSENTERS: usize = 2;
 /// Where fewer of them agree, as a share, more of them would take very long.
 const MIN_AGREEMENT: f64 = 0.6;
@@ -32,16 +32,16 @@ const SAME: f64 = 0.3;
 
 /// Where trials can be made at this point of the search.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Field {
+pub(super) struct TrialRange {
     pub(super) axis: Axis,
     pub(super) limits: Limits,
     /// The lowest load that the client could not offer.
     pub(super) ceiling: Option<f64>,
 }
 
-/// The pursuit of one goal.
+/// The goal_search of one goal.
 #[derive(Clone, Debug)]
-pub(super) struct Pursuit {
+pub(super) struct GoalSearch {
     goal: usize,
     stages: [Stage; 3],
     stage: usize,
@@ -60,7 +60,7 @@ struct Stage {
 
 /// A trial that would help.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Nomination {
+pub(super) struct Candidate {
     pub(super) load: f64,
     pub(super) seconds: f64,
 }
@@ -72,7 +72,7 @@ enum Side {
     Upper,
 }
 
-impl Pursuit {
+impl GoalSearch {
     pub(super) fn new(goal: usize, terms: &Terms) -> Self {
         let (initial, sum) = (terms.initial_trial, terms.duration_sum);
         let geometric_mean_s = (initial.as_secs_f64() * sum.as_secs_f64()).sqrt();
@@ -112,17 +112,21 @@ impl Pursuit {
     }
 
     /// The trial that would help most; `None` if there is nothing left to find.
-    pub(super) fn nominate(&mut self, history: &History, field: &Field) -> Option<Nomination> {
+    pub(super) fn next_trial(
+        &mut self,
+        history: &History,
+        range: &TrialRange,
+    ) -> Option<Candidate> {
         loop {
             let stage = self.stages[self.stage];
             let bounds = history.bounds(self.goal, &stage.target);
             let is_last = self.stage + 1 == self.stages.len();
             let load = self
-                .candidate(&stage, bounds, history, field)
-                .or_else(|| is_last.then(|| self.confirm(bounds, history, field))?);
+                .candidate(&stage, bounds, history, range)
+                .or_else(|| is_last.then(|| self.confirm(bounds, history, range))?);
             if let Some(load) = load {
                 let seconds = stage.target.trial_s;
-                return Some(Nomination { load, seconds });
+                return Some(Candidate { load, seconds });
             }
             if is_last {
                 return None;
@@ -158,34 +162,34 @@ impl Pursuit {
         stage: &Stage,
         bounds: Bounds,
         history: &History,
-        field: &Field,
+        range: &TrialRange,
     ) -> Option<f64> {
         // The smaller load first: if it is a bound, it may save the larger one.
         for hint in [self.hints.lower, self.hints.upper].into_iter().flatten() {
             let is_inside = bounds.lower.is_none_or(|lower| lower < hint)
                 && bounds.upper.is_none_or(|upper| hint < upper)
-                && field.ceiling.is_none_or(|ceiling| hint < ceiling);
+                && range.ceiling.is_none_or(|ceiling| hint < ceiling);
             if is_inside && history.class(self.goal, &stage.target, hint) == Class::Undecided {
                 return Some(hint);
             }
         }
         let load = match (bounds.lower, bounds.upper) {
-            (None, None) => field.clamp(field.limits.start),
+            (None, None) => range.clamp(range.limits.start),
             (Some(lower), None) => {
                 let load = lower * step(self.hints.lower, lower, stage.width);
-                field.above(lower, load, stage.width)
+                range.above(lower, load, stage.width)
             }
             (None, Some(upper)) => {
                 let load = upper / step(self.hints.upper, upper, stage.width);
-                let load = field.axis.round(load).max(field.limits.lowest);
+                let load = range.axis.round(load).max(range.limits.lowest);
                 (load < upper).then_some(load)
             }
             (Some(lower), Some(upper)) => {
-                let upper = field.ceiling.map_or(upper, |ceiling| ceiling.min(upper));
+                let upper = range.ceiling.map_or(upper, |ceiling| ceiling.min(upper));
                 if (upper - lower) / upper <= stage.width {
                     return None;
                 }
-                field.axis.between(lower, upper)
+                range.axis.between(lower, upper)
             }
         };
         // One that was tried before, in another stage or for another goal, is as good as one next to it.
@@ -193,14 +197,14 @@ impl Pursuit {
         let is_inside = |&tried: &f64| {
             bounds.lower.is_none_or(|lower| lower < tried)
                 && bounds.upper.is_none_or(|upper| tried < upper)
-                && field.clamp(tried) == Some(tried)
+                && range.clamp(tried) == Some(tried)
         };
         tried.filter(is_inside).or(load)
     }
 
     /// The load whose trial helps to rule out that a bound is there by chance; `None` if it is
-    /// ruled out, or can't be.
-    fn confirm(&self, bounds: Bounds, history: &History, field: &Field) -> Option<f64> {
+    /// ruled out, or cannot be.
+    fn confirm(&self, bounds: Bounds, history: &History, range: &TrialRange) -> Option<f64> {
         let known = self.evidence.as_ref()?.interval();
         let (lower, upper) = bounds.lower.zip(bounds.upper)?;
         let width = self.stages[self.stage].width;
@@ -229,7 +233,7 @@ impl Pursuit {
                 0 => Some(bound),
                 _ => history.nearest(out, width * SAME),
             };
-            field.clamp(load.unwrap_or(out)).unwrap_or(bound)
+            range.clamp(load.unwrap_or(out)).unwrap_or(bound)
         };
         let is_within = |load: f64| known.is_none_or(|known| sign * load < sign * known);
         // From the bound outwards, to a load so far from the capacity that chance is soon ruled out.
@@ -241,7 +245,7 @@ impl Pursuit {
         // The last rung may be the capacity itself, where no number of trials decides anything.
         let last = loads.last().copied().unwrap_or(bound);
         if let Some(known) = known.filter(|_| self.is_undecidable(side, last, history)) {
-            let beyond = field.axis.between(last.min(known), last.max(known));
+            let beyond = range.axis.between(last.min(known), last.max(known));
             let beyond = beyond.map(|load| history.nearest(load, width * SAME).unwrap_or(load));
             let is_apart = |load: &f64| (load / last).ln().abs() > width * SAME;
             loads.extend(beyond.filter(|load| is_apart(load) && is_within(*load)));
@@ -286,7 +290,7 @@ impl Pursuit {
     }
 }
 
-impl Field {
+impl TrialRange {
     pub(super) fn new(axis: Axis, limits: Limits, ceiling: Option<f64>) -> Self {
         Self {
             axis,
@@ -295,7 +299,7 @@ impl Field {
         }
     }
 
-    /// `load` as it can be tried; `None` if the client can't offer it.
+    /// `load` as it can be tried; `None` if the client cannot offer it.
     fn clamp(&self, load: f64) -> Option<f64> {
         let load = self
             .axis
@@ -306,7 +310,7 @@ impl Field {
             .then_some(load)
     }
 
-    /// A load above `lower`: `load` if that can be tried, else one on the way to what can't be.
+    /// A load above `lower`: `load` if that can be tried, else a load between `lower` and the client's limit.
     fn above(&self, lower: f64, load: f64, width: f64) -> Option<f64> {
         match (self.clamp(load), self.ceiling) {
             (Some(load), _) => (load > lower).then_some(load),

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use echomark::net::endpoint::Endpoint;
 use loadgen::plan::sizes::{Part, Sizes};
 use loadgen::plan::{Background, Close, Direction, Load, Plan, Target, Workload};
-use loadgen::result::Code;
+use loadgen::result::{Code, TcpLimitCode};
 
 use crate::known::{is_disturbed, show, until_undisturbed};
 use crate::support::{
@@ -438,7 +438,7 @@ fn a_receiver_that_never_reads_is_what_limits_a_stream() {
         ..plan(target.target())
     });
     let tcp = result.tcp.unwrap();
-    assert_eq!(tcp.limit.code, "receive_window", "{tcp:?}");
+    assert_eq!(tcp.limit.code, TcpLimitCode::ReceiveWindow, "{tcp:?}");
 }
 
 #[test]

@@ -3,19 +3,19 @@
 
 /// Lengths of a warm-up that are tried, as shares of the window. Longer ones are a drift.
 const TRANSIENTS: [f64; 4] = [0.1, 0.15, 0.2, 0.3];
-/// A value counts as no further from the median than so many standard deviations: a stall is one
+/// A value counts as no further from the median than this many standard deviations: a stall is one
 /// odd block and no more.
 const FARTHEST: f64 = 4.0;
 /// But where there is hardly any noise, as far as this share: changes that matter keep their shape.
 const FARTHEST_SHARE: f64 = 0.2;
-/// Values have three digits: a scatter below this share can't be seen.
+/// Values have three digits: a scatter below this share cannot be seen.
 const MIN_SCATTER: f64 = 0.001;
 /// Blocks whose median is the level at the beginning, at least.
 const MIN_FIRST: usize = 4;
-/// Neighbouring blocks are taken to be correlated at least so much: few blocks can't tell, and
+/// Neighbouring blocks are taken to be correlated at least this much: few blocks cannot tell, and
 /// taking them for independent is what makes a wave a trend.
 const MIN_CORRELATION: f64 = 0.5;
-/// And at most so much.
+/// The most that they are taken to be correlated.
 const MAX_CORRELATION: f64 = 0.9;
 
 /// The values with those far out moved in. Scatter is judged by the median absolute deviation,
@@ -155,7 +155,7 @@ impl Line {
         })
     }
 
-    /// The levels, no longer logarithms, at the ends of a window of so many blocks.
+    /// The levels, no longer logarithms, at the ends of a window of this many blocks.
     pub(super) fn ends(&self, blocks: usize) -> (f64, f64) {
         let half = self.slope * blocks as f64 / 2.0;
         ((self.middle - half).exp(), (self.middle + half).exp())

@@ -6,7 +6,7 @@ use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
 /// and statrs' inversion gets coarse.
 const MAX_DEGREES: f64 = 10_000.0;
 
-/// The 0.975 quantile of Student's t distribution: so many standard errors to both sides of a mean
+/// The 0.975 quantile of Student's t distribution: the standard errors to both sides of a mean
 /// make a 95 % interval. Infinite for no degrees of freedom.
 pub(super) fn t_975(degrees: usize) -> f64 {
     t_quantile(0.975, degrees as f64)

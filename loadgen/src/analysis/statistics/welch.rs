@@ -28,7 +28,7 @@ impl Estimate {
         })
     }
 
-    /// A single run that knows its figure with an interval of so many standard errors to both sides
+    /// A single run that knows its figure with an interval of this many standard errors to both sides
     /// as 95 % want, from `batches`; `between` is the standard deviation that runs are taken to
     /// have besides.
     pub fn of_one_run(value: f64, interval: (f64, f64), batches: usize, between: f64) -> Self {

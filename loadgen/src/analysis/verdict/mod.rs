@@ -1,5 +1,5 @@
-//! Whether a result can be believed. Pure: what is known goes in, the verdict and its evidence
-//! come out.
+//! Whether the result of a run can be believed. Pure: evidence goes in, a verdict with its reasons comes
+//! out.
 
 use echomark::net::units::format_duration_ns;
 
@@ -11,36 +11,37 @@ use crate::result::{
     ThreadResult, Verdict,
 };
 
-/// Below this share of the offered rate, an open-loop run did not do what it says.
+/// Below this share of the offered rate, an open loop did not carry the load that was asked for.
 const MIN_ACHIEVED: f64 = 0.99;
-/// Above this share of messages never sent, neither.
+/// The same above this share of messages that were never sent.
 const MAX_UNSENT: f64 = 0.01;
-/// Above this share of the response time's p99, the client's own lag is a part of the finding.
+/// Above this share of the p99 of the response time, the client's own send lag is part of what was
+/// measured.
 pub(crate) const MAX_LAG: f64 = 0.1;
-/// Above this share of connects for which this host had no port, the limit found is this host's.
+/// Above this share of connects without a free port, the limit that was found is this host's.
 const MAX_OUT_OF_PORTS: f64 = 0.01;
-/// A thread busier than this has no reserve for a burst: what it reports may be its own queueing.
+/// A thread busier than this has no reserve for a burst: it may report its own queueing.
 pub(crate) const MAX_BUSY: f64 = 0.85;
-/// A thread that had to wait for a processor for more of the time than this may have been late for
-/// as many of its messages.
+/// A thread that waited for a processor for a larger share of the time may have been late for as many of
+/// its messages.
 const MAX_RUN_DELAY: f64 = 0.01;
-/// What waiting takes each time although nobody else wants the processor: waking up.
+/// What waking up takes each time, without competition for the processor.
 const WAKE_UP_NS: f64 = 10_000.0;
-/// The same of a whole host that its hypervisor did not run.
+/// The share of the time that a hypervisor may give to other guests.
 const MAX_STEAL: f64 = 0.01;
-/// Where the kernel does not tell how long threads waited: times that one may be taken off the
-/// processor in a second.
+/// Involuntary context switches of a thread per second, where the kernel does not tell how long threads
+/// waited.
 const MAX_SWITCHES_PER_S: f64 = 50.0;
-/// A hiccup explains a tail if it is more than this share of it,
+/// A hiccup explains a tail if it is a larger share of it,
 const MAX_HICCUP: f64 = 0.5;
-/// and longer than this: shorter ones are how threads are woken.
+/// and longer than this: shorter ones are usual wake-ups.
 const MIN_HICCUP_NS: f64 = 250_000.0;
-/// A hiccup that is longer than any time slice of a scheduler is no wait for a processor: the host
-/// stood still, and with it whatever would have been measured.
+/// A hiccup longer than any scheduler's time slice is no wait for a processor: the host stood still, and
+/// what would have been measured meanwhile is missing.
 const STANDSTILL_NS: u64 = 10_000_000;
 /// The share of the time for which the host may stand still.
 const MAX_STANDSTILL: f64 = 0.01;
-/// Fewer messages than this support no p99.
+/// Messages that a p99 needs.
 const MIN_SAMPLES: u64 = 1000;
 
 /// What the verdict is drawn from.
@@ -70,7 +71,8 @@ impl Verdict {
         }
         connections(evidence, &mut reasons);
         server(evidence, &mut reasons);
-        client(evidence, &mut reasons);
+        threads(evidence, &mut reasons);
+        host(evidence, &mut reasons);
         sample(evidence, &mut reasons);
         Self::from_reasons(reasons)
     }
@@ -111,9 +113,7 @@ fn content(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
     if wrong > 0 {
         reasons.push(Reason::invalid(
             Code::Corrupt,
-            format!(
-                "{wrong} messages did not come back as they were sent: the target is not an echo"
-            ),
+            format!("{wrong} messages came back wrong: the target is not an echo server"),
         ));
     }
     if counts.received == 0 {
@@ -126,9 +126,7 @@ fn content(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
     if missing > 0 {
         reasons.push(Reason::suspect(
             Code::Missing,
-            format!(
-                "{missing} messages were sent and did not come back: percentiles are of those that did"
-            ),
+            format!("{missing} messages did not come back; the percentiles leave them out"),
         ));
     }
     let judged = counts.verified + counts.corrupt;
@@ -136,7 +134,7 @@ fn content(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
         reasons.push(Reason::suspect(
             Code::NotVerified,
             format!(
-                "{} messages could not be verified: the server's pattern is not one that is known",
+                "{} messages could not be verified: the server sends an unknown pattern",
                 counts.received - judged
             ),
         ));
@@ -154,7 +152,7 @@ fn wrong(plan: &Plan, counts: &Counts) -> u64 {
     counts.corrupt + counts.corrupt_in_warm_up + counts.stray + surplus
 }
 
-/// Whether the load went out as it was asked for.
+/// Whether the client offered the load that was asked for, and the server took it.
 fn schedule(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
     let counts = evidence.counts;
     let achieved = evidence.rate.achieved / evidence.rate.offered;
@@ -162,8 +160,8 @@ fn schedule(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
         reasons.push(Reason::invalid(
             Code::RateNotAchieved,
             format!(
-                "only {:.1} % of the offered rate came back: offer less, or search for what the \
-                 server can take",
+                "the achieved rate is {:.1} % of the offered rate; offer less, or find the capacity \
+                 (loadgen search)",
                 achieved * 100.0
             ),
         ));
@@ -172,8 +170,7 @@ fn schedule(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
         reasons.push(Reason::invalid(
             Code::Unsent,
             format!(
-                "{} of {} messages that were due never reached the kernel: the server does not \
-                 take them",
+                "{} of {} due messages were never sent: the server did not read fast enough",
                 counts.unsent, counts.issued
             ),
         ));
@@ -185,8 +182,8 @@ fn schedule(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
         reasons.push(Reason::invalid(
             Code::SendLag,
             format!(
-                "messages left late by our own doing: p99 of the send lag is {}, {:.0} % of the \
-                 response time's; use fewer messages per thread (-t, -R) or a quieter host",
+                "the client sent late: the p99 of its send lag is {}, {:.0} % of the response time's; \
+                 use more threads (-t), a lower rate (-R) or a quieter host",
                 format_duration_ns(lag),
                 lag / response * 100.0
             ),
@@ -195,19 +192,18 @@ fn schedule(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
     if !evidence.rate.changes.is_empty() {
         reasons.push(Reason::suspect(
             Code::RateChanged,
-            "the rate was changed while the run went on: its figures are of several loads"
-                .to_owned(),
+            "the rate was changed during the run: the figures are of several loads".to_owned(),
         ));
     }
 }
 
-/// Whether there were the connections that were asked for.
+/// Whether all connections were made and kept.
 fn connections(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
     let counts = evidence.counts;
     if counts.out_of_ports > 0 {
         let attempts = counts.opened + counts.failed;
         let text = format!(
-            "this host had no port left for {} of {attempts} connects: use more source addresses \
+            "{} of {attempts} connects found no free port on this host; use more source addresses \
              (--source) or close with a reset (--close reset)",
             counts.out_of_ports
         );
@@ -222,14 +218,14 @@ fn connections(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
     if failed > 0 {
         reasons.push(Reason::suspect(
             Code::ConnectionsFailed,
-            format!("{failed} connections could not be made"),
+            format!("{failed} connects failed"),
         ));
     }
     if counts.unclosed > 0 {
         reasons.push(Reason::suspect(
             Code::Unclosed,
             format!(
-                "{} connections were not closed by the server within the timeout",
+                "the server did not close {} connections within the timeout",
                 counts.unclosed
             ),
         ));
@@ -239,15 +235,15 @@ fn connections(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
         reasons.push(Reason::suspect(
             Code::NotHeld,
             format!(
-                "{} of {wanted} connections stood at the end: the others were not made, or the server \
-                 ended them",
+                "{} of {wanted} connections were open at the end: the others failed or were closed by \
+                 the server",
                 evidence.held
             ),
         ));
     }
 }
 
-/// Whether the server counted what the client did.
+/// Whether the server's counters agree with the client's.
 fn server(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
     let accounts = match evidence.server {
         None => return,
@@ -261,8 +257,8 @@ fn server(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
         reasons.push(Reason::suspect(
             Code::ServerDisagrees,
             format!(
-                "{} bytes were sent and the server received {}; it sent {} and {} came back: its \
-                 counters are of other clients too, or not of the server that was measured",
+                "{} bytes were sent and the server counted {}; it sent {} bytes and {} came back: it \
+                 served other clients too, or is not the server that was measured",
                 accounts.client_sent_bytes,
                 accounts.server_received_bytes,
                 accounts.server_sent_bytes,
@@ -272,15 +268,17 @@ fn server(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
     }
 }
 
-/// Whether the client or its host was the limit.
-fn client(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
+/// Whether a thread of the client was the limit, or had to wait for a processor.
+fn threads(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
+    const ADVICE: &str = "use a quieter host, pin the client to its own CPU (taskset), or raise its \
+        priority (nice -n -20)";
     for (index, thread) in evidence.client.threads.iter().enumerate() {
         if thread.busy_ratio > MAX_BUSY {
             reasons.push(Reason::suspect(
                 Code::ClientBusy,
                 format!(
-                    "client thread {index} was busy {:.0} % of the time: the limit may be ours; \
-                     use more threads (-t) or hosts, or offer less",
+                    "client thread {index} was busy for {:.0} % of the time and may be the limit; use \
+                     more threads (-t) or hosts, or offer less",
                     thread.busy_ratio * 100.0
                 ),
             ));
@@ -290,28 +288,29 @@ fn client(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
             Some(ratio) if ratio > MAX_RUN_DELAY => reasons.push(Reason::suspect(
                 Code::Preempted,
                 format!(
-                    "client thread {index} waited for a processor {:.1} % of the time, which others \
-                     had: use a quieter host, leave it a CPU of its own (taskset), or let it go \
-                     before others (nice -n -20)",
+                    "client thread {index} waited for a CPU for {:.1} % of the time; {ADVICE}",
                     ratio * 100.0
                 ),
             )),
             None if per_second > MAX_SWITCHES_PER_S => reasons.push(Reason::suspect(
                 Code::Preempted,
                 format!(
-                    "client thread {index} was taken off its processor {per_second:.0} times a \
-                     second: use a quieter host, leave it a CPU of its own (taskset), or let it go \
-                     before others (nice -n -20)"
+                    "client thread {index} was preempted {per_second:.0} times per second; {ADVICE}"
                 ),
             )),
             _ => {}
         }
     }
+}
+
+/// Whether the client's host was disturbed.
+fn host(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
     if let Some(steal) = evidence.client.steal_ratio.filter(|&s| s > MAX_STEAL) {
         reasons.push(Reason::suspect(
             Code::Steal,
             format!(
-                "the hypervisor gave {:.1} % of this host's time to others: use a host of your own",
+                "the hypervisor gave {:.1} % of this host's CPU time to other guests (steal); use a \
+                 dedicated host",
                 steal * 100.0
             ),
         ));
@@ -320,8 +319,8 @@ fn client(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
         reasons.push(Reason::suspect(
             Code::Standstill,
             format!(
-                "this host did not run us at all for {:.0} % of the time: what would have happened \
-                 then is missing; use a quieter host",
+                "this host stood still for {:.0} % of the time, and nothing was measured then; use a \
+                 quieter host",
                 share * 100.0
             ),
         ));
@@ -330,8 +329,8 @@ fn client(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
         reasons.push(Reason::suspect(
             Code::Hiccups,
             format!(
-                "this host failed to run us for {} at p{percent}, where the response time is {}: \
-                 the tail may be ours; use a quieter host",
+                "at p{percent}, scheduling hiccups of this host are {} and the response time is {}: \
+                 the tail may be the client's; use a quieter host",
                 format_duration_ns(hiccup),
                 format_duration_ns(response)
             ),
@@ -339,14 +338,14 @@ fn client(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
     }
 }
 
-/// The share of the time that a thread waited while others had its processor: what is beyond waking
-/// up, which a thread that sleeps between messages does for each of them.
+/// The share of the time that a thread waited for a processor, without the wake-ups: a thread that sleeps
+/// between messages has one for each.
 fn preemption(thread: &ThreadResult) -> Option<f64> {
     let (ratio, mean_ns) = thread.run_delay_ratio.zip(thread.run_delay_ns_mean)?;
     Some(ratio * (1.0 - WAKE_UP_NS / mean_ns.max(WAKE_UP_NS)))
 }
 
-/// The share of the looks that came so late that the host must have stood still.
+/// The share of the probe's samples that came so late that the host must have stood still.
 fn standstill(evidence: &Evidence<'_>) -> Option<f64> {
     let hiccups = evidence.client.hiccup.as_ref()?;
     let late = hiccups
@@ -358,8 +357,8 @@ fn standstill(evidence: &Evidence<'_>) -> Option<f64> {
     Some(late as f64 / hiccups.count() as f64)
 }
 
-/// The first percentile at which hiccups of this host explain the tail: what both have beyond their
-/// medians is compared.
+/// The first percentile at which hiccups of this host explain the tail, and both values there. Their
+/// distances from their medians are compared.
 fn hiccup(evidence: &Evidence<'_>) -> Option<(&'static str, f64, f64)> {
     let hiccups = evidence.client.hiccup.as_ref()?;
     let responses = evidence.latency_ns.response.as_ref()?;
@@ -385,7 +384,7 @@ fn sample(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
     if has_latency && (1..MIN_SAMPLES).contains(&received) {
         reasons.push(Reason::suspect(
             Code::FewSamples,
-            format!("{received} messages are too few for a p99: measure longer (-d, -n)"),
+            format!("{received} messages are too few for a p99; measure longer (-d, -n)"),
         ));
     }
     let level = format_duration_ns;
@@ -393,8 +392,8 @@ fn sample(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
         Some(Trend::Transient { until, from, to }) => reasons.push(Reason::suspect(
             Code::WarmingUp,
             format!(
-                "the first {:.0} % of the window differ from the rest: the median went from {} to \
-                 {}; warm up longer (-w)",
+                "the run was still warming up in the first {:.0} % of the window: the median went from \
+                 {} to {}; warm up longer (-w)",
                 until * 100.0,
                 level(from),
                 level(to)
@@ -405,8 +404,8 @@ fn sample(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
             reasons.push(Reason::suspect(
                 Code::Drift,
                 format!(
-                    "the latency did not settle: its median went from {} to {} in the course of \
-                     the window; measure longer (-d), and look for what changes",
+                    "the latency drifted: its median went from {} to {} during the window; measure \
+                     longer (-d), and look for what changes",
                     level(from),
                     level(to)
                 ),
