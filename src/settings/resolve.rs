@@ -75,7 +75,7 @@ impl Settings {
 pub struct Resolved {
     /// The outcome.
     pub settings: Settings,
-    /// Environment variables that start with [`PREFIX`] and set nothing, in alphabetical order.
+    /// Environment variables that start with [`PREFIX`](super::PREFIX) and set nothing, in alphabetical order.
     pub unknown_variables: Vec<String>,
     /// Of every key that some source gave, the strongest.
     origins: BTreeMap<&'static str, Origin>,
