@@ -70,9 +70,7 @@ pub fn serve(resolved: Resolved, resolve: Resolve) -> Result<(), Failure> {
     let total = server.run().map_err(Failure::Server);
     belongings.remove(&handle);
     let total = total?;
-    if let Some(failure) = belongings.failure() {
-        return Err(failure);
-    }
+    belongings.failure().map_or(Ok(()), Err)?;
     info!(
         accepted = total.accepted,
         received_bytes = total.received_bytes,
