@@ -203,7 +203,7 @@ impl<S: Stream> Conn<S> {
         }
     }
 
-    /// Keeps what a write call that ended so left of `input`.
+    /// Keeps what a write with this outcome left of `input`.
     #[cold]
     pub(super) fn keep_rest(
         &mut self,

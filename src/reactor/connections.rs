@@ -61,8 +61,20 @@ pub(super) struct Connections<S: Stream> {
 #[derive(Debug)]
 struct Entry<S> {
     conn: Conn<S>,
-    /// What the timeouts need to know; none while there are none.
-    activity: Option<Box<Activity>>,
+    /// `None` where no limit needs it, so that an idle connection costs little.
+    limited: Option<Box<Limited>>,
+}
+
+// Most connections are idle, and this is what each of them costs; mio checks more in debug builds.
+#[cfg(not(debug_assertions))]
+const _: () = assert!(size_of::<Entry<crate::net::stream::Socket>>() <= 32);
+
+/// What limits need to know of one connection.
+#[derive(Debug, Default)]
+struct Limited {
+    /// For the timeouts; `None` while there are none.
+    activity: Option<Activity>,
+    /// For the limit per address.
     permit: Permit,
 }
 
@@ -110,8 +122,8 @@ impl<S: Stream> Connections<S> {
             return;
         };
         entry.conn.note(readiness);
-        if entry.activity.is_some() {
-            self.serve_watched(key, cx);
+        if entry.limited.is_some() {
+            self.serve_limited(key, cx);
             return;
         }
         let next = entry.conn.pump(&mut self.scratch, &cx.metrics);
@@ -129,10 +141,10 @@ impl<S: Stream> Connections<S> {
         self.serve(key, readiness, cx);
     }
 
-    /// Serves a connection that is held to timeouts, which need to know how much it moved: all that
-    /// this worker moves during the call.
+    /// Serves a connection that may be held to timeouts, which need to know how much it moved: all
+    /// that this worker moves during the call.
     #[inline(never)]
-    fn serve_watched<K>(&mut self, key: usize, cx: &mut Context<K>)
+    fn serve_limited<K>(&mut self, key: usize, cx: &mut Context<K>)
     where
         K: Kernel<Stream = S>,
     {
@@ -211,7 +223,9 @@ impl<S: Stream> Connections<S> {
                 let peer = peer.map(field::display);
                 debug!(worker = cx.index, connection = key, %service, peer, "connection opened");
                 cx.metrics.active.add(1);
-                self.table[key].permit = permit;
+                if permit != Permit::default() {
+                    self.table[key].limited().permit = permit;
+                }
                 if !cx.rules.timeouts.is_empty() {
                     self.start_timeouts(key, cx);
                 }
@@ -258,8 +272,7 @@ impl<S: Stream> Connections<S> {
         cx.kernel.register(&mut stream, key)?;
         vacant.insert(Entry {
             conn: Conn::new(stream, service),
-            activity: None,
-            permit: Permit::default(),
+            limited: None,
         });
         Ok(key)
     }
@@ -286,7 +299,7 @@ impl<S: Stream> Connections<S> {
     where
         K: Kernel<Stream = S>,
     {
-        let Some(Entry { conn, activity, .. }) = self.table.get_mut(key) else {
+        let Some(Entry { conn, limited }) = self.table.get_mut(key) else {
             return;
         };
         if conn.is_closed() {
@@ -297,7 +310,7 @@ impl<S: Stream> Connections<S> {
             self.closed.push((key, reason));
             return;
         }
-        let Some(activity) = activity else {
+        let Some(activity) = limited.as_mut().and_then(|it| it.activity.as_mut()) else {
             return;
         };
         let blocked = if conn.is_blocked() {
@@ -318,7 +331,7 @@ impl<S: Stream> Connections<S> {
     where
         K: Kernel<Stream = S>,
     {
-        self.table[key].activity = Some(Box::new(Activity::new(cx.now_ms())));
+        self.table[key].limited().activity = Some(Activity::new(cx.now_ms()));
         self.expire(key, cx);
     }
 
@@ -331,13 +344,13 @@ impl<S: Stream> Connections<S> {
         let has_timeouts = !cx.rules.timeouts.is_empty();
         for key in self.served() {
             let entry = &mut self.table[key];
-            if !has_timeouts {
-                if entry.activity.take().is_some() {
-                    cx.timers.cancel(Deadline::Conn(key).id());
-                }
-            } else if entry.activity.is_some() {
+            let is_timed = entry.activity().is_some();
+            if is_timed && !has_timeouts {
+                entry.limited().activity = None;
+                cx.timers.cancel(Deadline::Conn(key).id());
+            } else if is_timed {
                 self.expire(key, cx);
-            } else {
+            } else if has_timeouts {
                 self.start_timeouts(key, cx);
             }
         }
@@ -361,7 +374,8 @@ impl<S: Stream> Connections<S> {
                     "connection closed"
                 );
                 cx.metrics.closed(reason).add(1);
-                cx.control.admission.release(entry.permit);
+                let limited = entry.limited.map(|it| *it).unwrap_or_default();
+                cx.control.admission.release(limited.permit);
             }
         }
     }
@@ -381,13 +395,21 @@ impl<S: Stream> Connections<S> {
 }
 
 impl<S: Stream> Entry<S> {
+    fn limited(&mut self) -> &mut Limited {
+        self.limited.get_or_insert_default()
+    }
+
+    fn activity(&mut self) -> Option<&mut Activity> {
+        self.limited.as_mut().and_then(|it| it.activity.as_mut())
+    }
+
     /// Notes how much moved. Activity does not move the deadline, which would cost every echo, but
     /// the beginning of a stall window may bring one nearer.
     fn note_moved<K: Kernel>(&mut self, key: usize, moved: u64, cx: &mut Context<K>) {
-        let now_ms = cx.now_ms();
-        let Some(activity) = &mut self.activity else {
+        let Some(activity) = self.activity() else {
             return;
         };
+        let now_ms = cx.now_ms();
         let opened = activity.note(moved, &cx.rules.timeouts, now_ms);
         let is_served = !self.conn.is_closed() && self.conn.lingering().is_none();
         let id = Deadline::Conn(key).id();
