@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -14,6 +14,7 @@ use loadgen::report::ndjson::Ndjson;
 use loadgen::report::{csv, prometheus};
 use loadgen::result::IntervalResult;
 use loadgen::{Control, RunResult};
+use rustix::pipe::fcntl_setpipe_size;
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -360,24 +361,21 @@ fn a_run_that_fails_leaves_the_old_result() {
 
 #[test]
 fn a_reader_that_does_not_read_holds_no_run_up() {
-    /// What a pipe holds (pipe(7)).
-    const PIPE: usize = 64 << 10;
+    /// The least that a pipe holds (pipe(7)).
+    const PIPE: usize = 4 << 10;
     let directory = Directory::new("pipe");
     let path = directory.path("result.json");
-    let mut child = loadgen(&["run", "-d", "3s", "-w", "0", "-R", "1k", "--allow-invalid"])
+    let (mut reader, writer) = io::pipe().unwrap();
+    fcntl_setpipe_size(&writer, PIPE).unwrap();
+    let mut child = loadgen(&["run", "-d", "1s", "-w", "0", "-R", "1k", "--allow-invalid"])
         .args(["--interval", "10ms", "--ndjson", "-", "--json"])
         .arg(&path)
-        .stdout(Stdio::piped())
+        .stdout(writer)
         .spawn()
         .unwrap();
     wait_until("the result is there", || path.exists());
     let mut lines = Vec::new();
-    child
-        .stdout
-        .take()
-        .unwrap()
-        .read_to_end(&mut lines)
-        .unwrap();
+    reader.read_to_end(&mut lines).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert!(lines.len() > PIPE, "{} would have fitted", lines.len());
     let json: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
