@@ -33,11 +33,11 @@ fn record(criterion: &mut Criterion) {
         bencher.iter(|| histogram.saturating_record(*values.next().unwrap_or(&1)));
         assert!(!histogram.is_empty());
     });
-    group.bench_function("tally", |bencher| {
-        let mut tally = BucketCounts::default();
+    group.bench_function("bucket counts", |bencher| {
+        let mut counts = BucketCounts::default();
         let mut values = latencies.iter().cycle();
-        bencher.iter(|| tally.record(*values.next().unwrap_or(&1)));
-        assert!(!tally.is_empty());
+        bencher.iter(|| counts.record(*values.next().unwrap_or(&1)));
+        assert!(!counts.is_empty());
     });
     for (name, is_open_loop) in [
         ("message, closed loop", false),
@@ -57,12 +57,12 @@ fn record(criterion: &mut Criterion) {
                 let done = Done {
                     intended: 1000,
                     write_began: 1200,
-                    intact: true,
+                    size: 64,
                     counted: true,
                 };
-                slice.record_done(black_box(done), 1200 + latency, is_open_loop, true);
+                slice.record_latency(&black_box(done), 1200 + latency, is_open_loop);
             });
-            assert_eq!(slice.counts.sent, slice.counts.received);
+            assert_eq!(slice.counts.sent, slice.service.len());
         });
     }
     group.bench_function("interval: add and clear a slice", |bencher| {

@@ -7,7 +7,7 @@ use echomark::net::endpoint::Endpoint;
 use echomark::net::errno;
 
 use crate::admin::AdminUrl;
-use crate::engine::worker::Failure;
+use crate::engine::task::Failure;
 use crate::profile::ProfileError;
 
 /// Why a run has no result.

@@ -25,8 +25,9 @@ use crate::engine::histogram::BucketCounts;
 use crate::engine::payload::Payload;
 use crate::engine::slice::Slice;
 use crate::engine::sys;
-use crate::engine::worker::{Report, Task, Worker};
-use crate::engine::workload::{churn::Churn, datagram::Datagram, one_way, request::Request};
+use crate::engine::task::{Report, Task};
+use crate::engine::worker::Worker;
+use crate::engine::workload::{Churn, Datagram, Download, Request, Upload};
 use crate::host::CpuTicks;
 use crate::observer::{Control, Observer, Phase, Unobserved};
 use crate::plan::sizes::Sizes;
@@ -272,10 +273,10 @@ fn spawn(
                 Workload::Churn { .. } => Worker::<Churn>::run(task, spare_receiver),
                 Workload::Stream {
                     direction: Direction::Up,
-                } => Worker::<one_way::Up>::run(task, spare_receiver),
+                } => Worker::<Upload>::run(task, spare_receiver),
                 Workload::Stream {
                     direction: Direction::Down,
-                } => Worker::<one_way::Down>::run(task, spare_receiver),
+                } => Worker::<Download>::run(task, spare_receiver),
                 Workload::Request | Workload::Idle | Workload::Stream { .. } => {
                     Worker::<Request>::run(task, spare_receiver);
                 }

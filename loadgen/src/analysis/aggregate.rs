@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use crate::analysis::statistics::blocks::Blocks;
 use crate::engine::histogram::BucketCounts;
-use crate::engine::meter::{Account, Division, Interval};
+use crate::engine::interval::{Division, Interval};
 use crate::engine::slice::Slice;
+use crate::engine::task::Account;
+use crate::engine::task::FlowReport;
 use crate::engine::tcp::TcpTotals;
-use crate::engine::worker::FlowReport;
 use crate::observer::{Live, Observer};
 use crate::plan::Plan;
 use crate::result::histogram;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use echomark::net::endpoint::Endpoint;
 
 use crate::analysis::statistics::fairness::jain_index_between;
-use crate::engine::worker::FlowReport;
+use crate::engine::task::FlowReport;
 use crate::plan::{Plan, Workload};
 use crate::result::statistics::Fairness;
 use crate::result::{ConnectionShare, FairnessBasis, FairnessResult, Group, Groups};

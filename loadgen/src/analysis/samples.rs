@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use crate::analysis::aggregate::Aggregate;
 use crate::analysis::summarize::{Context, summarize};
+use crate::engine::cpu::CpuUse;
 use crate::engine::histogram::BucketCounts;
-use crate::engine::meter::{Account, Interval};
+use crate::engine::interval::Interval;
 use crate::engine::slice::Slice;
+use crate::engine::task::Account;
 use crate::engine::tcp::TcpTotals;
 use crate::observer::Unobserved;
 use crate::plan::sizes::Sizes;
@@ -75,7 +77,10 @@ pub(crate) fn result(plan: &Plan, threads: &[Vec<Slice<BucketCounts>>]) -> RunRe
         let account = Account {
             finished_at: length * SLICES,
             window_ended_at: length * SLICES,
-            wall_ns: length * SLICES,
+            cpu: CpuUse {
+                wall_ns: length * SLICES,
+                ..CpuUse::default()
+            },
             ..Account::default()
         };
         gathered.add_account(thread, account, Vec::new(), TcpTotals::default());

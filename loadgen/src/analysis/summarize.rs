@@ -10,8 +10,8 @@ use crate::analysis::server_side::{ClientSide, Watch};
 use crate::analysis::statistics::interval::{quantile_interval, rate_interval};
 use crate::analysis::verdict::Evidence;
 use crate::analysis::{fairness, tcp};
-use crate::engine::meter::Account;
 use crate::engine::slice::Slice;
+use crate::engine::task::Account;
 use crate::host;
 use crate::observer::Observer;
 use crate::plan::{Background, Plan};
@@ -272,18 +272,19 @@ impl IntervalResult {
 impl From<Account> for ThreadResult {
     fn from(account: Account) -> Self {
         let share = |nanoseconds: u64| {
-            if account.wall_ns > 0 {
-                nanoseconds as f64 / account.wall_ns as f64
+            if account.cpu.wall_ns > 0 {
+                nanoseconds as f64 / account.cpu.wall_ns as f64
             } else {
                 0.0
             }
         };
         Self {
-            cpu_ratio: share(account.cpu_ns),
-            busy_ratio: share(account.cpu_ns.saturating_sub(account.spin_ns)),
-            involuntary_switches: account.involuntary_switches,
-            run_delay_ratio: account.run_delay.map(|(delay_ns, _)| share(delay_ns)),
+            cpu_ratio: share(account.cpu.cpu_ns),
+            busy_ratio: share(account.cpu.cpu_ns.saturating_sub(account.cpu.spin_ns)),
+            involuntary_switches: account.cpu.involuntary_switches,
+            run_delay_ratio: account.cpu.run_delay.map(|(delay_ns, _)| share(delay_ns)),
             run_delay_ns_mean: account
+                .cpu
                 .run_delay
                 .map(|(delay_ns, times)| delay_ns as f64 / times.max(1) as f64),
         }

@@ -1,12 +1,12 @@
 //! How often each latency occurred, as a measuring thread counts it.
 //!
-//! The buckets are those of HdrHistogram, by its own arithmetic, so that a tally adds to a histogram
-//! exactly. It leaves out what a histogram keeps besides, its extremes among it: the counts tell, and a
+//! The buckets are those of HdrHistogram, by its own arithmetic, so that the counts add to a
+//! histogram exactly. It leaves out what a histogram keeps besides, its extremes among it: the counts tell, and a
 //! measuring thread need not look for them with every message.
 
 use hdrhistogram::Histogram;
 
-use crate::result::histogram::MAX_NS;
+use crate::result::histogram::{self, MAX_NS};
 
 /// Values below this have a bucket each: the power of two from which on three digits need no more. Every
 /// further power of two has half as many buckets, each twice as wide as those of the one before.
@@ -15,6 +15,25 @@ const HALF: usize = SINGLE as usize / 2;
 const HALF_BITS: u32 = HALF.ilog2();
 /// Buckets up to the power of two above [`MAX_NS`].
 const BUCKETS: usize = (MAX_NS.ilog2() - HALF_BITS + 2) as usize * HALF;
+
+/// What latencies of an interval are kept in.
+pub trait Distribution {
+    /// One without a sample.
+    fn empty() -> Self;
+
+    /// Whether there is no sample.
+    fn has_none(&self) -> bool;
+
+    /// Adds the samples to `sum`, exactly.
+    fn add_onto(&self, sum: &mut Histogram<u64>);
+}
+
+/// Adds `part` to `sum`; an empty one at no cost.
+pub(super) fn add(sum: &mut Histogram<u64>, part: &Histogram<u64>) {
+    if !part.is_empty() {
+        sum.add(part).expect("all histograms have the same bounds");
+    }
+}
 
 /// Counts of latencies in nanoseconds.
 #[derive(Clone, Debug)]
@@ -88,67 +107,33 @@ fn least_of(bucket: usize) -> u64 {
     ((bucket - (halvings << HALF_BITS)) as u64) << halvings
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::result::histogram;
-    use proptest::prelude::*;
-
-    #[test]
-    fn there_are_as_many_buckets_as_in_a_histogram() {
-        assert_eq!(histogram::empty().distinct_values(), BUCKETS);
+impl Distribution for Histogram<u64> {
+    fn empty() -> Self {
+        histogram::empty()
     }
 
-    /// Both, with the same values in them.
-    #[track_caller]
-    fn adds_up(values: &[u64]) {
-        let (mut tally, mut direct, mut sum) = (
-            BucketCounts::default(),
-            histogram::empty(),
-            histogram::empty(),
-        );
-        for &value in values {
-            tally.record(value);
-            direct.saturating_record(value);
-        }
-        assert_eq!(tally.len(), values.len() as u64);
-        tally.add_to(&mut sum);
-        assert_eq!(sum, direct);
-        assert_eq!((sum.min(), sum.max()), (direct.min(), direct.max()));
-        assert_eq!((sum.mean(), sum.stdev()), (direct.mean(), direct.stdev()));
-        for quantile in [0.01, 0.5, 0.9, 0.999] {
-            assert_eq!(
-                sum.value_at_quantile(quantile),
-                direct.value_at_quantile(quantile)
-            );
-        }
-        tally.clear();
-        let before = sum.clone();
-        tally.add_to(&mut sum);
-        assert!(tally.is_empty());
-        assert_eq!(sum, before);
+    fn has_none(&self) -> bool {
+        self.is_empty()
     }
 
-    #[test]
-    fn the_edges_of_buckets_are_those_of_a_histogram() {
-        let mut values = vec![0, u64::MAX, MAX_NS, MAX_NS - 1, MAX_NS + 1];
-        for bits in 0..64 {
-            let power = 1_u64 << bits;
-            values.extend([power - 1, power, power + 1, power | (power >> 1)]);
-        }
-        for &value in &values {
-            adds_up(&[value]);
-        }
-        adds_up(&values);
-    }
-
-    proptest! {
-        #[test]
-        fn a_tally_adds_to_what_a_histogram_would_have_recorded(
-            values in prop::collection::vec((any::<u64>(), 0_u32..64), 0..100),
-        ) {
-            let values: Vec<u64> = values.iter().map(|(value, shift)| value >> shift).collect();
-            adds_up(&values);
-        }
+    fn add_onto(&self, sum: &mut Histogram<u64>) {
+        add(sum, self);
     }
 }
+
+impl Distribution for BucketCounts {
+    fn empty() -> Self {
+        Self::default()
+    }
+
+    fn has_none(&self) -> bool {
+        self.is_empty()
+    }
+
+    fn add_onto(&self, sum: &mut Histogram<u64>) {
+        self.add_to(sum);
+    }
+}
+
+#[cfg(test)]
+mod tests;

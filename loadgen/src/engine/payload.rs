@@ -27,80 +27,9 @@ pub struct Payload {
     seed: u64,
 }
 
-/// Cuts one message after the other from a stream, as long as they lie in one block: then the next one
-/// begins where the last one ended, and nothing is to be looked up.
-#[derive(Clone, Copy, Debug)]
-pub struct Cutter {
-    stream: StreamId,
-    /// Where in the table the next message begins, and how much of the block is left from there.
-    next: usize,
-    left: usize,
-    last: Stretch,
-}
-
-/// A stretch of the table.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Stretch {
-    begin: usize,
-    end: usize,
-}
-
-impl Cutter {
-    /// Of `stream`.
-    pub fn new(stream: StreamId) -> Self {
-        Self {
-            stream,
-            next: 0,
-            left: 0,
-            last: Stretch::default(),
-        }
-    }
-
-    /// The stream.
-    pub fn stream(&self) -> StreamId {
-        self.stream
-    }
-
-    /// The next `size` bytes of the stream, which are those at `position`; `None` if they lie in two
-    /// blocks.
-    #[inline]
-    pub fn cut(&mut self, position: u64, size: usize) -> Option<Stretch> {
-        if size > self.left {
-            self.seek(position);
-            if size > self.left {
-                return None;
-            }
-        }
-        let end = self.next + size;
-        self.last = Stretch {
-            begin: self.next,
-            end,
-        };
-        self.next = end;
-        self.left -= size;
-        Some(self.last)
-    }
-
-    /// What was cut last; nothing if the stream went on without it.
-    #[inline]
-    pub fn last(&self) -> Stretch {
-        self.last
-    }
-
-    /// Notes that bytes of the stream were taken without it.
-    #[inline]
-    pub fn lose_track(&mut self) {
-        self.left = 0;
-        self.last = Stretch::default();
-    }
-
-    #[cold]
-    fn seek(&mut self, position: u64) {
-        let within = (position % BLOCK as u64) as usize;
-        self.next = self.stream.begin_of(position / BLOCK as u64) + within;
-        self.left = BLOCK - within;
-    }
-}
+/// Names the stream of one connection; a connection made anew has a new one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct StreamId(u64);
 
 impl StreamId {
     /// Where in the table a block begins.
@@ -109,10 +38,6 @@ impl StreamId {
         mix(self.0.wrapping_add(block)) as usize % BLOCK
     }
 }
-
-/// Names the stream of one connection; a connection made anew has a new one.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct StreamId(u64);
 
 impl Payload {
     /// A table and streams that `seed` alone decides.
@@ -135,14 +60,7 @@ impl Payload {
     pub fn piece(&self, stream: StreamId, position: u64, most: usize) -> &[u8] {
         let within = (position % BLOCK as u64) as usize;
         let begin = stream.begin_of(position / BLOCK as u64) + within;
-        let end = begin + most.min(BLOCK - within);
-        self.bytes(Stretch { begin, end })
-    }
-
-    /// The bytes of a stretch.
-    #[inline]
-    pub fn bytes(&self, stretch: Stretch) -> &[u8] {
-        &self.table[stretch.begin..stretch.end]
+        &self.table[begin..begin + most.min(BLOCK - within)]
     }
 
     /// Fills `pieces` with what follows `position` and returns the filled ones, `most` bytes or as
@@ -242,121 +160,4 @@ fn mix(value: u64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn bytes(payload: &Payload, stream: StreamId, position: u64, length: usize) -> Vec<u8> {
-        let mut pieces = [IoSlice::new(&[]); 16];
-        payload
-            .pieces(stream, position, length as u64, &mut pieces)
-            .iter()
-            .flat_map(|piece| piece.to_vec())
-            .collect()
-    }
-
-    #[test]
-    fn streams_of_two_connections_differ() {
-        let payload = Payload::new(1);
-        let (a, b, c) = (
-            payload.stream(0, 0),
-            payload.stream(1, 0),
-            payload.stream(0, 1),
-        );
-        assert_ne!(bytes(&payload, a, 0, 64), bytes(&payload, b, 0, 64));
-        assert_ne!(bytes(&payload, a, 0, 64), bytes(&payload, c, 0, 64));
-    }
-
-    proptest! {
-        /// Messages of any sizes, some of them cut and some taken without the cutter.
-        #[test]
-        fn what_is_cut_is_what_lies_at_the_position(
-            steps in prop::collection::vec((1_usize..9_000, any::<bool>()), 1..50),
-        ) {
-            let payload = Payload::new(7);
-            let stream = payload.stream(3, 0);
-            let mut cutter = Cutter::new(stream);
-            let mut position = 0;
-            for (size, is_cut) in steps {
-                let whole = bytes(&payload, stream, position, size);
-                match is_cut.then(|| cutter.cut(position, size)) {
-                    Some(Some(stretch)) => {
-                        prop_assert_eq!(payload.bytes(stretch), &whole);
-                        prop_assert_eq!(cutter.last(), stretch);
-                    }
-                    Some(None) => {
-                        let in_block = payload.piece(stream, position, size).len();
-                        prop_assert!(in_block < size);
-                        cutter.lose_track();
-                    }
-                    None => cutter.lose_track(),
-                }
-                position += size as u64;
-            }
-        }
-
-        #[test]
-        fn a_datagram_is_known_again_and_no_other_is_taken_for_it(
-            sequence in any::<u64>(),
-            size in 8_u32..65_508,
-            at in any::<prop::sample::Index>(),
-            flip in 1_u8..=255,
-        ) {
-            let payload = Payload::new(7);
-            let stream = payload.stream(3, 0);
-            let mut bytes = Vec::new();
-            payload.fill_datagram(stream, sequence, size, &mut bytes);
-            prop_assert_eq!(bytes.len(), size as usize);
-            prop_assert_eq!(sequence_of(&bytes), Some(sequence));
-            prop_assert!(payload.is_datagram(stream, sequence, &bytes));
-            bytes[at.index(size as usize)] ^= flip;
-            prop_assert!(!payload.is_datagram(stream, sequence, &bytes));
-        }
-
-        #[test]
-        fn a_byte_depends_on_its_position_and_not_on_how_it_is_cut(
-            seed in any::<u64>(),
-            position in 0_u64..200_000,
-            lengths in prop::collection::vec(1_usize..20_000, 1..6),
-        ) {
-            let payload = Payload::new(seed);
-            let stream = payload.stream(3, 0);
-            let total: usize = lengths.iter().sum();
-            let whole = bytes(&payload, stream, position, total);
-            prop_assert_eq!(whole.len(), total);
-            let mut at = 0;
-            for length in lengths {
-                let part = bytes(&payload, stream, position + at as u64, length);
-                prop_assert_eq!(&part[..], &whole[at..at + length]);
-                at += length;
-            }
-            prop_assert_eq!(payload.first_difference(stream, position, &whole), None);
-        }
-
-        #[test]
-        fn a_changed_byte_shows_at_its_offset(
-            position in 0_u64..200_000,
-            length in 1_usize..40_000,
-            at in any::<prop::sample::Index>(),
-            flip in 1_u8..=255,
-        ) {
-            let payload = Payload::new(7);
-            let stream = payload.stream(0, 0);
-            let mut received = bytes(&payload, stream, position, length);
-            let at = at.index(length);
-            received[at] ^= flip;
-            prop_assert_eq!(payload.first_difference(stream, position, &received), Some(at));
-        }
-
-        #[test]
-        fn a_shift_shows_within_a_few_bytes(
-            position in 0_u64..200_000,
-            shift in 1_u64..100_000,
-        ) {
-            let payload = Payload::new(7);
-            let stream = payload.stream(0, 0);
-            let received = bytes(&payload, stream, position + shift, 32_768);
-            prop_assert!(payload.first_difference(stream, position, &received).is_some());
-        }
-    }
-}
+mod tests;

@@ -11,7 +11,7 @@ use echomark::net::tuning::Tuning;
 use echomark::net::unix;
 use mio::net::{TcpStream, UdpSocket, UnixStream};
 
-use super::Transport;
+use super::transport::Transport;
 use crate::engine::sys;
 
 /// Where a target is, its name looked up.

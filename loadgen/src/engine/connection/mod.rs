@@ -9,14 +9,16 @@ use echomark::net::clock::monotonic_ns;
 use echomark::net::stream::{Socket, Stream};
 use echomark::net::{errno, socket};
 use mio::event::{Event, Source};
-use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
 
 use crate::engine::sys::{self, TcpInfo};
 
 mod dialer;
+mod transport;
 
 pub(crate) use dialer::{Address, Dialer};
+
+use transport::Transport;
 
 /// How long a flow waits before it connects anew after a connection on which nothing ever came;
 /// doubled for each that follows, up to the second.
@@ -59,34 +61,6 @@ pub(crate) enum Connect {
     Pending,
     /// It stands; connecting took so many nanoseconds.
     Done(u64),
-}
-
-/// A socket of the client.
-#[derive(Debug)]
-enum Transport {
-    Stream(Socket),
-    Datagram(UdpSocket),
-}
-
-impl Transport {
-    /// Whether a read that returned fewer bytes than asked for has drained the socket.
-    fn drained_by_short_read(&self) -> bool {
-        match self {
-            Self::Stream(socket) => socket.drained_by_short_read(),
-            // A read takes one datagram.
-            Self::Datagram(_) => false,
-        }
-    }
-}
-
-impl AsFd for Transport {
-    #[inline]
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Stream(socket) => socket.as_fd(),
-            Self::Datagram(socket) => socket.as_fd(),
-        }
-    }
 }
 
 /// A connection's life, again and again.
@@ -302,41 +276,19 @@ impl Connection {
     ///
     /// # Errors
     /// Why the connection ended.
+    #[inline]
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<Option<usize>, Ended> {
-        match self.write_whole(bytes) {
-            Ok(()) => Ok(Some(bytes.len())),
-            Err(part) => part,
-        }
-    }
-
-    /// Writes all of `bytes` by one call.
-    ///
-    /// # Errors
-    /// What [`Connection::write`] returns, if that is anything else.
-    #[inline(always)]
-    pub(crate) fn write_whole(&mut self, bytes: &[u8]) -> Result<(), Result<Option<usize>, Ended>> {
-        let State::Open { transport } = &self.state else {
-            return Err(Ok(None));
-        };
-        if !self.writable {
-            return Err(Ok(None));
-        }
-        match socket::send(transport, bytes) {
-            Ok(count) if count == bytes.len() => Ok(()),
-            Ok(count) => Err(Ok(Some(count))),
-            Err(error) => Err(self.write_on(error, bytes)),
-        }
-    }
-
-    /// Goes on after a call that failed.
-    #[cold]
-    fn write_on(&mut self, mut error: io::Error, bytes: &[u8]) -> Result<Option<usize>, Ended> {
-        while self.note_write_error(&error)?.is_continue()
-            && let State::Open { transport } = &self.state
-        {
+        while self.writable {
+            let State::Open { transport } = &self.state else {
+                return Ok(None);
+            };
             match socket::send(transport, bytes) {
                 Ok(count) => return Ok(Some(count)),
-                Err(another) => error = another,
+                Err(error) => {
+                    if self.note_write_error(&error)?.is_break() {
+                        return Ok(None);
+                    }
+                }
             }
         }
         Ok(None)
@@ -453,11 +405,17 @@ impl Connection {
     }
 
     /// The socket of an open connection.
-    pub(crate) fn socket(&self) -> Option<BorrowedFd<'_>> {
+    fn socket(&self) -> Option<BorrowedFd<'_>> {
         match &self.state {
             State::Open { transport } => Some(transport.as_fd()),
             State::Down { .. } | State::Waiting { .. } | State::Connecting { .. } => None,
         }
+    }
+
+    /// The CPU that last processed its incoming packets, where the kernel tells.
+    pub(crate) fn incoming_cpu(&self) -> Option<usize> {
+        let socket = self.socket()?;
+        socket2::SockRef::from(&socket).cpu_affinity().ok()
     }
 
     /// The client's port, where there is one.

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Abandoned, Done, Left, Sent};
+use super::outcome::{Abandoned, Done, Left, Sent};
 
 /// How many datagrams that are settled are remembered, to tell a duplicate from a stray one. An echo
 /// that is further behind than that is not counted.
@@ -15,7 +15,7 @@ const GIVEN_UP: usize = 4096;
 
 /// The datagrams of one socket that are queued, out, or settled not long ago.
 #[derive(Debug)]
-pub struct Datagrams {
+pub struct DatagramsInFlight {
     /// The most datagrams out at a time; those beyond it stay queued.
     depth: usize,
     queue: VecDeque<Queued>,
@@ -89,7 +89,7 @@ pub enum Arrival {
     Stray,
 }
 
-impl Datagrams {
+impl DatagramsInFlight {
     /// No datagrams yet. `depth` bounds how many are out at a time.
     pub fn new(depth: Option<usize>) -> Self {
         Self {
@@ -138,7 +138,7 @@ impl Datagrams {
         })
     }
 
-    /// Notes that the call that sent [`Datagrams::next`] began at `began`.
+    /// Notes that the call that sent [`DatagramsInFlight::next`] began at `began`.
     pub fn sent(&mut self, began: u64) -> Option<Sent> {
         let queued = self.queue.pop_front()?;
         self.slots.push_back(Slot {
@@ -156,15 +156,8 @@ impl Datagrams {
         })
     }
 
-    /// The size that the datagram with this sequence number had when it was sent, as long as it is
-    /// remembered.
-    pub fn size_of(&self, sequence: u64) -> Option<u32> {
-        let index = sequence.checked_sub(self.base)?;
-        Some(self.slots.get(usize::try_from(index).ok()?)?.size)
-    }
-
-    /// Notes that a datagram with this sequence number arrived, and whether it was as it was sent.
-    pub fn received(&mut self, sequence: u64, intact: bool) -> Arrival {
+    /// Notes that a datagram with this sequence number arrived.
+    pub fn received(&mut self, sequence: u64) -> Arrival {
         if sequence >= self.next_sequence() {
             return Arrival::Stray;
         }
@@ -187,7 +180,7 @@ impl Datagrams {
         let done = Done {
             intended: slot.intended,
             write_began: slot.began,
-            intact,
+            size: slot.size,
             counted,
         };
         self.out -= 1;
@@ -282,149 +275,4 @@ impl Datagrams {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    /// Queues and sends `count` datagrams, one each nanosecond.
-    fn send(datagrams: &mut Datagrams, count: u64) {
-        for time in 0..count {
-            datagrams.push(time, 64, true, true);
-            datagrams.sent(time).unwrap();
-        }
-    }
-
-    #[test]
-    fn arrivals_are_told_apart() {
-        let mut datagrams = Datagrams::new(None);
-        send(&mut datagrams, 4);
-        let echo = |intended, reordered| Arrival::Echo {
-            done: Done {
-                intended,
-                write_began: intended,
-                intact: true,
-                counted: true,
-            },
-            reordered,
-        };
-        assert_eq!(datagrams.received(1, true), echo(1, false));
-        assert_eq!(datagrams.received(0, true), echo(0, true));
-        assert_eq!(
-            datagrams.received(1, true),
-            Arrival::Duplicate { counted: true }
-        );
-        assert_eq!(datagrams.received(4, true), Arrival::Stray);
-        let abandoned = datagrams.expire(2);
-        assert_eq!((abandoned.places, abandoned.lost), (1, 1));
-        assert_eq!(datagrams.received(2, true), Arrival::Late { counted: true });
-        assert_eq!(
-            datagrams.received(2, true),
-            Arrival::Duplicate { counted: true }
-        );
-        assert_eq!(datagrams.received(3, true), echo(3, false));
-        assert!(datagrams.is_empty());
-        assert_eq!(datagrams.oldest_write(), None);
-    }
-
-    #[test]
-    fn depth_counts_what_is_out_wherever_it_is_in_the_order() {
-        let mut datagrams = Datagrams::new(Some(2));
-        for time in 0..3 {
-            let held = datagrams.push(time, 64, true, true);
-            assert_eq!(held, time == 2);
-        }
-        datagrams.sent(10).unwrap();
-        datagrams.sent(11).unwrap();
-        assert_eq!(datagrams.next(), None);
-        datagrams.received(1, true);
-        assert_eq!(datagrams.next().unwrap().sequence, 2);
-        assert!(datagrams.sent(12).unwrap().held);
-        assert_eq!(datagrams.oldest_write(), Some(10));
-    }
-
-    #[test]
-    fn the_memory_of_what_is_settled_is_bounded() {
-        let mut datagrams = Datagrams::new(None);
-        for sequence in 0..10 * HISTORY as u64 {
-            datagrams.push(sequence, 64, true, true);
-            datagrams.sent(sequence).unwrap();
-            datagrams.received(sequence, true);
-        }
-        assert!(datagrams.slots.len() <= HISTORY + 1);
-        assert_eq!(
-            datagrams.received(0, true),
-            Arrival::Duplicate { counted: false }
-        );
-        assert_eq!(datagrams.size_of(0), None);
-        assert_eq!(datagrams.size_of(10 * HISTORY as u64 - 1), Some(64));
-    }
-
-    #[test]
-    fn one_that_was_given_up_is_late_however_many_were_settled_since() {
-        let mut datagrams = Datagrams::new(None);
-        let count = 3 * (HISTORY + GIVEN_UP) as u64;
-        // Every second one is lost.
-        for sequence in 0..count {
-            datagrams.push(sequence, 64, true, true);
-            datagrams.sent(sequence).unwrap();
-            if sequence % 2 == 0 {
-                datagrams.received(sequence, true);
-            }
-        }
-        assert_eq!(datagrams.expire(count).lost, count / 2);
-        let late = Arrival::Late { counted: true };
-        let duplicate = Arrival::Duplicate { counted: false };
-        let newest = count - 1;
-        assert_eq!(datagrams.received(newest, true), late);
-        let remembered = newest - (HISTORY + GIVEN_UP) as u64;
-        assert_eq!(datagrams.received(remembered, true), late);
-        assert_eq!(datagrams.received(remembered, true), duplicate);
-        assert_eq!(datagrams.received(remembered - 1, true), duplicate);
-        // The memory of them is bounded too.
-        assert!(datagrams.given_up.len() <= GIVEN_UP);
-        assert_eq!(datagrams.received(1, true), duplicate);
-    }
-
-    proptest! {
-        /// Whatever is sent, echoed, duplicated, reordered and given up: each counted datagram ends
-        /// in exactly one place.
-        #[test]
-        fn the_books_balance(
-            depth in prop::option::of(1_usize..8),
-            warm_up in 0_u64..10,
-            steps in prop::collection::vec((0_u8..5, any::<prop::sample::Index>()), 0..300),
-        ) {
-            let mut datagrams = Datagrams::new(depth);
-            let (mut pushed, mut counted, mut sent, mut done, mut lost) = (0, 0, 0, 0, 0);
-            let mut numbers = 0_usize;
-            for (time, (step, index)) in steps.into_iter().enumerate() {
-                match step {
-                    0 | 1 => {
-                        datagrams.push(pushed, 64, true, pushed >= warm_up);
-                        counted += u64::from(pushed >= warm_up);
-                        pushed += 1;
-                    }
-                    2 if datagrams.next().is_some() => {
-                        sent += u64::from(datagrams.sent(time as u64).unwrap().counted);
-                        numbers += 1;
-                    }
-                    3 if numbers > 0 => {
-                        if let Arrival::Echo { done: message, .. } =
-                            datagrams.received(index.index(numbers) as u64, true)
-                        {
-                            done += u64::from(message.counted);
-                        }
-                    }
-                    4 if time % 7 == 0 => lost += datagrams.expire(time as u64 / 2).lost,
-                    _ => {}
-                }
-                let left = datagrams.left();
-                prop_assert!(depth.is_none_or(|depth| left.out <= depth as u64));
-                prop_assert_eq!(counted, sent + left.queued);
-                prop_assert_eq!(sent, done + lost + left.out);
-                let is_out = datagrams.slots.iter().find(|slot| slot.state == State::Out);
-                prop_assert_eq!(datagrams.oldest_write(), is_out.map(|slot| slot.began));
-            }
-        }
-    }
-}
+mod tests;

@@ -1,50 +1,11 @@
-//! What is known of the messages of a connection, as book-keeping without socket or clock: each one
-//! is queued, then out, and ends in exactly one place. So the accounts of a run balance, whatever
-//! happens to its connections.
+//! The messages of a connection that are queued or out, without socket or clock. Each message is
+//! queued, then out, and ends in exactly one place. So the counts of a run add up, whatever happens
+//! to its connections.
 
-pub mod datagrams;
-pub mod messages;
+mod datagrams;
+mod outcome;
+mod stream;
 
-/// A message whose first byte was handed to the kernel.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Sent {
-    /// When it was to be sent.
-    pub intended: u64,
-    /// Whether the connection, and not our own schedule, made it wait.
-    pub held: bool,
-    /// Whether it counts: it was intended for the measured window.
-    pub counted: bool,
-}
-
-/// A message whose echo is complete.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Done {
-    /// When it was to be sent.
-    pub intended: u64,
-    /// When the call began that handed its first byte to the kernel.
-    pub write_began: u64,
-    /// Whether every byte that was compared was right.
-    pub intact: bool,
-    /// Whether it counts: it was intended for the measured window.
-    pub counted: bool,
-}
-
-/// Messages that were out and are given up.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Abandoned {
-    /// All of them, counted or not: places in the pipeline that are free again.
-    pub places: usize,
-    /// Counted ones that had been out for the timeout.
-    pub timed_out: u64,
-    /// The other counted ones.
-    pub lost: u64,
-}
-
-/// Counted messages at the end of a run.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Left {
-    /// Handed to the kernel, and not back.
-    pub out: u64,
-    /// Never handed to the kernel.
-    pub queued: u64,
-}
+pub use datagrams::{Arrival, DatagramsInFlight, Next};
+pub use outcome::{Abandoned, Done, Left, Sent};
+pub use stream::StreamInFlight;

@@ -94,8 +94,9 @@ pub struct Span {
 pub struct Schedule {
     kind: Kind,
     span: Span,
-    /// The end of the span in a closed loop; in an open one, answers make nothing due.
-    turns_until: u64,
+    /// Until when an answer makes the next message due: the end of the span in a closed loop, 0 in an
+    /// open one.
+    answers_until: u64,
 }
 
 #[derive(Debug)]
@@ -104,7 +105,7 @@ enum Kind {
         ready: VecDeque<usize>,
     },
     Open {
-        messages: Messages,
+        messages: Assignment,
         curve: Cursor,
         /// When the next message is due; [`NEVER`] if none is.
         due: u64,
@@ -116,7 +117,7 @@ const NEVER: u64 = u64::MAX;
 
 /// Which messages of the whole run are the thread's.
 #[derive(Debug)]
-enum Messages {
+enum Assignment {
     /// Message number n of the whole run belongs to flow n mod total, so the sum over all threads
     /// is the profile without their talking to each other, and each flow has its even part.
     Even {
@@ -153,7 +154,7 @@ impl Schedule {
                 end: u64::MAX,
                 quota: 0,
             },
-            turns_until: 0,
+            answers_until: 0,
         }
     }
 
@@ -167,7 +168,7 @@ impl Schedule {
                 ready: (0..depth).flat_map(|_| 0..share.len()).collect(),
             },
             Arrivals::Constant { profile } => {
-                let messages = Messages::Even {
+                let messages = Assignment::Even {
                     share,
                     flows: share.len(),
                     flow: 0,
@@ -178,7 +179,7 @@ impl Schedule {
             Arrivals::Poisson { profile, seed } => {
                 let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
                 let mean_gap = share.total as f64 / share.len() as f64;
-                let messages = Messages::Poisson {
+                let messages = Assignment::Poisson {
                     flows: share.len(),
                     mean_gap,
                     position: exponential(&mut rng, mean_gap),
@@ -189,14 +190,14 @@ impl Schedule {
         };
         // Without a flow there is nobody to send.
         let quota = if share.is_empty() { 0 } else { span.quota };
-        let turns_until = match &kind {
+        let answers_until = match &kind {
             Kind::Closed { .. } => span.end,
             Kind::Open { .. } => 0,
         };
         Self {
             kind,
             span: Span { quota, ..span },
-            turns_until,
+            answers_until,
         }
     }
 
@@ -244,26 +245,13 @@ impl Schedule {
         Some(due)
     }
 
-    /// Notes that a message of `flow` came back at `now`, and takes the message that this makes due. In
-    /// an open loop that is none, and none in a closed one whose schedule is not under way.
+    /// Notes that a message of `flow` came back at `now`. Returns whether this makes the next message of
+    /// the flow due now, which then counts as taken: in a closed loop that is under way.
     #[inline]
-    pub fn answered(&mut self, flow: usize, now: u64) -> Option<Due> {
-        if self.turn(now) {
-            return Some(Due {
-                flow,
-                intended: now,
-            });
-        }
-        self.completed(flow);
-        None
-    }
-
-    /// Takes the message of a closed loop that an answer at `now` makes due, and says whether there is
-    /// one. If not, the place is not free yet: see [`Schedule::completed`].
-    #[inline]
-    pub fn turn(&mut self, now: u64) -> bool {
+    pub fn answered(&mut self, flow: usize, now: u64) -> bool {
         // What is answered was sent after the start.
-        if now >= self.turns_until || self.span.quota == 0 {
+        if now >= self.answers_until || self.span.quota == 0 {
+            self.completed(flow);
             return false;
         }
         self.span.quota -= u64::from(now >= self.span.counted_from);
@@ -281,7 +269,7 @@ impl Schedule {
     /// Ends the schedule at `now`, if it would go on longer.
     pub fn end_at(&mut self, now: u64) {
         self.span.end = self.span.end.min(now);
-        self.turns_until = self.turns_until.min(now);
+        self.answers_until = self.answers_until.min(now);
     }
 
     /// From `now` on the whole run's rate is `rate` messages per second, whatever the profile says;
@@ -337,7 +325,7 @@ impl Schedule {
 }
 
 impl Kind {
-    fn open(messages: Messages, profile: &Profile, span: Span) -> Self {
+    fn open(messages: Assignment, profile: &Profile, span: Span) -> Self {
         let warm_up = Duration::from_nanos(span.counted_from.saturating_sub(span.start));
         let window = (span.end < NEVER)
             .then(|| Duration::from_nanos(span.end.saturating_sub(span.counted_from)));
@@ -354,7 +342,7 @@ impl Kind {
     }
 }
 
-impl Messages {
+impl Assignment {
     /// How many messages of the whole run come before the next one.
     fn position(&self) -> f64 {
         match *self {

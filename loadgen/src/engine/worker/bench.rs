@@ -7,11 +7,12 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use echomark::net::clock::monotonic_ns;
 use mio::Events;
 
-use super::{EVENTS, Report, Task, Worker};
+use super::thread::{MAX_EVENTS, Worker};
 use crate::engine::connection::Address;
 use crate::engine::payload::Payload;
 use crate::engine::slice::Slice;
-use crate::engine::workload::request::Request;
+use crate::engine::task::{Report, Task};
+use crate::engine::workload::Request;
 use crate::plan::Plan;
 
 /// A measuring thread that somebody else turns.
@@ -51,7 +52,7 @@ impl Bench {
         worker.begin(monotonic_ns());
         Self {
             worker,
-            events: Events::with_capacity(EVENTS),
+            events: Events::with_capacity(MAX_EVENTS),
             reports,
             _go: go,
         }
@@ -68,6 +69,6 @@ impl Bench {
 
     /// Messages queued or out.
     pub fn outstanding(&self) -> usize {
-        self.worker.meter.outstanding
+        self.worker.context.source.outstanding
     }
 }

@@ -1,42 +1,18 @@
-//! What is asked of connections at their end, and of those that still stand at the end of the run:
+//! What TCP says of connections at their end, and of those that still stand at the end of the run: asked
 //! after the measurement, so that it disturbs nothing.
 
-use super::Worker;
+use super::thread::Worker;
 use crate::engine::sys::TcpInfo;
+use crate::engine::task::FlowReport;
 use crate::engine::tcp::TcpTotals;
-use crate::engine::workload::{Connects, Flow, FlowShare};
-
-/// What one flow had of the run.
-#[derive(Clone, Debug)]
-pub(crate) struct FlowReport {
-    /// Its number in the whole run.
-    pub(crate) number: usize,
-    pub(crate) target: usize,
-    pub(crate) share: FlowShare,
-    /// Whether a connection stood at the end.
-    pub(crate) is_open: bool,
-    /// Of that connection: the client's port,
-    pub(crate) local_port: Option<u16>,
-    /// the CPU on which the kernel last took in what came on it (SO_INCOMING_CPU, socket(7)),
-    pub(crate) incoming_cpu: Option<usize>,
-    /// and what TCP says of it.
-    pub(crate) tcp: Option<Box<TcpInfo>>,
-}
+use crate::engine::workload::Flow;
 
 impl<F: Flow> Worker<F> {
-    /// Asks TCP of a connection that ends. Of those that are made for one message each it would be
-    /// a system call for each message.
-    pub(super) fn note_final_report(&mut self, key: usize) {
-        if self.connects != Connects::PerMessage {
-            self.ask(key);
-        }
-    }
-
     /// What every flow had, and the sums over all connections that ended or stand.
-    pub(super) fn take_final_reports(&mut self) -> (Vec<FlowReport>, TcpTotals) {
+    pub(super) fn final_reports(&mut self) -> (Vec<FlowReport>, TcpTotals) {
         let flows = (0..self.flows.len())
             .map(|key| {
-                let tcp = self.ask(key);
+                let tcp = self.ask_tcp(key);
                 let flow = &self.flows[key];
                 let connection = flow.connection();
                 FlowReport {
@@ -45,9 +21,7 @@ impl<F: Flow> Worker<F> {
                     share: flow.share(),
                     is_open: connection.is_open(),
                     local_port: connection.local_port(),
-                    incoming_cpu: connection
-                        .socket()
-                        .and_then(|socket| socket2::SockRef::from(&socket).cpu_affinity().ok()),
+                    incoming_cpu: connection.incoming_cpu(),
                     tcp: tcp.map(Box::new),
                 }
             })
@@ -55,10 +29,11 @@ impl<F: Flow> Worker<F> {
         (flows, self.tcp_totals)
     }
 
-    fn ask(&mut self, key: usize) -> Option<TcpInfo> {
+    /// Asks TCP of a connection, and adds the answer to the totals.
+    pub(super) fn ask_tcp(&mut self, key: usize) -> Option<TcpInfo> {
         let connection = self.flows[key].connection();
         let info = connection.tcp_info()?;
-        let lifetime_us = self.meter.now().saturating_sub(connection.opened_at) / 1000;
+        let lifetime_us = self.context.now().saturating_sub(connection.opened_at) / 1000;
         self.tcp_totals.add(&info, lifetime_us);
         Some(info)
     }

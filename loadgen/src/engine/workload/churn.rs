@@ -2,14 +2,18 @@
 //! its connect call, so its service time contains the set-up; connect, first byte and close are
 //! recorded apart.
 
-use crate::engine::connection::{Connection, Ended};
-use crate::engine::in_flight::{Abandoned, Done, Left, Sent};
-use crate::engine::meter::Meter;
-use crate::engine::payload::StreamId;
-use crate::plan::Close;
+use echomark::net::clock::monotonic_ns;
 
-use super::request::{READS_PER_TURN, write};
-use super::{Flow, FlowShare, Order};
+use super::flow::Flow;
+use super::outgoing::{MAX_READS, stream_of, write};
+use crate::engine::connection::{Connection, Ended};
+use crate::engine::context::Context;
+use crate::engine::in_flight::{Abandoned, Done, Left, Sent};
+use crate::engine::payload::StreamId;
+use crate::engine::slice::Contents;
+use crate::engine::source::Order;
+use crate::engine::task::FlowShare;
+use crate::plan::Close;
 
 /// A flow of connections, one after the other.
 #[derive(Debug)]
@@ -32,15 +36,15 @@ struct Exchange {
     write_began: Option<u64>,
     written: u32,
     received: u32,
-    corrupt: bool,
+    is_corrupt: bool,
     /// When the client half-closed: the echo is complete and the server is to close too.
     closing_since: Option<u64>,
 }
 
 impl Flow for Churn {
-    fn new(connection: Connection, meter: &Meter) -> Self {
+    fn new(connection: Connection, context: &Context) -> Self {
         Self {
-            stream: meter.payload.stream(connection.id.number, 0),
+            stream: stream_of(&connection, context),
             connection,
             exchange: None,
             share: FlowShare::default(),
@@ -56,49 +60,47 @@ impl Flow for Churn {
     }
 
     /// The caller connects at once: with the connect call the message is out.
-    fn push(&mut self, order: Order, meter: &mut Meter) -> bool {
-        let began = meter.read_clock();
+    fn push(&mut self, order: Order, context: &mut Context) -> bool {
+        let began = context.tick();
         let sent = Sent {
             intended: order.intended,
             held: order.has_waited,
             counted: order.counted,
         };
-        meter.slice.record_sent(sent, began, meter.is_open_loop);
+        context.recorder.record_sent(sent, began);
         self.exchange = Some(Exchange {
             intended: order.intended,
-            size: meter.draw_size(),
+            size: context.source.draw_size(),
             counted: order.counted,
             began,
             write_began: None,
             written: 0,
             received: 0,
-            corrupt: false,
+            is_corrupt: false,
             closing_since: None,
         });
         false
     }
 
-    fn connected(&mut self, took: u64, meter: &mut Meter) {
-        let Connection {
-            id, incarnation, ..
-        } = &self.connection;
-        self.stream = meter.payload.stream(id.number, *incarnation);
-        meter.slice.counts.opened += 1;
+    fn connected(&mut self, took: u64, context: &mut Context) {
+        self.stream = stream_of(&self.connection, context);
         if self.exchange.is_some_and(|exchange| exchange.counted) {
-            meter.slice.connect.record(took);
+            context.recorder.record_connect(took);
+        } else {
+            context.recorder.counts().opened += 1;
         }
     }
 
-    fn receive(&mut self, meter: &mut Meter, buffer: &mut [u8]) -> Result<bool, Ended> {
-        for _ in 0..READS_PER_TURN {
+    fn receive(&mut self, context: &mut Context, buffer: &mut [u8]) -> Result<bool, Ended> {
+        for _ in 0..MAX_READS {
             let count = match self.connection.read(buffer) {
                 Ok(Some(count)) => count,
                 Ok(None) => return Ok(false),
-                Err(Ended::ByPeer) => return Err(self.closed_by_peer(meter)),
+                Err(Ended::ByPeer) => return Err(self.closed_by_peer(context)),
                 Err(ended) => return Err(ended),
             };
-            meter.tick();
-            self.take(meter, &buffer[..count])?;
+            context.tick();
+            self.take(&buffer[..count], context)?;
         }
         Ok(self.connection.may_read())
     }
@@ -110,7 +112,7 @@ impl Flow for Churn {
                 .is_some_and(|exchange| exchange.written < exchange.size)
     }
 
-    fn send(&mut self, meter: &mut Meter) -> Result<(), Ended> {
+    fn send(&mut self, context: &mut Context) -> Result<(), Ended> {
         // Each turn either writes some of the message or leaves the loop.
         while self.has_to_send() && self.connection.can_write() {
             let Some(exchange) = &mut self.exchange else {
@@ -118,31 +120,32 @@ impl Flow for Churn {
             };
             let left = u64::from(exchange.size - exchange.written);
             let position = u64::from(exchange.written);
-            let (began, written) = write(&mut self.connection, meter, self.stream, position, left);
-            let Some(count) = written? else {
+            let began = monotonic_ns();
+            let payload = &context.source.payload;
+            let written = write(&mut self.connection, payload, self.stream, position, left)?;
+            let Some(count) = written else {
                 return Ok(());
             };
             exchange.write_began.get_or_insert(began);
             exchange.written += count as u32;
-            if exchange.counted {
-                meter.slice.counts.bytes_sent += count as u64;
-            }
-            meter.note_bytes_out(count as u64);
+            let count = count as u64;
+            let counted = if exchange.counted { count } else { 0 };
+            context.recorder.record_bytes_out(count, counted);
         }
         Ok(())
     }
 
-    fn abandon(&mut self, ended: &Ended, meter: &mut Meter) {
+    fn abandon(&mut self, ended: &Ended, context: &mut Context) {
         let Some(exchange) = self.exchange.take() else {
             return;
         };
         if exchange.closing_since.is_some() {
-            meter.slice.counts.unclosed += u64::from(matches!(ended, Ended::Unclosed));
-            meter.free_place(self.connection.id.key);
+            context.recorder.counts().unclosed += u64::from(matches!(ended, Ended::Unclosed));
+            context.free_place(self.connection.id.key);
             return;
         }
         if matches!(ended, Ended::Excess) {
-            meter.slice.counts.duplicated += 1;
+            context.recorder.counts().duplicated += 1;
         }
         let is_timeout = match ended {
             Ended::TimedOut => true,
@@ -155,7 +158,7 @@ impl Flow for Churn {
         } else {
             (0, counted)
         };
-        meter.record_abandoned(
+        context.give_up(
             self.connection.id.key,
             Abandoned {
                 places: 1,
@@ -165,9 +168,9 @@ impl Flow for Churn {
         );
     }
 
-    fn overdue(&mut self, meter: &mut Meter) -> Option<Ended> {
+    fn overdue(&mut self, context: &mut Context) -> Option<Ended> {
         let exchange = self.exchange?;
-        let is_over = |since: u64| since.saturating_add(meter.timeout_ns) <= meter.now();
+        let is_over = |since: u64| since.saturating_add(context.timeout_ns) <= context.now();
         match exchange.closing_since {
             Some(since) => is_over(since).then_some(Ended::Unclosed),
             None => is_over(exchange.began).then_some(Ended::TimedOut),
@@ -190,7 +193,7 @@ impl Flow for Churn {
 }
 
 impl Churn {
-    fn closed_by_peer(&self, meter: &mut Meter) -> Ended {
+    fn closed_by_peer(&self, context: &mut Context) -> Ended {
         let Some(Exchange {
             counted,
             closing_since: Some(since),
@@ -199,38 +202,41 @@ impl Churn {
         else {
             return Ended::ByPeer;
         };
-        meter.tick();
-        meter.enter_interval();
+        let now = context.tick();
+        context.recorder.enter_interval();
         if counted {
-            let took = meter.now().saturating_sub(since);
-            meter.slice.close.record(took);
+            context.recorder.record_close(now.saturating_sub(since));
         }
         Ended::ByUs
     }
 
-    fn take(&mut self, meter: &mut Meter, bytes: &[u8]) -> Result<(), Ended> {
+    fn take(&mut self, bytes: &[u8], context: &mut Context) -> Result<(), Ended> {
         let count = bytes.len() as u64;
-        meter.enter_interval();
+        context.recorder.enter_interval();
         let Some(exchange) = &mut self.exchange else {
             return Err(Ended::Excess);
         };
         if u64::from(exchange.written - exchange.received) < count {
             return Err(Ended::Excess);
         }
-        let now = meter.now();
+        let now = context.now();
         let write_began = exchange.write_began.unwrap_or(now);
-        if exchange.counted {
-            meter.slice.counts.bytes_received += count;
-            if exchange.received == 0 {
-                let took = now.saturating_sub(write_began);
-                meter.slice.first_byte.record(took);
-            }
+        if exchange.counted && exchange.received == 0 {
+            let took = now.saturating_sub(write_began);
+            context.recorder.record_first_byte(took);
         }
-        meter.note_bytes_in(count);
+        let counted = if exchange.counted { count } else { 0 };
+        context.recorder.record_bytes_in(count, counted);
         let position = u64::from(exchange.received);
-        if let Some(offset) = meter.first_difference(self.stream, position, bytes) {
-            exchange.corrupt = true;
-            meter.note_corruption(self.connection.id.number, position + offset as u64);
+        let difference = context
+            .source
+            .first_difference(self.stream, position, bytes);
+        if let Some(offset) = difference {
+            exchange.is_corrupt = true;
+            let offset = position + offset as u64;
+            context
+                .recorder
+                .record_corruption(self.connection.id.number, offset);
         }
         exchange.received += count as u32;
         if exchange.received < exchange.size {
@@ -239,17 +245,23 @@ impl Churn {
         let done = Done {
             intended: exchange.intended,
             write_began: exchange.began,
-            intact: !exchange.corrupt,
+            size: exchange.size,
             counted: exchange.counted,
         };
         exchange.closing_since = Some(now);
-        if meter.is_within_window() {
+        let contents = if exchange.is_corrupt {
+            Contents::Wrong
+        } else {
+            context.source.undisputed()
+        };
+        if context.recorder.clock.is_within_window() {
             self.share.messages += 1;
         }
-        meter.record_done(done);
-        match meter.close {
+        context.recorder.record_done(&done);
+        context.recorder.record_contents(done.counted, contents);
+        match context.close {
             Close::Orderly => {
-                exchange.closing_since = Some(meter.read_clock());
+                exchange.closing_since = Some(context.tick());
                 self.connection.shutdown_write();
                 Ok(())
             }

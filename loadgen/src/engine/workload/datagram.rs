@@ -1,21 +1,23 @@
 //! Messages go out as UDP datagrams and come back, each with its sequence number.
 
+use super::flow::Flow;
+use super::outgoing::stream_of;
 use crate::engine::connection::{Connection, Ended};
-use crate::engine::in_flight::Left;
-use crate::engine::in_flight::datagrams::{Arrival, Datagrams};
-use crate::engine::meter::Meter;
-use crate::engine::payload::{self, StreamId};
-
-use super::{Flow, FlowShare, Order};
+use crate::engine::context::Context;
+use crate::engine::in_flight::{Arrival, DatagramsInFlight, Left};
+use crate::engine::payload::{StreamId, sequence_of};
+use crate::engine::slice::Contents;
+use crate::engine::source::Order;
+use crate::engine::task::FlowShare;
 
 /// Datagrams read of one flow before others have their turn.
-const READS_PER_TURN: usize = 32;
+const MAX_READS: usize = 32;
 
 /// A flow of datagrams.
 #[derive(Debug)]
 pub(crate) struct Datagram {
     connection: Connection,
-    datagrams: Datagrams,
+    in_flight: DatagramsInFlight,
     stream: StreamId,
     share: FlowShare,
     /// Whether the kernel had no room for the datagram at hand, and no event will say that it has.
@@ -23,11 +25,11 @@ pub(crate) struct Datagram {
 }
 
 impl Flow for Datagram {
-    fn new(connection: Connection, meter: &Meter) -> Self {
+    fn new(connection: Connection, context: &Context) -> Self {
         Self {
-            stream: meter.payload.stream(connection.id.number, 0),
+            stream: stream_of(&connection, context),
             connection,
-            datagrams: Datagrams::new(meter.depth),
+            in_flight: DatagramsInFlight::new(context.pipeline),
             share: FlowShare::default(),
             is_stuck: false,
         }
@@ -41,83 +43,85 @@ impl Flow for Datagram {
         &mut self.connection
     }
 
-    fn push(&mut self, order: Order, meter: &mut Meter) -> bool {
+    fn push(&mut self, order: Order, context: &mut Context) -> bool {
         let can_write = self.connection.can_write() && !self.is_stuck;
-        let size = meter.draw_size();
-        self.datagrams
+        let size = context.source.draw_size();
+        self.in_flight
             .push(order.intended, size, can_write, order.counted)
     }
 
-    fn connected(&mut self, _took: u64, meter: &mut Meter) {
+    fn connected(&mut self, _took: u64, context: &mut Context) {
         // Nothing was exchanged with the peer, so there is no time to report.
-        meter.slice.counts.opened += 1;
+        context.recorder.counts().opened += 1;
     }
 
-    fn receive(&mut self, meter: &mut Meter, buffer: &mut [u8]) -> Result<bool, Ended> {
-        for _ in 0..READS_PER_TURN {
+    fn receive(&mut self, context: &mut Context, buffer: &mut [u8]) -> Result<bool, Ended> {
+        for _ in 0..MAX_READS {
             let read = self.connection.read(buffer);
-            meter.slice.counts.refused += self.connection.take_refused();
+            context.recorder.counts().refused += self.connection.take_refused();
             let Some(count) = read? else {
                 return Ok(false);
             };
-            meter.tick();
-            self.take(meter, &buffer[..count]);
+            context.tick();
+            self.take(&buffer[..count], context);
         }
         Ok(self.connection.may_read())
     }
 
     fn has_to_send(&self) -> bool {
-        self.datagrams.next().is_some()
+        self.in_flight.next().is_some()
     }
 
-    fn send(&mut self, meter: &mut Meter) -> Result<(), Ended> {
+    fn send(&mut self, context: &mut Context) -> Result<(), Ended> {
         self.is_stuck = false;
         // Each turn either sends one of the bounded queue or leaves the loop.
-        while let Some(next) = self.datagrams.next() {
+        while let Some(next) = self.in_flight.next() {
             if !self.connection.can_write() {
                 return Ok(());
             }
-            let bytes = meter.datagram(self.stream, next.sequence, next.size);
-            let began = meter.read_clock();
-            let sent = self.connection.write(&bytes);
-            meter.give_back(bytes);
-            meter.slice.counts.refused += self.connection.take_refused();
+            // Put together first, so that this is no part of the write's time.
+            let source = &mut context.source;
+            let bytes = source.datagram(self.stream, next.sequence, next.size);
+            context.recorder.clock.tick();
+            let began = context.recorder.clock.now();
+            let sent = self.connection.write(bytes);
+            context.recorder.counts().refused += self.connection.take_refused();
             if sent?.is_none() {
                 self.is_stuck = self.connection.can_write();
-                self.hold(began, meter);
+                self.hold(began, context);
                 return Ok(());
             }
-            if let Some(sent) = self.datagrams.sent(began) {
-                meter.slice.record_sent(sent, began, meter.is_open_loop);
+            if let Some(sent) = self.in_flight.sent(began) {
+                context.recorder.record_sent(sent, began);
                 let size = u64::from(next.size);
-                meter.slice.counts.bytes_sent += if sent.counted { size } else { 0 };
-                meter.note_bytes_out(size);
+                let counted = if sent.counted { size } else { 0 };
+                context.recorder.record_bytes_out(size, counted);
             }
         }
         Ok(())
     }
 
-    fn abandon(&mut self, _ended: &Ended, meter: &mut Meter) {
-        self.hold(meter.now(), meter);
-        let abandoned = self.datagrams.expire(u64::MAX);
-        meter.record_abandoned(self.connection.id.key, abandoned);
+    fn abandon(&mut self, _ended: &Ended, context: &mut Context) {
+        self.hold(context.now(), context);
+        let abandoned = self.in_flight.expire(u64::MAX);
+        context.give_up(self.connection.id.key, abandoned);
     }
 
-    fn overdue(&mut self, meter: &mut Meter) -> Option<Ended> {
-        let given_up = meter.now().saturating_sub(meter.timeout_ns);
+    fn overdue(&mut self, context: &mut Context) -> Option<Ended> {
+        let given_up = context.now().saturating_sub(context.timeout_ns);
         if self
-            .datagrams
+            .in_flight
             .oldest_write()
             .is_some_and(|began| began <= given_up)
         {
-            let abandoned = self.datagrams.expire(given_up);
-            meter.record_abandoned(self.connection.id.key, abandoned);
+            let abandoned = self.in_flight.expire(given_up);
+            context.give_up(self.connection.id.key, abandoned);
         }
         None
     }
 
     fn left(&self) -> Left {
-        self.datagrams.left()
+        self.in_flight.left()
     }
 
     fn share(&self) -> FlowShare {
@@ -126,56 +130,47 @@ impl Flow for Datagram {
 }
 
 impl Datagram {
-    fn take(&mut self, meter: &mut Meter, bytes: &[u8]) {
-        meter.enter_interval();
-        let count = bytes.len() as u64;
-        meter.note_bytes_in(count);
-        let sequence = payload::sequence_of(bytes);
-        let size = sequence.and_then(|sequence| self.datagrams.size_of(sequence));
-        let intact = match (sequence, size) {
-            (Some(sequence), Some(size)) => {
-                bytes.len() == size as usize
-                    && meter.is_datagram_intact(self.stream, sequence, bytes)
-            }
-            _ => true,
-        };
-        let number = self.connection.id.number;
-        let counts = &mut meter.slice.counts;
-        let arrival = sequence.map_or(Arrival::Stray, |sequence| {
-            self.datagrams.received(sequence, intact)
-        });
+    fn take(&mut self, bytes: &[u8], context: &mut Context) {
+        context.recorder.enter_interval();
+        let (count, flow) = (bytes.len() as u64, self.connection.id);
+        let sequence = sequence_of(bytes);
+        let arrival = sequence.map_or(Arrival::Stray, |sequence| self.in_flight.received(sequence));
+        let sequence = sequence.unwrap_or(0);
+        let is_counted_echo = matches!(arrival, Arrival::Echo { done, .. } if done.counted);
+        let counted = if is_counted_echo { count } else { 0 };
+        context.recorder.record_bytes_in(count, counted);
         match arrival {
             Arrival::Echo { done, reordered } => {
-                if done.counted {
-                    counts.bytes_received += count;
-                    counts.reordered += u64::from(reordered);
+                let source = &context.source;
+                let contents = source.datagram_contents(self.stream, sequence, done.size, bytes);
+                if contents == Contents::Wrong {
+                    context.recorder.record_corruption(flow.number, sequence);
                 }
-                if meter.is_within_window() {
-                    self.share.add(meter.now().saturating_sub(done.intended));
+                if context.recorder.clock.is_within_window() {
+                    let now = context.now();
+                    self.share.add(now.saturating_sub(done.intended));
                 }
-                if !done.intact {
-                    meter.note_corruption(number, sequence.unwrap_or(0));
-                }
-                meter.record_done(done);
-                if let Some(order) = meter.answered(self.connection.id.key) {
-                    self.push(order, meter);
+                context.recorder.counts().reordered += u64::from(reordered && done.counted);
+                context.recorder.record_done(&done);
+                context.recorder.record_contents(done.counted, contents);
+                if let Some(order) = context.answered(flow.key) {
+                    self.push(order, context);
                 }
             }
-            Arrival::Duplicate { counted } => counts.duplicated += u64::from(counted),
-            Arrival::Late { counted } => counts.late += u64::from(counted),
+            Arrival::Duplicate { counted } => {
+                context.recorder.counts().duplicated += u64::from(counted);
+            }
+            Arrival::Late { counted } => context.recorder.counts().late += u64::from(counted),
             Arrival::Stray => {
-                counts.stray += 1;
-                meter.note_corruption(number, sequence.unwrap_or(0));
+                context.recorder.counts().stray += 1;
+                context.recorder.record_corruption(flow.number, sequence);
             }
         }
     }
 
     /// From `now` on, what is queued waits for the socket.
-    fn hold(&mut self, now: u64, meter: &mut Meter) {
-        self.datagrams.hold(|intended| {
-            if meter.is_open_loop {
-                meter.slice.record_held(intended, now);
-            }
-        });
+    fn hold(&mut self, now: u64, context: &mut Context) {
+        self.in_flight
+            .hold(|intended| context.recorder.record_held(intended, now));
     }
 }

@@ -1,39 +1,33 @@
 //! Messages go out on a byte stream and come back.
 
-use std::io::IoSlice;
-use std::ops::ControlFlow;
-
 use echomark::net::clock::monotonic_ns;
 
+use super::flow::Flow;
+use super::outgoing::{MAX_READS, Outgoing};
 use crate::engine::connection::{Connection, Ended};
+use crate::engine::context::{Context, Unverified};
 use crate::engine::in_flight::Left;
-use crate::engine::in_flight::messages::Messages;
-use crate::engine::meter::Meter;
-use crate::engine::payload::{Cutter, StreamId};
-
-use super::{Flow, FlowShare, Order};
-
-/// Reads of one flow before others have their turn: their waiting would be measured as latency.
-pub(super) const READS_PER_TURN: usize = 4;
-/// Pieces of the payload table that one write call may gather: 128 KiB and more.
-const PIECES_PER_WRITE: usize = 9;
+use crate::engine::recorder::Recorder;
+use crate::engine::slice::Contents;
+use crate::engine::source::Order;
+use crate::engine::task::FlowShare;
 
 /// A flow of messages.
 #[derive(Debug)]
 pub(crate) struct Request {
     connection: Connection,
-    messages: Messages,
-    /// What this connection's messages are cut from.
-    cutter: Cutter,
+    outgoing: Outgoing,
+    /// Whether a byte was wrong of the message whose echo is arriving.
+    is_corrupt: bool,
     share: FlowShare,
 }
 
 impl Flow for Request {
-    fn new(connection: Connection, meter: &Meter) -> Self {
+    fn new(connection: Connection, context: &Context) -> Self {
         Self {
-            cutter: Cutter::new(meter.payload.stream(connection.id.number, 0)),
+            outgoing: Outgoing::new(&connection, context, context.pipeline),
             connection,
-            messages: Messages::new(meter.depth),
+            is_corrupt: false,
             share: FlowShare::default(),
         }
     }
@@ -46,84 +40,61 @@ impl Flow for Request {
         &mut self.connection
     }
 
-    fn push(&mut self, order: Order, meter: &mut Meter) -> bool {
-        let can_write = self.connection.can_write();
-        let size = meter.draw_size();
-        self.messages
-            .push(order.intended, size, can_write, order.counted)
+    #[inline]
+    fn push(&mut self, order: Order, context: &mut Context) -> bool {
+        self.outgoing.push(order, &self.connection, context)
     }
 
-    fn connected(&mut self, took: u64, meter: &mut Meter) {
-        let Connection {
-            id, incarnation, ..
-        } = &self.connection;
-        self.cutter = Cutter::new(meter.payload.stream(id.number, *incarnation));
-        meter.record_connect(took);
+    fn connected(&mut self, took: u64, context: &mut Context) {
+        self.outgoing.connected(&self.connection, context);
+        context.recorder.record_connect(took);
     }
 
     #[inline(always)]
-    fn receive(&mut self, meter: &mut Meter, buffer: &mut [u8]) -> Result<bool, Ended> {
-        let Some(count) = self.connection.read(buffer)? else {
-            return Ok(false);
-        };
-        meter.tick();
-        if count as u64 == self.messages.sole()
-            && let Some(size) = meter.take_turn()
-        {
-            self.turn(meter, &buffer[..count], size)?;
-        } else {
-            self.take(meter, &buffer[..count])?;
-            self.send(meter)?;
+    fn receive(&mut self, context: &mut Context, buffer: &mut [u8]) -> Result<bool, Ended> {
+        for _ in 0..MAX_READS {
+            let Some(count) = self.connection.read(buffer)? else {
+                return Ok(false);
+            };
+            context.tick();
+            self.take(&buffer[..count], context)?;
+            if !self.connection.may_read() {
+                return Ok(false);
+            }
         }
-        if self.connection.may_read() {
-            self.read_on(meter, buffer)
-        } else {
-            Ok(false)
-        }
+        Ok(true)
     }
 
     fn has_to_send(&self) -> bool {
-        self.messages.writable() > 0
+        self.outgoing.has_to_send()
     }
 
-    fn send(&mut self, meter: &mut Meter) -> Result<(), Ended> {
-        // Each turn either writes some of the bounded queue or leaves the loop.
-        while self.has_to_send() && self.connection.can_write() {
-            let (position, left) = (self.messages.write_position(), self.messages.writable());
-            let (began, result) = write(
-                &mut self.connection,
-                meter,
-                self.cutter.stream(),
-                position,
-                left,
-            );
-            if self.note_write(meter, began, result)?.is_break() {
-                break;
-            }
-        }
-        Ok(())
+    fn send(&mut self, context: &mut Context) -> Result<(), Ended> {
+        self.send_from(None, context)
     }
 
-    fn abandon(&mut self, ended: &Ended, meter: &mut Meter) {
+    fn abandon(&mut self, ended: &Ended, context: &mut Context) {
         if matches!(ended, Ended::Excess) {
-            meter.slice.counts.duplicated += 1;
+            context.recorder.counts().duplicated += 1;
         }
+        let now = context.now();
         let timed_out_before = match ended {
-            Ended::TimedOut => meter.now().saturating_sub(meter.timeout_ns),
+            Ended::TimedOut => now.saturating_sub(context.timeout_ns),
             _ => 0,
         };
-        hold(&mut self.messages, meter.now(), meter);
-        let abandoned = self.messages.restart(timed_out_before);
-        meter.record_abandoned(self.connection.id.key, abandoned);
+        self.outgoing.hold(now, &mut context.recorder);
+        self.is_corrupt = false;
+        let abandoned = self.outgoing.in_flight.restart(timed_out_before);
+        context.give_up(self.connection.id.key, abandoned);
     }
 
-    fn overdue(&mut self, meter: &mut Meter) -> Option<Ended> {
-        let began = self.messages.oldest_write()?;
-        (began + meter.timeout_ns <= meter.now()).then_some(Ended::TimedOut)
+    fn overdue(&mut self, context: &mut Context) -> Option<Ended> {
+        let began = self.outgoing.in_flight.oldest_write()?;
+        (began + context.timeout_ns <= context.now()).then_some(Ended::TimedOut)
     }
 
     fn left(&self) -> Left {
-        self.messages.left()
+        self.outgoing.in_flight.left()
     }
 
     fn share(&self) -> FlowShare {
@@ -132,189 +103,105 @@ impl Flow for Request {
 }
 
 impl Request {
-    /// The usual turn of a closed loop: the only message came back whole, and its place goes to the next
-    /// one. That is written first, at the time at which the read ended; then what came is looked at.
-    #[inline(always)]
-    fn turn(&mut self, meter: &mut Meter, bytes: &[u8], size: u32) -> Result<(), Ended> {
-        let position = self.messages.write_position();
-        let expected = self.cutter.last();
-        let Some(next) = self.cutter.cut(position, size as usize) else {
-            let stream = self.cutter.stream();
-            let result = write_pieces(&mut self.connection, meter, stream, position, size.into());
-            return self.turn_in_steps(meter, bytes, size, result);
-        };
-        if let Err(part) = self.connection.write_whole(meter.payload.bytes(next)) {
-            return self.turn_in_steps(meter, bytes, size, part);
-        }
-        let is_right = !meter.is_verifying || meter.payload.bytes(expected) == bytes;
-        if !is_right && self.is_wrong(meter, bytes) {
-            return self.turn_in_steps(meter, bytes, size, Ok(Some(size as usize)));
-        }
-        let took = self.messages.turn_sole(meter.now(), size);
-        self.share.add(took);
-        meter.record_turn(took);
-        Ok(())
-    }
-
-    /// Whether `bytes`, which are to be read next, are not what was sent.
-    #[cold]
-    fn is_wrong(&self, meter: &Meter, bytes: &[u8]) -> bool {
-        let (stream, position) = (self.cutter.stream(), self.messages.read_position());
-        let difference = meter.first_difference(stream, position, bytes);
-        difference.is_some()
-    }
-
-    /// The same, if the next message was not or not wholly written, or in pieces, or if what came is
-    /// wrong.
-    #[cold]
-    fn turn_in_steps(
-        &mut self,
-        meter: &mut Meter,
-        bytes: &[u8],
-        size: u32,
-        result: Result<Option<usize>, Ended>,
-    ) -> Result<(), Ended> {
-        let now = meter.now();
-        let position = self.messages.read_position();
-        let difference = meter.first_difference(self.cutter.stream(), position, bytes);
-        if let Some(offset) = difference {
-            meter.note_corruption(self.connection.id.number, position + offset as u64);
-        }
-        let count = bytes.len() as u64;
-        meter.slice.counts.bytes_received += self.messages.counted_bytes(count);
-        meter.note_bytes_in(count);
-        if let Some(done) = self.messages.received(count, difference.is_none()) {
-            self.share.add(now.saturating_sub(done.intended));
-            meter.record_done(done);
-        }
-        meter.record_issued();
-        self.messages.push(now, size, true, true);
-        if self.note_write(meter, now, result)?.is_continue() {
-            self.send(meter)?;
-        }
-        Ok(())
-    }
-
-    /// Goes on reading, within the bound of one turn.
-    #[inline(never)]
-    fn read_on(&mut self, meter: &mut Meter, buffer: &mut [u8]) -> Result<bool, Ended> {
-        for _ in 1..READS_PER_TURN {
-            let Some(count) = self.connection.read(buffer)? else {
-                return Ok(false);
-            };
-            meter.tick();
-            self.take(meter, &buffer[..count])?;
-            self.send(meter)?;
-        }
-        Ok(self.connection.may_read())
-    }
-
-    /// Compares what arrived with what was sent, records every message that it completes, and queues
-    /// those that this makes due.
+    /// Records every message that `bytes` complete, and writes those that this makes due. Only then are
+    /// the bytes compared with what was sent, so that it delays no message.
     ///
     /// # Errors
-    /// If the server sent more than it had received.
-    #[inline(never)]
-    fn take(&mut self, meter: &mut Meter, mut bytes: &[u8]) -> Result<(), Ended> {
+    /// If the server sent more than it had received, or why the connection ended.
+    #[inline(always)]
+    fn take(&mut self, bytes: &[u8], context: &mut Context) -> Result<(), Ended> {
         let count = bytes.len() as u64;
-        if count > self.messages.in_flight() {
+        let in_flight = &mut self.outgoing.in_flight;
+        if count > in_flight.bytes_out() {
             return Err(Ended::Excess);
         }
-        meter.enter_interval();
-        meter.slice.counts.bytes_received += self.messages.counted_bytes(count);
-        meter.note_bytes_in(count);
-        let position = self.messages.read_position();
-        let difference = meter.first_difference(self.cutter.stream(), position, bytes);
-        if let Some(offset) = difference {
-            meter.note_corruption(self.connection.id.number, position + offset as u64);
-        }
-        while !bytes.is_empty() {
-            let missing = self.messages.missing();
-            let part = bytes
-                .len()
-                .min(usize::try_from(missing).unwrap_or(usize::MAX));
-            let (head, rest) = bytes.split_at(part);
-            // Once a byte of this read was wrong, each message in it is judged by itself.
-            let position = self.messages.read_position();
-            let intact = difference.is_none()
-                || meter
-                    .first_difference(self.cutter.stream(), position, head)
-                    .is_none();
-            if let Some(done) = self.messages.received(part as u64, intact) {
-                if meter.is_within_window() {
-                    self.share.add(meter.now().saturating_sub(done.intended));
-                }
-                meter.record_done(done);
-                if let Some(order) = meter.answered(self.connection.id.key) {
-                    self.push(order, meter);
-                }
+        context.recorder.enter_interval();
+        let position = in_flight.read_position();
+        let counted = in_flight.received(count);
+        context.recorder.record_bytes_in(count, counted);
+        context.unverified.clear();
+        while let Some(done) = self.outgoing.in_flight.take_done() {
+            if context.recorder.clock.is_within_window() {
+                let now = context.now();
+                self.share.add(now.saturating_sub(done.intended));
             }
-            bytes = rest;
+            context.recorder.record_done(&done);
+            context.unverified.push(Unverified {
+                end: self.outgoing.in_flight.oldest_begin(),
+                counted: done.counted,
+            });
+            if let Some(order) = context.answered(self.connection.id.key) {
+                self.push(order, context);
+            }
+        }
+        // In a closed loop a message is due when the read ended, and its write begins then.
+        let due = (!context.recorder.is_open_loop()).then(|| context.now());
+        let sent = self.send_from(due, context);
+        self.verify(position, bytes, context);
+        sent
+    }
+
+    /// Writes what may be written. The first call begins at `began`, if that is known.
+    #[inline]
+    fn send_from(&mut self, mut began: Option<u64>, context: &mut Context) -> Result<(), Ended> {
+        // Each turn either writes some of the bounded queue or leaves the loop.
+        while self.has_to_send() && self.connection.can_write() {
+            let began = began.take().unwrap_or_else(monotonic_ns);
+            let written = self.outgoing.write(&mut self.connection, context, began)?;
+            if written.is_break() {
+                break;
+            }
         }
         Ok(())
     }
 
-    /// Notes what a write call that began at `began` came to, and says whether another is worth trying.
-    fn note_write(
-        &mut self,
-        meter: &mut Meter,
-        began: u64,
-        result: Result<Option<usize>, Ended>,
-    ) -> Result<ControlFlow<()>, Ended> {
-        self.cutter.lose_track();
-        let Some(count) = result? else {
-            hold(&mut self.messages, began, meter);
-            return Ok(ControlFlow::Break(()));
-        };
-        let slice = &mut meter.slice;
-        let counted = self.messages.wrote(count as u64, began, |sent| {
-            slice.record_sent(sent, began, meter.is_open_loop);
-        });
-        meter.slice.counts.bytes_sent += counted;
-        meter.note_bytes_out(count as u64);
-        Ok(ControlFlow::Continue(()))
-    }
-}
-
-/// Writes up to `left` bytes of `stream` from `position` on, and tells when the call began.
-pub(super) fn write(
-    connection: &mut Connection,
-    meter: &Meter,
-    stream: StreamId,
-    position: u64,
-    left: u64,
-) -> (u64, Result<Option<usize>, Ended>) {
-    let most = usize::try_from(left).unwrap_or(usize::MAX);
-    let piece = meter.payload.piece(stream, position, most);
-    if piece.len() == most {
-        let began = monotonic_ns();
-        return (began, connection.write(piece));
-    }
-    let began = monotonic_ns();
-    (
-        began,
-        write_pieces(connection, meter, stream, position, left),
-    )
-}
-
-/// The same, of bytes that lie in several pieces.
-#[cold]
-fn write_pieces(
-    connection: &mut Connection,
-    meter: &Meter,
-    stream: StreamId,
-    position: u64,
-    left: u64,
-) -> Result<Option<usize>, Ended> {
-    let mut pieces = [IoSlice::new(&[]); PIECES_PER_WRITE];
-    connection.write_vectored(meter.payload.pieces(stream, position, left, &mut pieces))
-}
-
-/// From `now` on, what is queued waits for the connection.
-fn hold(messages: &mut Messages, now: u64, meter: &mut Meter) {
-    messages.hold(|intended| {
-        if meter.is_open_loop {
-            meter.slice.record_held(intended, now);
+    /// Compares what came from `position` on with what was sent, and records what was found of each
+    /// message that it completed.
+    #[inline]
+    fn verify(&mut self, position: u64, bytes: &[u8], context: &mut Context) {
+        let stream = self.outgoing.stream;
+        let difference = context.source.first_difference(stream, position, bytes);
+        if difference.is_some() || self.is_corrupt {
+            return self.verify_each(position, bytes, context);
         }
-    });
+        let contents = context.source.undisputed();
+        for message in &context.unverified {
+            context.recorder.record_contents(message.counted, contents);
+        }
+    }
+
+    /// The same, once a byte was wrong: each message is judged by itself.
+    #[cold]
+    fn verify_each(&mut self, position: u64, bytes: &[u8], context: &mut Context) {
+        let Context {
+            source,
+            recorder,
+            unverified,
+            ..
+        } = context;
+        let (flow, stream) = (self.connection.id.number, self.outgoing.stream);
+        // Up to `end`, from where the last part ended.
+        let mut begin = position;
+        let mut has_difference = |recorder: &mut Recorder, end: u64| {
+            let part = &bytes[(begin - position) as usize..(end - position) as usize];
+            let difference = source.first_difference(stream, begin, part);
+            if let Some(offset) = difference {
+                recorder.record_corruption(flow, begin + offset as u64);
+            }
+            begin = end;
+            difference.is_some()
+        };
+        for message in unverified.iter() {
+            let is_wrong = has_difference(recorder, message.end) | self.is_corrupt;
+            self.is_corrupt = false;
+            let contents = if is_wrong {
+                Contents::Wrong
+            } else {
+                source.undisputed()
+            };
+            recorder.record_contents(message.counted, contents);
+        }
+        // The rest belongs to the message whose echo is still arriving.
+        self.is_corrupt |= has_difference(recorder, position + bytes.len() as u64);
+    }
 }

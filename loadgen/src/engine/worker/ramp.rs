@@ -1,13 +1,14 @@
-//! The first part of a thread's life: making every connection once.
+//! The first part of a thread's life: every connection is made once.
 
 use std::io;
 use std::time::Duration;
 
 use mio::{Events, Token};
 
-use super::{EVENTS, Failure, Report, Worker};
+use super::thread::{MAX_EVENTS, Worker};
 use crate::engine::connection::{Connect, Ended};
-use crate::engine::meter::nanoseconds;
+use crate::engine::interval::nanoseconds;
+use crate::engine::task::{Failure, Report};
 use crate::engine::workload::{Connects, Flow};
 
 /// Connects under way at a time: within any listener's backlog.
@@ -31,23 +32,23 @@ impl<F: Flow> Worker<F> {
             Connects::Always | Connects::Once => self.flows.len(),
             Connects::PerMessage => self.task.addresses.len().min(self.flows.len()),
         };
-        self.meter.begin_ramp();
+        self.context.recorder.clock.begin_ramp();
         let mut ramp = Ramp {
-            begin: self.meter.now(),
+            begin: self.context.now(),
             next: 0,
             connecting: 0,
             failure: None,
         };
         let ramp_ns = nanoseconds(self.task.plan.ramp) as f64;
-        let mut events = Events::with_capacity(EVENTS);
+        let mut events = Events::with_capacity(MAX_EVENTS);
         while ramp.next < most || ramp.connecting > 0 {
             if self.task.is_stopped() {
                 break;
             }
-            self.meter.tick();
+            self.context.tick();
             while ramp.next < most && ramp.connecting < MAX_CONNECTING {
                 let part = share.global(ramp.next) as f64 / share.total as f64;
-                if ramp.begin + (ramp_ns * part) as u64 > self.meter.now() {
+                if ramp.begin + (ramp_ns * part) as u64 > self.context.now() {
                     break;
                 }
                 ramp.connecting += 1;
@@ -66,11 +67,11 @@ impl<F: Flow> Worker<F> {
                     self.try_on(key, &mut ramp);
                 }
             }
-            self.meter.tick();
-            self.meter.enter_interval();
+            self.context.tick();
+            self.context.recorder.enter_interval();
             for key in 0..ramp.next {
                 let connection = self.flows[key].connection();
-                if connection.is_connect_overdue(self.meter.now(), self.meter.timeout_ns) {
+                if connection.is_connect_overdue(self.context.now(), self.context.timeout_ns) {
                     let timeout = io::ErrorKind::TimedOut.into();
                     self.follow(key, Err(Ended::NotConnected(timeout)), &mut ramp);
                 } else if connection.is_waiting_for_room() {
@@ -86,7 +87,7 @@ impl<F: Flow> Worker<F> {
         if self.connects == Connects::PerMessage {
             self.hang_up();
         }
-        self.meter.end_ramp();
+        self.context.recorder.end_ramp();
         let _ = self.task.reports.send(Report::Connected {
             worker: self.task.worker,
             opened,
@@ -108,12 +109,12 @@ impl<F: Flow> Worker<F> {
             Ok(Connect::Pending) => {}
             Ok(Connect::Done(took)) => {
                 ramp.connecting -= 1;
-                self.flows[key].connected(took, &mut self.meter);
+                self.flows[key].connected(took, &mut self.context);
             }
             Err(ended) => {
                 ramp.connecting -= 1;
                 self.count_end(&ended);
-                let now = self.meter.now();
+                let now = self.context.now();
                 let connection = self.flows[key].connection_mut();
                 connection.close(&ended, now);
                 if let Ended::NotConnected(error) = ended {
@@ -126,7 +127,7 @@ impl<F: Flow> Worker<F> {
 
     /// Closes the connections that only were to show that they can be made.
     fn hang_up(&mut self) {
-        let now = self.meter.now();
+        let now = self.context.now();
         for flow in &mut self.flows {
             if flow.connection().is_open() {
                 flow.connection_mut().close(&Ended::ByUs, now);

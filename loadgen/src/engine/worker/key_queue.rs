@@ -1,35 +1,39 @@
-//! Lists of flows that want something.
+//! A queue of flows, by their keys.
 
 use std::collections::VecDeque;
 
-/// A list of flows in which each is at most once.
+/// A queue in which each flow is at most once.
 #[derive(Debug)]
-pub(super) struct Marked {
+pub(super) struct KeyQueue {
     keys: VecDeque<usize>,
-    is_marked: Box<[bool]>,
+    is_queued: Box<[bool]>,
 }
 
-impl Marked {
+impl KeyQueue {
     pub(super) fn new(flows: usize) -> Self {
         Self {
             keys: VecDeque::with_capacity(flows),
-            is_marked: vec![false; flows].into_boxed_slice(),
+            is_queued: vec![false; flows].into_boxed_slice(),
         }
     }
 
     pub(super) fn push(&mut self, key: usize) {
-        if !std::mem::replace(&mut self.is_marked[key], true) {
+        if !std::mem::replace(&mut self.is_queued[key], true) {
             self.keys.push_back(key);
         }
     }
 
     pub(super) fn pop(&mut self) -> Option<usize> {
         let key = self.keys.pop_front()?;
-        self.is_marked[key] = false;
+        self.is_queued[key] = false;
         Some(key)
     }
 
     pub(super) fn len(&self) -> usize {
         self.keys.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.keys.is_empty()
     }
 }

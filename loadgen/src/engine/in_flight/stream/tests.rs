@@ -1,51 +1,53 @@
-//! Where the messages of a connection end up, whatever happens to it.
+//! What becomes of the messages of a connection, whatever happens to it.
 
 use super::*;
 use proptest::prelude::*;
 
-fn sent(messages: &mut Messages, count: u64, began: u64) -> Vec<u64> {
+fn sent(messages: &mut StreamInFlight, count: u64, began: u64) -> Vec<u64> {
     let mut times = Vec::new();
     messages.wrote(count, began, |sent| times.push(sent.intended));
     times
 }
 
+fn received(messages: &mut StreamInFlight, count: u64) -> Vec<Done> {
+    messages.received(count);
+    std::iter::from_fn(|| messages.take_done()).collect()
+}
+
 #[test]
 fn a_message_is_out_with_its_first_byte_and_done_with_its_last() {
-    let mut messages = Messages::new(None);
+    let mut messages = StreamInFlight::new(None);
     messages.push(5, 10, true, true);
     messages.push(6, 10, true, true);
     assert_eq!(messages.writable(), 20);
     assert_eq!(sent(&mut messages, 10, 100), [5]);
     assert_eq!(sent(&mut messages, 1, 101), [6]);
     assert!(sent(&mut messages, 9, 102).is_empty());
-    assert_eq!(messages.missing(), 10);
-    assert_eq!(messages.received(9, true), None);
-    assert_eq!(
-        messages.received(1, true),
-        Some(Done {
-            intended: 5,
-            write_began: 100,
-            intact: true,
-            counted: true
-        })
-    );
-    assert_eq!(messages.received(4, false), None);
-    let done = messages.received(6, true).unwrap();
-    assert_eq!((done.write_began, done.intact), (101, false));
-    assert_eq!(messages.missing(), 0);
+    assert_eq!(received(&mut messages, 9), []);
+    let done = |intended, write_began| Done {
+        intended,
+        write_began,
+        size: 10,
+        counted: true,
+    };
+    assert_eq!(received(&mut messages, 1), [done(5, 100)]);
+    assert_eq!(received(&mut messages, 4), []);
+    assert_eq!(messages.bytes_out(), 6);
+    assert_eq!(received(&mut messages, 6), [done(6, 101)]);
+    assert_eq!(messages.bytes_out(), 0);
     assert!(messages.is_empty());
 }
 
 #[test]
 fn depth_holds_messages_back() {
-    let mut messages = Messages::new(Some(1));
+    let mut messages = StreamInFlight::new(Some(1));
     messages.push(1, 4, true, true);
     messages.push(2, 4, true, true);
     assert_eq!(messages.writable(), 4);
     let mut held = Vec::new();
     messages.wrote(4, 10, |sent| held.push(sent.held));
     assert_eq!(messages.writable(), 0);
-    messages.received(4, true).unwrap();
+    assert_eq!(received(&mut messages, 4).len(), 1);
     assert_eq!(messages.writable(), 4);
     messages.wrote(4, 20, |sent| held.push(sent.held));
     assert_eq!(held, [false, true]);
@@ -53,7 +55,7 @@ fn depth_holds_messages_back() {
 
 #[test]
 fn messages_are_held_once_and_only_if_the_connection_makes_them_wait() {
-    let mut messages = Messages::new(None);
+    let mut messages = StreamInFlight::new(None);
     // A client that comes late queues several at once: that is not the connection's doing.
     assert!(!messages.push(1, 4, true, true));
     assert!(!messages.push(2, 4, true, true));
@@ -68,7 +70,7 @@ fn messages_are_held_once_and_only_if_the_connection_makes_them_wait() {
 
 #[test]
 fn a_restart_gives_up_what_was_out_and_keeps_what_was_queued() {
-    let mut messages = Messages::new(None);
+    let mut messages = StreamInFlight::new(None);
     for (intended, counted) in [(1, false), (2, true), (3, true), (4, true)] {
         messages.push(intended, 4, true, counted);
     }
@@ -91,74 +93,17 @@ fn a_restart_gives_up_what_was_out_and_keeps_what_was_queued() {
     assert_eq!(messages.oldest_write(), Some(300));
 }
 
-/// What a turn comes to, step by step.
-fn turn_in_steps(messages: &mut Messages, now: u64, size: u32) -> u64 {
-    let done = messages.received(messages.sole(), true).unwrap();
-    assert!(done.intact && done.counted);
-    assert!(!messages.push(now, size, true, true));
-    let counted = messages.wrote(size.into(), now, |sent| {
-        assert_eq!((sent.intended, sent.held, sent.counted), (now, false, true));
-    });
-    assert_eq!(counted, u64::from(size));
-    now - done.write_began
-}
-
 proptest! {
-    /// Whatever went before, and whenever a message is alone and out.
-    #[test]
-    fn a_turn_is_the_same_in_one_step_and_in_many(
-        depth in prop::option::of(1_usize..4),
-        warm_up in 0_u64..4,
-        steps in prop::collection::vec((0_u8..5, 1_u64..20), 0..100),
-    ) {
-        let mut messages = Messages::new(depth);
-        let mut pushed = 0;
-        for (time, (step, amount)) in steps.into_iter().enumerate() {
-            let now = time as u64;
-            match step {
-                0 => {
-                    messages.push(now, amount as u32, true, pushed >= warm_up);
-                    pushed += 1;
-                }
-                1 => {
-                    let count = amount.min(messages.writable());
-                    messages.wrote(count, now, |_| ());
-                }
-                2 => {
-                    let count = amount.min(messages.in_flight()).min(messages.missing());
-                    messages.received(count, amount != 7);
-                }
-                3 if amount == 1 => {
-                    messages.restart(0);
-                }
-                _ => {}
-            }
-            if messages.sole() > 0 {
-                let only = Left { out: 1, queued: 0 };
-                prop_assert_eq!((messages.len(), messages.left()), (1, only));
-                prop_assert_eq!(messages.sole(), messages.in_flight());
-                prop_assert_eq!(messages.sole(), messages.missing());
-                prop_assert_eq!(messages.writable(), 0);
-            }
-            if messages.sole() > 0 && step == 4 {
-                let mut stepwise = messages.clone();
-                let took = turn_in_steps(&mut stepwise, now, amount as u32);
-                prop_assert_eq!(messages.turn_sole(now, amount as u32), took);
-                prop_assert_eq!(&messages, &stepwise);
-            }
-        }
-    }
-
     /// Whatever is pushed, written, received and restarted: each counted message ends in
     /// exactly one place, bytes that count are those of counted messages, and what may be
     /// written is what lies within the depth.
     #[test]
-    fn the_books_balance(
+    fn every_counted_message_ends_in_one_place(
         depth in prop::option::of(1_usize..4),
         warm_up in 0_u64..10,
         steps in prop::collection::vec((0_u8..4, 1_u64..20), 0..200),
     ) {
-        let mut messages = Messages::new(depth);
+        let mut messages = StreamInFlight::new(depth);
         let mut sizes = VecDeque::new();
         let (mut pushed, mut counted, mut started, mut done, mut given_up) = (0, 0, 0, 0, 0);
         let (mut bytes_out, mut bytes_back, mut bytes_lost) = (0, 0, 0);
@@ -178,11 +123,12 @@ proptest! {
                     });
                 }
                 2 => {
-                    let count = amount.min(messages.in_flight()).min(messages.missing());
-                    bytes_back += messages.counted_bytes(count);
-                    if let Some(message) = messages.received(count, true) {
+                    let count = amount.min(messages.bytes_out());
+                    bytes_back += messages.received(count);
+                    while let Some(message) = messages.take_done() {
                         done += u64::from(message.counted);
                         let size = sizes.pop_front().unwrap();
+                        prop_assert_eq!(size, u64::from(message.size));
                         done_size += if message.counted { size } else { 0 };
                     }
                 }
@@ -203,8 +149,14 @@ proptest! {
             prop_assert!(bytes_back + bytes_lost <= bytes_out);
             prop_assert!(done_size <= bytes_back);
             let within_depth: u64 = sizes.iter().take(depth.unwrap_or(usize::MAX)).sum();
-            let behind_the_oldest = messages.write_position() - messages.oldest_begin;
-            prop_assert_eq!(messages.writable(), within_depth - behind_the_oldest);
+            let written = messages.write_position() - messages.oldest_begin();
+            prop_assert_eq!(messages.writable(), within_depth - written);
+            let whole = sizes.iter().scan(0, |end, size| {
+                *end += size;
+                Some(*end)
+            });
+            let whole = whole.take_while(|&end| end <= written).count();
+            prop_assert_eq!(messages.written_whole(), whole);
         }
     }
 }

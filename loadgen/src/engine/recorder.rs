@@ -1,0 +1,262 @@
+//! What a measuring thread records: the slice of the interval at hand, handed to the coordinator when
+//! the interval is over, and the thread's account of the whole run.
+
+use std::sync::mpsc::{Receiver, Sender};
+
+use super::clock::{Clock, Elapsed};
+use super::cpu::CpuAccount;
+use super::histogram::BucketCounts;
+use super::in_flight::{Abandoned, Done, Sent};
+use super::interval::Interval;
+use super::slice::{Contents, Slice};
+use super::sys::TcpInfo;
+use super::task::{Account, Report, Task};
+use crate::result::Counts;
+
+/// Records what happens to a thread's messages and connections.
+///
+/// The slice at hand is that of the clock's interval: they change together, in
+/// [`Recorder::enter_interval`].
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    pub(crate) clock: Clock,
+    slice: Box<Slice<BucketCounts>>,
+    is_open_loop: bool,
+    has_received: bool,
+    /// When a message of the window last was due or complete.
+    progress_at: u64,
+    cpu: Option<CpuAccount>,
+    account: Account,
+    worker: usize,
+    reports: Sender<Report>,
+    /// Slices that the coordinator has added up and cleared.
+    spare: Receiver<Box<Slice<BucketCounts>>>,
+}
+
+/// Why a window ends before its time.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum End {
+    /// The user stopped it.
+    Interrupted,
+    /// All messages came back, or had their time.
+    Complete,
+}
+
+impl Recorder {
+    pub(crate) fn new(task: &Task, spare: Receiver<Box<Slice<BucketCounts>>>) -> Self {
+        Self {
+            clock: Clock::new(&task.plan),
+            slice: Slice::touched(),
+            is_open_loop: task.plan.is_open_loop(),
+            has_received: false,
+            progress_at: 0,
+            cpu: None,
+            account: Account::default(),
+            worker: task.worker,
+            reports: task.reports.clone(),
+            spare,
+        }
+    }
+
+    /// Ends the ramp: every connection was made or failed.
+    pub(crate) fn end_ramp(&mut self) {
+        self.clock.tick();
+        self.enter_interval();
+        let elapsed = self.clock.end_ramp();
+        self.hand_in(elapsed);
+    }
+
+    /// Ends the window at `now`, unless it is over.
+    pub(crate) fn end_window(&mut self, now: u64, end: End) {
+        if self.clock.is_draining() {
+            return;
+        }
+        self.account.was_interrupted |= end == End::Interrupted;
+        self.account.window_ended_at = match end {
+            End::Interrupted => now,
+            End::Complete => self.progress_at,
+        };
+        self.clock.end_window(now);
+        self.enter_interval();
+    }
+
+    /// Hands in the rest, and returns the thread's account.
+    pub(crate) fn finish(&mut self) -> Account {
+        self.hand_in(self.clock.elapsed());
+        self.account.finished_at = self.clock.now();
+        self.account
+    }
+
+    /// Hands in what was recorded in every interval that is over.
+    #[inline]
+    pub(crate) fn enter_interval(&mut self) {
+        if self.clock.is_interval_over() {
+            self.leave_intervals();
+        }
+    }
+
+    #[cold]
+    fn leave_intervals(&mut self) {
+        while let Some(elapsed) = self.clock.leave_interval() {
+            self.hand_in(elapsed);
+            if elapsed.interval == Interval::Before {
+                self.cpu = Some(CpuAccount::begin());
+            }
+            if self.clock.is_draining() {
+                self.account.cpu = self.cpu.take().map(|cpu| cpu.end()).unwrap_or_default();
+                if self.account.window_ended_at == 0 {
+                    self.account.window_ended_at = self.clock.window_end();
+                }
+            }
+        }
+    }
+
+    fn hand_in(&mut self, elapsed: Elapsed) {
+        let slice = if self.slice.is_empty() {
+            None
+        } else {
+            let fresh = self.spare.try_recv().unwrap_or_default();
+            Some(std::mem::replace(&mut self.slice, fresh))
+        };
+        // The coordinator is gone only if the run has failed.
+        let _ = self.reports.send(Report::Slice {
+            worker: self.worker,
+            interval: elapsed.interval,
+            end: elapsed.end,
+            slice,
+        });
+    }
+
+    /// Records that a message of the window is due.
+    #[inline]
+    pub(crate) fn record_issued(&mut self) {
+        self.enter_interval();
+        self.slice.counts.issued += 1;
+        self.progress_at = self.clock.now();
+    }
+
+    /// Records a message whose first byte was handed to the kernel by a call that began at `began`.
+    #[inline]
+    pub(crate) fn record_sent(&mut self, sent: Sent, began: u64) {
+        self.slice.record_sent(sent, began, self.is_open_loop);
+    }
+
+    /// Records that a counted message intended for `intended` has to wait for its connection from
+    /// `now` on.
+    pub(crate) fn record_held(&mut self, intended: u64, now: u64) {
+        if self.is_open_loop {
+            self.slice.record_held(intended, now);
+        }
+    }
+
+    /// Records a message whose echo is complete; what it contains is recorded apart.
+    #[inline]
+    pub(crate) fn record_done(&mut self, done: &Done) {
+        self.record_received(done.counted);
+        if done.counted {
+            let now = self.clock.now();
+            self.slice.record_latency(done, now, self.is_open_loop);
+        }
+    }
+
+    /// Records a message that is complete, of the window if it counts, and has no latency.
+    #[inline]
+    pub(crate) fn record_received(&mut self, counted: bool) {
+        self.has_received = true;
+        self.progress_at = self.clock.now();
+        let is_within_window = self.clock.is_within_window();
+        let counts = &mut self.slice.counts;
+        counts.completed += u64::from(is_within_window);
+        counts.received += u64::from(counted);
+    }
+
+    /// Records what a complete message was found to contain.
+    #[inline]
+    pub(crate) fn record_contents(&mut self, counted: bool, contents: Contents) {
+        self.slice.record_contents(counted, contents);
+    }
+
+    /// Records where a wrong byte came: flow, and offset in its stream.
+    pub(crate) fn record_corruption(&mut self, flow: usize, offset: u64) {
+        self.account.corruption.get_or_insert((flow, offset));
+    }
+
+    /// Records messages that were given up.
+    pub(crate) fn record_abandoned(&mut self, abandoned: Abandoned) {
+        self.enter_interval();
+        self.slice.counts.lost += abandoned.lost;
+        self.slice.counts.timed_out += abandoned.timed_out;
+    }
+
+    /// Records that `count` bytes were handed to the kernel, of which `counted` belong to messages
+    /// that count.
+    #[inline]
+    pub(crate) fn record_bytes_out(&mut self, count: u64, counted: u64) {
+        self.account.bytes_out += count;
+        let is_within_window = self.clock.is_within_window();
+        let counts = &mut self.slice.counts;
+        counts.bytes_sent += counted;
+        if is_within_window {
+            counts.bytes_out += count;
+        }
+    }
+
+    /// Records that `count` bytes came back or were acknowledged, of which `counted` belong to
+    /// messages that count.
+    #[inline]
+    pub(crate) fn record_bytes_in(&mut self, count: u64, counted: u64) {
+        self.account.bytes_in += count;
+        let is_within_window = self.clock.is_within_window();
+        let counts = &mut self.slice.counts;
+        counts.bytes_received += counted;
+        if is_within_window {
+            counts.bytes_in += count;
+        }
+    }
+
+    /// Records a connection that was made in `took` nanoseconds.
+    pub(crate) fn record_connect(&mut self, took: u64) {
+        self.slice.counts.opened += 1;
+        self.slice.connect.record(took);
+    }
+
+    /// Records the time from the start of the write call to the first byte of the echo.
+    pub(crate) fn record_first_byte(&mut self, took: u64) {
+        self.slice.first_byte.record(took);
+    }
+
+    /// Records the time from the half-close until the server had closed too.
+    pub(crate) fn record_close(&mut self, took: u64) {
+        self.slice.close.record(took);
+    }
+
+    /// Records what TCP says of a connection whose last sample told of `seen_retransmits`.
+    pub(crate) fn record_tcp(&mut self, info: &TcpInfo, seen_retransmits: u32) {
+        self.slice.tcp.add(info, seen_retransmits);
+    }
+
+    /// The counts of the interval at hand, for what is only counted.
+    #[inline]
+    pub(crate) fn counts(&mut self) -> &mut Counts {
+        &mut self.slice.counts
+    }
+
+    /// Notes that the thread had nothing to do but wait for the next message's time since `began`.
+    pub(crate) fn note_spin(&mut self, began: u64) {
+        let now = self.clock.now();
+        if let Some(cpu) = &mut self.cpu {
+            cpu.note_spin(now.saturating_sub(began));
+        }
+    }
+
+    /// Whether any message was complete.
+    pub(crate) fn has_received(&self) -> bool {
+        self.has_received
+    }
+
+    /// Whether the schedule alone decides when messages are due.
+    #[inline]
+    pub(crate) fn is_open_loop(&self) -> bool {
+        self.is_open_loop
+    }
+}

@@ -1,0 +1,150 @@
+//! One turn of a measuring thread's event loop.
+
+use std::io;
+use std::time::Duration;
+
+use echomark::net::clock::monotonic_ns;
+use mio::event::Event;
+use mio::{Events, Token};
+
+use super::thread::{ALARM, Worker};
+use crate::engine::connection::Ended;
+use crate::engine::task::Failure;
+use crate::engine::workload::Flow;
+
+impl<F: Flow> Worker<F> {
+    /// One turn of the loop.
+    pub(super) fn turn(&mut self, events: &mut Events) -> Result<(), Failure> {
+        self.wait(events).map_err(Failure::System)?;
+        self.dispatch(events);
+        self.read_on();
+        self.issue();
+        self.keep_house()
+    }
+
+    /// Sleeps until something happens or is due; spins when it is due so soon that waking up could
+    /// come too late. epoll_wait(2) counts milliseconds, so the precise part is a timer's.
+    fn wait(&mut self, events: &mut Events) -> io::Result<()> {
+        let before = self.context.now();
+        let mut is_spinning = false;
+        let schedule = &self.context.source.schedule;
+        // A stream makes its own next block due, without an event.
+        let has_work =
+            !self.unread.is_empty() || !self.dirty.is_empty() || schedule.has_ready(before);
+        let timeout = if has_work {
+            Duration::ZERO
+        } else {
+            // At the end of an interval, counts are brought up to date.
+            let boundary = self.context.recorder.clock.boundary();
+            let housekeeping_at = self.housekeeping_at.min(boundary);
+            let until_housekeeping = housekeeping_at.saturating_sub(before);
+            match schedule.next_due() {
+                Some(due) if due <= before.saturating_add(self.spin_ns) => {
+                    is_spinning = true;
+                    Duration::ZERO
+                }
+                Some(due) => {
+                    // Even if housekeeping comes first: it may wake up to a millisecond late.
+                    let wake_at = due - self.spin_ns;
+                    if self.armed_for != wake_at {
+                        self.alarm.set(wake_at)?;
+                        self.armed_for = wake_at;
+                    }
+                    Duration::from_nanos(until_housekeeping)
+                }
+                None => Duration::from_nanos(until_housekeeping),
+            }
+        };
+        let began = if is_spinning { monotonic_ns() } else { 0 };
+        self.poll_events(events, Some(timeout))?;
+        // With a connection's event, its first read tells the time.
+        if events.is_empty() {
+            self.context.tick();
+            if is_spinning {
+                self.context.recorder.note_spin(began);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn poll_events(
+        &mut self,
+        events: &mut Events,
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
+        match self.poll.poll(events, timeout) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            result => result,
+        }
+    }
+
+    fn dispatch(&mut self, events: &Events) {
+        for event in events {
+            match event.token() {
+                ALARM => {
+                    self.context.tick();
+                }
+                Token(key) => {
+                    self.handle(key, event);
+                    // At once, so that what is due does not wait for the batch.
+                    if self.has_to_issue() {
+                        self.issue();
+                    }
+                }
+            }
+        }
+    }
+
+    fn handle(&mut self, key: usize, event: &Event) {
+        let Some(flow) = self.flows.get_mut(key) else {
+            return;
+        };
+        flow.connection_mut().note(event);
+        if !flow.connection().is_open() {
+            if self.go_on_connecting(key) && event.is_readable() {
+                self.receive(key);
+            }
+            return;
+        }
+        match flow.receive(&mut self.context, &mut self.buffer) {
+            Ok(false) => {
+                if flow.has_to_send() {
+                    self.dirty.push(key);
+                }
+            }
+            result => self.follow_up(key, result),
+        }
+    }
+
+    /// Gives flows that did not read all they could another turn.
+    fn read_on(&mut self) {
+        for _ in 0..self.unread.len() {
+            let Some(key) = self.unread.pop() else {
+                return;
+            };
+            self.receive(key);
+        }
+    }
+
+    #[inline(never)]
+    fn receive(&mut self, key: usize) {
+        let result = self.flows[key].receive(&mut self.context, &mut self.buffer);
+        self.follow_up(key, result);
+    }
+
+    /// Does what a flow's read calls for.
+    #[inline(never)]
+    fn follow_up(&mut self, key: usize, result: Result<bool, Ended>) {
+        match result {
+            Ok(may_have_more) => {
+                if may_have_more {
+                    self.unread.push(key);
+                }
+                if self.flows[key].has_to_send() {
+                    self.dirty.push(key);
+                }
+            }
+            Err(ended) => self.end(key, &ended),
+        }
+    }
+}

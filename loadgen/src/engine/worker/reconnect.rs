@@ -1,0 +1,86 @@
+//! Connections that end during the run, and those that follow them.
+
+use echomark::net::errno;
+
+use super::thread::Worker;
+use crate::engine::connection::{Connect, Ended};
+use crate::engine::workload::{Connects, Flow};
+
+impl<F: Flow> Worker<F> {
+    pub(super) fn connect(&mut self, key: usize) {
+        let connection = self.flows[key].connection_mut();
+        match connection.connect(&mut self.dialer, self.poll.registry()) {
+            Ok(connect) => {
+                self.note_connect(key, &connect);
+            }
+            Err(ended) => self.end(key, &ended),
+        }
+    }
+
+    /// Goes on with a connect that is under way, and says whether the connection stands.
+    pub(super) fn go_on_connecting(&mut self, key: usize) -> bool {
+        let connection = self.flows[key].connection_mut();
+        match connection.finish_connect(&mut self.dialer, self.poll.registry()) {
+            Ok(connect) => self.note_connect(key, &connect),
+            Err(ended) => {
+                self.end(key, &ended);
+                false
+            }
+        }
+    }
+
+    fn note_connect(&mut self, key: usize, connect: &Connect) -> bool {
+        match *connect {
+            Connect::Pending => false,
+            Connect::Done(took) => {
+                self.context.tick();
+                self.context.recorder.enter_interval();
+                self.flows[key].connected(took, &mut self.context);
+                self.dirty.push(key);
+                true
+            }
+        }
+    }
+
+    /// Gives a connection up and, if there is a point in it, makes it anew.
+    pub(super) fn end(&mut self, key: usize, ended: &Ended) {
+        let now = self.context.tick();
+        self.context.recorder.enter_interval();
+        self.count_end(ended);
+        // Of connections that are made for one message each, it would be a system call for each.
+        if self.connects != Connects::PerMessage {
+            self.ask_tcp(key);
+        }
+        let flow = &mut self.flows[key];
+        flow.abandon(ended, &mut self.context);
+        flow.connection_mut().close(ended, now);
+        match self.connects {
+            Connects::Always => self.reconnect(key),
+            Connects::Once => {}
+            Connects::PerMessage => self.resting.push(key),
+        }
+    }
+
+    pub(super) fn count_end(&mut self, ended: &Ended) {
+        let counts = self.context.recorder.counts();
+        match ended {
+            Ended::NotConnected(error) => {
+                counts.failed += 1;
+                counts.out_of_ports += u64::from(errno::is_port_exhaustion(error));
+            }
+            Ended::ByPeer => counts.closed_by_peer += 1,
+            Ended::Broken => counts.reset += 1,
+            // The client ends it.
+            Ended::Excess | Ended::TimedOut | Ended::ByUs | Ended::Unclosed => {}
+        }
+    }
+
+    pub(super) fn reconnect(&mut self, key: usize) {
+        let now = self.context.now();
+        let is_window_over = self.context.recorder.clock.is_window_over();
+        // One that fails waits out its backoff, so this does not recur at once.
+        if !is_window_over && self.flows[key].connection().wants_to_connect(now) {
+            self.connect(key);
+        }
+    }
+}

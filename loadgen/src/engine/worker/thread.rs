@@ -1,0 +1,256 @@
+//! A measuring thread's state and life.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+
+use echomark::net::affinity;
+use mio::{Events, Interest, Poll, Token};
+
+use super::key_queue::KeyQueue;
+use super::tcp_sampler::TcpSampler;
+use crate::engine::connection::{Connection, Dialer, FlowId};
+use crate::engine::context::Context;
+use crate::engine::histogram::BucketCounts;
+use crate::engine::interval::nanoseconds;
+use crate::engine::recorder::End;
+use crate::engine::schedule::{Arrivals, Schedule, Span};
+use crate::engine::slice::Slice;
+use crate::engine::source::Order;
+use crate::engine::sys::Alarm;
+use crate::engine::task::{Failure, Report, Task};
+use crate::engine::tcp::TcpTotals;
+use crate::engine::workload::{Connects, Flow};
+use crate::plan::{Direction, Load, Pacing, Spacing, Workload};
+
+/// Events taken from the kernel at once.
+pub(super) const MAX_EVENTS: usize = 256;
+/// Bytes of the read buffer; any datagram fits.
+const BUFFER_BYTES: usize = 64 << 10;
+/// How long before a message is due the thread stops sleeping and spins. A thread that sleeps gives
+/// its processor away and may get it back late: docs/calibration.md has the experiment.
+const SPIN_NS: u64 = 250_000;
+/// The same where spinning would take the processor away from the server: when this process may not
+/// use more of them than it has measuring threads.
+const SPIN_SHARED_NS: u64 = 50_000;
+/// The event of the alarm. Flows have their keys.
+pub(super) const ALARM: Token = Token(usize::MAX);
+
+/// One thread's flows and loop.
+#[derive(Debug)]
+pub(crate) struct Worker<F> {
+    pub(super) poll: Poll,
+    pub(super) alarm: Alarm,
+    pub(super) armed_for: u64,
+    /// How long before a message is due the thread stops sleeping.
+    pub(super) spin_ns: u64,
+    pub(super) dialer: Dialer,
+    pub(super) connects: Connects,
+    pub(super) flows: Vec<F>,
+    pub(super) context: Context,
+    pub(super) buffer: Box<[u8]>,
+    /// Flows that have something new to write.
+    pub(super) dirty: KeyQueue,
+    /// Flows that may have more to read than their turn allowed.
+    pub(super) unread: KeyQueue,
+    /// Where any flow may take a message: the flows that have none,
+    pub(super) idle: VecDeque<usize>,
+    /// those that failed and wait for the next try,
+    pub(super) resting: Vec<usize>,
+    /// and the messages that wait for a flow.
+    pub(super) waiting: VecDeque<Order>,
+    pub(super) tcp_sampler: TcpSampler,
+    pub(super) tcp_totals: TcpTotals,
+    /// The rate that the user set last.
+    pub(super) rate_bits: u64,
+    pub(super) housekeeping_at: u64,
+    /// Waiting for echoes ends then.
+    pub(super) deadline: u64,
+    pub(super) task: Task,
+}
+
+impl<F: Flow> Worker<F> {
+    /// A thread's life. Whatever goes wrong is reported.
+    pub(crate) fn run(task: Task, spare: Receiver<Box<Slice<BucketCounts>>>) {
+        let (reports, worker) = (task.reports.clone(), task.worker);
+        let result = Self::new(task, spare)
+            .map_err(Failure::System)
+            .and_then(Self::live);
+        if let Err(failure) = result {
+            // The coordinator is gone only if the run has failed.
+            let _ = reports.send(Report::Failed { worker, failure });
+        }
+    }
+
+    pub(super) fn new(task: Task, spare: Receiver<Box<Slice<BucketCounts>>>) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let mut alarm = Alarm::new()?;
+        poll.registry()
+            .register(&mut alarm, ALARM, Interest::READABLE)?;
+        let context = Context::new(&task, spare);
+        let share = task.share();
+        let flow = |key| {
+            let number = share.global(key);
+            let target = number % task.addresses.len();
+            let connection = Connection::new(FlowId {
+                key,
+                number,
+                target,
+            });
+            F::new(connection, &context)
+        };
+        let flows: Vec<F> = (0..share.len()).map(flow).collect();
+        let plan = &task.plan;
+        Ok(Self {
+            poll,
+            alarm,
+            armed_for: 0,
+            spin_ns: match plan.pacing {
+                Pacing::Sleep => 0,
+                Pacing::Spin => u64::MAX,
+                Pacing::Hybrid if plan.threads < affinity::usable_cpus() => SPIN_NS,
+                Pacing::Hybrid => SPIN_SHARED_NS,
+            },
+            dialer: Dialer::new(
+                Arc::clone(&task.addresses),
+                plan.socket.tuning(),
+                plan.sources.clone(),
+                task.index,
+                plan.threads.get(),
+            ),
+            connects: match plan.workload {
+                Workload::Churn { .. } => Connects::PerMessage,
+                Workload::Idle => Connects::Once,
+                Workload::Request | Workload::Stream { .. } => Connects::Always,
+            },
+            dirty: KeyQueue::new(flows.len()),
+            unread: KeyQueue::new(flows.len()),
+            idle: VecDeque::new(),
+            resting: Vec::new(),
+            waiting: VecDeque::new(),
+            tcp_sampler: TcpSampler::default(),
+            tcp_totals: TcpTotals::default(),
+            rate_bits: 0,
+            flows,
+            context,
+            buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
+            housekeeping_at: 0,
+            deadline: u64::MAX,
+            task,
+        })
+    }
+
+    fn live(mut self) -> Result<(), Failure> {
+        self.connect_all()?;
+        let Ok(start) = self.task.go.recv() else {
+            return Ok(());
+        };
+        self.begin(start);
+        let mut events = Events::with_capacity(MAX_EVENTS);
+        while !self.is_finished() {
+            self.turn(&mut events)?;
+        }
+        self.finish();
+        Ok(())
+    }
+
+    /// Lays the schedule out from the common start on.
+    pub(super) fn begin(&mut self, start: u64) {
+        let plan = &self.task.plan;
+        let window_start = start + nanoseconds(plan.warmup);
+        let window_end = plan.duration.map_or(u64::MAX, |duration| {
+            window_start.saturating_add(nanoseconds(duration))
+        });
+        let schedule = self.schedule(Span {
+            start,
+            counted_from: window_start,
+            end: window_end,
+            quota: self.quota(),
+        });
+        self.context.begin(schedule, window_start, window_end);
+        self.deadline = window_end.saturating_add(self.context.timeout_ns);
+        for key in 0..self.flows.len() {
+            if self.connects == Connects::PerMessage {
+                self.idle.push_back(key);
+            } else if self.flows[key].connection().is_open() {
+                // What happened to the connections since they stood shows at the first read.
+                self.unread.push(key);
+            }
+        }
+    }
+
+    /// How many messages of the window are the thread's.
+    fn quota(&self) -> u64 {
+        let plan = &self.task.plan;
+        plan.requests.map_or(u64::MAX, |requests| {
+            // The first threads take one more each until the rest is used up.
+            let threads = plan.threads.get() as u64;
+            let rest = requests.get() % threads;
+            requests.get() / threads + u64::from((self.task.index as u64) < rest)
+        })
+    }
+
+    fn schedule(&self, span: Span) -> Schedule {
+        let plan = &self.task.plan;
+        let arrivals = match &plan.load {
+            // The server decides what comes.
+            _ if plan.direction() == Some(Direction::Down) => return Schedule::idle(),
+            Load::Closed { pipeline } => Arrivals::Closed {
+                depth: match self.connects {
+                    Connects::PerMessage => 1,
+                    Connects::Always | Connects::Once => pipeline.get(),
+                },
+            },
+            Load::Open { rate, arrivals, .. } => {
+                let profile = rate.clone();
+                match arrivals {
+                    Spacing::Constant => Arrivals::Constant { profile },
+                    Spacing::Poisson => Arrivals::Poisson {
+                        profile,
+                        seed: plan.seed.wrapping_add(self.task.index as u64),
+                    },
+                }
+            }
+        };
+        Schedule::new(arrivals, self.task.share(), span)
+    }
+
+    fn is_finished(&self) -> bool {
+        let now = self.context.now();
+        if now >= self.deadline {
+            return true;
+        }
+        let is_window_over =
+            self.context.recorder.clock.is_window_over() || self.task.plan.requests.is_some();
+        let source = &self.context.source;
+        is_window_over && source.outstanding == 0 && source.schedule.is_over(now)
+    }
+
+    /// Settles the counts: what is still out is unfinished, what is still queued is unsent.
+    fn finish(&mut self) {
+        self.settle();
+        self.context.end_window(self.context.now(), End::Complete);
+        let waiting = self.waiting.iter().filter(|order| order.counted).count();
+        let (mut unfinished, mut unsent) = (0, waiting as u64);
+        for flow in &mut self.flows {
+            // A datagram that had its time is lost. Connections end with the run anyway.
+            let _ = flow.overdue(&mut self.context);
+            let left = flow.left();
+            unfinished += left.out;
+            unsent += left.queued;
+        }
+        let counts = self.context.recorder.counts();
+        counts.unfinished += unfinished;
+        counts.unsent += unsent;
+        let account = self.context.recorder.finish();
+        let (flows, tcp) = self.final_reports();
+        // The coordinator is gone only if the run has failed.
+        let _ = self.task.reports.send(Report::Finished {
+            worker: self.task.worker,
+            account,
+            flows,
+            tcp,
+        });
+    }
+}

@@ -1,0 +1,126 @@
+//! The messages that a flow writes to a byte stream: what they contain, and which are queued or out.
+
+use std::io::IoSlice;
+use std::ops::ControlFlow;
+
+use crate::engine::connection::{Connection, Ended};
+use crate::engine::context::Context;
+use crate::engine::in_flight::StreamInFlight;
+use crate::engine::payload::{Payload, StreamId};
+use crate::engine::recorder::Recorder;
+use crate::engine::source::Order;
+
+/// Reads of one flow before others have their turn: their waiting would be measured as latency.
+pub(super) const MAX_READS: usize = 4;
+/// Pieces of the payload table that one write call may gather: 128 KiB and more.
+const MAX_PIECES: usize = 9;
+
+/// The messages of a byte stream, and the stream that they are stretches of.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    pub(super) stream: StreamId,
+    pub(super) in_flight: StreamInFlight,
+}
+
+impl Outgoing {
+    /// At most `depth` messages are out at a time.
+    pub(super) fn new(connection: &Connection, context: &Context, depth: Option<usize>) -> Self {
+        Self {
+            stream: stream_of(connection, context),
+            in_flight: StreamInFlight::new(depth),
+        }
+    }
+
+    /// Goes on on a new connection.
+    pub(super) fn connected(&mut self, connection: &Connection, context: &Context) {
+        self.stream = stream_of(connection, context);
+    }
+
+    /// Queues a message that is due, and says whether it has to wait for its connection.
+    #[inline]
+    pub(super) fn push(
+        &mut self,
+        order: Order,
+        connection: &Connection,
+        context: &mut Context,
+    ) -> bool {
+        let (size, can_write) = (context.source.draw_size(), connection.can_write());
+        self.in_flight
+            .push(order.intended, size, can_write, order.counted)
+    }
+
+    pub(super) fn has_to_send(&self) -> bool {
+        self.in_flight.writable() > 0
+    }
+
+    /// Writes what may be written, by one call that begins at `began`, and says whether another call is
+    /// worth trying.
+    ///
+    /// # Errors
+    /// Why the connection ended.
+    #[inline]
+    pub(super) fn write(
+        &mut self,
+        connection: &mut Connection,
+        context: &mut Context,
+        began: u64,
+    ) -> Result<ControlFlow<()>, Ended> {
+        let (position, left) = (self.in_flight.write_position(), self.in_flight.writable());
+        let payload = &context.source.payload;
+        let recorder = &mut context.recorder;
+        let Some(count) = write(connection, payload, self.stream, position, left)? else {
+            self.hold(began, recorder);
+            return Ok(ControlFlow::Break(()));
+        };
+        let count = count as u64;
+        let counted = self
+            .in_flight
+            .wrote(count, began, |sent| recorder.record_sent(sent, began));
+        recorder.record_bytes_out(count, counted);
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// From `now` on, what is queued waits for the connection.
+    pub(super) fn hold(&mut self, now: u64, recorder: &mut Recorder) {
+        self.in_flight
+            .hold(|intended| recorder.record_held(intended, now));
+    }
+}
+
+/// The stream of a connection.
+pub(super) fn stream_of(connection: &Connection, context: &Context) -> StreamId {
+    let payload = &context.source.payload;
+    payload.stream(connection.id.number, connection.incarnation)
+}
+
+/// Writes up to `left` bytes of `stream` from `position` on, as many of them as the socket takes; `None`
+/// if it takes nothing for now.
+#[inline]
+pub(super) fn write(
+    connection: &mut Connection,
+    payload: &Payload,
+    stream: StreamId,
+    position: u64,
+    left: u64,
+) -> Result<Option<usize>, Ended> {
+    let most = usize::try_from(left).unwrap_or(usize::MAX);
+    let piece = payload.piece(stream, position, most);
+    if piece.len() == most {
+        connection.write(piece)
+    } else {
+        write_pieces(connection, payload, stream, position, left)
+    }
+}
+
+/// The same, of bytes that lie in several pieces.
+#[cold]
+fn write_pieces(
+    connection: &mut Connection,
+    payload: &Payload,
+    stream: StreamId,
+    position: u64,
+    left: u64,
+) -> Result<Option<usize>, Ended> {
+    let mut pieces = [IoSlice::new(&[]); MAX_PIECES];
+    connection.write_vectored(payload.pieces(stream, position, left, &mut pieces))
+}

@@ -1,0 +1,150 @@
+//! A stream to a discard server. A message is a block of the stream. Nothing answers: a block counts as
+//! received when the server's TCP has acknowledged it, which the length of the socket's outgoing queue
+//! tells.
+
+use echomark::net::clock::monotonic_ns;
+
+use super::flow::Flow;
+use super::outgoing::Outgoing;
+use crate::engine::connection::{Connection, Ended};
+use crate::engine::context::Context;
+use crate::engine::in_flight::Left;
+use crate::engine::source::Order;
+use crate::engine::task::FlowShare;
+
+/// Writes of one flow before others have their turn.
+const MAX_WRITES: usize = 4;
+
+/// A stream to a discard server.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    connection: Connection,
+    /// Its blocks. What is acknowledged counts as received.
+    outgoing: Outgoing,
+    /// When more was last acknowledged, or something went out with nothing else out.
+    progress_at: u64,
+    share: FlowShare,
+}
+
+impl Flow for Upload {
+    fn new(connection: Connection, context: &Context) -> Self {
+        Self {
+            // How many blocks are out is not bounded: one that is written whole gives its place back.
+            outgoing: Outgoing::new(&connection, context, None),
+            connection,
+            progress_at: 0,
+            share: FlowShare::default(),
+        }
+    }
+
+    fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    fn connection_mut(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+
+    fn push(&mut self, order: Order, context: &mut Context) -> bool {
+        self.outgoing.push(order, &self.connection, context)
+    }
+
+    fn connected(&mut self, took: u64, context: &mut Context) {
+        self.outgoing.connected(&self.connection, context);
+        context.recorder.record_connect(took);
+    }
+
+    fn receive(&mut self, context: &mut Context, buffer: &mut [u8]) -> Result<bool, Ended> {
+        // Nothing comes from a discard server but its end.
+        match self.connection.read(buffer)? {
+            None => {
+                context.tick();
+                Ok(false)
+            }
+            Some(_) => Err(Ended::Excess),
+        }
+    }
+
+    fn has_to_send(&self) -> bool {
+        self.outgoing.has_to_send()
+    }
+
+    fn send(&mut self, context: &mut Context) -> Result<(), Ended> {
+        for _ in 0..MAX_WRITES {
+            if !self.has_to_send() || !self.connection.can_write() {
+                return Ok(());
+            }
+            let (bytes_out, whole) = (
+                self.outgoing.in_flight.bytes_out(),
+                self.outgoing.in_flight.written_whole(),
+            );
+            let began = monotonic_ns();
+            let written = self.outgoing.write(&mut self.connection, context, began)?;
+            if written.is_break() {
+                return Ok(());
+            }
+            if bytes_out == 0 {
+                self.progress_at = began;
+            }
+            // In a closed loop, a block that is written whole lets the next one go.
+            for _ in whole..self.outgoing.in_flight.written_whole() {
+                context.source.schedule.completed(self.connection.id.key);
+            }
+        }
+        Ok(())
+    }
+
+    fn abandon(&mut self, ended: &Ended, context: &mut Context) {
+        self.settle(context);
+        self.outgoing.hold(context.now(), &mut context.recorder);
+        let timed_out_before = match ended {
+            Ended::TimedOut => u64::MAX,
+            _ => 0,
+        };
+        let whole = self.outgoing.in_flight.written_whole();
+        let abandoned = self.outgoing.in_flight.restart(timed_out_before);
+        context.recorder.record_abandoned(abandoned);
+        context.source.outstanding -= abandoned.places;
+        // The others gave their place in the closed loop back when they were written whole.
+        for _ in whole..abandoned.places {
+            context.source.schedule.completed(self.connection.id.key);
+        }
+    }
+
+    fn overdue(&mut self, context: &mut Context) -> Option<Ended> {
+        self.settle(context);
+        let is_out = self.outgoing.in_flight.bytes_out() > 0;
+        let is_stalled = self.progress_at.saturating_add(context.timeout_ns) <= context.now();
+        (is_out && is_stalled).then_some(Ended::TimedOut)
+    }
+
+    fn settle(&mut self, context: &mut Context) {
+        let Some(queued) = self.connection.outgoing() else {
+            return;
+        };
+        let in_flight = &mut self.outgoing.in_flight;
+        // A Unix socket counts the memory of what was not read, which is more than its bytes.
+        let Some(acknowledged @ 1..) = in_flight.bytes_out().checked_sub(queued) else {
+            return;
+        };
+        self.progress_at = context.now();
+        in_flight.received(acknowledged);
+        context.recorder.record_bytes_in(acknowledged, 0);
+        let is_within_window = context.recorder.clock.is_within_window();
+        while let Some(block) = in_flight.take_done() {
+            self.share.messages += u64::from(is_within_window);
+            context.recorder.record_received(block.counted);
+            let size = u64::from(block.size);
+            context.recorder.counts().bytes_received += if block.counted { size } else { 0 };
+            context.source.outstanding -= 1;
+        }
+    }
+
+    fn left(&self) -> Left {
+        self.outgoing.in_flight.left()
+    }
+
+    fn share(&self) -> FlowShare {
+        self.share
+    }
+}
