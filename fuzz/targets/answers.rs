@@ -3,9 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use loadgen::engine::chargen::Pattern;
-use loadgen::engine::in_flight::datagrams::{Arrival, Datagrams};
-use loadgen::engine::payload::{Payload, sequence_of};
+use loadgen::internals::{Arrival, DatagramsInFlight, Pattern, Payload, sequence_of};
 
 fuzz_target!(|bytes: &[u8]| {
     let mut pattern = Pattern::Unknown;
@@ -15,7 +13,7 @@ fuzz_target!(|bytes: &[u8]| {
 
     let payload = Payload::new(1);
     let stream = payload.stream(0, 0);
-    let mut datagrams = Datagrams::new(None);
+    let mut datagrams = DatagramsInFlight::new(None);
     let (mut sent, mut done, mut lost) = (0, 0, 0);
     for (time, answer) in bytes.chunks(9).enumerate() {
         datagrams.push(time as u64, 64, true, true);
@@ -29,8 +27,8 @@ fuzz_target!(|bytes: &[u8]| {
         } else {
             number % (sent + 1)
         };
-        let is_intact = payload.is_datagram(stream, sequence, answer);
-        if let Arrival::Echo { .. } = datagrams.received(sequence, is_intact) {
+        payload.is_datagram(stream, sequence, answer);
+        if let Arrival::Echo { .. } = datagrams.received(sequence) {
             done += 1;
         }
         if number % 16 == 1 {

@@ -5,9 +5,8 @@
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use loadgen::engine::histogram::BucketCounts;
-use loadgen::engine::in_flight::{Done, Sent};
-use loadgen::engine::slice::Slice;
+use loadgen::internals::{BucketCounts, Done, Sent};
+use loadgen::observer::Slice;
 use loadgen::result::histogram;
 
 /// Latencies from 10 µs to 10 ms, in no order: a multiplicative generator over a logarithmic scale.

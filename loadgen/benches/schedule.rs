@@ -5,7 +5,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use loadgen::engine::schedule::{Arrivals, Schedule, Share, Span};
+use loadgen::internals::{Arrivals, Schedule, Share, Span};
 
 const SHARE: Share = Share {
     total: 50,

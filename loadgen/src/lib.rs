@@ -3,16 +3,18 @@
 //!
 //! # The map, in reading order
 //! - [`plan`]: a run with every option resolved. [`profile`]: a rate over time.
-//! - [`run`](mod@run): one run from plan to result; starts the threads and waits for them.
+//! - [`run`]: one run from plan to result; starts the threads and waits for them.
 //!   [`observer`]: what watches a run, and what steers it.
-//! - [`engine`]: the measuring threads: worker, workloads, connections, schedule, accounts, payload.
-//! - [`analysis`]: from slices of a run to a result with its verdict.
+//! - `engine`: the measuring threads: worker, workloads, connections, schedule, accounts, payload.
+//! - `analysis`: from slices of a run to a result with its verdict.
 //! - [`admin`]: reads the server's own counters from its admin port.
 //! - [`result`](mod@result): the stored result. [`report`]: the forms in which it is read.
 //! - [`search`]: the highest load that meets objectives, from trials to bounds. Pure. [`trials`]:
 //!   a search with runs as trials.
 //! - [`compare`]: whether one server is worse than another. [`merge`](mod@merge): the union of results
 //!   of several processes. Pure.
+//!
+//! `examples/embedded.rs` makes a run and reads its result.
 //!
 //! # Threads
 //! ```text
@@ -34,28 +36,26 @@
 //! workload have a measuring thread like the others; `loadgen-hiccup` only looks at the clock.
 
 pub mod admin;
-pub mod analysis;
+mod analysis;
 pub mod compare;
-pub mod engine;
+mod engine;
 mod error;
 mod host;
+#[doc(hidden)]
+pub mod internals;
 pub mod merge;
 pub mod observer;
 pub mod plan;
 pub mod profile;
 pub mod report;
 pub mod result;
-pub mod run;
+mod run;
 pub mod search;
 pub mod trials;
 
-#[doc(hidden)]
-pub use analysis::server_side::beside;
-#[doc(hidden)]
-pub use engine::worker::bench;
-
+pub use error::RunError;
 pub use host::describe as describe_host;
 pub use observer::{Control, Observer};
 pub use plan::Plan;
 pub use result::{RunResult, SearchResult};
-pub use run::{RunError, run};
+pub use run::run;

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use crate::engine::slice::Slice;
 use crate::result::IntervalResult;
+
+pub use crate::engine::slice::Slice;
+pub use crate::engine::tcp::TcpSamples;
 
 /// What a run is doing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -34,7 +34,7 @@ use crate::plan::sizes::Sizes;
 use crate::plan::{Background, Direction, Load, Plan, Target, Workload};
 use crate::result::{RateChange, RunResult};
 
-pub use crate::error::RunError;
+pub(crate) use crate::error::RunError;
 
 /// Descriptors besides those of the connections: standard streams, epoll instances, listeners.
 const SPARE_DESCRIPTORS: usize = 64;

@@ -13,7 +13,7 @@ pub(crate) mod repeats;
 #[cfg(test)]
 pub(crate) mod samples;
 pub(crate) mod server_side;
-pub mod statistics;
+pub(crate) mod statistics;
 pub(crate) mod summarize;
 pub(crate) mod tcp;
-pub mod verdict;
+pub(crate) mod verdict;

@@ -1,7 +1,7 @@
 //! What TCP says of the connections of a run, and what limited the sending.
 
+use crate::engine::task::FlowReport;
 use crate::engine::tcp::TcpTotals;
-use crate::engine::worker::FlowReport;
 use crate::plan::Direction;
 use crate::result::{Gauge, TcpGauges, TcpLimit, TcpLimitCode, TcpResult, TcpShares};
 

@@ -17,23 +17,23 @@
 //! - `sys`: what only a client asks of the kernel.
 //! - `embedded`: the server of a run without a target.
 
-pub mod chargen;
+pub(crate) mod chargen;
 pub(crate) mod clock;
 pub(crate) mod connection;
 pub(crate) mod context;
 pub(crate) mod cpu;
 pub(crate) mod embedded;
 pub(crate) mod hiccups;
-pub mod histogram;
-pub mod in_flight;
+pub(crate) mod histogram;
+pub(crate) mod in_flight;
 pub(crate) mod interval;
-pub mod payload;
+pub(crate) mod payload;
 pub(crate) mod recorder;
-pub mod schedule;
-pub mod slice;
+pub(crate) mod schedule;
+pub(crate) mod slice;
 pub(crate) mod source;
 pub(crate) mod sys;
 pub(crate) mod task;
-pub mod tcp;
+pub(crate) mod tcp;
 pub(crate) mod worker;
 pub(crate) mod workload;

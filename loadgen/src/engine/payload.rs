@@ -13,12 +13,14 @@ use std::io::IoSlice;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
+use crate::plan::sizes::MIN_DATAGRAM;
+
 /// Bytes of a block, and different places in the table where one may begin. With both at 16 KiB the
 /// table fits the fastest cache of any machine of today.
 const BLOCK: usize = 16 << 10;
 
-/// Bytes of a datagram's sequence number, and so of the smallest datagram.
-pub const SEQUENCE_BYTES: usize = size_of::<u64>();
+/// Bytes of a datagram's sequence number.
+const SEQUENCE_BYTES: usize = MIN_DATAGRAM as usize;
 
 /// The table that all streams of a run are cut from.
 #[derive(Debug)]

@@ -43,7 +43,7 @@ impl AddAssign for TcpSamples {
 /// The last words of a thread's connections, added up: each is asked when it ends, or at the end of
 /// the run.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct TcpTotals {
+pub(crate) struct TcpTotals {
     /// Connections that were asked.
     pub connections: u64,
     /// Segments retransmitted.

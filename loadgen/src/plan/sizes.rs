@@ -9,6 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Largest message: with several in flight on many connections, more would not fit into memory.
 pub const MAX_MESSAGE: u32 = 64 << 20;
+/// Smallest datagram: its sequence number.
+pub const MIN_DATAGRAM: u32 = size_of::<u64>() as u32;
 /// Most sizes in a mix.
 const MAX_PARTS: usize = 64;
 

@@ -264,7 +264,7 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
-    use loadgen::engine::slice::Slice;
+    use loadgen::observer::Slice;
 
     /// A slice of a hundred milliseconds with so many messages of a millisecond each.
     fn observe(feed: &mut Updates, number: u32, messages: u64) {

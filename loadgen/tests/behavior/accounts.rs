@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use loadgen::engine::slice::Slice;
+use loadgen::observer::Slice;
 use loadgen::observer::{Observer, Unobserved};
 use loadgen::plan::sizes::Sizes;
 use loadgen::plan::{Load, Pacing, Plan, Spacing, Target};

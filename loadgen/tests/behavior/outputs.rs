@@ -6,8 +6,8 @@ use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use loadgen::engine::slice::Slice;
 use loadgen::observer::Observer;
+use loadgen::observer::Slice;
 use loadgen::plan::{Load, Plan};
 use loadgen::report::hlog::HistogramLog;
 use loadgen::report::ndjson::Ndjson;

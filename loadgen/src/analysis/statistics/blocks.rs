@@ -12,7 +12,7 @@ use hdrhistogram::Histogram;
 /// Time slices that do not fill a block yet are in no block: blocks of unequal length are not
 /// alike, and an analysis that leaves out less than one part in half the limit loses little.
 #[derive(Clone, Debug)]
-pub struct Blocks {
+pub(crate) struct Blocks {
     limit: usize,
     slices_per_block: usize,
     complete: Vec<Block>,
@@ -29,7 +29,7 @@ const COARSE_BITS: u32 = 8;
 
 /// The samples of one block.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Block {
+pub(crate) struct Block {
     /// Values and how often each occurred, smallest first.
     values: Vec<(u64, u64)>,
     count: u64,
@@ -39,7 +39,7 @@ pub struct Block {
 impl Blocks {
     /// No block yet, and never more than `limit`, which is taken as the next even number that is
     /// at least 2.
-    pub fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize) -> Self {
         Self {
             limit: limit.max(2).next_multiple_of(2),
             slices_per_block: 1,
@@ -51,23 +51,23 @@ impl Blocks {
 
     /// Adds the next time slice. Slices must be of equal length, and all histograms of the same
     /// bounds; a slice in which nothing was recorded is to be added as well.
-    pub fn push(&mut self, histogram: &Histogram<u64>) {
+    pub(crate) fn push(&mut self, histogram: &Histogram<u64>) {
         self.add(Block::of(histogram));
     }
 
     /// The complete blocks in the order of time.
-    pub fn complete(&self) -> &[Block] {
+    pub(crate) fn complete(&self) -> &[Block] {
         &self.complete
     }
 
     /// How many time slices a block spans.
-    pub fn slices_per_block(&self) -> usize {
+    pub(crate) fn slices_per_block(&self) -> usize {
         self.slices_per_block
     }
 
     /// The value that the fraction `quantile` of each block's samples does not exceed, in the
     /// order of time; blocks without samples are left out.
-    pub fn quantiles(&self, quantile: f64) -> Vec<u64> {
+    pub(crate) fn quantiles(&self, quantile: f64) -> Vec<u64> {
         self.complete
             .iter()
             .filter_map(|block| block.quantile(quantile))
@@ -137,14 +137,14 @@ impl Block {
     }
 
     /// Number of samples.
-    pub fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.count
     }
 
     /// Numbers of samples that are larger than `value`, and that are equal to it. A value stands
     /// for all that the histogram does not tell from it, as `Histogram::value_at_quantile` gives it,
     /// and in a coarse block for all that this one does not.
-    pub fn beyond(&self, value: u64) -> (u64, u64) {
+    pub(crate) fn beyond(&self, value: u64) -> (u64, u64) {
         let value = if self.is_coarse { coarse(value) } else { value };
         let first = self.values.partition_point(|&(other, _)| other < value);
         let mut beyond = (0, 0);
@@ -160,7 +160,7 @@ impl Block {
 
     /// The value that the fraction `quantile` of the samples does not exceed; `None` without
     /// samples.
-    pub fn quantile(&self, quantile: f64) -> Option<u64> {
+    pub(crate) fn quantile(&self, quantile: f64) -> Option<u64> {
         let rank = ((quantile * self.count as f64).ceil() as u64).clamp(1, self.count.max(1));
         let mut seen = 0;
         self.values.iter().find_map(|&(value, count)| {

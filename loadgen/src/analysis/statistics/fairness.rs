@@ -29,7 +29,7 @@ impl Fairness {
 ///
 /// Jain, Chiu, Hawe, "A Quantitative Measure of Fairness and Discrimination for Resource Allocation
 /// in Shared Computer Systems", DEC-TR-301, 1984.
-pub fn jain_index(shares: &[f64]) -> Option<f64> {
+pub(crate) fn jain_index(shares: &[f64]) -> Option<f64> {
     let sum: f64 = shares.iter().sum();
     let squares: f64 = shares.iter().map(|share| share.powi(2)).sum();
     (squares > 0.0).then(|| sum.powi(2) / (shares.len() as f64 * squares))
@@ -37,7 +37,7 @@ pub fn jain_index(shares: &[f64]) -> Option<f64> {
 
 /// Jain's index over the means of groups, say those of one target or one thread each. Connection
 /// `i` got `counts[i]` and belongs to `groups[i]`. `None` if none got anything.
-pub fn jain_index_between<G: Ord>(counts: &[u64], groups: &[G]) -> Option<f64> {
+pub(crate) fn jain_index_between<G: Ord>(counts: &[u64], groups: &[G]) -> Option<f64> {
     let mut sums: BTreeMap<&G, (f64, f64)> = BTreeMap::new();
     for (&count, group) in counts.iter().zip(groups) {
         let (sum, members) = sums.entry(group).or_default();

@@ -28,7 +28,7 @@ const MIN_MERGED: usize = 10;
 ///
 /// What a run did not see can't widen its interval: where few slow spells make the percentile, a run
 /// that met less of them than is usual promises too much. `effective_samples` tells how few.
-pub fn quantile_interval(
+pub(crate) fn quantile_interval(
     blocks: &Blocks,
     total: &Histogram<u64>,
     quantile: f64,
@@ -84,7 +84,7 @@ pub fn quantile_interval(
 
 /// The 95 % confidence interval of the rate at which samples were recorded, by batch means, if each
 /// slice that was pushed to `blocks` took `slice`. `None` if there are too few blocks, or no time.
-pub fn rate_interval(blocks: &Blocks, slice: Duration) -> Option<RateEstimate> {
+pub(crate) fn rate_interval(blocks: &Blocks, slice: Duration) -> Option<RateEstimate> {
     let block_s = slice.as_secs_f64() * blocks.slices_per_block() as f64;
     if block_s == 0.0 {
         return None;

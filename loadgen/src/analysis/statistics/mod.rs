@@ -12,17 +12,17 @@
 //! - [`spread`]: repeats of a run.
 //! - [`signed_rank`], [`welch`]: by how much two sides differ.
 
-pub mod blocks;
-pub mod fairness;
+pub(crate) mod blocks;
+pub(crate) mod fairness;
 mod fit;
-pub mod interval;
-pub mod signed_rank;
+pub(crate) mod interval;
+pub(crate) mod signed_rank;
 #[cfg(test)]
 pub(crate) mod simulation;
-pub mod spread;
+pub(crate) mod spread;
 mod student;
-pub mod warmup;
-pub mod welch;
+pub(crate) mod warmup;
+pub(crate) mod welch;
 
 /// The median; `None` if there are no values. Those that are no numbers sort last.
 pub(crate) fn median(values: &[f64]) -> Option<f64> {

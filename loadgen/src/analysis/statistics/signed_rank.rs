@@ -10,7 +10,7 @@
 
 /// An estimate of the difference, and the interval that holds it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Shift {
+pub(crate) struct Shift {
     /// The Hodges-Lehmann estimate: the median of the means of all two differences, each with itself
     /// too.
     pub estimate: f64,
@@ -26,7 +26,7 @@ pub struct Shift {
 /// Hodges and Lehmann, "Estimates of Location Based on Rank Tests", Annals of Mathematical Statistics
 /// 34, 1963; the interval after Hollander, Wolfe, Chicken, "Nonparametric Statistical Methods", 2014,
 /// 3.3.
-pub fn shift(differences: &[f64], error: f64) -> Option<Shift> {
+pub(crate) fn shift(differences: &[f64], error: f64) -> Option<Shift> {
     if differences.iter().any(|difference| !difference.is_finite()) {
         return None;
     }
@@ -45,7 +45,7 @@ pub fn shift(differences: &[f64], error: f64) -> Option<Shift> {
 }
 
 /// The fewest pairs that have a bounded interval with this chance of an error.
-pub fn least_pairs(error: f64) -> usize {
+pub(crate) fn least_pairs(error: f64) -> usize {
     (1 - error.log2().floor() as i32).max(1) as usize
 }
 

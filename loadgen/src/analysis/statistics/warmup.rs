@@ -21,7 +21,7 @@ const MIN_DRIFT_Z: f64 = 2.5;
 impl Trend {
     /// The trend of the blocks' medians; `None` as in [`Trend::of`]. Blocks without samples have no
     /// median and are passed over.
-    pub fn of_medians(blocks: &Blocks) -> Option<Self> {
+    pub(crate) fn of_medians(blocks: &Blocks) -> Option<Self> {
         let medians: Vec<f64> = blocks
             .quantiles(0.5)
             .into_iter()

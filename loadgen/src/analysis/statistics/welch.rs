@@ -5,7 +5,7 @@ use super::student::t_quantile;
 
 /// What one side tells of a figure.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Estimate {
+pub(crate) struct Estimate {
     /// The figure.
     pub value: f64,
     /// Parts of the variance of `value`, each with the degrees of freedom that it was estimated
@@ -15,7 +15,7 @@ pub struct Estimate {
 
 impl Estimate {
     /// The mean of several runs. `None` for fewer than two.
-    pub fn of_runs(values: &[f64]) -> Option<Self> {
+    pub(crate) fn of_runs(values: &[f64]) -> Option<Self> {
         let n = values.len() as f64;
         if values.len() < 2 || values.iter().any(|value| !value.is_finite()) {
             return None;
@@ -31,7 +31,12 @@ impl Estimate {
     /// A single run that knows its figure with an interval of this many standard errors to both sides
     /// as 95 % want, from `batches`; `between` is the standard deviation that runs are taken to
     /// have besides.
-    pub fn of_one_run(value: f64, interval: (f64, f64), batches: usize, between: f64) -> Self {
+    pub(crate) fn of_one_run(
+        value: f64,
+        interval: (f64, f64),
+        batches: usize,
+        between: f64,
+    ) -> Self {
         let degrees = batches.saturating_sub(1) as f64;
         let error = (interval.1 - interval.0) / 2.0 / t_quantile(0.975, degrees);
         Self {
@@ -46,7 +51,7 @@ impl Estimate {
 /// Welch, "The Generalization of 'Student's' Problem when Several Different Population Variances are
 /// Involved", Biometrika 34, 1947, with the degrees of freedom of Satterthwaite, "An Approximate
 /// Distribution of Estimates of Variance Components", Biometrics Bulletin 2, 1946.
-pub fn shift(base: &Estimate, new: &Estimate, error: f64) -> Shift {
+pub(crate) fn shift(base: &Estimate, new: &Estimate, error: f64) -> Shift {
     let parts = || base.variances.iter().chain(&new.variances);
     let variance: f64 = parts().map(|part| part.0).sum();
     let spread: f64 = parts()

@@ -46,24 +46,23 @@ const MIN_SAMPLES: u64 = 1000;
 
 /// What the verdict is drawn from.
 #[derive(Clone, Copy, Debug)]
-#[expect(missing_docs, reason = "the fields are those of the result")]
-pub struct Evidence<'a> {
-    pub plan: &'a Plan,
-    pub duration_s: f64,
-    pub rate: &'a Rate,
-    pub counts: &'a Counts,
-    pub latency_ns: &'a Latencies,
-    pub statistics: &'a Statistics,
-    pub client: &'a Client,
+pub(crate) struct Evidence<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) duration_s: f64,
+    pub(crate) rate: &'a Rate,
+    pub(crate) counts: &'a Counts,
+    pub(crate) latency_ns: &'a Latencies,
+    pub(crate) statistics: &'a Statistics,
+    pub(crate) client: &'a Client,
     /// The server's own counters, if they were asked for; an error if the server did not give them.
-    pub server: Option<Result<&'a ServerResult, &'a RunError>>,
+    pub(crate) server: Option<Result<&'a ServerResult, &'a RunError>>,
     /// Connections that stood at the end.
-    pub held: u64,
+    pub(crate) held: u64,
 }
 
 impl Verdict {
     /// Weighs the evidence.
-    pub fn of(evidence: &Evidence<'_>) -> Self {
+    pub(crate) fn of(evidence: &Evidence<'_>) -> Self {
         let mut reasons = Vec::new();
         content(evidence, &mut reasons);
         if evidence.plan.is_open_loop() {

@@ -7,8 +7,7 @@ use echomark::net::affinity;
 use echomark::net::clock::monotonic_ns;
 use echomark::net::endpoint::Endpoint;
 use loadgen::Plan;
-use loadgen::engine::payload::SEQUENCE_BYTES;
-use loadgen::plan::sizes::Sizes;
+use loadgen::plan::sizes::{MIN_DATAGRAM, Sizes};
 use loadgen::plan::{
     Background, Close, Direction, Load, Pacing, SocketOptions, Spacing, Target, Workload,
 };
@@ -337,11 +336,11 @@ impl LoadArgs {
             Workload::Stream { .. } => Sizes::Fixed(64 << 10),
             Workload::Request | Workload::Churn { .. } | Workload::Idle => Sizes::Fixed(64),
         });
-        let is_within = (SEQUENCE_BYTES as u32..=MAX_DATAGRAM).contains(&size.least())
-            && size.most() <= MAX_DATAGRAM;
+        let is_within =
+            (MIN_DATAGRAM..=MAX_DATAGRAM).contains(&size.least()) && size.most() <= MAX_DATAGRAM;
         if targets.is_datagram() && !is_within {
             return Err(format!(
-                "a datagram has {SEQUENCE_BYTES} to {MAX_DATAGRAM} bytes, its sequence number \
+                "a datagram has {MIN_DATAGRAM} to {MAX_DATAGRAM} bytes, its sequence number \
                  included; -s {size} is not within"
             ));
         }

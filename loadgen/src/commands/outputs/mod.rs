@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::SystemTime;
 
-use loadgen::engine::slice::Slice;
+use loadgen::observer::Slice;
 use loadgen::observer::{Live, Observer, Phase};
 use loadgen::report::hlog::HistogramLog;
 use loadgen::report::ndjson::Ndjson;

@@ -8,4 +8,4 @@ mod stream;
 
 pub use datagrams::{Arrival, DatagramsInFlight, Next};
 pub use outcome::{Abandoned, Done, Left, Sent};
-pub use stream::StreamInFlight;
+pub(crate) use stream::StreamInFlight;

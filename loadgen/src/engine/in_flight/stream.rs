@@ -8,7 +8,7 @@ use super::outcome::{Abandoned, Done, Left, Sent};
 
 /// The messages of one connection that are queued or out, oldest first.
 #[derive(Clone, Debug)]
-pub struct StreamInFlight {
+pub(crate) struct StreamInFlight {
     /// The most messages out at a time; those beyond it stay queued.
     depth: usize,
     oldest: Option<Message>,
@@ -52,7 +52,7 @@ enum Write {
 
 impl StreamInFlight {
     /// No messages yet. `depth` bounds how many are out at a time.
-    pub fn new(depth: Option<usize>) -> Self {
+    pub(crate) fn new(depth: Option<usize>) -> Self {
         Self {
             depth: depth.unwrap_or(usize::MAX),
             oldest: None,
@@ -72,7 +72,13 @@ impl StreamInFlight {
     /// connection. `connected` says whether the connection could take it now, as far as is known;
     /// `counted` whether it belongs to the measured window.
     #[inline]
-    pub fn push(&mut self, intended: u64, size: u32, connected: bool, counted: bool) -> bool {
+    pub(crate) fn push(
+        &mut self,
+        intended: u64,
+        size: u32,
+        connected: bool,
+        counted: bool,
+    ) -> bool {
         let held = !connected || self.len() >= self.depth;
         self.append(Message {
             intended,
@@ -103,7 +109,7 @@ impl StreamInFlight {
 
     /// Notes that the connection can't take what is queued, and tells the intended time of each
     /// counted message that did not have to wait for it until now.
-    pub fn hold(&mut self, mut newly_held: impl FnMut(u64)) {
+    pub(crate) fn hold(&mut self, mut newly_held: impl FnMut(u64)) {
         let all = self.oldest.iter_mut().chain(&mut self.later);
         for message in all.skip(self.out) {
             if let Write::Queued { held: held @ false } = &mut message.write {
@@ -118,7 +124,7 @@ impl StreamInFlight {
     /// Notes that a write call that began at `began` handed `count` bytes to the kernel, and tells
     /// of each message whose first byte was among them. Returns how many of the bytes count.
     #[inline]
-    pub fn wrote(&mut self, count: u64, began: u64, mut sent: impl FnMut(Sent)) -> u64 {
+    pub(crate) fn wrote(&mut self, count: u64, began: u64, mut sent: impl FnMut(Sent)) -> u64 {
         let before = self.written;
         self.written += count;
         while self.out_end < self.written
@@ -144,7 +150,7 @@ impl StreamInFlight {
     /// Notes that `count` bytes of the echo arrived, no more than are in flight; which messages they
     /// complete, [`StreamInFlight::take_done`] tells. Returns how many of the bytes count.
     #[inline]
-    pub fn received(&mut self, count: u64) -> u64 {
+    pub(crate) fn received(&mut self, count: u64) -> u64 {
         debug_assert!(count <= self.bytes_out(), "more than was written");
         let before = self.received;
         self.received += count;
@@ -153,7 +159,7 @@ impl StreamInFlight {
 
     /// Takes the oldest message if its echo is complete.
     #[inline]
-    pub fn take_done(&mut self) -> Option<Done> {
+    pub(crate) fn take_done(&mut self) -> Option<Done> {
         let message = self.oldest.filter(|oldest| oldest.end <= self.received)?;
         let Write::Began(write_began) = message.write else {
             return None;
@@ -176,7 +182,7 @@ impl StreamInFlight {
     /// Starts a new connection: what was out is given up, and what was queued stays, with the time
     /// it was intended for. Messages whose write began at or before `timed_out_before` count as
     /// timed out.
-    pub fn restart(&mut self, timed_out_before: u64) -> Abandoned {
+    pub(crate) fn restart(&mut self, timed_out_before: u64) -> Abandoned {
         let mut abandoned = Abandoned {
             places: self.out,
             ..Abandoned::default()
@@ -196,41 +202,41 @@ impl StreamInFlight {
 
     /// Bytes that are queued and may be written now.
     #[inline]
-    pub fn writable(&self) -> u64 {
+    pub(crate) fn writable(&self) -> u64 {
         self.admitted_end.saturating_sub(self.written)
     }
 
     /// Position of the next byte to write in the connection's stream.
     #[inline]
-    pub fn write_position(&self) -> u64 {
+    pub(crate) fn write_position(&self) -> u64 {
         self.written
     }
 
     /// Position of the next byte to read in the connection's stream.
     #[inline]
-    pub fn read_position(&self) -> u64 {
+    pub(crate) fn read_position(&self) -> u64 {
         self.received
     }
 
     /// Where the oldest message begins in the connection's stream: where the last one ended that is done.
     #[inline]
-    pub fn oldest_begin(&self) -> u64 {
+    pub(crate) fn oldest_begin(&self) -> u64 {
         self.oldest_begin
     }
 
     /// Bytes written whose echo has not arrived. More than that can't come from an echo.
     #[inline]
-    pub fn bytes_out(&self) -> u64 {
+    pub(crate) fn bytes_out(&self) -> u64 {
         self.written - self.received
     }
 
     /// How many of the messages out are written whole.
-    pub fn written_whole(&self) -> usize {
+    pub(crate) fn written_whole(&self) -> usize {
         self.out - usize::from(self.out_end > self.written)
     }
 
     /// When the write of the oldest message out began.
-    pub fn oldest_write(&self) -> Option<u64> {
+    pub(crate) fn oldest_write(&self) -> Option<u64> {
         match self.oldest?.write {
             Write::Began(began) => Some(began),
             Write::Queued { .. } => None,
@@ -239,17 +245,12 @@ impl StreamInFlight {
 
     /// Messages queued or out.
     #[inline]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         usize::from(self.oldest.is_some()) + self.later.len()
     }
 
-    /// Whether none is queued or out.
-    pub fn is_empty(&self) -> bool {
-        self.oldest.is_none()
-    }
-
     /// Counted messages that are out or queued.
-    pub fn left(&self) -> Left {
+    pub(crate) fn left(&self) -> Left {
         let counted = |message: &&Message| message.counted;
         Left {
             out: self.iter().take(self.out).filter(counted).count() as u64,

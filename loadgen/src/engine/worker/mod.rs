@@ -13,7 +13,7 @@
 //! The thread shares nothing with the others. Every now and then it hands what it recorded to the
 //! coordinator and goes on with an empty slice.
 
-pub mod bench;
+mod bench;
 mod event_loop;
 mod final_report;
 mod housekeeping;
@@ -24,4 +24,5 @@ mod reconnect;
 mod tcp_sampler;
 mod thread;
 
+pub use bench::Bench;
 pub(crate) use thread::Worker;

@@ -35,7 +35,7 @@ fn a_message_is_out_with_its_first_byte_and_done_with_its_last() {
     assert_eq!(messages.bytes_out(), 6);
     assert_eq!(received(&mut messages, 6), [done(6, 101)]);
     assert_eq!(messages.bytes_out(), 0);
-    assert!(messages.is_empty());
+    assert_eq!(messages.len(), 0);
 }
 
 #[test]
