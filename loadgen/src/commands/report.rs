@@ -1,4 +1,4 @@
-//! `loadgen report`: a stored result in a form that people read.
+//! `loadgen report`: a stored result in another format.
 
 use std::fs;
 use std::io::{self, Read, Write};

@@ -9,7 +9,7 @@ use super::scale::Scale;
 pub(super) struct Chart {
     /// What it shows: its heading and name.
     pub(super) title: String,
-    /// The same at more length, for those who can't see it.
+    /// What it shows, in more words, for screen readers.
     pub(super) description: String,
     /// In pixels, without the labels.
     pub(super) height: f64,

@@ -12,10 +12,10 @@ use crate::result::{Reason, Status, Verdict};
 
 /// A result that can be reported in every format.
 pub trait Report {
-    /// What it tells people.
+    /// What it tells a reader.
     fn document(&self, medium: Medium) -> Document;
 
-    /// What it tells programs: a header, and a row for each interval, trial or figure.
+    /// What it tells a program: a header, and a row for each interval, trial or figure.
     fn records(&self) -> Records;
 }
 

@@ -19,8 +19,8 @@ use crate::observer::Observer;
 use crate::result::IntervalResult;
 
 /// Intervals that may wait to be written. Each has two histograms, half a megabyte.
-const MOST_WAITING: usize = 64;
-/// The maximum stands in the log for people, in milliseconds.
+const MAX_WAITING: usize = 64;
+/// Maxima are logged in milliseconds, as other tools do.
 const NANOSECONDS_PER_MAX: f64 = 1e6;
 
 /// Writes the histograms of each interval.
@@ -60,7 +60,7 @@ impl HistogramLog {
     /// The thread can't be started.
     pub fn start(out: impl Write + Send + 'static) -> io::Result<Self> {
         let started = SystemTime::now();
-        let items = Stream::start("loadgen-hlog", MOST_WAITING, move |items| {
+        let items = Stream::start("loadgen-hlog", MAX_WAITING, move |items| {
             write(started, items, out)
         })?;
         Ok(Self {

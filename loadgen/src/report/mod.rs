@@ -1,4 +1,4 @@
-//! Results in the forms that people and programs read, a file for each.
+//! Results in the formats that people and programs read, a file for each.
 //!
 //! What is made at the end of a run is a pure function of the result. A result kind says what there is to
 //! say ([`Report`]: [`run`], [`search`], [`comparison`]); [`text`], [`markdown`], [`html`] and [`csv`] give

@@ -16,7 +16,7 @@ use crate::result::Verdict;
 use crate::result::{IntervalResult, Messages, Rate, RunResult};
 
 /// Lines that may wait to be written: some hundred bytes each, and seconds of the shortest intervals.
-const MOST_WAITING: usize = 1024;
+const MAX_WAITING: usize = 1024;
 
 /// Writes each interval as a line of JSON.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ impl Ndjson {
     /// # Errors
     /// The thread can't be started.
     pub fn start(out: impl Write + Send + 'static) -> io::Result<Self> {
-        let lines = Stream::start("loadgen-ndjson", MOST_WAITING, |lines| write(lines, out))?;
+        let lines = Stream::start("loadgen-ndjson", MAX_WAITING, |lines| write(lines, out))?;
         Ok(Self {
             lines,
             offset_s: 0.0,

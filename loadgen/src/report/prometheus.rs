@@ -6,8 +6,7 @@ use std::fmt::{self, Display, Write as _};
 use std::time::UNIX_EPOCH;
 
 use crate::plan::{Load, Plan, Target, Workload};
-use crate::result::Status;
-use crate::result::{Latency, RunResult};
+use crate::result::{Latency, RunResult, Status};
 
 /// The quantiles of a summary; those that the result can't tell are left out.
 const QUANTILES: [f64; 7] = [0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 0.9999];

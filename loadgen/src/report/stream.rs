@@ -7,7 +7,7 @@ use std::thread;
 
 use crate::engine::sys;
 
-/// How far a writer stands back for whoever is measured (nice(1)).
+/// Niceness of a writer, so that measuring threads go first (nice(1)).
 const NICE: i32 = 10;
 
 /// A thread that writes, and the bounded queue of what it is to write. A disk or a reader that does
@@ -24,7 +24,7 @@ pub(crate) struct Stream<T> {
 pub enum StreamError {
     /// It could not be written.
     Write(io::Error),
-    /// So many intervals are missing, because writing them took longer than the run.
+    /// This number of intervals is missing: writing them took longer than the run.
     Dropped(u64),
 }
 
@@ -54,7 +54,7 @@ impl<T: Send + 'static> Stream<T> {
         })
     }
 
-    /// Has `item` written, or drops it if too many are waiting. Returns at once.
+    /// Queues `item`, or drops it if the queue is full. Returns at once.
     pub(crate) fn put(&mut self, item: T) {
         match self.queue.try_send(item) {
             // The writer has failed; why, `finish` tells.

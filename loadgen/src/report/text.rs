@@ -119,7 +119,7 @@ impl Page {
     }
 
     fn put(&mut self, line: &str) {
-        // A result may come from elsewhere: it shall not control the terminal.
+        // A result may come from elsewhere and must not control the terminal.
         let is_control = |c: char| c.is_control();
         self.text
             .push_str(&line.trim_end().replace(is_control, "\u{fffd}"));

@@ -73,7 +73,7 @@ pub(crate) fn fitted(texts: &[String]) -> String {
 
 /// Rewrites the line on the terminal.
 pub(crate) fn write(line: &str) {
-    // Progress that nobody can read any more is no reason to stop.
+    // A run goes on without its progress line.
     let _ = io::stderr().write_all(format!("{REWIND}{line}{ERASE}").as_bytes());
 }
 

@@ -1,8 +1,8 @@
 //! From the coordinator of a run to a thread that shows how it goes.
 //!
-//! The coordinator must not wait for a terminal. So what it says is boiled down to a few figures,
-//! which go through a bounded channel to a thread of their own; while that is full, they are
-//! dropped. Totals are sums since the start, so a later one makes good for those that were lost.
+//! The coordinator must not wait for a terminal: it sends a few figures through a bounded channel to a
+//! thread, and drops them while the channel is full. Totals are sums since the start, so a later one
+//! replaces those that were dropped.
 
 use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -15,7 +15,7 @@ use loadgen::result::Counts;
 use loadgen::result::histogram;
 use loadgen::result::latency::supports;
 
-/// Update that may wait for the thread: several seconds of slices.
+/// Updates that may wait for the thread: several seconds of slices.
 const MAX_WAITING: usize = 64;
 /// How often totals are sent at most: eyes need no more.
 const TOTALS_PERIOD: Duration = Duration::from_millis(200);
@@ -23,7 +23,7 @@ const TOTALS_PERIOD: Duration = Duration::from_millis(200);
 const SAMPLES_OF_POINT: u64 = 1000;
 /// or of this much time.
 const LONGEST_POINT: Duration = Duration::from_secs(1);
-/// How far who shows stands back for whoever is measured (nice(1)).
+/// Niceness of the showing thread, so that measuring threads go first (nice(1)).
 const NICE: i32 = 10;
 /// Buckets of a [`Buckets`] for each factor of ten.
 pub(crate) const BUCKETS_PER_DECADE: usize = 10;
@@ -125,7 +125,7 @@ impl Buckets {
 #[derive(Debug)]
 pub(crate) struct Updates {
     /// `None` once it is to end.
-    update: Option<SyncSender<Update>>,
+    sender: Option<SyncSender<Update>>,
     thread: Option<JoinHandle<()>>,
     phase: Phase,
     phase_began: Instant,
@@ -144,7 +144,7 @@ impl Updates {
         name: &str,
         show: impl FnOnce(&Receiver<Update>) + Send + 'static,
     ) -> io::Result<Self> {
-        let (update, receiver) = sync_channel(MAX_WAITING);
+        let (sender, receiver) = sync_channel(MAX_WAITING);
         let thread = thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
@@ -153,7 +153,7 @@ impl Updates {
                 show(&receiver);
             })?;
         Ok(Self {
-            update: Some(update),
+            sender: Some(sender),
             thread: Some(thread),
             phase: Phase::Connecting,
             phase_began: Instant::now(),
@@ -169,9 +169,9 @@ impl Updates {
         latency: Option<LatencyPoint>,
         totals: Option<Box<Totals>>,
     ) {
-        if let Some(update) = &self.update {
-            // Who shows is behind, or has given up; the run goes on.
-            let _ = update.try_send(Update {
+        if let Some(sender) = &self.sender {
+            // The showing thread is behind, or has given up; the run goes on.
+            let _ = sender.try_send(Update {
                 phase: self.phase,
                 phase_began: self.phase_began,
                 flow,
@@ -247,7 +247,7 @@ impl Observer for Updates {
 
 impl Drop for Updates {
     fn drop(&mut self) {
-        self.update = None;
+        self.sender = None;
         if let Some(thread) = self.thread.take() {
             // A panic has been printed.
             let _ = thread.join();
@@ -266,7 +266,7 @@ mod tests {
     use super::*;
     use loadgen::observer::Slice;
 
-    /// A slice of a hundred milliseconds with so many messages of a millisecond each.
+    /// A slice of 100 ms with `messages` messages of 1 ms each.
     fn observe(feed: &mut Updates, number: u32, messages: u64) {
         let mut slice: Slice = Slice::new();
         slice.response.record_n(1_000_000, messages).unwrap();

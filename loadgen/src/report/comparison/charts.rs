@@ -1,7 +1,7 @@
 //! The charts of a comparison: each figure's ratio with its interval as a forest plot, and ratios over the
 //! rounds.
 
-use super::{figure, name};
+use super::words::{figure, name};
 use crate::compare::change;
 use crate::report::chart::{Axis, Chart, Forest, ForestRow, Line, Stop, without_zeros};
 use crate::report::format::{grouped, known};

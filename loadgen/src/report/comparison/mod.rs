@@ -1,15 +1,13 @@
 //! The report of a comparison: the verdict, each figure's ratio with its interval, the rounds, and both
 //! plans.
 
-use echomark::net::units::format_duration_ns;
-
 use crate::compare::change;
 use crate::report::document::{
     Block, COMMENT_AND_PAGE, Document, EVERYWHERE, Fact, Judgement, Medium, PAGE, Records, Report,
     Section, TERMINAL, Table,
 };
-use crate::report::format::{bits_per_second, count, grouped, known, percent, rate};
-use crate::report::{options, words};
+use crate::report::format::{count, grouped, known, percent};
+use crate::report::{options, words as plan_words};
 use crate::result::Status;
 use crate::result::comparison::{
     ComparedSide, Comparison, ComparisonVerdict, Method, MetricComparison, RatioInterval, Side,
@@ -17,6 +15,9 @@ use crate::result::comparison::{
 };
 
 mod charts;
+mod words;
+
+use words::{figure, name};
 
 /// The columns of a figure, and where the result has the value.
 const COLUMNS: [(&str, &str); 11] = [
@@ -46,7 +47,7 @@ impl Report for Comparison {
                 ("new", self.new.name.clone()),
             ],
             heading: format!("{} against {}", self.new.name, self.base.name),
-            load: format!("{}, {}", words::load(&self.base.plan), effort(self)),
+            load: format!("{}, {}", plan_words::load(&self.base.plan), effort(self)),
             sections: Vec::new(),
         };
         document.section(COMMENT_AND_PAGE, "verdict", "", |section| {
@@ -184,26 +185,13 @@ fn validity(comparison: &Comparison, section: &mut Section) {
         Status::Suspect => "The measurements may be distorted",
         Status::Invalid => "The measurements do not show what was asked for",
     };
-    let status = words::status(validity.status);
+    let status = plan_words::status(validity.status);
     section.verdict(status, headline, validity, "no objection to any run");
-}
-
-fn name(metric: &MetricComparison) -> String {
-    metric.name.replace('_', " ")
 }
 
 fn interval(interval: RatioInterval) -> Option<String> {
     let (low, high) = interval.low.zip(interval.high)?;
     Some(format!("{} to {}", change(low), change(high)))
-}
-
-fn figure(unit: Unit, value: f64) -> String {
-    match unit {
-        Unit::PerSecond => rate(value),
-        Unit::Ns => format_duration_ns(value),
-        Unit::Ratio => percent(value),
-        Unit::BitsPerSecond => bits_per_second(value),
-    }
 }
 
 /// What each round found, as ratios over the rounds and as a table.
@@ -229,7 +217,7 @@ fn rounds(comparison: &Comparison, section: &mut Section) {
                 grouped(index as u64 + 1),
                 side_name(round.first).to_owned(),
                 side_name(side).to_owned(),
-                words::status(run.status).to_lowercase(),
+                plan_words::status(run.status).to_lowercase(),
             ];
             row.extend(metrics().map(|metric| {
                 let value = run.values.get(metric.name.as_ref()).copied().flatten();

@@ -1,17 +1,11 @@
-//! What became of messages and connections, what else a run found, and all that was asked for.
+//! What else a run found, and all that was asked for.
 
 use echomark::net::units::format_duration_ns;
 
-use super::{bounds, runs, server, tcp};
-use crate::plan::Workload;
-use crate::report::document::{
-    Document, Fact, Medium, PAGE, Section, TERMINAL, TERMINAL_AND_PAGE, Table,
-};
-use crate::report::format::{
-    bits_per_second, count, duration, grouped, known, number, percent, rate,
-};
-use crate::report::{options, words};
-use crate::result::statistics::Trend;
+use super::{confidence, runs, server, tcp};
+use crate::report::document::{Document, Fact, Medium, PAGE, Section, TERMINAL_AND_PAGE, Table};
+use crate::report::format::{bits_per_second, count, duration, grouped, known, number, percent};
+use crate::report::options;
 use crate::result::{
     BackgroundResult, ConnectionShare, FairnessBasis, FairnessResult, Groups, RunResult,
 };
@@ -23,45 +17,9 @@ const MAX_PORTS: usize = 5;
 /// Below this index, a terminal says which connections had less.
 const FAIR: f64 = 0.95;
 
-/// Adds what became of messages and connections.
-pub(super) fn counts(result: &RunResult, media: &[Medium], document: &mut Document) {
-    document.section(media, "accounts", "Counts", |section| {
-        let name = words::messages(&result.plan);
-        section.counts(name, name, messages(result));
-        if section.is_for(Medium::Comment) {
-            return;
-        }
-        let mut connections = sockets(result);
-        if section.is_for(Medium::Page) {
-            for (name, bytes) in [
-                ("payload sent", result.bytes.sent),
-                ("payload received", result.bytes.received),
-            ] {
-                connections.push(Fact::new(name, format!("{} bytes", grouped(bytes))));
-            }
-        }
-        section.counts("sockets", "connections and bytes", connections);
-        if let Some(corruption) = result.client.first_corruption {
-            let unit = if result.plan.is_datagram() {
-                "datagram"
-            } else {
-                "offset"
-            };
-            section.line(
-                "",
-                format!(
-                    "first wrong byte: {unit} {} of connection {}",
-                    grouped(corruption.offset),
-                    corruption.connection
-                ),
-            );
-        }
-    });
-}
-
 /// Adds every section there is something for.
 pub(super) fn describe(result: &RunResult, document: &mut Document) {
-    confidence(result, document);
+    confidence::describe(result, document);
     if let Some(repeats) = &result.repeats {
         runs::repeats(repeats, document);
     }
@@ -127,60 +85,6 @@ pub(super) fn plan_and_host(result: &RunResult, document: &mut Document) {
     });
 }
 
-/// What became of messages: what is always shown, and what happened.
-fn messages(result: &RunResult) -> Vec<Fact> {
-    let messages = &result.messages;
-    let is_datagram = result.plan.is_datagram();
-    let mut facts = vec![
-        Fact::new("sent", grouped(messages.sent)),
-        Fact::new("received", grouped(messages.received)),
-    ];
-    facts.push(if result.plan.verify {
-        Fact::new("verified", grouped(messages.verified))
-    } else {
-        Fact::new("verified", "none")
-    });
-    facts.extend(shown([
-        ("corrupt", messages.corrupt, true),
-        ("stray", messages.stray, false),
-        ("duplicated", messages.duplicated, is_datagram),
-        ("reordered", messages.reordered, is_datagram),
-        ("lost", messages.lost, true),
-        ("late", messages.late, false),
-        ("timed out", messages.timed_out, false),
-        ("unfinished", messages.unfinished, true),
-        ("unsent", messages.unsent, false),
-    ]));
-    facts
-}
-
-/// What became of connections.
-fn sockets(result: &RunResult) -> Vec<Fact> {
-    let connections = &result.connections;
-    let is_idle = result.plan.workload == Workload::Idle;
-    let mut facts = shown([
-        ("opened", connections.opened, true),
-        ("failed", connections.failed, false),
-        ("reset", connections.reset, false),
-        ("closed by the server", connections.closed_by_peer, false),
-        ("not closed by the server", connections.unclosed, false),
-        ("refused", connections.refused, false),
-    ]);
-    if is_idle {
-        facts.push(Fact::new("held", grouped(connections.held)));
-    }
-    facts
-}
-
-/// Counts that are always shown, and those above 0.
-pub(super) fn shown<const N: usize>(counts: [(&str, u64, bool); N]) -> Vec<Fact> {
-    counts
-        .into_iter()
-        .filter(|&(_, count, is_usual)| count > 0 || is_usual)
-        .map(|(name, count, _)| Fact::new(name, grouped(count)))
-        .collect()
-}
-
 /// How connecting went, if it was spread over time or failed.
 fn ramp(result: &RunResult) -> Option<String> {
     let failed: u64 = result.ramp.iter().map(|interval| interval.failed).sum();
@@ -207,70 +111,6 @@ fn ramp(result: &RunResult) -> Option<String> {
             format!("{line}; the slowest took {max}, after {at_s:.1} s")
         }
     })
-}
-
-fn confidence(result: &RunResult, document: &mut Document) {
-    let statistics = &result.statistics;
-    document.section(TERMINAL, "confidence", "", |section| {
-        let mut facts: Vec<Fact> = statistics
-            .response
-            .iter()
-            .map(|estimate| Fact::new(format!("p{}", estimate.quantile * 100.0), bounds(estimate)))
-            .collect();
-        // In an open loop the schedule decides the rate.
-        if let Some(interval) = statistics
-            .rate
-            .as_ref()
-            .filter(|interval| interval.high > 0.0 && !result.plan.is_open_loop())
-        {
-            let bounds = format!("{} to {}", rate(interval.low), rate(interval.high));
-            facts.push(Fact::new("rate", bounds));
-        }
-        section.facts("95 % CI", facts);
-    });
-    document.section(PAGE, "confidence", "Confidence", |section| {
-        let rows = statistics.response.iter().map(|estimate| {
-            [
-                format!("response p{}", estimate.quantile * 100.0),
-                duration(Some(estimate.value)),
-                duration(Some(estimate.low)),
-                duration(Some(estimate.high)),
-                grouped(estimate.samples),
-                number(estimate.effective_samples.round()),
-            ]
-        });
-        section.table(Table::new(
-            [
-                "",
-                "value",
-                "95 % CI from",
-                "to",
-                "samples",
-                "effective samples",
-            ],
-            rows,
-        ));
-        if let Some(trend) = &statistics.trend {
-            section.note(trend_words(trend));
-        }
-    });
-}
-
-fn trend_words(trend: &Trend) -> String {
-    match *trend {
-        Trend::Steady => "The median was steady over the window.".to_owned(),
-        Trend::Transient { until, from, to } => format!(
-            "The warm-up was not over: the median began at {} and reached {} after {} of the window.",
-            format_duration_ns(from),
-            format_duration_ns(to),
-            percent(until)
-        ),
-        Trend::Drift { from, to } => format!(
-            "The median drifted over the whole window, from {} to {}.",
-            format_duration_ns(from),
-            format_duration_ns(to)
-        ),
-    }
 }
 
 fn describe_fairness(fairness: &FairnessResult, section: &mut Section) {

@@ -9,9 +9,9 @@ use crate::result::{IntervalLatency, IntervalResult, RunResult, TcpInterval};
 const MAX_POINTS: usize = 400;
 /// An interval in which less than this share of the usual number of echoes came back is marked,
 const MIN_SHARE: f64 = 0.5;
-/// and one whose median or p99 is so many times the usual.
+/// and one whose median or p99 is more than this times the usual.
 const MAX_TIMES: f64 = 10.0;
-/// What is usual takes so many intervals to tell.
+/// Fewer intervals than this do not tell what is usual.
 pub(super) const MIN_INTERVALS: usize = 5;
 
 /// Neighbouring intervals as one: counts added, of percentiles the worst.
@@ -44,7 +44,7 @@ pub(super) struct Latencies {
 pub(super) enum Mark {
     /// So small a share of the usual number of echoes came back.
     Few(f64),
-    /// This percentile is so many times the usual.
+    /// This percentile is above the usual by this factor.
     Slow(&'static str, f64),
 }
 

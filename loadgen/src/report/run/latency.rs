@@ -249,7 +249,7 @@ fn value_at(latency: &Latency, point: f64) -> Option<f64> {
     Some(value.max(1) as f64)
 }
 
-/// A point, or the percentile that people ask for beside it.
+/// A point, or the usual percentile next to it.
 fn exact(point: f64) -> f64 {
     EXACT
         .into_iter()
@@ -336,7 +336,7 @@ fn histogram(drawn: &Drawn<'_>) -> Chart {
         height: 180.0,
         x: Axis::new(scale, 0, "latency", format_duration_ns),
         y: Axis::new(
-            // A single message shall show.
+            // So that a single message is visible.
             Scale::logarithmic(0.6, most.unwrap_or(1).max(2) as f64),
             5,
             "messages",

@@ -13,9 +13,10 @@ use crate::report::document::{
 use crate::report::format::{bits_per_second, count, duration, grouped, rate};
 use crate::report::words;
 use crate::result::Status;
-use crate::result::statistics::QuantileEstimate;
 use crate::result::{RunResult, Throughput};
 
+mod confidence;
+mod counts;
 mod details;
 mod intervals;
 mod latency;
@@ -54,12 +55,12 @@ impl Report for RunResult {
         document.section(EVERYWHERE, "summary", "", |section| {
             section.facts("rate", summary(self, medium));
         });
-        details::counts(self, TERMINAL_AND_COMMENT, &mut document);
+        counts::describe(self, TERMINAL_AND_COMMENT, &mut document);
         latency::describe(self, &mut document);
         document.section(PAGE, "time", "Over time", |section| {
             over_time::describe(self, section);
         });
-        details::counts(self, PAGE, &mut document);
+        counts::describe(self, PAGE, &mut document);
         details::describe(self, &mut document);
         verdict(&mut document, TERMINAL);
         details::plan_and_host(self, &mut document);
@@ -186,7 +187,7 @@ fn percentiles(result: &RunResult) -> Vec<Fact> {
             let value = response.quantile(quantile);
             let note = match (estimate, spread) {
                 _ if value.is_none() => "fewer than ten samples beyond it".to_owned(),
-                (Some(estimate), _) => format!("95 % CI {}", bounds(estimate)),
+                (Some(estimate), _) => format!("95 % CI {}", confidence::bounds(estimate)),
                 (None, Some(spread)) => {
                     let [min, max] = [spread.min, spread.max].map(format_duration_ns);
                     format!("single runs {min} to {max}")
@@ -199,10 +200,4 @@ fn percentiles(result: &RunResult) -> Vec<Fact> {
     let of = format!("of {}", grouped(response.count()));
     facts.push(Fact::new("slowest response", duration(Some(response.max()))).noted(of));
     facts
-}
-
-/// The confidence interval of a percentile.
-fn bounds(estimate: &QuantileEstimate) -> String {
-    let [low, high] = [estimate.low, estimate.high].map(|end| duration(Some(end)));
-    format!("{low} to {high}")
 }

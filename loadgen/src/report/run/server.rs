@@ -2,7 +2,7 @@
 
 use echomark::net::units::format_duration_ns;
 
-use super::details::shown;
+use super::counts::shown;
 use crate::report::document::{Fact, Medium, Section, Table};
 use crate::report::format::{grouped, known, number, percent};
 use crate::result::ServerResult;

@@ -2,7 +2,7 @@
 
 use echomark::net::units::format_duration_ns;
 
-use super::details::shown;
+use super::counts::shown;
 use crate::report::chart::Share;
 use crate::report::document::{Block, Fact, Medium, Section, Table};
 use crate::report::format::{bits_per_second, grouped, number};

@@ -1,24 +1,24 @@
-use clap::Parser as _;
+use clap::CommandFactory as _;
 use hdrhistogram::Histogram;
 use loadgen::result::Counts;
 use loadgen::result::histogram;
 use proptest::prelude::*;
 
 use super::*;
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, RunArgs};
 
 /// The plan of a command line.
 pub(crate) fn plan(arguments: &str) -> Plan {
     let words = ["loadgen", "run"]
         .into_iter()
         .chain(arguments.split_whitespace());
-    let Command::Run(args) = Cli::try_parse_from(words).unwrap().command else {
-        panic!("that is a run");
-    };
-    args.plan.to_plan(|_| true).unwrap()
+    let matches = Cli::command().try_get_matches_from(words).unwrap();
+    RunArgs::resolve(matches.subcommand_matches("run").unwrap())
+        .unwrap()
+        .1
 }
 
-/// What is said of the window's second number `second`, if so many echoes came in it.
+/// The update of second number `second` of the window, with `completed` echoes.
 pub(crate) fn update(
     began: Instant,
     second: u64,

@@ -13,7 +13,7 @@ const STEP: f64 = 1.1;
 pub(crate) enum Request {
     /// The run is to end, with a result.
     End,
-    /// What SIGINT does: the first time the same, the second time at once.
+    /// As SIGINT: the first time the run ends early, the second time at once.
     Interrupt,
     /// The rate times this.
     Scale(f64),
