@@ -7,7 +7,6 @@ use echomark::net::endpoint::Endpoint;
 use echomark::net::errno;
 
 use crate::admin::AdminUrl;
-use crate::engine::task::Failure;
 use crate::profile::ProfileError;
 
 /// Why a run has no result.
@@ -38,18 +37,6 @@ pub enum RunError {
 }
 
 impl RunError {
-    pub(crate) fn of_thread(failure: Failure, targets: &[Endpoint]) -> Self {
-        match failure {
-            Failure::System(error) => Self::System(error),
-            Failure::ClosesAtOnce { target } => Self::ClosesAtOnce {
-                target: targets[target].clone(),
-            },
-            Failure::Refused { target } => Self::Refused {
-                target: targets[target].clone(),
-            },
-        }
-    }
-
     pub(crate) fn thread_died() -> Self {
         Self::System(io::Error::other("a measuring thread ended unexpectedly"))
     }

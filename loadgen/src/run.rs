@@ -1,11 +1,7 @@
 //! One run from plan to result: starts the threads, gathers what they recorded, draws the verdict.
 
-use std::io;
-use std::net::TcpStream;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -18,23 +14,20 @@ use crate::analysis::aggregate::Aggregate;
 use crate::analysis::repeats;
 use crate::analysis::server_side::Watch;
 use crate::analysis::summarize::{Context, summarize};
-use crate::engine::connection::Address;
 use crate::engine::embedded::Embedded;
 use crate::engine::hiccups::HiccupProbe;
-use crate::engine::histogram::BucketCounts;
-use crate::engine::payload::Payload;
-use crate::engine::slice::Slice;
 use crate::engine::sys;
-use crate::engine::task::{Report, Task};
-use crate::engine::worker::Worker;
-use crate::engine::workload::{Churn, Datagram, Download, Request, Upload};
+use crate::engine::task::Report;
+use crate::error::RunError;
 use crate::host::CpuTicks;
 use crate::observer::{Control, Observer, Phase, Unobserved};
 use crate::plan::sizes::Sizes;
 use crate::plan::{Background, Direction, Load, Plan, Target, Workload};
 use crate::result::{RateChange, RunResult};
 
-pub(crate) use crate::error::RunError;
+mod threads;
+
+use threads::{Crew, error_of, spawn};
 
 /// Descriptors besides those of the connections: standard streams, epoll instances, listeners.
 const SPARE_DESCRIPTORS: usize = 64;
@@ -42,9 +35,6 @@ const SPARE_DESCRIPTORS: usize = 64;
 const START_DELAY_NS: u64 = 5_000_000;
 /// How often the coordinator looks whether the run was interrupted or its rate changed.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// Slices that each thread has besides the one it records into, so that it never has to make one:
-/// a coordinator that is kept waiting for a processor gives them back late.
-const SPARE_SLICES: usize = 3;
 /// How far the coordinator stands back for whoever is measured (nice(1)).
 const COORDINATOR_NICE: i32 = 10;
 /// What streams beside the workload write at a time, and how many of these are out on each.
@@ -233,86 +223,6 @@ fn service_for(direction: Option<Direction>) -> Service {
     }
 }
 
-/// Starts the threads of `plan`.
-fn spawn(
-    plan: &Plan,
-    targets: &[Endpoint],
-    control: &Control,
-    reports: &Sender<Report>,
-    crew: &mut Crew,
-) -> Result<(), RunError> {
-    let addresses: Arc<[Address]> = targets
-        .iter()
-        .map(|target| address_of(target, plan.timeout))
-        .collect::<Result<_, _>>()?;
-    let shared_plan = Arc::new(plan.clone());
-    let payload = Arc::new(Payload::new(plan.seed));
-    let is_datagram = addresses
-        .iter()
-        .any(|address| matches!(address, Address::Udp(_)));
-    let first = crew.threads.len();
-    for index in 0..plan.threads.get() {
-        let (go, go_receiver) = mpsc::channel();
-        let (spare, spare_receiver) = mpsc::channel();
-        let task = Task {
-            worker: first + index,
-            index,
-            plan: Arc::clone(&shared_plan),
-            payload: Arc::clone(&payload),
-            addresses: Arc::clone(&addresses),
-            reports: reports.clone(),
-            go: go_receiver,
-            stop: [control.stop_flag(), Arc::clone(&crew.abort)],
-            rate: control.rate_flag(),
-        };
-        let workload = plan.workload;
-        let thread = thread::Builder::new()
-            .name(format!("loadgen-{}", first + index))
-            .spawn(move || match workload {
-                _ if is_datagram => Worker::<Datagram>::run(task, spare_receiver),
-                Workload::Churn { .. } => Worker::<Churn>::run(task, spare_receiver),
-                Workload::Stream {
-                    direction: Direction::Up,
-                } => Worker::<Upload>::run(task, spare_receiver),
-                Workload::Stream {
-                    direction: Direction::Down,
-                } => Worker::<Download>::run(task, spare_receiver),
-                Workload::Request | Workload::Idle | Workload::Stream { .. } => {
-                    Worker::<Request>::run(task, spare_receiver);
-                }
-            })
-            .map_err(RunError::System)?;
-        for _ in 0..SPARE_SLICES {
-            let _ = spare.send(Slice::touched());
-        }
-        crew.go.push(go);
-        crew.spare.push(spare);
-        crew.threads.push(thread);
-    }
-    Ok(())
-}
-
-/// The threads of a run. Dropping it ends those that still run, because another one failed, and
-/// joins all.
-#[derive(Default)]
-struct Crew {
-    abort: Arc<AtomicBool>,
-    go: Vec<Sender<u64>>,
-    spare: Vec<Sender<Box<Slice<BucketCounts>>>>,
-    threads: Vec<thread::JoinHandle<()>>,
-}
-
-impl Drop for Crew {
-    fn drop(&mut self) {
-        self.abort.store(true, Ordering::Relaxed);
-        self.go.clear();
-        for thread in self.threads.drain(..) {
-            // A panic has been printed, and its missing report ends the run with an error.
-            let _ = thread.join();
-        }
-    }
-}
-
 /// Where the threads' reports arrive.
 struct Desk<'a> {
     plan: &'a Plan,
@@ -439,9 +349,7 @@ impl Desk<'_> {
                 self.parties[party].add_account(thread, account, flows, tcp);
                 Ok(true)
             }
-            Report::Failed { failure, .. } => {
-                Err(RunError::of_thread(failure, self.targets[party]))
-            }
+            Report::Failed { failure, .. } => Err(error_of(failure, self.targets[party])),
             Report::Connected { .. } => Ok(false),
         }
     }
@@ -456,35 +364,6 @@ impl Desk<'_> {
                 .extend(rate.map(|rate| RateChange { at_s, rate }));
         }
     }
-}
-
-/// Looks a target up. Of several addresses, the first that accepts a connection is taken, as a
-/// client would that tries them in turn.
-fn address_of(target: &Endpoint, timeout: Duration) -> Result<Address, RunError> {
-    if let Endpoint::Unix(path) = target {
-        return Ok(Address::Unix(path.clone()));
-    }
-    let addresses = target.resolve().map_err(|source| RunError::Resolve {
-        target: target.clone(),
-        source,
-    })?;
-    if let (Endpoint::Udp(_), [first, ..]) = (target, &addresses[..]) {
-        return Ok(Address::Udp(*first));
-    }
-    if let [only] = addresses[..] {
-        return Ok(Address::Tcp(only));
-    }
-    let mut failure = io::Error::from(io::ErrorKind::NotFound);
-    for address in addresses {
-        match TcpStream::connect_timeout(&address, timeout) {
-            Ok(_) => return Ok(Address::Tcp(address)),
-            Err(error) => failure = error,
-        }
-    }
-    Err(RunError::NoConnection {
-        target: target.clone(),
-        source: failure,
-    })
 }
 
 fn check_descriptors(plan: &Plan) -> Result<(), RunError> {

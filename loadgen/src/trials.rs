@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use echomark::net::errno;
 
+use crate::error::RunError;
 use crate::host;
 use crate::observer::{Control, Unobserved};
 use crate::plan::{Load, Plan};
@@ -13,7 +14,7 @@ use crate::result::{
     CurvePoint, GoalResult, Latency, Messages, RunResult, SearchKind, SearchResult, ThreadResult,
     Tool, TrialFigures, TrialLatency, TrialOutcome, TrialResult,
 };
-use crate::run::{RunError, run};
+use crate::run::run;
 use crate::search::{
     Axis, CONFIDENCE, ClientPart, Goal, Judgement, Limits, Outcome, Search, Step, StopReason,
     TrialMessages,

@@ -1,0 +1,148 @@
+//! The measuring threads of a run: started, told where their targets are, and joined.
+
+use std::io;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Sender};
+use std::thread;
+use std::time::Duration;
+
+use echomark::net::endpoint::Endpoint;
+
+use crate::engine::connection::Address;
+use crate::engine::histogram::BucketCounts;
+use crate::engine::payload::Payload;
+use crate::engine::slice::Slice;
+use crate::engine::task::{Failure, Report, Task};
+use crate::engine::worker::Worker;
+use crate::engine::workload::{Churn, Datagram, Download, Request, Upload};
+use crate::error::RunError;
+use crate::observer::Control;
+use crate::plan::{Direction, Plan, Workload};
+
+/// Slices that each thread has besides the one it records into, so that it never has to make one:
+/// a coordinator that is kept waiting for a processor gives them back late.
+const SPARE_SLICES: usize = 3;
+
+/// Starts the threads of `plan`.
+pub(super) fn spawn(
+    plan: &Plan,
+    targets: &[Endpoint],
+    control: &Control,
+    reports: &Sender<Report>,
+    crew: &mut Crew,
+) -> Result<(), RunError> {
+    let addresses: Arc<[Address]> = targets
+        .iter()
+        .map(|target| address_of(target, plan.timeout))
+        .collect::<Result<_, _>>()?;
+    let shared_plan = Arc::new(plan.clone());
+    let payload = Arc::new(Payload::new(plan.seed));
+    let is_datagram = addresses
+        .iter()
+        .any(|address| matches!(address, Address::Udp(_)));
+    let first = crew.threads.len();
+    for index in 0..plan.threads.get() {
+        let (go, go_receiver) = mpsc::channel();
+        let (spare, spare_receiver) = mpsc::channel();
+        let task = Task {
+            worker: first + index,
+            index,
+            plan: Arc::clone(&shared_plan),
+            payload: Arc::clone(&payload),
+            addresses: Arc::clone(&addresses),
+            reports: reports.clone(),
+            go: go_receiver,
+            stop: [control.stop_flag(), Arc::clone(&crew.abort)],
+            rate: control.rate_flag(),
+        };
+        let workload = plan.workload;
+        let thread = thread::Builder::new()
+            .name(format!("loadgen-{}", first + index))
+            .spawn(move || match workload {
+                _ if is_datagram => Worker::<Datagram>::run(task, spare_receiver),
+                Workload::Churn { .. } => Worker::<Churn>::run(task, spare_receiver),
+                Workload::Stream {
+                    direction: Direction::Up,
+                } => Worker::<Upload>::run(task, spare_receiver),
+                Workload::Stream {
+                    direction: Direction::Down,
+                } => Worker::<Download>::run(task, spare_receiver),
+                Workload::Request | Workload::Idle | Workload::Stream { .. } => {
+                    Worker::<Request>::run(task, spare_receiver);
+                }
+            })
+            .map_err(RunError::System)?;
+        for _ in 0..SPARE_SLICES {
+            let _ = spare.send(Slice::touched());
+        }
+        crew.go.push(go);
+        crew.spare.push(spare);
+        crew.threads.push(thread);
+    }
+    Ok(())
+}
+
+/// The threads of a run. Dropping it ends those that still run, because another one failed, and
+/// joins all.
+#[derive(Default)]
+pub(super) struct Crew {
+    abort: Arc<AtomicBool>,
+    pub(super) go: Vec<Sender<u64>>,
+    pub(super) spare: Vec<Sender<Box<Slice<BucketCounts>>>>,
+    pub(super) threads: Vec<thread::JoinHandle<()>>,
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        self.abort.store(true, Ordering::Relaxed);
+        self.go.clear();
+        for thread in self.threads.drain(..) {
+            // A panic has been printed, and its missing report ends the run with an error.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Looks a target up. Of several addresses, the first that accepts a connection is taken, as a
+/// client would that tries them in turn.
+fn address_of(target: &Endpoint, timeout: Duration) -> Result<Address, RunError> {
+    if let Endpoint::Unix(path) = target {
+        return Ok(Address::Unix(path.clone()));
+    }
+    let addresses = target.resolve().map_err(|source| RunError::Resolve {
+        target: target.clone(),
+        source,
+    })?;
+    if let (Endpoint::Udp(_), [first, ..]) = (target, &addresses[..]) {
+        return Ok(Address::Udp(*first));
+    }
+    if let [only] = addresses[..] {
+        return Ok(Address::Tcp(only));
+    }
+    let mut failure = io::Error::from(io::ErrorKind::NotFound);
+    for address in addresses {
+        match TcpStream::connect_timeout(&address, timeout) {
+            Ok(_) => return Ok(Address::Tcp(address)),
+            Err(error) => failure = error,
+        }
+    }
+    Err(RunError::NoConnection {
+        target: target.clone(),
+        source: failure,
+    })
+}
+
+/// What a thread's failure means for the run.
+pub(super) fn error_of(failure: Failure, targets: &[Endpoint]) -> RunError {
+    match failure {
+        Failure::System(error) => RunError::System(error),
+        Failure::ClosesAtOnce { target } => RunError::ClosesAtOnce {
+            target: targets[target].clone(),
+        },
+        Failure::Refused { target } => RunError::Refused {
+            target: targets[target].clone(),
+        },
+    }
+}
