@@ -94,7 +94,7 @@ pub(super) enum Block {
     /// What is folded away at first.
     Details {
         summary: String,
-        blocks: Vec<Block>,
+        blocks: Vec<Self>,
     },
     Chart(Box<Chart>),
     /// A table that a page shows with a plot of its ratios.

@@ -73,7 +73,7 @@ impl Ndjson {
                 interrupted: result.interrupted,
                 duration_s: result.duration_s,
                 rate: result.rate.clone(),
-                messages: result.messages.clone(),
+                messages: result.messages,
                 verdict: result.verdict.clone(),
                 dropped,
             })

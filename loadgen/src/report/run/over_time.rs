@@ -373,5 +373,5 @@ fn table(columns: &[Column]) -> Table {
 fn time_axis(columns: &[Column]) -> Axis {
     let ends = columns.first().zip(columns.last());
     let (from, to) = ends.map_or((0.0, 1.0), |(first, last)| (first.from_s, last.to_s));
-    Axis::new(Scale::linear(from, to), 8, "time", |tick| seconds(tick))
+    Axis::new(Scale::linear(from, to), 8, "time", seconds)
 }
