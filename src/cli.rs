@@ -1,5 +1,5 @@
-//! The command line of `echod`, and where else its settings come from. Only this file knows clap;
-//! what leaves it is typed [`Settings`].
+//! The command line of `echod`, and its settings from flags, environment and file. Only this file
+//! knows clap; its output is typed [`Settings`].
 
 use std::env;
 use std::ffi::OsString;
@@ -14,10 +14,10 @@ use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use echomark::internal::{FILE_VARIABLE, KEYS, Key, Kind, PREFIX, Resolved, Settings};
 
-/// More than this is not a configuration; it is the wrong file.
+/// A larger file is not a configuration.
 const MAX_FILE_LEN: u64 = 1 << 20;
 
-/// What was asked for on the command line, the values still as text.
+/// The parsed command line, the values still as text.
 #[derive(Debug)]
 pub(crate) struct Cli {
     flags: Vec<(&'static str, String)>,
@@ -43,13 +43,13 @@ impl Cli {
     /// The settings by flags, environment and file.
     ///
     /// # Errors
-    /// [`Mistake`] names the place of the first.
+    /// [`Mistake`] names the origin of the first mistake.
     pub(crate) fn resolve(&self) -> Result<Resolved, Mistake> {
         self.resolve_with(read)
     }
 
-    /// The settings, each as it is now. The file has to be one that can be read twice: a pipe would
-    /// keep the reader waiting, or say that nothing is set.
+    /// The current settings, for a reload. The file must be a regular one: a pipe would block the
+    /// reader, or read as empty.
     ///
     /// # Errors
     /// As [`Cli::resolve`].
@@ -68,7 +68,7 @@ impl Cli {
         let text = file.as_deref().map(read).transpose()?;
         let environment = env::vars_os().filter_map(|(name, value)| {
             let name = name.into_string().ok()?;
-            // What is not UTF-8 is then refused as a value, if it is of ours.
+            // A value that is not UTF-8 is then refused, if the variable is one of ours.
             name.starts_with(PREFIX)
                 .then(|| (name, value.to_string_lossy().into_owned()))
         });
@@ -84,7 +84,7 @@ impl Cli {
     }
 }
 
-/// A mistake in the configuration, told in one line.
+/// A mistake in the configuration, as one line.
 #[derive(Debug)]
 pub(crate) struct Mistake {
     problem: String,
@@ -136,17 +136,17 @@ pub(crate) fn refuse_mistake(mistake: &Mistake) -> ExitCode {
     ExitCode::from(2)
 }
 
-/// Prints the whole answer to a question.
+/// Prints `text` to stdout.
 ///
 /// # Errors
-/// What went wrong, in a few words.
+/// The reason, in a few words.
 pub(crate) fn print(text: &str) -> Result<(), String> {
     let mut stdout = io::stdout().lock();
     let printed = stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush());
     match printed {
-        // A reader that closed the pipe has seen enough.
+        // A reader that closed the pipe wants no more output.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(format!("cannot write to stdout: {error}"))
         }
@@ -161,7 +161,7 @@ pub(crate) fn fail(problem: impl fmt::Display) -> ExitCode {
 }
 
 fn say(problem: impl fmt::Display) {
-    // There is no other place to say that stderr is closed.
+    // A closed stderr can't be reported anywhere.
     let _ = writeln!(io::stderr(), "echod: {problem}");
 }
 
@@ -246,7 +246,7 @@ impl From<ArgMatches> for Cli {
 fn read_again(path: &Path) -> Result<String, Mistake> {
     match fs::metadata(path) {
         Ok(found) if !found.is_file() => Err(unreadable(path, "it is not a regular file")),
-        // Reading says what is wrong.
+        // Reading reports the error.
         Ok(_) | Err(_) => read(path),
     }
 }

@@ -1,5 +1,5 @@
-//! Everything a server can be told, as plain typed values. Where they come from (flags, a file, a
-//! test) is not known here.
+//! The configuration of a server as plain typed values, independent of their source (flags, a file,
+//! a test).
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -15,22 +15,22 @@ use crate::service::Service;
 /// `tcp://127.0.0.1:7777` with every CPU that the process may use.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// What to serve and where.
+    /// The services and their endpoints.
     pub services: Vec<(Service, Endpoint)>,
-    /// How many workers, each a thread with an event loop of its own.
+    /// The number of workers, each a thread with its own event loop.
     pub workers: NonZeroUsize,
     /// Whether worker i is bound to the i-th CPU that the process may use, counting round.
-    /// [`Balance::IncomingCpu`] binds it whatever this says.
+    /// [`Balance::IncomingCpu`] always binds it.
     pub pin: bool,
-    /// Whether a worker waits for events awake.
+    /// Whether a worker polls for events instead of sleeping.
     pub spin: Spin,
-    /// Who decides which worker serves a connection.
+    /// How connections are distributed over the workers.
     pub balance: Balance,
-    /// Permissions of the files of Unix sockets; without them the umask decides.
+    /// Permissions of the files of Unix sockets; by default the umask decides.
     pub unix_mode: Option<u32>,
-    /// Whether chargen may be served over UDP, where anyone can ask in another's name.
+    /// Whether chargen may be served over UDP, where a source address can be forged.
     pub udp_chargen: bool,
-    /// Where to offer metrics, health and information over HTTP.
+    /// The address of the admin port: metrics, health and information over HTTP.
     pub admin: Option<HostPort>,
     /// The Unix socket over which a new process takes the listening sockets over from a running one.
     pub handover: Option<PathBuf>,
@@ -39,10 +39,10 @@ pub struct Config {
     pub backlog: u32,
     /// Options of the listeners, inherited by every accepted connection.
     pub tuning: Tuning,
-    /// Bytes of a worker's read buffer: the most that one read takes, and so the most that the
-    /// server keeps in memory for a peer that does not read.
+    /// Bytes of a worker's read buffer: the most that one read takes, and so the most memory for a
+    /// peer that does not read.
     pub read_buffer: NonZeroUsize,
-    /// Who is served, how many and how long.
+    /// Access lists, maximum connections, rates and timeouts.
     pub limits: Limits,
     /// How long a drain goes on accepting, so that load balancers notice that the server leaves.
     pub drain_delay: Duration,
@@ -79,30 +79,30 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Whether each worker is bound to a CPU: because that is asked for, or because it serves what
-    /// comes in there.
+    /// Whether each worker is bound to a CPU: by configuration, or because it serves that CPU's
+    /// packets.
     pub fn pins_workers(&self) -> bool {
         self.pin || self.balance == Balance::IncomingCpu
     }
 }
 
-/// Who is served, how many and how long: all that may change while the server runs. What is `None`
-/// or empty is not limited, which is the default of all.
+/// Access lists, maximum connections, rates and timeouts: everything that may change while the
+/// server runs. `None` and empty mean unlimited, which is the default of all.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
-    /// The most connections open at a time over all workers; more are accepted and closed.
+    /// The most connections open at a time over all workers; further ones are accepted and closed.
     pub max_connections: Option<NonZeroUsize>,
     /// The most connections open at a time from one IPv4 address or one IPv6 /64.
     pub max_connections_per_ip: Option<NonZeroUsize>,
-    /// The most connections served anew per second, above 0, with a burst of as many as a second
-    /// brings; more are accepted and closed.
+    /// The most new connections served per second, above 0, with a burst of one second's worth;
+    /// further ones are accepted and closed.
     pub accept_rate: Option<f64>,
-    /// Addresses that are served. Empty: all that are not denied.
+    /// Addresses that are served. Empty: all addresses that are not denied.
     pub allow: Vec<Cidr>,
-    /// Who is not served. Of several prefixes with an address, here and in `allow`, the longest
-    /// decides, and of the same in both this one.
+    /// Addresses that are not served. Of all prefixes here and in `allow` that contain an address,
+    /// the longest decides; a prefix in both lists denies.
     pub deny: Vec<Cidr>,
-    /// Closes a connection on which no byte moved for this long.
+    /// Closes a connection after this time without a byte in either direction.
     pub idle_timeout: Option<Duration>,
     /// Closes a connection on which fewer than `stall_bytes` moved in this time.
     pub stall_timeout: Option<Duration>,
@@ -110,8 +110,8 @@ pub struct Limits {
     pub stall_bytes: u64,
     /// Closes a connection this long after it was accepted, busy or not.
     pub lifetime: Option<Duration>,
-    /// The most datagrams answered per second over all sources, above 0, with a burst of as many
-    /// as a second brings; more are dropped.
+    /// The most datagrams answered per second over all sources, above 0, with a burst of one
+    /// second's worth; further ones are dropped.
     pub udp_rate: Option<f64>,
     /// The same for each source: an IPv4 address or an IPv6 /64.
     pub udp_rate_per_source: Option<f64>,
@@ -135,20 +135,21 @@ impl Default for Limits {
     }
 }
 
-/// Who decides which worker serves a TCP connection. One of a Unix socket, of which there is only
-/// one, always goes to the worker with the fewest. Datagrams are the kernel's to spread, by a hash or
-/// by CPU.
+/// How TCP connections are distributed over the workers. A Unix socket has one listener, and its
+/// connections always go to the worker with the fewest. The kernel distributes datagrams, by a hash
+/// or by CPU.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Balance {
     /// The kernel, by a hash of the addresses: each worker has a listener (SO_REUSEPORT).
     #[default]
     Kernel,
-    /// One worker accepts and gives each connection to the worker that has the fewest.
+    /// One worker accepts and hands each connection to the worker with the fewest.
     LeastConnections,
-    /// The kernel, by the CPU that a connect comes in on: every worker is bound to its CPU and serves
-    /// what arrives there, so that no thread on another CPU has to be woken (SO_INCOMING_CPU). For CPUs
-    /// without a worker the hash decides, and on a kernel before Linux 6.2 it does for all. Each
-    /// datagram goes by its own CPU, so those of a peer that moves may be answered out of order.
+    /// The kernel, by the CPU on which a connect comes in: every worker is bound to a CPU and
+    /// serves what arrives there, so that no thread on another CPU has to be woken
+    /// (SO_INCOMING_CPU). For CPUs without a worker the hash decides; before Linux 6.2 it decides
+    /// for all. Each datagram goes to the worker of its own CPU, so a peer that changes CPUs may
+    /// get answers out of order.
     IncomingCpu,
 }
 
@@ -163,8 +164,8 @@ impl Balance {
     }
 }
 
-/// Whether a worker with nothing to do asks the kernel again and again instead of sleeping. Awake it
-/// answers sooner, because it need not be woken, and uses a whole CPU.
+/// Whether an idle worker polls instead of sleeping. While it polls it answers sooner, because it
+/// need not be woken, and uses a whole CPU.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Spin {
     /// Sleep at once.
@@ -172,7 +173,7 @@ pub enum Spin {
     Never,
     /// Stay awake for this long after the last event.
     For(Duration),
-    /// Stay awake for as long as that paid lately, at most 100 µs.
+    /// Adapt the time to recent arrivals, at most 100 µs.
     Auto,
     /// Never sleep.
     Always,

@@ -15,30 +15,30 @@ pub enum Error {
     Resolve {
         /// As configured.
         endpoint: Endpoint,
-        /// What the resolver said.
+        /// The resolver's error.
         source: io::Error,
     },
     /// An address could not be bound: in use, not of this machine, not permitted.
     Bind {
         /// As configured.
         endpoint: Endpoint,
-        /// The address it resolved to, if it was a name.
+        /// The resolved address, if the host was a name.
         address: Option<SocketAddr>,
-        /// What bind(2) or listen(2) said.
+        /// The error of bind(2) or listen(2).
         source: io::Error,
     },
     /// The admin port could not be opened.
     Admin {
         /// As configured.
         address: HostPort,
-        /// What the resolver, bind(2) or listen(2) said.
+        /// The error of the resolver, bind(2) or listen(2).
         source: io::Error,
     },
     /// The kernel refused a socket option.
     Tuning {
         /// As configured.
         endpoint: Endpoint,
-        /// Which option, and why.
+        /// The option and the error.
         source: TuningError,
     },
     /// The descriptors for a successor could not be made.

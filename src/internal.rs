@@ -1,5 +1,5 @@
-//! What the program `echod`, and the tests, benchmarks and fuzz targets of this repository use besides
-//! the public API. Nothing here is promised to anyone else.
+//! Items for the program `echod` and for this repository's tests, benchmarks and fuzz targets. They
+//! are not part of the public API and may change at any time.
 
 pub use crate::admin::{About, Admin, Running, Status};
 pub use crate::admin::{MAX_HEAD_LEN, Pages, Parse, Readiness, respond};

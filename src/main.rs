@@ -1,4 +1,4 @@
-//! `echod`: the command line in, an exit code out. All else is the library's.
+//! `echod`: from the command line to an exit code. The library does the rest.
 
 use std::process::ExitCode;
 

@@ -1,19 +1,19 @@
 //! The counters of each worker, written by that worker alone and read by any thread.
 //!
-//! A counter is declared once, in `metrics!` at the end of this file: its field, what it counts, its
-//! name in a scrape, and how the values of several workers become one. To add one, add it there and
-//! increment the field where it happens.
+//! A counter is declared once, in `metrics!` at the end of this file: its field, what it counts,
+//! its name in a scrape, and how the values of several workers become one. To add one, add it there
+//! and increment the field at the event.
 
 use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::net::errno::AcceptError;
 
-/// Lines that the log of the process left out, for lack of room or because they repeat.
+/// Lines that the process's log dropped, for lack of room or because they repeat.
 pub(crate) static LOG_DROPPED_LINES: AtomicU64 = AtomicU64::new(0);
 
-/// Declares a closed set of reasons, each with its name in metrics and logs. One behind a semicolon is
-/// never counted.
+/// Declares a closed set of reasons, each with its name in metrics and logs. A reason behind a
+/// semicolon is not counted.
 macro_rules! reasons {
     (
         $(#[$meta:meta])* $Type:ident {
@@ -52,11 +52,11 @@ reasons! {
         Reset = "reset",
         /// A socket call failed in any other way.
         Error = "error",
-        /// No byte moved for the idle timeout.
+        /// No byte moved within the idle timeout.
         IdleTimeout = "idle_timeout",
         /// Too few bytes moved within the stall timeout.
         Stalled = "stalled",
-        /// It was open for as long as a connection may be.
+        /// The connection reached its maximum lifetime.
         Lifetime = "lifetime",
         /// It was still open at the end of the drain timeout.
         DrainTimeout = "drain_timeout",
@@ -73,11 +73,11 @@ reasons! {
     RefuseReason {
         /// The access list denies its address.
         Denied = "denied",
-        /// As many connections as a second allows were accepted.
+        /// The accept rate was used up.
         AcceptRate = "accept_rate",
-        /// As many connections as allowed were open.
+        /// The maximum number of connections was open.
         MaxConnections = "max_connections",
-        /// As many connections as allowed were open from its address.
+        /// The maximum number of connections from its address was open.
         MaxConnectionsPerIp = "max_connections_per_ip",
     }
 }
@@ -87,7 +87,7 @@ reasons! {
     DropReason {
         /// It came from port 0 or from a port of the system's services.
         SourcePort = "source_port",
-        /// It came from a port that we have too: an answer would be answered, for ever.
+        /// It came from a port that we serve too: a server there would answer our answer, for ever.
         OwnPort = "own_port",
         /// It was sent to a group of hosts, or claims to come from one.
         NotUnicast = "not_unicast",
@@ -97,7 +97,7 @@ reasons! {
         RatePerSource = "rate_per_source",
         /// All sources together are beyond the rate.
         Rate = "rate",
-        /// It did not come whole.
+        /// It was truncated.
         Truncated = "truncated",
         /// The kernel refused to send the answer.
         SendError = "send_error",
@@ -135,16 +135,16 @@ pub(crate) struct Metric {
     pub(crate) values: Values,
 }
 
-/// Whether a metric only grows.
+/// The type of a metric.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Kind {
-    /// It does, until the process ends.
+    /// It only grows until the process ends.
     Counter,
-    /// It goes up and down.
+    /// It rises and falls.
     Gauge,
 }
 
-/// How the values of workers become those of a metric.
+/// How the workers' values become a metric's values.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Values {
     /// One, the sum over the workers.
@@ -158,7 +158,7 @@ pub(crate) enum Values {
     },
 }
 
-/// Writes out the structs, the sum and the table of the counters that it is given.
+/// Generates the structs, the sum and the table of the declared counters.
 macro_rules! metrics {
     (
         total { $(#[doc = $total_help:literal] $total:ident: $TotalKind:ident = $total_name:literal,)* }
@@ -281,7 +281,7 @@ metrics! {
         loop_iterations: Counter = "echod_loop_iterations_total",
         /// Events that the kernel returned.
         loop_events: Counter = "echod_loop_events_total",
-        // More events were perhaps waiting.
+        // More events may have been waiting.
         /// Turns in which as many events came as fit.
         loop_full_batches: Counter = "echod_loop_full_batches_total",
     }

@@ -11,13 +11,13 @@ use super::http::{self, MAX_HEAD_LEN, Pages, Parse};
 
 /// How long a connection may take from being accepted to the end of its response.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// How long a client whose request took too long may take to read the response that says so.
+/// Time for a client to read the response that its request timed out.
 const TIMEOUT_RESPONSE_DEADLINE: Duration = Duration::from_secs(1);
-/// The most bytes that are read and thrown away behind a request. Closing with more unread resets
-/// the connection, which may cost the client its response.
+/// The most bytes that are read and discarded after a request. Closing with more unread resets the
+/// connection, which may cost the client its response.
 const MAX_DISCARDED: usize = 1 << 20;
 
-/// One connection: a request, a response, its end.
+/// One connection: a request, a response, a close.
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: TcpStream,
@@ -28,11 +28,12 @@ pub(super) struct Connection {
 
 #[derive(Debug)]
 enum RequestState {
-    /// The part of the head that came, less than [`MAX_HEAD_LEN`].
+    /// The received part of the head, less than [`MAX_HEAD_LEN`].
     Reading(Vec<u8>),
     /// `written` bytes of the response are out.
     Writing { response: Vec<u8>, written: usize },
-    /// Our side is ended and the client's is not; `discarded` bytes were read and dropped since.
+    /// We shut our side down and the client has not yet; `discarded` bytes were read and dropped
+    /// since.
     Lingering { discarded: usize },
 }
 
@@ -46,9 +47,9 @@ impl Connection {
         }
     }
 
-    /// Goes as far as the socket lets it. `Break` means: close it.
+    /// Reads and writes until the socket would block. `Break` means: close the connection.
     pub(super) fn drive(&mut self, buffer: &mut [u8], pages: &impl Pages) -> ControlFlow<()> {
-        // Each round reads or writes something, a bounded number of bytes in all, or leaves.
+        // Each round reads or writes at least one byte, of a bounded total, or returns.
         loop {
             match self.step(buffer, pages) {
                 Ok(ControlFlow::Continue(())) => {}
@@ -61,7 +62,7 @@ impl Connection {
         }
     }
 
-    /// One call of the socket and what follows from it.
+    /// One socket call and its consequence.
     fn step(&mut self, buffer: &mut [u8], pages: &impl Pages) -> io::Result<ControlFlow<()>> {
         match &mut self.state {
             RequestState::Reading(head) => {
@@ -73,7 +74,7 @@ impl Connection {
                 head.extend_from_slice(&buffer[..count]);
                 match http::respond(head, pages) {
                     Parse::Response(response) => self.write(response),
-                    // The client ended its side before its request was whole.
+                    // The client shut its side down before the request was complete.
                     Parse::Incomplete if count == 0 => self.write(http::bad_request()),
                     Parse::Incomplete => {}
                 }
@@ -103,8 +104,8 @@ impl Connection {
         };
     }
 
-    /// The deadline has passed. A client that sent a part of a request is told so; `Break` if there is
-    /// nothing to tell.
+    /// Handles a passed deadline: a client that sent part of a request gets a timeout response;
+    /// `Break` if it sent nothing.
     pub(super) fn expire(&mut self, now: Instant) -> ControlFlow<()> {
         match &self.state {
             RequestState::Reading(head) if !head.is_empty() => {

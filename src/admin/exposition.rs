@@ -6,12 +6,12 @@ use serde_json::{Map, Number, Value as Json};
 
 use crate::metrics::Kind;
 
-/// A metric: one name with a value for each of its labels.
+/// A metric: one name, and a value for each label value.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Family {
     /// The name, with its unit, after the conventions of Prometheus.
     pub(super) name: &'static str,
-    /// What is counted, in a sentence.
+    /// One sentence that describes the metric.
     pub(super) help: &'static str,
     pub(super) kind: Kind,
     pub(super) samples: Samples,
@@ -20,12 +20,12 @@ pub(super) struct Family {
 /// The values of a metric.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Samples {
-    /// One, without a label.
+    /// One value, without a label.
     One(Value),
-    /// One for each value of a label.
+    /// One value for each value of a label.
     Labelled {
         label: &'static str,
-        /// The label's values with the metric's.
+        /// Pairs of label value and metric value.
         values: Vec<(String, Value)>,
     },
 }
@@ -58,8 +58,8 @@ pub(super) fn text(families: &[Family]) -> String {
     text
 }
 
-/// The values as a JSON object: the names, without the prefix `echod_`, and below those with a label
-/// an object of the label's values.
+/// The values as a JSON object, keyed by name without the prefix `echod_`. A metric with a label is
+/// an object keyed by the label's values.
 pub(super) fn json(families: &[Family]) -> Json {
     let mut object = Map::new();
     for family in families {
@@ -105,7 +105,7 @@ fn escaped_label(value: &str) -> String {
 fn number(value: Value) -> Json {
     match value {
         Value::Integer(value) => value.into(),
-        // JSON has no infinity, and no time is one.
+        // JSON has no infinity, and no time is infinite.
         Value::Real(value) => Number::from_f64(value).map_or(Json::Null, Json::Number),
     }
 }

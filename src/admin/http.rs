@@ -1,50 +1,50 @@
-//! HTTP as far as the admin port speaks it: one request of a connection, one response, then its
-//! end. A pure function of the bytes received so far.
+//! The admin port's subset of HTTP: one request per connection, one response, then a close. A pure
+//! function of the bytes received so far.
 //!
-//! Request targets are compared as they are written, without their query. Header fields must be
-//! well-formed and are not looked at otherwise: nothing depends on them, and each response says
-//! `Connection: close`.
+//! Request targets are compared verbatim, without their query. Header fields must be well-formed
+//! and are otherwise ignored; each response says `Connection: close`.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
 use httparse::{Error, Request, Status};
 
-/// The most bytes that the head of a request may have: request line, header fields, empty line.
+/// The most bytes in the head of a request: request line, header fields, empty line.
 pub const MAX_HEAD_LEN: usize = 8 << 10;
-/// The most header fields that a request may have.
+/// The most header fields in a request.
 const MAX_HEADERS: usize = 64;
 
-/// What the pages of the admin port say now.
+/// The current content of the admin port's pages.
 pub trait Pages {
     /// All metrics in the text format of Prometheus.
     fn metrics(&self) -> String;
     /// A JSON object about the server.
     fn info(&self) -> String;
-    /// Whether clients should be sent here.
+    /// Whether a load balancer should send clients here.
     fn readiness(&self) -> Readiness;
 }
 
-/// Whether the server wants more clients.
+/// Whether the server accepts more clients.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Readiness {
     /// It does.
     Ready,
-    /// It is about to end.
+    /// It is draining.
     Draining,
 }
 
-/// What the bytes received so far amount to.
+/// The result of parsing the bytes received so far.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Parse {
-    /// The beginning of a request: more is needed. Never for [`MAX_HEAD_LEN`] bytes or more.
+    /// The beginning of a request; more bytes are needed. Never returned for [`MAX_HEAD_LEN`] bytes
+    /// or more.
     Incomplete,
-    /// The whole response to what was asked, or to what can't become a request any more.
+    /// The whole response to a complete request, or to bytes that can't become a valid one.
     Response(Vec<u8>),
 }
 
-/// Answers the request that `bytes_so_far` begin with. What follows a request is ignored, and so is
-/// whatever lies beyond [`MAX_HEAD_LEN`].
+/// Answers the request at the start of `bytes_so_far`. Bytes after the request are ignored, and so
+/// are bytes beyond [`MAX_HEAD_LEN`].
 pub fn respond(bytes_so_far: &[u8], pages: &impl Pages) -> Parse {
     let head = &bytes_so_far[..bytes_so_far.len().min(MAX_HEAD_LEN)];
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
@@ -62,7 +62,7 @@ pub fn respond(bytes_so_far: &[u8], pages: &impl Pages) -> Parse {
             (answer, body)
         }
         Ok(Status::Partial) if head.len() < MAX_HEAD_LEN => return Parse::Incomplete,
-        // Without a version the request line is not over yet, so the target is what is too long.
+        // Without a version the request line is incomplete, so the target is too long.
         Ok(Status::Partial) if request.version.is_none() => (Answer::URI_TOO_LONG, Body::Sent),
         Ok(Status::Partial) | Err(Error::TooManyHeaders) => (Answer::HEAD_TOO_LARGE, Body::Sent),
         Err(_) => (Answer::BAD_REQUEST, Body::Sent),
@@ -70,17 +70,17 @@ pub fn respond(bytes_so_far: &[u8], pages: &impl Pages) -> Parse {
     Parse::Response(answer.encode(body))
 }
 
-/// The response to a client that took too long to ask.
+/// The response to a client whose request took too long.
 pub(super) fn request_timeout() -> Vec<u8> {
     Answer::REQUEST_TIMEOUT.encode(Body::Sent)
 }
 
-/// The response to a client that ended its side within a request.
+/// The response to a client that shut its side down within a request.
 pub(super) fn bad_request() -> Vec<u8> {
     Answer::BAD_REQUEST.encode(Body::Sent)
 }
 
-/// Whether the body follows the head; the answer to HEAD only says how long it would be.
+/// Whether the body follows the head; the answer to HEAD only states its length.
 #[derive(Clone, Copy)]
 enum Body {
     Sent,

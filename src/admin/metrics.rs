@@ -1,7 +1,7 @@
-//! What a scrape finds: every metric with its values. Pure functions of a [`Report`].
+//! The content of a scrape: every metric with its values. Pure functions of a [`Report`].
 //!
-//! Every value that a label can have is there from the start, with a zero, so that rates are known
-//! from the first event on. No label ever holds the address of a client.
+//! Every possible value of a label is present from the start, with a zero, so that rates are
+//! defined from the first event on. No label ever holds a client's address.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::exposition::{Family, Samples, Value};
 use super::http::Readiness;
 use crate::metrics::{Kind, METRICS, Snapshot, Values};
 
-/// What is known of a server at one moment.
+/// The state of a server at one moment.
 #[derive(Clone, Debug)]
 pub(super) struct Report {
     /// The version of the program.
@@ -19,17 +19,17 @@ pub(super) struct Report {
     pub(super) readiness: Readiness,
     /// Every worker, in the order of their indices.
     pub(super) workers: Vec<Worker>,
-    /// Lines that the log left out.
+    /// Log lines that were dropped.
     pub(super) log_dropped_lines: u64,
     /// The metrics of the process.
     pub(super) process: Vec<Family>,
 }
 
-/// What is known of a worker at one moment.
+/// The state of a worker at one moment.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Worker {
     pub(super) counters: Snapshot,
-    /// The processor time it has used.
+    /// The processor time that it has used.
     pub(super) cpu_time: Duration,
 }
 
@@ -102,7 +102,7 @@ pub(super) fn families(report: &Report) -> Vec<Family> {
     families
 }
 
-/// One worker in `/info`: the metrics that have a value for each worker, and its accepted connections.
+/// One worker in `/info`: the per-worker metrics, and its accepted connections.
 pub(super) fn worker_json(worker: &Worker) -> Json {
     let mut object = Map::new();
     for metric in METRICS {

@@ -1,25 +1,25 @@
 //! The admin port: `/metrics`, `/livez`, `/readyz` and `/info` over HTTP, on a thread of its own.
 //!
-//! `http` is the protocol, `metrics` what a scrape finds and `exposition` how it is written, all pure;
-//! [`Status`] collects it from a running server; `connection` is one client; this file is the thread with
-//! its sockets. The thread reads the workers' counters and never makes a worker wait. It is meant for
-//! loopback and as careful as if it were public: whatever a client does, it costs a bounded amount of
+//! `http` is the protocol, `metrics` the content of a scrape, `exposition` its formats, all pure;
+//! [`Status`] collects the values from a running server; `connection` is one client; this file is
+//! the thread with its sockets. The thread reads the workers' counters and never makes a worker
+//! wait. The port is meant for loopback but is safe in public: any client costs a bounded amount of
 //! memory and time, and the next client is answered.
 //!
 //! # `/readyz`
-//! 200 while clients are welcome, 503 from the moment a drain or a stop was asked for. `/livez` is
-//! 200 as long as anything answers.
+//! 200 while the server accepts clients, 503 as soon as a drain or a stop is requested. `/livez` is
+//! 200 as long as the thread answers.
 //!
 //! # `/info`
 //! A JSON object with these keys:
 //! - `version`, `kernel` (release), `pid`, `started_at` (RFC 3339), `uptime_s`, `draining`
-//! - `workers`: how many; `per_worker`: for each of them `connections_active`,
+//! - `workers`: their number; `per_worker`: for each worker `connections_active`,
 //!   `connections_accepted`, `loop_iterations`, `loop_events`, `loop_full_batches`, `cpu_seconds`
-//! - `balance`: how connections are spread over the workers, as configured
-//! - `endpoints`: `service`, `endpoint` as bound, and `balance` in use, of each
+//! - `balance`: the configured distribution of connections over the workers
+//! - `endpoints`: for each endpoint its `service`, `endpoint` as bound, and effective `balance`
 //! - `configuration`: the resolved configuration in force
-//! - `counters`: every metric under its name without `echod_`; those with a label are an object of
-//!   the label's values
+//! - `counters`: every metric under its name without `echod_`; a metric with a label is an object
+//!   keyed by the label's values
 
 use std::io;
 use std::net::SocketAddr;
@@ -49,13 +49,13 @@ use crate::net::endpoint::HostPort;
 use crate::net::errno::AcceptError;
 use connection::Connection;
 
-/// Connections open at a time. One more replaces the oldest, so that silent clients can't keep others
-/// out.
+/// Connections open at a time. A further one replaces the oldest, so that silent clients can't
+/// block others.
 const MAX_CONNECTIONS: usize = 64;
-/// Connections accepted in a turn, a fraction of [`MAX_CONNECTIONS`]: each has its chance to be answered
-/// before later ones can take its place.
+/// Connections accepted in a turn, a fraction of [`MAX_CONNECTIONS`]: each can be answered before
+/// later ones replace it.
 const MAX_ACCEPTS_PER_TURN: usize = 16;
-/// How long accepting pauses when descriptors or memory ran out.
+/// The pause in accepting after descriptors or memory ran out.
 const RETRY: Duration = Duration::from_millis(100);
 /// The most bytes that one read takes.
 const MAX_READ: usize = 16 << 10;
@@ -65,7 +65,7 @@ const WAKER: Token = Token(1);
 /// The token of the connection with key 0.
 const FIRST_CONNECTION: usize = 2;
 
-/// An admin port that is bound: clients can connect, and are answered once it is started.
+/// A bound admin port: clients can connect, and are answered once it is started.
 #[derive(Debug)]
 pub struct Admin {
     listener: TcpListener,
@@ -92,10 +92,10 @@ impl Admin {
         Self::on(std::net::TcpListener::bind(address)?)
     }
 
-    /// Goes on with the listener of a predecessor.
+    /// Takes over the listener of a predecessor.
     ///
     /// # Errors
-    /// When it is no TCP listener, or there is no descriptor to watch it with.
+    /// When it is not a TCP listener, or there is no descriptor for an epoll instance.
     pub fn adopt(listener: OwnedFd) -> io::Result<Self> {
         Self::on(listener.into())
     }
@@ -129,7 +129,7 @@ impl Admin {
         self.local_addr
     }
 
-    /// Answers with `pages` on a thread of its own, from now on until [`Running`] is dropped.
+    /// Answers with `pages` on a thread of its own until [`Running`] is dropped.
     ///
     /// # Errors
     /// The system has no thread to give.
@@ -161,7 +161,7 @@ impl Admin {
     }
 }
 
-/// An admin port that answers. Dropping it ends its thread and waits for that, which is at once.
+/// A running admin port. Dropping it ends its thread and waits for the end, which comes at once.
 #[derive(Debug)]
 #[must_use = "the admin port ends when this is dropped"]
 pub struct Running {
@@ -173,7 +173,8 @@ pub struct Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        // Writing to an eventfd fails only if its counter is full, and then it wakes as well.
+        // Writing to an eventfd fails only if its counter is full, and then it wakes the thread
+        // too.
         let _ = self.waker.wake();
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
@@ -183,25 +184,25 @@ impl Drop for Running {
     }
 }
 
-/// The thread of an admin port with everything it owns.
+/// The state of an admin port's thread.
 struct AdminLoop {
     poll: Poll,
     listener: TcpListener,
     /// Whether there may be more to accept: set by an event, cleared by EAGAIN alone.
     is_acceptable: bool,
-    /// When accepting goes on after a lack of descriptors or memory.
+    /// When accepting resumes after a lack of descriptors or memory.
     paused_until: Option<Instant>,
-    /// The last accept failed for such a lack, which is logged once.
+    /// The last accept failed for that reason, which is logged once.
     has_failed: bool,
     connections: Slab<Connection>,
-    /// Read into by every connection in turn.
+    /// The read buffer of every connection in turn.
     buffer: Box<[u8]>,
     pages: Status,
     stop: Arc<AtomicBool>,
 }
 
 impl AdminLoop {
-    /// Answers until asked to stop.
+    /// Answers requests until told to stop.
     ///
     /// # Errors
     /// Only what epoll_wait(2) reports besides EINTR, which would be a defect.
@@ -210,7 +211,7 @@ impl AdminLoop {
         while !self.stop.load(Ordering::Relaxed) {
             match self.poll.poll(&mut events, self.timeout(Instant::now())) {
                 Ok(()) => {}
-                // A signal was handled on this thread. The batch may still be the last one.
+                // A signal interrupted the wait. The batch may still hold the previous events.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
                 Err(error) => return Err(error),
             }
@@ -222,8 +223,8 @@ impl AdminLoop {
         Ok(())
     }
 
-    /// Accepting comes after the batch, so that none of its events can reach a connection that took
-    /// over a slab key.
+    /// Accepting comes after the batch, so that no stale event reaches a connection on a reused
+    /// slab key.
     fn dispatch(&mut self, events: &Events) {
         for event in events {
             match event.token() {
@@ -292,7 +293,7 @@ impl AdminLoop {
             Token(key + FIRST_CONNECTION),
             Interest::READABLE | Interest::WRITABLE,
         );
-        // Without events it can't be answered; dropping it closes it.
+        // Without events the connection can't be answered; dropping it closes it.
         if registered.is_ok() {
             entry.insert(Connection::new(stream, now));
             self.drive(key);

@@ -1,4 +1,4 @@
-//! What the system tells of this process: the metrics that Prometheus has of every process.
+//! The standard process metrics of Prometheus.
 
 use std::fs;
 use std::path::Path;
@@ -8,8 +8,8 @@ use super::exposition::{Family, Samples, Value};
 use crate::metrics::Kind;
 use crate::net::{clock, descriptors};
 
-/// Asks the system, but for the start of the process, which [`start_time`] finds out once. What the
-/// system does not tell is left out.
+/// Reads the metrics from the system, except for the start of the process, which [`start_time`]
+/// reads once. Metrics that the system does not report are left out.
 pub(super) fn families(start_time: Option<Duration>) -> Vec<Family> {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let seconds = |time: Duration| Value::Real(time.as_secs_f64());
@@ -62,8 +62,8 @@ pub(super) fn families(start_time: Option<Duration>) -> Vec<Family> {
     told.collect()
 }
 
-/// When the process started, since 1970. The system computes it from the wall clock, so it has to be
-/// asked once to stay the same.
+/// When the process started, since 1970. The system computes it from the wall clock, so it is read
+/// once to stay the same.
 pub(super) fn start_time() -> Option<Duration> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
     let system = fs::read_to_string("/proc/stat").ok()?;
@@ -73,8 +73,8 @@ pub(super) fn start_time() -> Option<Duration> {
     Duration::try_from_secs_f64(boot as f64 + since_boot_s).ok()
 }
 
-/// The descriptors that are open now. Since Linux 6.2 their directory's size is their number; before
-/// it is 0, and each entry has to be visited.
+/// The number of open descriptors. Since Linux 6.2 it is the size of their directory; before, that
+/// size is 0, and the entries have to be counted.
 fn open_fds() -> Option<u64> {
     let directory = Path::new("/proc/self/fd");
     match fs::metadata(directory).ok()?.len() {

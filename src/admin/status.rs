@@ -1,5 +1,5 @@
-//! The pages of a running server: what [`Pages`] asks for, collected from its [`Handle`] at the
-//! moment of the request. Nothing here makes a worker wait.
+//! The pages of a running server, collected from its [`Handle`] at the moment of the request.
+//! Nothing here makes a worker wait.
 
 use std::fmt;
 use std::fs;
@@ -17,15 +17,15 @@ use crate::net::endpoint::Endpoint;
 use crate::server::Handle;
 use crate::service::Service;
 
-/// What a server can't be asked for through its handle.
+/// Facts about a server that its handle does not provide.
 pub struct About {
     /// The services and their endpoints as bound.
     pub endpoints: Vec<(Service, Endpoint)>,
-    /// How connections are spread over the workers where the endpoint leaves a choice.
+    /// The configured distribution of connections over the workers.
     pub balance: Balance,
-    /// How they are spread at each endpoint.
+    /// The distribution in effect at each endpoint.
     pub balances: Vec<Balance>,
-    /// Says the configuration in force, called for each `/info`: a reload may have changed it.
+    /// Returns the configuration in force. Called for each `/info`, because a reload may change it.
     pub configuration: Box<dyn Fn() -> Value + Send>,
 }
 
@@ -38,7 +38,7 @@ impl fmt::Debug for About {
     }
 }
 
-/// The pages about the server that a [`Handle`] steers.
+/// The pages about the server behind a [`Handle`].
 #[derive(Debug)]
 pub struct Status {
     handle: Handle,
@@ -50,7 +50,7 @@ pub struct Status {
 }
 
 impl Status {
-    /// Counts the server's time from now.
+    /// Measures the server's uptime from now.
     pub fn new(handle: Handle, about: About) -> Self {
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         Self {

@@ -1,7 +1,7 @@
 //! The access list: address prefixes that are allowed and denied.
 //!
 //! The lists are compiled once into ranges that do not overlap, so that a look-up is one binary
-//! search however long they are.
+//! search at any length of the lists.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -16,13 +16,13 @@ pub(crate) struct AccessList {
 }
 
 impl AccessList {
-    /// The longest prefix that contains an address decides; one that is in both lists denies. An
-    /// address in no prefix is admitted only if nothing is expressly allowed.
+    /// The longest prefix that contains an address decides; a prefix in both lists denies. An
+    /// address in no prefix is admitted only if the allow list is empty.
     pub(crate) fn new(allow: &[Cidr], deny: &[Cidr]) -> Self {
         let others = Verdict::of(allow.is_empty());
         let mut v4 = BTreeMap::new();
         let mut v6 = BTreeMap::new();
-        // The denied come last and so override the same prefix in the other list.
+        // Denied prefixes come last and so override the same prefix in the other list.
         let rules = (allow.iter().map(|cidr| (cidr, Verdict::Admit)))
             .chain(deny.iter().map(|cidr| (cidr, Verdict::Deny)));
         for (cidr, verdict) in rules {
@@ -61,7 +61,7 @@ impl Verdict {
     }
 }
 
-/// The whole of an address family, cut where the verdict changes.
+/// A whole address family, divided where the verdict changes.
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct Ranges {
     /// Below the first change.
@@ -71,15 +71,15 @@ struct Ranges {
 }
 
 impl Ranges {
-    /// Prefixes are nested or apart, never half in each other: going through them in the order of
-    /// their first addresses, the longer after the shorter, those open at any point are a stack.
+    /// Two prefixes are nested or disjoint. So, in the order of first addresses with the shorter
+    /// prefix first, the open prefixes form a stack.
     fn new(rules: &BTreeMap<(u128, u8), Verdict>, bits: u32, others: Verdict) -> Self {
         let mut ranges = Self {
             lowest: others,
             changes: Vec::new(),
         };
         let top = u128::MAX >> (u128::BITS - bits);
-        // Last addresses of the prefixes that are open, each with the verdict around it.
+        // The last address of each open prefix, with the verdict around the prefix.
         let mut open: Vec<(u128, Verdict)> = Vec::new();
         for (&(first, length), &verdict) in rules {
             while let Some((last, around)) = open.pop_if(|&mut (last, _)| last < first) {
@@ -99,7 +99,7 @@ impl Ranges {
         ranges
     }
 
-    /// The verdict from `first` on, which is not below any change so far.
+    /// Sets the verdict from `first` on. `first` must not be below an earlier change.
     fn change(&mut self, first: u128, verdict: Verdict) {
         self.changes.pop_if(|&mut (at, _)| at == first);
         if first == 0 {
@@ -192,7 +192,7 @@ mod tests {
         );
     }
 
-    /// What the documentation says, in its own words.
+    /// The documented rules, implemented directly.
     fn naive(allow: &[Cidr], deny: &[Cidr], address: IpAddr) -> bool {
         let longest = |list: &[Cidr]| {
             let matching = list.iter().filter(|cidr| cidr.contains(address));
@@ -204,7 +204,7 @@ mod tests {
         }
     }
 
-    /// Few different bits at both ends, so that prefixes nest and touch each other often.
+    /// Few different bits at both ends, so that prefixes often nest and touch.
     fn addresses() -> impl Strategy<Value = IpAddr> {
         let byte = prop_oneof![Just(0u8), Just(1), Just(128), Just(254), Just(255)];
         (vec(byte, 4), any::<bool>()).prop_map(|bytes| {
@@ -242,7 +242,7 @@ mod tests {
             probes in vec(addresses(), 1..40),
         ) {
             let list = AccessList::new(&allow, &deny);
-            // The edges of the prefixes are where a compiled list would be wrong.
+            // A compiled list would fail at the edges of the prefixes.
             let edges = allow.iter().chain(&deny).map(Cidr::network);
             for address in edges.chain(probes) {
                 prop_assert_eq!(list.admits(address), naive(&allow, &deny, address), "{}", address);

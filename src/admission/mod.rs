@@ -1,11 +1,11 @@
 //! Admission: the access list, and limits of connections and of rates over all workers.
 //!
-//! [`Policy`] is what the configuration asks for, a value that never changes: every worker holds
-//! the current one, and a reload hands out another. [`Admission`] is what was counted so far,
-//! shared by all workers, and survives a reload.
+//! [`Policy`] holds the configured limits and is immutable: every worker holds the current one, and
+//! a reload hands out another. [`Admission`] holds the counts, shared by all workers; they survive
+//! a reload.
 //!
-//! All limits hold exactly, however many workers accept at once, and a connection that is refused
-//! takes nothing: no permit, and nothing of the accept rate.
+//! All limits hold exactly with any number of workers accepting at once. A refused connection takes
+//! no permit and nothing of the accept rate.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -36,7 +36,7 @@ pub(crate) struct Policy {
 }
 
 impl Policy {
-    /// The rules that `limits` ask for.
+    /// Compiles `limits`.
     pub(crate) fn new(limits: &Limits) -> Self {
         Self {
             access: AccessList::new(&limits.allow, &limits.deny),
@@ -49,21 +49,21 @@ impl Policy {
     }
 }
 
-/// What was admitted so far, counted over all workers.
+/// Counts of admitted connections and datagrams over all workers.
 ///
-/// The total is one atomic. Connections per address are counted under one of 64 locks, each taken
-/// for a look-up, at accept and at close only, and only while a limit per address is set.
+/// The total is one atomic. Connections per address are counted under one of 64 locks. A lock is
+/// taken for one look-up, only at accept and at close, and only while a limit per address is set.
 #[derive(Debug, Default)]
 pub(crate) struct Admission {
     open: AtomicUsize,
     accepts: Bucket,
     per_ip: PerIp,
     datagrams: Bucket,
-    /// Made when a rate per source is first asked for: most servers never need the memory.
+    /// Allocated when a rate per source is first needed: most servers never need the memory.
     datagrams_per_source: OnceLock<SourceBuckets>,
 }
 
-/// The permit of an admitted connection, to be given back by [`Admission::release`].
+/// The permit of an admitted connection, to be returned by [`Admission::release`].
 #[derive(Debug, Default, Eq, PartialEq)]
 #[must_use = "a permit that is not given back by `release` stays taken"]
 pub(crate) struct Permit {
@@ -72,7 +72,7 @@ pub(crate) struct Permit {
     counted: Option<SourcePrefix>,
 }
 
-/// What becomes of datagrams that ask for an answer; the four add up to those asked for.
+/// The verdict on a number of datagrams; the four counts add up to that number.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct UdpAllowance {
     /// To be answered.
@@ -86,19 +86,20 @@ pub(crate) struct UdpAllowance {
 }
 
 impl Admission {
-    /// Nothing admitted yet.
+    /// No connections and full buckets.
     pub(crate) fn new() -> Self {
         Self::default()
     }
 
-    /// Takes a permit for a connection from `peer`, to be given back by [`Admission::release`]. A peer
-    /// without an address, as on a Unix socket, is subject to the accept rate and the total only.
-    /// Connections that came in while no limit per address was set do not count for one set later.
+    /// Takes a permit for a connection from `peer`, to be returned by [`Admission::release`]. A
+    /// peer without an address, as on a Unix socket, is subject to the accept rate and the total
+    /// only. Connections accepted while no limit per address was set do not count towards a later
+    /// limit.
     ///
-    /// The time is asked for only if there is an accept rate.
+    /// The time is read only if there is an accept rate.
     ///
     /// # Errors
-    /// The first reason, in the order of [`RefuseReason::ALL`], to refuse the connection.
+    /// The first reason to refuse the connection, in the order of [`RefuseReason::ALL`].
     pub(crate) fn acquire(
         &self,
         policy: &Policy,
@@ -109,8 +110,7 @@ impl Admission {
             return Err(RefuseReason::Denied);
         }
         let accept_rate = policy.accept_rate.map(|rate| (rate, now_ns()));
-        // Looked at first and taken last: what was taken from a bucket can't be given back without
-        // a chance that it is granted twice.
+        // Checked first and taken last: a token returned to a bucket might be granted twice.
         if accept_rate.is_some_and(|(rate, now_ns)| !self.accepts.would_grant(rate, now_ns)) {
             return Err(RefuseReason::AcceptRate);
         }
@@ -136,7 +136,7 @@ impl Admission {
         })
     }
 
-    /// Gives back a permit taken by [`Admission::acquire`].
+    /// Returns a permit taken by [`Admission::acquire`].
     pub(crate) fn release(&self, permit: Permit) {
         if let Some(source) = permit.counted {
             self.per_ip.release(source);
@@ -149,11 +149,11 @@ impl Admission {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// How many of `datagrams`, all from `source`, may be answered. The time is asked for only if
-    /// there is a rate.
+    /// How many of `datagrams`, all from `source`, may be answered. The time is read only if there
+    /// is a rate.
     ///
-    /// What the total rate drops was charged to its source nevertheless: a bucket can't take back
-    /// exactly, and it is the busy sources that should feel it when the total is reached.
+    /// A datagram that the total rate drops is charged to its source nevertheless: a bucket can't
+    /// return tokens exactly, and at the total limit the busy sources should lose most.
     pub(crate) fn udp_allowance(
         &self,
         policy: &Policy,
@@ -198,7 +198,7 @@ impl Admission {
         policy: &Policy,
         accept_rate: Option<(Rate, u64)>,
     ) -> Result<(), RefuseReason> {
-        // Relaxed: the count itself is all that is shared, nothing is published through it.
+        // Relaxed: only the count is shared, and it publishes nothing else.
         self.open
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
                 (open < policy.max_connections).then_some(open + 1)
@@ -207,8 +207,8 @@ impl Admission {
         if let Some((rate, now_ns)) = accept_rate
             && self.accepts.take(rate, now_ns, 1) == 0
         {
-            // Another worker took the last of the rate since it was looked at. A connection that found
-            // the total reached in this moment would have been refused for the rate.
+            // Another worker took the last token since the check. A connection that meanwhile found
+            // the total reached would have been refused for the rate.
             self.release_total();
             return Err(RefuseReason::AcceptRate);
         }
@@ -221,11 +221,11 @@ impl Admission {
     }
 }
 
-/// Locks over which the addresses are hand_off, so that workers seldom meet at one.
+/// Locks that the addresses are distributed over, so that workers rarely contend for one.
 const STRIPES: usize = 64;
 
-/// Connections open for each address. One with none has no entry, so that there are never more
-/// entries than connections.
+/// Open connections of each address. An address without any has no entry, so that there are never
+/// more entries than connections.
 #[derive(Debug)]
 struct PerIp {
     key: RandomState,

@@ -1,10 +1,10 @@
 //! Rates of events: token buckets that all workers share without a lock.
 //!
-//! A bucket is kept as the generic cell rate algorithm has it (ITU-T I.371 annex A, the virtual
-//! scheduling algorithm): one time, at which the bucket will be full again. Granting an event moves
-//! it by the interval between two events, and an event is refused while it lies further ahead than
-//! the burst allows. That is a token bucket (RFC 2697 section 3, with one colour) in a single
-//! atomic word, which needs no one to refill it.
+//! A bucket follows the generic cell rate algorithm (ITU-T I.371 annex A, virtual scheduling): it
+//! is one time, at which it will be full again. Granting an event moves it by the interval between
+//! two events, and an event is refused while it lies further ahead than the burst allows. That is a
+//! token bucket (RFC 2697 section 3, with one colour) in a single atomic word that needs no
+//! refilling.
 //!
 //! Nothing here reads a clock. Times are nanoseconds from any origin that all callers share.
 
@@ -13,15 +13,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::net::cidr::SourcePrefix;
 
-/// How far the clock of one worker may be behind another's: each reads it once in a turn of its
-/// loop. A bucket that is full later than any grant within this can explain was charged at a lower
-/// rate, before a reload, and is not held to it.
+/// How far one worker's clock may be behind another's: each reads it once per turn of its loop. A
+/// bucket whose time lies further ahead than the rate and this lag allow was charged at a lower
+/// rate before a reload, and that charge is dropped.
 const STALE_NS: u64 = 1_000_000_000;
 
-/// Events per second, and a burst of as many as one second brings, at least one.
+/// Events per second, with a burst of one second's worth, at least one event.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Rate {
-    /// Between two events at this rate; rounded up, so that the rate is never exceeded.
+    /// The interval between two events; rounded up, so that the rate is never exceeded.
     interval_ns: u64,
     /// How far ahead the bucket's time may lie when an event is granted: the interval times one
     /// less than the burst.
@@ -34,9 +34,9 @@ impl Rate {
     /// The highest rate: an event every nanosecond.
     pub(crate) const MAX_PER_SECOND: f64 = 1e9;
 
-    /// A rate of `events` per second, or the nearest that there is; the lowest if it is not a
-    /// number. Rounded to whole nanoseconds between two events, a million per second is at most a
-    /// thousandth lower than asked for, and ten million a hundredth.
+    /// The nearest rate to `events` per second; the lowest if `events` is not a number. Rounded to
+    /// whole nanoseconds between two events, a million per second is at most a thousandth lower
+    /// than asked for, and ten million a hundredth.
     pub(crate) fn per_second(events: f64) -> Self {
         let events = if events.is_nan() {
             Self::MIN_PER_SECOND
@@ -57,7 +57,7 @@ impl Rate {
         self.tolerance_ns / self.interval_ns + 1
     }
 
-    /// How many of `wanted` events a bucket grants that will be full at `full_ns`.
+    /// How many of `wanted` events a bucket that is full at `full_ns` grants.
     fn grants(&self, full_ns: u64, now_ns: u64, wanted: u32) -> u32 {
         let latest_ns = now_ns.saturating_add(self.tolerance_ns);
         match latest_ns.checked_sub(full_ns.max(now_ns)) {
@@ -69,7 +69,7 @@ impl Rate {
         }
     }
 
-    /// When a bucket will be full of which `events` were taken.
+    /// When a bucket will be full after `events` were taken from it.
     fn charge(&self, full_ns: u64, now_ns: u64, events: u32) -> u64 {
         let cost_ns = self.interval_ns.saturating_mul(events.into());
         full_ns.max(now_ns).saturating_add(cost_ns)
@@ -83,8 +83,8 @@ impl Rate {
     }
 }
 
-/// A bucket that starts full. The rate is not part of it, so that it may change while the bucket
-/// stays.
+/// A bucket that starts full. The rate is not part of it, so that a reload can change the rate and
+/// keep the bucket.
 #[derive(Debug, Default)]
 pub(crate) struct Bucket {
     /// The theoretical arrival time of I.371.
@@ -93,10 +93,10 @@ pub(crate) struct Bucket {
 
 impl Bucket {
     /// Takes up to `wanted` events and returns how many were granted: in any span of time, over all
-    /// threads, at most the burst and what the rate brings in that span.
+    /// threads, at most the burst plus the rate times the span.
     pub(crate) fn take(&self, rate: Rate, now_ns: u64, wanted: u32) -> u32 {
         let mut full_ns = self.full_ns.load(Ordering::Relaxed);
-        // A turn is repeated only when another thread changed the bucket in between.
+        // The loop repeats only when another thread changed the bucket meanwhile.
         loop {
             let granted = rate.grants(full_ns, now_ns, wanted);
             if granted == 0 {
@@ -111,12 +111,12 @@ impl Bucket {
         }
     }
 
-    /// Whether [`Bucket::take`] would grant an event, as far as can be known before asking.
+    /// Whether [`Bucket::take`] would grant an event now. Another thread may take it first.
     pub(crate) fn would_grant(&self, rate: Rate, now_ns: u64) -> bool {
         let full_ns = self.full_ns.load(Ordering::Relaxed);
         let grants = rate.grants(full_ns, now_ns, 1) > 0;
         if !grants {
-            // A caller that is told no here never asks to take.
+            // After a refusal here the caller never calls `take`.
             forget_old_rate(&self.full_ns, full_ns, rate, now_ns);
         }
         grants
@@ -126,17 +126,15 @@ impl Bucket {
 /// Cells in a row of [`SourceBuckets`].
 const CELLS: usize = 1 << 15;
 
-/// A bucket for every source, in a fixed 512 KiB: no lock and no allocation, whatever sources
-/// appear.
+/// A bucket for every source, in a fixed 512 KiB: no lock, and no allocation for new sources.
 ///
 /// A source has one cell in each of two rows, chosen by a hash with a random key, and its bucket is
 /// the fuller of the two: a count-min sketch with conservative update (Cormode and Muthukrishnan
 /// 2005; Estan and Varghese 2002) of times instead of counts. A source is never granted more than
 /// its rate. It may be granted less only while both its cells are shared with busy sources: with
-/// `k` others at their limit that happens to a source with probability
-/// `(1 - (1 - 1/32768)^k)^2`, about `(k/32768)^2`: one in 100 000 for a hundred, one in 1 000 for a
-/// thousand. Sources forged by the ten thousand can make it likely for all, and meet the total rate
-/// instead.
+/// `k` others at their limit that happens to a source with probability `(1 - (1 - 1/32768)^k)^2`,
+/// about `(k/32768)^2`: one in 100 000 for a hundred, one in 1 000 for a thousand. Tens of
+/// thousands of forged sources can make it likely for all; the total rate limits them.
 #[derive(Debug)]
 pub(crate) struct SourceBuckets {
     key: RandomState,
@@ -159,10 +157,10 @@ impl SourceBuckets {
     }
 
     /// Takes up to `wanted` events of `source` and returns how many were granted: for one source,
-    /// in any span of time, at most the burst and what the rate brings in that span.
+    /// in any span of time, at most the burst plus the rate times the span.
     pub(crate) fn take(&self, rate: Rate, source: SourcePrefix, now_ns: u64, wanted: u32) -> u32 {
         let cells = self.cells(source);
-        // A turn is repeated only when another thread charged one of the cells in between.
+        // The loop repeats only when another thread charged one of the cells meanwhile.
         loop {
             let [a, b] = cells.map(|cell| cell.load(Ordering::SeqCst));
             let (fuller, full_ns, other, other_ns) = if a <= b {
@@ -179,7 +177,7 @@ impl SourceBuckets {
             // The other cell is charged first. When the exchange below succeeds, the bucket, which
             // is the minimum of both, steps at that moment from `full_ns` to at least `charged_ns`:
             // no thread can find a cell that was not charged yet. If it fails, the other cell stays
-            // charged in vain, which is no more than a shared cell may be anyway.
+            // charged, as a cell shared with another source would be.
             if other_ns < charged_ns {
                 other.fetch_max(charged_ns, Ordering::SeqCst);
             }
@@ -198,18 +196,18 @@ impl SourceBuckets {
     }
 }
 
-/// Stores `new_ns` if the cell still has `old_ns`, and else returns what it has.
+/// Stores `new_ns` if the cell still has `old_ns`, and otherwise returns its value.
 fn replace(cell: &AtomicU64, old_ns: u64, new_ns: u64) -> Result<(), u64> {
     cell.compare_exchange_weak(old_ns, new_ns, Ordering::SeqCst, Ordering::Relaxed)
         .map(drop)
 }
 
-/// Empties a bucket that is emptier than empty: a lower rate charged it, and a raised rate should not
-/// wait until the old one would have filled it.
+/// Resets a bucket that a lower rate charged beyond empty: a raised rate should not wait until the
+/// old rate would have filled it.
 fn forget_old_rate(cell: &AtomicU64, full_ns: u64, rate: Rate, now_ns: u64) {
     let empty_ns = rate.empty_ns(now_ns);
     if full_ns > empty_ns.saturating_add(STALE_NS) {
-        // If another thread was faster, it did the same.
+        // A faster thread did the same.
         let _ = replace(cell, full_ns, empty_ns);
     }
 }
@@ -294,8 +292,8 @@ mod tests {
         assert_eq!(sources.take(fast, source(1), SECOND_NS, 100), 10);
     }
 
-    /// Far more is wanted than the rate grants, by many threads, on a clock that all of them move:
-    /// neither more nor less may be granted.
+    /// Many threads want far more than the rate grants, on a clock that all of them move: the rate
+    /// must be granted exactly.
     #[track_caller]
     fn check_exact_under_a_storm(take: impl Fn(Rate, u64, u32) -> u32 + Sync) {
         const THREADS: u64 = 8;
@@ -357,7 +355,7 @@ mod tests {
         });
         let granted = granted.unwrap();
         assert!(granted.iter().all(|&granted| granted <= 4));
-        // The table was empty, so at least some had all they may.
+        // The table was empty, so some sources got their full burst.
         assert!(granted.contains(&4));
     }
 
@@ -377,8 +375,8 @@ mod tests {
         assert!(limited <= 60, "{limited} of {OTHERS} are limited");
     }
 
-    /// A token bucket as the textbook has it, in whole numbers: what is in it is counted in the
-    /// nanoseconds that it took to come in.
+    /// The textbook's token bucket in whole numbers: its content is counted in the nanoseconds that
+    /// it took to fill.
     struct Model {
         level_ns: u64,
         at_ns: u64,

@@ -29,7 +29,8 @@ fn assert_nothing_is_counted(admission: &Admission) {
     }
 }
 
-/// Threads that come and go as fast as they can, from as many addresses, and then come to stay.
+/// Threads acquire and release permits as fast as they can, from this number of addresses, and then
+/// keep some.
 #[track_caller]
 fn check_limits_under_a_storm(total: usize, per_ip: usize, addresses: usize) {
     const THREADS: usize = 8;
@@ -83,7 +84,7 @@ fn check_limits_under_a_storm(total: usize, per_ip: usize, addresses: usize) {
 
 #[test]
 fn both_limits_hold_exactly_under_a_storm_from_many_threads() {
-    // The total is reached first, then the limits of all addresses, then both at once.
+    // First only the total is reached, then only the limits per address, then both.
     check_limits_under_a_storm(10, 3, 6);
     check_limits_under_a_storm(10, 3, 2);
     check_limits_under_a_storm(12, 3, 4);
@@ -138,7 +139,7 @@ fn the_first_reason_is_the_one_that_is_given() {
         Err(RefuseReason::MaxConnections)
     );
     admission.release(second);
-    // Neither of the refusals since cost anything of the rate.
+    // No refusal since then took a token of the rate.
     limits.max_connections_per_ip = None;
     let policy = Policy::new(&limits);
     let third = enter(&policy, 3, later_ns).unwrap();
@@ -282,7 +283,7 @@ proptest! {
         let admission = Admission::new();
         let (mut total, mut per_ip) = (0, 0);
         let mut policy = Policy::new(&limits(total, per_ip));
-        // What is open: the address, if it was counted, and the permit.
+        // Open connections: the address, if it was counted, and the permit.
         let mut open: Vec<(Option<usize>, Permit)> = Vec::new();
         for step in steps {
             match step {

@@ -1,4 +1,4 @@
-//! The backlog of a connection: what was read and the socket did not take yet.
+//! The backlog of a connection: bytes that were read and that the socket has not taken yet.
 
 /// Bytes that wait to be written. Holds memory only while there are any.
 ///
@@ -13,7 +13,7 @@ struct Pending {
 }
 
 impl Backlog {
-    /// Stores a copy of `bytes`, exactly as large.
+    /// Stores a copy of `bytes` in an allocation of exactly that size.
     ///
     /// Nothing is read while there is a backlog, so there is never one to append to.
     pub(crate) fn store(&mut self, bytes: &[u8]) {
@@ -30,7 +30,7 @@ impl Backlog {
     /// the last one.
     ///
     /// # Panics
-    /// When more were written than waited.
+    /// When `count` exceeds the backlog.
     pub(crate) fn consume(&mut self, count: usize) {
         assert!(count <= self.len(), "wrote more than there was");
         if count == self.len() {
@@ -40,14 +40,14 @@ impl Backlog {
         }
     }
 
-    /// Drops all that waits and returns how much it was.
+    /// Drops the backlog and returns its length.
     pub(crate) fn clear(&mut self) -> usize {
         let lost = self.len();
         self.0 = None;
         lost
     }
 
-    /// What waits, in order.
+    /// The waiting bytes, in order.
     pub(crate) fn bytes(&self) -> &[u8] {
         self.0
             .as_ref()

@@ -9,14 +9,14 @@ use crate::net::readiness::Readiness;
 use crate::net::stream::Stream;
 use crate::service::chargen::{self, CYCLE, MAX_LEN};
 
-/// Writes of [`MAX_LEN`] bytes in one call: only the peer's window would pace it otherwise, and a
-/// connection could occupy the worker.
+/// Writes of [`MAX_LEN`] bytes in one call: otherwise only the peer's window would limit it, and
+/// one connection could occupy the worker.
 const MAX_WRITES_PER_PUMP: usize = 4;
 
 impl<S: Stream> Conn<S> {
-    /// Sends the pattern as fast as the peer takes it and discards input. The end of the input is
-    /// not the end of the output: the calling user ends the connection (RFC 864), and one that only
-    /// half-closed it still reads.
+    /// Sends the pattern as fast as the peer takes it and discards input. The end of the input does
+    /// not end the output: the peer closes the connection (RFC 864), and after a half-close it
+    /// still reads.
     pub(super) fn chargen(
         &mut self,
         mut chargen: Chargen,
@@ -65,14 +65,14 @@ impl<S: Stream> Conn<S> {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => {
                     metrics.sent_bytes.add(written as u64);
-                    // Below CYCLE, which fits.
+                    // The offset is below CYCLE, which fits.
                     chargen.offset = ((offset + written) % CYCLE) as u16;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.ready.remove(Readiness::WRITABLE)
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(Next::Yield),
-                // The peer had closed both directions, as our next bytes told us.
+                // The peer had closed both directions; our next write revealed it.
                 Err(error) if chargen.has_input_ended && errno::is_disconnect(&error) => {
                     return Ok(Next::Close(CloseReason::Finished));
                 }

@@ -1,4 +1,4 @@
-//! The state of one connection, and the calls on its stream that every service is made of.
+//! The state of one connection, and the stream operations that all services share.
 
 use std::io;
 
@@ -9,8 +9,8 @@ use crate::net::readiness::Readiness;
 use crate::net::stream::{Stream, Taken};
 use crate::service::Service;
 
-/// Reads of discarded input in one call of [`Conn::pump`], before other connections have their turn.
-/// It bounds how long one peer at full speed can occupy a worker.
+/// Reads of discarded input in one call of [`Conn::pump`]. It bounds how long one peer at full
+/// speed can occupy a worker.
 pub(super) const MAX_READS_PER_PUMP: usize = 4;
 
 /// What a connection needs after [`Conn::pump`].
@@ -18,26 +18,27 @@ pub(super) const MAX_READS_PER_PUMP: usize = 4;
 pub enum Next {
     /// Nothing until the kernel reports an event.
     Wait,
-    /// Another call soon: there is more to do, and other connections come first.
+    /// Another call soon: there is more to do, but other connections come first.
     Yield,
-    /// Another call after a while: the kernel is out of memory and does not report when it has some.
+    /// Another call after a pause: the kernel is out of memory and reports no event when it has
+    /// some.
     Retry,
-    /// To be removed.
+    /// Removal.
     Close(CloseReason),
 }
 
-/// A connection that is served.
+/// A served connection.
 #[derive(Debug)]
 pub struct Conn<S> {
     pub(super) stream: S,
     pub(super) backlog: Backlog,
     pub(super) state: State,
-    /// What is known of the stream. A hang-up stays once reported: from then on only read(2) tells
+    /// The stream's known readiness. A reported hang-up stays: from then on only read(2) tells
     /// where the input ends. Urgent data stays until a read blocks, because a read may stop at its
     /// mark with more behind it.
     pub(super) ready: Readiness,
     is_queued: bool,
-    /// The last large read was filled and written whole: input goes through the pipe.
+    /// The last large read was filled and fully written: input goes through the pipe.
     pub(super) is_bulk: bool,
 }
 
@@ -47,28 +48,28 @@ pub(super) enum State {
     Echo,
     Discard,
     Chargen(Chargen),
-    /// We ended the connection for this reason and wait for the peer to do the same. Input is
+    /// We half-closed the connection for this reason and wait for the peer's end. Input is
     /// discarded: closing a socket with unread input resets the connection, and a reset may destroy
     /// what the peer has not read yet (RFC 9293 section 3.10.4; RFC 1122 section 4.2.2.13).
     Lingering(CloseReason),
     Closed,
 }
 
-/// How far the character generator is.
+/// The state of the character generator.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Chargen {
     /// The next byte's position in the pattern.
     pub(super) offset: u16,
-    /// The peer sent its last byte and is still sent to.
+    /// The peer has ended its output and still reads.
     pub(super) has_input_ended: bool,
 }
 
-// Most connections are idle, and this is what each of them costs; mio checks more in debug builds.
+// Most connections are idle and cost this size; in debug builds mio's types are larger.
 #[cfg(not(debug_assertions))]
 const _: () = assert!(size_of::<Conn<crate::net::stream::Socket>>() <= 24);
 
 impl<S: Stream> Conn<S> {
-    /// A connection whose stream is writable, as a fresh socket is, and not known to be readable.
+    /// A connection whose stream is writable, like any fresh socket, and not known to be readable.
     pub fn new(stream: S, service: Service) -> Self {
         Self {
             stream,
@@ -84,29 +85,29 @@ impl<S: Stream> Conn<S> {
         }
     }
 
-    /// Adds what the kernel reported to what is known.
+    /// Adds readiness that the kernel reported.
     #[inline]
     pub fn note(&mut self, readiness: Readiness) {
         self.ready |= readiness;
     }
 
-    /// Marks the connection as closed: it takes no more part and waits to be removed.
+    /// Marks the connection as closed: it does nothing more until it is removed.
     pub fn close(&mut self, metrics: &WorkerMetrics) {
         self.drop_backlog(metrics);
         self.state = State::Closed;
     }
 
-    /// Marks the connection as waiting in the run queue and says whether it was not yet.
+    /// Marks the connection as queued to run and returns whether the mark is new.
     pub fn enqueue(&mut self) -> bool {
         !std::mem::replace(&mut self.is_queued, true)
     }
 
-    /// Takes the mark of [`Conn::enqueue`] away and says whether it was there.
+    /// Removes the mark of [`Conn::enqueue`] and returns whether it was set.
     pub fn dequeue(&mut self) -> bool {
         std::mem::replace(&mut self.is_queued, false)
     }
 
-    /// Why the connection lingers, if it does.
+    /// The reason why the connection lingers, if it does.
     pub fn lingering(&self) -> Option<CloseReason> {
         match self.state {
             State::Lingering(reason) => Some(reason),
@@ -119,7 +120,7 @@ impl<S: Stream> Conn<S> {
         self.state == State::Closed
     }
 
-    /// Whether output waits for the peer to take it, of which chargen always has some.
+    /// Whether output waits for the peer, which is always true of chargen.
     pub fn is_blocked(&self) -> bool {
         !self.backlog.is_empty() || matches!(self.state, State::Chargen(_))
     }
@@ -133,7 +134,7 @@ impl<S: Stream> Conn<S> {
         metrics.backlog_bytes.sub(self.backlog.clear() as u64);
     }
 
-    /// What follows from a call that failed.
+    /// Handles a failed call.
     #[cold]
     pub(super) fn fail(&mut self, error: &io::Error, metrics: &WorkerMetrics) -> Next {
         if errno::is_lack_of_memory(error) {
@@ -151,7 +152,7 @@ impl<S: Stream> Conn<S> {
         Next::Close(reason)
     }
 
-    /// Reads once, and notes whether that drained the stream.
+    /// Reads once, and records whether that drained the stream.
     #[inline]
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Input> {
         let taken = self.stream.read(buffer).map(|count| Taken {
@@ -161,7 +162,7 @@ impl<S: Stream> Conn<S> {
         self.conclude(taken)
     }
 
-    /// As [`Conn::read`], for input that is not used.
+    /// As [`Conn::read`], for input that is discarded.
     pub(super) fn discard_input(&mut self, scratch: &mut [u8]) -> io::Result<Input> {
         let taken = self.stream.discard(scratch);
         self.conclude(taken)
@@ -176,9 +177,9 @@ impl<S: Stream> Conn<S> {
             }
             Ok(Taken { count, asked }) => {
                 // Fewer bytes than asked for: the stream is drained, and the next arrival raises an
-                // edge (epoll(7), question 9). Not so when an end or an error hides behind the
-                // bytes, for which no further edge comes, nor at an urgent mark, where a read stops
-                // with more behind it (tcp(7)).
+                // edge (epoll(7), question 9). This does not hold if an end or an error lies behind
+                // the bytes, for which no further edge comes, nor at an urgent mark, where a read
+                // stops with more behind it (tcp(7)).
                 if count < asked
                     && !self.ready.intersects(Readiness::HANGUP | Readiness::URGENT)
                     && self.stream.drained_by_short_read()
@@ -203,7 +204,7 @@ impl<S: Stream> Conn<S> {
         }
     }
 
-    /// Keeps what a write with this outcome left of `input`.
+    /// Stores the part of `input` that a write with this outcome left.
     #[cold]
     pub(super) fn keep_rest(
         &mut self,
@@ -220,7 +221,7 @@ impl<S: Stream> Conn<S> {
                 0
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
-            // The input has left the socket and must not be lost.
+            // The input has been read from the socket and must not be lost.
             Err(error) if errno::is_lack_of_memory(&error) => {
                 lack_of_memory = Some(error);
                 0
@@ -235,10 +236,10 @@ impl<S: Stream> Conn<S> {
         lack_of_memory.map_or(Ok(()), Err)
     }
 
-    /// Writes the backlog. A short write is not taken as "would block": only the error is.
+    /// Writes the backlog. Only the error means "would block", not a short write.
     #[cold]
     pub(super) fn flush(&mut self, metrics: &WorkerMetrics) -> io::Result<Flushed> {
-        // Each turn either takes bytes out of the bounded backlog or leaves the loop.
+        // Each round shortens the bounded backlog or leaves the loop.
         while !self.backlog.is_empty() {
             if !self.ready.is_writable() {
                 return Ok(Flushed::Blocked);
@@ -263,7 +264,7 @@ impl<S: Stream> Conn<S> {
     }
 }
 
-/// What a read brought.
+/// The outcome of a read.
 pub(super) enum Input {
     Bytes(usize),
     Blocked,
@@ -271,7 +272,7 @@ pub(super) enum Input {
     End,
 }
 
-/// How far writing the backlog came.
+/// The outcome of writing the backlog.
 pub(super) enum Flushed {
     All,
     Blocked,

@@ -9,13 +9,13 @@ use crate::metrics::{CloseReason, WorkerMetrics};
 use crate::net::readiness::Readiness;
 use crate::net::stream::Stream;
 
-/// Go on, or return this from [`Conn::pump`].
+/// Continue, or return this from [`Conn::pump`].
 type Flow = ControlFlow<Next>;
 
 impl<S: Stream> Conn<S> {
-    /// Returns what comes until the input has ended and all of it was returned: at most twice before
-    /// other connections have their turn.
-    // One exchange is nearly every call, so it alone is inlined.
+    /// Echoes until the input has ended and all of it was returned, at most two reads before other
+    /// connections run.
+    // Nearly every call is one exchange, so only that is inlined.
     #[inline(always)]
     pub(super) fn echo(&mut self, scratch: &mut Scratch<S::Pipe>, metrics: &WorkerMetrics) -> Next {
         if self.backlog.is_empty()
@@ -31,8 +31,8 @@ impl<S: Stream> Conn<S> {
         self.echo_on(scratch, metrics)
     }
 
-    /// Writes the backlog, then reads and writes once more: much at once if everything was taken so
-    /// far.
+    /// Writes the backlog, then reads and writes once more: with the whole buffer if all output was
+    /// taken so far.
     #[inline(never)]
     fn echo_on(&mut self, scratch: &mut Scratch<S::Pipe>, metrics: &WorkerMetrics) -> Next {
         let keeps_up = self.backlog.is_empty();
@@ -62,10 +62,10 @@ impl<S: Stream> Conn<S> {
         }
     }
 
-    /// As [`Conn::exchange`] with the whole buffer, through the pipe where that is possible.
+    /// As [`Conn::exchange`] with the whole buffer, through the pipe where possible.
     fn exchange_much(&mut self, scratch: &mut Scratch<S::Pipe>, metrics: &WorkerMetrics) -> Flow {
         let was_bulk = std::mem::take(&mut self.is_bulk);
-        // Small input before an end is left to reads, of which one more has to find the end anyway.
+        // Small input before an end is read, because one more read has to find the end anyway.
         let reads_better = if was_bulk {
             Readiness::URGENT
         } else {
@@ -77,14 +77,14 @@ impl<S: Stream> Conn<S> {
         {
             return self.exchange(scratch.whole(), metrics);
         }
-        // A message of just the size of the first read.
+        // The message had exactly the size of the first read.
         if !was_bulk && self.is_drained() {
             return Flow::Continue(());
         }
         let relayed = match scratch.relay(&mut self.stream) {
             Some(Ok(relayed)) => relayed,
             Some(Err(error)) => return Flow::Break(self.fail(&error, metrics)),
-            // Only a read can tell why nothing moved.
+            // Only a read reveals why nothing moved.
             None => return self.exchange(scratch.whole(), metrics),
         };
         let (taken, rest) = (relayed.taken, relayed.rest);
@@ -98,7 +98,7 @@ impl<S: Stream> Conn<S> {
         Flow::Continue(())
     }
 
-    /// Asks whether input waits, where the answer is all that there is to know; see [`Conn::read`].
+    /// Checks for waiting input, where that alone decides; see [`Conn::read`].
     fn is_drained(&mut self) -> bool {
         let hides_more = Readiness::HANGUP | Readiness::URGENT;
         let is_drained = !self.ready.intersects(hides_more) && self.stream.is_drained();
@@ -136,7 +136,7 @@ impl<S: Stream> Conn<S> {
         }
     }
 
-    /// What follows from a read that brought nothing.
+    /// Handles a read without input.
     #[cold]
     fn stop(&mut self, input: io::Result<Input>, metrics: &WorkerMetrics) -> Next {
         match input {

@@ -1,14 +1,14 @@
-//! One connection: [`Conn::pump`] moves its bytes. What it does with them is its service's, one file
-//! for each; their common calls and the state are in `connection`.
+//! One connection: [`Conn::pump`] moves its bytes. Each service is one file; the state and the
+//! operations that they share are in `connection`.
 //!
-//! Generic over its stream, so that a scripted stream can drive it through any sequence of short
-//! reads, short writes, blocking and failure without a socket.
+//! The code is generic over the stream, so that a scripted stream can drive it through any sequence
+//! of short reads, short writes, blocking and failure without a socket.
 //!
-//! What holds after every call of [`Conn::pump`] that did not close the connection:
-//! - What was written is a prefix of what was read, and the rest of what was read is the backlog.
+//! Invariants after every call of [`Conn::pump`] that did not close the connection:
+//! - In an echo the written bytes are a prefix of the read bytes, and the backlog is the rest.
 //! - The backlog is never larger than the read buffer, and while there is one, nothing is read.
-//! - Either the stream would block in the direction that is needed next, and an edge will come when
-//!   that changes, or the answer was [`Next::Yield`].
+//! - Either the stream would block in the direction needed next, and an edge will come when that
+//!   changes, or the result was [`Next::Yield`] or [`Next::Retry`].
 
 use crate::metrics::{CloseReason, WorkerMetrics};
 use crate::net::errno;
@@ -29,10 +29,10 @@ use connection::{Input, MAX_READS_PER_PUMP, State};
 use scratch::Scratch;
 
 impl<S: Stream> Conn<S> {
-    /// Writes what is pending and reads in turn, until both would block, the input has ended and
-    /// everything was returned, or the budget is spent. `scratch` is only used during the call.
-    // An echo that comes and goes whole is inlined into the loop, because each instruction on its way
-    // is paid for every message. What happens less often is a call away.
+    /// Alternates writing pending bytes and reading, until both would block, the input has ended
+    /// and everything was returned, or the budget is spent. `scratch` is only used during the call.
+    // The echo of a whole message is inlined into the loop, because every message pays for each of
+    // its instructions. Rarer paths are calls.
     #[inline(always)]
     pub fn pump(&mut self, scratch: &mut Scratch<S::Pipe>, metrics: &WorkerMetrics) -> Next {
         match self.state {
@@ -57,8 +57,8 @@ impl<S: Stream> Conn<S> {
         }
     }
 
-    /// Ends the connection by our own decision: no more is echoed, the peer is told, and until it
-    /// has closed too, its input is discarded. The caller bounds how long that may take.
+    /// Half-closes the connection by our own decision: nothing more is echoed, and input is
+    /// discarded until the peer closes too. The caller bounds that time.
     pub fn linger(
         &mut self,
         reason: CloseReason,

@@ -1,5 +1,5 @@
-//! What a worker lends to each of its connections in turn: the buffer that they read into, and a pipe
-//! for those that return much. Both are empty between two calls of
+//! The buffer and the pipe that a worker lends to each of its connections in turn: all read into
+//! the buffer, and bulk streams go through the pipe. Both are empty between two calls of
 //! [`Conn::pump`](crate::conn::Conn::pump).
 
 use std::io;
@@ -12,37 +12,37 @@ use crate::net::stream::Stream;
 #[derive(Debug)]
 pub struct Scratch<P> {
     buffer: Box<[u8]>,
-    /// The most that the first read of a turn takes. A slow reader makes us keep most of what was
-    /// read, so a large read follows only one of this size that was filled and written whole.
+    /// The most that the first read of a turn takes. A slow reader can force us to buffer only a
+    /// small read, because a large one follows only a small one that was filled and fully written.
     first: usize,
     pipe: Opened<P>,
-    /// Whether anything has gone through it yet.
+    /// Whether the pipe has relayed anything yet.
     has_relayed: bool,
 }
 
 #[derive(Debug)]
 enum Opened<P> {
-    /// No connection wanted one yet.
+    /// No connection has needed one yet.
     NotYet,
     Yes(P),
-    /// The kernel gives us none, or does not move a socket's input that way.
+    /// The kernel has no pipe for us, or does not splice this kind of socket.
     No,
 }
 
-/// How much went straight from input to output.
+/// The outcome of a relay from input to output.
 #[derive(Debug)]
 pub(crate) struct Relayed<'a> {
     /// Bytes taken out of the stream.
     pub(crate) taken: usize,
-    /// Those of them that the stream did not take back.
+    /// The taken bytes that the stream's output did not accept.
     pub(crate) rest: &'a [u8],
-    /// Why it did not.
+    /// The outcome of the last write, which says why.
     pub(crate) outcome: io::Result<usize>,
 }
 
 impl<P: Pipe> Scratch<P> {
-    /// With a buffer of `size` bytes. If that is more than [`Pipe::MIN_BULK`], a stream whose reads
-    /// are filled is relayed through a pipe.
+    /// A buffer of `size` bytes. If that is more than [`Pipe::MIN_BULK`], a stream whose reads are
+    /// filled is relayed through a pipe.
     pub fn new(size: usize) -> Self {
         Self::with_first_read(size, P::MIN_BULK)
     }
@@ -66,7 +66,7 @@ impl<P: Pipe> Scratch<P> {
         &mut self.buffer
     }
 
-    /// As much of it as the first read of a turn takes.
+    /// The part of the buffer for the first read of a turn.
     #[inline]
     pub(crate) fn first(&mut self) -> &mut [u8] {
         &mut self.buffer[..self.first]
@@ -77,17 +77,17 @@ impl<P: Pipe> Scratch<P> {
         !matches!(self.pipe, Opened::No)
     }
 
-    /// Whether this number of bytes at once is worth the way through the pipe.
+    /// Whether relaying this number of bytes at once costs less than copying them.
     pub(crate) fn is_bulk(&self, count: usize) -> bool {
         count >= self.first
     }
 
-    /// Moves input of `stream` to its output through the pipe, at most as much as the buffer could keep,
-    /// and copies what the stream does not take back into the buffer. `None` if nothing was moved: then
-    /// only a read can tell why.
+    /// Moves input of `stream` to its output through the pipe, at most a buffer's length, and
+    /// copies bytes that the output does not accept into the buffer. `None` if nothing was moved:
+    /// then only a read reveals why.
     ///
     /// # Errors
-    /// The stream's own, which the kernel tells once: a read after it would find an end.
+    /// The stream's own error, which the kernel reports once: a later read would find an end.
     pub(crate) fn relay(
         &mut self,
         stream: &mut impl Stream<Pipe = P>,
@@ -106,7 +106,7 @@ impl<P: Pipe> Scratch<P> {
         let taken = match stream.fill(pipe, self.buffer.len()) {
             Ok(0) => return None,
             Ok(taken) => taken,
-            // The first has input to move, so this is no error of the stream.
+            // The first relay has input to move, so this is not an error of the stream.
             Err(error) if !self.has_relayed && is_refusal(&error) => {
                 self.pipe = Opened::No;
                 return None;
@@ -116,7 +116,7 @@ impl<P: Pipe> Scratch<P> {
         };
         self.has_relayed = true;
         let mut outcome = Ok(0);
-        // Each turn takes bytes out of the pipe or ends the loop.
+        // Each round takes bytes out of the pipe or ends the loop.
         while pipe.held() > 0 {
             match stream.pour(pipe) {
                 Ok(0) => break,
@@ -129,7 +129,7 @@ impl<P: Pipe> Scratch<P> {
         }
         let rest = pipe.held();
         if let Err(error) = pipe.read_exact(&mut self.buffer[..rest]) {
-            // What a pipe holds can always be read, so this is no pipe to go on with.
+            // The content of a pipe can always be read, so this pipe is broken.
             self.pipe = Opened::No;
             return Some(Ok(Relayed {
                 taken,
@@ -145,13 +145,13 @@ impl<P: Pipe> Scratch<P> {
     }
 }
 
-/// Whether a read may do what could not be done this way now.
+/// Whether a read may succeed where this relay failed.
 fn is_passing(error: &io::Error) -> bool {
     let passing = [io::ErrorKind::WouldBlock, io::ErrorKind::Interrupted];
     passing.contains(&error.kind()) || errno::is_lack_of_memory(error)
 }
 
-/// Whether it can't be done at all.
+/// Whether splicing is not possible at all.
 fn is_refusal(error: &io::Error) -> bool {
     matches!(
         error.kind(),

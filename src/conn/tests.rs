@@ -13,7 +13,7 @@ use crate::service::Service;
 /// What the next call on the stream does.
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    /// Move at most so many bytes.
+    /// Move at most this number of bytes.
     Move(usize),
     Block,
     Interrupt,
@@ -21,8 +21,8 @@ enum Step {
     Fail(io::ErrorKind),
 }
 
-/// A peer that sends `input`, then ends its stream, and calls that behave as scripted. After the
-/// script, reads and writes move all they can.
+/// A peer that sends `input` and then ends its stream. Calls behave as scripted; after the script,
+/// reads and writes move all they can.
 #[derive(Debug)]
 struct Scripted {
     input: Vec<u8>,
@@ -38,8 +38,8 @@ struct Scripted {
     read_edge: bool,
     /// Whether the kernel owes an event for writing: the last write found no room.
     write_edge: bool,
-    /// What the last event for reading said besides. All that is left to read, or all up to the
-    /// next block, was there when it was raised: a short read earns no further event.
+    /// Whether the last event for reading reported a hang-up. Then all unread input, or all up to
+    /// the next block, was there when it was raised: a short read earns no further event.
     hangup: bool,
     urgent: bool,
     /// Whether it can be relayed through a pipe.
@@ -169,7 +169,7 @@ impl Stream for Scripted {
     }
 }
 
-/// What a worker lends, with a buffer of this size.
+/// A worker's scratch with a buffer of this size.
 fn scratch(size: usize) -> Scratch<SplicePipe> {
     Scratch::new(size)
 }
@@ -179,7 +179,7 @@ fn pump(conn: &mut Conn<Scripted>, readiness: Readiness, metrics: &WorkerMetrics
     conn.pump(&mut scratch(16), metrics)
 }
 
-/// Pumps until the connection asks for anything but its next turn.
+/// Pumps until the result is not `Yield`.
 fn pump_on(conn: &mut Conn<Scripted>, readiness: Readiness, metrics: &WorkerMetrics) -> Next {
     let mut next = pump(conn, readiness, metrics);
     while next == Next::Yield {
@@ -207,7 +207,8 @@ fn a_hangup_reported_once_makes_every_later_read_go_to_the_end() {
     conn.stream.reads.push_back(Step::Block);
     let hangup = Readiness::READABLE | Readiness::HANGUP;
     assert_eq!(pump(&mut conn, hangup, &metrics), Next::Wait);
-    // The report sticks: without the flag on this event the read must still not stop short.
+    // The report sticks: without the flag on this event, a short read must still not count as
+    // drained.
     assert_eq!(
         pump(&mut conn, Readiness::READABLE, &metrics),
         Next::Close(CloseReason::Finished)
@@ -240,7 +241,7 @@ fn nothing_is_read_while_output_waits() {
     assert_eq!(metrics.backlog_bytes.value(), 13);
     assert_eq!(pump(&mut conn, Readiness::READABLE, &metrics), Next::Wait);
     assert_eq!(conn.stream.sent, 16);
-    // Room to write is all the news there is; the input was readable all along.
+    // The event reports only room to write; the input was readable all along.
     assert_eq!(
         pump_on(&mut conn, Readiness::WRITABLE, &metrics),
         Next::Close(CloseReason::Finished)
@@ -262,8 +263,7 @@ fn a_large_read_follows_only_one_that_was_written_whole() {
     assert_eq!(conn.stream.sent, 3 * (64 << 10) + 200_000);
 }
 
-/// A peer that keeps the first read full, and one turn of its connection: what was read, and what came
-/// back.
+/// A peer that fills the first read, after one turn of its connection.
 fn bulk(input: usize, writes: &[Step]) -> (Conn<Scripted>, Scratch<SplicePipe>, WorkerMetrics) {
     let mut stream = Scripted::new(vec![1; input]);
     stream.is_spliceable = true;
@@ -289,7 +289,7 @@ fn much_that_is_taken_at_once_is_relayed() {
     assert_eq!(conn.pump(&mut scratch, &metrics), Next::Yield);
     assert_eq!(conn.stream.output.len(), 10 + 200, "at once the next time");
     assert_eq!(conn.stream.read_calls, 1);
-    // Little comes: the turn after it begins with a read again.
+    // Little input arrives: the next turn begins with a read again.
     conn.stream.reads = [Step::Move(5), Step::Block].into();
     assert_eq!(conn.pump(&mut scratch, &metrics), Next::Wait);
     conn.note(Readiness::READABLE);

@@ -1,4 +1,4 @@
-//! A listening stream socket of a worker, and the ways in which it can end.
+//! A listening stream socket of a worker, and the ways to close it.
 
 use std::io;
 use std::net::{IpAddr, Shutdown};
@@ -17,7 +17,7 @@ use crate::net::unix::SocketFile;
 pub(crate) struct Listener {
     kind: Kind,
     owner: Owner,
-    /// No new connection can begin: once the queue is empty it stays so.
+    /// New connections are refused: once the queue is empty it stays empty.
     shut: bool,
 }
 
@@ -27,14 +27,14 @@ enum Kind {
     Unix(UnixListener),
 }
 
-/// Who has the socket.
+/// The processes that hold the socket.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Owner {
-    /// We alone: it is ours to shut down.
+    /// Only this process, which may shut it down.
     Us,
-    /// We alone, and the file that leads to it is ours to remove.
+    /// Only this process, which also removes the socket file.
     UsWithFile(SocketFile),
-    /// Another process too, which passed it to us and goes on with it after us.
+    /// Also another process, which passed it to us and keeps it after us.
     Another,
 }
 
@@ -55,7 +55,7 @@ impl Listener {
         }
     }
 
-    /// Takes a completed connection, with its peer's address if that has one.
+    /// Accepts a completed connection, with the peer's address if it has one.
     pub(crate) fn accept(&self) -> io::Result<(Socket, Option<IpAddr>)> {
         match &self.kind {
             Kind::Tcp(listener) => {
@@ -64,12 +64,13 @@ impl Listener {
             }
             Kind::Unix(listener) => match listener.accept() {
                 Ok((stream, _)) => {
-                    // Here options are not inherited. Without it an urgent byte would be lost; if
-                    // the kernel doesn't know it, there are no urgent bytes (unix(7), Linux 5.15).
+                    // A Unix socket does not inherit options. Without this one an urgent byte would
+                    // be lost; a kernel that doesn't know the option has no urgent bytes (unix(7),
+                    // Linux 5.15).
                     let _ = SockRef::from(&stream).set_out_of_band_inline(true);
                     Ok((Socket::Unix(stream), None))
                 }
-                // How a socket that was shut down says that nothing is left.
+                // A socket that was shut down reports an empty queue this way.
                 Err(error) if self.shut && error.kind() == io::ErrorKind::InvalidInput => {
                     Err(io::ErrorKind::WouldBlock.into())
                 }
@@ -78,8 +79,7 @@ impl Listener {
         }
     }
 
-    /// Lets connections under way complete and no new ones begin, unless another process goes on
-    /// with the socket.
+    /// Lets handshakes complete and refuses new ones, unless another process keeps the socket.
     pub(crate) fn refuse_new(&mut self) -> io::Result<()> {
         let file = match &self.owner {
             Owner::Another => return Ok(()),
@@ -92,20 +92,20 @@ impl Listener {
         }
         match &self.kind {
             Kind::Tcp(listener) => tcp::ignore_new_connections(listener),
-            // Connects are refused from now on; what was queued can still be accepted
+            // Connects are refused from now on; queued connections can still be accepted
             // (unix_stream_connect and unix_accept in the kernel).
             Kind::Unix(listener) => SockRef::from(listener).shutdown(Shutdown::Read),
         }
     }
 
-    /// Closes it for good.
+    /// Closes the socket and removes its file.
     pub(crate) fn close(self) {
         if let Owner::UsWithFile(file) = &self.owner {
             file.remove();
         }
     }
 
-    /// Lets go of it: a successor has the same socket and the same file.
+    /// Closes only our descriptor: a successor has the same socket and the same file.
     pub(crate) fn release(self) {}
 }
 

@@ -25,17 +25,17 @@ pub(crate) use listener::{Listener, Owner};
 /// Sockets of an endpoint that another process bound and passed to this one.
 #[derive(Debug)]
 pub struct Inherited {
-    /// What is served on them.
+    /// The service on these sockets.
     pub service: Service,
     /// The endpoint as the configuration names it.
     pub configured: Endpoint,
     /// The sockets, at least one.
     pub sockets: Vec<OwnedFd>,
-    /// Who keeps them open besides this process.
+    /// The other process that keeps them open.
     pub keeper: Keeper,
 }
 
-/// Who keeps a socket open that was passed on.
+/// The other process that keeps a passed socket open.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Keeper {
@@ -66,7 +66,7 @@ impl Inherited {
 #[derive(Debug)]
 pub(crate) struct Bound {
     pub(crate) service: Service,
-    /// As in the configuration, by which a successor finds it again.
+    /// As in the configuration, by which a successor identifies it.
     pub(crate) configured: Endpoint,
     /// As bound, with the port that the kernel chose.
     pub(crate) endpoint: Endpoint,
@@ -77,11 +77,11 @@ pub(crate) struct Bound {
 /// The sockets of one endpoint.
 #[derive(Debug)]
 pub(crate) enum Sockets {
-    /// One that is shared, or at least one for each worker.
+    /// One shared listener, or at least one for each worker.
     Tcp(Vec<TcpListener>),
-    /// One for each worker, or as many as were passed on.
+    /// One for each worker, or the sockets that were passed on.
     Udp(Vec<UdpSocket>),
-    /// The only one.
+    /// The only listener that a path can have.
     Unix(UnixListener),
 }
 
@@ -113,12 +113,12 @@ impl Sockets {
     }
 }
 
-/// Binds every endpoint of the configuration, on the sockets that were passed on where there are
-/// such. Those that the configuration does not name are served too if a service manager passed
-/// them, and closed otherwise.
+/// Binds every endpoint of the configuration, or adopts its sockets if they were passed on. Passed
+/// sockets that the configuration does not name are served if a service manager passed them, and
+/// closed otherwise.
 ///
-/// The likely failures come first: as long as nothing was added to what a predecessor serves, it can
-/// go on as if nothing had been tried.
+/// The likely failures come first: until a socket is added to a predecessor's group, the
+/// predecessor can continue unaffected.
 pub(crate) fn bind_all(
     config: &Config,
     mut inherited: Vec<Inherited>,
@@ -130,7 +130,7 @@ pub(crate) fn bind_all(
             .position(|it| it.configured == *endpoint && it.service == *service);
         passed.push(index.map(|index| inherited.remove(index)));
     }
-    // Of sockets that no other server goes on with: to be removed if something else can't be bound.
+    // Files of sockets that no other server uses: removed if a later endpoint can't be bound.
     let mut fresh_files = Vec::new();
     let all = bind_missing(config, passed, &mut fresh_files).and_then(|mut all| {
         for left in inherited {
@@ -173,7 +173,7 @@ fn bind_missing(
 /// The endpoint that a socket is bound to.
 ///
 /// # Errors
-/// What getsockname(2) reports, and `InvalidInput` for a socket of a kind that nothing is served on.
+/// What getsockname(2) reports, and `InvalidInput` for an unsupported kind of socket.
 pub(crate) fn endpoint_of(socket: &impl AsFd) -> io::Result<Endpoint> {
     let socket = SockRef::from(socket);
     let address = socket.local_addr()?;
@@ -238,15 +238,15 @@ fn resolve(endpoint: &Endpoint) -> Result<SocketAddr, Error> {
         source,
     };
     let addresses = endpoint.resolve().map_err(fail)?;
-    // A resolver that answers without an address is an error already.
+    // `resolve` reports an empty answer as an error.
     addresses
         .first()
         .copied()
         .ok_or_else(|| fail(io::ErrorKind::NotFound.into()))
 }
 
-/// The socket options of an endpoint. Every address of IPv6 takes IPv4 connections as well, unless
-/// the configuration has an endpoint of its own for these at the same port.
+/// The socket options of an endpoint. An IPv6 wildcard takes IPv4 connections as well, unless the
+/// configuration has an IPv4 endpoint at the same port.
 fn tuning_for(endpoint: &Endpoint, address: SocketAddr, config: &Config) -> Tuning {
     let same_transport = |other: &Endpoint| {
         std::mem::discriminant(other) == std::mem::discriminant(endpoint) && other != endpoint
@@ -268,7 +268,7 @@ fn tuning_for(endpoint: &Endpoint, address: SocketAddr, config: &Config) -> Tuni
     }
 }
 
-/// Takes sockets over.
+/// Takes over sockets that another process passed on.
 fn adopt(inherited: Inherited, config: &Config) -> Result<Bound, Error> {
     let Inherited {
         service,
@@ -287,7 +287,7 @@ fn adopt(inherited: Inherited, config: &Config) -> Result<Bound, Error> {
             for socket in sockets {
                 let listener = tcp::adopt_listener(socket, &config.tuning).map_err(fail)?;
                 if keeper == Keeper::Predecessor {
-                    // Our backlog, which may be another than the predecessor's.
+                    // Our backlog may differ from the predecessor's.
                     tcp::set_backlog(&listener, config.backlog)
                         .map_err(|source| fail(ListenError::Socket(source)))?;
                 }
@@ -339,8 +339,8 @@ fn adopt_unix(socket: OwnedFd) -> io::Result<UnixListener> {
 }
 
 impl Bound {
-    /// Binds what an endpoint taken over from a predecessor lacks to have a listener for each worker.
-    /// From then on the kernel gives some connections to this process alone.
+    /// Binds more listeners for an inherited endpoint until each worker has one. From then on the
+    /// kernel gives some connections to this process only.
     fn add_missing(&mut self, config: &Config) -> Result<(), Error> {
         let Sockets::Tcp(listeners) = &mut self.sockets else {
             return Ok(());
@@ -363,7 +363,7 @@ impl Bound {
         Ok(())
     }
 
-    /// Sets the endpoint to what the first socket says.
+    /// Sets the endpoint to the first socket's address.
     fn name_as_bound(&mut self) -> Result<(), Error> {
         if let Some(first) = self.sockets.descriptors().first() {
             self.endpoint = endpoint_of(first)
