@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use loadgen::internals::{Arrival, DatagramsInFlight, Pattern, Payload, sequence_of};
+use loadgen::internal::{Arrival, DatagramsInFlight, Pattern, Payload, sequence_of};
 
 fuzz_target!(|bytes: &[u8]| {
     let mut pattern = Pattern::Unknown;

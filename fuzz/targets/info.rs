@@ -22,7 +22,7 @@ fuzz_target!(|bytes: &[u8]| {
     let Ok(answers) = answers else { return };
     let Some(last) = answers.last() else { return };
     let moments: [&Info; 4] = std::array::from_fn(|index| answers.get(index).unwrap_or(last));
-    let server = loadgen::internals::beside(&CLIENT, &ADMIN, moments);
+    let server = loadgen::internal::beside(&CLIENT, &ADMIN, moments);
     let written = serde_json::to_vec(&server).expect("a result can be written");
     let read: ServerResult =
         serde_json::from_slice(&written).expect("what was written can be read");

@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::io::IoSlice;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use loadgen::internals::Payload;
+use loadgen::internal::Payload;
 
 fn verify(criterion: &mut Criterion) {
     let payload = Payload::new(1);

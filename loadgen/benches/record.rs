@@ -5,7 +5,7 @@
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use loadgen::internals::{BucketCounts, Done, Sent};
+use loadgen::internal::{BucketCounts, Done, Sent};
 use loadgen::observer::Slice;
 use loadgen::result::histogram;
 

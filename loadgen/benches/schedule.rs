@@ -5,7 +5,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use loadgen::internals::{Arrivals, Schedule, Share, Span};
+use loadgen::internal::{Arrivals, Schedule, Share, Span};
 
 const SHARE: Share = Share {
     total: 50,

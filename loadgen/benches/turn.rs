@@ -11,7 +11,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use loadgen::internals::Bench;
+use loadgen::internal::Bench;
 use loadgen::plan::sizes::Sizes;
 use loadgen::plan::{Load, Pacing, Plan, SocketOptions, Target, Workload};
 

@@ -6,6 +6,7 @@
 //! - [`run`]: one run from plan to result; starts the threads and waits for them.
 //!   [`observer`]: what watches a run, and what steers it.
 //! - `engine`: the measuring threads: worker, workloads, connections, schedule, accounts, payload.
+//! - `embedded`: the server of a run without a target.
 //! - `analysis`: from slices of a run to a result with its verdict.
 //! - [`admin`]: reads the server's own counters from its admin port.
 //! - [`result`](mod@result): the stored result. [`report`]: the forms in which it is read.
@@ -14,7 +15,7 @@
 //! - [`compare`]: whether one server is worse than another. [`merge`](mod@merge): the union of results
 //!   of several processes. Pure.
 //!
-//! `examples/embedded.rs` makes a run and reads its result.
+//! `examples/measure.rs` makes a run and reads its result.
 //!
 //! # Threads
 //! ```text
@@ -38,11 +39,12 @@
 pub mod admin;
 mod analysis;
 pub mod compare;
+mod embedded;
 mod engine;
 mod error;
 mod host;
 #[doc(hidden)]
-pub mod internals;
+pub mod internal;
 pub mod merge;
 pub mod observer;
 pub mod plan;

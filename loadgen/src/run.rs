@@ -14,7 +14,7 @@ use crate::analysis::aggregate::Aggregate;
 use crate::analysis::repeats;
 use crate::analysis::server_side::Watch;
 use crate::analysis::summarize::{Context, summarize};
-use crate::engine::embedded::Embedded;
+use crate::embedded::Embedded;
 use crate::engine::hiccups::HiccupProbe;
 use crate::engine::sys;
 use crate::engine::task::Report;

@@ -15,14 +15,12 @@
 //!   which add up exactly. `interval`: how a run is divided in time. Pure.
 //! - `hiccups`: how long this host failed to run a thread that asked to run.
 //! - `sys`: what only a client asks of the kernel.
-//! - `embedded`: the server of a run without a target.
 
 pub(crate) mod chargen;
 pub(crate) mod clock;
 pub(crate) mod connection;
 pub(crate) mod context;
 pub(crate) mod cpu;
-pub(crate) mod embedded;
 pub(crate) mod hiccups;
 pub(crate) mod histogram;
 pub(crate) mod in_flight;
