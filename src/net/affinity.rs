@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// The number of CPUs this process may use at once: its affinity mask and its cgroup's quota both
-/// count, as [`std::thread::available_parallelism`] documents. One if that can't be told.
+/// count, as [`std::thread::available_parallelism`] documents. One if the number is unknown.
 pub fn usable_cpus() -> NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
@@ -22,7 +22,7 @@ pub fn allowed_cpus() -> io::Result<Vec<usize>> {
         .collect())
 }
 
-/// A CPU for each of `threads` threads: those that the calling thread may run on, in turn.
+/// A CPU for each of `threads` threads, round-robin over the CPUs that the calling thread may use.
 ///
 /// # Errors
 /// As [`allowed_cpus`].

@@ -1,4 +1,4 @@
-//! Address prefixes: `10.0.0.0/8`, `2001:db8::/32`, and what counts as one source.
+//! Address prefixes, such as `10.0.0.0/8` and `2001:db8::/32`, and the definition of one source.
 //!
 //! A dual-stack listener sees IPv4 peers as IPv4-mapped IPv6 addresses (RFC 4291 section 2.5.5.2).
 //! Here both forms are one address.
@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU64;
 use std::str::FromStr;
 
-/// The address itself, or the IPv4 address that an IPv4-mapped IPv6 address stands for.
+/// The address itself, or the IPv4 address of an IPv4-mapped IPv6 address.
 pub fn canonical(address: IpAddr) -> IpAddr {
     address.to_canonical()
 }
@@ -38,10 +38,10 @@ impl Cidr {
         self.network.is_ipv4() == address.is_ipv4() && masked(address, self.length) == self.network
     }
 
-    /// How many of the addresses are for hosts, at least one: all but the first and the last of an
-    /// IPv4 network, which are itself and its broadcast (RFC 1122 section 3.2.1.3), and all but the
-    /// first of an IPv6 one, which any router answers to (RFC 4291 section 2.6.1). Networks of one
-    /// address or two have no such addresses (RFC 3021, RFC 6164).
+    /// The number of host addresses, at least one. An IPv4 network excludes its first address, the
+    /// network, and its last, the broadcast (RFC 1122 section 3.2.1.3); an IPv6 network excludes
+    /// its first, the routers' anycast (RFC 4291 section 2.6.1). Networks of one address or two
+    /// have no such addresses (RFC 3021, RFC 6164).
     pub fn host_count(&self) -> u128 {
         match (width(self.network) - self.length, self.network) {
             (bits @ 0..=1, _) => 1 << bits,
@@ -50,8 +50,8 @@ impl Cidr {
         }
     }
 
-    /// The address for hosts with this index, counted from 0 in ascending order; none from
-    /// [`Cidr::host_count`] on.
+    /// The host address with this index, from 0 in ascending order; none from [`Cidr::host_count`]
+    /// on.
     pub fn host(&self, index: u128) -> Option<IpAddr> {
         if index >= self.host_count() {
             return None;
@@ -59,7 +59,7 @@ impl Cidr {
         let skipped = u128::from(width(self.network) - self.length > 1);
         let offset = index + skipped;
         Some(match self.network {
-            // Below the size of an IPv4 network, which the count has just made sure of.
+            // The check above keeps the offset below the size of an IPv4 network.
             IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits() | offset as u32).into(),
             IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() | offset).into(),
         })
@@ -103,7 +103,7 @@ impl FromStr for Cidr {
             return Err(bad_length());
         }
         let (address, length) = match canonical(address) {
-            // The first 96 bits of a mapped prefix say no more than that it is mapped.
+            // The first 96 bits of a mapped prefix only mark it as mapped.
             v4 @ IpAddr::V4(_) if max == 128 && length >= 96 => (v4, length - 96),
             _ => (address, length),
         };
@@ -150,9 +150,9 @@ impl std::error::Error for CidrError {}
 /// Why a text is not an address prefix.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CidrProblem {
-    /// What stands before the slash is not an IP address.
+    /// The text before the slash is not an IP address.
     BadAddress,
-    /// What stands behind the slash is not a number of bits that the address has.
+    /// The text behind the slash is not a valid number of bits.
     BadLength {
         /// The number of bits of the address.
         max: u8,
@@ -178,22 +178,22 @@ impl fmt::Display for CidrProblem {
     }
 }
 
-/// What counts as one peer where peers are limited: an IPv4 address, or an IPv6 /64, the least that
-/// one customer is given (RFC 6177) and within which a host picks any address it likes (RFC 8981).
+/// One source for limits: an IPv4 address, or an IPv6 /64, which is the least that one customer is
+/// given (RFC 6177) and within which a host chooses addresses freely (RFC 8981).
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct SourcePrefix(NonZeroU64);
 
 impl From<IpAddr> for SourcePrefix {
     fn from(address: IpAddr) -> Self {
         /// Upper half of the key of every IPv4 address. In IPv6, ffff::/16 is multicast, which is
-        /// no source (RFC 4291 section 2.7).
+        /// never a source (RFC 4291 section 2.7).
         const IPV4: u64 = 0xffff_ffff << 32;
         let bits = match canonical(address) {
             IpAddr::V4(v4) => IPV4 | u64::from(v4.to_bits()),
             IpAddr::V6(v6) => (v6.to_bits() >> 64) as u64,
         };
-        // The complement leaves zero to the limited broadcast address, which is no source either,
-        // so that an `Option` of this takes no space of its own.
+        // The complement maps zero to the limited broadcast address, which is never a source
+        // either, so that an `Option` of this takes no extra space.
         Self(NonZeroU64::new(!bits).unwrap_or(NonZeroU64::MIN))
     }
 }
@@ -207,7 +207,7 @@ fn width(address: IpAddr) -> u8 {
 
 /// The address with only its first `length` bits.
 fn masked(address: IpAddr, length: u8) -> IpAddr {
-    // Shifting by the whole width leaves nothing, which `checked_shl` says by `None`.
+    // Shifting by the whole width leaves no bits, for which `checked_shl` returns `None`.
     let host = u32::from(width(address) - length);
     match address {
         IpAddr::V4(v4) => {

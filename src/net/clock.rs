@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
-/// CLOCK_MONOTONIC in nanoseconds: the time line of every deadline and measurement.
+/// CLOCK_MONOTONIC in nanoseconds: the clock of every deadline and measurement.
 ///
 /// It is read in user space (vdso(7)).
 #[inline]

@@ -1,5 +1,5 @@
-//! Where to listen or to connect: `tcp://HOST:PORT`, `udp://HOST:PORT`, IPv6 hosts in brackets, or
-//! `unix:PATH`.
+//! Addresses to listen on or connect to: `tcp://HOST:PORT`, `udp://HOST:PORT`, IPv6 hosts in
+//! brackets, or `unix:PATH`.
 
 use std::fmt;
 use std::io;
@@ -7,7 +7,7 @@ use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// A transport address as a user writes it; the host may still be a name.
+/// A transport address as a user writes it; the host may be a name.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Endpoint {
     /// A TCP endpoint.

@@ -1,11 +1,10 @@
-//! What the errors of system calls mean.
+//! The meaning of system call errors.
 
 use std::io;
 
 use rustix::io::Errno;
 
-/// Whether the kernel had no memory for the call just then: it may succeed later, and nothing was
-/// lost.
+/// Whether the kernel had no memory for the call: it may succeed later, and nothing was lost.
 pub fn is_lack_of_memory(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
@@ -13,7 +12,7 @@ pub fn is_lack_of_memory(error: &io::Error) -> bool {
     )
 }
 
-/// Whether the process or the system has as many open files as it may have.
+/// Whether the process or the system has reached its limit of open files.
 pub fn is_lack_of_descriptors(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
@@ -38,10 +37,10 @@ pub fn is_disconnect(error: &io::Error) -> bool {
     )
 }
 
-/// Whether connecting failed because every port that the kernel may choose is taken, for this source
-/// and destination (connect(2), EADDRNOTAVAIL; `net.ipv4.ip_local_port_range`).
+/// Whether a connect failed because every local port is in use for this source and destination
+/// (connect(2), EADDRNOTAVAIL; `net.ipv4.ip_local_port_range`).
 ///
-/// It says the same where this machine has no address at all to reach an IPv6 destination from.
+/// The error is the same if this machine has no source address for an IPv6 destination.
 pub fn is_port_exhaustion(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrNotAvailable
 }
@@ -49,7 +48,7 @@ pub fn is_port_exhaustion(error: &io::Error) -> bool {
 /// Declares [`AcceptError`]: the variants, their errno and its name.
 macro_rules! accept_errors {
     ($($(#[$doc:meta])* $variant:ident = $errno:ident $name:literal,)*) => {
-        /// Why accept(2) failed, as far as its manual page tells the errors apart.
+        /// Why accept(2) failed: the errors that its manual page lists.
         #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
         pub enum AcceptError {
             $($(#[$doc])* $variant,)*
@@ -102,9 +101,9 @@ accept_errors! {
     Eopnotsupp = OPNOTSUPP "EOPNOTSUPP",
     /// As [`AcceptError::Enetdown`].
     Enetunreach = NETUNREACH "ENETUNREACH",
-    /// The process has as many descriptors as it may have.
+    /// The process has reached its limit of descriptors.
     Emfile = MFILE "EMFILE",
-    /// The system has as many open files as it may have.
+    /// The system has reached its limit of open files.
     Enfile = NFILE "ENFILE",
     /// No memory for the socket.
     Enobufs = NOBUFS "ENOBUFS",
@@ -114,9 +113,9 @@ accept_errors! {
 
 impl AcceptError {
     /// Whether accept(2) failed because of the one connection that it was about to return, so that
-    /// the next call may succeed: its manual page lists these under "Error handling", besides
-    /// ECONNABORTED. All others, a lack of descriptors or memory first of all, would fail again at
-    /// once.
+    /// the next call may succeed: ECONNABORTED, and the errors under "Error handling" in its manual
+    /// page. After any other error, such as a lack of descriptors or memory, the next call would
+    /// fail too.
     pub const fn is_of_one_connection(self) -> bool {
         !matches!(
             self,

@@ -1,7 +1,7 @@
-//! What stands between the programs and the kernel: addresses, units, sockets and their options, clocks,
+//! The programs' interface to the kernel: addresses, units, sockets and their options, clocks,
 //! processors.
 //!
-//! Nothing here knows of servers, connections or load; nothing here imports another module of ours.
+//! It knows no servers, connections or load, and imports no other module of this crate.
 
 pub mod affinity;
 pub mod cidr;

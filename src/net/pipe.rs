@@ -1,4 +1,4 @@
-//! Pipes through which a socket's input goes to a socket's output without being copied (splice(2)).
+//! Pipes that move a socket's input to a socket's output without a copy (splice(2)).
 
 use std::fmt::Debug;
 use std::io::{self, Read};
@@ -6,21 +6,21 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 
-/// The size of a pipe. The kernel gives it a slot for each page of that, and a slot holds one piece of a
-/// segment, however small, so the number of slots bounds what a peer can make us hold.
+/// The size of a pipe. The kernel allocates one slot per page, and a slot holds one piece of a
+/// segment of any size, so the number of slots bounds the memory that a peer can make us hold.
 const CAPACITY: usize = 256 << 10;
 
-/// What input of a [`Stream`](super::stream::Stream) can be moved into, to be moved to its output or
-/// read from there.
+/// A pipe that takes input of a [`Stream`](super::stream::Stream), to be moved to its output or
+/// read.
 pub trait Pipe: Read + Debug {
-    /// Bytes at a time from which on this way costs less than reading and writing them.
+    /// From this number of bytes at a time, the pipe costs less than read and write.
     const MIN_BULK: usize;
 
     /// Bytes in the pipe.
     fn held(&self) -> usize;
 }
 
-/// A non-blocking pipe(2) that counts what is in it.
+/// A non-blocking pipe(2) that counts its content.
 #[derive(Debug)]
 pub struct SplicePipe {
     reader: OwnedFd,
@@ -32,7 +32,8 @@ impl SplicePipe {
     /// An empty pipe.
     ///
     /// # Errors
-    /// What pipe(2) reports, and fcntl(2) with F_SETPIPE_SZ: a pipe of the usual size would not pay.
+    /// What pipe(2) reports, and fcntl(2) with F_SETPIPE_SZ: a pipe of the default size would save
+    /// nothing.
     pub fn new() -> io::Result<Self> {
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         fcntl_setpipe_size(&writer, CAPACITY)?;
@@ -43,8 +44,8 @@ impl SplicePipe {
         })
     }
 
-    /// Moves up to `max` bytes of a socket's input into the pipe. Fewer don't mean that no more wait.
-    /// The kernel never moves past an urgent mark this way, whatever SO_OOBINLINE says
+    /// Moves up to `max` bytes of a socket's input into the pipe. A smaller count does not mean
+    /// that the socket is drained. Splicing never passes an urgent mark, even with SO_OOBINLINE
     /// (`tcp_read_sock`).
     ///
     /// # Errors
@@ -55,11 +56,11 @@ impl SplicePipe {
         Ok(count)
     }
 
-    /// Moves as much of what is held to a socket's output as that takes at once.
+    /// Moves the pipe's content to a socket's output, as much as the socket takes at once.
     ///
     /// # Errors
-    /// What splice(2) reports; `WouldBlock` when the socket takes nothing. A peer that is gone raises
-    /// SIGPIPE besides, which Rust programs ignore.
+    /// What splice(2) reports; `WouldBlock` when the socket takes nothing. A closed peer also
+    /// raises SIGPIPE, which Rust programs ignore.
     pub fn pour(&mut self, to: &impl AsFd) -> io::Result<usize> {
         let count = splice(
             &self.reader,
@@ -83,7 +84,7 @@ impl Pipe for SplicePipe {
     }
 }
 
-/// Copies out what is held.
+/// Copies the content out.
 impl Read for SplicePipe {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = rustix::io::read(&self.reader, buffer)?;
@@ -92,7 +93,7 @@ impl Read for SplicePipe {
     }
 }
 
-/// Copies into it, for tests of what it is used for.
+/// Copies into the pipe, for tests of its users.
 #[cfg(test)]
 impl io::Write for SplicePipe {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

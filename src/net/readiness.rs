@@ -1,9 +1,9 @@
-//! What the kernel reported of a socket.
+//! A socket's readiness as the kernel reports it.
 
 use std::ops::{BitOr, BitOrAssign};
 
-/// What may be done with a socket, as far as is known: a set, in one byte because each connection
-/// keeps one and each event adds to it.
+/// The known readiness of a socket: a set in one byte, because each connection keeps one and each
+/// event adds to it.
 ///
 /// Readiness sticks until a call says "would block" (epoll(7), edge-triggered), so reports only ever
 /// add to what is known.
@@ -11,19 +11,19 @@ use std::ops::{BitOr, BitOrAssign};
 pub struct Readiness(u8);
 
 impl Readiness {
-    /// Nothing is known.
+    /// No readiness.
     pub const NONE: Self = Self(0);
-    /// There may be something to read, even if it is only an end or an error.
+    /// There may be input, an end or an error to read.
     pub const READABLE: Self = Self(1);
-    /// There may be room to write, even if only to learn of an error.
+    /// There may be room to write, or an error to report.
     pub const WRITABLE: Self = Self(1 << 1);
-    /// The peer shut its side down, the connection is gone, or it has an error. Both
-    /// directions are to be tried.
+    /// The peer shut its side down, the connection is gone, or it has an error. Both directions
+    /// need a try.
     pub const HANGUP: Self = Self(1 << 2);
-    /// Urgent data is on its way.
+    /// Urgent data is announced.
     pub const URGENT: Self = Self(1 << 3);
 
-    /// Whether there may be something to read.
+    /// Whether there may be input to read.
     #[inline]
     pub fn is_readable(self) -> bool {
         self.intersects(Self::READABLE)
@@ -41,7 +41,7 @@ impl Readiness {
         self.0 & other.0 != 0
     }
 
-    /// Takes all of `other` out of the set.
+    /// Removes all of `other` from the set.
     #[inline]
     pub fn remove(&mut self, other: Self) {
         self.0 &= !other.0;
@@ -97,7 +97,7 @@ mod tests {
         assert!(!set.intersects(Readiness::READABLE | Readiness::WRITABLE));
     }
 
-    /// Reports of one socket, taken together until `wanted` are among them.
+    /// Merges reports of one socket until all of `wanted` were reported.
     #[track_caller]
     fn reports(socket: &std::net::TcpStream, wanted: Readiness) -> Readiness {
         let mut poll = mio::Poll::new().unwrap();

@@ -1,7 +1,7 @@
 //! Reading from and writing to connected sockets without the C library.
 //!
 //! std's read goes through the C library, in which a call of a threaded program is a cancellation
-//! point (pthreads(7)): more than fifty instructions that nothing here needs, against some ten.
+//! point (pthreads(7)): more than fifty unneeded instructions instead of some ten.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -21,7 +21,7 @@ pub fn receive(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
     }
 }
 
-/// Writes to a connected socket: send(2). A peer that is gone is an error and no signal
+/// Writes to a connected socket: send(2). A closed peer is an error and not a signal
 /// (MSG_NOSIGNAL).
 ///
 /// # Errors
@@ -31,17 +31,17 @@ pub fn send(socket: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     rustix::net::send(socket, bytes, SendFlags::NOSIGNAL).map_err(error)
 }
 
-/// Apart from the calls, so that success takes no detour around it.
+/// Outlined, so that the success path stays straight.
 #[cold]
 #[inline(never)]
 fn error(errno: Errno) -> io::Error {
     errno.into()
 }
 
-/// What a stream socket has received and its owner has not read yet: SIOCINQ (tcp(7), unix(7)).
+/// The length of a stream socket's unread input: SIOCINQ (tcp(7), unix(7)).
 ///
 /// # Errors
-/// What ioctl(2) reports; EINVAL for a TCP socket that listens.
+/// What ioctl(2) reports; EINVAL for a listening TCP socket.
 pub fn incoming_queue(socket: &impl AsFd) -> io::Result<u64> {
     Ok(rustix::io::ioctl_fionread(socket)?)
 }

@@ -1,4 +1,4 @@
-//! The streams that a connection can be made of.
+//! The stream types of a connection.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
@@ -11,17 +11,16 @@ use mio::{Interest, Registry, Token};
 use crate::net::pipe::{Pipe, SplicePipe};
 use crate::net::{socket, sys};
 
-/// Bytes that one call discards of a TCP stream. Nothing is copied, so it may be far more than a
-/// buffer, but a call that goes on while more arrives must end.
+/// The most bytes that one call discards of a TCP stream. Nothing is copied, so it may exceed a
+/// buffer, but a call must end even while more input arrives.
 const MAX_DISCARD: usize = 1 << 20;
 
 /// A non-blocking byte stream in both directions: a socket, or a script in tests.
 pub trait Stream: Read + Write {
-    /// What its input can be relayed through.
+    /// The pipe for relaying input.
     type Pipe: Pipe;
 
-    /// Tells the peer that no more bytes come, while its own can still be read: shutdown(2) with
-    /// `SHUT_WR`.
+    /// Ends our output, while the peer's can still be read: shutdown(2) with `SHUT_WR`.
     ///
     /// # Errors
     /// What shutdown(2) reports; ENOTCONN when the peer is gone already.
@@ -36,8 +35,8 @@ pub trait Stream: Read + Write {
         false
     }
 
-    /// Whether no input waits now, found without reading; `false` where it can't be told. An end and an
-    /// error are no input.
+    /// Whether no input waits now, found without reading; `false` if that is unknown. An end and an
+    /// error are not input.
     fn is_drained(&mut self) -> bool {
         false
     }
@@ -54,7 +53,7 @@ pub trait Stream: Read + Write {
     /// As [`SplicePipe::fill`].
     fn fill(&mut self, pipe: &mut Self::Pipe, max: usize) -> io::Result<usize>;
 
-    /// Moves what is in a pipe to the output, as much as it takes at once.
+    /// Moves the content of a pipe to the output, as much as it takes at once.
     ///
     /// # Errors
     /// As [`SplicePipe::pour`].
@@ -71,12 +70,12 @@ pub trait Stream: Read + Write {
     }
 }
 
-/// What a call took out of a stream.
+/// The amount that a call took out of a stream.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Taken {
     /// Bytes taken; 0 at the end of the stream.
     pub count: usize,
-    /// The most that it would have taken.
+    /// The most that the call would have taken.
     pub asked: usize,
 }
 
@@ -127,13 +126,13 @@ impl Stream for Socket {
     }
 
     /// A read of a Unix socket also stops behind bytes that carried a descriptor (SCM_RIGHTS,
-    /// `unix_stream_read_generic` in the kernel), with more behind them and no edge to come.
+    /// `unix_stream_read_generic` in the kernel), with more input behind them and no further edge.
     #[inline]
     fn drained_by_short_read(&self) -> bool {
         matches!(self, Self::Tcp(_))
     }
 
-    /// Descriptors that came over a Unix socket would be lost in a pipe.
+    /// Descriptors received over a Unix socket would be lost in a pipe.
     #[inline]
     fn is_spliceable(&self) -> bool {
         matches!(self, Self::Tcp(_))
@@ -155,7 +154,7 @@ impl Stream for Socket {
         pipe.pour(self)
     }
 
-    /// TCP throws data away in the kernel (MSG_TRUNC, tcp(7)); a Unix socket has to be read.
+    /// TCP discards data in the kernel (MSG_TRUNC, tcp(7)); a Unix socket has to be read.
     fn discard(&mut self, scratch: &mut [u8]) -> io::Result<Taken> {
         match self {
             Self::Tcp(stream) => Ok(Taken {

@@ -10,7 +10,7 @@ use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 
 use super::tuning::{Tuning, TuningError, option};
 
-/// Why a group of listeners could not be made.
+/// Why a group of listeners could not be created.
 #[derive(Debug)]
 pub enum ListenError {
     /// The address can't be bound: in use, not of this host, not permitted.
@@ -33,11 +33,11 @@ impl From<TuningError> for ListenError {
     }
 }
 
-/// Binds `count` TCP listeners to one address, among which the kernel spreads the connections by a
-/// hash of their addresses (SO_REUSEPORT, socket(7)).
+/// Binds `count` TCP listeners to one address. The kernel distributes the connections over them by
+/// a hash of their addresses (SO_REUSEPORT, socket(7)).
 ///
-/// The first is bound before SO_REUSEPORT is set, so that an address of another program is reported as
-/// in use, even if that program would share it: two servers that share the connections by accident are
+/// The first is bound before SO_REUSEPORT is set, so that another program's address is reported as
+/// in use, even if that program would share it: two servers that share connections by accident are
 /// worse than an error. With port 0 the kernel chooses one port for all.
 ///
 /// # Errors
@@ -65,8 +65,8 @@ pub fn listen(
     Ok(sockets.into_iter().map(Into::into).collect())
 }
 
-/// Binds `count` more listeners to an address whose listeners share it (SO_REUSEPORT) and are this
-/// user's.
+/// Binds `count` more listeners to an address that this user's listeners already share
+/// (SO_REUSEPORT).
 ///
 /// # Errors
 /// As [`listen`].
@@ -85,10 +85,10 @@ pub fn listen_beside(
     Ok(sockets)
 }
 
-/// Makes a TCP listener of a socket that another process made and bound.
+/// Makes a TCP listener of a socket that another process bound.
 ///
 /// # Errors
-/// `InvalidInput` when it is not a TCP socket that listens; otherwise as [`listen`].
+/// `InvalidInput` when it is not a listening TCP socket; otherwise as [`listen`].
 pub fn adopt_listener(
     socket: OwnedFd,
     tuning: &Tuning,
@@ -105,7 +105,7 @@ pub fn adopt_listener(
     Ok(socket.into())
 }
 
-/// Leaves IPv4 to another socket if that is asked for; possible only before the socket is bound.
+/// Sets IPV6_V6ONLY if configured; possible only before bind(2).
 pub(super) fn divide_families(
     socket: &Socket,
     address: SocketAddr,
@@ -117,7 +117,7 @@ pub(super) fn divide_families(
     Ok(())
 }
 
-/// Sets what accepted connections inherit.
+/// Sets the options that accepted connections inherit.
 fn prepare_listener(socket: &Socket, tuning: &Tuning) -> Result<(), ListenError> {
     // Lets a restarted server bind while old connections linger in TIME_WAIT (tcp(7)).
     socket.set_reuse_address(true)?;
@@ -127,7 +127,7 @@ fn prepare_listener(socket: &Socket, tuning: &Tuning) -> Result<(), ListenError>
     Ok(())
 }
 
-/// A socket on an address whose other sockets share it.
+/// A socket bound to an address that other sockets share.
 fn join(address: SocketAddr, tuning: &Tuning) -> Result<Socket, ListenError> {
     let socket = stream_socket(address)?;
     divide_families(&socket, address, tuning)?;
@@ -137,7 +137,7 @@ fn join(address: SocketAddr, tuning: &Tuning) -> Result<Socket, ListenError> {
     Ok(socket)
 }
 
-/// Changes the backlog of a socket that listens already: listen(2) may be called again.
+/// Changes the backlog of a listening socket: listen(2) may be called again.
 ///
 /// # Errors
 /// What listen(2) reports.
@@ -146,8 +146,8 @@ pub fn set_backlog(listener: &std::net::TcpListener, backlog: u32) -> io::Result
     SockRef::from(listener).listen(backlog)
 }
 
-/// Makes the kernel prefer this socket, among those that share its address (SO_REUSEPORT), for what
-/// comes in on one CPU, or for nothing in particular.
+/// Makes the kernel prefer this socket, in its SO_REUSEPORT group, for packets that come in on one
+/// CPU. `None` removes the preference.
 ///
 /// Before Linux 6.2 it has no effect: the hash decides in such a group (commit b261eda84ec1,
 /// "soreuseport: Fix socket selection for SO_INCOMING_CPU"). The hash also decides
@@ -156,7 +156,7 @@ pub fn set_backlog(listener: &std::net::TcpListener, backlog: u32) -> io::Result
 /// # Errors
 /// [`TuningError`] with what setsockopt(2) reports for SO_INCOMING_CPU.
 pub fn prefer_cpu(socket: &impl AsFd, cpu: Option<usize>) -> Result<(), TuningError> {
-    /// -1 as the kernel reads it: no CPU, which is what a fresh socket has.
+    /// -1 as the kernel reads it: no CPU, the default of a socket.
     const NONE: u32 = u32::MAX;
     let cpu = cpu.map_or(Ok(NONE), u32::try_from);
     let cpu = cpu.map_err(|_| io::ErrorKind::InvalidInput.into());
@@ -171,12 +171,12 @@ fn start_listening(socket: &Socket, backlog: u32) -> Result<(), ListenError> {
         .map_err(ListenError::Bind)
 }
 
-/// Makes a listener ignore new connection requests, while those that the kernel already answered
-/// still complete and can be accepted: the first step of closing a listener without losing one.
+/// Makes a listener drop new SYNs, while handshakes under way still complete and can be accepted:
+/// the first step of closing a listener without losing a connection.
 ///
 /// A classic BPF socket filter sees an incoming segment from its TCP header on (the kernel's
-/// tcp_filter); byte 13 holds the flags, of which 0x02 is SYN. Returning 0 drops the segment, and
-/// the peer sends it again later, when either another listener answers or the port is closed.
+/// tcp_filter); byte 13 holds the flags, and 0x02 is SYN. Returning 0 drops the segment. The peer
+/// sends it again later, when another listener answers or the port is closed.
 ///
 /// # Errors
 /// What setsockopt(2) with SO_ATTACH_FILTER reports.
@@ -188,7 +188,7 @@ pub fn ignore_new_connections(listener: &impl AsFd) -> io::Result<()> {
     SockRef::from(listener).attach_filter(&[LOAD_BYTE_13, SKIP_NEXT_UNLESS_SYN, DROP, PASS])
 }
 
-/// The ceiling that the kernel puts on every backlog, if it can be read (listen(2)).
+/// The kernel's maximum of every backlog, if it can be read (listen(2)).
 pub fn somaxconn() -> Option<u32> {
     let text = fs::read_to_string("/proc/sys/net/core/somaxconn").ok()?;
     text.trim().parse().ok()
@@ -256,8 +256,8 @@ mod tests {
         for backlog in [3, 200] {
             let listeners = listen(LOOPBACK, 1, backlog, &Tuning::default()).unwrap();
             let address = listeners[0].local_addr().unwrap();
-            // Nobody accepts, so connects succeed until the queue is full: one more than the
-            // backlog, in the kernel's way of counting (sk_acceptq_is_full).
+            // No connection is accepted, so connects succeed until the queue is full: one more than
+            // the backlog, as the kernel counts (sk_acceptq_is_full).
             let patience = Duration::from_secs(1);
             let mut queued = Vec::new();
             while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, patience) {

@@ -14,8 +14,8 @@ use socket2::Socket;
 /// Options of a TCP socket, of which UDP has the buffer sizes; `None` leaves the kernel's default.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Tuning {
-    /// SO_RCVBUF in bytes. Setting it turns the kernel's automatic sizing off; the kernel doubles
-    /// the value for its own book-keeping (socket(7)).
+    /// SO_RCVBUF in bytes. Setting it turns off the kernel's automatic sizing; the kernel doubles
+    /// the value for its own overhead (socket(7)).
     pub recv_buffer: Option<usize>,
     /// SO_SNDBUF in bytes, as for `recv_buffer`.
     pub send_buffer: Option<usize>,
@@ -26,8 +26,8 @@ pub struct Tuning {
     /// TCP_USER_TIMEOUT: how long sent data may stay unacknowledged before the kernel ends the
     /// connection.
     pub user_timeout: Option<Duration>,
-    /// IPV6_V6ONLY: a listener on an IPv6 address takes no IPv4 connections, so that another may
-    /// have the same port for these (ipv6(7)).
+    /// IPV6_V6ONLY: a listener on an IPv6 address takes no IPv4 connections, so that another
+    /// listener may have the same port for IPv4 (ipv6(7)).
     pub only_v6: bool,
 }
 
@@ -36,7 +36,8 @@ impl Tuning {
     /// decide the window scale of the handshake.
     ///
     /// # Errors
-    /// [`TuningError`] names the option and what would do.
+    /// [`TuningError`] names the option, and for an unknown congestion algorithm the available
+    /// ones.
     pub fn apply(&self, socket: &Socket) -> Result<(), TuningError> {
         self.apply_buffers(socket)?;
         if let Some(name) = &self.congestion {

@@ -1,4 +1,4 @@
-//! Durations, counts, rates and sizes as people write them: `250ms`, `10k`, `64KiB`.
+//! Parsing and formatting of durations, counts, rates and sizes: `250ms`, `10k`, `64KiB`.
 //!
 //! Both programs read every quantity of their command lines through this module, so that a unit
 //! means the same everywhere. Fractions are allowed (`1.5s`, `0.5MiB`); signs and exponents are not.
@@ -24,7 +24,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
         _ => return Err(fail(UnitProblem::UnknownUnit)),
     };
     let nanoseconds = (number.value * nanoseconds).round();
-    // Some 292 years; above it the conversion to u64 would saturate silently.
+    // 292 years; the conversion to u64 would saturate silently far above.
     if nanoseconds > i64::MAX as f64 {
         return Err(fail(UnitProblem::TooLarge));
     }
@@ -86,7 +86,7 @@ pub fn format_duration_ns(nanoseconds: f64) -> String {
 
 /// Writes a duration exactly, in the largest unit that divides it: `1500ms`, `2m`, `0`.
 ///
-/// What [`parse_duration`] read is read back as the same.
+/// [`parse_duration`] reads back the same duration.
 pub fn format_duration(duration: Duration) -> String {
     let nanoseconds = duration.as_nanos();
     if nanoseconds == 0 {

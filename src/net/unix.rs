@@ -1,4 +1,4 @@
-//! Unix stream sockets in the file system: binding one, and the file that leads to it.
+//! Unix stream sockets in the file system: binding, connecting, and the socket file.
 
 use std::fs::{self, File, Metadata, Permissions};
 use std::io;
@@ -13,16 +13,16 @@ use rustix::fs::{FileType, FlockOperation, Mode, OFlags, flock, fstat, open};
 use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-/// How often a lock is tried that another starter holds, and the pause between: two seconds in all. A
-/// starter holds it for less than a millisecond.
+/// How often a starter tries to lock, and the pause between two tries: two seconds in all. Another
+/// starter holds the lock for less than a millisecond.
 const MAX_LOCK_ATTEMPTS: u32 = 200;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Listens on a path. A stale socket file, left by a program that was killed, is replaced; any other
 /// file at the path is an error.
 ///
-/// `mode` are the permissions of the file, of which connecting needs the one to write (unix(7));
-/// without it the umask decides.
+/// `mode` sets the permissions of the file; connecting needs write permission (unix(7)). Without it
+/// the umask decides.
 ///
 /// # Errors
 /// `AddrInUse` when another socket listens there, `AlreadyExists` when the path is not a socket, or what
@@ -34,8 +34,8 @@ pub fn listen(
 ) -> io::Result<(UnixListener, SocketFile)> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
     if let Some(mode) = mode {
-        // The file is made with the socket's mode less the umask: from its first moment on it never
-        // permits more than asked for.
+        // bind(2) creates the file with the socket's mode less the umask: it never permits more
+        // than `mode`.
         let file = File::from(OwnedFd::from(socket.try_clone()?));
         file.set_permissions(Permissions::from_mode(mode))?;
     }
@@ -50,9 +50,9 @@ pub fn listen(
     Ok((OwnedFd::from(socket).into(), file))
 }
 
-/// Keeps other starters on the same path waiting, between the look at a stale file and the listener in its
-/// place, until it is dropped. A lock that another program holds for longer, or a directory that can't be
-/// opened, is no reason not to start.
+/// Locks out other starters on the same path until dropped, from the check for a stale file to the
+/// new listener. A lock that another program holds for longer, or a directory that can't be opened,
+/// does not prevent the start.
 fn lock_directory(path: &Path) -> Option<File> {
     let parent = path
         .parent()
@@ -67,8 +67,8 @@ fn lock_directory(path: &Path) -> Option<File> {
     None
 }
 
-/// Sets the permissions of a socket file. The file is opened first, and not through a symbolic link: in a
-/// directory that others may write to, one of them could put a link in its place.
+/// Sets the permissions of a socket file. The file is opened first, without following a symbolic
+/// link: in a directory that other users may write to, one could replace the file by a link.
 fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     let file = open(
         path,
@@ -81,24 +81,24 @@ fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
             "the socket was replaced by another file while it was bound",
         ));
     }
-    // A descriptor of this kind can't be given to fchmod(2); its link leads to the file itself (proc(5)).
+    // fchmod(2) refuses an O_PATH descriptor; its link in /proc leads to the file itself (proc(5)).
     let link = format!("/proc/self/fd/{}", file.as_raw_fd());
     fs::set_permissions(link, Permissions::from_mode(mode))
 }
 
-/// Connects to a path without waiting: a listener that has no room for another is an error, and not a
-/// reason to hang. What is read from and written to the stream then waits as usual.
+/// Connects to a path without blocking: a listener with a full queue is an error. Reads and writes
+/// of the stream block as usual.
 ///
 /// # Errors
-/// What connect(2) reports; `WouldBlock` when as many wait as the listener takes (unix(7)).
+/// What connect(2) reports; `WouldBlock` when the listener's queue is full (unix(7)).
 pub fn connect(path: &Path) -> io::Result<UnixStream> {
     let stream = connect_nonblocking(path)?;
     stream.set_nonblocking(false)?;
     Ok(stream)
 }
 
-/// As [`connect`], for an event loop: neither reading nor writing waits. The stream is connected at
-/// once; unlike TCP, Unix sockets have no connect under way.
+/// As [`connect`], for an event loop: neither reads nor writes block. The stream is connected at
+/// once; unlike TCP, a Unix socket never has a connect in progress.
 ///
 /// # Errors
 /// As [`connect`].
@@ -108,15 +108,15 @@ pub fn connect_nonblocking(path: &Path) -> io::Result<UnixStream> {
     Ok(OwnedFd::from(socket).into())
 }
 
-/// The file that leads to a listening socket. It outlives the socket unless it is removed.
+/// The file of a listening socket. It outlives the socket unless it is removed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SocketFile {
     path: PathBuf,
     identity: Identity,
 }
 
-/// What tells a file from one that takes its place: a new file may get the inode number of a removed one,
-/// but not its time of birth. Some file systems keep none.
+/// Distinguishes a file from its replacement: a new file may get the inode number of a removed one,
+/// but not its birth time. Some file systems keep no birth time.
 type Identity = (u64, u64, Option<SystemTime>);
 
 impl SocketFile {
@@ -131,11 +131,11 @@ impl SocketFile {
         })
     }
 
-    /// Removes the file, unless another one has taken its place meanwhile.
+    /// Removes the file, unless it was replaced by another.
     pub fn remove(&self) {
         if fs::symlink_metadata(&self.path).is_ok_and(|now| identity(&now) == self.identity) {
-            // Without the permission to remove it, it stays as if we had been killed, and the next
-            // to listen there finds it stale.
+            // Without permission the file stays, as after a kill, and the next listener finds it
+            // stale.
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -147,7 +147,7 @@ fn identity(metadata: &Metadata) -> Identity {
 
 fn remove_stale(path: &Path) -> io::Result<()> {
     let Ok(found) = fs::symlink_metadata(path) else {
-        // Nothing there, or bind(2) will say what is wrong.
+        // There is no file, or bind(2) will report the error.
         return Ok(());
     };
     if !found.file_type().is_socket() {
@@ -171,7 +171,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
             Err(io::ErrorKind::AddrInUse.into())
         }
-        // For example a datagram socket; bind(2) will say that the address is in use.
+        // For example a datagram socket; bind(2) will report the address as in use.
         Err(_) => Ok(()),
     }
 }
@@ -252,7 +252,8 @@ mod tests {
         let (listener, file) = listen(&path, 16, None).unwrap();
         drop(listener);
         fs::remove_file(&path).unwrap();
-        // A new file may get the old one's inode number, so the place is taken meanwhile.
+        // A new file may get the old one's inode number, so another file takes that number
+        // meanwhile.
         fs::write(directory.0.join("placeholder"), "").unwrap();
         let (_other, _) = listen(&path, 16, None).unwrap();
         file.remove();

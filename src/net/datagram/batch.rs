@@ -12,11 +12,11 @@ use crate::net::sys::messages::{MAX_MESSAGES, ReceiveBuffers, ReceivedMessages};
 /// small ones stay in the first-level cache between receiving and answering.
 pub(crate) const MAX_SLOTS: usize = MAX_MESSAGES;
 
-/// Room for one datagram, or one aggregate: no UDP length is larger, so none is ever cut.
+/// Room for one datagram, or one aggregate. No UDP length is larger, so nothing is truncated.
 const SLOT_LEN: usize = 1 << 16;
 
-/// From one slot to the next. The 128 bytes beyond the slot move each slot's start to other cache
-/// sets: with a power of two, all would share one.
+/// The distance from one slot to the next. The 128 bytes beyond the slot move each slot's start to
+/// other cache sets: with a power of two, all would share one.
 const STRIDE: usize = SLOT_LEN + 128;
 
 /// A batch of received datagrams and the answers to them, in memory that is allocated once.
@@ -46,11 +46,11 @@ impl Batch {
         }
     }
 
-    /// Takes as many datagrams from `socket` as wait and fit, without blocking, and returns how
-    /// many slots they fill, at least one. What was in the batch before is gone.
+    /// Receives the waiting datagrams that fit, without blocking, and returns how many slots they
+    /// fill, at least one. The previous content of the batch is gone.
     ///
     /// # Errors
-    /// What recvmmsg(2) reports, first of all EAGAIN when nothing waits; the batch is empty then.
+    /// What recvmmsg(2) reports, such as EAGAIN when no datagram waits; the batch is empty then.
     pub(crate) fn receive(&mut self, socket: &impl AsFd) -> io::Result<usize> {
         self.received.clear();
         self.answers.clear();
@@ -86,7 +86,7 @@ impl Batch {
         self.received.len()
     }
 
-    /// What came in slot `index`.
+    /// The datagram in slot `index`.
     ///
     /// # Panics
     /// When `index` is not below [`Batch::len`].
@@ -101,7 +101,7 @@ impl Batch {
         }
     }
 
-    /// Marks slot `index` to be answered with its own first `len` bytes, from where they lie. An
+    /// Marks slot `index` to be answered with its own first `len` bytes, without copying them. An
     /// aggregate is answered by datagrams of the same lengths.
     ///
     /// # Panics
@@ -123,8 +123,8 @@ impl Batch {
         self.mark(index, Payload::Static(payload), segment_len);
     }
 
-    /// Sends the marked answers in order, until all are out or the socket takes no more, and adds
-    /// what became of them to `counts`. Another call goes on where this one stopped.
+    /// Sends the marked answers in order, until all are sent or the socket takes no more, and adds
+    /// the outcome to `counts`. Another call continues from there.
     pub(crate) fn send(&mut self, socket: &impl AsFd, counts: &mut SendCounts) -> Progress {
         let Self {
             bytes,
@@ -142,7 +142,7 @@ impl Batch {
         cursor.send(answers.len(), message, &mut transmit, counts)
     }
 
-    /// Copies of the marked answers that were not sent yet, in order, to outlast the batch.
+    /// Copies of the marked answers that were not sent yet, in order, which outlive the batch.
     pub(crate) fn unsent(&self) -> impl Iterator<Item = UnsentAnswer> + '_ {
         (self.cursor.next..self.answers.len()).map(|number| {
             let answer = &self.answers[number];
@@ -161,8 +161,8 @@ impl Batch {
         })
     }
 
-    /// Sends answers of an earlier batch, like [`Batch::send`], and removes those that are done from
-    /// `unsent`. What is in this batch stays.
+    /// Sends answers of an earlier batch, like [`Batch::send`], and removes finished ones from
+    /// `unsent`. The content of this batch stays.
     pub(crate) fn send_unsent(
         &mut self,
         unsent: &mut Vec<UnsentAnswer>,
@@ -218,7 +218,7 @@ pub(crate) struct Datagram<'a> {
     /// The sender, in the socket's family: IPv4 is mapped on an IPv6 socket. Port 0 if the kernel
     /// reported none.
     pub(crate) source: SocketAddr,
-    /// Where it was sent to, if the socket reports that.
+    /// The address that it was sent to, if the socket reports that.
     pub(crate) destination: Option<Destination>,
     /// The length of each datagram of an aggregate but the last, which may be shorter; else the
     /// length of the payload.
@@ -235,7 +235,7 @@ impl Datagram<'_> {
     }
 }
 
-/// An answer that was copied out of its batch to be sent later.
+/// An answer copied out of its batch, to be sent later.
 #[derive(Debug)]
 pub(crate) struct UnsentAnswer {
     to: RawAddress,
@@ -263,7 +263,7 @@ impl UnsentAnswer {
 /// A source that the kernel did not report. Nothing can be sent to port 0.
 const UNKNOWN_SOURCE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
-/// What [`Batch::receive`] notes of a slot.
+/// The result of [`Batch::receive`] for a slot.
 #[derive(Debug)]
 struct Received {
     source: SocketAddr,

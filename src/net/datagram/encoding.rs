@@ -1,9 +1,9 @@
-//! Socket addresses and control messages as the kernel lays them out (ip(7), ipv6(7), cmsg(3)), written
+//! Socket addresses and control messages in the kernel's layout (ip(7), ipv6(7), cmsg(3)), written
 //! and read as bytes.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
-/// Where a datagram was sent to.
+/// The destination of a datagram.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Destination {
     /// The destination address of its IP header, never IPv4-mapped.
@@ -14,7 +14,7 @@ pub(crate) struct Destination {
     pub(crate) unicast: bool,
 }
 
-/// The longest address used here, struct sockaddr_in6.
+/// The length of the longest address used here, struct sockaddr_in6.
 const MAX_ADDRESS_LEN: usize = size_of::<libc::sockaddr_in6>();
 
 /// A socket address: struct sockaddr_in or sockaddr_in6.
@@ -28,7 +28,7 @@ impl RawAddress {
         &mut self.0
     }
 
-    /// As much of it as the address takes.
+    /// The bytes of the address.
     pub(super) fn bytes(&self) -> &[u8] {
         if self.family() == libc::AF_INET {
             &self.0[..size_of::<libc::sockaddr_in>()]
@@ -37,7 +37,7 @@ impl RawAddress {
         }
     }
 
-    /// The address, if it is one of IP.
+    /// The address, if it is an IP address.
     pub(super) fn decode(&self) -> Option<SocketAddr> {
         let port = u16::from_be_bytes(array(&self.0, 2)?);
         match self.family() {
@@ -61,8 +61,8 @@ impl RawAddress {
     }
 }
 
-/// Room for the 96 bytes of control messages that our sockets ask for, and for some that the owner of
-/// an inherited socket may have asked for.
+/// Room for the 96 bytes of control messages that our sockets enable, and for others that the
+/// previous owner of an inherited socket may have enabled.
 const MAX_CONTROL_LEN: usize = 192;
 
 /// A control message's header: a size_t and two ints.
@@ -79,13 +79,13 @@ impl Control {
         &mut self.0
     }
 
-    /// Writes the address to send from, and the length into which the kernel cuts an aggregate, and
-    /// returns the messages.
+    /// Writes the source address and the length of an aggregate's segments, and returns the encoded
+    /// messages.
     pub(super) fn encode(&mut self, from: Option<Destination>, segment_len: Option<u16>) -> &[u8] {
         let mut len = 0;
         match from.map(|from| (from.address, from.interface)) {
             Some((IpAddr::V4(address), _)) => {
-                // The interface is left to routing.
+                // Routing chooses the interface.
                 let mut info = [0; 12];
                 info[4..8].copy_from_slice(&address.octets());
                 len = self.push(len, libc::IPPROTO_IP, libc::IP_PKTINFO, &info);
@@ -93,7 +93,7 @@ impl Control {
             Some((IpAddr::V6(address), interface)) => {
                 let mut info = [0; 20];
                 info[..16].copy_from_slice(&address.octets());
-                // A link-local address means nothing without its link.
+                // A link-local address needs its interface.
                 if address.is_unicast_link_local() {
                     info[16..].copy_from_slice(&interface.to_ne_bytes());
                 }
@@ -108,7 +108,7 @@ impl Control {
         &self.0[..len]
     }
 
-    /// Reads what the first `len` bytes say of a received datagram.
+    /// Decodes the control messages of a received datagram from the first `len` bytes.
     pub(super) fn decode(&self, len: usize) -> ControlInfo {
         let mut info = ControlInfo::default();
         for (level, kind, data) in ControlMessages(&self.0[..len.min(MAX_CONTROL_LEN)]) {
@@ -116,7 +116,7 @@ impl Control {
                 (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
                     info.destination = ipv4_destination(data).or(info.destination);
                 }
-                // An IPv4 datagram on an IPv6 socket brings both; the other one tells more.
+                // An IPv4 datagram on an IPv6 socket has both; the IPv4 message says more.
                 (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) if info.destination.is_none() => {
                     info.destination = ipv6_destination(data);
                 }
@@ -152,7 +152,7 @@ impl Default for Control {
     }
 }
 
-/// What control messages say of a received datagram.
+/// The decoded control messages of a received datagram.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ControlInfo {
     pub(super) destination: Option<Destination>,
@@ -167,7 +167,7 @@ fn ipv4_destination(data: &[u8]) -> Option<Destination> {
     Some(Destination {
         address: Ipv4Addr::from(address).into(),
         interface: u32::from_ne_bytes(array(data, 0)?),
-        // Of a broadcast or multicast the two differ (ip(7)).
+        // The two differ for broadcast and multicast (ip(7)).
         unicast: local == address,
     })
 }

@@ -1,8 +1,8 @@
-//! UDP in batches: recvmmsg(2) and sendmmsg(2), with aggregates where the kernel makes them (UDP_GRO,
-//! UDP_SEGMENT, udp(7)), and answers that leave from the address that the request was sent to
+//! UDP in batches: recvmmsg(2) and sendmmsg(2), with aggregates where the kernel supports them
+//! (UDP_GRO, UDP_SEGMENT, udp(7)), and answers sent from the address that the request was sent to
 //! (IP_PKTINFO, ip(7); IPV6_PKTINFO, ipv6(7)).
 //!
-//! What the kernel reports is checked against the memory that it was given before it is used.
+//! Lengths that the kernel reports are checked against the buffers before use.
 
 mod batch;
 mod encoding;

@@ -1,6 +1,6 @@
-//! Sending a list of answers: which are out, which failed, and where to go on.
+//! Sending a list of answers: counts of sent and failed ones, and the position to resume at.
 //!
-//! Every answer is sent, counted as failed, or still there when the socket takes no more.
+//! Every answer is sent, counted as failed, or kept when the socket takes no more.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -10,18 +10,18 @@ use rustix::io::Errno;
 use super::encoding::{Control, Destination, RawAddress};
 use crate::net::sys::messages::{self, MAX_MESSAGES, SendBuffers};
 
-/// What became of answers. An aggregate counts as the datagrams in it.
+/// Counts of sent and failed answers. An aggregate counts as the datagrams in it.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct SendCounts {
     /// Datagrams that the socket took.
     pub(crate) sent_datagrams: u64,
     /// Bytes of payload in them.
     pub(crate) sent_bytes: u64,
-    /// Datagrams that the kernel refused, each for a reason of its own. They are gone.
+    /// Datagrams that the kernel refused. They are lost.
     pub(crate) failed_datagrams: u64,
 }
 
-/// How far sending came.
+/// The outcome of sending.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Progress {
     /// Every answer was sent or refused.
@@ -30,7 +30,7 @@ pub(crate) enum Progress {
     Blocked,
 }
 
-/// One message to send: a datagram, or an aggregate that the kernel cuts into datagrams.
+/// One message to send: a datagram, or an aggregate that the kernel divides into datagrams.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Message<'a> {
     pub(super) to: &'a RawAddress,
@@ -71,12 +71,12 @@ impl<'a> Message<'a> {
     }
 }
 
-/// How many datagrams carry `len` bytes; an empty one is one.
+/// The number of datagrams that carry `len` bytes; no bytes are one empty datagram.
 pub(super) fn segment_count(len: usize, segment_len: usize) -> u64 {
     len.div_ceil(segment_len.max(1)).max(1) as u64
 }
 
-/// One call that sends: the kernel's, or a test's.
+/// One send call, of the kernel or of a test.
 pub(super) trait Transmit {
     /// Sends messages from the first on and returns how many were taken, at least one. An error is
     /// that of the first message.
@@ -103,7 +103,7 @@ impl Transmit for SocketTransmit<'_> {
 pub(super) struct Cursor {
     /// The first answer that is not done.
     pub(super) next: usize,
-    /// Bytes of it that are: whole datagrams of an aggregate.
+    /// Bytes of that answer that are done: whole datagrams of an aggregate.
     pub(super) skip: usize,
 }
 
@@ -116,10 +116,9 @@ impl Cursor {
         transmit: &mut impl Transmit,
         counts: &mut SendCounts,
     ) -> Progress {
-        // Whether the aggregate at the cursor was refused as one, so that its parts go alone.
+        // Whether the kernel refused the aggregate at the cursor, so that its parts are sent alone.
         let mut split = false;
-        // Each turn either moves the cursor on, splits where nothing was split before, or was
-        // interrupted by a signal.
+        // Each round advances the cursor, splits an aggregate once, or was interrupted by a signal.
         while self.next < count {
             let first = message(self.next).without(self.skip);
             let result = if split {
@@ -166,7 +165,7 @@ impl Cursor {
         Progress::Done
     }
 
-    /// Notes that `bytes` more of the answer at the cursor are done and says whether some are left.
+    /// Records `bytes` more of the answer at the cursor as done and returns whether some are left.
     fn skip_in(&mut self, answer: &Message<'_>, bytes: usize) -> bool {
         if bytes < answer.payload.len() {
             self.skip += bytes;
@@ -179,8 +178,8 @@ impl Cursor {
     }
 }
 
-/// Whether the kernel or the device can't cut this aggregate, while its parts alone may pass: too
-/// many or too long parts for the path (EINVAL, EMSGSIZE), or no checksum offload (EIO).
+/// Whether the kernel or the device can't divide this aggregate, while its parts may pass alone:
+/// too many or too long parts for the path (EINVAL, EMSGSIZE), or no checksum offload (EIO).
 pub(super) fn is_refused_aggregate(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),

@@ -1,4 +1,5 @@
-//! UDP sockets of a server: bound or inherited, and what the kernel is asked to report of each datagram.
+//! UDP sockets of a server: bound or inherited, with the options that report each datagram's
+//! destination.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -12,11 +13,11 @@ use crate::net::sys::set_option;
 use crate::net::tcp::{ListenError, divide_families};
 use crate::net::tuning::Tuning;
 
-/// Binds `count` UDP sockets to one address, among which the kernel spreads the peers by a hash of
-/// their addresses (SO_REUSEPORT), ready for [`Batch`](super::Batch).
+/// Binds `count` UDP sockets to one address, ready for [`Batch`](super::Batch). The kernel
+/// distributes the peers over them by a hash of their addresses (SO_REUSEPORT).
 ///
-/// As for [`tcp::listen`](crate::net::tcp::listen), an address that another program has is reported as in use, and with port 0
-/// the kernel chooses one port for all.
+/// As with [`tcp::listen`](crate::net::tcp::listen), an address that another program uses is
+/// reported as in use, and for port 0 the kernel chooses one port for all.
 ///
 /// # Errors
 /// [`ListenError`] says which step failed.
@@ -31,7 +32,7 @@ pub(crate) fn datagram_sockets(
         let domain = Domain::for_address(address);
         let socket = Socket::new(domain, Type::DGRAM.cloexec(), Some(Protocol::UDP))?;
         divide_families(&socket, address, tuning)?;
-        // Before it is bound, so that the first datagram already reports its destination.
+        // Set before bind(2), so that the first datagram already reports its destination.
         prepare(&socket, address, tuning)?;
         if index > 0 {
             socket.set_reuse_port(true)?;
@@ -47,11 +48,11 @@ pub(crate) fn datagram_sockets(
     Ok(sockets)
 }
 
-/// Sets an inherited UDP socket up like those of [`datagram_sockets`]. Datagrams that it received before
-/// do not report their destination.
+/// Prepares an inherited UDP socket like a new one. Datagrams that it received earlier do not
+/// report their destination.
 ///
 /// # Errors
-/// [`ListenError`] says which step failed; `InvalidInput` if it is no UDP socket.
+/// [`ListenError`] says which step failed; `InvalidInput` if it is not a UDP socket.
 pub(crate) fn adopt_datagram_socket(
     socket: UdpSocket,
     tuning: &Tuning,
@@ -66,8 +67,8 @@ pub(crate) fn adopt_datagram_socket(
     Ok(socket.into())
 }
 
-/// The destination of all datagrams that a UDP socket bound to `address` receives, if there is only one:
-/// `address` is a unicast address of this host.
+/// The single destination of all datagrams to a UDP socket bound to `address`, if `address` is a
+/// unicast address of this host.
 pub(crate) fn only_destination(address: SocketAddr) -> Option<Destination> {
     let ip = address.ip().to_canonical();
     let (unspecified, needs_its_link): (IpAddr, _) = match ip {
@@ -77,8 +78,8 @@ pub(crate) fn only_destination(address: SocketAddr) -> Option<Destination> {
     if ip.is_unspecified() || ip.is_multicast() || needs_its_link {
         return None;
     }
-    // Only the kernel knows which addresses are broadcasts: without SO_BROADCAST it refuses to connect
-    // there (connect(2), EACCES). Nothing is sent.
+    // Only the kernel knows the broadcast addresses: without SO_BROADCAST it refuses to connect to
+    // one (connect(2), EACCES). Nothing is sent.
     let port = NonZeroU16::new(address.port()).map_or(7, NonZeroU16::get);
     let probe = UdpSocket::bind((unspecified, 0)).ok()?;
     probe.connect((ip, port)).ok()?;
@@ -110,16 +111,16 @@ fn report_destinations(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     Ok(())
 }
 
-/// Lets the kernel deliver datagrams of one sender as an aggregate, if it can.
+/// Lets the kernel deliver datagrams of one sender as an aggregate, if it supports that.
 fn accept_aggregates(socket: &Socket) -> io::Result<()> {
     match set_option(socket, libc::SOL_UDP, libc::UDP_GRO, 1) {
-        // Before Linux 5.0 each datagram comes alone.
+        // Before Linux 5.0 there are no aggregates.
         Err(error) if Errno::from_io_error(&error) == Some(Errno::NOPROTOOPT) => Ok(()),
         result => result,
     }
 }
 
-/// Makes a client's socket cut what it sends into datagrams of `len` bytes (UDP_SEGMENT).
+/// Makes a client's socket divide each send into datagrams of `len` bytes (UDP_SEGMENT).
 #[cfg(test)]
 pub(crate) fn cut_into_segments(socket: &impl std::os::fd::AsFd, len: u16) -> io::Result<()> {
     set_option(socket, libc::SOL_UDP, libc::UDP_SEGMENT, len.into())

@@ -1,6 +1,6 @@
 //! Many datagrams in one call: recvmmsg(2) and sendmmsg(2), with one buffer for each.
 //!
-//! Pointers for the kernel are made afresh for each call, from borrows that outlive it.
+//! Pointers for the kernel are made anew for each call, from borrows that outlive it.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -12,7 +12,7 @@ use super::check;
 /// The most messages in one call.
 pub(in crate::net) const MAX_MESSAGES: usize = 32;
 
-/// Where one received message goes.
+/// The buffers for one received message.
 #[derive(Debug)]
 pub(in crate::net) struct ReceiveBuffers<'a> {
     pub(in crate::net) name: &'a mut [u8],
@@ -20,7 +20,7 @@ pub(in crate::net) struct ReceiveBuffers<'a> {
     pub(in crate::net) control: &'a mut [u8],
 }
 
-/// What one sent message is made from; no control messages if `control` is empty.
+/// The buffers of one message to send; without control messages if `control` is empty.
 #[derive(Debug)]
 pub(in crate::net) struct SendBuffers<'a> {
     pub(in crate::net) name: &'a [u8],
@@ -28,7 +28,7 @@ pub(in crate::net) struct SendBuffers<'a> {
     pub(in crate::net) control: &'a [u8],
 }
 
-/// How much of its buffers a received message fills.
+/// The lengths of a received message.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::net) struct Filled {
     pub(in crate::net) name_len: usize,
@@ -54,11 +54,11 @@ impl ReceivedMessages {
         }
     }
 
-    /// Takes as many datagrams as wait and fit, without blocking: one for each of `buffers`, of which
-    /// the first [`MAX_MESSAGES`] are used.
+    /// Receives the waiting datagrams without blocking, one into each of `buffers`, of which the
+    /// first [`MAX_MESSAGES`] are used.
     ///
     /// # Errors
-    /// What recvmmsg(2) reports, first of all EAGAIN when nothing waits.
+    /// What recvmmsg(2) reports, such as EAGAIN when no datagram waits.
     #[inline]
     #[allow(
         trivial_numeric_casts,
@@ -99,8 +99,8 @@ impl ReceivedMessages {
         Ok(())
     }
 
-    /// What was received, in the order of the buffers. The kernel reports lengths that it would have
-    /// needed, which may be more than there was room for.
+    /// The received messages, in the order of the buffers. The kernel reports the full lengths,
+    /// which may exceed the buffers.
     #[allow(
         trivial_numeric_casts,
         clippy::unnecessary_cast,
@@ -186,7 +186,7 @@ fn message_header(
     header
 }
 
-/// What a control message with `data_len` bytes takes (CMSG_SPACE(3)).
+/// The space of a control message with `data_len` bytes (CMSG_SPACE(3)).
 #[cfg(test)]
 pub(in crate::net) fn control_space(data_len: u32) -> usize {
     // SAFETY: CMSG_SPACE(3) is arithmetic.

@@ -1,7 +1,7 @@
 //! Raw calls of the C library: every `unsafe` block of the library is in this folder.
 //!
-//! Only what neither std nor rustix nor socket2 offers is here. Each wrapper takes and returns safe
-//! types and turns a negative return value into an [`io::Error`].
+//! It has only calls that std, rustix and socket2 lack. Each wrapper takes and returns safe types
+//! and turns a negative return value into an [`io::Error`].
 
 #![allow(unsafe_code)]
 
@@ -24,13 +24,13 @@ pub(crate) fn take_passed_descriptors(numbers: impl Iterator<Item = RawFd>) -> V
         return Vec::new();
     }
     numbers
-        // SAFETY: sd_listen_fds(3) gives these descriptors to the process that LISTEN_PID names, and
-        // the flag above sees to it that they get one owner only.
+        // SAFETY: sd_listen_fds(3) gives these descriptors to the process that LISTEN_PID names,
+        // and the flag above ensures that they get only one owner.
         .map(|number| unsafe { OwnedFd::from_raw_fd(number) })
         .collect()
 }
 
-/// Turns the -1 of a system call into the errno that it left.
+/// Turns a system call's -1 into its errno.
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 {
         Err(io::Error::last_os_error())

@@ -5,17 +5,17 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use super::check;
 
-/// Throws away up to `most` bytes of a TCP socket's input without copying them, and returns how many:
-/// recv(2) with MSG_TRUNC, which on TCP discards (tcp(7)). Nothing else may be passed: on a Unix
-/// socket the call would fail with EFAULT.
+/// Discards up to `max` bytes of a TCP socket's input without copying them, and returns how many:
+/// recv(2) with MSG_TRUNC (tcp(7)). No other socket may be passed: on a Unix socket the call would
+/// fail with EFAULT.
 ///
 /// # Errors
 /// What recv(2) reports.
-pub(in crate::net) fn discard(socket: &mio::net::TcpStream, most: usize) -> io::Result<usize> {
+pub(in crate::net) fn discard(socket: &mio::net::TcpStream, max: usize) -> io::Result<usize> {
     let nowhere = std::ptr::null_mut();
     // SAFETY: with MSG_TRUNC the kernel never writes to the buffer of a TCP socket (tcp(7)), and
     // the parameter's type says that it is one.
-    let taken = unsafe { libc::recv(socket.as_raw_fd(), nowhere, most, libc::MSG_TRUNC) };
+    let taken = unsafe { libc::recv(socket.as_raw_fd(), nowhere, max, libc::MSG_TRUNC) };
     usize::try_from(taken).map_err(|_| io::Error::last_os_error())
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::check;
 
-/// The processor time of one thread, which other threads read without its help, and also after its
-/// end. It never decreases.
+/// The processor time of one thread. Other threads read it without its help, also after its end. It
+/// never decreases.
 #[derive(Debug, Default)]
 pub(crate) struct ThreadClock {
     /// The CPU clock of the thread while it runs, a negative number; 0 is none.
@@ -35,12 +35,12 @@ impl ThreadClock {
         Ok(RunningClock(self))
     }
 
-    /// The time spent so far: all of it once the thread has ended, none before it started.
+    /// The time used so far: the total after the thread's end, zero before its start.
     pub(crate) fn time(&self) -> Duration {
         let now_ns = match self.clock.load(Ordering::Relaxed) {
             0 => 0,
-            // The thread may have ended since the load: then the clock is gone, or belongs to
-            // another thread that got the number and has spent less.
+            // The thread may have ended since the load: then the clock is gone, or belongs to a new
+            // thread with the same number, which has used less time.
             clock => read_ns(clock).unwrap_or(0),
         };
         let before_ns = self.spent_ns.fetch_max(now_ns, Ordering::Relaxed);
@@ -48,7 +48,7 @@ impl ThreadClock {
     }
 }
 
-/// Lets a [`ThreadClock`] run; dropping it on its thread keeps the last value.
+/// A running [`ThreadClock`]; dropping this on its thread stores the last value.
 #[derive(Debug)]
 #[must_use = "the clock stops when this is dropped"]
 pub(crate) struct RunningClock<'a>(&'a ThreadClock);

@@ -29,7 +29,7 @@ impl<F: FnMut(SocketAddr, &[u8]) -> io::Result<()>> Transmit for Simulated<F> {
 }
 
 impl Batch {
-    /// As [`Batch::receive`], with what waits.
+    /// As [`Batch::receive`], from a list of waiting datagrams.
     pub(crate) fn receive_simulated(
         &mut self,
         waiting: impl IntoIterator<Item = (SocketAddrV4, Vec<u8>)>,

@@ -6,11 +6,11 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A kernel that does as its script says, then takes everything.
+/// A kernel that follows its script and then takes everything.
 #[derive(Default)]
 struct Script {
     steps: VecDeque<Step>,
-    /// Every datagram it took or refused for good, in order.
+    /// Every datagram that it took or finally refused, in order.
     done: Vec<Vec<u8>>,
     refused: u64,
 }
