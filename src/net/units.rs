@@ -24,7 +24,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
         _ => return Err(fail(UnitProblem::UnknownUnit)),
     };
     let nanoseconds = (number.value * nanoseconds).round();
-    // 292 years; the conversion to u64 would saturate silently far above.
+    // At most 292 years: without a limit the conversion to u64 would saturate silently.
     if nanoseconds > i64::MAX as f64 {
         return Err(fail(UnitProblem::TooLarge));
     }

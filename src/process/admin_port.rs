@@ -1,4 +1,4 @@
-//! The admin port of the program: bound before the server, answering beside it, passed to a successor.
+//! The admin port of the program: bound before the server, run beside it, passed to a successor.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::net::endpoint::HostPort;
 use crate::server::Server;
 
-/// An admin port that answers.
+/// A running admin port.
 pub(super) struct AdminPort {
     pub(super) address: SocketAddr,
     /// For a successor.
@@ -21,7 +21,7 @@ pub(super) struct AdminPort {
     _running: admin::Running,
 }
 
-/// Binds the admin port, if there is to be one, or goes on with the predecessor's.
+/// Binds the admin port, if one is configured, or takes over the predecessor's.
 pub(super) fn bind(
     config: &Config,
     takeover: Option<&mut Takeover>,
@@ -41,7 +41,7 @@ pub(super) fn bind(
     admin.map(Some).map_err(Failure::Server)
 }
 
-/// Answers on the admin port from now on.
+/// Starts to answer on the admin port.
 pub(super) fn start(
     admin: Admin,
     server: &Server,
@@ -67,7 +67,7 @@ pub(super) fn start(
     })
 }
 
-/// Whether a listener is bound where the configuration wants it.
+/// Whether a listener is bound to the configured address.
 fn is_meant(wanted: &HostPort, bound: SocketAddr) -> bool {
     wanted.resolve().is_ok_and(|addresses| {
         addresses

@@ -1,4 +1,4 @@
-//! Why the program could not serve, and what the user can do about it.
+//! Why the program could not serve, with advice for the user.
 
 use std::fmt;
 use std::io;
@@ -12,18 +12,18 @@ use crate::net::endpoint::Endpoint;
 pub enum Failure {
     /// The server could not start, or a worker failed.
     Server(Error),
-    /// The service manager passed something that cannot be served on.
+    /// The service manager passed an unsupported socket.
     Passed(io::Error),
     /// The running server could not be replaced.
     Takeover(TakeoverError),
-    /// There is no socket on which a successor could ask for the endpoints.
+    /// The hand-over socket could not be bound.
     Offer {
         /// As configured.
         path: String,
-        /// What bind(2) or listen(2) said.
+        /// The error of bind(2) or listen(2).
         source: io::Error,
     },
-    /// Stdout did not take the lines that scripts wait for.
+    /// The lines that scripts wait for could not be written to stdout.
     Announce(io::Error),
     /// A thread could not be started.
     Thread(io::Error),

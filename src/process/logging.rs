@@ -1,12 +1,12 @@
 //! The log on stderr. Logging never waits and never fails.
 //!
-//! An event is formatted where it happens and put into a bounded queue, which one thread writes to
-//! stderr. A line that does not fit into the queue, or that stderr does not take (a full disk, a closed
-//! pipe, a terminal that is gone), is dropped and counted. So neither a worker nor a signal ever waits
-//! for a file, whatever stderr is.
+//! The thread of an event formats it and puts it into a bounded queue; one thread writes the queue
+//! to stderr. A line that does not fit into the queue, or that stderr does not take (a full disk, a
+//! closed pipe, a closed terminal), is dropped and counted. So neither a worker nor a signal ever
+//! waits for stderr.
 //!
-//! A warning that repeats is told some times and then left out for a while, so that trouble which
-//! comes and goes does not fill a disk.
+//! A repeated warning is logged some times and then suppressed for a while, so that recurring
+//! trouble does not fill a disk.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -32,7 +32,7 @@ use crate::settings::{LogFormat, LogLevel};
 const MAX_QUEUED_LINES: usize = 1024;
 /// How long the end of the process waits for the queue to be written.
 const MAX_FLUSH: Duration = Duration::from_secs(1);
-/// How often a warning of one origin is told within [`REPEAT_WINDOW`].
+/// How often a warning of one origin is logged within [`REPEAT_WINDOW`].
 const MAX_REPEATS: u32 = 20;
 const REPEAT_WINDOW: Duration = Duration::from_secs(60);
 
@@ -45,7 +45,7 @@ impl Log {
     /// Starts logging. From now on a panic is a line of the log too.
     ///
     /// # Errors
-    /// The system has no thread to give.
+    /// When no thread can be started.
     pub fn start(format: LogFormat, level: LogLevel) -> io::Result<Self> {
         let (sender, lines) = mpsc::sync_channel(MAX_QUEUED_LINES);
         let queue = Queue {
@@ -60,7 +60,7 @@ impl Log {
         let builder = tracing_subscriber::fmt()
             .with_max_level(LevelFilter::from(level))
             .with_writer(move || writer.clone())
-            // The only way in which it says so is a panic when stderr does not take it.
+            // It would report errors to stderr and panic if stderr is closed.
             .log_internal_errors(false)
             .with_target(false);
         match format {
@@ -78,7 +78,7 @@ impl Log {
         Ok(Self(queue))
     }
 
-    /// Writes a line as it is, behind all others.
+    /// Queues an unformatted line.
     pub fn say(&self, line: impl fmt::Display) {
         self.flush();
         self.0.push(format!("{line}\n").into_bytes());
@@ -99,12 +99,12 @@ impl Drop for Log {
     }
 }
 
-/// The first to log decides for the process; this one is.
+/// Sets the process's subscriber; an earlier one would stay in force.
 fn install(subscriber: impl Subscriber + Send + Sync) {
     let _ = subscriber.with(RepeatLimit::default()).try_init();
 }
 
-/// <https://no-color.org>: any value but an empty one asks for no colour.
+/// <https://no-color.org>: any value but the empty one turns colour off.
 fn no_color_is_unset() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
@@ -140,7 +140,7 @@ impl Queue {
 }
 
 impl Write for Queue {
-    /// Each event comes as one line in one call.
+    /// Each event is one line and one call.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.push(line.to_vec());
         Ok(line.len())
@@ -164,7 +164,7 @@ fn count_dropped() {
     metrics::LOG_DROPPED_LINES.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Leaves out warnings and errors of one origin that repeat.
+/// Suppresses repeated warnings and errors of one origin.
 #[derive(Debug, Default)]
 struct RepeatLimit {
     origins: Mutex<HashMap<Identifier, Repeats>>,
@@ -177,7 +177,7 @@ impl<S: Subscriber> Layer<S> for RepeatLimit {
         if *metadata.level() > Level::WARN {
             return true;
         }
-        // While another thread counts, a line more does no harm, and waiting for it would.
+        // While another thread holds the lock, an extra line is harmless, and waiting is not.
         let Ok(mut origins) = self.origins.try_lock() else {
             return true;
         };
@@ -201,7 +201,7 @@ impl<S: Subscriber> Layer<S> for RepeatLimit {
     }
 }
 
-/// How often an origin was told of lately.
+/// How often an origin was logged lately.
 #[derive(Debug, Default)]
 struct Repeats {
     since: Option<Instant>,
@@ -211,7 +211,7 @@ struct Repeats {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Verdict {
     Tell,
-    /// This is the first that is left out.
+    /// Leave out this line, the first to be left out, and say so.
     LeaveOutFrom,
     LeaveOut,
 }

@@ -1,4 +1,4 @@
-//! The program `echod` around its server: log, signals, service manager, replacement without loss.
+//! The program `echod` around its server: log, signals, service manager, replacement.
 
 mod admin_port;
 pub(crate) mod failure;

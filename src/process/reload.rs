@@ -1,4 +1,4 @@
-//! Putting changed limits and access lists in force while the server runs.
+//! Applies changed limits and access lists while the server runs.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,7 +8,7 @@ use super::systemd;
 use crate::server::Handle;
 use crate::settings::{Resolved, Settings};
 
-/// Reads the settings again; an error is a line that says what is wrong with them.
+/// Reads the settings again; an error is one line that names the mistake.
 pub type Resolve = Box<dyn Fn() -> Result<Resolved, String> + Send>;
 
 /// The settings in force.
@@ -25,7 +25,7 @@ impl SettingsInForce {
     }
 }
 
-/// Reads the settings again and applies what may change in a running server.
+/// Reads the settings again and applies those that may change in a running server.
 pub(super) struct Reloader {
     pub(super) handle: Handle,
     pub(super) resolve: Resolve,
@@ -33,8 +33,7 @@ pub(super) struct Reloader {
 }
 
 impl Reloader {
-    /// Applies what the flags, the environment and the file say now; nothing at all if one of them is
-    /// wrong.
+    /// Applies the current flags, environment and file, or nothing if any of them is wrong.
     pub(super) fn reload(&self) {
         if self.handle.is_draining() {
             info!("draining; nothing is reloaded any more");
@@ -53,7 +52,7 @@ impl Reloader {
         let mut settings = resolved.settings;
         let mut in_force = self.in_force.lock();
         if in_force.config.services.is_empty() && !has_endpoints {
-            // Sockets that were passed on are still endpoints enough.
+            // Passed sockets still replace the default endpoint.
             settings.config.services.clear();
         }
         let needing_restart = settings.needing_restart(&in_force).join(", ");

@@ -1,5 +1,5 @@
-//! The program's part in a replacement: letting the predecessor go once this server serves, offering
-//! its sockets to the next, and removing what must not outlive it.
+//! The program's part in a replacement: releasing the predecessor once this server serves, offering
+//! the sockets to a successor, and removing files at the end.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,18 +15,18 @@ use super::systemd;
 use crate::net::unix::SocketFile;
 use crate::server::{Alive, Handle, Heartbeat};
 
-/// What the hand-over makes of this process.
+/// The role of this process in a hand-over.
 pub(super) enum Role {
     /// There is no hand-over.
     Alone,
     /// There is no predecessor.
     First(Offer),
-    /// It takes over from this predecessor.
+    /// This process takes over from a predecessor.
     Successor(Takeover),
 }
 
 impl Role {
-    /// To be called once the endpoints are bound.
+    /// Call it once the endpoints are bound.
     pub(super) fn new(path: Option<&Path>, takeover: Option<Takeover>) -> Result<Self, Failure> {
         match (path, takeover) {
             (_, Some(takeover)) => Ok(Self::Successor(takeover)),
@@ -42,10 +42,10 @@ impl Role {
     }
 }
 
-/// What belongs to a running server and ends with it, or with its successor's start.
+/// Resources that a server gives up when it ends or when a successor has taken over.
 pub(super) struct Belongings {
     admin: Mutex<Option<AdminPort>>,
-    /// The file that leads to our offer, once there is one.
+    /// The file of our hand-over socket, once there is one.
     offered: Mutex<Option<SocketFile>>,
     /// Why the server was stopped, if no worker failed.
     failure: Mutex<Option<Failure>>,
@@ -64,7 +64,7 @@ impl Belongings {
         }
     }
 
-    /// The server has ended, or a successor has taken over and answers in our place.
+    /// Gives the resources up: the server has ended, or a successor has taken over.
     pub(super) fn remove(&self, handle: &Handle) {
         drop(lock(&self.admin).take());
         if let Some(file) = lock(&self.offered).take()
@@ -93,8 +93,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// In a thread of its own: waits until the workers serve, lets the predecessor go, and then offers
-/// our sockets to the next.
+/// Starts a thread that waits until the workers serve, releases the predecessor, and then offers
+/// our sockets to a successor.
 pub(super) fn start(handle: Handle, role: Role, belongings: Arc<Belongings>) -> io::Result<()> {
     thread::Builder::new()
         .name("echod-handover".to_owned())
@@ -111,10 +111,10 @@ pub(super) fn start(handle: Handle, role: Role, belongings: Arc<Belongings>) -> 
     Ok(())
 }
 
-/// Tells the service manager and the predecessor that this server serves. Returns where the next
-/// successor is to be waited for.
+/// Tells the service manager and the predecessor that this server serves. Returns the socket for
+/// the next successor.
 fn take_over(handle: &Handle, role: Role, belongings: &Belongings) -> Option<Offer> {
-    // Held until it is known whose the file is: the end of the server waits for that.
+    // Held until the owner of the file is settled: the end of the server waits for that.
     let mut offered = lock(&belongings.offered);
     if handle.is_draining() {
         // Too late to take over: the predecessor goes on.
@@ -127,7 +127,7 @@ fn take_over(handle: &Handle, role: Role, belongings: &Belongings) -> Option<Off
         Role::Successor(takeover) => match takeover.confirm(handle) {
             Ok(offer) => offer,
             Err(error) => {
-                // The predecessor serves on, so this one must not.
+                // The predecessor keeps serving, so this server must stop.
                 belongings.note_failure(Failure::Takeover(error));
                 handle.drain();
                 return None;

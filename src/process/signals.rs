@@ -1,6 +1,6 @@
-//! What signals mean: SIGTERM and SIGINT drain, a second one stops, SIGHUP reads the limits again.
+//! Signals: SIGTERM and SIGINT drain, a second one stops, SIGHUP reads the limits again.
 //!
-//! The thread that gets them waits for nothing else: it obeys first, and then tells others.
+//! The signal thread never blocks on anything else: it acts first and then reports.
 
 use std::io;
 use std::sync::mpsc;
@@ -14,11 +14,11 @@ use super::reload::Reloader;
 use super::systemd;
 use crate::server::Handle;
 
-/// Obeys signals in a thread of its own from now on. Reloads have another one: a file that can't be
-/// read now, such as one over a network, keeps no other signal waiting.
-pub(super) fn obey(handle: Handle, reloader: Reloader) -> io::Result<()> {
+/// Handles signals in a thread of its own. Reloads have another thread: a slow file, such as one on
+/// a network, must not delay other signals.
+pub(super) fn handle_signals(handle: Handle, reloader: Reloader) -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-    // A reload that waits already will read what is there now, so there is room for one.
+    // A queued reload will read the current file, so the queue has room for one.
     let (request_reload, requests) = mpsc::sync_channel(1);
     thread::Builder::new()
         .name("echod-reload".to_owned())
@@ -31,7 +31,7 @@ pub(super) fn obey(handle: Handle, reloader: Reloader) -> io::Result<()> {
                 match signal {
                     SIGHUP => drop(request_reload.try_send(())),
                     _ if is_second => handle.stop(),
-                    // Perhaps it drains already, since a successor has taken over.
+                    // The server may be draining already, because a successor has taken over.
                     _ => {
                         is_second = true;
                         handle.drain();

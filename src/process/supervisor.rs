@@ -1,4 +1,4 @@
-//! The life of the process around its server: what it is passed, what it says, how it ends.
+//! The life of the process around its server: inherited sockets, announcements, shutdown.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use crate::settings::Resolved;
 /// Serves until a signal, or a successor, ends it.
 ///
 /// # Errors
-/// [`Failure`] says what could not be had.
+/// [`Failure`] names the step that failed.
 pub fn serve(resolved: Resolved, resolve: Resolve) -> Result<(), Failure> {
     let has_endpoints = resolved.has_endpoints();
     let mut settings = resolved.settings;
@@ -27,10 +27,10 @@ pub fn serve(resolved: Resolved, resolve: Resolve) -> Result<(), Failure> {
     warnings::warn_of_limits(config);
     warnings::warn_of_reflection(config);
 
-    // Inherit, and bind what is missing.
+    // Inherit sockets, and bind the missing ones.
     let mut inherited = systemd::passed_sockets(config).map_err(Failure::Passed)?;
     if !inherited.is_empty() && !has_endpoints {
-        // Sockets that were passed on are endpoints enough.
+        // Passed sockets replace the default endpoint.
         config.services.clear();
     }
     let mut takeover = match &config.handover {
@@ -40,13 +40,12 @@ pub fn serve(resolved: Resolved, resolve: Resolve) -> Result<(), Failure> {
     if let Some(takeover) = &mut takeover {
         inherited.append(&mut takeover.endpoints);
     }
-    // Before the server's: the longer nothing is added to what a predecessor serves, the more can
-    // fail without a trace.
+    // Bound before the server's sockets: a failure before those does not affect a predecessor.
     let admin = admin_port::bind(config, takeover.as_mut())?;
     let server = Server::bind_with(config.clone(), inherited).map_err(Failure::Server)?;
     let role = Role::new(config.handover.as_deref(), takeover)?;
 
-    // Start what goes with the server.
+    // Start the threads beside the server.
     let handle = server.handle();
     let in_force = SettingsInForce::new(settings);
     let admin = admin
@@ -59,14 +58,14 @@ pub fn serve(resolved: Resolved, resolve: Resolve) -> Result<(), Failure> {
         resolve,
         in_force,
     };
-    // Before anything says that we are ready, which may bring the first signal.
-    signals::obey(handle.clone(), reloader)
+    // Before any report of readiness, which may bring the first signal.
+    signals::handle_signals(handle.clone(), reloader)
         .and_then(|()| systemd::keep_watchdog(handle.clone()))
         .and_then(|()| announce(announcement, handle.clone(), Arc::clone(&belongings)))
         .and_then(|()| replacement::start(handle.clone(), role, Arc::clone(&belongings)))
         .map_err(Failure::Thread)?;
 
-    // Run, and leave nothing behind.
+    // Run, and remove files at the end.
     let total = server.run().map_err(Failure::Server);
     belongings.remove(&handle);
     let total = total?;
@@ -80,7 +79,7 @@ pub fn serve(resolved: Resolved, resolve: Resolve) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What scripts wait for.
+/// The lines that scripts wait for.
 fn announcement(server: &Server, admin: Option<SocketAddr>) -> String {
     let mut lines = String::new();
     for (service, endpoint) in server.endpoints() {
@@ -92,9 +91,8 @@ fn announcement(server: &Server, admin: Option<SocketAddr>) -> String {
     lines + "ready\n"
 }
 
-/// Writes to stdout in a thread of its own, so that a reader that stands still delays nothing. A
-/// closed stdout means that no script waits; any other error would leave one waiting, so it ends the
-/// server.
+/// Writes to stdout in a thread of its own, so that a stalled reader delays nothing. If stdout is
+/// closed, no script waits; any other error would leave a script waiting, so it ends the server.
 fn announce(lines: String, handle: Handle, belongings: Arc<Belongings>) -> io::Result<()> {
     thread::Builder::new()
         .name("echod-announce".to_owned())

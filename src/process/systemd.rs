@@ -1,5 +1,5 @@
-//! What a service manager is told, and what it passes on: sd_notify(3), sd_listen_fds(3) and
-//! sd_watchdog_enabled(3). Without one every function here does nothing.
+//! The interface to a service manager: sd_notify(3), sd_listen_fds(3) and sd_watchdog_enabled(3).
+//! Without a manager every function here does nothing.
 
 use std::env;
 use std::ffi::OsStr;
@@ -18,14 +18,14 @@ use crate::{Config, Handle, Service};
 use sd_notify::NotifyState;
 use tracing::warn;
 
-/// How long a manager that reads nothing is waited for to tell it that the service is ready.
+/// How long a READY message waits for a manager that does not read.
 const READY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The sockets that were passed on. Each is served as the endpoint of the configuration that has its
-/// address; otherwise as the service that its name says (`FileDescriptorName=`), or else as echo.
+/// The sockets that were passed on. Each serves the configured endpoint with its address; otherwise
+/// the service that its name gives (`FileDescriptorName=`), or else echo.
 ///
 /// # Errors
-/// When the environment does not say properly what was passed, or it is not a socket to serve on.
+/// When the environment describes the sockets wrongly, or one is of an unsupported kind.
 pub(crate) fn passed_sockets(config: &Config) -> io::Result<Vec<Inherited>> {
     let (numbers, names): (Vec<_>, Vec<_>) = sd_notify::listen_fds_with_names()?.unzip();
     let sockets = sys::take_passed_descriptors(numbers.into_iter());
@@ -50,7 +50,7 @@ pub(crate) fn passed_sockets(config: &Config) -> io::Result<Vec<Inherited>> {
     Ok(all)
 }
 
-/// The service and endpoint of the configuration that mean this address.
+/// The configured service and endpoint with this address.
 fn named_in(config: &Config, address: &Endpoint) -> Option<(Service, Endpoint)> {
     let means = |endpoint: &Endpoint| {
         endpoint == address
@@ -64,13 +64,13 @@ fn named_in(config: &Config, address: &Endpoint) -> Option<(Service, Endpoint)> 
     named.clone().find(|(_, endpoint)| means(endpoint)).cloned()
 }
 
-/// Tells that the service is ready, also after a reload. A manager that is busy is waited for, since
-/// it ends services that never say so.
+/// Reports that the service is ready, also after a reload. It waits for a busy manager, which ends
+/// services that never report.
 pub(crate) fn ready() {
     tell(&[NotifyState::Ready], READY_TIMEOUT);
 }
 
-/// Tells that the configuration is being read again; [`ready`] ends it.
+/// Reports that the configuration is being read again; [`ready`] reports the end.
 pub(crate) fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now], Duration::ZERO),
@@ -78,7 +78,7 @@ pub(crate) fn reloading() {
     }
 }
 
-/// Tells that the service is going to end.
+/// Reports that the service is ending.
 pub(crate) fn stopping() {
     tell(&[NotifyState::Stopping], Duration::ZERO);
 }
@@ -94,7 +94,7 @@ fn tell(state: &[NotifyState<'_>], timeout: Duration) {
 }
 
 /// Sends one datagram to a path or, behind an `@`, to a name without a file (sd_notify(3)), which
-/// `sd_notify::notify` would take for a path. Waits as long as `timeout` for a manager that is busy.
+/// `sd_notify::notify` would take for a path. Waits up to `timeout` for a busy manager.
 fn send(name: &OsStr, message: &[u8], timeout: Duration) -> io::Result<()> {
     let address = match name.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
@@ -110,13 +110,13 @@ fn send(name: &OsStr, message: &[u8], timeout: Duration) -> io::Result<()> {
     Ok(())
 }
 
-/// If the service manager asks for it, tells it again and again that the service is alive, which
-/// means that every worker's loop turns. It is woken for that: sleeping is no sign of death.
+/// Feeds the service manager's watchdog, if it has one, while every worker's loop turns. The check
+/// wakes sleeping workers.
 pub(crate) fn keep_watchdog(handle: Handle) -> io::Result<()> {
     let Some(limit) = sd_notify::watchdog_enabled() else {
         return Ok(());
     };
-    // Half the limit, as sd_watchdog_enabled(3) recommends, in steps that leave time to turn.
+    // Two checks fit into half the limit, the interval that sd_watchdog_enabled(3) recommends.
     let pause = (limit / 4).max(Duration::from_millis(1));
     thread::Builder::new()
         .name("echod-watchdog".to_owned())

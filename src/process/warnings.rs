@@ -1,4 +1,4 @@
-//! What a start warns of: settings that the system, or the network, does not suit.
+//! Start-up warnings: settings that exceed the system's limits or are dangerous on a network.
 
 use std::net::IpAddr;
 
@@ -10,10 +10,10 @@ use crate::net::endpoint::Endpoint;
 use crate::reactor::MAX_REFUSED_LINGERING;
 use crate::service::Service;
 
-/// Descriptors besides those of workers and connections: of the admin port (64 at most), logs, signals.
+/// Descriptors beyond those of workers and connections: the admin port (64 at most), logs, signals.
 const RESERVED_DESCRIPTORS: u64 = 96;
 
-/// Raises the limit on descriptors, and says so if the configuration does not fit it.
+/// Raises the limit on descriptors, and warns if the configuration exceeds it.
 pub(super) fn warn_of_limits(config: &Config) {
     let limit = match descriptors::raise_descriptor_limit() {
         Ok(limit) => limit,
@@ -22,8 +22,8 @@ pub(super) fn warn_of_limits(config: &Config) {
             return;
         }
     };
-    // Each listener twice if there is a successor to pass it to; epoll, its waker and the UDP side's;
-    // the two ends of a pipe.
+    // Each listener twice, because one descriptor is kept for a successor; the epoll instance, its
+    // waker, its duplicate for UDP; the two ends of a pipe.
     let sockets = 2 * config.services.len() as u64 + 3;
     let per_worker = sockets + 2 + MAX_REFUSED_LINGERING as u64;
     let own = RESERVED_DESCRIPTORS + config.workers.get() as u64 * per_worker;
@@ -38,7 +38,7 @@ pub(super) fn warn_of_limits(config: &Config) {
     }
 }
 
-/// A datagram with a forged source makes the server send to a host that did not ask.
+/// A datagram with a forged source makes the server send to a host that sent no request.
 pub(super) fn warn_of_reflection(config: &Config) {
     let limits = &config.limits;
     if limits.udp_rate.is_some() || limits.udp_rate_per_source.is_some() {

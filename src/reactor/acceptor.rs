@@ -1,5 +1,5 @@
-//! Taking new connections in: in batches, within the limits, and with a pause when the system has
-//! nothing to give.
+//! Accepting connections: in batches, within the limits, and with a pause when descriptors or
+//! memory run out.
 
 use std::io;
 use std::net::IpAddr;
@@ -14,63 +14,62 @@ use super::token::Deadline;
 use crate::net::errno::AcceptError;
 use crate::service::Service;
 
-/// Connections taken from one listener in a turn, so that a storm of connects can't keep the open
-/// connections waiting.
+/// Connections accepted from one listener in a turn, so that a storm of connects can't starve open
+/// connections.
 const MAX_ACCEPTS: usize = 64;
-/// How long accepting pauses when descriptors or memory ran out.
+/// The pause in accepting after descriptors or memory ran out.
 const RETRY_MS: u64 = 50;
 
-/// A worker's listeners and where accepting stands.
+/// A worker's listeners and the state of accepting.
 #[derive(Debug)]
 pub(super) struct Acceptor {
     listeners: Vec<Listening>,
     /// Nothing is accepted until the retry deadline.
     is_paused: bool,
-    /// The last accept failed for lack of resources: the way in and out is logged once.
+    /// The last accept failed for lack of resources; the begin and the end of that are logged once.
     is_troubled: bool,
 }
 
-/// What a worker knows of one of its listeners; the socket itself is the kernel's.
+/// A worker's state of one listener; the socket itself is in the [`Kernel`].
 #[derive(Debug)]
 pub(crate) struct Listening {
-    /// Which of the server's endpoints it is one of.
+    /// The index of its endpoint in the server.
     endpoint: usize,
-    /// What its connections are served.
+    /// The service of its connections.
     service: Service,
     share: Share,
-    /// Connections that may at most be queued when it is to close: it bounds the emptying of a queue
-    /// that goes on filling, because another process keeps the socket open.
+    /// The most connections accepted while closing. It bounds the emptying of a queue that another
+    /// process's open socket keeps filling.
     max_queued: u32,
     state: State,
-    /// Whether there may be more to accept: set by an event, cleared by EAGAIN alone.
+    /// Whether there may be more to accept: set by an event, cleared only by EAGAIN.
     has_more: bool,
 }
 
-/// Which worker serves the connections of a listener.
+/// The worker that serves the connections of a listener.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Share {
     /// The worker that accepts them.
     Own,
-    /// The worker that has the fewest.
+    /// The worker with the fewest connections.
     LeastLoaded,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum State {
     Open,
-    /// To be closed as soon as nothing is left to accept, at the latest after this number of
-    /// connections.
+    /// Closes when its queue is empty, at the latest after this number of connections.
     Closing(u32),
     Closed,
 }
 
-/// What came of one try to accept.
+/// The outcome of one accept.
 enum Attempt<S> {
-    /// A connection, with its peer's address if that has one.
+    /// A connection, with the peer's address if it has one.
     Accepted(S, Option<IpAddr>),
-    /// It failed or was interrupted, and the next may succeed.
+    /// It failed or was interrupted, but the next call may succeed.
     Failed,
-    /// There is nothing to accept now.
+    /// No connection waits.
     Empty,
 }
 
@@ -91,7 +90,7 @@ impl Listening {
         self.state != State::Closed
     }
 
-    /// Asks for connections again. A closed listener has none: asking it for ever would keep the
+    /// Marks an open listener as having more. A closed one must never be marked: it would keep the
     /// loop awake.
     fn look_again(&mut self) {
         self.has_more = self.is_open();
@@ -130,7 +129,7 @@ impl Acceptor {
         self.is_paused = false;
     }
 
-    /// Takes in that the kernel reported connections at a listener.
+    /// Records the kernel's report of connections at a listener.
     pub(super) fn note(&mut self, index: usize) {
         self.listeners[index].look_again();
     }
@@ -160,7 +159,7 @@ impl Acceptor {
         }
     }
 
-    /// Takes the next connection of a listener. Closes a listener that was to be emptied and is.
+    /// Accepts the next connection of a listener. Closes a closing listener once it is empty.
     fn try_accept<K: Kernel>(&mut self, index: usize, cx: &mut Context<K>) -> Attempt<K::Stream> {
         let listener = &mut self.listeners[index];
         if self.is_paused || !listener.has_more {
@@ -196,8 +195,7 @@ impl Acceptor {
         }
     }
 
-    /// Stops asking for connections for a while: the next call would fail the same way, and the
-    /// edge that announced them does not come again.
+    /// Pauses accepting: the next call would fail the same way, and the edge does not come again.
     fn pause<K: Kernel>(&mut self, error: &io::Error, cx: &mut Context<K>) {
         if !self.is_troubled {
             warn!(
@@ -211,7 +209,7 @@ impl Acceptor {
         cx.arm(Deadline::AcceptRetry, RETRY_MS);
     }
 
-    /// Applies the limits. A connection over one of them is refused.
+    /// Applies the limits and refuses a connection that exceeds one.
     fn admit<K: Kernel>(
         &mut self,
         index: usize,
@@ -244,7 +242,7 @@ impl Acceptor {
         }
     }
 
-    /// Sends a connection to the worker that is to serve it, unless that is this one.
+    /// Sends a connection to its worker, unless this worker serves it.
     fn pass_on<K: Kernel>(
         &self,
         index: usize,
@@ -260,7 +258,7 @@ impl Acceptor {
         }
     }
 
-    /// Lets no new handshakes begin, while those under way complete.
+    /// Refuses new handshakes, while those under way complete.
     pub(super) fn refuse_new<K: Kernel>(&mut self, cx: &mut Context<K>) {
         for (index, listener) in self.listeners.iter_mut().enumerate() {
             if let Err(error) = cx.kernel.refuse_new(index) {
@@ -270,7 +268,7 @@ impl Acceptor {
         }
     }
 
-    /// Closes every listener once everything that the kernel completed is accepted.
+    /// Closes every listener once all completed connections are accepted.
     pub(super) fn close_when_empty(&mut self) {
         for listener in &mut self.listeners {
             if listener.state == State::Open {
@@ -280,7 +278,7 @@ impl Acceptor {
         }
     }
 
-    /// Lets go of the listeners that a successor goes on with.
+    /// Releases the listeners that a successor took over.
     pub(super) fn release_left<K: Kernel>(&mut self, cx: &mut Context<K>) {
         for index in 0..self.listeners.len() {
             if cx.control.is_left(self.listeners[index].endpoint) {
@@ -296,7 +294,7 @@ impl Acceptor {
         }
     }
 
-    /// Closes a listener, or gives up our hold on it if another server goes on with the socket.
+    /// Closes a listener, or releases it if another server keeps the socket.
     fn close<K: Kernel>(&mut self, index: usize, cx: &mut Context<K>) {
         let listener = &mut self.listeners[index];
         listener.has_more = false;

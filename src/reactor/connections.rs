@@ -1,11 +1,10 @@
-//! The table of a worker's connections: whose turn it is, which timeouts they are held to, and which
-//! are closed.
+//! The table of a worker's connections, with their run queue, timeouts, permits and removal.
 //!
-//! What holds:
-//! - A key stays its connection's until [`Connections::remove_closed`], so that no event of a batch
-//!   reaches the wrong one.
-//! - A connection that yields waits behind all that had events.
-//! - A connection that we end lingers for a second at most.
+//! Invariants:
+//! - A connection keeps its key until [`Connections::remove_closed`], so that no stale event
+//!   reaches another connection.
+//! - A connection that yields waits behind all connections with events.
+//! - A connection that we half-close lingers for a second at most.
 
 use std::collections::VecDeque;
 use std::io;
@@ -26,13 +25,13 @@ use crate::net::stream::Stream;
 use crate::service::Service;
 use crate::timeouts::{Activity, Blocked, Decision};
 
-/// How long a connection that we ended may wait for its peer to end it too.
+/// How long a half-closed connection waits for its peer's end.
 pub(super) const MAX_LINGER_MS: u64 = 1000;
-/// Refused connections of a worker that may wait for their peer's end at a time; more are closed
-/// at once. They hold a descriptor each.
+/// Refused connections of a worker that linger at a time; further ones are closed at once. Each
+/// holds a descriptor.
 pub(crate) const MAX_REFUSED_LINGERING: usize = 256;
 
-/// A connection that was admitted and is to be served.
+/// An admitted connection, ready to be served.
 #[derive(Debug)]
 pub(crate) struct Admitted<S> {
     pub(super) stream: S,
@@ -46,30 +45,30 @@ pub(crate) struct Admitted<S> {
 #[derive(Debug)]
 pub(super) struct Connections<S: Stream> {
     table: Slab<Entry<S>>,
-    /// What connections read into, one after the other.
+    /// The buffer and pipe that connections use in turn.
     scratch: Scratch<S::Pipe>,
-    /// Those that yielded; some may be closed by the time of their turn.
+    /// Connections that yielded; some may be closed before their turn.
     run_queue: VecDeque<usize>,
-    /// Those for which the kernel had no memory, as in the run queue.
+    /// Connections for which the kernel had no memory; some may be closed before their turn.
     short_of_memory: Vec<usize>,
-    /// Those closed in this turn, to be removed after the batch.
+    /// Connections closed in this turn, to be removed after the batch.
     closed: Vec<(usize, CloseReason)>,
     refused_lingering: usize,
 }
 
-/// What is kept of one connection.
+/// The table's entry of one connection.
 #[derive(Debug)]
 struct Entry<S> {
     conn: Conn<S>,
-    /// `None` where no limit needs it, so that an idle connection costs little.
+    /// `None` unless a limit needs it, so that an idle connection costs little.
     limited: Option<Box<Limited>>,
 }
 
-// Most connections are idle, and this is what each of them costs; mio checks more in debug builds.
+// Most connections are idle and cost this size; in debug builds mio's types are larger.
 #[cfg(not(debug_assertions))]
 const _: () = assert!(size_of::<Entry<crate::net::stream::Socket>>() <= 32);
 
-/// What limits need to know of one connection.
+/// The state of one connection that limits need.
 #[derive(Debug, Default)]
 struct Limited {
     /// For the timeouts; `None` while there are none.
@@ -79,8 +78,8 @@ struct Limited {
 }
 
 impl<S: Stream> Connections<S> {
-    /// An empty table with a read buffer of `buffer_len` bytes and room for `batch` connections that
-    /// yield, so that the first to do so allocates nothing either.
+    /// An empty table with a read buffer of `buffer_len` bytes, and a run queue with room for
+    /// `batch` connections, so that the first yields allocate nothing.
     pub(super) fn new(buffer_len: usize, batch: usize) -> Self {
         Self {
             table: Slab::new(),
@@ -105,14 +104,14 @@ impl<S: Stream> Connections<S> {
         !self.run_queue.is_empty()
     }
 
-    /// The keys of those that are neither closed nor about to be.
+    /// The keys of connections that are neither closed nor lingering.
     pub(super) fn served(&self) -> Vec<usize> {
         let is_served = |conn: &Conn<S>| !conn.is_closed() && conn.lingering().is_none();
         let served = self.table.iter().filter(|(_, it)| is_served(&it.conn));
         served.map(|(key, _)| key).collect()
     }
 
-    /// Moves what a connection has to move, with what the kernel reported of it.
+    /// Adds the kernel's report to a connection and pumps it.
     #[inline(always)]
     pub(super) fn serve<K>(&mut self, key: usize, readiness: Readiness, cx: &mut Context<K>)
     where
@@ -132,7 +131,7 @@ impl<S: Stream> Connections<S> {
         }
     }
 
-    /// As [`Connections::serve`], where inlining doesn't pay.
+    /// As [`Connections::serve`], not inlined, for rare callers.
     #[inline(never)]
     pub(super) fn serve_late<K>(&mut self, key: usize, readiness: Readiness, cx: &mut Context<K>)
     where
@@ -141,8 +140,8 @@ impl<S: Stream> Connections<S> {
         self.serve(key, readiness, cx);
     }
 
-    /// Serves a connection that may be held to timeouts, which need to know how much it moved: all
-    /// that this worker moves during the call.
+    /// Serves a connection that may have timeouts, which count its moved bytes: the worker's
+    /// counters before and after the call differ by them.
     #[inline(never)]
     fn serve_limited<K>(&mut self, key: usize, cx: &mut Context<K>)
     where
@@ -160,7 +159,7 @@ impl<S: Stream> Connections<S> {
         self.follow(key, next, cx);
     }
 
-    /// Does what the connection needs after a call of `pump`: in steady state nothing.
+    /// Handles the result of `pump`; in steady state there is nothing to do.
     #[cold]
     fn follow<K: Kernel>(&mut self, key: usize, next: Next, cx: &mut Context<K>) {
         let Some(Entry { conn, .. }) = self.table.get_mut(key) else {
@@ -192,8 +191,8 @@ impl<S: Stream> Connections<S> {
             let Some(key) = self.run_queue.pop_front() else {
                 return;
             };
-            // The connection may be gone and its key another's: only a connection that put itself
-            // into the queue carries the mark.
+            // The key may belong to another connection by now: only a queued connection carries the
+            // mark.
             let entry = self.table.get_mut(key);
             if entry.is_some_and(|it| it.conn.dequeue()) {
                 self.serve_late(key, Readiness::NONE, cx);
@@ -201,12 +200,12 @@ impl<S: Stream> Connections<S> {
         }
     }
 
-    /// Gives those for which there was no memory their turn.
+    /// Queues the connections for which there was no memory.
     pub(super) fn retry_short_of_memory(&mut self) {
         self.run_queue.extend(self.short_of_memory.drain(..));
     }
 
-    /// Takes in an admitted connection.
+    /// Adds an admitted connection.
     pub(super) fn open<K>(&mut self, admitted: Admitted<S>, cx: &mut Context<K>)
     where
         K: Kernel<Stream = S>,
@@ -238,15 +237,15 @@ impl<S: Stream> Connections<S> {
         }
     }
 
-    /// Closes a connection that may not be served, so that its peer reads an end and not a reset.
+    /// Closes a refused connection such that its peer reads an end and not a reset.
     pub(super) fn refuse<K>(&mut self, mut stream: S, reason: RefuseReason, cx: &mut Context<K>)
     where
         K: Kernel<Stream = S>,
     {
         cx.metrics.refused(reason).add(1);
         if self.refused_lingering >= MAX_REFUSED_LINGERING {
-            // The peer is gone already if one of these fails. What it has sent is taken out first,
-            // so that closing does not reset the connection.
+            // If one of these fails, the peer is gone already. Its input is read first, so that
+            // closing does not reset the connection.
             let _ = stream.shutdown_write();
             let _ = stream.discard(self.scratch.whole());
             return;
@@ -257,7 +256,7 @@ impl<S: Stream> Connections<S> {
         }
     }
 
-    /// Gives a connection its key and registers it, once, for everything.
+    /// Assigns a key to a connection and registers it, once, for all events.
     fn insert<K>(
         &mut self,
         mut stream: S,
@@ -277,7 +276,7 @@ impl<S: Stream> Connections<S> {
         Ok(key)
     }
 
-    /// Ends a connection by our own decision, in good order and within a bound.
+    /// Half-closes a connection by our own decision, and bounds its lingering.
     pub(super) fn linger<K>(&mut self, key: usize, reason: CloseReason, cx: &mut Context<K>)
     where
         K: Kernel<Stream = S>,
@@ -293,8 +292,8 @@ impl<S: Stream> Connections<S> {
         self.follow(key, next, cx);
     }
 
-    /// The deadline of a connection has come: it lingered long enough, or it broke a timeout, or it
-    /// kept them all and gets a new deadline.
+    /// Handles a connection's deadline: it lingered long enough, broke a timeout, or gets a new
+    /// deadline.
     pub(super) fn expire<K>(&mut self, key: usize, cx: &mut Context<K>)
     where
         K: Kernel<Stream = S>,
@@ -326,7 +325,7 @@ impl<S: Stream> Connections<S> {
         }
     }
 
-    /// Begins to hold a connection to the timeouts.
+    /// Starts the timeouts of a connection.
     fn start_timeouts<K>(&mut self, key: usize, cx: &mut Context<K>)
     where
         K: Kernel<Stream = S>,
@@ -335,8 +334,8 @@ impl<S: Stream> Connections<S> {
         self.expire(key, cx);
     }
 
-    /// Holds open connections to changed timeouts. Nothing is known of the past of those that had
-    /// none, so theirs begin now.
+    /// Applies changed timeouts to open connections. The timeouts of a connection that had none
+    /// begin now.
     pub(super) fn apply_timeouts<K>(&mut self, cx: &mut Context<K>)
     where
         K: Kernel<Stream = S>,
@@ -356,8 +355,8 @@ impl<S: Stream> Connections<S> {
         }
     }
 
-    /// Frees what was closed in this turn. Dropping a stream closes its descriptor, which takes it
-    /// out of the epoll instance without a system call of its own.
+    /// Removes the connections that were closed in this turn. Dropping a stream closes its
+    /// descriptor, which also removes it from the epoll instance.
     pub(super) fn remove_closed<K: Kernel>(&mut self, cx: &mut Context<K>) {
         while let Some((key, reason)) = self.closed.pop() {
             let entry = self.table.remove(key);
@@ -403,8 +402,8 @@ impl<S: Stream> Entry<S> {
         self.limited.as_mut().and_then(|it| it.activity.as_mut())
     }
 
-    /// Notes how much moved. Activity does not move the deadline, which would cost every echo, but
-    /// the beginning of a stall window may bring one nearer.
+    /// Records moved bytes. Activity does not re-arm the timer, which would cost every echo; only a
+    /// new stall window may need an earlier deadline.
     fn note_moved<K: Kernel>(&mut self, key: usize, moved: u64, cx: &mut Context<K>) {
         let Some(activity) = self.activity() else {
             return;
@@ -423,7 +422,7 @@ impl<S: Stream> Entry<S> {
 
 #[cfg(test)]
 impl<S: Stream> Connections<S> {
-    /// Each connection with its key, for what a test has to look at.
+    /// Each connection with its key, for the checks of the simulation.
     pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &Conn<S>)> {
         self.table.iter().map(|(key, entry)| (key, &entry.conn))
     }

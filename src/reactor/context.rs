@@ -1,4 +1,4 @@
-//! What every part of a worker's loop uses: the kernel, time, counters, and what the workers share.
+//! The state that every part of a worker's loop uses: kernel, time, counters, shared control.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use crate::admission::Permit;
 use crate::metrics::{RefuseReason, WorkerMetrics};
 use crate::timer::Timers;
 
-/// How long what the kernel had no memory for waits for another try.
+/// The delay before a retry after the kernel had no memory.
 const MEMORY_RETRY_MS: u64 = 20;
 
-/// One worker's, lent to each part of its loop in turn.
+/// One worker's context, lent to each part of its loop in turn.
 #[derive(Debug)]
 pub(super) struct Context<K> {
     /// The worker's.
@@ -21,13 +21,13 @@ pub(super) struct Context<K> {
     pub(super) kernel: K,
     pub(super) control: Arc<Control>,
     pub(super) metrics: Arc<WorkerMetrics>,
-    /// The limits that this worker applies at present.
+    /// The limits that this worker applies now.
     pub(super) rules: Arc<Rules>,
     pub(super) timers: Timers,
     pub(super) clock: Clock,
 }
 
-/// The time, read at most once in a turn of the loop, and only if something asks.
+/// The time, read at most once per turn of the loop and only on demand.
 #[derive(Debug)]
 pub(super) struct Clock {
     origin_ns: u64,
@@ -56,7 +56,7 @@ impl<K: Kernel> Context<K> {
         }
     }
 
-    /// Begins a turn: the time has to be read anew.
+    /// Begins a turn: the next use reads the time again.
     pub(super) fn forget_time(&mut self) {
         self.clock.now_ns = None;
     }
@@ -65,7 +65,7 @@ impl<K: Kernel> Context<K> {
         self.clock.now_ns(&self.kernel)
     }
 
-    /// Milliseconds since the loop was made: the ticks of its timers.
+    /// Milliseconds since the loop's creation: the ticks of its timers.
     pub(super) fn now_ms(&mut self) -> u64 {
         (self.now_ns() - self.clock.origin_ns) / 1_000_000
     }
@@ -75,14 +75,14 @@ impl<K: Kernel> Context<K> {
         self.timers.arm(deadline.id(), at);
     }
 
-    /// Sees to it that what lacks memory is tried again.
+    /// Arms the retry after a lack of memory.
     pub(super) fn retry_for_memory(&mut self) {
         if !self.timers.is_armed(Deadline::MemoryRetry.id()) {
             self.arm(Deadline::MemoryRetry, MEMORY_RETRY_MS);
         }
     }
 
-    /// Asks the limits in force for a connection from `peer`.
+    /// Takes a permit for a connection from `peer` under the current limits.
     pub(super) fn acquire_permit(&mut self, peer: Option<IpAddr>) -> Result<Permit, RefuseReason> {
         let Self {
             clock,

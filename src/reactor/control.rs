@@ -1,4 +1,4 @@
-//! What the workers of a server share: what they are asked to do, the limits in force, and counts.
+//! The state that the workers of a server share: requests, limits in force, counts.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,8 +8,8 @@ use crate::config::Limits;
 use crate::metrics::WorkerMetrics;
 use crate::timeouts::Timeouts;
 
-/// Shared by all workers of one server. The data plane touches the atomics alone; the lock is taken
-/// only by a worker that was woken to apply new limits.
+/// Shared by all workers of one server. The data plane uses only the atomics; only a worker that
+/// was woken to apply new limits takes the lock.
 #[derive(Debug)]
 pub(crate) struct Control {
     requested: AtomicU8,
@@ -23,8 +23,8 @@ pub(crate) struct Control {
     released: Vec<AtomicBool>,
     /// Whether a successor has taken over, even if none of the endpoints.
     succeeded: AtomicBool,
-    /// Whether another server has our listening sockets too and may be the one to go on with them: a
-    /// successor that has not said so yet, or a predecessor that was not told yet.
+    /// Whether another server also has our listening sockets and may keep them: a successor that
+    /// has not confirmed yet, or a predecessor that has not released them yet.
     undecided: AtomicBool,
     /// Workers that may still hand connections to others.
     senders: AtomicUsize,
@@ -37,7 +37,7 @@ pub(crate) struct Control {
 #[repr(align(128))]
 struct HandedOff(AtomicUsize);
 
-/// What a reload may change, as the workers use it.
+/// The reloadable limits, compiled for the workers.
 #[derive(Debug)]
 pub(crate) struct Rules {
     pub(crate) policy: Policy,
@@ -53,7 +53,7 @@ impl Rules {
     }
 }
 
-/// What the workers are asked to do. Later ones override earlier ones, and there is no way back.
+/// A request to all workers. Later variants override earlier ones and can't be undone.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Request {
     Serve,
@@ -62,7 +62,7 @@ pub(crate) enum Request {
 }
 
 impl Control {
-    /// For `workers` that serve `endpoints` by these limits.
+    /// Control for `workers` workers and `endpoints` endpoints under these limits.
     pub(crate) fn new(limits: &Limits, workers: usize, endpoints: usize) -> Self {
         Self {
             requested: AtomicU8::new(Request::Serve as u8),
@@ -79,9 +79,9 @@ impl Control {
         }
     }
 
-    /// Requests at least this. The caller wakes the workers afterwards.
+    /// Raises the request to at least this one. The caller wakes the workers afterwards.
     pub(crate) fn request(&self, request: Request) {
-        // Release: a worker that sees the request sees what was decided about the sockets before.
+        // Release: a worker that sees the request also sees the earlier decision about the sockets.
         self.requested.fetch_max(request as u8, Ordering::Release);
     }
 
@@ -120,22 +120,22 @@ impl Control {
         self.released[endpoint].store(true, Ordering::Relaxed);
     }
 
-    /// Whether the sockets of this endpoint are, or may be, another server's to go on with.
+    /// Whether another server keeps, or may keep, the sockets of this endpoint.
     pub(crate) fn is_left(&self, endpoint: usize) -> bool {
         self.released[endpoint].load(Ordering::Relaxed) || self.undecided.load(Ordering::Relaxed)
     }
 
-    /// Notes that another server has our sockets and may be the one to go on with them.
+    /// Records that another server has our sockets and may keep them.
     pub(crate) fn note_undecided(&self) {
         self.undecided.store(true, Ordering::Relaxed);
     }
 
-    /// Notes that the sockets are ours, or that it is known which are not.
+    /// Records that the ownership of every socket is settled.
     pub(crate) fn note_decided(&self) {
         self.undecided.store(false, Ordering::Relaxed);
     }
 
-    /// Notes that a successor has taken over. The caller requests a drain afterwards.
+    /// Records that a successor has taken over. The caller requests a drain afterwards.
     pub(crate) fn note_successor(&self) {
         self.succeeded.store(true, Ordering::Relaxed);
     }
@@ -145,14 +145,15 @@ impl Control {
         self.succeeded.load(Ordering::Relaxed)
     }
 
-    /// Notes a worker that will hand connections to others.
+    /// Adds a worker that will hand connections to others.
     pub(super) fn add_sender(&self) {
         self.senders.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Notes that all that such a worker handed off is in an inbox; says whether it was the last one.
+    /// Removes such a worker, once all of its connections are in an inbox; returns whether it was
+    /// the last.
     pub(super) fn remove_sender(&self) -> bool {
-        // Release: a worker that sees no sender left sees all that they sent.
+        // Release: a worker that sees no sender left also sees everything they sent.
         self.senders.fetch_sub(1, Ordering::Release) == 1
     }
 
@@ -160,8 +161,8 @@ impl Control {
         self.senders.load(Ordering::Acquire) > 0
     }
 
-    /// The worker with the fewest connections, those in its inbox included; the one after `last`
-    /// among equals, so that they take turns.
+    /// The worker with the fewest connections, including its inbox; among equals the one after
+    /// `last`, so that they take turns.
     pub(super) fn least_loaded(&self, last: usize) -> usize {
         let workers = self.metrics.len();
         let load = |worker: usize| {

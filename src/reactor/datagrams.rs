@@ -1,4 +1,4 @@
-//! The worker's UDP sockets: they share the memory for a batch and take turns.
+//! The worker's UDP sockets, which share one batch in turn.
 
 use super::context::Context;
 use super::kernel::Kernel;
@@ -7,7 +7,7 @@ use crate::net::readiness::Readiness;
 use crate::service::Service;
 use crate::udp::{DatagramSocket, Datagrams, Guard, Next};
 
-/// The UDP sockets of a worker, with what they share.
+/// The UDP sockets of a worker, with their shared batch and guard.
 #[derive(Debug)]
 pub(super) struct DatagramTable<D> {
     sockets: Vec<Served<D>>,
@@ -18,7 +18,7 @@ pub(super) struct DatagramTable<D> {
 /// A UDP socket for a worker to serve.
 #[derive(Debug)]
 pub(crate) struct UdpEndpoint<D> {
-    /// Which of the server's endpoints it is one of.
+    /// The index of its endpoint in the server.
     pub(crate) endpoint: usize,
     pub(crate) service: Service,
     pub(crate) socket: D,
@@ -27,7 +27,7 @@ pub(crate) struct UdpEndpoint<D> {
 #[derive(Debug)]
 struct Served<D> {
     endpoint: usize,
-    /// `None` once it was closed.
+    /// `None` once closed.
     datagrams: Option<Datagrams<D>>,
     /// Whether it yielded with more to receive.
     has_more: bool,
@@ -36,7 +36,7 @@ struct Served<D> {
 }
 
 impl<D: DatagramSocket> DatagramTable<D> {
-    /// `None` without sockets: then no memory is needed for a batch.
+    /// `None` without sockets: then no batch is allocated.
     pub(super) fn new(endpoints: Vec<UdpEndpoint<D>>, guard: Guard) -> Option<Self> {
         if endpoints.is_empty() {
             return None;
@@ -59,7 +59,7 @@ impl<D: DatagramSocket> DatagramTable<D> {
         self.sockets.iter().any(|it| it.has_more)
     }
 
-    /// Tells a socket what the kernel reported, and serves it.
+    /// Adds the kernel's report to a socket and serves it.
     pub(super) fn serve<K: Kernel>(
         &mut self,
         index: usize,
@@ -111,19 +111,19 @@ impl<D: DatagramSocket> DatagramTable<D> {
         }
     }
 
-    /// Gives every socket for which there was no memory its turn.
+    /// Marks the sockets for which there was no memory as ready to run.
     pub(super) fn retry_short_of_memory(&mut self) {
         for served in &mut self.sockets {
             served.has_more |= std::mem::take(&mut served.short_of_memory);
         }
     }
 
-    /// Lets go of the sockets that a successor goes on with.
+    /// Releases the sockets that a successor took over.
     pub(super) fn release_left<K: Kernel>(&mut self, cx: &Context<K>) {
         self.close(cx, |endpoint| cx.control.is_left(endpoint));
     }
 
-    /// Answers what is waiting, within one budget for each socket, and closes all.
+    /// Answers waiting datagrams, within one budget for each socket, and closes all sockets.
     pub(super) fn close_all<K: Kernel>(&mut self, cx: &mut Context<K>) {
         for index in 0..self.sockets.len() {
             self.serve(index, Readiness::READABLE, cx);

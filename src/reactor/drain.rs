@@ -1,10 +1,10 @@
-//! Leaving: the steps of a drain, and its end.
+//! The steps of a drain:
 //!
-//! 1. Sockets that a successor goes on with are released at once.
-//! 2. After the drain delay no new handshake begins.
-//! 3. After the handshakes under way had their time, each listener is emptied and closed.
-//! 4. After the drain timeout what is left is closed, but not before the listeners are: what the
-//!    kernel had completed is served first, however short the timeout.
+//! 1. Sockets that a successor took over are released at once.
+//! 2. After the drain delay, new handshakes are refused.
+//! 3. After a pause for handshakes under way, each listener is emptied and closed.
+//! 4. After the drain timeout the remaining connections are closed, but not before the listeners:
+//!    connections that the kernel had completed are served first, even with a short timeout.
 
 use std::time::Duration;
 
@@ -20,13 +20,13 @@ use crate::metrics::CloseReason;
 use crate::net::readiness::Readiness;
 use crate::timeouts::whole_ms;
 
-/// How long handshakes under way may take to complete when a listener is to close.
+/// How long a closing listener waits for handshakes under way.
 const HANDSHAKE_MS: u64 = 200;
-/// How long the end of a drain waits, again and again, for listeners that are not empty yet and for
+/// The interval at which the end of a drain checks for listeners that are not empty yet and for
 /// workers that may still hand over connections.
 const GRACE_MS: u64 = 10;
 
-/// How far the worker is on its way out.
+/// The state of a worker's drain.
 #[derive(Debug)]
 pub(super) struct Drain {
     phase: Phase,
@@ -50,13 +50,13 @@ impl Drain {
         }
     }
 
-    /// Begins the drain. Says whether it had not begun yet.
+    /// Begins the drain. Returns whether this was the first call.
     pub(super) fn begin<K: Kernel>(&mut self, cx: &mut Context<K>) -> bool {
         if self.phase != Phase::Serving {
             return false;
         }
         self.phase = Phase::Draining;
-        // With a successor no load balancer has to be waited for.
+        // With a successor, load balancers notice nothing, so no delay is needed.
         let delay_ms = if cx.control.has_successor() {
             0
         } else {
@@ -67,12 +67,12 @@ impl Drain {
         true
     }
 
-    /// Ends everything at once.
+    /// Ends the worker at once.
     pub(super) fn stop(&mut self) {
         self.phase = Phase::Stopping;
     }
 
-    /// Whether the loop has nothing left to do.
+    /// Whether the loop can end.
     pub(super) fn is_finished<K: Kernel>(
         &self,
         acceptor: &Acceptor,
@@ -86,7 +86,7 @@ impl Drain {
                 connections.is_empty()
                     && !hand_off.is_some_and(HandOff::has_senders)
                     && !acceptor.has_open_listeners()
-                    // A worker with UDP sockets alone goes on for the drain delay too.
+                    // A worker with only UDP sockets also serves for the drain delay.
                     && !cx.timers.is_armed(Deadline::StopAccepting.id())
             }
             Phase::Stopping => true,
@@ -94,7 +94,7 @@ impl Drain {
     }
 }
 
-/// The drain delay is over.
+/// Handles the end of the drain delay.
 pub(super) fn stop_accepting<K: Kernel>(
     acceptor: &mut Acceptor,
     connections: &Connections<K::Stream>,
@@ -106,7 +106,7 @@ pub(super) fn stop_accepting<K: Kernel>(
     cx.arm(Deadline::CloseListeners, HANDSHAKE_MS);
 }
 
-/// The drain timeout is over.
+/// Handles the end of the drain timeout.
 pub(super) fn end<K: Kernel>(
     acceptor: &mut Acceptor,
     connections: &mut Connections<K::Stream>,
@@ -114,7 +114,7 @@ pub(super) fn end<K: Kernel>(
     cx: &mut Context<K>,
 ) {
     if acceptor.has_open_listeners() && acceptor.is_paused() {
-        // Descriptors or memory may be free again: the last chance to take what waits.
+        // Descriptors or memory may be free again: a last try to accept waiting connections.
         acceptor.resume();
         acceptor.close_when_empty();
         acceptor.accept(connections, hand_off.as_deref_mut(), cx);
@@ -125,7 +125,7 @@ pub(super) fn end<K: Kernel>(
     }
     acceptor.close_all(cx);
     close_rest(connections, cx);
-    // What another worker may still hand over is late too.
+    // Another worker may still hand connections over.
     if hand_off.is_some_and(|it| it.has_senders()) {
         cx.arm(Deadline::EndDrain, GRACE_MS);
     }
@@ -141,8 +141,8 @@ fn close_rest<K: Kernel>(connections: &mut Connections<K::Stream>, cx: &mut Cont
         );
     }
     for key in open {
-        // The connection may be here since this turn, and many more with it than the kernel reports
-        // at once: what has come is served first.
+        // The connection may be new in this turn, with an event that did not fit into the batch:
+        // its input is served first.
         connections.serve_late(key, Readiness::READABLE, cx);
         connections.linger(key, CloseReason::DrainTimeout, cx);
     }

@@ -1,5 +1,5 @@
-//! Handing connections to other workers: one worker accepts, and the one with the fewest connections
-//! serves. Each worker has an inbox of bounded size and is woken to look into it.
+//! Handing connections to other workers: one worker accepts, and the worker with the fewest
+//! connections serves. Each worker has a bounded inbox and is woken to empty it.
 
 use std::sync::mpsc::{self, Receiver, SyncSender};
 
@@ -9,27 +9,27 @@ use super::control::Control;
 use super::kernel::Kernel;
 use crate::net::stream::Stream;
 
-/// Connections that may wait in one inbox. When it is full the sender serves the connection itself,
-/// so that nothing is lost and nothing blocks.
+/// The size of an inbox. When it is full, the sender serves the connection itself, so that no
+/// connection is lost and no worker blocks.
 pub(crate) const MAX_INBOX: usize = 1024;
 
-/// One worker's end of the exchange.
+/// One worker's inbox, and its senders to all others.
 #[derive(Debug)]
 pub(crate) struct HandOff<S> {
     inbox: Receiver<Admitted<S>>,
     max_inbox: usize,
     outboxes: Vec<SyncSender<Admitted<S>>>,
-    /// Workers that were sent something in this turn.
+    /// Workers that received a connection in this turn.
     to_wake: Vec<bool>,
     last: usize,
-    /// Whether this worker may still send, so that the others wait for it at the end of a drain.
+    /// Whether this worker may still send; the others wait for it at the end of a drain.
     is_sender: bool,
     /// Whether a worker may still send to this one.
     has_senders: bool,
 }
 
 impl<S> HandOff<S> {
-    /// The ends of an exchange among as many workers, with inboxes of this size.
+    /// The hand-offs of `workers` workers, with inboxes of this size.
     pub(crate) fn among(workers: usize, max_inbox: usize) -> Vec<Self> {
         let (outboxes, inboxes): (Vec<_>, Vec<_>) =
             (0..workers).map(|_| mpsc::sync_channel(max_inbox)).unzip();
@@ -45,14 +45,14 @@ impl<S> HandOff<S> {
         ends.collect()
     }
 
-    /// Announces that this worker will send. To be called before any worker of the server runs.
+    /// Registers this worker as a sender. Call it before any worker of the server runs.
     pub(super) fn start_sending(&mut self, control: &Control) {
         self.is_sender = true;
         control.add_sender();
     }
 
-    /// Sends a connection of worker `me` to the worker with the fewest. Returns it if that is this
-    /// one, or if the other has no room.
+    /// Sends a connection of worker `me` to the worker with the fewest. Returns the connection if
+    /// that is this worker, or if the inbox is full.
     pub(super) fn pass_on(
         &mut self,
         me: usize,
@@ -77,14 +77,14 @@ impl<S> HandOff<S> {
         }
     }
 
-    /// Nothing more will be sent by this worker. The last to say so wakes all.
+    /// Deregisters this worker as a sender. The last sender wakes all workers.
     pub(super) fn stop_sending(&mut self, control: &Control) {
         if std::mem::take(&mut self.is_sender) && control.remove_sender() {
             self.to_wake.fill(true);
         }
     }
 
-    /// Wakes the workers that were sent something.
+    /// Wakes the workers that received a connection.
     pub(super) fn wake_receivers(&mut self, kernel: &impl Kernel) {
         for (worker, is_due) in self.to_wake.iter_mut().enumerate() {
             if std::mem::take(is_due) {
@@ -100,14 +100,14 @@ impl<S> HandOff<S> {
 }
 
 impl<S: Stream> HandOff<S> {
-    /// Serves what others sent.
+    /// Adds the connections in the inbox.
     pub(super) fn take<K>(&mut self, connections: &mut Connections<S>, cx: &mut Context<K>)
     where
         K: Kernel<Stream = S>,
     {
-        // Asked before the inbox is emptied: the last sender has sent by then.
+        // Read before the inbox is emptied: without senders, everything is in it by then.
         let has_senders = cx.control.has_senders();
-        // As many as an inbox holds; if it filled up again meanwhile, another wake-up has come.
+        // At most one full inbox; if it fills again meanwhile, another wake-up comes.
         for _ in 0..=self.max_inbox {
             let Ok(admitted) = self.inbox.try_recv() else {
                 break;
@@ -126,7 +126,7 @@ mod tests {
     use crate::config::Limits;
     use crate::service::Service;
 
-    /// The inboxes are not emptied, as if the other workers hung.
+    /// No inbox is emptied, as if the other workers hung.
     #[test]
     fn what_an_inbox_has_no_room_for_is_kept() {
         const CONNECTIONS: usize = 5 * MAX_INBOX;

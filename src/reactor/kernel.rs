@@ -1,5 +1,5 @@
-//! What the reactor asks of the operating system, besides reading and writing of streams: one trait,
-//! of which epoll is one implementation and the simulation that tests the reactor is the other.
+//! The reactor's interface to the operating system, apart from reads and writes of streams: one
+//! trait, with an implementation on epoll and one in the simulation that tests the reactor.
 
 use std::io;
 use std::net::{IpAddr, UdpSocket};
@@ -15,16 +15,16 @@ use crate::net::readiness::Readiness;
 use crate::net::stream::{Socket, Stream};
 use crate::udp::{DatagramSocket, EpollSocket};
 
-/// The outside of a reactor.
+/// The operating system as a reactor uses it.
 pub(crate) trait Kernel {
-    /// What a connection reads and writes.
+    /// The stream of a connection.
     type Stream: Stream;
-    /// What datagrams are received from and sent by.
+    /// A UDP socket.
     type Datagrams: DatagramSocket;
     /// A batch of events.
     type Events;
 
-    /// Waits until there are events or the time is over; an interruption is a batch without events.
+    /// Waits for events until the timeout; an interruption is a batch without events.
     fn wait(&mut self, events: &mut Self::Events, timeout: Option<Duration>) -> io::Result<()>;
 
     /// The events of a batch.
@@ -33,20 +33,20 @@ pub(crate) trait Kernel {
     /// Nanoseconds on a clock that never goes back.
     fn now_ns(&self) -> u64;
 
-    /// Takes a completed connection of a listener, with its peer's address if that has one.
+    /// Accepts a completed connection of a listener, with the peer's address if it has one.
     fn accept(&mut self, listener: usize) -> io::Result<(Self::Stream, Option<IpAddr>)>;
 
-    /// Registers a stream for everything, edge-triggered, once and for all.
+    /// Registers a stream, once, edge-triggered, for all events.
     fn register(&mut self, stream: &mut Self::Stream, key: usize) -> io::Result<()>;
 
-    /// Lets handshakes under way complete and no new ones begin, unless another process goes on with
-    /// the socket.
+    /// Lets handshakes under way complete and refuses new ones, unless another process keeps the
+    /// socket.
     fn refuse_new(&mut self, listener: usize) -> io::Result<()>;
 
     /// Closes a listener.
     fn close(&mut self, listener: usize);
 
-    /// Gives up our hold on a listener that a successor goes on with.
+    /// Closes our descriptor of a listener that a successor took over.
     fn release(&mut self, listener: usize);
 
     /// Wakes a worker of this server.
@@ -58,19 +58,19 @@ pub(crate) trait Kernel {
 pub(crate) struct Epoll {
     poll: Poll,
     layout: TokenLayout,
-    /// `None` once it was closed.
+    /// `None` once closed.
     listeners: Vec<Option<Listener>>,
-    /// Of every worker.
+    /// The wakers of all workers.
     wakers: Arc<[Waker]>,
 }
 
 impl Epoll {
-    /// A waker for the worker whose loop will be on this epoll instance.
+    /// A waker for the worker of this epoll instance.
     pub(crate) fn waker(poll: &Poll) -> io::Result<Waker> {
         Waker::new(poll.registry(), Source::Waker.token(TokenLayout::new(0, 0)))
     }
 
-    /// Watches these listeners and UDP sockets.
+    /// Registers these listeners and UDP sockets.
     pub(super) fn new(
         poll: Poll,
         wakers: Arc<[Waker]>,
@@ -109,7 +109,7 @@ impl Kernel for Epoll {
     #[inline]
     fn wait(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         match self.poll.poll(events, timeout) {
-            // A signal was handled on this thread; the batch is empty.
+            // A signal interrupted the wait; the batch is empty.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
             result => result,
         }
@@ -158,7 +158,8 @@ impl Kernel for Epoll {
     }
 
     fn wake(&self, worker: usize) {
-        // Writing to an eventfd fails only if its counter is full, and then it wakes too.
+        // Writing to an eventfd fails only if its counter is full, and then it wakes the worker
+        // too.
         let _ = self.wakers[worker].wake();
     }
 }
@@ -166,8 +167,9 @@ impl Kernel for Epoll {
 impl Epoll {
     fn release_with(&mut self, listener: usize, end: impl FnOnce(Listener)) {
         if let Some(mut listener) = self.listeners[listener].take() {
-            // Another process may hold the same socket, and then closing ours alone would leave it
-            // in this epoll instance (epoll(7), question 6). It was registered, so this can't fail.
+            // Another process may hold the same socket, and then closing only our descriptor would
+            // leave it in this epoll instance (epoll(7), question 6). It was registered, so this
+            // can't fail.
             let _ = self.poll.registry().deregister(&mut listener);
             end(listener);
         }

@@ -1,11 +1,11 @@
-//! The event loop of one worker: [`Reactor::run`] is the loop, and each of its phases a method. The
-//! state is that of its parts, each with a file of its own; `context` is what all of them use.
+//! The event loop of one worker: [`Reactor::run`] is the loop, and each of its phases is a method.
+//! Each part of the state has its own file; all parts use `context`.
 //!
-//! What the order of the phases guarantees:
+//! The order of the phases guarantees:
 //! - Connections are removed only after the whole batch of events was handled, and accepting comes
-//!   after that: no event of the batch can reach a connection that took over a slab key, and the
-//!   kernel drops a closed descriptor's events with it (epoll(7), question 6).
-//! - A connection that yields waits for its next turn behind all that had events.
+//!   after that: no event of the batch can reach a connection on a reused slab key, and the kernel
+//!   drops a closed descriptor's events with it (epoll(7), question 6).
+//! - A connection that yields waits for its next turn behind all connections with events.
 
 use std::io;
 use std::net::UdpSocket;
@@ -47,8 +47,7 @@ use crate::net::stream::Socket;
 use crate::spin::SpinPolicy;
 use crate::udp::Guard;
 
-/// Events taken from the kernel at once. Those beyond it wait for the next turn, after the others
-/// of this one had theirs.
+/// Events fetched from the kernel at once. Further events wait for the next turn.
 const MAX_EVENTS: usize = 256;
 
 /// One worker's event loop with everything it owns.
@@ -65,18 +64,18 @@ pub(crate) struct Reactor<K: Kernel> {
     reload: Reload,
     drain: Drain,
     spin: SpinPolicy,
-    /// Another thread has requested something or handed off a connection.
+    /// Another thread has made a request or handed off a connection.
     is_woken: bool,
     due: Vec<usize>,
 }
 
-/// What a worker's loop is made of.
+/// The parts of a worker's loop.
 #[derive(Debug)]
 pub(crate) struct Setup {
     /// The worker's.
     pub(crate) index: usize,
     pub(crate) poll: mio::Poll,
-    /// Of every worker.
+    /// The wakers of all workers.
     pub(crate) wakers: Arc<[mio::Waker]>,
     pub(crate) listeners: Vec<(Listening, Listener)>,
     pub(crate) datagrams: Vec<UdpEndpoint<UdpSocket>>,
@@ -87,7 +86,7 @@ pub(crate) struct Setup {
 }
 
 impl Reactor<Epoll> {
-    /// The loop of a worker.
+    /// A worker's loop on epoll.
     pub(crate) fn on_epoll(setup: Setup, config: &Config) -> io::Result<Self> {
         let (listening, listeners) = setup.listeners.into_iter().unzip();
         let (mut endpoints, mut sockets) = (Vec::new(), Vec::new());
@@ -159,7 +158,7 @@ impl<K: Kernel> Reactor<K> {
         }
     }
 
-    /// One turn of the loop: its phases, in their order.
+    /// One turn of the loop: its phases in order.
     fn turn(&mut self, events: &mut K::Events) -> io::Result<()> {
         self.wait(events)?;
         self.dispatch(events);
@@ -174,7 +173,7 @@ impl<K: Kernel> Reactor<K> {
         Ok(())
     }
 
-    /// Sleeps until something happens, or not at all when there is work left.
+    /// Sleeps until an event or a deadline, or not at all while work is left.
     fn wait(&mut self, events: &mut K::Events) -> io::Result<()> {
         let timeout = self.poll_timeout();
         self.context.forget_time();
@@ -183,7 +182,7 @@ impl<K: Kernel> Reactor<K> {
         Ok(())
     }
 
-    /// Tells every event to what it belongs. A connection is pumped at once.
+    /// Dispatches every event to its source. A connection is pumped at once.
     fn dispatch(&mut self, events: &K::Events) {
         let mut count = 0;
         for (token, readiness) in K::reports(events) {
@@ -210,7 +209,7 @@ impl<K: Kernel> Reactor<K> {
         }
     }
 
-    /// Gives everything that yielded before this phase one more turn.
+    /// Gives every connection and UDP socket that yielded before this phase one more turn.
     fn resume_yielded(&mut self) {
         if let Some(datagrams) = &mut self.datagrams {
             datagrams.resume_yielded(&mut self.context);
@@ -218,7 +217,7 @@ impl<K: Kernel> Reactor<K> {
         self.connections.resume_yielded(&mut self.context);
     }
 
-    /// Frees the connections that were closed in this turn.
+    /// Removes the connections that were closed in this turn.
     fn remove_closed(&mut self) {
         self.connections.remove_closed(&mut self.context);
     }
@@ -230,14 +229,14 @@ impl<K: Kernel> Reactor<K> {
         }
     }
 
-    /// Takes in new connections.
+    /// Accepts new connections.
     fn accept(&mut self) {
         let (connections, hand_off) = (&mut self.connections, self.hand_off.as_mut());
         self.acceptor
             .accept(connections, hand_off, &mut self.context);
     }
 
-    /// Does what is due.
+    /// Handles every deadline that is due.
     fn expire(&mut self) {
         if self.context.timers.is_empty() {
             return;
@@ -246,8 +245,8 @@ impl<K: Kernel> Reactor<K> {
         let now_ms = self.context.now_ms();
         self.context.timers.advance(now_ms, &mut due);
         for id in due.drain(..) {
-            // What was due before it in this batch may have set it anew: the end of a drain gives
-            // every connection time for a farewell.
+            // An earlier deadline of this batch may have re-armed it: the end of a drain gives
+            // every connection time to linger.
             if self.context.timers.is_armed(id) {
                 continue;
             }
@@ -280,8 +279,7 @@ impl<K: Kernel> Reactor<K> {
         }
     }
 
-    /// Does what was requested by other threads since the last turn, and serves what other workers
-    /// handed off.
+    /// Applies the requests of other threads, and adds connections that other workers handed off.
     fn apply_requests(&mut self) {
         if !std::mem::take(&mut self.is_woken) {
             return;

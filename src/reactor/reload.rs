@@ -4,7 +4,7 @@ use super::connections::Connections;
 use super::context::Context;
 use super::kernel::Kernel;
 
-/// Which limits this worker applies.
+/// The version of the limits that this worker applies.
 #[derive(Debug)]
 pub(super) struct Reload {
     version: u64,
@@ -18,8 +18,8 @@ impl Reload {
         }
     }
 
-    /// Applies the limits in force if they changed. This comes before accepting: a client that
-    /// connects after the change is admitted by the new ones.
+    /// Applies the limits in force if they changed. This comes before accepting: the new limits
+    /// apply to a client that connects after the change.
     pub(super) fn apply<K: Kernel>(
         &mut self,
         connections: &mut Connections<K::Stream>,

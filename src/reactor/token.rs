@@ -1,4 +1,4 @@
-//! What an event's token stands for, and what a timer's id does.
+//! The meaning of event tokens and timer ids.
 
 use mio::Token;
 
@@ -15,11 +15,11 @@ pub(super) enum Source {
     Conn(usize),
 }
 
-/// How many sources of each kind a worker has from its start on.
+/// The number of sources of each kind, fixed at a worker's start.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct TokenLayout {
     listeners: usize,
-    /// The lowest of their tokens: all below it are connections'.
+    /// The lowest of their tokens: all tokens below it belong to connections.
     lowest: usize,
 }
 
@@ -32,8 +32,8 @@ impl TokenLayout {
     }
 }
 
-/// Connections take the tokens from 0 on, so that the most frequent need no arithmetic; everything
-/// else counts down from the top: the waker, then the listeners, then the UDP sockets.
+/// Connections have the tokens from 0 on, so that the most frequent need no arithmetic; the other
+/// sources count down from the top: the waker, then the listeners, then the UDP sockets.
 const WAKER: usize = usize::MAX;
 const FIRST: usize = WAKER - 1;
 
@@ -60,24 +60,24 @@ impl Source {
     }
 }
 
-/// What a deadline is for.
+/// The purpose of a deadline.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Deadline {
     /// Try to accept again after a lack of resources.
     AcceptRetry,
     /// The drain delay is over: stop accepting.
     StopAccepting,
-    /// The last handshakes had their time: close the listeners.
+    /// The time for the last handshakes is over: close the listeners.
     CloseListeners,
     /// The drain timeout is over.
     EndDrain,
-    /// Try again to serve the connections for which the kernel had no memory.
+    /// Try again to serve connections for which the kernel had no memory.
     MemoryRetry,
     /// The connection with this slab key may have broken a timeout or lingered long enough.
     Conn(usize),
 }
 
-/// Ids below it are not connections.
+/// Ids below this are not connections.
 const FIRST_CONN: usize = 5;
 
 impl Deadline {

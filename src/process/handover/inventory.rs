@@ -1,4 +1,4 @@
-//! What a running server tells its successor before it passes on the sockets, as JSON:
+//! The list of sockets that a running server passes to its successor, as JSON:
 //!
 //! ```json
 //! {"version": 1, "items": [
@@ -16,28 +16,28 @@ use crate::listen::{Inherited, Keeper};
 use crate::net::endpoint::Endpoint;
 use crate::service::Service;
 
-/// Of the whole conversation. A successor refuses any other.
+/// The version of the whole protocol. A successor refuses any other.
 const VERSION: u32 = 1;
-/// The most sockets that are passed on in all. The kernel lets a process have as many descriptors
-/// (fs.nr_open, proc_sys_fs(5)) unless it was told otherwise.
+/// The most sockets in all: the kernel's default limit of descriptors of a process (fs.nr_open,
+/// proc_sys_fs(5)).
 const MAX_SOCKETS: usize = 1 << 20;
 
-/// The list of all that is passed on, in the order in which the sockets follow.
+/// The list of all passed sockets, in the order in which the descriptors follow.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Inventory {
     items: Vec<Item>,
 }
 
-/// Sockets that belong together.
+/// Sockets with one purpose.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct Item {
     /// What they are for.
     pub what: What,
-    /// How many there are: at least one, and exactly one of all that is no endpoint.
+    /// Their number: at least one for an endpoint, exactly one for any other purpose.
     pub sockets: usize,
 }
 
-/// What a socket is for.
+/// The purpose of a socket.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum What {
@@ -49,7 +49,7 @@ pub(crate) enum What {
         /// At this endpoint, as it was configured.
         #[serde(with = "as_text")]
         endpoint: Endpoint,
-        /// Who keeps its sockets open besides.
+        /// The other process that keeps its sockets open.
         keeper: Keeper,
     },
     /// Serving the admin port.
@@ -62,8 +62,8 @@ impl Inventory {
     /// The inventory of these items.
     ///
     /// # Errors
-    /// [`InventoryError`] when a number of sockets is none that [`Item::sockets`] may be, or they
-    /// are too many.
+    /// [`InventoryError`] when an item has a number of sockets that [`Item::sockets`] rules out, or
+    /// the total is too large.
     pub(crate) fn new(items: Vec<Item>) -> Result<Self, InventoryError> {
         let mut all = 0_usize;
         for Item { what, sockets } in &items {
@@ -85,7 +85,7 @@ impl Inventory {
     /// Reads what [`Inventory::to_json`] writes.
     ///
     /// # Errors
-    /// [`InventoryError`] says what was expected instead.
+    /// [`InventoryError`] names the mistake.
     pub fn parse(json: &[u8]) -> Result<Self, InventoryError> {
         #[derive(Deserialize)]
         struct Version {
@@ -95,7 +95,7 @@ impl Inventory {
         struct Items {
             items: Vec<Item>,
         }
-        // The version comes first, because of another one nothing else is known.
+        // The version is checked first, because the rest may differ in another version.
         let Version { version } = serde_json::from_slice(json).map_err(InventoryError::Syntax)?;
         if version != VERSION {
             return Err(InventoryError::Version(version));
@@ -109,7 +109,7 @@ impl Inventory {
         serde_json::json!({ "version": VERSION, "items": self.items }).to_string()
     }
 
-    /// How many sockets follow.
+    /// The number of sockets that follow.
     pub fn sockets(&self) -> usize {
         self.items.iter().map(|item| item.sockets).sum()
     }
@@ -121,7 +121,7 @@ impl Inventory {
 }
 
 impl Item {
-    /// One socket that is no endpoint's.
+    /// One socket that does not belong to an endpoint.
     pub(crate) fn one(what: What) -> Self {
         Self { what, sockets: 1 }
     }
@@ -140,16 +140,16 @@ impl From<&Inherited> for Item {
     }
 }
 
-/// Why there is no inventory.
+/// Why an inventory is invalid.
 #[derive(Debug)]
 pub enum InventoryError {
-    /// It is not the JSON that it should be.
+    /// It is not JSON of this form.
     Syntax(serde_json::Error),
     /// It is of another version.
     Version(u32),
     /// An item can't have this number of sockets.
     Count(usize),
-    /// The sockets are more than a process can have.
+    /// There are more sockets than a process can have.
     TooMany,
 }
 
@@ -176,7 +176,7 @@ impl std::error::Error for InventoryError {
     }
 }
 
-/// A value in JSON as people write it.
+/// Serializes a value as its text form.
 mod as_text {
     use std::fmt::Display;
     use std::str::FromStr;

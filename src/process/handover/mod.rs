@@ -1,11 +1,11 @@
 //! Replacement without loss: a running server passes its listening sockets to its successor over a
 //! Unix socket, and drains once the successor serves.
 //!
-//! Both processes hold the same sockets meanwhile, with the same queues of connections (SCM_RIGHTS,
-//! unix(7)), so that none is refused or reset. If the successor fails before it has said which
-//! endpoints it took, nothing has changed for the running server.
+//! Meanwhile both processes hold the same sockets with the same queues of connections (SCM_RIGHTS,
+//! unix(7)), so that no connection is refused or reset. If the successor fails before it has
+//! reported the endpoints that it took, nothing has changed for the running server.
 //!
-//! The conversation, on a stream socket that is passed on too, so that its path never leads nowhere:
+//! The protocol, on a stream socket that is passed on too, so that its path always has a listener:
 //! ```text
 //! successor                                   running server
 //!    connects                            ──▶
@@ -16,14 +16,14 @@
 //!                                        ◀──  a line: done, or no if it goes on serving
 //!                                             releases these, drains
 //! ```
-//! From the descriptors on until that line, neither may close the sockets in its way (a filter on the
-//! listener, a Unix socket shut down, its file removed): the one that is told to end meanwhile
-//! leaves them to the other. A predecessor that ends without that line is gone, which is as good.
+//! Between the descriptors and that line, neither side may shut the sockets down (a filter on the
+//! listener, shutdown(2) of a Unix socket, removal of its file): a side that is told to end
+//! meanwhile only closes its descriptors. A predecessor that ends without that line counts as done.
 
 pub(crate) mod inventory;
 mod offer;
+mod protocol;
 mod takeover;
-mod wire;
 
 pub use offer::Offer;
 pub use takeover::{Takeover, TakeoverError};

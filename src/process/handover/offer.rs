@@ -9,14 +9,14 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::inventory::{Inventory, Item, What};
-use super::wire::{self, MAX_DESCRIPTORS, MAX_HEADER_LEN, Reply};
+use super::protocol::{self, MAX_DESCRIPTORS, MAX_HEADER_LEN, Reply};
 use crate::net::unix::{self, SocketFile};
 use crate::server::Handle;
 
-/// Successors that may wait for their turn.
+/// The backlog of the hand-over socket.
 const MAX_WAITING: u32 = 16;
 
-/// Where a running server waits for its successor.
+/// The socket on which a running server waits for its successor.
 #[derive(Debug)]
 pub struct Offer {
     listener: UnixListener,
@@ -24,7 +24,7 @@ pub struct Offer {
 }
 
 impl Offer {
-    /// Waits on a path, which only this user and root may connect to.
+    /// Listens on a path that only this user and root may connect to.
     ///
     /// # Errors
     /// As [`unix::listen`].
@@ -34,10 +34,10 @@ impl Offer {
         Ok(Self { listener, file })
     }
 
-    /// Goes on waiting where the predecessor did.
+    /// Takes over the predecessor's socket.
     ///
     /// # Errors
-    /// When the path leads elsewhere by now.
+    /// When the path no longer leads to a file.
     pub fn adopt(listener: OwnedFd, path: &Path) -> io::Result<Self> {
         let listener = UnixListener::from(listener);
         listener.set_nonblocking(false)?;
@@ -45,12 +45,12 @@ impl Offer {
         Ok(Self { listener, file })
     }
 
-    /// The file that leads here, removed by the last server that has no successor.
+    /// The socket file, which a server without a successor removes.
     pub fn file(&self) -> &SocketFile {
         &self.file
     }
 
-    /// Serves successors until one has taken over. `extra` is passed on with the endpoints.
+    /// Answers successors until one has taken over. `extra` is passed on with the endpoints.
     pub fn serve(&self, handle: &Handle, extra: Option<BorrowedFd<'_>>) {
         while !handle.is_draining() {
             match self.listener.accept() {
@@ -58,7 +58,7 @@ impl Offer {
                     Ok(()) => {}
                     Err(error) => {
                         warn!(%error, "a successor did not take over; going on");
-                        // Silence would mean that this server is gone.
+                        // A close without a line would mean that this server is gone.
                         let _ = (&stream).write_all(b"no\n");
                         if !handle.is_draining() {
                             handle.settle();
@@ -67,7 +67,8 @@ impl Offer {
                 },
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    // Of descriptors or memory, perhaps for long; asking at once would spin.
+                    // Descriptors or memory ran out, perhaps for long; an immediate retry would
+                    // spin.
                     warn!(%error, "cannot accept a successor");
                     std::thread::sleep(Duration::from_secs(1));
                 }
@@ -81,7 +82,7 @@ impl Offer {
         handle: &Handle,
         extra: Option<BorrowedFd<'_>>,
     ) -> io::Result<()> {
-        wire::begin(stream)?;
+        protocol::begin(stream)?;
         let endpoints = handle.sockets_to_pass()?;
         if handle.is_draining() {
             return Err(io::Error::other(
@@ -104,12 +105,12 @@ impl Offer {
         writer.write_all(&(header.len() as u32).to_be_bytes())?;
         writer.write_all(header.as_bytes())?;
         for some in descriptors.chunks(MAX_DESCRIPTORS) {
-            wire::send_descriptors(stream, some)?;
+            protocol::send_descriptors(stream, some)?;
         }
         let passed = endpoints.len();
         drop(endpoints);
         let mut reply = String::new();
-        // A successor that failed closes the connection without a word.
+        // A failed successor closes the connection without a line.
         BufReader::new(stream)
             .take(u64::from(MAX_HEADER_LEN))
             .read_line(&mut reply)?;
@@ -126,8 +127,8 @@ impl Offer {
             endpoints = reply.taken.len(),
             "a successor serves; draining"
         );
-        // First, because a server without connections may be gone a moment after it was told to let
-        // go. It does not matter any more whether the successor hears this.
+        // The line is sent first, because a server without connections may end at once after the
+        // release. A failed write no longer matters.
         let _ = writer.write_all(b"done\n");
         handle.release(&reply.taken);
         Ok(())

@@ -10,19 +10,19 @@ use tracing::info;
 
 use super::inventory::{Inventory, What};
 use super::offer::Offer;
-use super::wire::{self, MAX_HEADER_LEN, Reply};
+use super::protocol::{self, MAX_HEADER_LEN, Reply};
 use crate::config::Config;
 use crate::listen::{Inherited, Keeper};
 use crate::net::unix;
 use crate::server::Handle;
 
-/// What a predecessor passed on.
+/// The sockets that a predecessor passed on.
 #[derive(Debug)]
 pub struct Takeover {
     stream: UnixStream,
-    /// The sockets of the endpoints that this server's configuration wants.
+    /// The sockets of the endpoints in this server's configuration.
     pub endpoints: Vec<Inherited>,
-    /// The admin port's listener, if there was one.
+    /// The admin port's listener, if the predecessor had one.
     pub admin: Option<OwnedFd>,
     offer: Option<OwnedFd>,
     taken: Vec<usize>,
@@ -30,10 +30,10 @@ pub struct Takeover {
 }
 
 impl Takeover {
-    /// Asks the server that waits on `path` for its sockets; `None` if there is none.
+    /// Asks the server that listens on `path` for its sockets; `None` if there is no server.
     ///
     /// # Errors
-    /// [`TakeoverError`] when there is one and it does not answer as it should.
+    /// [`TakeoverError`] when the server violates the protocol.
     pub fn ask(path: &Path, config: &Config) -> Result<Option<Self>, TakeoverError> {
         let fail = |source| TakeoverError {
             path: path.to_owned(),
@@ -41,7 +41,7 @@ impl Takeover {
         };
         let stream = match unix::connect(path) {
             Ok(stream) => stream,
-            // There is no server, or none any more.
+            // There is no server, or it has ended.
             Err(error)
                 if matches!(
                     error.kind(),
@@ -56,7 +56,7 @@ impl Takeover {
     }
 
     fn receive(stream: UnixStream, path: &Path, config: &Config) -> io::Result<Self> {
-        wire::begin(&stream)?;
+        protocol::begin(&stream)?;
         let mut len = [0; 4];
         (&stream).read_exact(&mut len)?;
         let len = u32::from_be_bytes(len);
@@ -75,7 +75,7 @@ impl Takeover {
             path: path.to_owned(),
         };
         let count = inventory.sockets();
-        let mut descriptors = wire::receive_descriptors(&takeover.stream, count)?.into_iter();
+        let mut descriptors = protocol::receive_descriptors(&takeover.stream, count)?.into_iter();
         let mut wanted = config.services.clone();
         for (index, item) in inventory.into_items().into_iter().enumerate() {
             let mut sockets: Vec<_> = descriptors.by_ref().take(item.sockets).collect();
@@ -93,7 +93,7 @@ impl Takeover {
                         sockets,
                         keeper,
                     };
-                    // Each at most once: what is taken must be served.
+                    // Each endpoint at most once: every taken socket must be served.
                     let place = wanted.iter().position(|(service, endpoint)| {
                         *service == inherited.service && *endpoint == inherited.configured
                     });
@@ -110,12 +110,13 @@ impl Takeover {
         Ok(takeover)
     }
 
-    /// Tells the predecessor that its connections are served by the server of `handle` from now on,
-    /// which makes it drain, and returns where to wait for the next successor. A predecessor that is
-    /// gone has nothing against it.
+    /// Tells the predecessor that the server of `handle` serves its endpoints from now on, which
+    /// makes it drain, and returns the socket for the next successor. A predecessor that has ended
+    /// counts as agreeing.
     ///
     /// # Errors
-    /// [`TakeoverError`] when it says no or does not answer: it goes on, and this server should end.
+    /// [`TakeoverError`] when it refuses or does not answer: it keeps serving, and this server
+    /// should end.
     pub fn confirm(self, handle: &Handle) -> Result<Offer, TakeoverError> {
         let path = self.path.clone();
         let offer = self
@@ -146,7 +147,7 @@ impl Takeover {
             return Err(io::Error::other("it did not pass on the hand-over socket"));
         };
         match Offer::adopt(listener, &self.path) {
-            // A predecessor that ended for another reason took the file with it.
+            // A predecessor that ended for another reason has removed the file.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Offer::bind(&self.path),
             offer => offer,
         }

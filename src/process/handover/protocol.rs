@@ -1,4 +1,4 @@
-//! What both sides of the conversation have in common.
+//! The parts of the protocol that both sides share.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -14,10 +14,10 @@ use serde::{Deserialize, Serialize};
 
 /// Descriptors in one message; the kernel takes up to 253 (SCM_MAX_FD, unix(7)).
 pub(super) const MAX_DESCRIPTORS: usize = 64;
-/// How long either side waits for the other to say something. Starting a server is a matter of
-/// milliseconds, unless the machine is in trouble.
+/// How long either side waits for the other. Starting a server takes milliseconds on a healthy
+/// machine.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// No description of endpoints is longer, so nothing else is read into memory.
+/// The longest inventory that is read into memory; no real one is longer.
 pub(super) const MAX_HEADER_LEN: u32 = 1 << 20;
 
 /// The endpoints that the successor took, by their indices in the inventory.
@@ -26,7 +26,7 @@ pub(super) struct Reply {
     pub(super) taken: Vec<usize>,
 }
 
-/// Only this user and root may have our sockets, or give us theirs; and neither waits for ever.
+/// Checks that the peer is this user or root, and bounds all waiting.
 pub(super) fn begin(stream: &UnixStream) -> io::Result<()> {
     check_peer(stream)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
@@ -63,10 +63,10 @@ pub(super) fn send_descriptors(
     Ok(())
 }
 
-/// Receives `count` descriptors, as many with each byte as [`send_descriptors`] put there.
+/// Receives `count` descriptors from messages of [`send_descriptors`].
 pub(super) fn receive_descriptors(stream: &UnixStream, count: usize) -> io::Result<Vec<OwnedFd>> {
     let mut received = Vec::new();
-    // Each message brings at least one, or is an error.
+    // Each message has at least one descriptor, or is an error.
     while received.len() < count {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
