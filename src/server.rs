@@ -1,5 +1,4 @@
-//! A server from its endpoints to its end: bind or inherit sockets, assign them to workers, run the
-//! workers, join them.
+//! A server's life: bind or inherit sockets, assign them to workers, run the workers, join them.
 
 use std::io;
 use std::net::UdpSocket;
@@ -30,8 +29,8 @@ mod handle;
 use assignment::Assignment;
 pub use handle::{Alive, Handle, Heartbeat};
 
-/// A server whose endpoints are bound: clients can connect from now on, and are served once
-/// [`Server::run`] is called.
+/// A server with bound endpoints: clients can connect, and are served once [`Server::run`] is
+/// called.
 ///
 /// ```
 /// use echomark::{Config, Server, Service};
@@ -54,7 +53,7 @@ pub struct Server {
     endpoints: Vec<(Service, Endpoint)>,
     balances: Vec<Balance>,
     handle: Handle,
-    /// Of each worker the CPU that it is bound to; empty if they run where the scheduler likes.
+    /// The CPU of each worker; empty if the workers are not pinned.
     cpus: Vec<usize>,
 }
 
@@ -67,9 +66,9 @@ impl Server {
         Self::bind_with(config, Vec::new())
     }
 
-    /// As [`Server::bind`], with sockets that another process passed on: those of a running server
-    /// that this one replaces, or those of a service manager. Until it is settled which server goes on,
-    /// those of a running server are left to it when this one ends.
+    /// As [`Server::bind`], with sockets that another process passed on: a running server that this
+    /// one replaces, or a service manager. If this server ends before [`Handle::settle`], a running
+    /// server keeps its sockets.
     ///
     /// # Errors
     /// As [`Server::bind`].
@@ -128,9 +127,8 @@ impl Server {
         &self.endpoints
     }
 
-    /// Who decides which worker serves a client of each endpoint, in their order: what
-    /// [`Config::balance`] asks for, or the least connections where there are fewer listeners than
-    /// workers.
+    /// The effective balance of each endpoint, in their order: [`Config::balance`], or least
+    /// connections for an endpoint with fewer listeners than workers.
     pub fn balances(&self) -> &[Balance] {
         &self.balances
     }
@@ -141,7 +139,7 @@ impl Server {
     }
 
     /// Starts the workers and returns when all of them have ended: after [`Handle::stop`], after a
-    /// drain, or because one failed, which stops the others.
+    /// drain, or after a worker's failure, which stops the others.
     ///
     /// # Errors
     /// The first worker's failure.
@@ -170,7 +168,7 @@ impl Server {
             }
         }
         for (worker, thread) in threads.into_iter().enumerate() {
-            // A panic was caught inside, so joining can't fail.
+            // The thread catches panics, so joining can't fail.
             let ended = thread.join().unwrap_or(Err(Error::Panicked { worker }));
             result = result.and(ended);
         }
@@ -184,15 +182,15 @@ fn run_worker(
     cpu: Option<usize>,
     others: &Handle,
 ) -> Result<(), Error> {
-    // One worker still serves best what comes in on that CPU, wherever it runs instead.
+    // An unpinned worker still serves; it may only be slower.
     if let Some(cpu) = cpu
         && let Err(error) = affinity::pin_thread(cpu)
     {
         warn!(worker, cpu, %error, "cannot pin the worker to its CPU");
     }
-    // Without its clock a worker serves as well; the time it uses is just not known.
+    // A worker without its clock serves too, but its processor time is unknown.
     let _clock = others.clock(worker).start();
-    // Unwinding drops the reactor; what is shared are counters, which stay as they are.
+    // Unwinding drops the reactor; only atomic counters are shared, and they stay valid.
     let ended = std::panic::catch_unwind(AssertUnwindSafe(|| reactor.run()));
     others.note_end(worker);
     let result = match ended {
@@ -219,7 +217,7 @@ fn warn_of_cut_backlog(config: &Config) {
     }
 }
 
-/// Other descriptors of all sockets, for a successor, if there may be one.
+/// Other descriptors of all sockets, for a successor, if hand-over is configured.
 fn sockets_to_pass(bound: &[Bound], config: &Config) -> Result<Vec<Inherited>, Error> {
     if config.handover.is_none() {
         return Ok(Vec::new());
@@ -237,7 +235,7 @@ fn assign(bound: &Bound, config: &Config) -> Assignment {
     }
 }
 
-/// An epoll instance for each worker, and what wakes them.
+/// An epoll instance and a waker for each worker.
 fn polls(workers: usize) -> Result<(Vec<Poll>, Arc<[mio::Waker]>), Error> {
     let mut polls = Vec::with_capacity(workers);
     let mut wakers = Vec::with_capacity(workers);
@@ -249,7 +247,7 @@ fn polls(workers: usize) -> Result<(Vec<Poll>, Arc<[mio::Waker]>), Error> {
     Ok((polls, wakers.into()))
 }
 
-/// Each worker's end of the exchange of connections; none if each serves what it accepts.
+/// Each worker's hand-off; `None` if each worker serves the connections it accepts.
 fn hand_offs(balances: &[Balance], workers: usize) -> Vec<Option<HandOff<Socket>>> {
     if balances.contains(&Balance::LeastConnections) {
         let ends = HandOff::among(workers, MAX_INBOX);
@@ -266,7 +264,7 @@ struct WorkerSockets {
     datagrams: Vec<UdpEndpoint<UdpSocket>>,
 }
 
-/// Gives every socket to the worker that it is assigned to.
+/// Moves every socket to its assigned worker.
 fn distribute(bound: Vec<Bound>, assigned: &[Assignment], config: &Config) -> Vec<WorkerSockets> {
     let mut workers = Vec::new();
     workers.resize_with(config.workers.get(), WorkerSockets::default);
@@ -276,7 +274,7 @@ fn distribute(bound: Vec<Bound>, assigned: &[Assignment], config: &Config) -> Ve
             Balance::LeastConnections => Share::LeastLoaded,
             Balance::Kernel | Balance::IncomingCpu => Share::Own,
         };
-        // A queue that no other process fills has an end.
+        // Only a queue that another process keeps open needs a bound.
         let max_queued = match owner {
             Owner::Another => config.backlog.saturating_add(1),
             Owner::Us | Owner::UsWithFile(_) => u32::MAX,
@@ -308,7 +306,7 @@ fn distribute(bound: Vec<Bound>, assigned: &[Assignment], config: &Config) -> Ve
     workers
 }
 
-/// The CPU that each worker is to be bound to; none if they may run anywhere.
+/// The CPU of each worker; empty if the workers are not pinned.
 fn cpus(config: &Config) -> Vec<usize> {
     if !config.pins_workers() {
         return Vec::new();
@@ -319,8 +317,7 @@ fn cpus(config: &Config) -> Vec<usize> {
     })
 }
 
-/// Tells the kernel which CPU's packets each socket is for, or that it is for none in particular: a
-/// predecessor that passed it on may have set another one.
+/// Sets or resets SO_INCOMING_CPU of each socket: an inherited one may have a predecessor's value.
 fn prefer_cpus(bound: &Bound, assignment: &Assignment, cpus: &[usize]) -> Result<(), Error> {
     if let Sockets::Unix(_) = bound.sockets {
         return Ok(());
@@ -336,7 +333,7 @@ fn prefer_cpus(bound: &Bound, assignment: &Assignment, cpus: &[usize]) -> Result
                     source,
                 });
             }
-            // A kernel that can't be told to prefer none was never told to prefer any.
+            // A kernel that can't reset the option never had it set.
             Ok(()) | Err(_) => {}
         }
     }

@@ -1,42 +1,42 @@
-//! How long a worker that has nothing to do stays awake for the next event. Time is a parameter.
+//! How long an idle worker stays awake for the next event. Time is a parameter.
 //!
-//! A worker that is awake answers sooner, because it need not be woken, and uses a CPU meanwhile. That
-//! pays if the next event comes soon. [`Spin::Auto`] expects of the next event what the last ones did,
-//! as KVM does before it halts a virtual CPU (the kernel's Documentation/virt/kvm/halt-polling.rst):
-//! - The event came while the worker was awake: it stays so for as long next time.
-//! - It came after that, but within [`MAX_AUTO`]: the worker waits longer next time.
-//! - It came later: next time the worker sleeps at once.
+//! A worker that is awake answers sooner, because it need not be woken, but occupies a CPU. That
+//! pays if the next event comes soon. [`Spin::Auto`] predicts the next event from the last ones, as
+//! KVM does before it halts a virtual CPU (the kernel's Documentation/virt/kvm/halt-polling.rst):
+//! - The event came while the worker was awake: the window stays.
+//! - It came later, but within [`MAX_AUTO`]: the window grows.
+//! - It came after [`MAX_AUTO`]: next time the worker sleeps at once.
 //!
-//! So a server that is asked less often than every [`MAX_AUTO`] sleeps as if it never stayed awake, and
-//! the price of a wrong guess is bounded.
+//! So a server whose requests come less often than every [`MAX_AUTO`] sleeps as with
+//! [`Spin::Never`], and the cost of a wrong prediction is bounded.
 
 use std::time::Duration;
 
 use crate::config::Spin;
 
-/// The longest that [`Spin::Auto`] stays awake for an event. A client that waits for each answer sends its
-/// next message after 23 µs if both sides are awake, and after 50 to 85 µs if both have to be woken. With
-/// a bound of 50 µs such a client often found the server asleep; with 200 µs a rate of 10 000 per second
-/// kept a whole CPU busy (docs/performance.md).
+/// The longest window of [`Spin::Auto`]. A client that waits for each answer sends its next message
+/// after 23 µs if both sides are awake, and after 50 to 85 µs if both have to be woken. With a
+/// bound of 50 µs such a client often found the server asleep; with 200 µs a rate of 10 000 per
+/// second kept a whole CPU busy (docs/performance.md).
 pub(crate) const MAX_AUTO: Duration = Duration::from_micros(100);
 
-/// How long it stays awake at first, once that seems to pay: KVM's value (halt_poll_ns_grow_start).
+/// The first window after none: KVM's value (halt_poll_ns_grow_start).
 const MIN_AUTO: Duration = Duration::from_micros(10);
 
-/// Whether a worker that has nothing to do stays awake.
+/// The policy of an idle worker.
 #[derive(Clone, Debug)]
 pub(crate) enum SpinPolicy {
-    /// It sleeps at once.
+    /// Sleep at once.
     Never,
-    /// It does so for this time after the last event.
+    /// Stay awake for this time after the last event.
     For(Window),
-    /// As before, and the time adapts.
+    /// The same, with an adaptive time.
     Auto(Window),
-    /// It never sleeps.
+    /// Never sleep.
     Always,
 }
 
-/// How long a worker stays awake, and since when.
+/// How long a worker stays awake, and the time of the last event.
 #[derive(Clone, Debug)]
 pub(crate) struct Window {
     length_ns: u64,
@@ -44,7 +44,7 @@ pub(crate) struct Window {
 }
 
 impl SpinPolicy {
-    /// Begins at `now_ns`, as if there had been an event.
+    /// A policy that starts at `now_ns`, as after an event.
     pub(crate) fn new(spin: Spin, now_ns: u64) -> Self {
         let window = |length_ns| Window {
             length_ns,
@@ -58,7 +58,7 @@ impl SpinPolicy {
         }
     }
 
-    /// Takes in that there were events. Asks for the time only if it matters.
+    /// Records events. Reads the time only if it matters.
     pub(crate) fn note_event(&mut self, now_ns: impl FnOnce() -> u64) {
         match self {
             Self::Never | Self::Always => {}
@@ -72,7 +72,7 @@ impl SpinPolicy {
         }
     }
 
-    /// Whether to stay awake. Asks for the time only if it matters.
+    /// Whether to stay awake. Reads the time only if it matters.
     pub(crate) fn stays_awake(&self, now_ns: impl FnOnce() -> u64) -> bool {
         match self {
             Self::Never => false,
@@ -84,7 +84,7 @@ impl SpinPolicy {
     }
 }
 
-/// How long to stay awake for the next event, if it was so long for the last one, which came `after_ns`.
+/// The next window, after a window of `lasted_ns` and an event that came `after_ns`.
 fn adapted(lasted_ns: u64, after_ns: u64) -> u64 {
     let (first_ns, max_ns) = (whole_ns(MIN_AUTO), whole_ns(MAX_AUTO));
     if after_ns > max_ns {
@@ -114,7 +114,7 @@ mod tests {
         }
     }
 
-    /// Takes in events with these distances, and says at which of them the worker was awake.
+    /// Records events at these distances, and returns for each whether the worker was awake.
     fn awake_at_each(policy: &mut SpinPolicy, distances_ns: &[u64]) -> Vec<bool> {
         let distances = distances_ns.iter();
         distances
@@ -164,7 +164,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happened before.
+        /// After any history.
         #[test]
         fn it_is_never_awake_for_longer_than_the_bound(
             distances in prop::collection::vec(0..2 * MAX_NS, 0..50),
@@ -187,7 +187,7 @@ mod tests {
             }
         }
 
-        /// Any rhythm within the bound.
+        /// With any intervals within the bound.
         #[test]
         fn frequent_events_find_it_awake(
             before in prop::collection::vec(0..2 * MAX_NS, 0..50),
@@ -196,7 +196,7 @@ mod tests {
             let mut policy = SpinPolicy::new(Spin::Auto, 0);
             awake_at_each(&mut policy, &before);
             let awake = awake_at_each(&mut policy, &often);
-            // Each that finds it asleep makes it wait longer: 10, 20, 40, 80, 100 microseconds.
+            // Each event that finds it asleep grows the window: 10, 20, 40, 80, 100 microseconds.
             let asleep = awake.iter().filter(|&&awake| !awake).count();
             prop_assert!(asleep <= 5, "{:?}", awake);
         }

@@ -1,11 +1,12 @@
-//! Idle, stall and lifetime limits of a connection. Knows no clock: times are the caller's milliseconds.
+//! Idle, stall and lifetime limits of a connection. No clock is read: times are the caller's
+//! milliseconds.
 
 use std::time::Duration;
 
 use crate::config::Limits;
 use crate::metrics::CloseReason;
 
-/// The time limits that a connection is held to while it is open.
+/// The timeouts of an open connection.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Timeouts {
     idle_ms: Option<u64>,
@@ -26,33 +27,33 @@ impl Timeouts {
         }
     }
 
-    /// Whether there are none, so that no activity has to be noted.
+    /// Whether there are none, so that no activity has to be recorded.
     pub(crate) fn is_empty(&self) -> bool {
         self.idle_ms.is_none() && self.stall_ms.is_none() && self.lifetime_ms.is_none()
     }
 }
 
-/// What was seen of one connection.
+/// The recorded activity of one connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Activity {
     born_ms: u64,
     last_active_ms: u64,
-    /// When the present stall window began; `None` while nothing moves and nothing waits.
+    /// When the current stall window began; `None` while no byte moves and no output waits.
     window_start_ms: Option<u64>,
     window_bytes: u64,
 }
 
-/// What is to be done with a connection now.
+/// What to do with a connection now.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Decision {
-    /// Nothing, and nothing will have to be looked at before this time; never if there is none.
+    /// Keep it, and check again at this time; never if `None`.
     Keep(Option<u64>),
-    /// It exceeded one of its limits.
+    /// Close it, because it exceeded a limit.
     Close(CloseReason),
 }
 
 impl Activity {
-    /// A connection that opened at `now_ms`.
+    /// The activity of a connection that opened at `now_ms`.
     pub(crate) fn new(now_ms: u64) -> Self {
         Self {
             born_ms: now_ms,
@@ -62,8 +63,8 @@ impl Activity {
         }
     }
 
-    /// Notes that bytes moved, and returns the deadline of the stall window if that opened one: it may
-    /// lie before every other.
+    /// Records moved bytes, and returns the deadline of a stall window if they opened one: it may
+    /// be the earliest deadline.
     pub(crate) fn note(&mut self, moved: u64, timeouts: &Timeouts, now_ms: u64) -> Option<u64> {
         if moved == 0 {
             return None;
@@ -80,8 +81,7 @@ impl Activity {
         }
     }
 
-    /// Checks the limits at `now_ms`. `blocked` says whether output waits for the peer, which
-    /// opens a stall window or keeps it open.
+    /// Checks the limits at `now_ms`. Blocked output opens a stall window or keeps it open.
     pub(crate) fn check(&mut self, timeouts: &Timeouts, blocked: Blocked, now_ms: u64) -> Decision {
         let over = |since: u64, limit: Option<u64>| {
             limit.is_some_and(|limit| now_ms.saturating_sub(since) >= limit)
@@ -119,16 +119,16 @@ impl Activity {
     }
 }
 
-/// Whether a connection has output that its peer does not take.
+/// Whether output waits for the peer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Blocked {
-    /// It has.
+    /// Output waits.
     Yes,
-    /// It has not.
+    /// No output waits.
     No,
 }
 
-/// A duration in whole milliseconds, rounded up, so that no limit is shorter than was asked for.
+/// A duration in whole milliseconds, rounded up, so that no limit is shorter than configured.
 pub(crate) fn whole_ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
@@ -228,8 +228,8 @@ mod tests {
     }
 
     proptest! {
-        /// Checked only at the deadlines that it names, no connection outlives its limits: that is what
-        /// lets the reactor sleep until then.
+        /// Checks only at the returned deadlines still enforce every limit, so the reactor can
+        /// sleep until then.
         #[test]
         fn looking_only_when_due_misses_nothing(
             idle in prop::option::of(1_u64..200),

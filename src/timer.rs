@@ -1,21 +1,21 @@
-//! Deadlines by the thousand: a hierarchical timing wheel.
+//! A hierarchical timing wheel for many deadlines.
 //!
 //! After Varghese and Lauck, "Hashed and Hierarchical Timing Wheels" (SOSP 1987), scheme 7, with
 //! slots of powers of 64 as in the Linux kernel's old timer wheel and a bit mask of the occupied
 //! slots in each level. Arming and cancelling take constant time; a deadline moves down a level at
-//! most ten times before it is due. The module knows no clock: time is a number of ticks that the
-//! caller passes, and the reactor's tick is a millisecond.
+//! most ten times before it is due. No clock is read: time is a number of ticks that the caller
+//! passes, and the reactor's tick is a millisecond.
 
 /// Slots per level: one bit each in a `u64`.
 const SLOTS: usize = 64;
 const SLOT_BITS: u32 = SLOTS.trailing_zeros();
 /// Enough levels of six bits for any 64-bit deadline, so none has to be clamped.
 const LEVELS: usize = (u64::BITS.div_ceil(SLOT_BITS)) as usize;
-/// Marks the end of a list, and a node that is in none.
+/// Marks the end of a list, and a node without a list.
 const NIL: u32 = u32::MAX;
 
 /// A set of deadlines, at most one for each id. Ids are small numbers, such as keys of a slab: the
-/// wheel keeps a node for every id up to the largest that was ever armed.
+/// wheel keeps a node for every id up to the largest one ever armed.
 #[derive(Debug)]
 pub struct Timers {
     now: u64,
@@ -70,7 +70,7 @@ impl Timers {
         self.armed += 1;
     }
 
-    /// Forgets the deadline of `id`, if it has one.
+    /// Removes the deadline of `id`, if it has one.
     pub fn cancel(&mut self, id: usize) {
         if self.is_armed(id) {
             self.unlink(id as u32);
@@ -90,7 +90,7 @@ impl Timers {
         (node.place != UNARMED).then_some(node.deadline)
     }
 
-    /// Moves the time on to `now` and appends the ids whose deadline is reached to `due`. They are
+    /// Advances the time to `now` and appends to `due` the ids whose deadline has passed. They are
     /// no longer armed. Time never goes back: an earlier `now` changes nothing.
     pub fn advance(&mut self, now: u64, due: &mut Vec<usize>) {
         // Each round empties one slot, and what it holds goes to a lower level or out: with LEVELS
@@ -118,8 +118,8 @@ impl Timers {
         self.now = self.now.max(now);
     }
 
-    /// The next time at which [`Timers::advance`] has something to do: the nearest deadline, or a
-    /// time before it at which far deadlines are sorted finer.
+    /// The next time at which [`Timers::advance`] has work: the nearest deadline, or an earlier
+    /// time at which deadlines move down a level.
     pub fn next_deadline(&self) -> Option<u64> {
         self.first_slot().map(|(_, _, start)| start)
     }
@@ -131,8 +131,8 @@ impl Timers {
 
     /// The earliest occupied slot and the time at which it begins.
     ///
-    /// All deadlines of a level share the bits of `now` above that level and have a slot after its
-    /// own there, so whatever a lower level holds comes before whatever a higher one does.
+    /// All deadlines of a level share the bits of `now` above that level and have a slot after the
+    /// current one, so every deadline of a lower level comes before those of a higher level.
     fn first_slot(&self) -> Option<(usize, usize, u64)> {
         let level = self.occupied.iter().position(|&mask| mask != 0)?;
         let slot = self.occupied[level].trailing_zeros() as usize;
@@ -277,8 +277,8 @@ mod tests {
                 for id in 0..20 {
                     prop_assert_eq!(timers.deadline(id), model.get(&id).copied());
                 }
-                // Never later than the nearest deadline, so that a poll can't oversleep it; always
-                // in the future, so that a loop can't spin on it.
+                // Never after the nearest deadline, so that a poll can't oversleep it; always in
+                // the future, so that a loop can't spin on it.
                 match (timers.next_deadline(), model.values().min()) {
                     (Some(next), Some(&nearest)) => prop_assert!(now < next && next <= nearest),
                     (next, nearest) => prop_assert!(next.is_none() && nearest.is_none()),

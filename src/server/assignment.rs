@@ -1,18 +1,19 @@
-//! Which worker serves what: a pure function of an endpoint's sockets and of the configuration.
+//! The assignment of sockets to workers: a pure function of an endpoint's sockets and the
+//! configuration.
 
 use crate::config::Balance;
 
-/// How the sockets of an endpoint, and the clients that come there, are spread over the workers.
+/// How an endpoint's sockets and clients are distributed over the workers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Assignment {
-    /// Who decides which worker serves a client.
+    /// The effective balance of clients.
     pub(super) balance: Balance,
     workers: usize,
 }
 
 impl Assignment {
-    /// For this number of listeners. The kernel can't spread fewer listeners than workers: one worker
-    /// accepts for all.
+    /// The assignment of TCP listeners. With fewer listeners than workers, one worker accepts for
+    /// all.
     pub(super) fn tcp(listeners: usize, workers: usize, configured: Balance) -> Self {
         let balance = if listeners < workers {
             Balance::LeastConnections
@@ -24,7 +25,7 @@ impl Assignment {
         Self { balance, workers }
     }
 
-    /// For the one listener that a path can have.
+    /// The assignment of the one listener of a path.
     pub(super) fn unix(workers: usize) -> Self {
         let balance = if workers == 1 {
             Balance::Kernel
@@ -34,7 +35,7 @@ impl Assignment {
         Self { balance, workers }
     }
 
-    /// For any number of sockets: no worker can hand a datagram to another.
+    /// The assignment of UDP sockets: no worker can hand a datagram to another.
     pub(super) fn udp(workers: usize, configured: Balance) -> Self {
         let balance = match configured {
             Balance::IncomingCpu => Balance::IncomingCpu,
@@ -43,7 +44,7 @@ impl Assignment {
         Self { balance, workers }
     }
 
-    /// The worker that has the socket of this number.
+    /// The worker of the socket with this index.
     pub(super) fn worker_of(&self, socket: usize) -> usize {
         match self.balance {
             Balance::LeastConnections => 0,

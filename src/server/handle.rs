@@ -1,4 +1,4 @@
-//! Steering a server, and asking how it is, from other threads.
+//! Control and counters of a server, from other threads.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,13 +10,13 @@ use crate::metrics::Snapshot;
 use crate::net::sys::ThreadClock;
 use crate::reactor::{Control, Request, Rules};
 
-/// Steers a running [`Server`](crate::Server); clones steer the same one.
+/// Controls a running [`Server`](crate::Server); clones control the same one.
 #[derive(Clone, Debug)]
 pub struct Handle {
     control: Arc<Control>,
     wakers: Arc<[mio::Waker]>,
-    /// Descriptors for a successor; none without [`Config::handover`](crate::Config::handover). They keep the sockets open, so
-    /// they go as soon as the server is to end.
+    /// Descriptors for a successor; none without [`Config::handover`](crate::Config::handover).
+    /// They keep the sockets open, so they are closed when an end is requested.
     to_pass: Arc<Mutex<Vec<Inherited>>>,
     clocks: Arc<[ThreadClock]>,
 }
@@ -41,13 +41,14 @@ impl Handle {
         &self.clocks[worker]
     }
 
-    /// Notes that a worker's loop has ended.
+    /// Records that a worker's loop has ended.
     pub(super) fn note_end(&self, worker: usize) {
         self.control.note_end(worker);
     }
 
-    /// Stops accepting, after all that the kernel had already accepted, and lets open connections
-    /// finish within the drain timeout. Returns at once; [`Server::run`](crate::Server::run) returns at the end.
+    /// Accepts the connections that the kernel has completed, refuses further ones, and lets open
+    /// connections finish within the drain timeout. Returns at once;
+    /// [`Server::run`](crate::Server::run) returns at the end.
     pub fn drain(&self) {
         self.request(Request::Drain);
     }
@@ -57,8 +58,8 @@ impl Handle {
         self.request(Request::Stop);
     }
 
-    /// Puts new limits in force, for the open connections too: access lists and maxima for those that
-    /// come, time limits for all. Returns at once; each worker follows with its next turn.
+    /// Applies new limits: access lists and maxima to new connections, timeouts to all. Returns at
+    /// once; each worker applies them in its next turn.
     pub fn set_limits(&self, limits: &Limits) {
         self.control.set_rules(Rules::new(limits));
         self.wake();
@@ -73,11 +74,12 @@ impl Handle {
         sum
     }
 
-    /// Other descriptors of the sockets of every endpoint, in the order of [`Server::endpoints`](crate::Server::endpoints), for
-    /// a successor to go on with. None without [`Config::handover`](crate::Config::handover), or once the server is to end.
+    /// Other descriptors of the sockets of every endpoint, in the order of
+    /// [`Server::endpoints`](crate::Server::endpoints), for a successor. Empty without
+    /// [`Config::handover`](crate::Config::handover), or once an end was requested.
     ///
-    /// From now on they may be another server's: this one leaves them as they are when it ends, unless
-    /// it learns before that the successor has failed.
+    /// From now on another server may own them: this one does not shut them down when it ends,
+    /// unless [`Handle::settle`] is called before.
     ///
     /// # Errors
     /// What dup(2) reports.
@@ -86,22 +88,22 @@ impl Handle {
         let to_pass = self.to_pass.lock().unwrap_or_else(PoisonError::into_inner);
         let passed = to_pass.iter().map(Inherited::try_clone);
         let passed = passed.collect::<io::Result<Vec<_>>>()?;
-        // Under the lock: a request to end that comes later finds it noted, and an earlier one has
-        // left no descriptors.
+        // Under the lock: a later request to end sees the note, and an earlier one has removed the
+        // descriptors.
         if !passed.is_empty() {
             self.control.note_undecided();
         }
         Ok(passed)
     }
 
-    /// The sockets are this server's alone: its predecessor has let go of them, or its successor has
-    /// failed.
+    /// Records that only this server owns the sockets: its predecessor has released them, or its
+    /// successor has failed.
     pub(crate) fn settle(&self) {
         self.control.note_decided();
     }
 
     /// Leaves the endpoints with these indices to a successor that has their sockets, and drains:
-    /// what waits to be accepted there is the successor's.
+    /// the successor accepts the waiting connections.
     pub(crate) fn release(&self, endpoints: &[usize]) {
         for &endpoint in endpoints {
             self.control.release(endpoint);
@@ -123,12 +125,12 @@ impl Handle {
     }
 
     /// The processor time that each worker has used, in the order of their indices. Reading it does
-    /// not disturb them, and it stays when they have ended.
+    /// not disturb the workers, and it remains after their end.
     pub fn cpu_times(&self) -> Vec<Duration> {
         self.clocks.iter().map(ThreadClock::time).collect()
     }
 
-    /// Whether a drain or a stop was asked for; true from then on.
+    /// Whether a drain or a stop was requested; stays true.
     pub fn is_draining(&self) -> bool {
         self.control.requested() != Request::Serve
     }
@@ -151,22 +153,23 @@ impl Handle {
 
     fn wake(&self) {
         for waker in &*self.wakers {
-            // Writing to an eventfd fails only if its counter is full, and then it wakes as well.
+            // Writing to an eventfd fails only if its counter is full, and then it wakes the worker
+            // too.
             let _ = waker.wake();
         }
     }
 }
 
-/// Watches whether every worker's loop turns.
+/// Checks whether every worker's loop turns.
 #[derive(Debug)]
 pub struct Heartbeat {
     handle: Handle,
-    /// The turns that each worker had done when all of them were alive the last time.
+    /// The turns of each worker at the last check that found all alive.
     turns: Vec<u64>,
 }
 
 impl Heartbeat {
-    /// Watches the server of this handle from now on.
+    /// A heartbeat of the server of this handle.
     pub fn new(handle: Handle) -> Self {
         Self {
             turns: handle.turns(),
@@ -174,8 +177,8 @@ impl Heartbeat {
         }
     }
 
-    /// Wakes every worker, and says whether each has done a turn of its loop, or has ended, since all
-    /// of them had the last time.
+    /// Wakes every worker, and returns whether each has turned its loop or ended since the last
+    /// check that found all alive.
     pub fn check(&mut self) -> Alive {
         let turns = self.handle.turns();
         let is_alive =
@@ -190,11 +193,11 @@ impl Heartbeat {
     }
 }
 
-/// Whether all workers turn.
+/// The result of a check of all workers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Alive {
-    /// Each did since the last time.
+    /// Each worker has turned its loop or ended.
     All,
-    /// One or more did not: perhaps they had no time yet.
+    /// Some worker has not, perhaps because it had no time yet.
     NotAll,
 }

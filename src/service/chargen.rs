@@ -1,7 +1,7 @@
-//! The characters of RFC 864: lines of 72 printable ones, each line starting one further on in the
-//! ring of all 95.
+//! The characters of RFC 864: lines of 72 of the 95 printable characters, each line starting one
+//! further on in their ring.
 //!
-//! They lie in one table, so that sending any part of the stream takes a slice and no copy.
+//! One table holds them, so that any part of the stream is a slice and needs no copy.
 
 /// The printable ASCII characters, from space to tilde.
 const CHARACTERS: usize = 95;
@@ -12,7 +12,7 @@ pub(crate) const LINE: usize = 74;
 /// The stream repeats after this number of bytes.
 pub(crate) const CYCLE: usize = CHARACTERS * LINE;
 
-/// The longest slice that [`from`] gives, which is more than fits into a datagram.
+/// The longest slice that [`from`] returns, larger than any datagram.
 pub(crate) const MAX_LEN: usize = 1 << 16;
 
 /// The `len` bytes of the endless stream from `offset` on.

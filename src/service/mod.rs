@@ -1,4 +1,4 @@
-//! The services: what a server does with what it receives.
+//! The services: echo, discard and chargen.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,11 +8,12 @@ pub(crate) mod chargen;
 /// A service of the echo protocol family.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Service {
-    /// RFC 862: every byte received is sent back, in order, until the peer has sent its last.
+    /// RFC 862: every received byte is sent back, in order, until the end of the input.
     Echo,
-    /// RFC 863: what is received is thrown away.
+    /// RFC 863: received data is discarded.
     Discard,
-    /// RFC 864: characters are sent whatever is received, over UDP a datagram for each received.
+    /// RFC 864: characters are sent regardless of input; over UDP, one datagram per received
+    /// datagram.
     Chargen,
 }
 

@@ -10,7 +10,7 @@ use super::key::{Key, Kind};
 use super::keys::{self, KEYS};
 use super::source::{Given, Origin, SettingsError};
 
-/// What the text of a file says, in the order of its lines.
+/// The settings in the text of a file, in the order of its lines.
 ///
 /// # Errors
 /// The first mistake, with its line.
@@ -32,7 +32,7 @@ struct File<'a> {
 
 impl File<'_> {
     fn not_toml(&self, error: &toml::de::Error) -> SettingsError {
-        /// A whole line may be what is wrong; its start is enough to find it.
+        /// A mistake may span a whole line; its start is enough to find it.
         const MAX_CHARS: usize = 40;
         let span = error.span().unwrap_or(0..0);
         let what = self.text.get(span.clone()).unwrap_or_default();
@@ -95,7 +95,8 @@ impl File<'_> {
         let text = match (key.kind, value.get_ref()) {
             (Kind::Flag, DeValue::Boolean(value)) => value.to_string(),
             (Kind::Value | Kind::List, DeValue::String(text)) => text.to_string(),
-            // With its 0x, 0o or 0b, so that a key takes it only if it knows what it means.
+            // The number keeps its 0x, 0o or 0b, so that a key accepts it only if it knows the
+            // prefix.
             (Kind::Value, DeValue::Integer(number)) => number.to_string(),
             (Kind::Value, DeValue::Float(number)) => number.to_string(),
             (kind, other) => {
@@ -122,11 +123,11 @@ impl File<'_> {
     }
 }
 
-/// The key that was probably meant.
+/// The most similar key, if it is close.
 fn nearest(name: &str) -> Option<&'static str> {
-    /// More mistakes than these make another word.
+    /// More edits make a different word.
     const MAX_EDITS: usize = 2;
-    /// No key is longer; the distance to a whole page is not worth its time.
+    /// No key is longer; the distance to a long text would take too much time.
     const MAX_NAME_LEN: usize = 64;
     if name.len() > MAX_NAME_LEN {
         return None;
@@ -134,7 +135,7 @@ fn nearest(name: &str) -> Option<&'static str> {
     let name = name.replace('_', "-").to_ascii_lowercase();
     let near = KEYS.iter().map(|key| (edits(&name, key.name), key.name));
     let (distance, nearest) = near.min()?;
-    // In a short word, two mistakes leave nothing of what was meant.
+    // In a short word, two edits can replace most of it.
     (distance <= MAX_EDITS.min(nearest.len() / 3)).then_some(nearest)
 }
 

@@ -1,44 +1,44 @@
-//! What a setting is: its name, its meaning, and the way from text to value and back.
+//! The definition of a setting: its name, its meaning, and its conversion from and to text.
 
 use super::values::Settings;
 
-/// What the names of environment variables start with.
+/// The prefix of environment variables.
 pub const PREFIX: &str = "ECHOD_";
 
 /// The environment variable that names the configuration file; it is not a [`Key`].
 pub const FILE_VARIABLE: &str = "ECHOD_CONFIG";
 
-/// One setting: its name, its meaning, and the way from text to value and back.
+/// One setting: its name, its meaning, and its conversion from and to text.
 #[derive(Debug)]
 pub struct Key {
-    /// As in the file and, behind `--`, on the command line.
+    /// The name in the file and, behind `--`, on the command line.
     pub name: &'static str,
-    /// What stands for the value in usage texts.
+    /// The placeholder of the value in usage texts.
     pub value: &'static str,
-    /// How often and in which form values are given.
+    /// The form of its values.
     pub kind: Kind,
-    /// Where help texts list it.
+    /// Its group in help texts.
     pub group: Group,
-    /// What it means, in one or two sentences.
+    /// Its meaning, in one or two sentences.
     pub help: &'static str,
-    /// What holds when nothing is given, in words if the value is none.
+    /// The default, in words if there is no value.
     pub default: &'static str,
-    /// Whether a running server can take a new value over.
+    /// Whether a running server can apply a new value.
     pub change: Change,
-    /// Takes one value, as text, over; a list grows by it. Errors say what is wrong with the text.
+    /// Sets one value from text, or appends it to a list. An error names the mistake in the text.
     pub(super) apply: fn(&mut Settings, &str) -> Result<(), String>,
-    /// The values that `apply` would have to be given for what is set now; none if it is unset.
+    /// The current values as text for `apply`; none if the key is unset.
     pub(super) show: fn(&Settings) -> Vec<String>,
-    /// Forgets what weaker sources gave for a list.
+    /// Clears the values of a list from weaker sources.
     pub(super) clear: fn(&mut Settings),
 }
 
-/// How often and in which form values of a [`Key`] are given.
+/// The form of a [`Key`]'s values.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
     /// One text or number.
     Value,
-    /// Any number of texts; that of a stronger source replaces the whole list of a weaker one.
+    /// Any number of texts; the list of a stronger source replaces that of a weaker one.
     List,
     /// True or false.
     Flag,
@@ -47,21 +47,21 @@ pub enum Kind {
 /// Headings under which keys are listed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Group {
-    /// What is served where.
+    /// Services and their endpoints.
     Services,
-    /// Threads and how they get their connections.
+    /// Threads, and how connections are distributed over them.
     Workers,
     /// Socket options and buffers.
     Sockets,
-    /// Who is served, how many and how long.
+    /// Access lists, maximum connections, rates and timeouts.
     Limits,
-    /// How often datagrams are answered.
+    /// Rates of UDP answers.
     Udp,
     /// Starting and ending.
     LifeCycle,
-    /// Watching and taking over.
+    /// The admin port and the hand-over.
     Administration,
-    /// What is written to stderr.
+    /// The log on stderr.
     Logging,
 }
 
@@ -91,7 +91,7 @@ pub enum Change {
 }
 
 impl Key {
-    /// The environment variable that sets it: `ECHOD_IDLE_TIMEOUT` for `idle-timeout`.
+    /// The key's environment variable: `ECHOD_IDLE_TIMEOUT` for `idle-timeout`.
     pub fn variable(&self) -> String {
         format!(
             "{}{}",

@@ -11,7 +11,7 @@ use crate::net::endpoint::{Endpoint, HostPort};
 use crate::net::units;
 use crate::service::Service;
 
-/// What most settings that have one value have in common.
+/// The common fields of settings with one value.
 const VALUE: Key = Key {
     name: "",
     value: "",
@@ -22,17 +22,17 @@ const VALUE: Key = Key {
     change: Change::Restart,
     apply: |_, _| Ok(()),
     show: |_| Vec::new(),
-    // One value takes the place of another, so there is nothing to forget.
+    // One value replaces another, so there is nothing to clear.
     clear: |_| {},
 };
 
-/// The same for lists; each says how it forgets.
+/// The common fields of lists; each has its own `clear`.
 const LIST: Key = Key {
     kind: Kind::List,
     ..VALUE
 };
 
-/// The same for what is true or false.
+/// The common fields of flags.
 const FLAG: Key = Key {
     value: "BOOL",
     kind: Kind::Flag,
@@ -40,7 +40,7 @@ const FLAG: Key = Key {
     ..VALUE
 };
 
-/// Every setting that there is, in the order of the documentation.
+/// Every setting, in the order of the documentation.
 pub const KEYS: &[Key] = &[
     Key {
         name: "echo",
@@ -435,8 +435,8 @@ fn served(settings: &Settings, service: Service) -> Vec<String> {
         .collect()
 }
 
-/// The endpoints of all services belong together, so that a server told on the command line to
-/// discard does not echo as well because a file says so.
+/// The endpoints of all services form one list, so that `--discard` on the command line also
+/// replaces the `echo` endpoints of a file.
 fn clear_services(settings: &mut Settings) {
     settings.config.services.clear();
 }

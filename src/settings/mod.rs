@@ -1,10 +1,10 @@
 //! Settings as text: flags, environment, a TOML file and defaults, in this order of precedence, one
 //! [table](KEYS) for all of them.
 //!
-//! Everything that a source says is checked, also where a stronger source overrides it, so that a
-//! mistake in a file does not wait for the day on which a flag is left out. Every error names its
-//! place and its key in one line. Nothing here opens a file, reads the process's environment or
-//! resolves a name: callers hand the text in.
+//! Every value is checked, even if a stronger source overrides it, so that a mistake in a file does
+//! not stay hidden until a flag is removed. Every error names its origin and its key in one line.
+//! Nothing here opens a file, reads the process's environment or resolves a name: the caller passes
+//! the text.
 
 mod file;
 mod key;

@@ -1,4 +1,4 @@
-//! From the text of each setting to its value. Errors say what is wrong with the text.
+//! Parsers of the settings' values. Errors name the mistake in the text.
 
 use std::fmt::Display;
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -25,7 +25,7 @@ pub(super) fn boolean(text: &str) -> Result<bool, String> {
 }
 
 pub(super) fn workers(text: &str) -> Result<NonZeroUsize, String> {
-    /// More threads than any machine has CPUs would only be a typing error.
+    /// More workers than any machine has CPUs are a typing error.
     const MAX_WORKERS: usize = 4096;
     if text == "auto" {
         return Ok(affinity::usable_cpus());
@@ -118,8 +118,8 @@ pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// The kernel counts this timeout in milliseconds and takes it as a C int, whatever tcp(7) says: a larger
-/// one is refused (do_tcp_setsockopt in net/ipv4/tcp.c).
+/// The kernel takes this timeout as a C int in milliseconds, unlike tcp(7) says, and refuses a
+/// larger one (do_tcp_setsockopt in net/ipv4/tcp.c).
 pub(super) fn user_timeout(text: &str) -> Result<Duration, String> {
     let timeout = positive_duration(text)?;
     match timeout.as_millis() {
@@ -141,7 +141,7 @@ pub(super) fn congestion(text: &str) -> Result<String, String> {
 }
 
 pub(super) fn mode(text: &str) -> Result<u32, String> {
-    // The file can write the number as TOML writes octal numbers.
+    // A file may use TOML's octal prefix.
     let digits = text.strip_prefix("0o").unwrap_or(text);
     let all_octal = !digits.is_empty() && digits.bytes().all(|b| matches!(b, b'0'..=b'7'));
     let mode = u32::from_str_radix(digits, 8).ok();

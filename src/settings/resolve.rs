@@ -1,4 +1,4 @@
-//! From all sources to the settings that hold, and back to text.
+//! From all sources to the settings in force, and back to text.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -14,13 +14,13 @@ use crate::net::endpoint::{Endpoint, HostPort};
 use crate::service::Service;
 
 impl Settings {
-    /// Puts together what `flags` (names without dashes, and values), `environment` and the text of
-    /// `file` say. Of a value given twice by the same source, the last counts.
+    /// Merges `flags` (names without dashes, and values), `environment` and the text of `file`. If
+    /// one source gives a value twice, the last counts.
     ///
     /// # Errors
-    /// [`SettingsError`] names the first mistake: a value that can't be, an unknown key of the
-    /// file, settings that contradict each other. Unknown variables are none, since Kubernetes sets
-    /// `ECHOD_PORT` and the like on its own for a service named echod; see
+    /// [`SettingsError`] names the first mistake: an invalid value, an unknown key in the file,
+    /// settings that contradict each other. Unknown variables are not mistakes, because Kubernetes
+    /// sets `ECHOD_PORT` and the like for a service named echod; see
     /// [`Resolved::unknown_variables`].
     pub fn resolve(
         flags: &[(impl AsRef<str>, impl AsRef<str>)],
@@ -39,7 +39,7 @@ impl Settings {
         resolved.add(given)?;
         resolved.unknown_variables = unknown_variables;
         resolved.add(from_flags(flags)?)?;
-        // A source lists its keys in no order that means anything, but users compare outputs.
+        // The order of keys in a source has no meaning, but users compare outputs.
         let services = &mut resolved.settings.config.services;
         services.sort_by_key(|(service, _)| *service);
         resolved.check()?;
@@ -47,7 +47,7 @@ impl Settings {
         Ok(resolved)
     }
 
-    /// The value of every key, as text or what fits its kind better.
+    /// The value of every key, as a JSON value of its kind.
     pub fn to_json(&self) -> serde_json::Value {
         let value = |key: &Key| {
             let values = (key.show)(self);
@@ -61,7 +61,7 @@ impl Settings {
         serde_json::Value::Object(values.collect())
     }
 
-    /// The names of keys that differ from `running` and take effect with a restart only.
+    /// The names of keys that differ from `running` and need a restart.
     pub fn needing_restart(&self, running: &Self) -> Vec<&'static str> {
         KEYS.iter()
             .filter(|key| key.change == Change::Restart && (key.show)(self) != (key.show)(running))
@@ -70,20 +70,20 @@ impl Settings {
     }
 }
 
-/// Settings, and where each came from.
+/// Settings with their origins.
 #[derive(Clone, Debug)]
 pub struct Resolved {
-    /// The outcome.
+    /// The merged settings.
     pub settings: Settings,
     /// Environment variables that start with [`PREFIX`](super::PREFIX) and set nothing, in alphabetical order.
     pub unknown_variables: Vec<String>,
-    /// Of every key that some source gave, the strongest.
+    /// For every given key, its strongest source.
     origins: BTreeMap<&'static str, Origin>,
 }
 
 impl Resolved {
-    /// All values as a configuration file that says the same, each with its origin behind it. What
-    /// is unset is commented out.
+    /// All values as an equivalent configuration file, each with its origin. Unset keys are
+    /// commented out.
     pub fn to_toml(&self) -> String {
         let mut toml = String::new();
         for key in KEYS {
@@ -109,19 +109,19 @@ impl Resolved {
         toml
     }
 
-    /// Whether any source said what to serve and where; otherwise it is the default.
+    /// Whether any source gave an endpoint; otherwise the default is in force.
     pub fn has_endpoints(&self) -> bool {
         Service::ALL
             .iter()
             .any(|service| self.origins.contains_key(service.name()))
     }
 
-    /// Takes the values of a source over that is stronger than those before it.
+    /// Adds the values of a source that is stronger than all earlier ones.
     fn add(&mut self, given: Vec<Given>) -> Result<(), SettingsError> {
         for source in &given {
             (source.key.clear)(&mut self.settings);
             if source.key.group == Group::Services && source.key.kind == Kind::List {
-                // If only to leave them empty, this source decides about all of them.
+                // This source decides about all services, even to leave them empty.
                 for service in Service::ALL {
                     let origin = source.origin.clone();
                     self.origins.insert(service.name(), origin);
@@ -138,7 +138,7 @@ impl Resolved {
         Ok(())
     }
 
-    /// Sets what follows from other settings, so that what is shown is what holds.
+    /// Sets values that follow from others, so that the printed settings are those in force.
     fn imply(&mut self) {
         let config = &mut self.settings.config;
         if config.balance == Balance::IncomingCpu
@@ -150,7 +150,7 @@ impl Resolved {
         }
     }
 
-    /// Refuses settings that are right one by one and wrong together.
+    /// Refuses settings that are valid alone but contradict each other.
     fn check(&self) -> Result<(), SettingsError> {
         let config = &self.settings.config;
         if config.services.is_empty() {
@@ -219,7 +219,7 @@ impl Resolved {
     }
 }
 
-/// Whether the second of two could not be bound. Port 0 is another port each time.
+/// Whether two endpoints can't both be bound. Port 0 is a different port each time.
 fn is_same(one: &Endpoint, other: &Endpoint) -> bool {
     match one {
         Endpoint::Tcp(HostPort { port: 0, .. }) | Endpoint::Udp(HostPort { port: 0, .. }) => false,
@@ -227,9 +227,9 @@ fn is_same(one: &Endpoint, other: &Endpoint) -> bool {
     }
 }
 
-/// Whether TOML takes it for a number that reads back as the same text.
+/// Whether the text is a TOML number that reads back as the same text.
 fn is_plain_number(text: &str) -> bool {
-    /// Digits that every parser of TOML keeps exactly.
+    /// A number of digits that every TOML parser keeps exactly.
     const MAX_DIGITS: usize = 15;
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());

@@ -1,4 +1,4 @@
-//! What flags and the environment say about keys, still as text, and where each text stands.
+//! Keys from flags and environment, still as text, each with its origin.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::key::{FILE_VARIABLE, Key, Kind, PREFIX};
 use super::keys::{self, KEYS};
 
-/// Where a value came from.
+/// The origin of a value.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Origin {
     Flag(&'static str),
@@ -25,24 +25,24 @@ impl fmt::Display for Origin {
     }
 }
 
-/// What one source says about one key.
+/// One key's values from one source.
 pub(super) struct Given {
     pub(super) key: &'static Key,
     pub(super) origin: Origin,
-    /// As text, each with its own place.
+    /// The values as text, each with its origin.
     pub(super) values: Vec<(String, Origin)>,
 }
 
-/// A mistake in the settings, told in one line.
+/// A mistake in the settings, as one line.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SettingsError {
-    /// `None`: it is in what holds by default together with what was given.
+    /// `None`: the given values and the defaults contradict each other.
     pub(super) place: Option<Origin>,
     pub(super) problem: String,
 }
 
 impl SettingsError {
-    /// Whether it is on the command line, so that its help helps.
+    /// Whether the mistake is on the command line, so that `--help` is good advice.
     pub fn is_in_flags(&self) -> bool {
         matches!(self.place, Some(Origin::Flag(_)))
     }
@@ -51,7 +51,7 @@ impl SettingsError {
         Self {
             place: Some(origin.clone()),
             problem: match origin {
-                // These name the key already.
+                // These origins include the key.
                 Origin::Flag(_) | Origin::Variable(_) => problem,
                 Origin::File { .. } => format!("{name}: {problem}"),
             },
@@ -94,11 +94,12 @@ pub(super) fn from_flags(
     Ok(given)
 }
 
-/// What the variables set, and the names of those that set nothing.
+/// The values of the variables, and the names of unknown variables.
 pub(super) fn from_environment(
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> (Vec<Given>, Vec<String>) {
-    // By name, so that the same mistake is reported first whatever the order of the environment.
+    // Sorted by name, so that the order of the environment does not decide which mistake is
+    // reported.
     let ours: BTreeMap<_, _> = environment
         .into_iter()
         .filter(|(name, _)| name.starts_with(PREFIX) && name != FILE_VARIABLE)
@@ -110,7 +111,7 @@ pub(super) fn from_environment(
             unknown.push(name);
             continue;
         };
-        // Orchestrators can set a variable to nothing more easily than leave it out.
+        // For orchestrators it is easier to set a variable to the empty text than to omit it.
         if value.trim().is_empty() {
             continue;
         }
@@ -132,7 +133,7 @@ pub(super) fn from_environment(
     (given, unknown)
 }
 
-/// The text without line ends and other control characters that a value or a path may hold.
+/// The text with line ends and other control characters escaped.
 pub(super) fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {

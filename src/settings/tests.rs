@@ -12,7 +12,7 @@ use crate::config::{Balance, Config, Spin};
 
 const FILE: &str = "/etc/echod.toml";
 
-/// What comes out of the three sources.
+/// Resolves the three sources.
 fn resolve(
     flags: &[(&str, &str)],
     environment: &[(&str, &str)],
@@ -45,7 +45,7 @@ fn nothing_given_means_the_defaults() {
     assert_eq!(settings(&[], &[], "").config, Config::default());
 }
 
-/// What is set without being given is what the table says.
+/// The defaults in force are those of the table.
 #[test]
 fn the_defaults_of_the_table_are_those_of_the_config() {
     for key in KEYS.iter().filter(|key| key.kind != Kind::List) {
@@ -148,7 +148,7 @@ fn a_flag_can_take_back_what_a_file_says() {
     assert_eq!(set, Settings::default());
 }
 
-/// What is printed is what holds, and why.
+/// The printed settings are those in force, with their reason.
 #[test]
 fn steering_by_cpu_implies_pinning() {
     for (environment, pin) in [
@@ -232,7 +232,7 @@ fn an_error_names_its_origin_and_its_key() {
             format!("/etc/echod.toml:3: idle-timeout: {no_unit}"),
         ),
         (
-            // Overridden, and a mistake all the same.
+            // A mistake although it is overridden.
             resolve(&[("idle-timeout", "3s")], &[], "idle-timeout = 3"),
             format!("/etc/echod.toml:1: idle-timeout: {no_unit}"),
         ),
@@ -429,7 +429,7 @@ fn what_needs_a_restart_is_named() {
     assert!(new.needing_restart(&new).is_empty());
 }
 
-/// The file in deploy/, as it is and with every setting that it only mentions.
+/// The file in deploy/, unchanged and with every commented setting enabled.
 #[test]
 fn the_example_is_accepted_and_mentions_every_key() {
     let example = include_str!("../../deploy/echod.toml");
@@ -438,7 +438,7 @@ fn the_example_is_accepted_and_mentions_every_key() {
     let uncommented: String = example
         .lines()
         .filter_map(|line| match line.strip_prefix('#') {
-            // Prose has a space behind the #, settings have none.
+            // Prose has a space after the #, settings have none.
             Some(setting) if !setting.starts_with(' ') => Some(setting),
             Some(_) => None,
             None => Some(line),

@@ -5,10 +5,10 @@ use std::str::FromStr;
 
 use crate::config::Config;
 
-/// Everything that the program `echod` can be told.
+/// The settings of the program `echod`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
-    /// What the server is told.
+    /// The server's configuration.
     pub config: Config,
     /// How log lines look.
     pub log_format: LogFormat,
@@ -52,14 +52,14 @@ impl fmt::Display for LogFormat {
 pub enum LogLevel {
     /// Something failed.
     Error,
-    /// Something is not as it was asked for.
+    /// The server can't do something as configured.
     Warn,
-    /// Starts and ends.
+    /// Start, end, reload and replacement of the server.
     #[default]
     Info,
     /// Every connection that is opened, closed or refused.
     Debug,
-    /// No more than debug at present.
+    /// The same as debug at present.
     Trace,
 }
 

@@ -1,5 +1,5 @@
-//! Which datagrams are never answered: those whose answer would be answered in turn, for ever, and
-//! those that would make this host take part in a flood.
+//! Datagrams that are never answered, because their answer would start an endless exchange or take
+//! part in a flood.
 //!
 //! A source address can be forged, and any service that answers unknown datagrams (echo, chargen,
 //! DNS, TFTP) then answers our answer (CERT CA-1996-01, CVE-1999-0103, CVE-2024-2169).
@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use crate::metrics::DropReason;
 use crate::net::datagram::Destination;
 
-/// The ports below are those of services (RFC 6335, system ports), and no client sends from them.
+/// Lower ports are system ports (RFC 6335), and no client sends from them.
 const FIRST_CLIENT_PORT: u16 = 1024;
 
 /// Decides whether a datagram may be answered at all.
@@ -19,8 +19,8 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    /// A guard for a server with these UDP ports. None of them is answered, wherever it is: a
-    /// server like this one may have it on another host.
+    /// A guard for a server with these UDP ports. A source with one of these ports is never
+    /// answered, on any host: it may be a server like this one.
     pub(crate) fn new(own_ports: impl IntoIterator<Item = u16>) -> Self {
         Self {
             own_ports: own_ports.into_iter().collect(),
@@ -30,7 +30,7 @@ impl Guard {
     /// Whether a datagram from `source` to `destination` may be answered.
     ///
     /// # Errors
-    /// The reason why not.
+    /// The reason against an answer.
     pub(crate) fn verdict(
         &self,
         source: SocketAddr,
@@ -42,7 +42,7 @@ impl Guard {
         if self.own_ports.contains(&source.port()) {
             return Err(DropReason::OwnPort);
         }
-        // An unknown destination may have been anything.
+        // An unknown destination may be a group.
         if !destination.is_some_and(|to| to.unicast) || !is_unicast(source.ip()) {
             return Err(DropReason::NotUnicast);
         }
@@ -50,8 +50,8 @@ impl Guard {
     }
 }
 
-/// Whether the address can be that of one host. The broadcast addresses of networks are known to
-/// the kernel alone, and it neither accepts such a source nor lets us send there.
+/// Whether the address can belong to one host. Only the kernel knows the broadcast addresses of
+/// networks, and it neither accepts such a source nor lets us send there.
 fn is_unicast(address: IpAddr) -> bool {
     let address = address.to_canonical();
     !address.is_unspecified() && !address.is_multicast() && address != Ipv4Addr::BROADCAST
@@ -129,7 +129,7 @@ mod tests {
                 prop_assert!(!answered || (port >= 1024 && !own.contains(&port) && unicast));
                 let address = address.to_canonical();
                 prop_assert!(!answered || !address.is_multicast());
-                // Whatever is answered once is answered mapped as well, and the other way round.
+                // An address and its mapped form get the same verdict.
                 if let IpAddr::V4(v4) = address {
                     let mapped = SocketAddr::new(v4.to_ipv6_mapped().into(), port);
                     prop_assert_eq!(guard.verdict(mapped, to).is_ok(), answered);

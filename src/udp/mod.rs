@@ -1,18 +1,17 @@
-//! One UDP socket of a worker: datagrams are received in batches, and each batch is answered at
-//! once.
+//! One UDP socket of a worker: it receives datagrams in batches and answers each batch at once.
 //!
-//! What holds:
-//! - An answer is never longer than its request, and leaves from the address that was asked.
-//! - What [`Guard`] or the admission turns down is not answered at all. Discarding answers nothing,
-//!   so it asks neither.
-//! - Answers that the socket does not take are kept, those of one batch at the most. While there are
-//!   any, nothing is received: the kernel's receive buffer is the queue, and drops what exceeds it.
-//! - Unlike a stream, the socket is registered for reading alone, and for writing only while answers
-//!   are kept: a stream wakes its writer once there is room again, a datagram socket whenever a
-//!   datagram has left (sock_wfree in the kernel), which would cost a turn of the loop per answer.
-//! - A registered socket makes the kernel look for waiters each time a datagram leaves, even if none waits
-//!   for room, at a tenth of an echo's cost. So after a large batch a socket is not registered until
-//!   nothing more comes: meanwhile it yields instead of waiting.
+//! Invariants:
+//! - An answer is never longer than its request, and its source is the request's destination.
+//! - A datagram that [`Guard`] or the admission refuses is not answered. Discard sends no answers,
+//!   so it skips both checks.
+//! - Answers that the socket does not take are kept, at most those of one batch. While there are
+//!   any, nothing is received: the kernel's receive buffer is the queue and drops the excess.
+//! - Unlike a stream, the socket is registered for reading only, and for writing only while answers
+//!   are kept: a stream wakes its writer when there is room again, but a datagram socket after each
+//!   sent datagram (sock_wfree in the kernel), which would cost a turn of the loop per answer.
+//! - For a registered socket the kernel looks for waiters after each sent datagram, even if none
+//!   waits for room, at a tenth of an echo's cost. So after a large batch the socket stays
+//!   deregistered until no more datagrams arrive: meanwhile it yields instead of waiting.
 //! - An aggregate counts as the datagrams in it, for limits and in metrics.
 
 use std::io;
@@ -35,18 +34,18 @@ use crate::net::errno;
 use crate::net::readiness::Readiness;
 use crate::service::{Service, chargen};
 
-/// Batches in one call of [`Datagrams::pump`] before others have their turn.
+/// Batches in one call of [`Datagrams::pump`], so that others get their turn.
 const MAX_BATCHES_PER_PUMP: usize = 4;
 
-/// Datagrams, or aggregates, in a batch from which on it is cheaper to take the socket out of the epoll
-/// instance and put it back later than to let the kernel look for waiters at each answer.
+/// From this number of datagrams or aggregates in a batch, deregistering the socket and registering
+/// it again later costs less than the kernel's look for waiters at each answer.
 const MIN_UNWATCHED: usize = MAX_SLOTS / 2;
 
-/// Bytes received after which others have their turn, even if fewer batches came: with aggregates,
-/// one batch alone may be 2 MiB.
+/// Received bytes after which others get their turn, even after fewer batches: with aggregates, one
+/// batch may be 2 MiB.
 const MAX_BYTES_PER_PUMP: usize = 256 << 10;
 
-/// The longest datagram of chargen (RFC 864: "between 0 and 512").
+/// The maximum length of a chargen datagram (RFC 864: "between 0 and 512").
 const MAX_CHARGEN: usize = 512;
 
 /// What a socket needs after [`Datagrams::pump`].
@@ -54,9 +53,10 @@ const MAX_CHARGEN: usize = 512;
 pub(crate) enum Next {
     /// Nothing until the kernel reports an event.
     Wait,
-    /// Another call soon: there is more to do, and others had to have their turn.
+    /// Another call soon: there is more to do, but others get their turn first.
     Yield,
-    /// Another call after a while: the kernel has no memory to give, and will not report when it has.
+    /// Another call after a pause: the kernel is out of memory and reports no event when it has
+    /// some.
     Retry,
 }
 
@@ -65,19 +65,19 @@ pub(crate) enum Next {
 pub(crate) struct Datagrams<S> {
     socket: S,
     service: Service,
-    /// Where every datagram was sent to, unless each tells.
+    /// The one destination of all datagrams; `None` if each datagram reports its own.
     destination: Option<Destination>,
     /// Answers that the socket did not take.
     unsent: Vec<UnsentAnswer>,
     readable: bool,
     writable: bool,
-    /// Where the next datagram of chargen starts in its stream: at a line.
+    /// The offset of the next chargen datagram in its stream, at the start of a line.
     chargen_offset: usize,
 }
 
 impl<S: DatagramSocket> Datagrams<S> {
-    /// Serves `socket`, which is writable, as a fresh socket is, and may be readable: an inherited
-    /// one may have received something before.
+    /// Serves `socket`. It is writable, like any fresh socket, and may be readable: an inherited
+    /// one may have received datagrams before.
     pub(crate) fn new(socket: S, service: Service) -> Self {
         Self {
             destination: socket.only_destination(),
@@ -90,15 +90,14 @@ impl<S: DatagramSocket> Datagrams<S> {
         }
     }
 
-    /// Adds what the kernel reported to what is known. Readiness sticks until a call says "would
-    /// block".
+    /// Adds readiness that the kernel reported. It stays until a call says "would block".
     pub(crate) fn note(&mut self, readiness: Readiness) {
         self.readable |= readiness.is_readable();
         self.writable |= readiness.is_writable();
     }
 
-    /// Sends what was kept, then receives and answers batches until nothing waits, the socket takes
-    /// no more, or the budget is spent.
+    /// Sends kept answers, then receives and answers batches until no datagram waits, the socket
+    /// takes no more, or the budget is spent.
     ///
     /// `batch` is only used during the call.
     /// `allowance` is [`Admission::udp_allowance`](crate::admission::Admission::udp_allowance) with
@@ -112,7 +111,7 @@ impl<S: DatagramSocket> Datagrams<S> {
         metrics: &WorkerMetrics,
     ) -> Next {
         let next = self.pump_batches(batch, guard, allowance, metrics);
-        // What came since the last call is reported at once.
+        // Registering reports datagrams that came since the last call at once.
         if next == Next::Wait
             && !self.socket.is_registered()
             && self.socket.register(Interest::READABLE).is_err()
@@ -138,10 +137,10 @@ impl<S: DatagramSocket> Datagrams<S> {
                 return Next::Wait;
             }
             match self.socket.receive(batch) {
-                // While this is answered, more will come.
+                // While this batch is answered, more will arrive.
                 Ok(count) if count >= MIN_UNWATCHED => self.socket.deregister(),
-                // The call ended at EAGAIN inside (recvmmsg(2)), which need not be asked for again:
-                // what comes after it raises an edge.
+                // recvmmsg(2) stopped at EAGAIN, so no further call is needed to see it: later
+                // datagrams raise an edge.
                 Ok(_) if self.socket.is_registered() => self.readable = false,
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -149,8 +148,8 @@ impl<S: DatagramSocket> Datagrams<S> {
                     return Next::Wait;
                 }
                 Err(error) if errno::is_lack_of_memory(&error) => return Next::Retry,
-                // Interrupted, or an error that was pending and is cleared by being reported: a
-                // bound, unconnected socket has no other.
+                // The call was interrupted, or it reported and cleared a pending error; a bound,
+                // unconnected socket has no other errors.
                 Err(_) => return Next::Yield,
             }
             for index in 0..batch.len() {
@@ -176,12 +175,12 @@ impl<S: DatagramSocket> Datagrams<S> {
         self.unsent.iter().map(UnsentAnswer::len).sum()
     }
 
-    /// Closes the socket. Answers that were kept are lost, as any datagram may be.
+    /// Closes the socket. Kept answers are lost, as any datagram may be.
     pub(crate) fn close(self, metrics: &WorkerMetrics) {
         metrics.backlog_bytes.sub(self.backlog_len() as u64);
     }
 
-    /// Counts what came in slot `index` and marks the answer that it deserves.
+    /// Counts the datagram in slot `index` and marks its answer, if it gets one.
     fn answer(
         &mut self,
         index: usize,
@@ -220,11 +219,11 @@ impl<S: DatagramSocket> Datagrams<S> {
             return;
         }
         let (len, segment_len) = (datagram.payload.len(), datagram.segment_len);
-        // All but the last datagram of an aggregate are of one length, so the first ones are too.
+        // All but the last datagram of an aggregate have one length, so the first ones do too.
         let len = len.min(granted * segment_len);
         match self.service {
             Service::Discard => {}
-            // An empty datagram has a segment length of 0, and an answer of as many bytes.
+            // An empty datagram has a segment length of 0 and an empty answer.
             Service::Echo => batch.answer(index, len),
             Service::Chargen => {
                 let (len, segment_len) = chargen_lens(len, segment_len);
@@ -235,7 +234,7 @@ impl<S: DatagramSocket> Datagrams<S> {
         }
     }
 
-    /// Sends the answers of `batch` and keeps copies of those that the socket does not take.
+    /// Sends the answers of `batch` and keeps copies of answers that the socket does not take.
     fn send(&mut self, batch: &mut Batch, metrics: &WorkerMetrics) -> Progress {
         let mut counts = SendCounts::default();
         let progress = self.socket.send(batch, &mut counts);
@@ -254,16 +253,16 @@ impl<S: DatagramSocket> Datagrams<S> {
         self.await_room();
     }
 
-    /// Asks for an event when the socket takes more. One that already does is reported at once.
+    /// Requests an event for room to write. Existing room is reported at once.
     fn await_room(&mut self) {
         let changed = self
             .socket
             .register(Interest::READABLE | Interest::WRITABLE);
-        // Should epoll_ctl(2) fail, any other event leads to a try.
+        // If epoll_ctl(2) fails, any other event leads to a try.
         self.writable = changed.is_err();
     }
 
-    /// Sends what was kept.
+    /// Sends the kept answers.
     fn flush(&mut self, batch: &mut Batch, metrics: &WorkerMetrics) -> Progress {
         if self.unsent.is_empty() {
             return Progress::Done;
@@ -283,7 +282,7 @@ impl<S: DatagramSocket> Datagrams<S> {
         match progress {
             Progress::Done => {
                 self.unsent = Vec::new();
-                // Failing, it would cost needless events and nothing else.
+                // A failure only costs needless events.
                 let _ = self.socket.register(Interest::READABLE);
             }
             Progress::Blocked => self.await_room(),
@@ -292,7 +291,7 @@ impl<S: DatagramSocket> Datagrams<S> {
     }
 }
 
-/// How many datagrams of what was received may be answered, if any.
+/// How many of the received datagrams may be answered, if any.
 fn permitted(
     datagram: &Datagram<'_>,
     destination: Option<Destination>,
@@ -317,8 +316,8 @@ fn count(counts: SendCounts, metrics: &WorkerMetrics) {
     }
 }
 
-/// The lengths of chargen's answer to datagrams of `segment_len` bytes that are `len` bytes
-/// together: as many datagrams, none longer than the one it answers.
+/// The total and segment length of chargen's answer to `len` bytes in datagrams of `segment_len`:
+/// the same number of datagrams, none longer than its request.
 fn chargen_lens(len: usize, segment_len: usize) -> (usize, usize) {
     if segment_len <= MAX_CHARGEN {
         return (len, segment_len);

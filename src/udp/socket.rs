@@ -1,5 +1,5 @@
-//! What [`Datagrams`](super::Datagrams) asks of its socket: one trait, of which epoll is one
-//! implementation and the simulation that tests the reactor is the other.
+//! The socket of [`Datagrams`](super::Datagrams): one trait, with an implementation on epoll and
+//! one in the simulation that tests the reactor.
 
 use std::io;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::net::datagram::{self, Batch, Destination, Progress, SendCounts, Unsen
 
 /// A non-blocking UDP socket and its registration.
 pub(crate) trait DatagramSocket {
-    /// Where every datagram was sent to, unless each tells.
+    /// The one destination of all datagrams; `None` if each datagram reports its own.
     fn only_destination(&self) -> Option<Destination>;
 
     /// As [`Batch::receive`].
@@ -31,20 +31,20 @@ pub(crate) trait DatagramSocket {
         counts: &mut SendCounts,
     ) -> Progress;
 
-    /// Asks for events of these kinds. What they would report already is reported at once.
+    /// Registers for these events. Existing readiness is reported at once.
     ///
     /// # Errors
     /// What epoll_ctl(2) reports.
     fn register(&mut self, interests: Interest) -> io::Result<()>;
 
-    /// Asks for no events.
+    /// Stops events.
     fn deregister(&mut self);
 
-    /// Whether events are asked for.
+    /// Whether the socket is registered.
     fn is_registered(&self) -> bool;
 }
 
-/// A UDP socket whose events come from epoll.
+/// A UDP socket on epoll.
 #[derive(Debug)]
 pub(crate) struct EpollSocket {
     socket: UdpSocket,
@@ -54,8 +54,8 @@ pub(crate) struct EpollSocket {
 }
 
 impl EpollSocket {
-    /// Registers `socket`, which [`datagram_sockets`](datagram::datagram_sockets) made, for reading.
-    /// Its events will carry `token`.
+    /// Registers a `socket` of [`datagram_sockets`](datagram::datagram_sockets) for reading. Its
+    /// events carry `token`.
     ///
     /// # Errors
     /// What epoll_ctl(2) reports.
@@ -131,8 +131,8 @@ impl DatagramSocket for EpollSocket {
     }
 }
 
-/// Another process may hold the same socket, and then closing ours alone would leave it in the epoll
-/// instance (epoll(7), question 6).
+/// Another process may hold the same socket, and then closing only our descriptor would leave it in
+/// the epoll instance (epoll(7), question 6).
 impl Drop for EpollSocket {
     fn drop(&mut self) {
         self.deregister();

@@ -15,7 +15,7 @@ use crate::net::tuning::Tuning;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a worker has for a UDP socket.
+/// A UDP socket with the parts that a worker lends it.
 struct Served {
     poll: Poll,
     datagrams: Datagrams<EpollSocket>,
@@ -50,7 +50,7 @@ impl Served {
         SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
-    /// Serves until so many datagrams were received.
+    /// Serves until this number of datagrams was received.
     #[track_caller]
     fn until_received(&mut self, datagrams: u64) {
         self.until_received_with(datagrams, grant);
@@ -116,7 +116,7 @@ fn receive(peer: &UdpSocket) -> (Vec<u8>, SocketAddr) {
     (buffer, from)
 }
 
-/// All that was sent to the peer so far must have arrived, so it is known that nothing was.
+/// Earlier answers must have arrived by now, so an empty queue means that none was sent.
 #[track_caller]
 fn assert_nothing_came(peer: &UdpSocket) {
     peer.set_nonblocking(true).unwrap();
@@ -189,7 +189,7 @@ fn the_answer_leaves_from_the_address_that_was_asked() {
     }
 }
 
-/// A peer whose socket cuts what it sends, unless this kernel has no UDP_SEGMENT.
+/// A peer whose socket divides its sends; none if this kernel has no UDP_SEGMENT.
 fn cutting_peer(segment_len: u16) -> Option<UdpSocket> {
     let peer = peer("127.0.0.1:0");
     cut_into_segments(&peer, segment_len).ok().map(|()| peer)
@@ -238,7 +238,7 @@ fn of_an_aggregate_the_first_datagrams_are_granted() {
 #[test]
 fn the_total_rate_holds_over_all_peers() {
     let mut served = Served::new(Service::Echo, "127.0.0.1:0");
-    // On the server's address, where the kernel gives them no port that is the server's.
+    // On the server's address, where the kernel never assigns the server's port.
     let peers: Vec<_> = (0..5).map(|_| peer("127.0.0.1:0")).collect();
     for peer in &peers {
         peer.send_to(b"x", served.address()).unwrap();
@@ -400,7 +400,7 @@ fn chargen_answers_each_datagram_of_an_aggregate() {
 fn nothing_is_received_while_answers_wait() {
     let mut served = Served::new(Service::Echo, "127.0.0.1:0");
     let peer = peer("127.0.0.1:0");
-    // A loopback socket always has room to send, so the state of one without is made by hand.
+    // A loopback socket always has room to send, so the test sets the blocked state by hand.
     peer.send_to(b"first", served.address()).unwrap();
     let deadline = Instant::now() + PATIENCE;
     while served.datagrams.socket.receive(&mut served.batch).is_err() {
@@ -417,7 +417,7 @@ fn nothing_is_received_while_answers_wait() {
     assert_eq!(served.metrics.udp_received_datagrams.value(), 0);
     assert_eq!(served.datagrams.backlog_len(), 5);
 
-    // The kernel reports the room that there is.
+    // The kernel reports the existing room.
     served.until_received(1);
     assert_eq!(receive(&peer).0, b"first");
     assert_eq!(receive(&peer).0, b"second");
@@ -452,7 +452,7 @@ fn a_flood_gives_others_their_turn() {
         .datagrams
         .pump(&mut served.batch, &served.guard, grant, &served.metrics);
     let received = served.metrics.udp_received_datagrams.value();
-    // Unless the kernel was late in delivering, the budget ends the call.
+    // The budget ends the call, unless the kernel delivered late.
     assert!(next == Next::Yield || received < total as u64);
     served.until_received(total as u64);
 }

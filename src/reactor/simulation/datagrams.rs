@@ -67,7 +67,7 @@ impl SimDatagrams {
     }
 }
 
-/// What sendmmsg(2) may report of one datagram.
+/// An error that sendmmsg(2) may report for one datagram.
 fn world_error(world: &mut World) -> i32 {
     world.random.some(&[EINTR, EPERM])
 }
@@ -124,7 +124,7 @@ impl DatagramSocket for SimDatagrams {
         }
         let holder = self.holder(&world);
         let socket = &mut world.datagrams[self.index];
-        // What is true already is reported at once.
+        // Existing readiness is reported at once.
         let edge = socket.readiness().intersects(interest);
         match holder {
             Some(holder) => {

@@ -1,12 +1,12 @@
 //! The simulated kernel as a worker sees it.
 //!
-//! The model is that of epoll(7) and tcp(7): an edge is owed when something arrives and when room
-//! appears after a write found none; an event reports what is true when it is fetched; a batch may be
-//! stale by the time its last event is handled; a read stops at an urgent mark; closing a socket with
-//! unread input resets the connection.
+//! The model follows epoll(7) and tcp(7): an edge is owed when input arrives and when room appears
+//! after a write found none; an event reports the state at the time it is fetched; a batch may be
+//! stale by the time its last event is handled; a read stops at an urgent mark; closing a socket
+//! with unread input resets the connection.
 //!
-//! A wait never blocks: it notes how long the worker would sleep, and the world calls it again when
-//! that is over or an event is owed.
+//! A wait never blocks: it records how long the worker would sleep, and the world runs the worker
+//! again after that time or when an event is owed.
 
 use std::cell::RefCell;
 use std::io;
@@ -24,15 +24,15 @@ use crate::reactor::Kernel;
 use crate::reactor::token::{Source, TokenLayout};
 use crate::service::Service;
 
-/// Turns without sleep, event or outcome that interruptions may explain.
+/// The most turns in a row without sleep, event or progress, which interruptions may cause.
 const MAX_IDLE_TURNS: usize = 20;
 
-/// A worker's part of the kernel.
+/// The kernel of one worker.
 #[derive(Debug)]
 pub(super) struct Simulated {
     pub(super) world: Rc<RefCell<World>>,
     pub(super) id: WorkerId,
-    /// By their indices in the worker, those of the world; `None` once closed.
+    /// The index in the world of each of the worker's listeners; `None` once closed.
     pub(super) listeners: Vec<Option<usize>>,
     pub(super) layout: TokenLayout,
 }
@@ -67,7 +67,7 @@ impl Kernel for Simulated {
         }
         self.collect(&mut world, events);
         if !events.is_empty() {
-            // It comes back at once.
+            // The wait returns at once.
             world.thread(self.id).sleeps_until_ns = Some(now_ns);
         }
         // Everything takes time.
@@ -118,7 +118,7 @@ impl Kernel for Simulated {
         // Its time begins when it is served.
         client.accepted_ms = now_ms;
         client.last_moved_ms = now_ms;
-        // A new registration reports what is ready already; being writable is enough.
+        // A new registration reports existing readiness, and a fresh socket is writable.
         client.edge = true;
         Ok(())
     }
@@ -171,7 +171,7 @@ impl Simulated {
             usize::MAX
         };
         let token = |source: Source| source.token(self.layout);
-        // In a batch that is full the waker may be missing.
+        // A full batch may lack the waker.
         let is_missing = few && world.random.one_in(2);
         if !is_missing && std::mem::take(&mut world.thread(self.id).woken) {
             events.push((token(Source::Waker), Readiness::READABLE));
@@ -182,7 +182,7 @@ impl Simulated {
                 events.push((token(Source::Listener(index)), Readiness::READABLE));
             }
         }
-        // Each worker has one UDP socket, with its own number.
+        // Each worker has one UDP socket, with the worker's number.
         let datagrams = &mut world.datagrams[self.id.worker];
         let readiness = datagrams.readiness();
         if take_edge(&mut datagrams.holders, self.id) {
@@ -223,8 +223,8 @@ fn take_edge(holders: &mut [Holder], worker: WorkerId) -> bool {
     holder.is_some_and(|it| std::mem::take(&mut it.edge))
 }
 
-/// A worker is about to sleep and no event is owed to it: then there is nothing that it could do,
-/// unless a timer will remind it.
+/// Checks a worker that is about to sleep without an owed event: it must have nothing to do, unless
+/// a timer is set.
 fn check_nothing_waits_in_vain(world: &World, id: WorkerId, timeout: Option<Duration>) {
     if timeout.is_some_and(|timeout| timeout <= Duration::from_millis(100)) {
         // Perhaps it waits for memory or descriptors.
@@ -271,7 +271,7 @@ fn check_client_needs_nothing(client: &Client) {
         !(wants_to_write && may_write),
         "sleeps although client {id} has room for what waits"
     );
-    // The end of the input is no end for chargen, and was noticed already.
+    // The end of the input does not end chargen, which has noticed it already.
     let ended_chargen = client.service == Service::Chargen && client.sent == client.read;
     assert!(
         !has_input || ended_chargen || (has_backlog && !client.server_ended),

@@ -1,10 +1,10 @@
-//! Servers in a simulated world: clients, network, kernel and operator behave at random, within what
-//! real ones may do, and after every turn of a worker's loop what the crate promises is checked. A run
-//! is its seed: the same number gives the same world.
+//! Servers in a simulated world: clients, network, kernel and operator act at random, within the
+//! limits of real ones, and the crate's invariants are checked after every turn of a worker's loop.
+//! The seed determines a run.
 //!
-//! Each server has two workers, which serve TCP with a listener each, connections that the first one
-//! accepts for both, and UDP; streams that are full are relayed through a pipe. It is drained,
-//! stopped, or replaced by a successor that takes over its sockets, and that may fail.
+//! Each server has two workers. They serve TCP with a listener each, a listener whose connections
+//! the first worker accepts for both, and UDP; bulk streams are relayed through a pipe. A server is
+//! drained, stopped, or replaced by a successor that takes over its sockets and may fail.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -29,20 +29,20 @@ use world::*;
 const SEEDS: u64 = 3000;
 /// Steps of each before the clients leave.
 const STEPS: usize = 250;
-/// The workers' buffer: small, so that everything happens often.
+/// The workers' buffer: small, so that rare cases happen often.
 const BUFFER: usize = 32;
-/// The most that simulated time moves on between a deadline and the turn in which it is seen.
+/// The most simulated time between a deadline and the turn that handles it.
 const SLACK_MS: u64 = 45;
-/// Servers that may follow each other in a world.
+/// The most servers in a row in a world.
 const MAX_GENERATIONS: usize = 3;
 
 #[test]
 fn whatever_clients_and_kernel_do_the_promises_hold() {
     let sum = run_worlds(0..SEEDS);
-    // A world in which nothing happens would keep every promise.
+    // A world without events would satisfy every check.
     for reason in CloseReason::ALL {
         let count = sum.closed(reason);
-        // No call fails in any other way than by a reset.
+        // Calls fail only by a reset.
         let is_expected = reason != CloseReason::Error;
         assert_eq!(count > 0, is_expected, "{count} closed for {reason:?}");
     }
@@ -74,7 +74,7 @@ fn a_campaign_of_worlds() {
     run_worlds(first.parse().unwrap()..end.parse().unwrap());
 }
 
-/// Runs these worlds on all CPUs and adds up what the servers counted.
+/// Runs these worlds on all CPUs and adds up the servers' counters.
 fn run_worlds(seeds: Range<u64>) -> Snapshot {
     let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let run_some = &|first: usize| {
@@ -97,7 +97,7 @@ fn run_worlds(seeds: Range<u64>) -> Snapshot {
     })
 }
 
-/// Says which world it was in which something went wrong.
+/// Prints the seed of a world that failed.
 struct NamedOnPanic(u64);
 
 impl Drop for NamedOnPanic {
@@ -112,11 +112,11 @@ impl Drop for NamedOnPanic {
 /// A world with its servers.
 struct Run {
     world: Rc<RefCell<World>>,
-    /// By generation; some have ended.
+    /// The servers by generation; some have ended.
     servers: Vec<Server>,
-    /// The newest that is in charge.
+    /// The newest server in charge.
     newest: usize,
-    /// Another server that has the sockets of the newest as well; it is open which goes on with them.
+    /// Another server that also has the newest's sockets, until one of the two keeps them.
     successor: Option<usize>,
     events: Vec<(mio::Token, Readiness)>,
 }
@@ -177,8 +177,8 @@ impl Run {
             }
         }
         self.clients_leave();
-        // Reading of all, lingering, timeouts and the drain are all bounded in simulated time, and
-        // the loops must not need many turns for them.
+        // Reading, lingering, timeouts and the drain are all bounded in simulated time, and must
+        // not take many turns.
         for _ in 0..20_000 {
             if !self.is_running() {
                 break;
@@ -198,7 +198,7 @@ impl Run {
         self.servers.iter().any(Server::is_running)
     }
 
-    /// Gives a turn to every worker that has something to do, in any order. If none has, time passes.
+    /// Runs every worker that has work, in random order. If none has, time passes.
     fn turn(&mut self) {
         let mut due = self.due();
         if due.is_empty() {
@@ -218,7 +218,7 @@ impl Run {
         let now_ns = world.now_ns;
         let running = self.servers.iter().flat_map(Server::running);
         let due = running.filter(|&id| {
-            // An interruption wakes for nothing.
+            // An interruption wakes a worker without work.
             world.is_owed(id)
                 || world.random.one_in(10)
                 || world
@@ -240,7 +240,7 @@ impl Run {
         }
     }
 
-    /// One thing that a client, the network or the operator does.
+    /// One action of a client, the network or the operator.
     fn something_happens(&mut self) {
         let mut world = self.world.borrow_mut();
         match world.random.below(120) {
@@ -268,7 +268,7 @@ impl Run {
         }
     }
 
-    /// One thing that the operator does.
+    /// One action of the operator.
     fn operate(&mut self, choice: u64) {
         match (choice, self.successor) {
             (113, _) => self.servers[self.newest].reload(),
@@ -280,7 +280,8 @@ impl Run {
         }
     }
 
-    /// A new process gets the sockets of the running one and serves, unless that is about to end.
+    /// A new process gets the sockets of the running one and serves, unless the running one is
+    /// ending.
     fn start_successor(&mut self) {
         let newest = &self.servers[self.newest];
         if newest.is_running() && newest.draining_since_ms.is_none() {
@@ -300,7 +301,7 @@ impl Run {
         self.successor = None;
     }
 
-    /// The successor ends before it is decided who goes on: the running one does.
+    /// The successor ends before it confirms: the running server keeps the sockets.
     fn fail(&mut self, successor: usize) {
         let failed = &mut self.servers[successor];
         failed.stop();
@@ -313,7 +314,7 @@ impl Run {
         self.successor = None;
     }
 
-    /// Every client sends its last byte and reads all that comes; the kernel recovers; the servers
+    /// Every client sends its last byte and reads all output; the kernel recovers; the servers
     /// drain.
     fn clients_leave(&mut self) {
         {
@@ -339,7 +340,7 @@ impl Run {
         let mut world = self.world.borrow_mut();
         for client in world.clients.iter_mut().filter(|it| !it.gone) {
             client.take(u64::MAX);
-            // A client that asked for characters without end hangs up.
+            // A chargen client hangs up.
             if client.service == Service::Chargen && client.accepted_by.is_some() {
                 client.reset = true;
                 client.edge = true;

@@ -1,4 +1,4 @@
-//! A server in the world: its workers, what it promised, and whether it kept that.
+//! A server in the world: its workers, and the checks of its invariants.
 
 use std::cell::RefCell;
 use std::num::NonZeroUsize;
@@ -26,7 +26,7 @@ use crate::udp::{DatagramSocket, Guard};
 /// The endpoints: TCP with a listener for each worker, one listener for all, and UDP.
 const ENDPOINTS: usize = 3;
 
-/// One of the servers that replace each other.
+/// One server in a chain of replacements.
 pub(super) struct Server {
     generation: usize,
     world: Rc<RefCell<World>>,
@@ -34,7 +34,7 @@ pub(super) struct Server {
     /// `None` once it has ended.
     workers: Vec<Option<Reactor<Simulated>>>,
     limits: Limits,
-    /// The limits were not changed since the start, so they hold for every connection.
+    /// No reload has changed the limits, so they apply to every connection.
     same_limits: bool,
     drain_timeout_ms: u64,
     pub(super) draining_since_ms: Option<u64>,
@@ -101,7 +101,7 @@ impl Server {
         let Some(reactor) = &mut self.workers[worker] else {
             return;
         };
-        // Its last wait ended only now.
+        // Its last wait ends now.
         reactor.context.forget_time();
         reactor.turn(events).unwrap();
         if reactor.is_finished() {
@@ -172,7 +172,7 @@ impl Server {
         self.workers[id.worker].as_ref()?.connections.get(key)
     }
 
-    /// What holds after every turn.
+    /// The invariants after every turn.
     fn check(&self) {
         let world = self.world.borrow();
         let metrics = self.metrics();
@@ -211,7 +211,7 @@ impl Server {
         assert!(connections().all(|(_, conn)| conn.backlog_len() <= BUFFER));
         let now_ms = world.now_ms();
         for client in own() {
-            // For two events, the run queue, the end of the drain and lingering, four each.
+            // Four reads each for two events, the run queue, the end of the drain and lingering.
             assert!(client.reads_in_turn <= 5 * 4, "a greedy turn");
             if client.is_open() && client.server_ended {
                 let lingers_ms = now_ms - client.server_ended_ms;
@@ -265,7 +265,7 @@ impl Server {
         }
     }
 
-    /// A connection is not ended before its time.
+    /// Checks that no connection ends before its timeout.
     fn check_patience(&self, client: &Client) {
         let (since, limit) = match self.conn(client).and_then(Conn::lingering) {
             Some(CloseReason::IdleTimeout) => (client.last_moved_ms, self.limits.idle_timeout),
@@ -273,14 +273,14 @@ impl Server {
             _ => return,
         };
         let limit_ms = limit.map_or(u64::MAX, whole_ms);
-        // Both ends of the time are cut to whole milliseconds.
+        // Both ends of the span are rounded down to whole milliseconds.
         assert!(
             client.server_ended_ms + 1 >= since + limit_ms,
             "ended early"
         );
     }
 
-    /// What holds once the last worker has ended.
+    /// The invariants after the end of the last worker.
     fn check_the_end(&self) {
         let world = self.world.borrow();
         let metrics = self.metrics();
@@ -330,12 +330,12 @@ impl Server {
         let since = self.draining_since_ms.expect("drained");
         let max = self.drain_timeout_ms + 50 + MAX_LINGER_MS + 100;
         let took = world.now_ms() - since;
-        // Steps before the end of the run may have moved the clock on.
+        // Steps before the end of the run may have advanced the clock.
         assert!(took <= max + STEPS as u64 * 41, "the drain took {took} ms");
     }
 }
 
-/// The worker's kernel, and its listeners: its own, and for the first worker the one for all.
+/// The worker's kernel, and its listeners: its own, and for the first worker also the shared one.
 fn listen(world: &Rc<RefCell<World>>, id: WorkerId) -> (Simulated, Vec<Listening>) {
     let shared = WORKERS;
     let sockets = match id.worker {
@@ -353,7 +353,7 @@ fn listen(world: &Rc<RefCell<World>>, id: WorkerId) -> (Simulated, Vec<Listening
         });
         listening.push(Listening::new(endpoint, socket.service, share, 4096));
     }
-    // It runs at once.
+    // The worker runs at once.
     borrowed.thread(id).sleeps_until_ns = Some(0);
     let kernel = Simulated {
         world: Rc::clone(world),
@@ -385,7 +385,7 @@ fn refused(metrics: &Snapshot) -> u64 {
     refused.iter().sum()
 }
 
-/// Limits that are met often.
+/// Random limits, low enough to be reached often.
 fn limits(random: &mut Random) -> Limits {
     let mut some =
         |chance: u64, values: u64| random.one_in(chance).then(|| 1 + random.below(values));

@@ -1,4 +1,4 @@
-//! The servers' ends of connections, and the pipe that they are relayed through.
+//! The servers' ends of connections, and the pipe for relaying.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -34,7 +34,7 @@ impl Drop for SimStream {
         client.key = None;
         client.edge = false;
         client.cut_off = client.sent > client.read && !client.reset;
-        // Without unread input close(2) sends an end behind the last byte.
+        // Without unread input, close(2) sends an end behind the last byte.
         client.server_ended = true;
     }
 }
@@ -46,7 +46,7 @@ impl Debug for SimStream {
 }
 
 impl SimStream {
-    /// Takes up to `max` bytes out, as far as `reach` allows.
+    /// Takes up to `max` bytes of input, at most the count that `reach` returns.
     fn take_out(&self, max: usize, reach: impl Fn(&mut Client) -> u64) -> io::Result<Vec<u8>> {
         let mut world = self.world.borrow_mut();
         if let Some(errno) = world.fault() {
@@ -78,7 +78,7 @@ impl SimStream {
         Ok(bytes)
     }
 
-    /// Sends bytes to the client, as many as it has room for, at most `max`.
+    /// Sends bytes to the client, up to its room and at most `max`.
     fn give(&self, bytes: &[u8], max: u64) -> io::Result<usize> {
         let mut world = self.world.borrow_mut();
         if let Some(errno) = world.fault() {
@@ -120,7 +120,7 @@ impl SimStream {
         }
     }
 
-    /// Sometimes a call takes less than there is room for.
+    /// A random cut, so that a call sometimes takes less than its room.
     fn short(&self) -> u64 {
         let random = &mut self.world.borrow_mut().random;
         if random.one_in(4) {
@@ -133,7 +133,7 @@ impl SimStream {
 
 impl Read for SimStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        // A read ends before an urgent byte, unless it begins with it (tcp_recvmsg).
+        // A read stops before an urgent byte, unless it begins there (tcp_recvmsg).
         let reach = |client: &mut Client| client.available(|read, mark| mark > read);
         let bytes = self.take_out(buffer.len(), reach)?;
         buffer[..bytes.len()].copy_from_slice(&bytes);
@@ -189,7 +189,7 @@ impl Stream for SimStream {
         }
     }
 
-    /// A splice never gets past an urgent mark, and its slots may be full before all is in.
+    /// A splice never passes an urgent mark, and the slots may fill up before all input is moved.
     fn fill(&mut self, pipe: &mut SimPipe, max: usize) -> io::Result<usize> {
         let slots = {
             let random = &mut self.world.borrow_mut().random;

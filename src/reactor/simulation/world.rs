@@ -19,12 +19,12 @@ pub(super) const ECONNRESET: i32 = 104;
 pub(super) const ENOBUFS: i32 = 105;
 pub(super) const ENOTCONN: i32 = 107;
 
-/// Datagrams that a socket's receive buffer holds; more are dropped.
+/// Datagrams that a socket's receive buffer holds; further ones are dropped.
 const MAX_DATAGRAMS: usize = 40;
 /// The port of the servers' UDP sockets.
 pub(super) const UDP_PORT: u16 = 7777;
 
-/// The simulated addresses: few, so that limits per address are met.
+/// The simulated addresses: few, so that limits per address are reached.
 pub(super) const ADDRESSES: [Option<IpAddr>; 4] = [
     Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))),
     Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2))),
@@ -56,7 +56,7 @@ impl Random {
     }
 }
 
-/// A worker of one of the servers, which replace each other.
+/// A worker of one generation of the server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct WorkerId {
     pub(super) generation: usize,
@@ -69,7 +69,7 @@ impl WorkerId {
     }
 }
 
-/// What clients and kernel know.
+/// The state of clients and kernel.
 pub(super) struct World {
     pub(super) random: Random,
     pub(super) now_ns: u64,
@@ -77,26 +77,26 @@ pub(super) struct World {
     pub(super) listeners: Vec<ListenSocket>,
     pub(super) datagrams: Vec<DatagramQueue>,
     workers: Vec<Thread>,
-    /// Servers that were told to leave their sockets to their successors.
+    /// Servers that must leave their sockets to their successors.
     pub(super) leaving: Vec<usize>,
-    /// What accept(2) answers for now.
+    /// The error that accept(2) returns for now.
     pub(super) accept_fault: Option<i32>,
-    /// Whether calls on connections are interrupted or find no memory now and then.
+    /// Whether calls on connections sometimes fail with EINTR or for lack of memory.
     pub(super) faults: bool,
 }
 
-/// What the kernel knows of a worker's thread.
+/// The kernel's state of a worker's thread.
 #[derive(Default)]
 pub(super) struct Thread {
     /// Its waker's event is owed.
     pub(super) woken: bool,
-    /// Turns in a row in which it did not sleep and nothing came of it.
+    /// Turns in a row without sleep and without progress.
     pub(super) idle_turns: usize,
-    /// When it is to be called again if nothing happens; `None`: never.
+    /// When it wakes without an event; `None`: never.
     pub(super) sleeps_until_ns: Option<u64>,
 }
 
-/// A listening socket, perhaps of two servers.
+/// A listening socket, possibly shared by two servers.
 pub(super) struct ListenSocket {
     pub(super) service: Service,
     pub(super) kind: Kind,
@@ -117,18 +117,18 @@ pub(super) struct Holder {
     pub(super) worker: WorkerId,
     /// An event is owed.
     pub(super) edge: bool,
-    /// For a UDP socket, what it asks for; a listener always asks for reading.
+    /// The registered interest of a UDP socket; a listener's is always reading.
     pub(super) interest: Readiness,
 }
 
-/// A UDP socket, perhaps of two servers.
+/// A UDP socket, possibly shared by two servers.
 pub(super) struct DatagramQueue {
     pub(super) service: Service,
     pub(super) queue: VecDeque<(SocketAddrV4, Vec<u8>)>,
-    /// Datagrams that it takes before it would block.
+    /// Datagrams that it accepts before it would block.
     pub(super) room: usize,
     pub(super) holders: Vec<Holder>,
-    /// Requests that were received and not answered: what may be answered.
+    /// Requests that were received and not yet answered.
     pub(super) open_requests: Vec<(SocketAddrV4, Vec<u8>)>,
     pub(super) received: u64,
     pub(super) answered: u64,
@@ -146,14 +146,14 @@ pub(super) struct Client {
     pub(super) key: Option<(WorkerId, usize)>,
     /// An edge is owed.
     pub(super) edge: bool,
-    /// Bytes that arrived at the server, and of these, read by it.
+    /// Bytes that arrived at the server; `read` counts those that it read.
     pub(super) sent: u64,
     pub(super) read: u64,
-    /// Where urgent bytes lie that were not read yet.
+    /// The positions of unread urgent bytes.
     pub(super) marks: VecDeque<u64>,
     pub(super) ended: bool,
     pub(super) reset: bool,
-    /// Bytes that the server wrote, and of these, taken by the client.
+    /// Bytes that the server wrote; `taken` counts those that the client read.
     pub(super) written: u64,
     pub(super) taken: u64,
     pub(super) room: u64,
@@ -162,7 +162,7 @@ pub(super) struct Client {
     pub(super) server_ended_ms: u64,
     /// The server closed its socket.
     pub(super) gone: bool,
-    /// It did so with unread input, which resets the connection.
+    /// The server closed it with unread input, which resets the connection.
     pub(super) cut_off: bool,
     pub(super) accepted_ms: u64,
     pub(super) last_moved_ms: u64,
@@ -203,14 +203,14 @@ impl Client {
         self.key.is_some_and(|(worker, _)| worker == id)
     }
 
-    /// Bytes that a call can take out, up to the next urgent mark beyond `from`.
+    /// Bytes that a call can take, up to the next urgent mark that stops it.
     pub(super) fn available(&self, is_before_mark: impl Fn(u64, u64) -> bool) -> u64 {
         let mut marks = self.marks.iter().copied();
         let stop = marks.find(|&mark| is_before_mark(self.read, mark));
         stop.unwrap_or(self.sent) - self.read
     }
 
-    /// Notes that the server took bytes out.
+    /// Records input that the server took.
     pub(super) fn take_input(&mut self, count: u64, now_ms: u64) {
         self.read += count;
         if !self.server_ended {
@@ -271,7 +271,7 @@ impl World {
         &mut self.workers[id.index()]
     }
 
-    /// Something came of a worker's turn.
+    /// Records progress in a worker's turn.
     pub(super) fn note_progress(&mut self, id: WorkerId) {
         self.thread(id).idle_turns = 0;
     }
@@ -285,7 +285,7 @@ impl World {
             || self.clients.iter().any(|it| it.edge && it.is_served_by(id))
     }
 
-    /// A client that is connected, at random, of those that the server has not closed.
+    /// A random client whose connection the server has not closed.
     pub(super) fn some_client(&mut self) -> Option<&mut Client> {
         let count = self.clients.len() as u64;
         let start = self.random.below(count.max(1)) as usize;
@@ -377,7 +377,7 @@ impl World {
         }
     }
 
-    /// Some datagrams arrive: of clients, and a few that no server may answer.
+    /// Some datagrams arrive: from clients, and a few that no server may answer.
     pub(super) fn send_datagrams(&mut self) {
         let index = self.random.below(self.datagrams.len() as u64) as usize;
         let many = self.random.one_in(4);
@@ -413,7 +413,7 @@ impl World {
 }
 
 impl DatagramQueue {
-    /// Owes an event to all that ask for this kind.
+    /// Owes an event to every holder with this interest.
     fn report(&mut self, readiness: Readiness) {
         for holder in &mut self.holders {
             holder.edge |= holder.interest.intersects(readiness);
