@@ -1,15 +1,15 @@
-//! Echomark's load generator: measures latency and throughput of echo servers, and says when its
-//! own numbers can't be believed. The program `loadgen` is a thin wrapper around it.
+//! Echomark's load generator: measures latency and throughput of echo servers, and marks results
+//! that are not reliable. The program `loadgen` is a thin wrapper around it.
 //!
 //! # The map, in reading order
 //! - [`plan`]: a run with every option resolved. [`profile`]: a rate over time.
 //! - [`run`]: one run from plan to result; starts the threads and waits for them.
-//!   [`observer`]: what watches a run, and what steers it.
-//! - `engine`: the measuring threads: worker, workloads, connections, schedule, accounts, payload.
+//!   [`observer`]: progress of a run, and its control.
+//! - `engine`: the measuring threads: worker, workloads, connections, schedule, payload, recorder.
 //! - `embedded`: the server of a run without a target.
 //! - `analysis`: from slices of a run to a result with its verdict.
 //! - [`admin`]: reads the server's own counters from its admin port.
-//! - [`result`](mod@result): the stored result. [`report`]: the forms in which it is read.
+//! - [`result`](mod@result): the stored result. [`report`]: its output formats.
 //! - [`search`]: the highest load that meets objectives, from trials to bounds. Pure. [`trials`]:
 //!   a search with runs as trials.
 //! - [`compare`]: whether one server is worse than another. [`merge`](mod@merge): the union of results
@@ -23,18 +23,18 @@
 //!     spawn ───────────────────────────────▶ connect_all            connect_all
 //!     await_connections ◀── Connected ──────   │                      │
 //!     go: the common start ────────────────▶ begin                  begin
-//!     gather  ◀── Slice, tens of times ─────  ┌─▶ wait ◀── epoll     ...
-//!       adds, clears,                         │   dispatch ─▶ Flow::receive, Flow::send
-//!       computes percentiles                  │   read_on
-//!       ── cleared slices, to use again ────▶ │   issue  ◀── Schedule
-//!       ──▶ Observer                          └── look_after ─▶ timeouts, TCP_INFO
-//!     gather  ◀── Finished ─────────────────  finish
-//!     conclude, Verdict
+//!     receive_reports ◀── Slice ────────────  ┌─▶ wait ◀── epoll     ...
+//!       Aggregate::add: sums,                 │   dispatch ─▶ Flow::receive, Flow::send
+//!       percentiles                           │   read_on
+//!       ── cleared slices, for reuse ───────▶ │   issue  ◀── Schedule
+//!       ──▶ Observer                          └── keep_house ─▶ timeouts, TCP_INFO
+//!     receive_reports ◀── Finished ─────────  finish
+//!     summarize ─▶ RunResult with its Verdict
 //! ```
-//! Measuring threads share nothing but a stop flag and the rate that the user may set. No lock is
-//! taken and no percentile is computed on them, and nothing is allocated per message in steady state.
-//! The coordinator has a thread of its own and gives way to them (nice(1)). Streams beside the
-//! workload have a measuring thread like the others; `loadgen-hiccup` only looks at the clock.
+//! Measuring threads share only the stop flags and the rate set by the user. They take no lock,
+//! compute no percentile, and in steady state allocate nothing per message. The coordinator,
+//! `loadgen-coord`, has its own thread with a lower priority (nice(1)). Background streams have a
+//! measuring thread too. `loadgen-hiccup` measures scheduling delays.
 
 pub mod admin;
 mod analysis;

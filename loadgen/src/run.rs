@@ -12,7 +12,7 @@ use echomark::net::endpoint::Endpoint;
 
 use crate::analysis::aggregate::Aggregate;
 use crate::analysis::repeats;
-use crate::analysis::server_side::Watch;
+use crate::analysis::server_side::ServerProbe;
 use crate::analysis::summarize::{Context, summarize};
 use crate::embedded::Embedded;
 use crate::engine::hiccups::HiccupProbe;
@@ -27,14 +27,14 @@ use crate::result::{RateChange, RunResult};
 
 mod threads;
 
-use threads::{Crew, error_of, spawn};
+use threads::{Threads, error_of, spawn};
 
 /// Descriptors besides those of the connections: standard streams, epoll instances, listeners.
 const SPARE_DESCRIPTORS: usize = 64;
 /// Time between the last connect and the start of the schedule, for the threads to get there.
 const START_DELAY_NS: u64 = 5_000_000;
 /// How often the coordinator looks whether the run was interrupted or its rate changed.
-const PATIENCE: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// How far the coordinator stands back for whoever is measured (nice(1)).
 const COORDINATOR_NICE: i32 = 10;
 /// What streams beside the workload write at a time, and how many of these are out on each.
@@ -86,7 +86,7 @@ pub fn run(
         // On a thread of its own, which gives way to those that are measured.
         let result = thread::scope(|scope| {
             thread::Builder::new()
-                .name("loadgen-gather".to_owned())
+                .name("loadgen-coord".to_owned())
                 .spawn_scoped(scope, || {
                     measure(plan, &targets, &beside, control, &mut *observer)
                 })
@@ -124,74 +124,78 @@ fn measure(
         .background
         .as_ref()
         .map(|background| background_plan(plan, background));
-    let mut watch = plan.server_admin.as_ref().map(Watch::start).transpose()?;
-    let mut crew = Crew::default();
+    let mut server_probe = plan
+        .server_admin
+        .as_ref()
+        .map(ServerProbe::start)
+        .transpose()?;
+    let mut threads = Threads::default();
     let (reports_in, reports) = mpsc::channel();
-    spawn(plan, targets, control, &reports_in, &mut crew)?;
+    spawn(plan, targets, control, &reports_in, &mut threads)?;
     if let Some(plan) = &background_plan {
         // It has the run's end, but no rate to be changed.
         let steady = control.with_own_rate();
-        spawn(plan, beside, &steady, &reports_in, &mut crew)?;
+        spawn(plan, beside, &steady, &reports_in, &mut threads)?;
     }
     drop(reports_in);
-    let mut probe = HiccupProbe::new();
+    let mut hiccup_probe = HiccupProbe::new();
     // Nothing is lost but a little precision if it can't stand back.
     let _ = sys::set_thread_nice(COORDINATOR_NICE);
 
-    let mut parties = vec![Aggregate::new(plan)];
-    parties.extend(background_plan.as_ref().map(Aggregate::new));
-    let mut desk = Desk {
+    let mut groups = vec![Aggregate::new(plan)];
+    groups.extend(background_plan.as_ref().map(Aggregate::new));
+    let mut coordinator = Coordinator {
         plan,
         targets: [targets, beside],
         reports: &reports,
-        crew: &crew,
-        parties,
+        threads: &threads,
+        groups,
         control,
         rate: None,
         rate_changes: Vec::new(),
     };
     observer.phase(Phase::Connecting);
-    desk.await_connections(observer)?;
+    coordinator.await_connections(observer)?;
     let start = monotonic_ns() + START_DELAY_NS;
-    for party in &mut desk.parties {
-        party.window_start = start + plan.warmup.as_nanos() as u64;
+    for group in &mut coordinator.groups {
+        group.window_start = start + plan.warmup.as_nanos() as u64;
     }
     let until_start = Duration::from_nanos(start.saturating_sub(monotonic_ns()));
     observer.window(SystemTime::now() + until_start + plan.warmup);
-    if let Some(watch) = &watch {
-        watch.window(desk.parties[0].window_start);
+    if let Some(server_probe) = &server_probe {
+        server_probe.window(coordinator.groups[0].window_start);
     }
-    for go in &crew.go {
+    for go in &threads.go {
         // A thread that ended has reported why.
         let _ = go.send(start);
     }
     observer.phase(Phase::WarmingUp(plan.warmup));
     let ticks = CpuTicks::now();
-    probe.begin(start + plan.warmup.as_nanos() as u64);
-    desk.gather(observer)?;
+    hiccup_probe.begin(start + plan.warmup.as_nanos() as u64);
+    coordinator.receive_reports(observer)?;
     let steal_ratio = CpuTicks::now()
         .zip(ticks)
         .and_then(|(now, earlier)| now.steal_ratio_since(earlier));
-    if let Some(watch) = &mut watch {
-        watch.end();
+    if let Some(server_probe) = &mut server_probe {
+        server_probe.end();
     }
-    let rate_changes = desk.rate_changes;
-    let mut parties = desk.parties.into_iter();
+    let rate_changes = coordinator.rate_changes;
+    let mut groups = coordinator.groups.into_iter();
     // Connections end with the threads.
-    drop(crew);
-    let Some(main) = parties.next() else {
+    drop(threads);
+    let Some(main) = groups.next() else {
         return Err(RunError::thread_died());
     };
-    let circumstances = Context {
+    let context = Context {
         targets,
         started_at,
         steal_ratio,
-        hiccup: probe.finish(),
+        hiccup: hiccup_probe.finish(),
         rate_changes,
-        background: plan.background.as_ref().zip(parties.next()),
-        watch,
+        background: plan.background.as_ref().zip(groups.next()),
+        server_probe,
     };
-    Ok(summarize(main, plan, circumstances))
+    Ok(summarize(main, plan, context))
 }
 
 /// The plan of the streams that flow beside `plan`.
@@ -224,35 +228,35 @@ fn service_for(direction: Option<Direction>) -> Service {
 }
 
 /// Where the threads' reports arrive.
-struct Desk<'a> {
+struct Coordinator<'a> {
     plan: &'a Plan,
     /// Those of the workload, and of the streams beside it.
     targets: [&'a [Endpoint]; 2],
     reports: &'a Receiver<Report>,
-    crew: &'a Crew,
+    threads: &'a Threads,
     /// The workload's threads, and those of the streams beside it.
-    parties: Vec<Aggregate>,
+    groups: Vec<Aggregate>,
     control: &'a Control,
     rate: Option<f64>,
     rate_changes: Vec<RateChange>,
 }
 
-impl Desk<'_> {
-    /// Waits until every thread has tried to connect, and a connection stands for each party.
+impl Coordinator<'_> {
+    /// Waits until every thread has tried to connect, and a connection stands for each group.
     fn await_connections(&mut self, observer: &mut dyn Observer) -> Result<(), RunError> {
         let mut opened_by = [0; 2];
         let mut failures = [None, None];
-        let mut waiting = self.crew.threads.len();
+        let mut waiting = self.threads.handles.len();
         while waiting > 0 {
-            match self.reports.recv_timeout(PATIENCE) {
+            match self.reports.recv_timeout(POLL_INTERVAL) {
                 Ok(Report::Connected {
                     worker,
                     opened,
                     failure,
                 }) => {
-                    let party = self.party(worker);
-                    opened_by[party] += opened;
-                    failures[party] = failures[party].take().or(failure);
+                    let group = self.group(worker);
+                    opened_by[group] += opened;
+                    failures[group] = failures[group].take().or(failure);
                     waiting -= 1;
                 }
                 Ok(report) => {
@@ -262,17 +266,17 @@ impl Desk<'_> {
                 Err(RecvTimeoutError::Disconnected) => return Err(RunError::thread_died()),
             }
         }
-        for party in &mut self.parties {
-            party.close_ramp(&mut Unobserved);
+        for group in &mut self.groups {
+            group.close_ramp(&mut Unobserved);
         }
         if self.control.is_stopped() {
             // It goes on to its end, which is near, for the sake of its result.
             return Ok(());
         }
-        for (party, failure) in failures.into_iter().enumerate() {
-            if let Some((target, source)) = failure.filter(|_| opened_by[party] == 0) {
+        for (group, failure) in failures.into_iter().enumerate() {
+            if let Some((target, source)) = failure.filter(|_| opened_by[group] == 0) {
                 return Err(RunError::NoConnection {
-                    target: self.targets[party][target].clone(),
+                    target: self.targets[group][target].clone(),
                     source,
                 });
             }
@@ -281,16 +285,16 @@ impl Desk<'_> {
     }
 
     /// Whether a thread is of the workload, 0, or of the streams beside it, 1.
-    fn party(&self, worker: usize) -> usize {
+    fn group(&self, worker: usize) -> usize {
         usize::from(worker >= self.plan.threads.get())
     }
 
     /// Adds reports up until every thread has finished.
-    fn gather(&mut self, observer: &mut dyn Observer) -> Result<(), RunError> {
-        let mut running = self.crew.threads.len();
+    fn receive_reports(&mut self, observer: &mut dyn Observer) -> Result<(), RunError> {
+        let mut running = self.threads.handles.len();
         let mut phases = self.phases().into_iter().peekable();
         while running > 0 {
-            match self.reports.recv_timeout(PATIENCE) {
+            match self.reports.recv_timeout(POLL_INTERVAL) {
                 Ok(report) => running -= usize::from(self.take(report, observer)?),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Err(RunError::thread_died()),
@@ -300,20 +304,20 @@ impl Desk<'_> {
             }
             self.note_rate();
         }
-        let (main, others) = self.parties.split_at_mut(1);
-        for party in main {
-            party.close_all(observer);
-            party.close_drain(observer);
+        let (main, others) = self.groups.split_at_mut(1);
+        for group in main {
+            group.close_all(observer);
+            group.close_drain(observer);
         }
-        for party in others {
-            party.close_all(&mut Unobserved);
+        for group in others {
+            group.close_all(&mut Unobserved);
         }
         Ok(())
     }
 
     /// When which phases begin, after the warm-up's.
     fn phases(&self) -> Vec<(u64, Phase)> {
-        let start = self.parties[0].window_start;
+        let start = self.groups[0].window_start;
         let end = self
             .plan
             .duration
@@ -325,10 +329,14 @@ impl Desk<'_> {
 
     /// Takes a report and says whether its thread has finished.
     fn take(&mut self, report: Report, observer: &mut dyn Observer) -> Result<bool, RunError> {
-        let party = self.party(report.worker());
+        let group = self.group(report.worker());
         // Nobody watches the streams beside the workload.
-        let mut nobody = Unobserved;
-        let observer = if party == 0 { observer } else { &mut nobody };
+        let mut unobserved = Unobserved;
+        let observer = if group == 0 {
+            observer
+        } else {
+            &mut unobserved
+        };
         match report {
             Report::Slice {
                 worker,
@@ -336,7 +344,7 @@ impl Desk<'_> {
                 end,
                 slice,
             } => {
-                self.parties[party].add(interval, end, slice, &self.crew.spare[worker], observer);
+                self.groups[group].add(interval, end, slice, &self.threads.spare[worker], observer);
                 Ok(false)
             }
             Report::Finished {
@@ -345,11 +353,11 @@ impl Desk<'_> {
                 flows,
                 tcp,
             } => {
-                let thread = worker - party * self.plan.threads.get();
-                self.parties[party].add_account(thread, account, flows, tcp);
+                let thread = worker - group * self.plan.threads.get();
+                self.groups[group].add_account(thread, account, flows, tcp);
                 Ok(true)
             }
-            Report::Failed { failure, .. } => Err(error_of(failure, self.targets[party])),
+            Report::Failed { failure, .. } => Err(error_of(failure, self.targets[group])),
             Report::Connected { .. } => Ok(false),
         }
     }
@@ -359,7 +367,7 @@ impl Desk<'_> {
         let rate = self.control.rate();
         if rate != self.rate {
             self.rate = rate;
-            let at_s = (monotonic_ns() as f64 - self.parties[0].window_start as f64) / 1e9;
+            let at_s = (monotonic_ns() as f64 - self.groups[0].window_start as f64) / 1e9;
             self.rate_changes
                 .extend(rate.map(|rate| RateChange { at_s, rate }));
         }

@@ -85,7 +85,7 @@ pub fn find(
         Some(plan) => plan,
         None => plan.at(search.limits().start, plan.goals[0].terms.initial_trial, 0)?,
     };
-    Ok(log.conclude(&search, first_plan, stop))
+    Ok(log.into_result(&search, first_plan, stop))
 }
 
 impl SearchPlan {
@@ -201,7 +201,7 @@ impl Log {
         self.curve[index].add(result);
     }
 
-    fn conclude(mut self, search: &Search, plan: Plan, stop: StopReason) -> SearchResult {
+    fn into_result(mut self, search: &Search, plan: Plan, stop: StopReason) -> SearchResult {
         for point in &mut self.curve {
             let goals = 0..search.goals().len();
             point.classes = goals.map(|goal| search.class(goal, point.load)).collect();

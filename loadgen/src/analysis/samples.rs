@@ -96,7 +96,7 @@ pub(crate) fn result(plan: &Plan, threads: &[Vec<Slice<BucketCounts>>]) -> RunRe
             hiccup: None,
             rate_changes: Vec::new(),
             background: None,
-            watch: None,
+            server_probe: None,
         },
     )
 }

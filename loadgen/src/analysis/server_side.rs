@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// The server's counters at the moments of a run that matter.
-pub(crate) struct Watch {
+pub(crate) struct ServerProbe {
     admin: AdminUrl,
     before: Info,
     /// Fetches them at the start of the window, on a thread of its own.
@@ -77,7 +77,7 @@ pub fn beside(client: &RunResult, admin: &AdminUrl, answers: [&Info; 4]) -> Serv
     )
 }
 
-impl Watch {
+impl ServerProbe {
     /// Asks for the first time, before the first connect.
     pub(crate) fn start(admin: &AdminUrl) -> Result<Self, RunError> {
         let before = fetch(admin)?;

@@ -6,7 +6,7 @@ use echomark::net::endpoint::Endpoint;
 use hdrhistogram::Histogram;
 
 use crate::analysis::aggregate::Aggregate;
-use crate::analysis::server_side::{ClientSide, Watch};
+use crate::analysis::server_side::{ClientSide, ServerProbe};
 use crate::analysis::statistics::interval::{quantile_interval, rate_interval};
 use crate::analysis::verdict::Evidence;
 use crate::analysis::{fairness, tcp};
@@ -33,7 +33,7 @@ pub(crate) struct Context<'a> {
     pub(crate) hiccup: Option<Histogram<u64>>,
     pub(crate) rate_changes: Vec<RateChange>,
     pub(crate) background: Option<(&'a Background, Aggregate)>,
-    pub(crate) watch: Option<Watch>,
+    pub(crate) server_probe: Option<ServerProbe>,
 }
 
 /// The result of a run. Longer than other functions: the list of all that a result consists of.
@@ -64,8 +64,8 @@ pub(crate) fn summarize(aggregate: Aggregate, plan: &Plan, context: Context<'_>)
         ..Connections::from(&counts)
     };
     let streams = context.background.as_ref().map(|(_, streams)| streams);
-    let server = context.watch.map(|watch| {
-        watch.finish(&ClientSide {
+    let server = context.server_probe.map(|server_probe| {
+        server_probe.finish(&ClientSide {
             plan,
             bytes: aggregate.whole_bytes(),
             background_bytes: streams.map_or_else(Bytes::default, Aggregate::whole_bytes),

@@ -19,7 +19,7 @@ use super::{one_line, parse};
 const START_RATE: f64 = 1_000.0;
 const START_CONNECTIONS: f64 = 16.0;
 /// The longest warm-up of a trial that nobody asked for.
-const LONGEST_WARMUP: Duration = Duration::from_secs(1);
+const MAX_WARMUP: Duration = Duration::from_secs(1);
 /// How long an answer may take where objectives allow less.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -151,7 +151,7 @@ impl SearchArgs {
                 over,
                 start: limits.start,
                 window: terms.initial_trial,
-                warmup: (terms.final_trial / 2).min(LONGEST_WARMUP),
+                warmup: (terms.final_trial / 2).min(MAX_WARMUP),
                 timeout: timeout(&goals),
             },
         )?;

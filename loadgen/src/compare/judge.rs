@@ -1,6 +1,6 @@
 //! From an interval of the ratio to what it means.
 
-use crate::analysis::statistics::signed_rank::{Shift, least_pairs};
+use crate::analysis::statistics::signed_rank::{Shift, min_pairs};
 use crate::result::comparison::{
     Better, ComparisonVerdict, Method, MetricComparison, RatioInterval, Unit,
 };
@@ -126,7 +126,7 @@ fn rounds_needed(
         return None;
     }
     if !decisive.low.is_finite() || !decisive.high.is_finite() {
-        let least = least_pairs(findings.decisive_error);
+        let least = min_pairs(findings.decisive_error);
         return Some(least.saturating_sub(findings.runs).max(1));
     }
     let (worse, _) = limits(better, threshold);
@@ -156,7 +156,7 @@ fn sentence(
     };
     let percent = format!("{} %", number(threshold * 100.0));
     let between = match (interval.low, interval.high) {
-        (Some(low), Some(high)) => format!(", 95 % sure {} to {}", change(low), change(high)),
+        (Some(low), Some(high)) => format!(", 95 % CI {} to {}", change(low), change(high)),
         _ => String::new(),
     };
     let figures = match (metric.unit(), findings.base.zip(findings.new)) {

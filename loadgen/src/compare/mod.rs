@@ -8,20 +8,20 @@
 //! chance in the same way. So two sides that are alike are told apart in at most one comparison of
 //! twenty, whatever number of figures and looks there is.
 
-mod conclude;
 mod judge;
 mod measured;
 mod metric;
 mod rounds;
 mod stored;
+mod summarize;
 mod validity;
 
-pub use conclude::Setting;
 pub use judge::{Criteria, ERROR, MAX_ROUNDS, change};
 pub use measured::{Measured, Round};
 pub use metric::{Metric, Reading};
 pub use rounds::{is_decided, of_rounds};
 pub use stored::{NamedResult, of_results};
+pub use summarize::Setting;
 
 #[cfg(test)]
 mod tests;

@@ -1,9 +1,9 @@
 //! Compares by rounds in which both sides were measured in turn.
 
-use super::conclude::{Setting, conclude};
 use super::judge::{Criteria, ERROR, Findings, judge};
 use super::measured::{Measured, Round};
 use super::metric::{Metric, Reading};
+use super::summarize::{Setting, summarize};
 use super::validity;
 use crate::analysis::statistics::{median, signed_rank};
 use crate::result::comparison::{ComparedRound, Comparison, ComparisonVerdict, Method};
@@ -50,7 +50,7 @@ pub fn of_rounds(setting: Setting, rounds: &[Round], criteria: &Criteria) -> Com
         base: round.base.to_run(),
         new: round.new.to_run(),
     });
-    conclude(
+    summarize(
         setting,
         Method::PairedRounds,
         criteria,

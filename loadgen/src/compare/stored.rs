@@ -11,9 +11,9 @@ use crate::analysis::statistics::welch::{self, Estimate};
 use crate::result::comparison::{ComparedSide, Comparison, Method, MetricComparison, Source};
 use crate::result::{RunResult, Statistics};
 
-use super::conclude::{Setting, conclude};
 use super::judge::{Criteria, ERROR, Findings, judge};
 use super::metric::{Metric, Reading};
+use super::summarize::{Setting, summarize};
 use super::validity;
 
 /// The standard deviation that the logarithm of a figure is taken to have between runs on one host
@@ -80,7 +80,7 @@ pub fn of_results(
         new: side(new),
     };
     let validity = validity::of_results(base.result, new.result);
-    Ok(conclude(
+    Ok(summarize(
         setting,
         method,
         criteria,

@@ -1,33 +1,33 @@
-//! What a chargen server sends: lines of 72 characters out of a ring, each line beginning one
-//! character later (RFC 864). Two rings are in use: the 95 printable characters from the space on,
-//! as inetd and echod have it, and the 93 from `!` to `}`, as xinetd has it, which goes on for two
-//! lines beyond a round before it begins again.
+//! The output of a chargen server (RFC 864): lines of 72 characters from a ring. Each line begins
+//! one character later than the line before. Two rings are in use. inetd and echod send the 95
+//! printable characters from the space on. xinetd sends the 93 characters from `!` to `}` and
+//! restarts after 95 lines.
 
-/// Characters of a line, and bytes with its line end.
+/// Characters of a line, without and with its line end.
 const LINE: u64 = 72;
 const LINE_BYTES: u64 = LINE + 2;
 
 /// The pattern that a connection's server sends.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Pattern {
-    /// Nothing has come yet.
+    /// No byte has arrived yet.
     Unknown,
-    /// Characters from `first` on, `length` of them.
+    /// `length` characters, beginning with `first`.
     Ring {
         /// The first character of the first line.
         first: u8,
         /// Characters of the ring.
         length: u8,
-        /// Lines until the first one comes again.
+        /// Lines until the first line is repeated.
         lines: u8,
     },
-    /// Something else, which RFC 864 allows: it can't be verified.
+    /// Another pattern, which RFC 864 allows. It can't be verified.
     Foreign,
 }
 
 impl Pattern {
-    /// Where `bytes`, received at `position` of the stream, first differ from the pattern, which the
-    /// first byte of the stream decides.
+    /// The first index at which `bytes`, received at `position` of the stream, differ from the
+    /// pattern. The first byte of the stream selects the pattern.
     pub fn first_difference(&mut self, position: u64, bytes: &[u8]) -> Option<usize> {
         if *self == Self::Unknown {
             *self = match bytes.first()? {

@@ -1,4 +1,4 @@
-//! A measuring thread's time: the clock as it was last read, the window, and the interval at hand.
+//! A measuring thread's time: the last reading of the clock, the window, and the current interval.
 
 use echomark::net::clock::monotonic_ns;
 
@@ -7,8 +7,8 @@ use crate::plan::Plan;
 
 /// The time of a thread.
 ///
-/// The interval at hand changes only when it is left with [`Clock::leave_interval`], not when the
-/// clock is read: so that what was recorded is handed in with the interval that it belongs to.
+/// Only [`Clock::leave_interval`] changes the current interval; reading the clock does not. So
+/// every record is handed over with the interval that it belongs to.
 #[derive(Debug)]
 pub(crate) struct Clock {
     now: u64,
@@ -17,20 +17,20 @@ pub(crate) struct Clock {
     window_end: u64,
     division: Division,
     interval: Interval,
-    /// When the interval at hand ends.
+    /// The end of the current interval.
     boundary: u64,
 }
 
-/// An interval that is over.
+/// A completed interval.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Elapsed {
     pub(crate) interval: Interval,
-    /// When it ended; in the ramp, since the first connect.
+    /// Its end. In the ramp, relative to the first connect.
     pub(crate) end: u64,
 }
 
 impl Clock {
-    /// A clock whose window is not known yet.
+    /// A clock without a window.
     pub(crate) fn new(plan: &Plan) -> Self {
         Self {
             now: 0,
@@ -50,7 +50,7 @@ impl Clock {
         self.boundary = self.now.saturating_add(self.division.interval_ns());
     }
 
-    /// Ends the ramp now; from here on it is before the window.
+    /// Ends the ramp now. The time until the window follows.
     pub(crate) fn end_ramp(&mut self) -> Elapsed {
         self.boundary = self.now;
         let elapsed = self.elapsed();
@@ -59,7 +59,7 @@ impl Clock {
         elapsed
     }
 
-    /// Sets the window, once it is known.
+    /// Sets the window.
     pub(crate) fn set_window(&mut self, start: u64, end: u64) {
         self.window_start = start;
         self.window_end = end;
@@ -67,7 +67,7 @@ impl Clock {
         self.tick();
     }
 
-    /// Ends the window at `now`, if it would go on longer.
+    /// Ends the window at `now`, unless it has ended before.
     pub(crate) fn end_window(&mut self, now: u64) {
         self.window_start = self.window_start.min(now);
         self.window_end = self.window_end.min(now);
@@ -81,19 +81,19 @@ impl Clock {
         self.now = monotonic_ns();
     }
 
-    /// The time when the clock was last read.
+    /// The last reading of the clock.
     #[inline]
     pub(crate) fn now(&self) -> u64 {
         self.now
     }
 
-    /// Whether the interval at hand is over.
+    /// Whether the current interval is over.
     #[inline]
     pub(crate) fn is_interval_over(&self) -> bool {
         self.now >= self.boundary
     }
 
-    /// Leaves the interval at hand if it is over, for the one that follows it.
+    /// Enters the next interval if the current one is over, and returns the one left.
     pub(crate) fn leave_interval(&mut self) -> Option<Elapsed> {
         if !self.is_interval_over() {
             return None;
@@ -124,7 +124,7 @@ impl Clock {
         self.window_start.saturating_add(begin)
     }
 
-    /// The interval at hand, as if it ended at its boundary.
+    /// The current interval, as if it ended at its boundary.
     pub(crate) fn elapsed(&self) -> Elapsed {
         Elapsed {
             interval: self.interval,
@@ -135,35 +135,35 @@ impl Clock {
         }
     }
 
-    /// When the interval at hand ends.
+    /// The end of the current interval.
     #[inline]
     pub(crate) fn boundary(&self) -> u64 {
         self.boundary
     }
 
-    /// When the window ends.
+    /// The end of the window.
     pub(crate) fn window_end(&self) -> u64 {
         self.window_end
     }
 
-    /// Whether a message that is due at `intended` counts.
+    /// Whether a message due at `intended` counts.
     #[inline]
     pub(crate) fn counts(&self, intended: u64) -> bool {
         intended >= self.window_start
     }
 
-    /// Whether the window has ended by the clock.
+    /// Whether the end of the window has passed.
     pub(crate) fn is_window_over(&self) -> bool {
         self.now >= self.window_end
     }
 
-    /// Whether the window has ended and its last interval is left.
+    /// Whether the window has ended and its last interval was handed over.
     pub(crate) fn is_draining(&self) -> bool {
         self.interval == Interval::Drain
     }
 
-    /// Whether what is recorded now belongs to the window. The interval at hand decides: what is
-    /// settled at the end of one belongs to it.
+    /// Whether events recorded now belong to the window. The current interval decides, not the
+    /// clock: events settled at the end of an interval belong to it.
     #[inline]
     pub(crate) fn is_within_window(&self) -> bool {
         matches!(self.interval, Interval::Within(_))

@@ -1,4 +1,4 @@
-//! What the flows of a thread share: where their messages come from, and where they are recorded.
+//! The state that the flows of a thread share: the source of their messages, and the recorder.
 
 use std::sync::mpsc::Receiver;
 
@@ -12,24 +12,24 @@ use super::source::{MessageSource, Order};
 use super::task::Task;
 use crate::plan::{Close, Workload};
 
-/// Everything of a thread that a flow needs besides its connection.
+/// What a flow needs besides its connection.
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) recorder: Recorder,
     pub(crate) source: MessageSource,
-    /// The most messages out on each connection.
+    /// The maximum of messages in flight on each connection.
     pub(crate) pipeline: Option<usize>,
     pub(crate) timeout_ns: u64,
-    /// How a workload that closes connections does it.
+    /// How the churn workload closes its connections.
     pub(crate) close: Close,
-    /// The messages that the last read completed.
+    /// The messages completed by the last read.
     pub(crate) unverified: Vec<Unverified>,
 }
 
-/// A message whose echo is complete, and whose contents are not compared yet.
+/// A message whose echo is complete, but not verified yet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Unverified {
-    /// Where it ends in the stream of its connection.
+    /// Its end in the stream of its connection.
     pub(crate) end: u64,
     pub(crate) counted: bool,
 }
@@ -50,19 +50,19 @@ impl Context {
         }
     }
 
-    /// Takes the schedule and the window, once the start is known.
+    /// Sets the schedule and the window, once the start is known.
     pub(crate) fn begin(&mut self, schedule: Schedule, window_start: u64, window_end: u64) {
         self.source.schedule = schedule;
         self.recorder.clock.set_window(window_start, window_end);
     }
 
-    /// Ends the window at `now`, unless it is over, and with it the schedule.
+    /// Ends the window and the schedule at `now`, unless they are over.
     pub(crate) fn end_window(&mut self, now: u64, end: End) {
         self.source.schedule.end_at(now);
         self.recorder.end_window(now, end);
     }
 
-    /// The time when the clock was last read.
+    /// The last reading of the clock.
     #[inline]
     pub(crate) fn now(&self) -> u64 {
         self.recorder.clock.now()
@@ -75,7 +75,7 @@ impl Context {
         self.now()
     }
 
-    /// The order for a message that is due at `intended`, recorded as issued.
+    /// Creates the order for a message due at `intended`, and records it as issued.
     #[inline]
     pub(crate) fn issue(&mut self, intended: u64) -> Order {
         let counted = self.recorder.clock.counts(intended);
@@ -89,8 +89,8 @@ impl Context {
         }
     }
 
-    /// Notes that the echo of a message of a flow is complete. In a closed loop its place goes to the
-    /// message that is returned and that is to be written now.
+    /// Records that a flow's message is complete. In a closed loop, returns the next message, which
+    /// is due now.
     #[inline]
     pub(crate) fn answered(&mut self, flow: usize) -> Option<Order> {
         let now = self.now();
@@ -102,7 +102,7 @@ impl Context {
         }
     }
 
-    /// Records messages of a flow that were given up; a closed loop gets their places back.
+    /// Records messages that a flow gave up. A closed loop gets their slots back.
     pub(crate) fn give_up(&mut self, flow: usize, abandoned: Abandoned) {
         self.recorder.record_abandoned(abandoned);
         for _ in 0..abandoned.places {
@@ -110,7 +110,7 @@ impl Context {
         }
     }
 
-    /// Notes that a message of a flow is over; a closed loop gets its place back.
+    /// Notes that a flow's message is settled. A closed loop gets its slot back.
     pub(crate) fn free_place(&mut self, flow: usize) {
         self.source.outstanding -= 1;
         self.source.schedule.completed(flow);

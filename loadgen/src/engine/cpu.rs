@@ -1,30 +1,30 @@
-//! What a measuring thread uses of the processors within the window.
+//! The CPU time that a measuring thread uses within the window.
 
 use echomark::net::clock::monotonic_ns;
 
 use super::interval::nanoseconds;
 use super::sys::{self, SchedulerStatistics, ThreadUsage};
 
-/// The longest that a poll which finds nothing can take while it runs. In one that took longer, the
-/// thread was not on a processor, and that is no spinning.
+/// The longest duration of an empty poll on a running thread. If a poll took longer, the thread was
+/// descheduled, and the time does not count as spinning.
 const MAX_EMPTY_POLL_NS: u64 = 10_000;
 
-/// What a thread used.
+/// The CPU time of a thread.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct CpuUse {
-    /// How long that was.
+    /// The length of the period.
     pub(crate) wall_ns: u64,
-    /// Time on a processor.
+    /// CPU time.
     pub(crate) cpu_ns: u64,
-    /// The part of it that the thread spun, with nothing to do but wait for the next message's time.
+    /// The part of the CPU time spent spinning until the next message was due.
     pub(crate) spin_ns: u64,
     pub(crate) involuntary_switches: u64,
-    /// Time that it was ready to run and had no processor, and how often it then got one, where the
-    /// kernel tells.
+    /// Time spent runnable but without a CPU, and the number of times the thread then got one.
+    /// `None` if the kernel does not report it.
     pub(crate) run_delay: Option<(u64, u64)>,
 }
 
-/// Counts what the calling thread uses.
+/// Measures the CPU time of the calling thread.
 #[derive(Debug)]
 pub(crate) struct CpuAccount {
     began: u64,
@@ -34,7 +34,7 @@ pub(crate) struct CpuAccount {
 }
 
 impl CpuAccount {
-    /// Begins to count.
+    /// Starts measuring.
     pub(crate) fn begin() -> Self {
         Self {
             usage: sys::thread_usage(),
@@ -44,12 +44,12 @@ impl CpuAccount {
         }
     }
 
-    /// Notes that the thread spun for a poll that took `poll_ns`.
+    /// Notes that the thread spun for a poll of `poll_ns`.
     pub(crate) fn note_spin(&mut self, poll_ns: u64) {
         self.spin_ns += poll_ns.min(MAX_EMPTY_POLL_NS);
     }
 
-    /// What was used since the beginning.
+    /// The CPU time since the start.
     pub(crate) fn end(&self) -> CpuUse {
         let usage = sys::thread_usage();
         let sched = self.sched.zip(SchedulerStatistics::of_this_thread());

@@ -1,5 +1,6 @@
-//! How long this host fails to run us: a thread that asks to be run at known times and records how
-//! late it was. What it sees, the measuring threads may have suffered too (after Gil Tene's jHiccup).
+//! Measures scheduling delays of this host: a thread asks to be woken at known times and records
+//! its lateness. The measuring threads may have suffered the same delays (after Gil Tene's
+//! jHiccup).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,11 +13,11 @@ use hdrhistogram::Histogram;
 
 use crate::result::histogram;
 
-/// Time between two looks. A hiccup that is longer is always seen, a shorter one with the chance of
-/// its share of this; and the looks themselves take next to nothing of the machine.
+/// Time between two wake-ups. Every hiccup longer than this is seen. The chance to see a shorter
+/// one is proportional to its length. The probe's own CPU use is negligible.
 const PERIOD_NS: u64 = 5_000_000;
 
-/// A probe that looks until it is asked for what it saw.
+/// A running probe.
 #[derive(Debug)]
 pub(crate) struct HiccupProbe {
     start: Option<Sender<u64>>,
@@ -25,8 +26,8 @@ pub(crate) struct HiccupProbe {
 }
 
 impl HiccupProbe {
-    /// A probe that waits for its start, with the priority of the caller. It sees nothing if there is
-    /// no thread to be had.
+    /// A probe that waits for its start and inherits the caller's priority. If no thread can be
+    /// started, it records nothing.
     pub(crate) fn new() -> Self {
         let (start, start_receiver) = mpsc::channel();
         let stop = Arc::new(AtomicBool::new(false));
@@ -47,15 +48,15 @@ impl HiccupProbe {
         }
     }
 
-    /// Starts to look at `start`, a time of [`monotonic_ns`].
+    /// Starts sampling at `start`, a time of [`monotonic_ns`].
     pub(crate) fn begin(&mut self, start: u64) {
         if let Some(sender) = self.start.take() {
-            // Without a thread there is nobody to look.
+            // No thread could be started.
             let _ = sender.send(start);
         }
     }
 
-    /// What it saw.
+    /// Stops the probe and returns its samples.
     pub(crate) fn finish(mut self) -> Option<Histogram<u64>> {
         self.end()
     }
@@ -85,7 +86,8 @@ fn look(start: u64, stop: &AtomicBool) -> Histogram<u64> {
             continue;
         }
         seen.saturating_record(now - due);
-        // Looks that fell into the hiccup were late too, each by the rest of it.
+        // The hiccup also delayed the wake-ups planned within it, each by the time that was left of
+        // it.
         due += PERIOD_NS;
         while due + PERIOD_NS < now {
             seen.saturating_record(now - due);

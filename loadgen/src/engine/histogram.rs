@@ -1,34 +1,34 @@
-//! How often each latency occurred, as a measuring thread counts it.
+//! Latency counts of a measuring thread.
 //!
-//! The buckets are those of HdrHistogram, by its own arithmetic, so that the counts add to a
-//! histogram exactly. It leaves out what a histogram keeps besides, its extremes among it: the counts tell, and a
-//! measuring thread need not look for them with every message.
+//! The buckets and their arithmetic are those of HdrHistogram, so that the counts add to a
+//! histogram exactly. HdrHistogram's other fields, such as minimum and maximum, are left out: they
+//! follow from the counts, and updating them would cost time for each message.
 
 use hdrhistogram::Histogram;
 
 use crate::result::histogram::{self, MAX_NS};
 
-/// Values below this have a bucket each: the power of two from which on three digits need no more. Every
-/// further power of two has half as many buckets, each twice as wide as those of the one before.
+/// Each value below this has its own bucket, because three significant digits need no more. Each
+/// further power of two has half as many buckets, each twice as wide as the ones before.
 const SINGLE: u64 = 2048;
 const HALF: usize = SINGLE as usize / 2;
 const HALF_BITS: u32 = HALF.ilog2();
-/// Buckets up to the power of two above [`MAX_NS`].
+/// Buckets for values up to the power of two above [`MAX_NS`].
 const BUCKETS: usize = (MAX_NS.ilog2() - HALF_BITS + 2) as usize * HALF;
 
-/// What latencies of an interval are kept in.
+/// A container for the latencies of an interval.
 pub trait Distribution {
-    /// One without a sample.
+    /// An empty container.
     fn empty() -> Self;
 
-    /// Whether there is no sample.
+    /// Whether it holds no samples.
     fn has_none(&self) -> bool;
 
     /// Adds the samples to `sum`, exactly.
     fn add_onto(&self, sum: &mut Histogram<u64>);
 }
 
-/// Adds `part` to `sum`; an empty one at no cost.
+/// Adds `part` to `sum`. An empty part costs nothing.
 pub(super) fn add(sum: &mut Histogram<u64>, part: &Histogram<u64>) {
     if !part.is_empty() {
         sum.add(part).expect("all histograms have the same bounds");
@@ -53,23 +53,23 @@ impl BucketCounts {
         }
     }
 
-    /// Number of latencies.
+    /// Number of samples.
     pub fn len(&self) -> u64 {
         self.samples
     }
 
-    /// Whether there is none.
+    /// Whether it holds no samples.
     pub fn is_empty(&self) -> bool {
         self.samples == 0
     }
 
-    /// Forgets all, keeping the memory. Every page of it is written to.
+    /// Clears all counts and keeps the memory. Writes to every page.
     pub fn clear(&mut self) {
         self.counts.fill(0);
         self.samples = 0;
     }
 
-    /// Adds everything to `histogram`, which has to have the bounds of
+    /// Adds all counts to `histogram`, which must have the bounds of
     /// [`empty`](crate::result::histogram::empty).
     pub fn add_to(&self, histogram: &mut Histogram<u64>) {
         if self.is_empty() {
@@ -77,7 +77,7 @@ impl BucketCounts {
         }
         for (bucket, &count) in self.counts.iter().enumerate() {
             if count > 0 {
-                histogram.saturating_record_n(least_of(bucket), count);
+                histogram.saturating_record_n(lower_edge(bucket), count);
             }
         }
     }
@@ -93,16 +93,16 @@ impl Default for BucketCounts {
     }
 }
 
-/// The bucket of a value; there may be no such bucket.
+/// The bucket of a value. The index may be out of range.
 #[inline]
 fn bucket_of(value: u64) -> usize {
-    // How often the value has to be halved to be told apart to three digits.
+    // Number of halvings until the value has three significant digits.
     let halvings = (value | (SINGLE - 1)).ilog2() - HALF_BITS;
     ((halvings as usize) << HALF_BITS) + (value >> halvings) as usize
 }
 
-/// The least value of a bucket.
-fn least_of(bucket: usize) -> u64 {
+/// The smallest value of a bucket.
+fn lower_edge(bucket: usize) -> u64 {
     let halvings = (bucket >> HALF_BITS).saturating_sub(1);
     ((bucket - (halvings << HALF_BITS)) as u64) << halvings
 }

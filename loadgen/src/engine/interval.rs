@@ -1,31 +1,31 @@
-//! How a run is divided in time.
+//! The division of a run's time.
 
 use std::time::Duration;
 
 use crate::plan::Plan;
 
-/// Into how many slices the statistics want a window to be cut,
+/// The number of slices that the statistics need in a window,
 const SLICES_OF_WINDOW: u64 = 60;
-/// but none shorter than this: each costs the coordinator some time, and with it the machine.
+/// and the minimum length of a slice: each slice costs CPU time of the coordinator.
 const MIN_SLICE_NS: u64 = 50_000_000;
-/// The length of slices when the window's is not known.
+/// The length of slices if the length of the window is unknown.
 const UNKNOWN_SLICE_NS: u64 = 100_000_000;
 
-/// A stretch of the run.
+/// A part of the run.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Interval {
-    /// The number-th interval of the time in which all connections are made.
+    /// The interval with this number in the ramp, while connections are made.
     Ramp(u64),
-    /// Warming up.
+    /// The warm-up.
     Before,
-    /// The number-th slice of the window.
+    /// The slice with this number in the window.
     Within(u64),
-    /// After the window, waiting for what is still out.
+    /// The wait for outstanding echoes after the window.
     Drain,
 }
 
-/// How the window is divided: into the intervals of the time series, and each of these into as many
-/// slices as the statistics want.
+/// The division of the window into the intervals of the time series, and of each interval into
+/// slices for the statistics.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Division {
     interval_ns: u64,
@@ -33,7 +33,7 @@ pub(crate) struct Division {
 }
 
 impl Division {
-    /// The division that suits a plan.
+    /// The division for a plan.
     pub(crate) fn of(plan: &Plan) -> Self {
         let interval_ns = nanoseconds(plan.interval);
         let wanted = match plan.duration {
@@ -57,7 +57,7 @@ impl Division {
         self.slices
     }
 
-    /// Nanoseconds from the start of the window to that of its slice `number`.
+    /// Nanoseconds from the start of the window to the start of slice `number`.
     pub(crate) fn begin_of(self, number: u64) -> u64 {
         let (interval, slice) = (number / self.slices, number % self.slices);
         interval

@@ -1,20 +1,20 @@
-//! The measuring engine: threads that send and receive, and record what they see.
+//! The measuring engine: threads that send and receive messages, and record the results.
 //!
-//! In layers, each of which uses only those below it:
+//! The modules form layers. Each uses only layers below it:
 //!
 //! - `worker`: one measuring thread and its event loop.
-//! - `workload`: what a flow does with its connection, one file each.
-//! - `context`: what the flows of a thread share: `recorder`, where everything is recorded; `source`,
-//!   where messages come from; `clock`, the window and its intervals; `cpu`, what the thread uses.
-//! - `task`: what a thread is told, and what it reports.
-//! - `connection`: a socket to the server: made, read, written, closed, and made again.
-//! - [`schedule`]: when messages are due. It alone tells an open loop from a closed one. Pure.
-//! - [`in_flight`]: the messages of a connection that are queued or out. Pure.
-//! - [`payload`], [`chargen`]: what messages contain, so that every wrong byte shows. Pure.
-//! - [`slice`](mod@slice), [`histogram`], [`tcp`]: the counts, latencies and TCP samples of an interval,
-//!   which add up exactly. `interval`: how a run is divided in time. Pure.
-//! - `hiccups`: how long this host failed to run a thread that asked to run.
-//! - `sys`: what only a client asks of the kernel.
+//! - `workload`: what a flow does with its connection, one file for each workload.
+//! - `context`: the state shared by a thread's flows: `recorder`; `source` of messages; `clock`,
+//!   with the window and its intervals; `cpu`, the thread's CPU time.
+//! - `task`: what a thread is given, and its reports.
+//! - `connection`: a socket to the server: connect, read, write, close, reconnect.
+//! - [`schedule`]: when messages are due, in open and closed loops. Pure.
+//! - [`in_flight`]: the queued and outstanding messages of a connection. Pure.
+//! - [`payload`], [`chargen`]: the contents of messages, so that every wrong byte shows. Pure.
+//! - [`slice`](mod@slice), [`histogram`], [`tcp`]: counts, latencies and TCP samples of an
+//!   interval. They add up exactly. `interval`: the division of a run's time. Pure.
+//! - `hiccups`: scheduling delays of this host.
+//! - `sys`: system calls that only a client needs.
 
 pub(crate) mod chargen;
 pub(crate) mod clock;

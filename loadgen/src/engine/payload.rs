@@ -1,12 +1,12 @@
-//! What the messages consist of: a pseudo-random byte stream for every connection, in which each
-//! byte depends on its position.
+//! The contents of messages: a pseudo-random byte stream for each connection. Each byte depends on
+//! its position alone.
 //!
-//! An echo that loses, repeats, swaps or changes bytes therefore differs from what was sent at the
-//! exact offset where it happens, whatever the size of the messages and wherever reads cut them.
-//! A stream is never generated: it is cut into blocks, and each block is a stretch of one random
-//! table, at a place that a hash of the connection and the block's number decides. So what is sent
-//! is sent straight out of the table, and what arrives is compared with it at the speed of memcmp.
-//! A shift by whole blocks goes unnoticed with a chance of 1 in 16 384 for each block.
+//! So an echo that loses, repeats, swaps or changes bytes differs from the sent bytes at that exact
+//! offset, whatever the message size and however reads split the stream. No stream is ever
+//! generated. Each block of a stream is a part of one random table; a hash of the connection and
+//! the block's number selects the part. Sending takes bytes straight from the table, and
+//! verification runs at the speed of memcmp. A shift by whole blocks goes unnoticed with a chance
+//! of 1 in 16 384 for each block.
 
 use std::io::IoSlice;
 
@@ -15,26 +15,26 @@ use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 use crate::plan::sizes::MIN_DATAGRAM;
 
-/// Bytes of a block, and different places in the table where one may begin. With both at 16 KiB the
-/// table fits the fastest cache of any machine of today.
+/// Bytes of a block, and number of places in the table where a block may begin. With 16 KiB each,
+/// the table fits the L1 or L2 cache of current machines.
 const BLOCK: usize = 16 << 10;
 
 /// Bytes of a datagram's sequence number.
 const SEQUENCE_BYTES: usize = MIN_DATAGRAM as usize;
 
-/// The table that all streams of a run are cut from.
+/// The table that contains all blocks of a run's streams.
 #[derive(Debug)]
 pub struct Payload {
     table: Box<[u8; 2 * BLOCK]>,
     seed: u64,
 }
 
-/// Names the stream of one connection; a connection made anew has a new one.
+/// Identifies the stream of one connection. Each reconnect gets a new stream.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct StreamId(u64);
 
 impl StreamId {
-    /// Where in the table a block begins.
+    /// Where a block begins in the table.
     #[inline]
     fn begin_of(self, block: u64) -> usize {
         mix(self.0.wrapping_add(block)) as usize % BLOCK
@@ -42,7 +42,7 @@ impl StreamId {
 }
 
 impl Payload {
-    /// A table and streams that `seed` alone decides.
+    /// A table and streams determined by `seed` alone.
     pub fn new(seed: u64) -> Self {
         let mut table = Box::new([0; 2 * BLOCK]);
         Xoshiro256PlusPlus::seed_from_u64(seed).fill_bytes(&mut *table);
@@ -56,8 +56,8 @@ impl Payload {
         ))
     }
 
-    /// The bytes of `stream` from `position` on: as many as lie in one piece, at most `most`, and
-    /// at least one if `most` is not zero.
+    /// The bytes of `stream` from `position` on: the longest contiguous piece, at most `most`
+    /// bytes, and at least one byte unless `most` is zero.
     #[inline]
     pub fn piece(&self, stream: StreamId, position: u64, most: usize) -> &[u8] {
         let within = (position % BLOCK as u64) as usize;
@@ -65,8 +65,8 @@ impl Payload {
         &self.table[begin..begin + most.min(BLOCK - within)]
     }
 
-    /// Fills `pieces` with what follows `position` and returns the filled ones, `most` bytes or as
-    /// much as fits.
+    /// Fills `pieces` with the bytes from `position` on, up to `most` bytes, and returns the filled
+    /// pieces.
     pub fn pieces<'a, 'b>(
         &'a self,
         stream: StreamId,
@@ -89,13 +89,13 @@ impl Payload {
         &pieces[..filled]
     }
 
-    /// Puts the datagram with this sequence number together: the number, and a stretch of `stream` of
-    /// its own, `size` bytes in all.
+    /// Builds the datagram with this sequence number: the number, then bytes of `stream`, `size`
+    /// bytes in all.
     pub fn fill_datagram(&self, stream: StreamId, sequence: u64, size: u32, bytes: &mut Vec<u8>) {
         bytes.clear();
         bytes.extend_from_slice(&sequence.to_le_bytes());
         let begin = datagram_begin(sequence);
-        // Each turn adds at least a byte.
+        // Each iteration adds at least one byte.
         while bytes.len() < size as usize {
             let left = size as usize - bytes.len();
             let position = begin + bytes.len() as u64;
@@ -112,7 +112,8 @@ impl Payload {
         number == sequence.to_le_bytes() && self.first_difference(stream, position, rest).is_none()
     }
 
-    /// Where `bytes`, received at `position` of `stream`, first differ from what was sent there.
+    /// The first index at which `bytes`, received at `position` of `stream`, differ from the sent
+    /// bytes.
     #[inline]
     pub fn first_difference(&self, stream: StreamId, position: u64, bytes: &[u8]) -> Option<usize> {
         if self.piece(stream, position, bytes.len()) == bytes {
@@ -121,7 +122,7 @@ impl Payload {
         self.find_difference(stream, position, bytes)
     }
 
-    /// The same, of bytes that lie in several blocks or are not right.
+    /// The slow path: the bytes span several blocks or are wrong.
     #[cold]
     fn find_difference(&self, stream: StreamId, position: u64, bytes: &[u8]) -> Option<usize> {
         let mut done = 0;
@@ -142,12 +143,12 @@ impl Payload {
     }
 }
 
-/// The sequence number that a datagram carries; `None` if it is too short for one.
+/// The sequence number of a datagram; `None` if the datagram is too short.
 pub fn sequence_of(datagram: &[u8]) -> Option<u64> {
     Some(u64::from_le_bytes(*datagram.first_chunk()?))
 }
 
-/// Where the stretch of a datagram begins in its stream: far enough from the next one's.
+/// Where a datagram's bytes begin in its stream. The parts of different datagrams do not overlap.
 fn datagram_begin(sequence: u64) -> u64 {
     sequence.wrapping_mul(1 << 17) & (u64::MAX >> 1)
 }

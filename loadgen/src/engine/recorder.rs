@@ -1,5 +1,5 @@
-//! What a measuring thread records: the slice of the interval at hand, handed to the coordinator when
-//! the interval is over, and the thread's account of the whole run.
+//! Records the events of a measuring thread: a slice for each interval, handed to the coordinator
+//! when the interval is over, and the thread's account of the whole run.
 
 use std::sync::mpsc::{Receiver, Sender};
 
@@ -13,9 +13,9 @@ use super::sys::TcpInfo;
 use super::task::{Account, Report, Task};
 use crate::result::Counts;
 
-/// Records what happens to a thread's messages and connections.
+/// Records the events of a thread's messages and connections.
 ///
-/// The slice at hand is that of the clock's interval: they change together, in
+/// The current slice belongs to the clock's interval. Both change together, in
 /// [`Recorder::enter_interval`].
 #[derive(Debug)]
 pub(crate) struct Recorder {
@@ -23,22 +23,22 @@ pub(crate) struct Recorder {
     slice: Box<Slice<BucketCounts>>,
     is_open_loop: bool,
     has_received: bool,
-    /// When a message of the window last was due or complete.
+    /// When the last message of the window was due or complete.
     progress_at: u64,
     cpu: Option<CpuAccount>,
     account: Account,
     worker: usize,
     reports: Sender<Report>,
-    /// Slices that the coordinator has added up and cleared.
+    /// Slices returned by the coordinator, cleared for reuse.
     spare: Receiver<Box<Slice<BucketCounts>>>,
 }
 
-/// Why a window ends before its time.
+/// Why a window ends early.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum End {
     /// The user stopped it.
     Interrupted,
-    /// All messages came back, or had their time.
+    /// Every message came back or timed out.
     Complete,
 }
 
@@ -58,7 +58,7 @@ impl Recorder {
         }
     }
 
-    /// Ends the ramp: every connection was made or failed.
+    /// Ends the ramp: every connect succeeded or failed.
     pub(crate) fn end_ramp(&mut self) {
         self.clock.tick();
         self.enter_interval();
@@ -80,14 +80,14 @@ impl Recorder {
         self.enter_interval();
     }
 
-    /// Hands in the rest, and returns the thread's account.
+    /// Hands over the last slices, and returns the thread's account.
     pub(crate) fn finish(&mut self) -> Account {
         self.hand_in(self.clock.elapsed());
         self.account.finished_at = self.clock.now();
         self.account
     }
 
-    /// Hands in what was recorded in every interval that is over.
+    /// Hands over the slices of all intervals that are over.
     #[inline]
     pub(crate) fn enter_interval(&mut self) {
         if self.clock.is_interval_over() {
@@ -118,7 +118,7 @@ impl Recorder {
             let fresh = self.spare.try_recv().unwrap_or_default();
             Some(std::mem::replace(&mut self.slice, fresh))
         };
-        // The coordinator is gone only if the run has failed.
+        // The receiver is gone only if the run has failed.
         let _ = self.reports.send(Report::Slice {
             worker: self.worker,
             interval: elapsed.interval,
@@ -135,21 +135,21 @@ impl Recorder {
         self.progress_at = self.clock.now();
     }
 
-    /// Records a message whose first byte was handed to the kernel by a call that began at `began`.
+    /// Records a message whose first byte was written by a call that began at `began`.
     #[inline]
     pub(crate) fn record_sent(&mut self, sent: Sent, began: u64) {
         self.slice.record_sent(sent, began, self.is_open_loop);
     }
 
-    /// Records that a counted message intended for `intended` has to wait for its connection from
-    /// `now` on.
+    /// Records that a counted message intended for `intended` waits for its connection from `now`
+    /// on.
     pub(crate) fn record_held(&mut self, intended: u64, now: u64) {
         if self.is_open_loop {
             self.slice.record_held(intended, now);
         }
     }
 
-    /// Records a message whose echo is complete; what it contains is recorded apart.
+    /// Records a message whose echo is complete. Its contents are recorded apart.
     #[inline]
     pub(crate) fn record_done(&mut self, done: &Done) {
         self.record_received(done.counted);
@@ -159,7 +159,7 @@ impl Recorder {
         }
     }
 
-    /// Records a message that is complete, of the window if it counts, and has no latency.
+    /// Records a complete message without a latency, in the window if it counts.
     #[inline]
     pub(crate) fn record_received(&mut self, counted: bool) {
         self.has_received = true;
@@ -170,26 +170,25 @@ impl Recorder {
         counts.received += u64::from(counted);
     }
 
-    /// Records what a complete message was found to contain.
+    /// Records the result of verifying a complete message.
     #[inline]
     pub(crate) fn record_contents(&mut self, counted: bool, contents: Contents) {
         self.slice.record_contents(counted, contents);
     }
 
-    /// Records where a wrong byte came: flow, and offset in its stream.
+    /// Records the position of a wrong byte: flow, and offset in its stream.
     pub(crate) fn record_corruption(&mut self, flow: usize, offset: u64) {
         self.account.corruption.get_or_insert((flow, offset));
     }
 
-    /// Records messages that were given up.
+    /// Records abandoned messages.
     pub(crate) fn record_abandoned(&mut self, abandoned: Abandoned) {
         self.enter_interval();
         self.slice.counts.lost += abandoned.lost;
         self.slice.counts.timed_out += abandoned.timed_out;
     }
 
-    /// Records that `count` bytes were handed to the kernel, of which `counted` belong to messages
-    /// that count.
+    /// Records that `count` bytes were written, of which `counted` belong to messages that count.
     #[inline]
     pub(crate) fn record_bytes_out(&mut self, count: u64, counted: u64) {
         self.account.bytes_out += count;
@@ -214,7 +213,7 @@ impl Recorder {
         }
     }
 
-    /// Records a connection that was made in `took` nanoseconds.
+    /// Records a connect that took `took` nanoseconds.
     pub(crate) fn record_connect(&mut self, took: u64) {
         self.slice.counts.opened += 1;
         self.slice.connect.record(took);
@@ -225,23 +224,23 @@ impl Recorder {
         self.slice.first_byte.record(took);
     }
 
-    /// Records the time from the half-close until the server had closed too.
+    /// Records the time from the half-close until the server closed too.
     pub(crate) fn record_close(&mut self, took: u64) {
         self.slice.close.record(took);
     }
 
-    /// Records what TCP says of a connection whose last sample told of `seen_retransmits`.
+    /// Records the TCP_INFO of a connection; its last sample had `seen_retransmits` retransmits.
     pub(crate) fn record_tcp(&mut self, info: &TcpInfo, seen_retransmits: u32) {
         self.slice.tcp.add(info, seen_retransmits);
     }
 
-    /// The counts of the interval at hand, for what is only counted.
+    /// The counts of the current interval.
     #[inline]
     pub(crate) fn counts(&mut self) -> &mut Counts {
         &mut self.slice.counts
     }
 
-    /// Notes that the thread had nothing to do but wait for the next message's time since `began`.
+    /// Notes that the thread spun since `began`, until the next message was due.
     pub(crate) fn note_spin(&mut self, began: u64) {
         let now = self.clock.now();
         if let Some(cpu) = &mut self.cpu {

@@ -1,8 +1,8 @@
-//! What a thread records while it measures: histograms and counts, one [`Slice`] for each interval.
+//! The records of a measuring thread: histograms and counts, one [`Slice`] for each interval.
 //!
-//! Histograms add, and so do counts: a slice of several threads, the whole run, and later the union
-//! of several hosts are all sums of slices, exact to the last sample. No percentile is computed
-//! here; that happens on another thread, out of the way of the measurement.
+//! Histograms and counts add. Slices of several threads, the whole run, and the union of several
+//! hosts are all sums of slices, exact to the last sample. Percentiles are not computed here, but
+//! on another thread, which does not disturb the measurement.
 
 use std::ops::AddAssign;
 
@@ -13,8 +13,8 @@ use super::in_flight::{Done, Sent};
 use super::tcp::TcpSamples;
 use crate::result::Counts;
 
-/// What happened in one interval. A measuring thread records into tallies, which are cheaper; what is
-/// added up and read are histograms.
+/// The events of one interval. Measuring threads record into [`BucketCounts`], which are cheaper;
+/// sums and reports use histograms.
 #[derive(Clone, Debug)]
 pub struct Slice<D = Histogram<u64>> {
     /// From the intended time to the last byte of the echo. Recorded in an open loop only: in a
@@ -26,48 +26,48 @@ pub struct Slice<D = Histogram<u64>> {
     /// From the intended time to the start of that call, of messages that had to wait for this
     /// program alone. Recorded in an open loop only, as the next two are.
     pub free_lag: D,
-    /// The same, of messages that had to wait for their connection: it was full, or down, or its
-    /// pipeline was at its bound.
+    /// The same time, for messages that had to wait for their connection: the socket was full or
+    /// down, or the pipeline was at its limit.
     pub held_lag: D,
-    /// The part of the held messages' lag that is this program's own: from the intended time until
-    /// it would have written the message, had the connection taken it.
+    /// The client's own part of the held messages' lag: from the intended time until the client
+    /// would have written the message if the connection had accepted it.
     pub held_own_lag: D,
-    /// From the start of the connect call until the connection stood.
+    /// From the start of the connect call until the connection was established.
     pub connect: D,
-    /// From the start of the write call to the first byte of the echo. Recorded where each message
-    /// has a connection of its own.
+    /// From the start of the write call to the first byte of the echo. Recorded if each message has
+    /// its own connection.
     pub first_byte: D,
-    /// From the half-close until the peer had closed too; recorded as `first_byte` is.
+    /// From the half-close until the peer closed too. Recorded as `first_byte` is.
     pub close: D,
-    /// What TCP said of the connections.
+    /// TCP_INFO samples of the connections.
     pub tcp: TcpSamples,
-    /// How often what happened.
+    /// Event counts.
     pub counts: Counts,
 }
 
-/// What a message was found to contain.
+/// The result of verifying a message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Contents {
     /// Every byte is right.
     Right,
     /// A byte is wrong.
     Wrong,
-    /// It was not compared, or what it should contain is not known.
+    /// The message was not compared, or its expected contents are unknown.
     Unknown,
 }
 
 impl Slice<BucketCounts> {
-    /// An empty slice whose memory is there: recording into it takes no page faults, which would
-    /// be measured as latency.
+    /// An empty slice whose memory is mapped already. Page faults while recording would be measured
+    /// as latency.
     pub fn touched() -> Box<Self> {
         let mut slice = Box::<Self>::default();
-        for tally in slice.distributions_mut() {
-            tally.clear();
+        for histogram in slice.distributions_mut() {
+            histogram.clear();
         }
         slice
     }
 
-    /// Records a message whose first byte was handed to the kernel by a call that began at `began`.
+    /// Records a message whose first byte was written by a call that began at `began`.
     #[inline]
     pub fn record_sent(&mut self, sent: Sent, began: u64, is_open_loop: bool) {
         if !sent.counted {
@@ -76,22 +76,22 @@ impl Slice<BucketCounts> {
         self.counts.sent += 1;
         if is_open_loop {
             let lag = began.saturating_sub(sent.intended);
-            let tally = if sent.held {
+            let histogram = if sent.held {
                 &mut self.held_lag
             } else {
                 &mut self.free_lag
             };
-            tally.record(lag);
+            histogram.record(lag);
         }
     }
 
-    /// Records that a counted message intended for `intended` has to wait for its connection from
-    /// `now` on.
+    /// Records that a counted message intended for `intended` waits for its connection from `now`
+    /// on.
     pub fn record_held(&mut self, intended: u64, now: u64) {
         self.held_own_lag.record(now.saturating_sub(intended));
     }
 
-    /// Records how long a message took whose echo was complete at `now`.
+    /// Records the latency of a message whose echo was complete at `now`.
     #[inline]
     pub fn record_latency(&mut self, done: &Done, now: u64, is_open_loop: bool) {
         self.service.record(now.saturating_sub(done.write_began));
@@ -100,7 +100,7 @@ impl Slice<BucketCounts> {
         }
     }
 
-    /// Records what a complete message was found to contain.
+    /// Records the result of verifying a complete message.
     #[inline]
     pub fn record_contents(&mut self, counted: bool, contents: Contents) {
         match contents {
@@ -111,12 +111,13 @@ impl Slice<BucketCounts> {
         }
     }
 
-    /// Forgets everything, keeping the memory.
+    /// Clears all records and keeps the memory.
     pub fn clear(&mut self) {
-        for tally in self.distributions_mut() {
-            // Most are unused in any one workload, and all of its memory would be written to.
-            if !tally.is_empty() {
-                tally.clear();
+        for histogram in self.distributions_mut() {
+            // Most histograms are unused in any one workload, and clearing writes to all of their
+            // memory.
+            if !histogram.is_empty() {
+                histogram.clear();
             }
         }
         self.tcp = TcpSamples::default();
@@ -125,19 +126,19 @@ impl Slice<BucketCounts> {
 }
 
 impl Slice {
-    /// The lag of all messages, whoever caused it.
+    /// The lag of all messages, whatever its cause.
     pub fn send_lag(&self) -> Histogram<u64> {
         sum(&self.free_lag, &self.held_lag)
     }
 
-    /// The lag of all messages as far as this program caused it.
+    /// The client's own part of the lag of all messages.
     pub fn own_send_lag(&self) -> Histogram<u64> {
         sum(&self.free_lag, &self.held_own_lag)
     }
 }
 
 impl<D: Distribution> Slice<D> {
-    /// Nothing happened yet.
+    /// An empty slice.
     pub fn new() -> Self {
         Self {
             response: D::empty(),

@@ -1,4 +1,4 @@
-//! Where a thread's messages come from: when each is due, how large it is, and what it contains.
+//! The source of a thread's messages: when each is due, its size and its contents.
 
 use std::sync::Arc;
 
@@ -11,18 +11,18 @@ use super::slice::Contents;
 use super::task::Task;
 use crate::plan::sizes::Sizes;
 
-/// Messages of a thread that may be queued or out at a time. Beyond it, messages that are due are
-/// counted as unsent, so that a server that stands still can't fill the client's memory.
+/// The maximum of a thread's messages that are queued or in flight. Further due messages count as
+/// unsent, so that a stalled server can't fill the client's memory.
 const MAX_OUTSTANDING: usize = 1 << 21;
 
-/// A message that is due.
+/// A due message.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Order {
-    /// When it is to be sent.
+    /// Its intended send time.
     pub(crate) intended: u64,
     /// Whether it belongs to the window.
     pub(crate) counted: bool,
-    /// Whether it had to wait until a flow was idle.
+    /// Whether it had to wait for an idle flow.
     pub(crate) has_waited: bool,
 }
 
@@ -31,18 +31,18 @@ pub(crate) struct Order {
 pub(crate) struct MessageSource {
     pub(crate) schedule: Schedule,
     pub(crate) payload: Arc<Payload>,
-    /// Whether what comes back is compared with what was sent.
+    /// Whether received bytes are compared with the sent ones.
     pub(crate) is_verifying: bool,
     sizes: Sizes,
     size_rng: Xoshiro256PlusPlus,
-    /// A datagram is put together here.
+    /// Buffer for building a datagram.
     datagram: Vec<u8>,
-    /// Messages queued or out, over all flows.
+    /// Messages queued or in flight, over all flows.
     pub(crate) outstanding: usize,
 }
 
 impl MessageSource {
-    /// Messages whose schedule is not known yet.
+    /// Messages without a schedule, which is set later.
     pub(crate) fn new(task: &Task) -> Self {
         let plan = &task.plan;
         let size_seed = plan.seed ^ (task.index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -57,7 +57,7 @@ impl MessageSource {
         }
     }
 
-    /// Whether no more messages may be queued.
+    /// Whether the limit of queued messages is reached.
     pub(crate) fn is_full(&self) -> bool {
         self.outstanding >= MAX_OUTSTANDING
     }
@@ -68,13 +68,13 @@ impl MessageSource {
         self.sizes.draw(&mut self.size_rng)
     }
 
-    /// The largest size of a message.
+    /// The maximum size of a message.
     pub(crate) fn max_size(&self) -> u32 {
         self.sizes.most()
     }
 
-    /// Where `bytes`, received at `position` of `stream`, first differ from what was sent there, if
-    /// that is looked at.
+    /// The first index at which `bytes`, received at `position` of `stream`, differ from the sent
+    /// bytes, if verification is on.
     #[inline]
     pub(crate) fn first_difference(
         &self,
@@ -89,7 +89,7 @@ impl MessageSource {
         }
     }
 
-    /// What a message is found to contain in which no difference was seen.
+    /// The verification result of a message without a difference.
     #[inline]
     pub(crate) fn undisputed(&self) -> Contents {
         if self.is_verifying {
@@ -99,7 +99,7 @@ impl MessageSource {
         }
     }
 
-    /// What a datagram of `stream` that was sent with `size` bytes is found to contain.
+    /// Verifies a datagram of `stream` that was sent with `size` bytes.
     pub(crate) fn datagram_contents(
         &self,
         stream: StreamId,
@@ -115,7 +115,7 @@ impl MessageSource {
         }
     }
 
-    /// The datagram of `stream` with this sequence number.
+    /// Builds the datagram of `stream` with this sequence number.
     pub(crate) fn datagram(&mut self, stream: StreamId, sequence: u64, size: u32) -> &[u8] {
         self.payload
             .fill_datagram(stream, sequence, size, &mut self.datagram);

@@ -1,4 +1,4 @@
-//! What a measuring thread is told, and what it reports.
+//! The task of a measuring thread, and its reports.
 
 use std::io;
 use std::sync::Arc;
@@ -16,23 +16,24 @@ use super::sys::TcpInfo;
 use super::tcp::TcpTotals;
 use crate::plan::Plan;
 
-/// What a thread needs to know.
+/// The input of a thread.
 #[derive(Debug)]
 pub(crate) struct Task {
-    /// The thread's number among all that report,
+    /// The thread's number among all measuring threads,
     pub(crate) worker: usize,
-    /// and among those of its plan.
+    /// and among the threads of its plan.
     pub(crate) index: usize,
     pub(crate) plan: Arc<Plan>,
     pub(crate) payload: Arc<Payload>,
     /// One address for each target, in the plan's order.
     pub(crate) addresses: Arc<[Address]>,
     pub(crate) reports: Sender<Report>,
-    /// The start of the schedule, once every thread is connected; closed if there will be none.
+    /// Receives the start of the schedule, once every thread is connected. Closed if the run fails
+    /// before.
     pub(crate) go: Receiver<u64>,
-    /// Each of them ends the run early when it is set: by the user, or when another thread failed.
+    /// Each flag ends the run early: one is set by the user, the other when another thread fails.
     pub(crate) stop: [Arc<AtomicBool>; 2],
-    /// The rate that the user sets from now on, as bits of an f64; 0 for the plan's.
+    /// The rate set by the user, as bits of an f64; 0 for the plan's rate.
     pub(crate) rate: Arc<AtomicU64>,
 }
 
@@ -41,7 +42,7 @@ impl Task {
         self.stop.iter().any(|flag| flag.load(Ordering::Relaxed))
     }
 
-    /// The thread's flows among those of the run.
+    /// The flows of the run that belong to this thread.
     pub(crate) fn share(&self) -> Share {
         Share {
             total: self.plan.connections.get(),
@@ -51,38 +52,38 @@ impl Task {
     }
 }
 
-/// What a thread tells the coordinator.
+/// A thread's report to the coordinator.
 #[derive(Debug)]
 pub(crate) enum Report {
-    /// Every connection was made or failed.
+    /// Every connect succeeded or failed.
     Connected {
         worker: usize,
         opened: usize,
-        /// The first that failed: its target's number, and why.
+        /// The first failed connect: the number of its target, and the error.
         failure: Option<(usize, io::Error)>,
     },
-    /// What was recorded in an interval; `None` if nothing.
+    /// The records of an interval; `None` if there are none.
     Slice {
         worker: usize,
         interval: Interval,
-        /// When the interval ended, by plan or because the window did; in the ramp, since the first
-        /// connect.
+        /// The end of the interval, or of the window if that came first. In the ramp, relative to
+        /// the first connect.
         end: u64,
         slice: Option<Box<Slice<BucketCounts>>>,
     },
-    /// The thread is done; it has reported every slice.
+    /// The thread has finished and reported every slice.
     Finished {
         worker: usize,
         account: Account,
         flows: Vec<FlowReport>,
         tcp: TcpTotals,
     },
-    /// The thread can't go on.
+    /// The thread can't continue.
     Failed { worker: usize, failure: Failure },
 }
 
 impl Report {
-    /// The number of the thread that sent it.
+    /// The number of the reporting thread.
     pub(crate) fn worker(&self) -> usize {
         match *self {
             Self::Connected { worker, .. }
@@ -93,38 +94,38 @@ impl Report {
     }
 }
 
-/// Why a thread can't go on.
+/// Why a thread can't continue.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// A system call failed that should not.
+    /// An unexpected failure of a system call.
     System(io::Error),
     /// The target with this number accepts connections and closes them without an echo.
     ClosesAtOnce { target: usize },
-    /// No socket receives the datagrams that are sent to the target with this number.
+    /// No socket receives datagrams at the target with this number.
     Refused { target: usize },
 }
 
-/// A thread's account of itself over the run.
+/// A thread's account of the run.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Account {
-    /// When it recorded its last echo, or gave up waiting.
+    /// When it recorded its last echo or gave up.
     pub(crate) finished_at: u64,
-    /// When its window ended: by plan, by an interruption, or with the last message of a given
-    /// number. What was still out then does not change it.
+    /// The end of its window: by plan, by an interruption, or at the last message of a given
+    /// number. Outstanding messages do not change it.
     pub(crate) window_ended_at: u64,
-    /// What it used of the processors within the window.
+    /// Its CPU time within the window.
     pub(crate) cpu: CpuUse,
     /// The stop flag ended its window.
     pub(crate) was_interrupted: bool,
-    /// Payload bytes of the whole run that were handed to the kernel,
+    /// Payload bytes written during the whole run,
     pub(crate) bytes_out: u64,
-    /// and that came back or were acknowledged.
+    /// and payload bytes that came back or were acknowledged.
     pub(crate) bytes_in: u64,
-    /// Where the first wrong byte was: flow, and offset in its stream.
+    /// The first wrong byte: flow, and offset in its stream.
     pub(crate) corruption: Option<(usize, u64)>,
 }
 
-/// What one flow had of the window.
+/// A flow's messages in the window.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct FlowShare {
     pub(crate) messages: u64,
@@ -141,19 +142,19 @@ impl FlowShare {
     }
 }
 
-/// What one flow had of the run.
+/// A flow's results over the run.
 #[derive(Clone, Debug)]
 pub(crate) struct FlowReport {
     /// Its number in the whole run.
     pub(crate) number: usize,
     pub(crate) target: usize,
     pub(crate) share: FlowShare,
-    /// Whether a connection stood at the end.
+    /// Whether a connection was open at the end.
     pub(crate) is_open: bool,
-    /// Of that connection: the client's port,
+    /// The client's port of that connection,
     pub(crate) local_port: Option<u16>,
     /// the CPU that last processed its incoming packets (SO_INCOMING_CPU, socket(7)),
     pub(crate) incoming_cpu: Option<usize>,
-    /// and what TCP says of it.
+    /// and its TCP_INFO.
     pub(crate) tcp: Option<Box<TcpInfo>>,
 }

@@ -1,17 +1,17 @@
-//! What TCP says of the connections (TCP_INFO, tcp(7)): samples over time, and a last word on each.
+//! TCP_INFO of the connections (tcp(7)): samples over time, and a final sample of each connection.
 
 use std::ops::AddAssign;
 
 use crate::engine::sys::TcpInfo;
 
-/// Samples of an interval, added up. Connections are sampled in turn, between messages.
+/// The samples of an interval, added up. Connections are sampled in turn, between messages.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct TcpSamples {
-    /// How many.
+    /// Number of samples.
     pub count: u64,
     /// Sum of the smoothed round-trip times, in microseconds.
     pub rtt_us_sum: u64,
-    /// The largest of them.
+    /// The largest smoothed round-trip time.
     pub rtt_us_max: u32,
     /// Sum of the congestion windows, in segments.
     pub cwnd_sum: u64,
@@ -20,7 +20,7 @@ pub struct TcpSamples {
 }
 
 impl TcpSamples {
-    /// Adds a sample of a connection whose last one told of `seen_retransmits`.
+    /// Adds a sample of a connection; its last sample had `seen_retransmits` retransmits.
     pub(crate) fn add(&mut self, info: &TcpInfo, seen_retransmits: u32) {
         self.count += 1;
         self.rtt_us_sum += u64::from(info.rtt_us);
@@ -40,36 +40,36 @@ impl AddAssign for TcpSamples {
     }
 }
 
-/// The last words of a thread's connections, added up: each is asked when it ends, or at the end of
-/// the run.
+/// The final samples of a thread's connections, added up. Each is taken when the connection ends or
+/// at the end of the run.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct TcpTotals {
-    /// Connections that were asked.
+    /// Number of sampled connections.
     pub connections: u64,
     /// Segments retransmitted.
     pub retransmits: u64,
     /// Bytes retransmitted.
     pub bytes_retransmitted: u64,
-    /// Segments that the peer reported as received twice (D-SACK, RFC 2883).
+    /// Segments that the peer received twice (D-SACK, RFC 2883).
     pub duplicates: u64,
-    /// Times that segments were found reordered.
+    /// Reordering events.
     pub reorderings: u64,
     /// Segments that arrived out of order.
     pub received_out_of_order: u64,
-    /// How long the connections stood, in microseconds; all of the following are parts of it.
+    /// Lifetimes of the connections in microseconds. The following times are parts of it.
     pub lifetime_us: u64,
-    /// While data was out or waiting,
+    /// Time with data in flight or waiting,
     pub busy_us: u64,
-    /// of which the peer's receive window was the limit,
+    /// the part limited by the peer's receive window,
     pub rwnd_limited_us: u64,
-    /// or this side's send buffer.
+    /// and the part limited by this side's send buffer.
     pub sndbuf_limited_us: u64,
 }
 
 impl TcpTotals {
-    /// Adds the last word of a connection that stood for `lifetime_us`.
+    /// Adds the final sample of a connection that lived for `lifetime_us`.
     pub(crate) fn add(&mut self, info: &TcpInfo, lifetime_us: u64) {
-        // TCP rounds each of its times up, so that together they may exceed the connection's life.
+        // TCP rounds each time up, so their sum may exceed the lifetime.
         let busy_us = info.busy_us.unwrap_or(0).min(lifetime_us);
         let rwnd_limited_us = info.rwnd_limited_us.unwrap_or(0).min(busy_us);
         let left_us = busy_us - rwnd_limited_us;

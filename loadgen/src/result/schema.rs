@@ -186,9 +186,8 @@ fn generate<T: JsonSchema>(title: &str, command: &str, used: &mut Vec<&'static s
         .into_generator()
         .into_root_schema_for::<T>()
         .to_value();
-    let mut definitions = match schema["$defs"].take() {
-        Value::Object(definitions) => definitions,
-        _ => panic!("every result has parts"),
+    let Value::Object(mut definitions) = schema["$defs"].take() else {
+        panic!("every result has parts");
     };
     finish(&T::schema_name(), &mut schema, used);
     for (name, definition) in &mut definitions {
@@ -274,10 +273,10 @@ fn visit(name: &str, schema: &mut Value, used: &mut Vec<&'static str>) {
                 *text = plain(text);
             }
             // Of an untagged enum; exactly one applies.
-            if object.contains_key("properties") || name == "Code" {
-                if let Some(parts) = object.remove("anyOf") {
-                    object.insert("oneOf".to_owned(), parts);
-                }
+            if (object.contains_key("properties") || name == "Code")
+                && let Some(parts) = object.remove("anyOf")
+            {
+                object.insert("oneOf".to_owned(), parts);
             }
             if name == "Code"
                 && let Some(Value::Array(variants)) = object.get_mut("oneOf")

@@ -31,7 +31,7 @@ pub(super) fn spawn(
     targets: &[Endpoint],
     control: &Control,
     reports: &Sender<Report>,
-    crew: &mut Crew,
+    threads: &mut Threads,
 ) -> Result<(), RunError> {
     let addresses: Arc<[Address]> = targets
         .iter()
@@ -42,7 +42,7 @@ pub(super) fn spawn(
     let is_datagram = addresses
         .iter()
         .any(|address| matches!(address, Address::Udp(_)));
-    let first = crew.threads.len();
+    let first = threads.handles.len();
     for index in 0..plan.threads.get() {
         let (go, go_receiver) = mpsc::channel();
         let (spare, spare_receiver) = mpsc::channel();
@@ -54,7 +54,7 @@ pub(super) fn spawn(
             addresses: Arc::clone(&addresses),
             reports: reports.clone(),
             go: go_receiver,
-            stop: [control.stop_flag(), Arc::clone(&crew.abort)],
+            stop: [control.stop_flag(), Arc::clone(&threads.abort)],
             rate: control.rate_flag(),
         };
         let workload = plan.workload;
@@ -77,9 +77,9 @@ pub(super) fn spawn(
         for _ in 0..SPARE_SLICES {
             let _ = spare.send(Slice::touched());
         }
-        crew.go.push(go);
-        crew.spare.push(spare);
-        crew.threads.push(thread);
+        threads.go.push(go);
+        threads.spare.push(spare);
+        threads.handles.push(thread);
     }
     Ok(())
 }
@@ -87,18 +87,18 @@ pub(super) fn spawn(
 /// The threads of a run. Dropping it ends those that still run, because another one failed, and
 /// joins all.
 #[derive(Default)]
-pub(super) struct Crew {
+pub(super) struct Threads {
     abort: Arc<AtomicBool>,
     pub(super) go: Vec<Sender<u64>>,
     pub(super) spare: Vec<Sender<Box<Slice<BucketCounts>>>>,
-    pub(super) threads: Vec<thread::JoinHandle<()>>,
+    pub(super) handles: Vec<thread::JoinHandle<()>>,
 }
 
-impl Drop for Crew {
+impl Drop for Threads {
     fn drop(&mut self) {
         self.abort.store(true, Ordering::Relaxed);
         self.go.clear();
-        for thread in self.threads.drain(..) {
+        for thread in self.handles.drain(..) {
             // A panic has been printed, and its missing report ends the run with an error.
             let _ = thread.join();
         }

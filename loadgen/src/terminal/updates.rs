@@ -22,7 +22,7 @@ const TOTALS_PERIOD: Duration = Duration::from_millis(200);
 /// Percentiles over time are taken of at least as many samples as a p99 needs,
 const SAMPLES_OF_POINT: u64 = 1000;
 /// or of this much time.
-const LONGEST_POINT: Duration = Duration::from_secs(1);
+const MAX_POINT: Duration = Duration::from_secs(1);
 /// Niceness of the showing thread, so that measuring threads go first (nice(1)).
 const NICE: i32 = 10;
 /// Buckets of a [`Buckets`] for each factor of ten.
@@ -187,7 +187,7 @@ impl Updates {
             .add(&live.slice.response)
             .expect("all histograms have the same bounds");
         let length = live.elapsed.saturating_sub(self.recent_began);
-        let is_due = self.recent.len() >= SAMPLES_OF_POINT || length >= LONGEST_POINT;
+        let is_due = self.recent.len() >= SAMPLES_OF_POINT || length >= MAX_POINT;
         if !is_due || self.recent.is_empty() {
             return None;
         }

@@ -26,10 +26,10 @@ const ATTEMPTS: usize = 2;
 /// A figure may be off its truth by this much, or by a hundredth if that is more.
 const TOLERANCE: Duration = Duration::from_micros(20);
 /// A share of the time without a processor above which a run is disturbed.
-const MOST_ABSENT: f64 = 0.01;
+const MAX_ABSENT: f64 = 0.01;
 /// From one look of a server at its sockets to the next it takes no longer than this, unless it had
 /// no processor.
-const LONGEST_LOOK: Duration = Duration::from_micros(50);
+const MAX_LOOK: Duration = Duration::from_micros(50);
 /// Room for what arrives while a server has no processor.
 const DATAGRAM_BUFFER: usize = 4 << 20;
 
@@ -97,15 +97,15 @@ impl Known {
         Self::start(Endpoint::Udp(address.into()), Datagrams { socket }, delay)
     }
 
-    fn start<W: Wire>(
+    fn start<W: Transport>(
         endpoint: Endpoint,
-        mut wire: W,
+        mut transport: W,
         mut delay: impl FnMut(Arrival) -> Duration + Send + 'static,
     ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let thread = {
             let stop = Arc::clone(&stop);
-            thread::spawn(move || serve(&mut wire, &mut delay, &stop))
+            thread::spawn(move || serve(&mut transport, &mut delay, &stop))
         };
         Self {
             endpoint,
@@ -141,7 +141,7 @@ impl Drop for Known {
 }
 
 /// The sockets of a server.
-trait Wire: Send + 'static {
+trait Transport: Send + 'static {
     /// Where an answer goes.
     type Peer: Copy + Send;
 
@@ -156,7 +156,7 @@ struct Connections {
     streams: Vec<(TcpStream, Vec<u8>)>,
 }
 
-impl Wire for Connections {
+impl Transport for Connections {
     type Peer = usize;
 
     fn receive(&mut self, take: &mut dyn FnMut(usize, usize, [u8; SIZE])) {
@@ -188,7 +188,7 @@ struct Datagrams {
     socket: UdpSocket,
 }
 
-impl Wire for Datagrams {
+impl Transport for Datagrams {
     type Peer = SocketAddr;
 
     fn receive(&mut self, take: &mut dyn FnMut(SocketAddr, usize, [u8; SIZE])) {
@@ -217,8 +217,8 @@ struct Held<P> {
     message: [u8; SIZE],
 }
 
-fn serve<W: Wire>(
-    wire: &mut W,
+fn serve<W: Transport>(
+    transport: &mut W,
     delay: &mut dyn FnMut(Arrival) -> Duration,
     stop: &AtomicBool,
 ) -> Report {
@@ -232,13 +232,13 @@ fn serve<W: Wire>(
         looked += look;
         if begin.is_some() {
             report.present += look;
-            report.absent += if look > LONGEST_LOOK {
+            report.absent += if look > MAX_LOOK {
                 look
             } else {
                 Duration::ZERO
             };
         }
-        wire.receive(&mut |peer, connection, message| {
+        transport.receive(&mut |peer, connection, message| {
             let arrived = Instant::now();
             let begin = *begin.get_or_insert(arrived);
             let number = held.len();
@@ -267,7 +267,7 @@ fn serve<W: Wire>(
                 arrived: answer.arrived - begin.unwrap_or(answer.arrived),
                 took: answer.arrived.elapsed(),
             });
-            wire.answer(answer.peer, &answer.message);
+            transport.answer(answer.peer, &answer.message);
         }
         thread::yield_now();
     }
@@ -368,14 +368,14 @@ pub(crate) fn absence(result: &RunResult) -> f64 {
 
 /// Whether the client of a run was disturbed. Whatever does that only adds to latencies.
 pub(crate) fn is_disturbed(result: &RunResult) -> bool {
-    absence(result) > MOST_ABSENT
+    absence(result) > MAX_ABSENT
 }
 
 /// The same of the client and the server.
 pub(crate) fn are_disturbed(result: &RunResult, report: &Report) -> bool {
     let (client, server) = (absence(result), report.absence());
     show(&format!("absent: client {client:.4}, server {server:.4}"));
-    client + server > MOST_ABSENT
+    client + server > MAX_ABSENT
 }
 
 /// Makes a measurement until one was not disturbed. It says whether it was.

@@ -112,9 +112,9 @@ fn assert_all_arrived(result: &RunResult) {
 /// they are lost too, and late, but for those whose answer comes when the run is over.
 #[track_caller]
 fn assert_lost(result: &RunResult, dropped: u64) {
-    const MOST_OUT: u64 = 16;
+    const MAX_OUT: u64 = 16;
     let messages = &result.messages;
-    let is_explained = (dropped..=dropped + messages.late + MOST_OUT).contains(&messages.lost);
+    let is_explained = (dropped..=dropped + messages.late + MAX_OUT).contains(&messages.lost);
     assert!(is_explained, "{dropped} dropped: {messages:?}");
     if messages.late == 0 {
         assert_eq!(messages.lost, dropped);

@@ -32,7 +32,7 @@ pub(crate) fn shift(differences: &[f64], error: f64) -> Option<Shift> {
     }
     let means = walsh_averages(differences);
     let estimate = super::median(&means)?;
-    let outside = most_outside(differences.len(), error);
+    let outside = max_outside(differences.len(), error);
     let (low, high) = match outside {
         0 => (f64::NEG_INFINITY, f64::INFINITY),
         outside => (means[outside - 1], means[means.len() - outside]),
@@ -45,7 +45,7 @@ pub(crate) fn shift(differences: &[f64], error: f64) -> Option<Shift> {
 }
 
 /// The fewest pairs that have a bounded interval with this chance of an error.
-pub(crate) fn least_pairs(error: f64) -> usize {
+pub(crate) fn min_pairs(error: f64) -> usize {
     (1 - error.log2().floor() as i32).max(1) as usize
 }
 
@@ -62,7 +62,7 @@ fn walsh_averages(differences: &[f64]) -> Vec<f64> {
 
 /// How many of the smallest means, and as many of the largest, make the interval's ends: the largest
 /// `k` for which the statistic is below `k` with at most half of the chance `error`. 0 for none.
-fn most_outside(pairs: usize, error: f64) -> usize {
+fn max_outside(pairs: usize, error: f64) -> usize {
     let mut below = 0.0;
     null_distribution(pairs)
         .iter()
@@ -101,17 +101,17 @@ mod tests {
             |pairs, value: usize| -> f64 { null_distribution(pairs)[..=value].iter().sum() };
         assert!((below(10, 8) - 0.0244).abs() < 1e-4);
         assert!((below(7, 2) - 0.0234).abs() < 1e-4);
-        assert_eq!(most_outside(10, 0.05), 9);
-        assert_eq!(most_outside(7, 0.05), 3);
-        assert_eq!((most_outside(5, 0.05), most_outside(6, 0.05)), (0, 1));
+        assert_eq!(max_outside(10, 0.05), 9);
+        assert_eq!(max_outside(7, 0.05), 3);
+        assert_eq!((max_outside(5, 0.05), max_outside(6, 0.05)), (0, 1));
     }
 
     #[test]
     fn too_few_pairs_have_no_interval() {
         for error in [0.05, 0.01, 0.05 / 7.0, 0.05 / 24.0, 0.25, 0.5] {
-            let least = least_pairs(error);
-            assert_eq!(most_outside(least - 1, error), 0, "{error}");
-            assert!(most_outside(least, error) >= 1, "{error}");
+            let least = min_pairs(error);
+            assert_eq!(max_outside(least - 1, error), 0, "{error}");
+            assert!(max_outside(least, error) >= 1, "{error}");
         }
         let few = shift(&[1.0, 2.0, 4.0], 0.05).unwrap();
         assert_eq!((few.estimate, few.low), (2.25, f64::NEG_INFINITY));

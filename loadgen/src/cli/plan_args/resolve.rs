@@ -96,10 +96,12 @@ impl LoadArgs {
             }),
             requests: self.requests,
             ramp: self.ramp,
-            timeout: self.timeout.unwrap_or(if targets.is_datagram() {
-                DATAGRAM_TIMEOUT
-            } else {
-                STREAM_TIMEOUT
+            timeout: self.timeout.unwrap_or_else(|| {
+                if targets.is_datagram() {
+                    DATAGRAM_TIMEOUT
+                } else {
+                    STREAM_TIMEOUT
+                }
             }),
             seed: self.seed.unwrap_or_else(monotonic_ns),
             // A discard server returns nothing.

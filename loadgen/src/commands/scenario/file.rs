@@ -12,9 +12,9 @@ use toml::de::{DeArray, DeTable, DeValue};
 use crate::cli::{Keys, Kind, OutputArgs, is_stdout};
 
 /// More would take weeks.
-const MOST_RUNS: usize = 10_000;
+const MAX_RUNS: usize = 10_000;
 /// With its ending, a name of this length is a file name everywhere.
-const LONGEST_NAME: usize = 100;
+const MAX_NAME_LEN: usize = 100;
 
 /// One run of a scenario.
 #[derive(Debug)]
@@ -114,9 +114,9 @@ impl File<'_> {
                 }
             }
         }
-        if runs.is_empty() || runs.len() > MOST_RUNS {
+        if runs.is_empty() || runs.len() > MAX_RUNS {
             return Err(format!(
-                "{}: has {} runs; each is a table [[run]], and there must be 1 to {MOST_RUNS}",
+                "{}: has {} runs; each is a table [[run]], and there must be 1 to {MAX_RUNS}",
                 self.name,
                 runs.len()
             ));
@@ -205,11 +205,11 @@ impl File<'_> {
         let is_safe = name
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
-        if !is_safe || name.is_empty() || name.len() > LONGEST_NAME || name.starts_with(['.', '-'])
+        if !is_safe || name.is_empty() || name.len() > MAX_NAME_LEN || name.starts_with(['.', '-'])
         {
             let problem = format!(
                 "`name`: {name:?} is not a name for a file; use letters, digits, -, _ and ., at most \
-                 {LONGEST_NAME}, the first a letter, a digit or _"
+                 {MAX_NAME_LEN}, the first a letter, a digit or _"
             );
             return Err(self.at(&entry.span, &problem));
         }

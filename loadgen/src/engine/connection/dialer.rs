@@ -1,4 +1,4 @@
-//! Where connections go and where they come from.
+//! Addresses of connections: the targets, and the sources to connect from.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -14,7 +14,7 @@ use mio::net::{TcpStream, UdpSocket, UnixStream};
 use super::transport::Transport;
 use crate::engine::sys;
 
-/// Where a target is, its name looked up.
+/// A target's address, after name resolution.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Address {
     Tcp(SocketAddr),
@@ -22,21 +22,21 @@ pub(crate) enum Address {
     Unix(PathBuf),
 }
 
-/// Makes a thread's sockets.
+/// Creates a thread's sockets.
 #[derive(Debug)]
 pub(crate) struct Dialer {
     /// One address for each target.
     addresses: Arc<[Address]>,
     tuning: Tuning,
     sources: Vec<Cidr>,
-    /// Number of the next source address, and how far apart this thread's are.
+    /// Index of the next source address, and the step between this thread's indices.
     next_source: u128,
     stride: u128,
 }
 
 impl Dialer {
-    /// Sockets to `addresses`, from the addresses of `sources` in turn; this is the `index`-th of
-    /// `threads` threads that share them.
+    /// Creates sockets to `addresses`, with the addresses of `sources` in turn. The thread is the
+    /// `index`-th of `threads` threads that share the sources.
     pub(crate) fn new(
         addresses: Arc<[Address]>,
         tuning: Tuning,

@@ -1,5 +1,5 @@
-//! One connection of the client: made, used, and made anew when it ends. A UDP socket that is bound
-//! to its peer counts as one too. What is done with it is a workload's.
+//! One connection of the client: connect, use, close, reconnect. A connected UDP socket counts as a
+//! connection too. Workloads decide how it is used.
 
 use std::io::{self, IoSlice, Write};
 use std::ops::ControlFlow;
@@ -20,73 +20,73 @@ pub(crate) use dialer::{Address, Dialer};
 
 use transport::Transport;
 
-/// How long a flow waits before it connects anew after a connection on which nothing ever came;
-/// doubled for each that follows, up to the second.
+/// The backoff before a reconnect after a connection that received nothing. Doubled each time, up
+/// to one second.
 const FIRST_BACKOFF_NS: u64 = 10_000_000;
 const LAST_BACKOFF_NS: u64 = 1_000_000_000;
 
-/// Which of the run's flows a connection belongs to.
+/// The flow of the run that a connection belongs to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FlowId {
     /// Its number among the thread's flows.
     pub(crate) key: usize,
     /// Its number in the whole run.
     pub(crate) number: usize,
-    /// Which target it belongs to.
+    /// The index of its target.
     pub(crate) target: usize,
 }
 
 /// Why a connection ended.
 #[derive(Debug)]
 pub(crate) enum Ended {
-    /// It never stood.
+    /// It was never established.
     NotConnected(io::Error),
-    /// The server ended it in good order.
+    /// The server closed it in an orderly way.
     ByPeer,
-    /// It was reset or broke.
+    /// It was reset or failed.
     Broken,
-    /// The server sent more than it had received.
+    /// The server sent more bytes than it had received.
     Excess,
-    /// An answer did not come within the timeout.
+    /// An echo timed out.
     TimedOut,
-    /// We had done with it.
+    /// The client closed it after use.
     ByUs,
-    /// We had done with it, and the server did not close it within the timeout.
+    /// The client closed it after use, and the server did not close within the timeout.
     Unclosed,
 }
 
-/// How far a connection is that is being made.
+/// The progress of a connect.
 #[derive(Debug)]
 pub(crate) enum Connect {
     Pending,
-    /// It stands; connecting took so many nanoseconds.
+    /// It is established, after this many nanoseconds.
     Done(u64),
 }
 
-/// A connection's life, again and again.
+/// A flow's connection, through all reconnects.
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) id: FlowId,
     state: State,
-    /// How many connections it had before this one.
+    /// The number of earlier connections.
     pub(crate) incarnation: u32,
     readable: bool,
     writable: bool,
-    /// Whether a read that returned fewer bytes than asked for has drained the socket. Not after a
-    /// hang-up was reported: the end hides behind the bytes then, and no event will tell of it (epoll(7)).
+    /// Whether a short read has drained the socket. Not after a hang-up was reported: the end of
+    /// the stream may hide behind the bytes, and no further event reports it (epoll(7)).
     drained_by_short_read: bool,
-    /// Whether anything came on this connection.
+    /// Whether anything was received on this connection.
     has_heard: bool,
-    /// Connections in a row that failed or ended before anything came on them; datagrams in a row
-    /// that nobody took.
+    /// Consecutive connections that failed or ended before they received anything, or consecutive
+    /// refused datagrams.
     pub(crate) barren: u32,
-    /// Whether the last connection stood and ended before anything came.
+    /// Whether the last connection was established and ended before it received anything.
     pub(crate) was_closed_at_once: bool,
-    /// Datagrams that nobody took, as far as they were not reported yet.
+    /// Refused datagrams that were not reported yet.
     refused: u64,
-    /// Retransmitted segments that the last sample of this connection told of.
+    /// Retransmitted segments at the last sample of this connection.
     pub(crate) seen_retransmits: u32,
-    /// When the connection stood.
+    /// When the connection was established.
     pub(crate) opened_at: u64,
 }
 
@@ -95,7 +95,7 @@ enum State {
     Down {
         retry_at: u64,
     },
-    /// The listener has no room yet (unix(7)); tried again until the timeout.
+    /// The listener's backlog is full (unix(7)). The connect is tried again until the timeout.
     Waiting {
         began: u64,
     },
@@ -126,7 +126,7 @@ impl Connection {
         }
     }
 
-    /// Starts to connect. A Unix or UDP socket stands at once.
+    /// Starts to connect. A Unix or UDP socket is connected at once.
     pub(crate) fn connect(
         &mut self,
         dialer: &mut Dialer,
@@ -150,7 +150,7 @@ impl Connection {
             }
             Err(error) => return Err(Ended::NotConnected(error)),
         };
-        // From here on, a hang-up may be reported.
+        // From here on, the kernel may report a hang-up.
         self.drained_by_short_read = transport.drained_by_short_read();
         let interest = Interest::READABLE | Interest::WRITABLE;
         let token = Token(self.id.key);
@@ -176,7 +176,7 @@ impl Connection {
         }
     }
 
-    /// Goes on with a connect that is under way: it is through when there is no error and a peer
+    /// Continues a connect. It is complete if there is no error and the socket has a peer
     /// (connect(2), EINPROGRESS).
     pub(crate) fn finish_connect(
         &mut self,
@@ -221,7 +221,7 @@ impl Connection {
         Connect::Done(now.saturating_sub(began))
     }
 
-    /// Adds what the kernel reported to what is known.
+    /// Adds the readiness that the kernel reported.
     #[inline]
     pub(crate) fn note(&mut self, event: &Event) {
         self.readable |= event.is_readable();
@@ -234,10 +234,10 @@ impl Connection {
         }
     }
 
-    /// Reads into `buffer` if there may be something; `None` if there is nothing for now.
+    /// Reads into `buffer` if the socket may be readable. `None` if nothing is available now.
     ///
     /// # Errors
-    /// Why the connection ended. A refused datagram is no end.
+    /// Why the connection ended. A refused datagram does not end it.
     #[inline(always)]
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, Ended> {
         while self.readable {
@@ -272,7 +272,7 @@ impl Connection {
         }
     }
 
-    /// Writes `bytes`, as many of them as the socket takes; `None` if it takes nothing for now.
+    /// Writes as many of `bytes` as the socket accepts. `None` if it accepts nothing now.
     ///
     /// # Errors
     /// Why the connection ended.
@@ -294,7 +294,7 @@ impl Connection {
         Ok(None)
     }
 
-    /// The same, of bytes in several pieces; of a stream.
+    /// Writes bytes in several pieces to a stream, like [`Self::write`].
     ///
     /// # Errors
     /// Why the connection ended.
@@ -321,7 +321,7 @@ impl Connection {
         Ok(None)
     }
 
-    /// Says whether to go on trying.
+    /// Returns whether to try again.
     #[cold]
     fn note_write_error(&mut self, error: &io::Error) -> Result<ControlFlow<()>, Ended> {
         match error.kind() {
@@ -330,7 +330,7 @@ impl Connection {
                 Ok(ControlFlow::Break(()))
             }
             io::ErrorKind::Interrupted => Ok(ControlFlow::Continue(())),
-            // A queue on the way is full; there will be no event when it no longer is.
+            // A queue on the path is full, and no event reports when it has room again.
             _ if errno::is_lack_of_memory(error) => Ok(ControlFlow::Break(())),
             _ => {
                 self.note_refused(error)?;
@@ -339,8 +339,7 @@ impl Connection {
         }
     }
 
-    /// An error of an earlier datagram, which says nothing of the next (udp(7)); of a connection it
-    /// is the end.
+    /// An error of an earlier datagram (udp(7)). It does not end the connection.
     fn note_refused(&mut self, error: &io::Error) -> Result<(), Ended> {
         if self.is_datagram() && (errno::is_disconnect(error) || is_refused(error)) {
             self.barren = self.barren.saturating_add(1);
@@ -351,26 +350,26 @@ impl Connection {
         }
     }
 
-    /// Tells the peer that no more bytes come.
+    /// Half-closes: tells the peer that no more bytes follow.
     pub(crate) fn shutdown_write(&mut self) {
         if let State::Open {
             transport: Transport::Stream(socket),
         } = &mut self.state
         {
-            // It fails only where the peer is gone already, which the next read tells.
+            // It fails only if the peer is gone, which the next read reports.
             let _ = socket.shutdown_write();
         }
     }
 
-    /// Makes the coming close a reset.
+    /// Makes the next close a reset.
     pub(crate) fn reset_on_close(&self) {
         if let Some(socket) = self.socket() {
-            // Without the option it is an orderly close, which is only slower.
+            // If setting the option fails, the close is orderly, which is only slower.
             let _ = sys::reset_on_close(&socket);
         }
     }
 
-    /// Closes the connection and notes when the next one may be made.
+    /// Closes the connection and notes the earliest time of the next one.
     pub(crate) fn close(&mut self, ended: &Ended, now: u64) {
         self.incarnation = self.incarnation.wrapping_add(1);
         let is_barren = !self.has_heard && !matches!(ended, Ended::ByUs);
@@ -389,7 +388,7 @@ impl Connection {
         };
     }
 
-    /// What TCP says of the connection; `None` where there is none.
+    /// The TCP_INFO of the connection; `None` for other sockets.
     pub(crate) fn tcp_info(&self) -> Option<TcpInfo> {
         match &self.state {
             State::Open {
@@ -399,7 +398,8 @@ impl Connection {
         }
     }
 
-    /// Bytes that were written and that the peer has not taken (see [`sys::outgoing_queue`]).
+    /// Bytes that were written and that the peer has not acknowledged (see
+    /// [`sys::outgoing_queue`]).
     pub(crate) fn outgoing(&self) -> Option<u64> {
         sys::outgoing_queue(&self.socket()?).ok()
     }
@@ -412,13 +412,13 @@ impl Connection {
         }
     }
 
-    /// The CPU that last processed its incoming packets, where the kernel tells.
+    /// The CPU that last processed its incoming packets, if the kernel reports it.
     pub(crate) fn incoming_cpu(&self) -> Option<usize> {
         let socket = self.socket()?;
         socket2::SockRef::from(&socket).cpu_affinity().ok()
     }
 
-    /// The client's port, where there is one.
+    /// The client's port, if there is one.
     pub(crate) fn local_port(&self) -> Option<u16> {
         let address = match &self.state {
             State::Open {
@@ -432,7 +432,7 @@ impl Connection {
         Some(address.port())
     }
 
-    /// Whether it is time to connect anew.
+    /// Whether it is time to reconnect.
     pub(crate) fn wants_to_connect(&self, now: u64) -> bool {
         matches!(self.state, State::Down { retry_at } if retry_at <= now)
     }
@@ -451,7 +451,7 @@ impl Connection {
         matches!(self.state, State::Connecting { .. } | State::Waiting { .. })
     }
 
-    /// Whether connecting has to be tried again, as no event will come.
+    /// Whether the connect has to be tried again, because no event will report progress.
     pub(crate) fn is_waiting_for_room(&self) -> bool {
         matches!(self.state, State::Waiting { .. })
     }
@@ -465,7 +465,7 @@ impl Connection {
         self.is_open() && self.writable
     }
 
-    /// Datagrams that nobody took since the last time of asking.
+    /// Takes the number of datagrams refused since the last call.
     pub(crate) fn take_refused(&mut self) -> u64 {
         std::mem::take(&mut self.refused)
     }

@@ -1,4 +1,4 @@
-//! What is known of a connection before it stands.
+//! What is known of a connection before it is established.
 
 use super::*;
 use std::net::TcpListener;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use echomark::net::tuning::Tuning;
 use mio::{Events, Poll};
 
-/// The end hides behind the bytes, and no event will tell of it again.
+/// The end of the stream hides behind the bytes, and no event reports it again.
 #[test]
 fn a_hangup_reported_while_connecting_is_not_forgotten() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,34 +1,34 @@
-//! Request and response by datagrams, as book-keeping without socket or clock. A datagram carries a
-//! sequence number, so what comes back is told apart: the echo of one that is out, a second one of
-//! the same, one that comes when it had been given up, one that was overtaken.
+//! Requests and responses by datagrams, without socket or clock. Each datagram has a sequence
+//! number, so arrivals can be told apart: an echo of an outstanding datagram, a duplicate, a late
+//! one, a reordered one.
 
 use std::collections::VecDeque;
 
 use super::outcome::{Abandoned, Done, Left, Sent};
 
-/// How many datagrams that are settled are remembered, to tell a duplicate from a stray one. An echo
-/// that is further behind than that is not counted.
+/// The number of settled datagrams that are remembered, to tell duplicates from stray datagrams. An
+/// echo further behind is not counted.
 const HISTORY: usize = 1024;
-/// How many that were given up are remembered beyond that, to know them when they come late: at a
-/// high rate, many others are settled within the time that they take.
+/// The number of abandoned datagrams remembered beyond that, to recognise late echoes. At a high
+/// rate, many others are settled before a late echo arrives.
 const GIVEN_UP: usize = 4096;
 
-/// The datagrams of one socket that are queued, out, or settled not long ago.
+/// The datagrams of one socket that are queued, outstanding, or settled recently.
 #[derive(Debug)]
 pub struct DatagramsInFlight {
-    /// The most datagrams out at a time; those beyond it stay queued.
+    /// The maximum of outstanding datagrams. Others stay queued.
     depth: usize,
     queue: VecDeque<Queued>,
-    /// Those that were sent, by their sequence number, from `base` on.
+    /// The sent datagrams by sequence number, from `base` on.
     slots: VecDeque<Slot>,
     base: u64,
-    /// Those before `base` that were given up and did not come late: sequence number, and whether
-    /// they count. In ascending order.
+    /// Abandoned datagrams before `base` without a late echo: sequence number, and whether they
+    /// count. In ascending order.
     given_up: VecDeque<(u64, bool)>,
-    /// No slot before this sequence number is out.
+    /// No datagram before this sequence number is outstanding.
     settled_before: u64,
     out: usize,
-    /// The number after the highest that came back.
+    /// One more than the highest sequence number received.
     next_expected: u64,
 }
 
@@ -56,41 +56,41 @@ enum State {
     GivenUp,
 }
 
-/// A datagram that may be sent.
+/// A datagram to send.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Next {
-    /// The sequence number that it carries.
+    /// Its sequence number.
     pub sequence: u64,
-    /// Its payload in bytes, the sequence number included.
+    /// Its payload bytes, including the sequence number.
     pub size: u32,
 }
 
-/// What a datagram that arrived turned out to be.
+/// The kind of a received datagram.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Arrival {
-    /// The echo of one that was out.
+    /// The echo of an outstanding datagram.
     Echo {
         /// The message that is done.
         done: Done,
-        /// Whether one that was sent later had come back before (Type-P-Reordered, RFC 4737).
+        /// Whether a later one came back first (Type-P-Reordered, RFC 4737).
         reordered: bool,
     },
-    /// An echo of one that had come back before.
+    /// A second echo of the same datagram.
     Duplicate {
         /// Whether the message counts.
         counted: bool,
     },
-    /// The echo of one that had been given up.
+    /// The echo of an abandoned datagram.
     Late {
         /// Whether the message counts.
         counted: bool,
     },
-    /// It answers nothing that was sent.
+    /// A datagram that answers none of those sent.
     Stray,
 }
 
 impl DatagramsInFlight {
-    /// No datagrams yet. `depth` bounds how many are out at a time.
+    /// An empty queue. `depth` limits the outstanding datagrams.
     pub fn new(depth: Option<usize>) -> Self {
         Self {
             depth: depth.unwrap_or(usize::MAX),
@@ -104,9 +104,9 @@ impl DatagramsInFlight {
         }
     }
 
-    /// Queues a datagram of `size` bytes and says whether it has to wait for its socket, besides for
-    /// us. `writable` says whether the socket could take it now, as far as is known; `counted`
-    /// whether it belongs to the measured window.
+    /// Queues a datagram of `size` bytes and returns whether it has to wait for its socket, not
+    /// only for the client. `writable` is whether the socket could take it now, as far as is known;
+    /// `counted` is whether it belongs to the measured window.
     pub fn push(&mut self, intended: u64, size: u32, writable: bool, counted: bool) -> bool {
         let held = !writable || self.len() >= self.depth;
         self.queue.push_back(Queued {
@@ -118,8 +118,8 @@ impl DatagramsInFlight {
         held
     }
 
-    /// Notes that the socket can't take what is queued, and tells the intended time of each counted
-    /// datagram that did not have to wait for it until now.
+    /// Notes that the socket is full. Reports the intended time of each counted datagram that now
+    /// begins to wait for it.
     pub fn hold(&mut self, mut newly_held: impl FnMut(u64)) {
         for queued in self.queue.iter_mut().filter(|queued| !queued.held) {
             queued.held = true;
@@ -129,7 +129,7 @@ impl DatagramsInFlight {
         }
     }
 
-    /// The datagram to send next, if one is queued and the depth allows it.
+    /// The next datagram to send, if one is queued and the depth allows it.
     pub fn next(&self) -> Option<Next> {
         let queued = self.queue.front().filter(|_| self.out < self.depth)?;
         Some(Next {
@@ -138,7 +138,7 @@ impl DatagramsInFlight {
         })
     }
 
-    /// Notes that the call that sent [`DatagramsInFlight::next`] began at `began`.
+    /// Records that [`DatagramsInFlight::next`] was sent by a call that began at `began`.
     pub fn sent(&mut self, began: u64) -> Option<Sent> {
         let queued = self.queue.pop_front()?;
         self.slots.push_back(Slot {
@@ -156,7 +156,7 @@ impl DatagramsInFlight {
         })
     }
 
-    /// Notes that a datagram with this sequence number arrived.
+    /// Records the arrival of a datagram with this sequence number.
     pub fn received(&mut self, sequence: u64) -> Arrival {
         if sequence >= self.next_sequence() {
             return Arrival::Stray;
@@ -171,7 +171,7 @@ impl DatagramsInFlight {
         match slot.state {
             State::Done => return Arrival::Duplicate { counted },
             State::GivenUp => {
-                // A second one of it would be a duplicate.
+                // A further echo counts as a duplicate.
                 slot.state = State::Done;
                 return Arrival::Late { counted };
             }
@@ -190,7 +190,7 @@ impl DatagramsInFlight {
         Arrival::Echo { done, reordered }
     }
 
-    /// The same of one that is not in `slots` any more.
+    /// The arrival of a datagram that is no longer in `slots`.
     fn received_long_after(&mut self, sequence: u64) -> Arrival {
         let place = self
             .given_up
@@ -201,8 +201,8 @@ impl DatagramsInFlight {
         }
     }
 
-    /// Gives up every datagram whose sending began at or before `began`: lost, for the network owes
-    /// nobody a datagram.
+    /// Gives up every datagram sent at or before `began`. They count as lost, because UDP does not
+    /// guarantee delivery.
     pub fn expire(&mut self, began: u64) -> Abandoned {
         let mut abandoned = Abandoned::default();
         let skip = (self.settled_before - self.base) as usize;
@@ -221,23 +221,23 @@ impl DatagramsInFlight {
         abandoned
     }
 
-    /// When the sending of the oldest datagram out began.
+    /// When sending of the oldest outstanding datagram began.
     pub fn oldest_write(&self) -> Option<u64> {
         let skip = (self.settled_before - self.base) as usize;
         self.slots.get(skip).map(|slot| slot.began)
     }
 
-    /// Datagrams queued or out.
+    /// Datagrams queued or outstanding.
     pub fn len(&self) -> usize {
         self.queue.len() + self.out
     }
 
-    /// Whether none is queued or out.
+    /// Whether no datagram is queued or outstanding.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Counted datagrams that are out or queued.
+    /// Counted datagrams that are outstanding or queued.
     pub fn left(&self) -> Left {
         let is_out = |slot: &&Slot| slot.state == State::Out && slot.counted;
         Left {
@@ -250,7 +250,7 @@ impl DatagramsInFlight {
         self.base + self.slots.len() as u64
     }
 
-    /// Moves on to the oldest that is out, and forgets the oldest settled ones.
+    /// Advances to the oldest outstanding datagram, and forgets the oldest settled ones.
     fn forget_settled(&mut self) {
         let is_settled = |slot: &Slot| slot.state != State::Out;
         while self

@@ -1,6 +1,6 @@
-//! The messages of a connection that are queued or out, without socket or clock. Each message is
-//! queued, then out, and ends in exactly one place. So the counts of a run add up, whatever happens
-//! to its connections.
+//! The queued and outstanding messages of a connection, without socket or clock. Each message is
+//! queued, then outstanding, and settled in exactly one way. So the counts of a run add up,
+//! whatever happens to its connections.
 
 mod datagrams;
 mod outcome;

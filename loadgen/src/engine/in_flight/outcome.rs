@@ -1,45 +1,45 @@
-//! What becomes of a message.
+//! The outcomes of a message.
 
-/// A message whose first byte was handed to the kernel.
+/// A message whose first byte was written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Sent {
-    /// When it was to be sent.
+    /// Its intended send time.
     pub intended: u64,
-    /// Whether its connection made it wait, and not this program alone.
+    /// Whether it had to wait for its connection, not only for the client.
     pub held: bool,
-    /// Whether it counts: it was intended for the measured window.
+    /// Whether it counts: its intended time is in the measured window.
     pub counted: bool,
 }
 
 /// A message whose echo is complete.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Done {
-    /// When it was to be sent.
+    /// Its intended send time.
     pub intended: u64,
-    /// When the call began that handed its first byte to the kernel.
+    /// The start of the call that wrote its first byte.
     pub write_began: u64,
-    /// Its bytes.
+    /// Its size in bytes.
     pub size: u32,
-    /// Whether it counts: it was intended for the measured window.
+    /// Whether it counts: its intended time is in the measured window.
     pub counted: bool,
 }
 
-/// Messages that were out and are given up.
+/// Outstanding messages that were given up.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Abandoned {
-    /// All of them, counted or not: places in the pipeline that are free again.
+    /// All of them, counted or not: the freed slots of the pipeline.
     pub places: usize,
-    /// Counted ones that had been out for the timeout.
+    /// Counted messages that reached the timeout.
     pub timed_out: u64,
-    /// The other counted ones.
+    /// The other counted messages.
     pub lost: u64,
 }
 
 /// Counted messages at the end of a run.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Left {
-    /// Handed to the kernel, and not back.
+    /// Written, but not back.
     pub out: u64,
-    /// Never handed to the kernel.
+    /// Never written.
     pub queued: u64,
 }

@@ -1,33 +1,33 @@
-//! Messages over a byte stream. They are consecutive stretches of the connection's byte stream, each
-//! of its own size. A message is first queued, with the time it was intended for. It is out from the
-//! moment its first byte was handed to the kernel, and done when the last byte of its echo was read.
+//! Messages over a byte stream. Each message is a consecutive range of the connection's stream, of
+//! its own size. It is queued with its intended time, outstanding once its first byte was written,
+//! and done when the last byte of its echo was read.
 
 use std::collections::VecDeque;
 
 use super::outcome::{Abandoned, Done, Left, Sent};
 
-/// The messages of one connection that are queued or out, oldest first.
+/// The queued and outstanding messages of one connection, oldest first.
 #[derive(Clone, Debug)]
 pub(crate) struct StreamInFlight {
-    /// The most messages out at a time; those beyond it stay queued.
+    /// The maximum of outstanding messages. Others stay queued.
     depth: usize,
     oldest: Option<Message>,
-    /// All others. The oldest is apart because it often is the only one, and then nothing is looked
-    /// up or allocated.
+    /// The other messages. The oldest is apart because it often is the only one, and then needs no
+    /// lookup and no allocation.
     later: VecDeque<Message>,
-    /// How many, from the oldest on, are out.
+    /// The number of outstanding messages, counted from the oldest.
     out: usize,
-    /// Where in the stream the oldest message begins,
+    /// Stream position of the start of the oldest message,
     oldest_begin: u64,
-    /// where the last one ends that is out,
+    /// of the end of the last outstanding one,
     out_end: u64,
-    /// the last one within `depth`,
+    /// of the end of the last one within `depth`,
     admitted_end: u64,
-    /// and the last one of all.
+    /// and of the end of the last one.
     end: u64,
     written: u64,
     received: u64,
-    /// Where the first message begins that counts; `u64::MAX` if there was none.
+    /// Stream position of the first message that counts; `u64::MAX` if there is none.
     counted_from: u64,
 }
 
@@ -35,7 +35,7 @@ pub(crate) struct StreamInFlight {
 struct Message {
     intended: u64,
     write: Write,
-    /// Where in the stream it ends.
+    /// Stream position of its end.
     end: u64,
     size: u32,
     counted: bool,
@@ -44,14 +44,14 @@ struct Message {
 /// The state of a message's first byte.
 #[derive(Clone, Copy, Debug)]
 enum Write {
-    /// Queued; `held` if it has to wait for its connection and not only for this program.
+    /// Queued. `held` if it has to wait for its connection, not only for the client.
     Queued { held: bool },
-    /// Handed to the kernel by a call that began then.
+    /// Written by a call that began at this time.
     Began(u64),
 }
 
 impl StreamInFlight {
-    /// No messages yet. `depth` bounds how many are out at a time.
+    /// An empty queue. `depth` limits the outstanding messages.
     pub(crate) fn new(depth: Option<usize>) -> Self {
         Self {
             depth: depth.unwrap_or(usize::MAX),
@@ -68,9 +68,9 @@ impl StreamInFlight {
         }
     }
 
-    /// Queues a message of `size` bytes, at least one, and says whether it has to wait for its
-    /// connection. `connected` says whether the connection could take it now, as far as is known;
-    /// `counted` whether it belongs to the measured window.
+    /// Queues a message of `size` bytes, at least one, and returns whether it has to wait for its
+    /// connection. `connected` is whether the connection could take it now, as far as is known;
+    /// `counted` is whether it belongs to the measured window.
     #[inline]
     pub(crate) fn push(
         &mut self,
@@ -107,8 +107,8 @@ impl StreamInFlight {
         }
     }
 
-    /// Notes that the connection can't take what is queued, and tells the intended time of each
-    /// counted message that did not have to wait for it until now.
+    /// Notes that the connection is full. Reports the intended time of each counted message that
+    /// now begins to wait for it.
     pub(crate) fn hold(&mut self, mut newly_held: impl FnMut(u64)) {
         let all = self.oldest.iter_mut().chain(&mut self.later);
         for message in all.skip(self.out) {
@@ -121,8 +121,8 @@ impl StreamInFlight {
         }
     }
 
-    /// Notes that a write call that began at `began` handed `count` bytes to the kernel, and tells
-    /// of each message whose first byte was among them. Returns how many of the bytes count.
+    /// Records that a write call that began at `began` wrote `count` bytes. Reports each message
+    /// whose first byte was among them. Returns how many of the bytes count.
     #[inline]
     pub(crate) fn wrote(&mut self, count: u64, began: u64, mut sent: impl FnMut(Sent)) -> u64 {
         let before = self.written;
@@ -147,8 +147,9 @@ impl StreamInFlight {
         self.count(before, self.written)
     }
 
-    /// Notes that `count` bytes of the echo arrived, no more than are in flight; which messages they
-    /// complete, [`StreamInFlight::take_done`] tells. Returns how many of the bytes count.
+    /// Records that `count` bytes of the echo arrived, at most as many as are in flight.
+    /// [`StreamInFlight::take_done`] returns the completed messages. Returns how many of the bytes
+    /// count.
     #[inline]
     pub(crate) fn received(&mut self, count: u64) -> u64 {
         debug_assert!(count <= self.bytes_out(), "more than was written");
@@ -166,7 +167,7 @@ impl StreamInFlight {
         };
         self.out -= 1;
         self.oldest_begin = message.end;
-        // Its place is free for the next one that is queued.
+        // The freed slot goes to the next queued message.
         if let Some(admitted) = self.later.get(self.depth - 1) {
             self.admitted_end = admitted.end;
         }
@@ -179,9 +180,9 @@ impl StreamInFlight {
         })
     }
 
-    /// Starts a new connection: what was out is given up, and what was queued stays, with the time
-    /// it was intended for. Messages whose write began at or before `timed_out_before` count as
-    /// timed out.
+    /// Starts a new connection. Outstanding messages are given up; queued messages stay, with their
+    /// intended times. Messages whose write began at or before `timed_out_before` count as timed
+    /// out.
     pub(crate) fn restart(&mut self, timed_out_before: u64) -> Abandoned {
         let mut abandoned = Abandoned {
             places: self.out,
@@ -200,42 +201,43 @@ impl StreamInFlight {
         abandoned
     }
 
-    /// Bytes that are queued and may be written now.
+    /// Queued bytes that may be written now.
     #[inline]
     pub(crate) fn writable(&self) -> u64 {
         self.admitted_end.saturating_sub(self.written)
     }
 
-    /// Position of the next byte to write in the connection's stream.
+    /// Stream position of the next byte to write.
     #[inline]
     pub(crate) fn write_position(&self) -> u64 {
         self.written
     }
 
-    /// Position of the next byte to read in the connection's stream.
+    /// Stream position of the next byte to read.
     #[inline]
     pub(crate) fn read_position(&self) -> u64 {
         self.received
     }
 
-    /// Where the oldest message begins in the connection's stream: where the last one ended that is done.
+    /// Stream position of the start of the oldest message, which is the end of the last completed
+    /// one.
     #[inline]
     pub(crate) fn oldest_begin(&self) -> u64 {
         self.oldest_begin
     }
 
-    /// Bytes written whose echo has not arrived. More than that can't come from an echo.
+    /// Bytes written whose echo has not arrived. An echo can't be longer than that.
     #[inline]
     pub(crate) fn bytes_out(&self) -> u64 {
         self.written - self.received
     }
 
-    /// How many of the messages out are written whole.
+    /// Number of outstanding messages that are written completely.
     pub(crate) fn written_whole(&self) -> usize {
         self.out - usize::from(self.out_end > self.written)
     }
 
-    /// When the write of the oldest message out began.
+    /// When the write of the oldest outstanding message began.
     pub(crate) fn oldest_write(&self) -> Option<u64> {
         match self.oldest?.write {
             Write::Began(began) => Some(began),
@@ -243,13 +245,13 @@ impl StreamInFlight {
         }
     }
 
-    /// Messages queued or out.
+    /// Messages queued or outstanding.
     #[inline]
     pub(crate) fn len(&self) -> usize {
         usize::from(self.oldest.is_some()) + self.later.len()
     }
 
-    /// Counted messages that are out or queued.
+    /// Counted messages that are outstanding or queued.
     pub(crate) fn left(&self) -> Left {
         let counted = |message: &&Message| message.counted;
         Left {
@@ -262,7 +264,7 @@ impl StreamInFlight {
         self.oldest.iter().chain(&self.later)
     }
 
-    /// How much of the stretch from `from` to `to` lies in counted messages.
+    /// The number of counted bytes from `from` to `to`.
     #[inline]
     fn count(&self, from: u64, to: u64) -> u64 {
         to.saturating_sub(from.max(self.counted_from))

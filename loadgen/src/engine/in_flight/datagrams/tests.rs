@@ -1,4 +1,4 @@
-//! What becomes of datagrams: every one that counts ends in one place.
+//! Outcomes of datagrams: each counted one has exactly one.
 
 use super::*;
 use proptest::prelude::*;
@@ -92,8 +92,8 @@ fn one_that_was_given_up_is_late_however_many_were_settled_since() {
 }
 
 proptest! {
-    /// Whatever is sent, echoed, duplicated, reordered and given up: each counted datagram ends
-    /// in exactly one place.
+    /// Whatever is sent, echoed, duplicated, reordered and given up, each counted datagram has
+    /// exactly one outcome.
     #[test]
     fn every_counted_datagram_ends_in_one_place(
         depth in prop::option::of(1_usize..8),

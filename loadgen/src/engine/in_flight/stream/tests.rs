@@ -1,4 +1,4 @@
-//! What becomes of the messages of a connection, whatever happens to it.
+//! Outcomes of a connection's messages, whatever happens to the connection.
 
 use super::*;
 use proptest::prelude::*;
@@ -94,9 +94,9 @@ fn a_restart_gives_up_what_was_out_and_keeps_what_was_queued() {
 }
 
 proptest! {
-    /// Whatever is pushed, written, received and restarted: each counted message ends in
-    /// exactly one place, bytes that count are those of counted messages, and what may be
-    /// written is what lies within the depth.
+    /// Whatever is pushed, written, received and restarted: each counted message has exactly one
+    /// outcome, counted bytes are those of counted messages, and only bytes within the depth may be
+    /// written.
     #[test]
     fn every_counted_message_ends_in_one_place(
         depth in prop::option::of(1_usize..4),

@@ -26,7 +26,7 @@ pub struct Setting {
 }
 
 /// The comparison, of figures that were judged.
-pub(super) fn conclude(
+pub(super) fn summarize(
     setting: Setting,
     method: Method,
     criteria: &Criteria,
