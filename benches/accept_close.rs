@@ -1,4 +1,4 @@
-//! What a connection costs: opening it, one byte and its echo, and closing it in good order.
+//! The cost of a connection: opening it, one byte and its echo, and an orderly close.
 //!
 //! Measured: connect, one byte there and back, the client's half-close, the server's end of stream,
 //! close. The server with its one worker accepts, registers, echoes, reads the end and closes; the
@@ -7,11 +7,10 @@
 //! Not measured: connections that are reset or refused, more than 64 at a time, a full backlog, or
 //! connecting over a network, where the handshake waits for the distance.
 //!
-//! To read it: `elem/s` counts connections. One `at_once` is a dialogue in which the threads hand
-//! the CPU to each other for every step. With 64 each step is done for all of them before the next,
-//! so that less is spent on that and what is left is nearer to the processor time of a connection,
-//! the client's part included. Most of it is the kernel's, and it depends on how many connections
-//! of the last minute the kernel still remembers.
+//! To read it: `elem/s` counts connections. With one `at_once` the threads pass the CPU to each
+//! other at every step. With 64 each step is done for all of them before the next, so that the time
+//! is nearer to a connection's processor time, including the client's part. Most of it is the
+//! kernel's, and it depends on the number of TIME_WAIT entries of the last minute.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -26,14 +25,13 @@ mod support;
 
 /// Listening ports that the connections take turns on.
 ///
-/// The side that closes first holds the connection in TIME_WAIT (RFC 9293 section 3.6), for a minute
-/// on Linux. Here that is the client, and with one port to connect to, some 28 000 connections
-/// would occupy all the ports it has. SO_LINGER 0 is no way out: set before the server's end was
-/// read, it resets the connection, which is not the close to be measured; set after it, it comes
-/// too late, because both ends have been exchanged and the kernel has already put the entry of
-/// TIME_WAIT in the socket's place. Reuse of such entries on loopback (tcp_tw_reuse) depends on the
-/// system's settings. But only the pair of addresses must be unique, so each further port to
-/// connect to brings all of the client's ports anew.
+/// The side that closes first holds the connection in TIME_WAIT (RFC 9293 section 3.6), for a
+/// minute on Linux. Here that is the client, and with one listening port, some 28 000 connections
+/// would occupy all its ports. SO_LINGER 0 does not help: set before the server's end is read, it
+/// resets the connection, which is a different close; set afterwards, it comes too late, because
+/// the kernel has already replaced the socket by a TIME_WAIT entry. Reuse of such entries on
+/// loopback (tcp_tw_reuse) depends on the system's settings. Only the pair of addresses must be
+/// unique, so each further listening port makes all of the client's ports available again.
 const PORTS: usize = 16;
 
 fn main() {

@@ -1,16 +1,16 @@
-//! What our own code costs for each echo: `Conn::pump` over a stream in memory.
+//! The cost of our own code per echo: `Conn::pump` over a stream in memory.
 //!
 //! Measured: noting the kernel's report and one or two calls of `pump`: the decisions, the
 //! counters, and the memory and copying of the backlog when there is one.
 //!
-//! Not measured: anything of the kernel. The stream's calls return at once and move no byte, so what
-//! is copied here is copied by us. They are not inlined, as no system call is. The event loop
-//! around `pump` is not part of it either.
+//! Not measured: the kernel. The stream's calls return at once and move no byte, so every copy is
+//! our own. Like system calls, they are not inlined. The event loop around `pump` is not part of it
+//! either.
 //!
 //! To read it: an echo over a socket takes microseconds, nearly all in the kernel, so that the ten
-//! nanoseconds or so of `short_read` are lost in it. What matters is that they stay that few, that
-//! `full_buffer` costs one more read and nothing for its size, and that only `short_write`, the
-//! price of a peer that reads slowly, pays for memory.
+//! nanoseconds or so of `short_read` are lost in it. They should stay that few; `full_buffer`
+//! should cost one more read and nothing for its size, and only `short_write`, the case of a slow
+//! reader, should allocate memory.
 
 use std::cell::Cell;
 use std::hint::black_box;
@@ -33,14 +33,14 @@ const BUFFER: usize = 64 << 10;
 fn pump(c: &mut Criterion) {
     let mut group = c.benchmark_group("pump");
 
-    // The common echo: less than the buffer holds, so that one read and one write are all.
+    // The common echo: less than the buffer holds, so that one read and one write suffice.
     let mut short_read = Fixture::new(64);
     group.bench_function(BenchmarkId::new("short_read", "64B"), |b| {
         b.iter(|| short_read.echo_whole());
     });
     short_read.assert_echoed(0);
 
-    // A full buffer tells nothing about what is left, so another read has to.
+    // After a full read only another read tells whether more is left.
     let mut full_buffer = Fixture::new(BUFFER);
     group.bench_function(BenchmarkId::new("full_buffer", "64KiB"), |b| {
         b.iter(|| full_buffer.echo_whole());
@@ -59,7 +59,7 @@ fn pump(c: &mut Criterion) {
     group.finish();
 }
 
-/// A connection whose peer sends messages of one length, and what a reactor lends to it.
+/// A connection whose peer sends messages of one length, with a reactor's scratch and metrics.
 struct Fixture {
     peer: Rc<Peer>,
     conn: Conn<Memory>,
@@ -82,7 +82,7 @@ impl Fixture {
         }
     }
 
-    /// One message that the socket takes as a whole.
+    /// One message that the socket takes at once.
     fn echo_whole(&mut self) {
         self.messages += 1;
         self.peer.unread.set(self.message_len);
@@ -106,7 +106,8 @@ impl Fixture {
         assert_eq!(next, Next::Wait);
     }
 
-    /// The counters tell that every message went through, each with this number of short writes.
+    /// Checks by the counters that every message went through, with this number of short writes in
+    /// total.
     fn assert_echoed(&self, short_writes: u64) {
         let counted = self.metrics.snapshot();
         let bytes = self.messages * self.message_len as u64;
@@ -117,7 +118,7 @@ impl Fixture {
     }
 }
 
-/// What the socket would know: set between the calls of `pump`.
+/// The state of the socket, set between the calls of `pump`.
 #[derive(Debug, Default)]
 struct Peer {
     /// Bytes that arrived and were not read.
@@ -174,7 +175,7 @@ impl Stream for Memory {
 
 fn take(available: &Cell<usize>, most: usize) -> io::Result<usize> {
     match available.get().min(most) {
-        // As the kernel says it: the kind is found out when it is asked for.
+        // A simple kind, as cheap as the kernel's errno.
         0 => Err(io::ErrorKind::WouldBlock.into()),
         count => {
             available.set(available.get() - count);

@@ -1,4 +1,4 @@
-//! How long an echo takes over loopback: one message out, all of it back.
+//! The time of an echo over loopback: one message out, all of it back.
 //!
 //! Measured: the round trip as one blocking client sees it, against a server with one worker. Its
 //! parts are two system calls of the client, those of the server, the kernel's TCP in both
@@ -7,14 +7,14 @@
 //!   and server share one CPU, so this is the sum of what both of them do, and it repeats well.
 //! - `two_cpus`: each on its own, while the server sleeps between messages or does not.
 //!
-//! Not measured: a network, latency under load, its distribution, or what the server can take at
-//! the most. That is a load generator's work: this client waits for each answer.
+//! Not measured: a network, latency under load, its distribution, or the server's maximum rate. A
+//! load generator measures those: this client waits for each answer.
 //!
 //! To read it: in `connections` one iteration is a round over all of them, so `elem/s` counts
-//! echoes; with more of them the threads change less often for each echo. In `two_cpus` a `sleeping`
-//! server and its client wake up an idle CPU for each message, and most of the time is that. It
-//! varies by tenths from run to run, and any other program that wants a CPU adds to it, so that
-//! only differences that come back again and again say something.
+//! echoes; with more of them the threads change less often for each echo. In `two_cpus` a
+//! `sleeping` server and its client wake up an idle CPU for each message, and most of the time is
+//! that. It varies by tenths from run to run, and other programs add to it, so that only repeated
+//! differences mean something.
 
 use std::hint::black_box;
 use std::io::{Read, Write};
@@ -30,9 +30,9 @@ use support::TestServer;
 
 mod support;
 
-/// From the size at which bytes count more than calls, the rate is given in bytes.
+/// From this size on bytes cost more than calls, and the rate is given in bytes.
 const BULK: usize = 1 << 10;
-/// The message where its size is not the question.
+/// The message length where size does not matter.
 const SMALL: usize = 64;
 
 fn main() {
@@ -157,7 +157,7 @@ impl Client {
     }
 }
 
-/// The server's own count tells that no iteration was cut short.
+/// Checks by the server's counter that no iteration was cut short.
 fn assert_echoed(counted: &Snapshot, sent_bytes: u64) {
     assert_eq!(counted.received_bytes, sent_bytes);
     assert_eq!(counted.sent_bytes, sent_bytes);

@@ -1,4 +1,4 @@
-//! What deadlines cost: `Timers` with 10 000 of them, spread over a minute of milliseconds.
+//! The cost of deadlines: `Timers` with 10 000 of them, distributed over a minute of milliseconds.
 //!
 //! Measured: arming and cancelling one more, moving one of them, asking for the next, and letting
 //! all of them come due.

@@ -1,4 +1,4 @@
-//! The library at work: a server inside another program. It echoes on a free port, counts, changes its
+//! A server inside another program: it echoes on a free port, reads its counters, changes its
 //! limits while it runs, and drains.
 //!
 //! `cargo run --example embedded_echo`
@@ -13,7 +13,7 @@ use echomark::metrics::CloseReason;
 use echomark::{Config, Limits, Server, Service};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    // Bound here: clients can connect from now on, and a port that is taken is an error here.
+    // From here on clients can connect; a port in use is an error here.
     let server = Server::bind(Config {
         services: vec![(Service::Echo, "tcp://127.0.0.1:0".parse()?)],
         workers: NonZeroUsize::MIN,
@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     })?;
     let (_, endpoint) = server.endpoints()[0].clone();
     let address = endpoint.resolve()?[0];
-    // Run in a thread of its own; the handle steers it from any other.
+    // The server runs in a thread of its own; the handle controls it from any thread.
     let handle = server.handle();
     let running = thread::spawn(|| server.run());
 
@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         ..Limits::default()
     });
 
-    // Open connections may finish, none is left here, and the counters are final.
+    // Open connections may finish; here none is left, and the counters are final.
     handle.drain();
     let counters = running.join().map_err(|_| "the server panicked")??;
     let mut out = std::io::stdout().lock();

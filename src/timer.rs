@@ -31,7 +31,7 @@ struct Node {
     previous: u32,
     next: u32,
     /// Level × 64 + slot, or [`UNARMED`].
-    place: u16,
+    position: u16,
 }
 
 const UNARMED: u16 = u16::MAX;
@@ -61,7 +61,7 @@ impl Timers {
                 deadline: 0,
                 previous: NIL,
                 next: NIL,
-                place: UNARMED,
+                position: UNARMED,
             };
             self.nodes.resize(id + 1, FREE);
         }
@@ -81,13 +81,13 @@ impl Timers {
     /// Whether `id` has a deadline. One that [`Timers::advance`] reported has none until it is armed
     /// again.
     pub fn is_armed(&self, id: usize) -> bool {
-        self.nodes.get(id).is_some_and(|n| n.place != UNARMED)
+        self.nodes.get(id).is_some_and(|n| n.position != UNARMED)
     }
 
     /// The deadline of `id`, if it has one.
     pub fn deadline(&self, id: usize) -> Option<u64> {
         let node = self.nodes.get(id)?;
-        (node.place != UNARMED).then_some(node.deadline)
+        (node.position != UNARMED).then_some(node.deadline)
     }
 
     /// Advances the time to `now` and appends to `due` the ids whose deadline has passed. They are
@@ -106,7 +106,7 @@ impl Timers {
                 let node = &mut self.nodes[id as usize];
                 let next = node.next;
                 if node.deadline <= start {
-                    node.place = UNARMED;
+                    node.position = UNARMED;
                     self.armed -= 1;
                     due.push(id as usize);
                 } else {
@@ -151,7 +151,7 @@ impl Timers {
         let level = (highest_difference / SLOT_BITS) as usize;
         let slot = (node.deadline >> (level as u32 * SLOT_BITS)) as usize % SLOTS;
         let head = self.heads[level][slot];
-        node.place = (level * SLOTS + slot) as u16;
+        node.position = (level * SLOTS + slot) as u16;
         node.previous = NIL;
         node.next = head;
         if head != NIL {
@@ -164,11 +164,11 @@ impl Timers {
     fn unlink(&mut self, id: u32) {
         let node = &mut self.nodes[id as usize];
         let (level, slot) = (
-            usize::from(node.place) / SLOTS,
-            usize::from(node.place) % SLOTS,
+            usize::from(node.position) / SLOTS,
+            usize::from(node.position) % SLOTS,
         );
         let (previous, next) = (node.previous, node.next);
-        node.place = UNARMED;
+        node.position = UNARMED;
         if next != NIL {
             self.nodes[next as usize].previous = previous;
         }

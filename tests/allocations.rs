@@ -1,5 +1,5 @@
-//! An echo allocates nothing, over any transport. A binary of its own, because the allocator that counts
-//! is the whole process's.
+//! An echo allocates nothing, over any transport. It is a test binary of its own, because the
+//! counting allocator serves the whole process.
 
 use std::alloc::System;
 use std::io::{Read, Write};

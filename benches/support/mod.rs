@@ -1,4 +1,4 @@
-//! The server under test and its place, for the benchmarks that go over loopback.
+//! The server under test and its CPU, for the benchmarks over loopback.
 
 use std::net::{SocketAddr, TcpStream};
 use std::num::NonZeroUsize;
@@ -16,9 +16,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Binds the calling thread, which plays the client, to a CPU. Returns that CPU, and another one if
 /// the process may use more.
 ///
-/// Where the scheduler puts two threads that wait for each other decides the result: on one CPU they
-/// hand it over, on two each wakes up an idle one, which takes several times as long and varies as
-/// much. A benchmark that leaves it to chance measures the chance.
+/// The placement of two threads that wait for each other decides the result: on one CPU they hand
+/// it over, on two each wakes an idle CPU, which takes several times as long and varies more.
+/// Without pinning, a benchmark measures the scheduler's choice.
 pub(crate) fn pin_client() -> (usize, Option<usize>) {
     let cpus = affinity::allowed_cpus().expect("the kernel tells");
     let mut cpus = cpus.into_iter().rev();
@@ -27,7 +27,8 @@ pub(crate) fn pin_client() -> (usize, Option<usize>) {
     (client, cpus.next())
 }
 
-/// What the benchmarks have in common: one worker, and this number of free ports of the loopback address.
+/// The configuration of all benchmarks: one worker, and this number of free ports of the loopback
+/// address.
 pub(crate) fn config(ports: usize) -> Config {
     let endpoint = "tcp://127.0.0.1:0".parse().expect("it is an endpoint");
     Config {
@@ -60,7 +61,7 @@ impl TestServer {
             next_address: 0,
             handle: server.handle(),
             thread: Some(thread::spawn(move || {
-                // The workers inherit it from the thread that starts them.
+                // The workers inherit the affinity of the thread that starts them.
                 affinity::pin_thread(cpu).expect("this CPU is allowed");
                 server.run()
             })),

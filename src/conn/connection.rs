@@ -159,17 +159,17 @@ impl<S: Stream> Conn<S> {
             count,
             asked: buffer.len(),
         });
-        self.conclude(taken)
+        self.note_read(taken)
     }
 
     /// As [`Conn::read`], for input that is discarded.
     pub(super) fn discard_input(&mut self, scratch: &mut [u8]) -> io::Result<Input> {
         let taken = self.stream.discard(scratch);
-        self.conclude(taken)
+        self.note_read(taken)
     }
 
     #[inline]
-    fn conclude(&mut self, taken: io::Result<Taken>) -> io::Result<Input> {
+    fn note_read(&mut self, taken: io::Result<Taken>) -> io::Result<Input> {
         match taken {
             Ok(Taken { count: 0, .. }) => {
                 self.ready.remove(Readiness::READABLE);
@@ -188,12 +188,12 @@ impl<S: Stream> Conn<S> {
                 }
                 Ok(Input::Bytes(count))
             }
-            Err(error) => self.conclude_from_error(error),
+            Err(error) => self.failed_read(error),
         }
     }
 
     #[cold]
-    fn conclude_from_error(&mut self, error: io::Error) -> io::Result<Input> {
+    fn failed_read(&mut self, error: io::Error) -> io::Result<Input> {
         match error.kind() {
             io::ErrorKind::WouldBlock => {
                 self.ready.remove(Readiness::READABLE | Readiness::URGENT);

@@ -46,7 +46,7 @@ impl File<'_> {
             what => format!(" at `{what}`"),
         };
         SettingsError {
-            place: Some(self.origin(span)),
+            origin: Some(self.origin(span)),
             problem: format!("not valid TOML: {}{near}", error.message()),
         }
     }
@@ -59,7 +59,7 @@ impl File<'_> {
     ) -> Result<Given, SettingsError> {
         let origin = self.origin(span);
         let fail = |problem| SettingsError {
-            place: Some(origin.clone()),
+            origin: Some(origin.clone()),
             problem,
         };
         if value.get_ref().is_table() {

@@ -132,7 +132,7 @@ pub const KEYS: &[Key] = &[
         name: "balance",
         value: "MODE",
         group: Group::Workers,
-        help: "Who spreads connections over the workers: kernel, by a hash of the addresses; \
+        help: "How connections are distributed over the workers: kernel, by a hash of the addresses; \
                least-connections, one acceptor that hands each to the worker with the fewest; or \
                incoming-cpu, the kernel (6.2 or newer) by the CPU that a connect or a datagram comes \
                in on, each worker pinned to its own. That wakes no thread on another CPU, if the \
@@ -159,7 +159,7 @@ pub const KEYS: &[Key] = &[
         value: "SIZE",
         group: Group::Sockets,
         help: "Receive buffer of a connection, SO_RCVBUF.",
-        default: "the kernel adapts it",
+        default: "the kernel's automatic size",
         apply: |s, text| parse::buffer(text).map(|v| s.config.tuning.recv_buffer = Some(v.get())),
         show: |s| shown(s.config.tuning.recv_buffer, size),
         ..VALUE
@@ -169,7 +169,7 @@ pub const KEYS: &[Key] = &[
         value: "SIZE",
         group: Group::Sockets,
         help: "Send buffer of a connection, SO_SNDBUF.",
-        default: "the kernel adapts it",
+        default: "the kernel's automatic size",
         apply: |s, text| parse::buffer(text).map(|v| s.config.tuning.send_buffer = Some(v.get())),
         show: |s| shown(s.config.tuning.send_buffer, size),
         ..VALUE
@@ -198,7 +198,7 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "no-nodelay",
         group: Group::Sockets,
-        help: "Let the kernel gather small segments (Nagle's algorithm).",
+        help: "Let the kernel combine small segments (Nagle's algorithm).",
         apply: |s, text| parse::boolean(text).map(|v| s.config.tuning.nodelay = !v),
         show: |s| one(!s.config.tuning.nodelay),
         ..FLAG

@@ -212,7 +212,7 @@ impl Resolved {
         match self.origins.get(name) {
             Some(origin) => SettingsError::of(origin, name, problem),
             None => SettingsError {
-                place: None,
+                origin: None,
                 problem: format!("{name}: {problem}"),
             },
         }

@@ -37,19 +37,19 @@ pub(super) struct Given {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SettingsError {
     /// `None`: the given values and the defaults contradict each other.
-    pub(super) place: Option<Origin>,
+    pub(super) origin: Option<Origin>,
     pub(super) problem: String,
 }
 
 impl SettingsError {
     /// Whether the mistake is on the command line, so that `--help` is good advice.
     pub fn is_in_flags(&self) -> bool {
-        matches!(self.place, Some(Origin::Flag(_)))
+        matches!(self.origin, Some(Origin::Flag(_)))
     }
 
     pub(super) fn of(origin: &Origin, name: &str, problem: String) -> Self {
         Self {
-            place: Some(origin.clone()),
+            origin: Some(origin.clone()),
             problem: match origin {
                 // These origins include the key.
                 Origin::Flag(_) | Origin::Variable(_) => problem,
@@ -61,8 +61,8 @@ impl SettingsError {
 
 impl fmt::Display for SettingsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(place) = &self.place {
-            write!(f, "{}: ", one_line(&place.to_string()))?;
+        if let Some(origin) = &self.origin {
+            write!(f, "{}: ", one_line(&origin.to_string()))?;
         }
         f.write_str(&one_line(&self.problem))
     }
@@ -77,7 +77,7 @@ pub(super) fn from_flags(
     for (name, value) in flags {
         let name = name.as_ref();
         let key = keys::named(name).ok_or_else(|| SettingsError {
-            place: None,
+            origin: None,
             problem: format!("unknown option `--{name}`"),
         })?;
         let origin = Origin::Flag(key.name);

@@ -1,4 +1,4 @@
-//! Access lists: who is served, and how the others are told.
+//! Access lists: which clients are served, and how the others are closed.
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -25,7 +25,8 @@ fn with_lists(config: Config, allow: &[&str], deny: &[&str]) -> Running {
     })
 }
 
-/// Checks who is served and who reads an end, having sent something, and how many that was.
+/// Checks which sources are served and which read an end after sending, and the count of the
+/// latter.
 #[track_caller]
 fn check(server: &Running, address: SocketAddr, served: &[&str], denied: &[&str]) {
     let from = |source: &&str| -> Client {
@@ -61,7 +62,7 @@ fn the_longest_prefix_decides() {
 }
 
 #[test]
-fn who_is_not_allowed_expressly_is_denied_if_anybody_is() {
+fn an_allow_list_denies_all_other_addresses() {
     let server = with_lists(config(), &["127.0.0.2", "10.0.0.0/8"], &[]);
     check(
         &server,
@@ -78,7 +79,7 @@ fn who_is_not_allowed_expressly_is_denied_if_anybody_is() {
     );
 }
 
-/// A listener for both families sees an IPv4 peer as an IPv6 address, which stands for the same.
+/// A listener for both families sees an IPv4 peer as an IPv4-mapped IPv6 address.
 #[test]
 fn an_ipv4_peer_of_an_ipv6_listener_is_an_ipv4_peer() {
     let server = with_lists(config_on("[::]"), &[], &["127.0.0.2", "::1"]);
@@ -92,7 +93,7 @@ fn an_ipv4_peer_of_an_ipv6_listener_is_an_ipv4_peer() {
     check(&server, v4, &["127.0.0.1"], &["127.0.0.2", "127.0.1.1"]);
 }
 
-/// A reset would take from the peer that it was refused in good order.
+/// After a reset the peer could not tell that it was refused.
 #[test]
 fn a_denied_peer_that_goes_on_talking_reads_an_end_and_no_reset() {
     let server = with_lists(config(), &[], &["127.0.0.1"]);

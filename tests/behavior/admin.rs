@@ -1,4 +1,4 @@
-//! The admin port tells what the server does, and no client of it keeps another out.
+//! The admin port reports the server's work, and none of its clients blocks another.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{ErrorKind, Read, Write};
@@ -97,7 +97,7 @@ impl Response {
     }
 }
 
-/// What a strict reader of the text format finds: each sample by its name with its labels.
+/// The result of a strict parser of the text format: each sample by its name with its labels.
 struct Metrics(HashMap<String, f64>);
 
 impl Metrics {
@@ -150,7 +150,7 @@ impl Metrics {
     }
 }
 
-/// Two workers, so that labels tell them apart.
+/// Two workers, distinguished by labels.
 fn two_workers() -> Config {
     Config {
         workers: NonZeroUsize::new(2).expect("not zero"),
@@ -251,8 +251,8 @@ fn info_is_an_object_with_the_same_counters() {
     );
 }
 
-/// Dashboards and the load generator rely on these: the files hold what version 0.1.0 said, and what was
-/// added since.
+/// Dashboards and the load generator rely on these: the files hold the names of version 0.1.0 and
+/// later additions.
 #[test]
 fn names_and_keys_are_those_of_the_first_version() {
     let administered = Administered::start(two_workers());
@@ -382,7 +382,7 @@ fn a_head_without_end_is_refused_and_its_rest_ignored() {
 }
 
 #[test]
-fn clients_that_say_nothing_keep_nobody_out() {
+fn silent_clients_block_no_other() {
     let administered = Administered::start(config());
     let mut silent = Vec::with_capacity(200);
     for _ in 0..200 {
@@ -391,7 +391,7 @@ fn clients_that_say_nothing_keep_nobody_out() {
     for _ in 0..5 {
         administered.scrape();
     }
-    // The first ones had to make room: they see an end or a reset, long before their deadline.
+    // The oldest clients were replaced: they see an end or a reset, long before their deadline.
     for client in silent.iter_mut().take(100) {
         let ended = match client.read(&mut [0; 1]) {
             Ok(count) => count == 0,
@@ -416,7 +416,7 @@ fn slow_requests_are_answered_while_others_are() {
         administered.scrape();
     }
     for client in &mut slow {
-        // On a busy machine the deadline may have come first.
+        // On a busy machine the deadline may come first.
         let status = Response::receive(client).status;
         assert!([200, 408].contains(&status), "{status}");
     }
@@ -430,7 +430,7 @@ fn a_request_that_does_not_end_is_told_of_its_deadline() {
     let mut silent = Client::connect(administered.admin);
     assert_eq!(Response::receive(&mut unfinished).status, 408);
     silent.expect_end();
-    // Dripping does not put the deadline off.
+    // A slow trickle does not extend the deadline.
     let mut dripping = Client::connect(administered.admin);
     let response = wait_for("the deadline", || {
         let _ = dripping.write(b"x");
@@ -464,7 +464,7 @@ fn an_address_in_use_is_an_error_that_names_it() {
 }
 
 #[test]
-fn clients_that_do_not_read_keep_nobody_out() {
+fn clients_that_do_not_read_block_no_other() {
     let administered = Administered::start(config());
     let deaf: Vec<_> = (0..100)
         .map(|_| {

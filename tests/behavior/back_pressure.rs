@@ -1,5 +1,5 @@
-//! Flow control end to end: a peer that does not read is not read from. It costs a bounded amount
-//! of memory, holds up nobody else, and when it reads at last it gets everything.
+//! Flow control end to end: the server stops reading from a peer that does not read. Such a peer
+//! costs a bounded amount of memory, delays no other, and gets everything when it reads at last.
 
 use std::num::NonZeroUsize;
 
@@ -10,8 +10,8 @@ use crate::support::pattern::Pattern;
 use crate::support::{Client, Running, config, wait_until};
 
 const READ_BUFFER: u64 = 64 << 10;
-/// Small, so that a thousand peers don't fill the kernel's memory, and larger than nothing, so that
-/// the server still has a backlog for each of them.
+/// Small enough that a thousand peers don't fill the kernel's memory, and large enough that the
+/// server still has a backlog for each of them.
 const SOCKET_BUFFER: usize = 32 << 10;
 
 #[test]
@@ -28,8 +28,8 @@ fn a_peer_that_reads_late_gets_everything() {
     client.echo(b"still there");
 }
 
-/// What the peer takes wakes the server, byte by byte or in gulps, without an event of any other
-/// kind: the peer sends nothing more.
+/// Each read of the peer makes room and wakes the server, without any other event: the peer sends
+/// nothing more.
 #[test]
 fn every_time_that_room_appears_more_arrives() {
     const ROUNDS: u64 = 20;
@@ -96,7 +96,7 @@ fn a_thousand_peers_that_never_read_cost_no_more_than_a_buffer_each() {
         let resident = echod.resident_bytes();
         assert!(resident < LIMIT, "{resident} bytes for {PEERS} peers");
     });
-    // They still stand, and the others still are served.
+    // They are still connected, and other clients are still served.
     for _ in 0..100 {
         other.echo_stream(Pattern(messages), 100_000);
         messages += 1;
@@ -105,15 +105,15 @@ fn a_thousand_peers_that_never_read_cost_no_more_than_a_buffer_each() {
     drop(peers);
 }
 
-/// Connects so many peers that send whatever the server takes and never read, until it takes no
-/// more from any of them. Calls `each_round` in between.
+/// Connects `count` peers that never read and send until the server takes no more from any of them.
+/// Calls `each_round` in between.
 #[track_caller]
 fn flood(address: std::net::SocketAddr, count: usize, mut each_round: impl FnMut()) -> Vec<Client> {
-    /// A server that stores what it can't return would go on taking: far more than all buffers on
-    /// the way hold, and enough for the limit on its memory to fail.
+    /// More than all buffers on the way hold. A server without back-pressure would take more, and
+    /// exceed the limit on its memory.
     const MOST: usize = 1 << 20;
-    /// Looks in a row at which no peer could send. Each takes at least as long as a round trip of
-    /// another client or the pause between two looks, which is plenty for the server to read.
+    /// Rounds in a row in which no peer could send. Each takes at least as long as a round trip of
+    /// another client or the pause between two rounds, enough for the server to read.
     const QUIET_ROUNDS: usize = 20;
     let mut peers: Vec<_> = (0..count)
         .map(|_| (Client::connect_with_buffers(address, SOCKET_BUFFER), 0))

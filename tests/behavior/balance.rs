@@ -1,5 +1,5 @@
-//! The least loaded worker serves: connections are given evenly to the workers, and none is lost on
-//! its way from the one that accepts to the one that serves.
+//! The least loaded worker serves: connections are distributed evenly, and none is lost between the
+//! worker that accepts and the worker that serves.
 
 use std::num::NonZeroUsize;
 use std::sync::Barrier;
@@ -38,8 +38,8 @@ fn assert_even(server: &Running) {
     assert!(max.unwrap() - min.unwrap() <= 1, "{active:?}");
 }
 
-/// Connects so many clients one after the other, each to be served before the next comes, and says
-/// by which worker each is.
+/// Connects `count` clients one after the other, each served before the next, and returns them with
+/// their workers.
 #[track_caller]
 fn connect(server: &Running, count: usize) -> Vec<(usize, Client)> {
     let mut clients = Vec::with_capacity(count);
@@ -70,7 +70,7 @@ fn idle_connections_are_spread_evenly_however_they_come() {
     server.wait_for_all_closed(42 + 7 * 17);
 }
 
-/// Connections that all wait before the workers begin, more than an inbox holds.
+/// More connections than an inbox holds wait before the workers start.
 #[test]
 fn a_queue_is_spread_evenly_too() {
     const CLIENTS: usize = 1500;
@@ -87,7 +87,7 @@ fn a_queue_is_spread_evenly_too() {
 }
 
 #[test]
-fn new_connections_go_where_places_became_free() {
+fn new_connections_go_to_workers_with_closed_connections() {
     const EACH: usize = 10;
     let server = Running::start(balanced(config()));
     let mut clients = connect(&server, WORKERS * EACH);
@@ -108,7 +108,7 @@ fn every_connection_of_a_storm_is_served() {
     const THREADS: usize = 8;
     const EACH: usize = 150;
     let mut config = balanced(config());
-    // Two listeners that give, both by one worker.
+    // Two listeners, both accepted by one worker.
     config.services.extend(config.services.clone());
     let server = Running::start(config);
     let barrier = Barrier::new(THREADS);
@@ -119,7 +119,7 @@ fn every_connection_of_a_storm_is_served() {
         for client in &mut clients {
             client.echo_stream(Pattern(thread as u64), 3000);
         }
-        // Half of them leave at once, in different ways, while others come.
+        // Half of them leave at once, in different ways, while others connect.
         barrier.wait();
         for (index, client) in clients.split_off(EACH / 2).into_iter().enumerate() {
             if index % 2 == 0 {
@@ -138,8 +138,8 @@ fn every_connection_of_a_storm_is_served() {
     server.wait_for_all_closed(total + total / 2);
 }
 
-/// Connections that the kernel completed before the server first looked, and a drain that was asked
-/// for before that as well.
+/// Connections that the kernel completed before the first turn of the loop, and a drain that was
+/// requested before it too.
 #[test]
 fn a_drain_serves_all_that_waits_to_be_accepted() {
     const CLIENTS: usize = 1500;
@@ -157,7 +157,7 @@ fn a_drain_serves_all_that_waits_to_be_accepted() {
     assert_eq!(metrics.closed(CloseReason::DrainTimeout), 0);
 }
 
-/// What had arrived before is answered, however short the drain timeout.
+/// Earlier input is answered even with a drain timeout of zero.
 #[test]
 fn a_drain_without_time_serves_all_that_waits_to_be_accepted() {
     const CLIENTS: usize = 1500;
@@ -190,7 +190,7 @@ fn no_connect_that_succeeds_is_lost_when_the_listener_closes() {
     const ROUNDS: usize = 10;
     const THREADS: usize = 4;
     for _ in 0..ROUNDS {
-        // An address that no other test uses, so that the port can't be another's by then.
+        // An address that no other test uses, so that no other test can get the port meanwhile.
         let server = Running::start(Config {
             drain_timeout: Duration::from_secs(600),
             ..balanced(config_on("127.0.0.15"))
@@ -210,7 +210,7 @@ fn no_connect_that_succeeds_is_lost_when_the_listener_closes() {
     }
 }
 
-/// A stop finds connections at all stages, also on their way to a worker.
+/// A stop meets connections in all states, also in an inbox.
 #[test]
 fn a_stop_in_the_middle_of_a_storm_ends_everything() {
     const THREADS: usize = 4;
@@ -234,7 +234,7 @@ fn a_stop_in_the_middle_of_a_storm_ends_everything() {
     }
 }
 
-/// A service for each endpoint stays with its connections wherever they go.
+/// A connection keeps the service of its endpoint on every worker.
 #[test]
 fn each_connection_gets_the_service_of_its_endpoint() {
     let mut config = balanced(config());

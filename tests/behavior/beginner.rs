@@ -1,4 +1,4 @@
-//! The first client that everybody writes works.
+//! A beginner's first client works.
 
 use std::process::Command;
 

@@ -1,4 +1,5 @@
-//! What comes in bulk goes back through a pipe, uncopied, and nobody can tell but by the cost.
+//! Bulk streams are relayed through a pipe without copying, with the same result as reads and
+//! writes.
 
 use std::thread;
 
@@ -32,7 +33,7 @@ fn streams_beside_each_other_come_back_each_as_it_was_sent() {
     assert_eq!(metrics.sent_bytes, 8 * STREAM);
 }
 
-/// The kernel tells a socket's error once, and it may be the relay that it is told to.
+/// The kernel reports a socket's error once, and the relay may be the call that gets it.
 #[test]
 fn a_reset_after_bulk_is_counted_as_one() {
     const ROUNDS: u64 = 20;
@@ -47,7 +48,7 @@ fn a_reset_after_bulk_is_counted_as_one() {
     assert_eq!(metrics.closed(CloseReason::Reset), ROUNDS);
 }
 
-/// The kernel stops a socket's way into a pipe at an urgent mark for good.
+/// The kernel never splices past an urgent mark.
 #[test]
 fn urgent_bytes_in_a_stream_come_back_in_their_place() {
     const CHUNKS: u64 = 24;

@@ -1,5 +1,5 @@
-//! Character generator (RFC 864): the pattern comes without a gap, as fast as the peer takes it and
-//! no faster, whatever the peer sends, until it closes.
+//! Character generator (RFC 864): the pattern comes without a gap, as fast as the peer takes it,
+//! regardless of the peer's input, until it closes.
 
 use std::io::Read;
 use std::thread;
@@ -17,8 +17,8 @@ fn generating() -> Config {
     config_for(Service::Chargen, "tcp://127.0.0.1:0")
 }
 
-/// The byte of the stream at `offset`, by the words of the RFC: lines of 72 of the 95 printable
-/// characters, each line beginning one further on than the last.
+/// The byte of the stream at `offset` as the RFC defines it: lines of 72 of the 95 printable
+/// characters, each line starting one further on than the last.
 fn character(offset: u64) -> u8 {
     let (line, column) = (offset / 74, offset % 74);
     match column {
@@ -64,7 +64,7 @@ fn the_stream_is_that_of_the_rfc_at_any_read_size() {
     server.wait_for_all_closed(11);
 }
 
-/// Room appears in odd amounts, so that the stream goes on from anywhere in the pattern.
+/// Room appears in odd amounts, so that the stream resumes anywhere in the pattern.
 #[test]
 fn the_stream_goes_on_wherever_a_write_was_cut() {
     const CLIENTS: usize = 4;
@@ -78,10 +78,10 @@ fn the_stream_goes_on_wherever_a_write_was_cut() {
     server.wait_for_all_closed(CLIENTS as u64);
 }
 
-/// A peer that does not read keeps nothing busy and costs no memory; when it reads it gets the
-/// stream without a gap, as often as it stops and goes on.
+/// A peer that does not read costs neither processor time nor memory; when it reads it gets the
+/// stream without a gap, after any number of stops.
 #[test]
-fn the_peers_window_alone_paces_the_stream() {
+fn only_the_peers_window_limits_the_stream() {
     const ROUNDS: usize = 3;
     let mut config = generating();
     config.tuning.send_buffer = Some(64 << 10);
@@ -120,9 +120,9 @@ fn input_is_thrown_away_while_the_stream_flows() {
     read_on(&mut client, 4_000_000, 5_000_000, 64 << 10);
 }
 
-/// It would wait for ever for a server that reads only when it can write.
+/// A server that reads only when it can write would block this peer for ever.
 #[test]
-fn input_is_thrown_away_while_nobody_takes_the_stream() {
+fn input_is_thrown_away_while_the_peer_does_not_read() {
     const BYTES: u64 = 10_000_000;
     let server = Running::start(generating());
     let mut client = server.connect();
@@ -154,7 +154,7 @@ fn a_close_at_any_moment_ends_the_stream_and_leaks_nothing() {
     for index in 0..CONNECTIONS {
         let mut client = server.connect();
         match index % 4 {
-            // Nothing was read, and most often something waits to be.
+            // Nothing was read, and usually output waits.
             0 => {}
             1 => read_on(&mut client, 0, 1 + index * 100, 1000),
             2 => client.half_close(),

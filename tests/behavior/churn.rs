@@ -1,5 +1,5 @@
-//! Connections come and go in any order, so that descriptors and slots are reused all the time:
-//! none ever sees a byte, an event or the end of another.
+//! Connections open and close in random order, so that descriptors and slab keys are reused all the
+//! time: none ever sees another's bytes, events or end.
 
 use std::num::NonZeroUsize;
 
@@ -34,7 +34,7 @@ fn nor_does_one_with_a_small_buffer_and_several_workers() {
     assert_eq!(metrics.closed(CloseReason::Error), 0, "{metrics:#?}");
 }
 
-/// Several threads, each with a seeded order of events. Returns how many connections there were.
+/// Several threads, each with a seeded order of events. Returns the number of connections.
 #[track_caller]
 fn churn(server: &Running, seed: u64) -> u64 {
     let connections = in_parallel(THREADS, |thread| {
@@ -66,7 +66,7 @@ impl Peer {
 }
 
 fn churn_in_one_thread(server: &Running, seed: u64) -> u64 {
-    /// At most so much is under way, so that no send can block.
+    /// The most bytes under way, so that no send can block.
     const MOST_UNDER_WAY: u64 = 40_000;
     let mut choices = Choices::new(seed << 32);
     let mut peers: Vec<Peer> = Vec::new();
@@ -98,7 +98,7 @@ fn churn_in_one_thread(server: &Running, seed: u64) -> u64 {
                 peer.client.expect_end();
             }
             8 => peers.swap_remove(index).client.reset(),
-            // With what was not received, that is a reset too, and otherwise an end.
+            // With unread input the close is a reset, and otherwise an end.
             _ => drop(peers.swap_remove(index)),
         }
     }

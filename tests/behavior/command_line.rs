@@ -1,5 +1,5 @@
-//! What scripts rely on: the lines on stdout, the exit codes, and one line on stderr that says what
-//! is wrong.
+//! The interface for scripts: the lines on stdout, the exit codes, and one line on stderr that
+//! names the mistake.
 
 use std::fs;
 use std::net::TcpListener;
@@ -93,7 +93,7 @@ fn an_unknown_host_is_named() {
 
 #[test]
 fn an_address_of_another_machine_is_named() {
-    // TEST-NET-1 of RFC 5737: nobody's address. Binding sends nothing.
+    // TEST-NET-1 of RFC 5737: no host has this address. Binding sends nothing.
     assert_failure(1, &run(&["--echo=tcp://192.0.2.1:7777"]), "192.0.2.1:7777");
 }
 
@@ -112,7 +112,7 @@ fn a_privileged_port_is_named() {
     let mut command = program.command_as_nobody();
     command.arg("--echo=tcp://127.0.0.12:7");
     if first_unprivileged <= 7 {
-        // Containers are often set up so that everybody may use every port.
+        // Containers often permit every port to every user.
         let echod = Echod::start_command(&mut command);
         Client::connect(echod.address()).echo(b"port 7");
     } else {
@@ -120,7 +120,7 @@ fn a_privileged_port_is_named() {
     }
 }
 
-/// A copy of the program where users without any rights can reach it.
+/// A copy of the program that unprivileged users can run.
 struct ProgramForAll {
     directory: PathBuf,
 }
@@ -136,7 +136,8 @@ impl ProgramForAll {
         Self { directory }
     }
 
-    /// The privileges of no user if the tests run as root, and those of the tests otherwise.
+    /// A command of the unprivileged user `nobody` if the tests run as root, and of the current
+    /// user otherwise.
     fn command_as_nobody(&self) -> Command {
         const NOBODY: u32 = 65534;
         let mut command = Command::new(self.directory.join("echod"));
@@ -150,7 +151,7 @@ impl ProgramForAll {
 
 impl Drop for ProgramForAll {
     fn drop(&mut self) {
-        // What is left behind in the directory for temporary files does no harm.
+        // A leftover in the directory for temporary files is harmless.
         let _ = fs::remove_dir_all(&self.directory);
     }
 }
@@ -213,7 +214,7 @@ fn run(args: &[&str]) -> Exit {
     Echod::run_to_end(Command::new(PROGRAM).args(args))
 }
 
-/// A failure with this exit code, told in one line that names its cause.
+/// Checks for this exit code and one line that names the cause.
 #[track_caller]
 fn assert_failure(code: i32, exit: &Exit, named: &str) {
     assert_eq!(exit.code, Some(code), "{exit:#?}");

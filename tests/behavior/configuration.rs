@@ -1,5 +1,5 @@
-//! Where settings come from: flags, then environment, then file, then defaults; and what is wrong
-//! with them is said before anything is bound.
+//! The sources of settings: flags, then environment, then file, then defaults. Mistakes are
+//! reported before anything is bound.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -85,7 +85,7 @@ fn a_mistake_in_the_file_is_named_with_its_line() {
     ] {
         let file = ConfigFile::new(text);
         let said = format!("echod: {}{said}", file.path.display());
-        // Whether it is only checked or also served.
+        // The error is the same for a check and for a start.
         let serve = Echod::run_to_end(program().arg("--config").arg(&file.path));
         for exit in [check(&file.path), serve] {
             assert_eq!(exit.code, Some(2), "{exit:#?}");
@@ -183,7 +183,7 @@ fn the_example_is_valid() {
     assert_eq!(check(&example).code, Some(0));
 }
 
-/// The program in an environment that says nothing to it.
+/// The program in an environment without any of its variables.
 fn program() -> Command {
     let mut command = Command::new(PROGRAM);
     for (name, _) in std::env::vars_os() {
@@ -218,7 +218,7 @@ impl ConfigFile {
 
 impl Drop for ConfigFile {
     fn drop(&mut self) {
-        // What is left behind in the directory for temporary files does no harm.
+        // A leftover in the directory for temporary files is harmless.
         let _ = fs::remove_file(&self.path);
     }
 }

@@ -1,5 +1,5 @@
-//! What an echo and a connection cost, in counts that do not depend on the machine's speed: system
-//! calls and memory. Instructions are counted by `.ci/instructions`, allocations by
+//! The cost of an echo and of a connection, in counts that do not depend on the machine's speed:
+//! system calls and memory. Instructions are counted by `.ci/instructions`, allocations by
 //! `tests/allocations.rs`.
 
 use std::collections::HashMap;
@@ -12,7 +12,7 @@ use crate::support::{Client, strace};
 
 const MESSAGE: [u8; 64] = [7; 64];
 
-/// System calls of the thread that serves.
+/// System calls of the worker's thread.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 struct Calls {
     receive: i64,
@@ -23,14 +23,14 @@ struct Calls {
 }
 
 impl Calls {
-    /// Those in what strace(1) wrote of all threads.
+    /// The worker's calls in the trace of all threads by strace(1).
     #[track_caller]
     fn of_worker(trace: &str) -> Self {
         let mut threads: HashMap<&str, Self> = HashMap::new();
         for (thread, call) in trace.lines().filter_map(|line| line.split_once(' ')) {
             let calls = threads.entry(thread).or_default();
             let call = call.trim_start();
-            // The second half of a call that another thread's interrupted has its result alone.
+            // The second half of an interrupted line has only the call's result.
             let name = call.trim_start_matches("<... ");
             calls.receive_nothing +=
                 i64::from(name.starts_with("recvfrom") && call.contains("EAGAIN"));
@@ -64,8 +64,8 @@ impl Sub for Calls {
     }
 }
 
-/// The calls for so many connections with so many echoes on each. The next message of a connection goes
-/// out when its echo is back, and the tracer slows the server alone: with many connections it never
+/// The calls for a number of connections with `rounds` echoes on each. A connection sends its next
+/// message after the echo, and the tracer slows only the server: with many connections it never
 /// runs out of work.
 #[track_caller]
 fn calls_for(connections: usize, rounds: usize) -> Calls {
@@ -92,7 +92,7 @@ fn calls_for(connections: usize, rounds: usize) -> Calls {
     Calls::of_worker(&strace::recorded(&trace))
 }
 
-/// What so many more rounds cost: all that belongs to starting, connecting and ending cancels out.
+/// The calls of `rounds` more rounds: those for starting, connecting and ending cancel out.
 #[track_caller]
 fn calls_of_rounds(connections: usize, rounds: usize) -> Calls {
     const FIRST: usize = 20;
@@ -106,7 +106,7 @@ fn an_echo_of_a_busy_server_is_one_read_one_write_and_a_share_of_a_wait() {
     const ROUNDS: usize = 100;
     const ECHOES: i64 = (CONNECTIONS * ROUNDS) as i64;
     let mut waits = Vec::new();
-    // A client that the machine kept from running leaves the server without work now and then.
+    // If the machine delays the client, the server may be without work now and then.
     for _ in 0..5 {
         let calls = calls_of_rounds(CONNECTIONS, ROUNDS);
         assert_eq!((calls.receive, calls.send), (ECHOES, ECHOES), "{calls:?}");
@@ -153,7 +153,7 @@ fn an_idle_connection_costs_less_than_96_bytes() {
         client.echo(&MESSAGE);
         client
     };
-    // What is there from the first ones on is no matter of their number.
+    // Memory that exists from the first connections on does not depend on their number.
     let mut clients: Vec<Client> = (0..50).map(|_| connect()).collect();
     let before = echod.private_bytes();
     clients.extend((0..CONNECTIONS).map(|_| connect()));

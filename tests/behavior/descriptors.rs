@@ -1,5 +1,5 @@
-//! Out of descriptors: the server neither spins nor ends, serves whom it has, and takes others in
-//! as soon as it can.
+//! Out of descriptors: the server neither spins nor ends, serves its open connections, and accepts
+//! further ones as soon as it can.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,8 @@ fn at_the_descriptor_limit_it_stays_idle_and_recovers() {
     echod.limit_descriptors(DESCRIPTORS);
     let mut first = echod.connect();
     first.echo(b"first");
-    // All of these connect, because the kernel completes what the program can't accept yet.
+    // All of these connect, because the kernel completes connections that the program can't accept
+    // yet.
     let mut clients: Vec<_> = (0..2 * DESCRIPTORS)
         .map(|_| {
             let mut client = echod.connect();
@@ -23,8 +24,8 @@ fn at_the_descriptor_limit_it_stays_idle_and_recovers() {
         .collect();
     echod.wait_for_log("cannot accept");
 
-    // Served as ever, and no work besides: while nothing is asked, next to no processor time. The
-    // wait is for a line that a program in trouble may log, and it rarely does.
+    // Open connections are served as before, and an idle server uses almost no processor time. The
+    // wait is for a log line that rarely comes.
     const ROUND_TRIPS: u32 = 20;
     let (start, before) = (Instant::now(), echod.cpu_time());
     for _ in 0..ROUND_TRIPS {
@@ -37,7 +38,7 @@ fn at_the_descriptor_limit_it_stays_idle_and_recovers() {
         "used {used:?} of {elapsed:?} at the limit"
     );
 
-    // Each that leaves makes room for one that waits, in the order of their arrival.
+    // Each client that leaves makes room for the next waiting one, in the order of arrival.
     for mut client in clients.drain(..) {
         assert_eq!(client.receive(7), b"waiting");
     }

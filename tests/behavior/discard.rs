@@ -1,5 +1,5 @@
-//! Discard (RFC 863): what is sent is counted, thrown away and never answered, and the end of the
-//! input is the end of the connection.
+//! Discard (RFC 863): input is counted, discarded and never answered, and its end is the end of the
+//! connection.
 
 use std::num::NonZeroUsize;
 
@@ -28,7 +28,7 @@ fn a_hundred_megabytes_are_counted_and_nothing_comes_back() {
     assert_eq!(metrics.closed(CloseReason::Finished), 1);
 }
 
-/// The kernel throws the bytes away: no read buffer bounds how many at a time.
+/// The kernel discards the bytes: no read buffer bounds their number per call.
 #[test]
 fn nothing_is_copied() {
     const BYTES: u64 = 20_000_000;
@@ -42,7 +42,7 @@ fn nothing_is_copied() {
     client.expect_end();
     let metrics = server.wait_for_all_closed(1);
     assert_eq!(metrics.received_bytes, BYTES);
-    // With a buffer of one byte, so many turns would have copied next to nothing.
+    // With a buffer of one byte, this number of turns would have copied almost nothing.
     assert!(metrics.loop_iterations < BYTES / 1000, "{metrics:#?}");
 }
 
@@ -64,7 +64,7 @@ fn urgent_data_is_counted_like_any_other() {
     assert_eq!(metrics.received_bytes, 7 * ROUNDS + 1);
 }
 
-/// Everything waits in the kernel when the server first reads, and a read stops at the mark.
+/// All input waits in the kernel before the server's first read, and a read stops at the mark.
 #[test]
 fn data_and_end_behind_an_urgent_mark_need_no_event_of_their_own() {
     const CLIENTS: usize = 50;

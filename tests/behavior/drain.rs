@@ -1,5 +1,5 @@
-//! Leaving in good order: on a signal the program takes what the kernel had completed, refuses what
-//! comes later, lets open connections finish within a bound, and ends with exit code 0.
+//! An orderly end: on a signal the program accepts connections that the kernel had completed,
+//! refuses later ones, lets open connections finish within a bound, and ends with exit code 0.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
@@ -22,8 +22,8 @@ use crate::support::{
     wait_until,
 };
 
-/// An address of this machine that no other test uses, so that a port which this one gave up
-/// can't be another's by now.
+/// An address of this machine that no other test uses, so that no other test can get a port that
+/// this one closed.
 const OWN_ADDRESS: &str = "127.0.0.11";
 const OWN_ENDPOINT: &str = "--echo=tcp://127.0.0.11:0";
 
@@ -65,7 +65,7 @@ fn a_signal_lets_open_connections_finish() {
     }
 }
 
-/// Whoever waits for it to be ready may rely on that: a handler comes first, however slowly.
+/// The signal handler is installed before `ready` is printed, even if that takes long.
 #[test]
 fn a_signal_right_after_ready_is_obeyed() {
     require!("strace");
@@ -131,7 +131,7 @@ fn connections_are_accepted_during_the_drain_delay() {
     assert_orderly(&echod.wait_for_exit());
 }
 
-/// There is no connection to wait for, and still everyone has to notice first.
+/// Without any connection, load balancers still need the delay.
 #[test]
 fn datagrams_are_answered_during_the_drain_delay() {
     let mut echod = Echod::start(&[
@@ -153,8 +153,8 @@ fn datagrams_are_answered_during_the_drain_delay() {
     assert_orderly(&echod.wait_for_exit());
 }
 
-/// Connections that the kernel completed before the server first looked, and a drain that was asked
-/// for before that as well.
+/// Connections that the kernel completed before the first turn of the loop, and a drain that was
+/// requested before it too.
 #[test]
 fn a_drain_serves_all_that_waits_to_be_accepted() {
     const CLIENTS: usize = 500;
@@ -202,7 +202,7 @@ fn no_connect_that_succeeds_is_lost_when_the_listeners_close() {
     }
 }
 
-/// While ended connections wait for their peers, the loop sleeps.
+/// While half-closed connections wait for their peers, the loop sleeps.
 #[test]
 fn a_drain_timeout_of_next_to_nothing_does_not_spin() {
     for drain_timeout in [Duration::ZERO, Duration::from_millis(10)] {
@@ -222,8 +222,8 @@ fn a_drain_timeout_of_next_to_nothing_does_not_spin() {
     }
 }
 
-/// Streams that never stop, over TCP and over a Unix socket, and connects that never stop either,
-/// while the signal comes: the streams get to their end, and so does every connection that was made.
+/// Endless streams over TCP and over a Unix socket, and endless connects, while the signal comes:
+/// every stream and every established connection finishes.
 #[test]
 fn busy_connections_finish_and_a_storm_of_connects_is_served_or_refused() {
     const STREAMS: usize = 200;
@@ -247,7 +247,7 @@ fn busy_connections_finish_and_a_storm_of_connects_is_served_or_refused() {
                 .map(|stream| Stream::new(stream, index as u64))
                 .collect();
             all_open.wait();
-            // Each goes on for a while after the signal, and all have an end.
+            // Each continues for a while after the signal and then ends.
             wait_until("the ends of the streams", || {
                 let is_over = signalled.load(Ordering::Relaxed);
                 streams.retain_mut(|stream| !stream.go_on(is_over, &moved));
@@ -274,8 +274,8 @@ fn busy_connections_finish_and_a_storm_of_connects_is_served_or_refused() {
     });
 }
 
-/// What is still on its way when the drain timeout is over is lost, but what comes back is right, and
-/// ends in good order.
+/// Data under way at the end of the drain timeout is lost, but the echo so far is correct and ends
+/// without a reset.
 #[test]
 fn without_a_drain_timeout_busy_connections_end_in_good_order() {
     const STREAMS: usize = 200;
@@ -363,17 +363,17 @@ impl Stream {
         }
     }
 
-    /// Sends and receives a little, and says whether all came back, and then the end.
+    /// Sends and receives a little, and returns whether all bytes and the end came back.
     #[track_caller]
     fn go_on(&mut self, is_over: bool, moved: &AtomicUsize) -> bool {
-        /// What each sends after it was told that it is over.
+        /// Bytes that each sends after the signal.
         const MORE: u64 = 10_000;
         if self.sending {
             self.send().expect("send");
             if is_over {
                 let mut rest = vec![0; MORE as usize];
                 self.pattern.fill(self.sent, &mut rest);
-                // What does not fit is sent never: that there is some is enough.
+                // Bytes that do not fit are never sent; a part is enough.
                 if let Ok(count) = self.socket.write(&rest) {
                     self.sent += count as u64;
                 }
@@ -395,7 +395,7 @@ impl Stream {
     #[track_caller]
     fn go_on_until_ended(&mut self, moved: &AtomicUsize) -> bool {
         if self.sending {
-            // A server that has ended the connection may have gone for good by now.
+            // After its end the server may have closed the connection.
             self.sending = self.send().is_ok();
         }
         match self.receive(moved) {
@@ -406,7 +406,8 @@ impl Stream {
     }
 
     fn send(&mut self) -> io::Result<()> {
-        /// On its way at most, so that the buffers hold it and the end is never stuck behind it.
+        /// The most bytes under way, so that the buffers hold them and the end never gets stuck
+        /// behind them.
         const ON_ITS_WAY: u64 = 16 << 10;
         if self.sent - self.received > ON_ITS_WAY {
             return Ok(());
@@ -421,7 +422,7 @@ impl Stream {
         Ok(())
     }
 
-    /// Checks what came; `None` before the end.
+    /// Checks received bytes; `None` before the end.
     #[track_caller]
     fn receive(&mut self, moved: &AtomicUsize) -> Option<io::Result<()>> {
         let mut piece = [0; 16 << 10];

@@ -1,5 +1,5 @@
-//! What is sent comes back: over IPv4 and IPv6, at any size, for many at once, however the workers
-//! are set up.
+//! Every byte comes back: over IPv4 and IPv6, at any size, for many clients at once, with any setup
+//! of workers.
 
 use std::io::Read;
 use std::num::NonZeroUsize;
@@ -108,7 +108,7 @@ fn echoes_and_falls_asleep(spin: Spin) {
     let server = Running::start(Config { spin, ..config() });
     let mut client = server.connect();
     client.echo_stream(Pattern(1), 100_000);
-    // Awake, the loop turns all the time; once it sleeps, two looks at its counter agree.
+    // An awake loop turns all the time; once it sleeps, two reads of its counter agree.
     let mut turns = server.metrics().loop_iterations;
     let mut idle = server.connect();
     idle.set_read_timeout(Some(Duration::from_millis(50)))

@@ -1,4 +1,4 @@
-//! A peer at full speed has to share: whoever else has something to say gets a turn soon.
+//! A peer at full speed can't starve others: every other peer gets a turn soon.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -15,7 +15,7 @@ fn greedy_peers_leave_the_others_their_turn() {
     const PEERS: u64 = 4;
     /// Small, so that the peers can always send faster than the server echoes.
     const READ_BUFFER: usize = 4 << 10;
-    /// What one peer may have echoed before it is another's turn: a few times four reads.
+    /// The most bytes echoed to one peer before another's turn: a few times four reads.
     const SHARE: u64 = 4 * 4 * READ_BUFFER as u64;
     const ROUND_TRIPS: usize = 200;
     let server = Running::start(Config {
@@ -41,8 +41,8 @@ fn greedy_peers_leave_the_others_their_turn() {
         server.wait_for_metrics("greedy peers at work", |metrics| {
             metrics.received_bytes > PEERS << 20
         });
-        // What the server takes from the greedy ones while a message waits for its echo. The
-        // scheduler may delay this thread at times, so the typical round trip is looked at.
+        // The bytes that the server takes from the greedy peers while a message waits for its echo.
+        // The scheduler may delay this thread, so the median round trip counts.
         let mut meanwhile: Vec<_> = (0..ROUND_TRIPS)
             .map(|_| {
                 let before = server.metrics().received_bytes;
@@ -63,11 +63,11 @@ fn greedy_peers_leave_the_others_their_turn() {
     server.wait_for_all_closed(PEERS + 1);
 }
 
-/// All of it waits in the kernel, so nothing but the server's own budget makes a turn end.
+/// All input waits in the kernel, so only the server's budget ends a turn.
 #[test]
 fn one_turn_of_the_loop_takes_a_bounded_amount_from_a_peer() {
     const READ_BUFFER: usize = 256;
-    /// What one peer may have echoed in a turn: a few times four reads.
+    /// The most bytes echoed to one peer in a turn: a few times four reads.
     const SHARE: usize = 4 * 4 * READ_BUFFER;
     /// Below any initial receive window.
     const BYTES: usize = 60_000;
@@ -95,7 +95,7 @@ fn one_turn_of_the_loop_takes_a_bounded_amount_from_a_peer() {
 #[test]
 fn greedy_receivers_leave_the_others_their_turn() {
     const PEERS: u64 = 4;
-    /// What one peer may be sent before it is another's turn: a few times the budget of a turn,
+    /// The most bytes sent to one peer before another's turn: a few times the budget of a turn,
     /// which is four writes of 64 KiB.
     const SHARE: u64 = 4 * (256 << 10);
     const ROUND_TRIPS: usize = 200;
@@ -128,7 +128,7 @@ fn greedy_receivers_leave_the_others_their_turn() {
             .collect();
         drop(hang_up);
         meanwhile.sort_unstable();
-        // The scheduler may delay this thread at times, so the typical round trip is looked at.
+        // The scheduler may delay this thread, so the median round trip counts.
         let typical = meanwhile[ROUND_TRIPS / 2];
         assert!(
             typical <= SHARE * PEERS,

@@ -1,8 +1,8 @@
-//! The kernel says no: system calls of the real program fail in ways that no test can provoke by
-//! honest means, because strace(1) answers them.
+//! Failing system calls: strace(1) makes calls of the real program fail in ways that a test can't
+//! provoke otherwise.
 //!
-//! Short counts can't be had this way: strace replaces what a call returns, not what it did. Socket
-//! buffers as small as the kernel allows make it cut reads and writes short by itself.
+//! Short counts are not possible this way: strace replaces the result of a call, not its effect.
+//! Socket buffers as small as the kernel allows make it cut reads and writes short by itself.
 
 use std::io::ErrorKind;
 use std::net::UdpSocket;
@@ -23,13 +23,13 @@ fn start(faults: &[&str], args: &[&str]) -> Echod {
     Echod::start_command(with_faults(faults, PROGRAM).args(args))
 }
 
-/// For a second, each try to accept fails.
+/// Every accept fails for a second.
 #[test]
 fn without_resources_it_rests_until_accepting_works_again() {
     require!("strace");
     for error in ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"] {
-        // The first call of a worker finds nothing or the first connection, and no other finds any for
-        // half a second.
+        // A worker's first call finds nothing or the first connection; all calls of the next half
+        // second fail.
         let fault = format!("accept4:error={error}:when=2..11");
         let mut echod = start(&[&fault], &[TCP, ADMIN, ONE_WORKER]);
         let (start, before) = (Instant::now(), echod.cpu_time());
@@ -43,13 +43,13 @@ fn without_resources_it_rests_until_accepting_works_again() {
         echod.wait_for_log("cannot accept; trying again");
         echod.wait_for_log("accepting again");
         let sample = format!("echod_accept_errors_total{{error=\"{error}\"}}");
-        // One that a client is told of is counted before.
+        // A failure is counted before the client is served.
         assert!((9..=10).contains(&echod.metric(&sample)), "{error}");
         assert_eq!(echod.logged("cannot accept; trying"), 1, "said once");
     }
 }
 
-/// Each second try to accept meets a connection that is gone.
+/// Every second accept meets a connection that is gone.
 #[test]
 fn a_connection_that_is_gone_before_it_is_accepted_hurts_no_other() {
     require!("strace");
@@ -66,7 +66,7 @@ fn a_connection_that_is_gone_before_it_is_accepted_hurts_no_other() {
     }
 }
 
-/// Of every kind of failure that passes, some of the calls; and short counts all the time.
+/// Some calls fail with each kind of temporary error, and counts are short all the time.
 #[test]
 fn no_byte_is_lost_or_doubled_when_reads_and_writes_fail() {
     require!("strace");
@@ -129,7 +129,7 @@ fn an_interrupted_wait_is_no_event_and_no_failure() {
         client.echo(b"interrupted?");
     }
     client.echo_stream(Pattern(2), 1 << 20);
-    // Timers are not late for ever either.
+    // Timers still fire.
     client.expect_end();
     let closed = "echod_connections_closed_total{reason=\"idle_timeout\"}";
     wait_until("the count", || echod.metric(closed) == 1);
@@ -137,7 +137,7 @@ fn an_interrupted_wait_is_no_event_and_no_failure() {
     assert_eq!(echod.wait_for_exit().code, Some(0));
 }
 
-/// The kernel has no memory to watch the third connection.
+/// The kernel has no memory to register the third connection.
 #[test]
 fn a_connection_that_cannot_be_watched_is_closed_and_gives_its_place_back() {
     require!("strace");
@@ -157,7 +157,7 @@ fn a_connection_that_cannot_be_watched_is_closed_and_gives_its_place_back() {
         echod.wait_for_log("cannot watch a connection");
         let mut client = echod.connect();
         client.echo(b"the place is free");
-        // And taken now.
+        // Now it is taken.
         echod.connect().expect_end();
         client.echo(b"mine");
     }
@@ -173,7 +173,7 @@ fn expect_close(client: &mut Client) {
     }
 }
 
-/// Whatever is missing at the start is said in one line, and nothing is left running.
+/// A lack of any resource at the start is reported in one line, and nothing is left running.
 #[test]
 fn a_start_without_resources_fails_in_one_line() {
     require!("strace");
@@ -235,7 +235,7 @@ fn datagrams_are_answered_again_after_failures() {
     }
 }
 
-/// No memory to receive datagrams, for good.
+/// No memory to receive datagrams, permanently.
 #[test]
 fn while_there_is_no_memory_for_datagrams_it_rests() {
     require!("strace");

@@ -1,5 +1,5 @@
-//! All that a client sends before its half-close comes back, and then the stream ends; whenever the
-//! end arrives, the connection is closed and counted as finished.
+//! All bytes that a client sends before its half-close come back, and then the stream ends.
+//! Whenever the end arrives, the connection is closed and counted as finished.
 
 use std::thread;
 
@@ -11,8 +11,8 @@ use crate::support::{Client, Running, addresses, config, wait_until};
 
 const HUNDRED_MEGABYTES: u64 = 100_000_000;
 
-/// A server holds no more than one buffer for a peer, so the most that can be under way at the
-/// half-close is what the kernel's buffers take. The client reads only when nothing more fits.
+/// A server holds at most one buffer for a peer, so the kernel's buffers limit the bytes under way
+/// at the half-close. The client reads only when nothing more fits.
 #[test]
 fn a_hundred_megabytes_sent_before_the_half_close_come_back() {
     const CHUNK: usize = 64 << 10;
@@ -84,7 +84,7 @@ fn an_end_that_can_not_be_sent_yet_is_seen_later() {
     assert_eq!(metrics.closed(CloseReason::Finished), 1);
 }
 
-/// The end reaches the server while that has output to return first, and input to read.
+/// The end reaches the server while it still has output to return and input to read.
 #[test]
 fn an_end_behind_input_that_the_server_could_not_read_yet_is_seen() {
     const ROUNDS: u64 = 10;
@@ -109,8 +109,8 @@ fn an_end_behind_input_that_the_server_could_not_read_yet_is_seen() {
     }
 }
 
-/// Data and end both wait in the kernel when the server first looks: no event comes after its
-/// first, and a read shorter than the buffer doesn't mean that nothing is left.
+/// Data and end both wait in the kernel before the server's first turn: there is only one event,
+/// and a read shorter than the buffer doesn't mean that nothing is left.
 #[test]
 fn data_and_end_that_arrive_before_the_first_read_are_both_seen() {
     const SIZES: [usize; 8] = [0, 1, 1000, 65_535, 65_536, 65_537, 100_000, 131_072];
@@ -137,8 +137,8 @@ fn data_and_end_that_arrive_before_the_first_read_are_both_seen() {
     assert_eq!(metrics.closed(CloseReason::Finished), count);
 }
 
-/// The end arrives with the last data, in the middle of the server's turn or after the echo, as it
-/// happens: whatever the order, none may stay open.
+/// The end arrives with the last data, during the server's turn or after the echo: in any order, no
+/// connection may stay open.
 #[test]
 fn an_end_at_any_moment_closes_the_connection() {
     const CONNECTIONS: u64 = 1500;
@@ -170,7 +170,7 @@ fn an_end_at_any_moment_closes_the_connection() {
     assert_eq!(metrics.closed(CloseReason::Finished), CONNECTIONS);
 }
 
-/// As above, with the client gone altogether: close(2) right behind the last write.
+/// As above, with close(2) right behind the last write instead of a half-close.
 #[test]
 fn a_close_right_behind_the_last_byte_leaks_nothing() {
     const CONNECTIONS: u64 = 1000;
@@ -179,7 +179,7 @@ fn a_close_right_behind_the_last_byte_leaks_nothing() {
         server.connect().send(b"farewell");
     }
     let metrics = server.wait_for_all_closed(CONNECTIONS);
-    // The echo may meet a socket that is gone, which answers with a reset.
+    // The echo may meet a closed socket, which answers with a reset.
     let ended = metrics.closed(CloseReason::Finished) + metrics.closed(CloseReason::Reset);
     assert_eq!(ended, CONNECTIONS, "{metrics:#?}");
     assert_eq!(metrics.received_bytes, 8 * CONNECTIONS);

@@ -94,13 +94,13 @@ impl Takeover {
                         keeper,
                     };
                     // Each endpoint at most once: every taken socket must be served.
-                    let place = wanted.iter().position(|(service, endpoint)| {
+                    let wanted_at = wanted.iter().position(|(service, endpoint)| {
                         *service == inherited.service && *endpoint == inherited.configured
                     });
-                    if let Some(place) = place {
-                        wanted.swap_remove(place);
+                    if let Some(at) = wanted_at {
+                        wanted.swap_remove(at);
                     }
-                    if place.is_some() || inherited.keeper == Keeper::ServiceManager {
+                    if wanted_at.is_some() || inherited.keeper == Keeper::ServiceManager {
                         takeover.taken.push(index);
                         takeover.endpoints.push(inherited);
                     }
