@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_of_somebody_else_is_not_removed() {
+    fn the_file_of_another_program_is_not_removed() {
         let directory = Directory::new("other");
         let path = directory.0.join("socket");
         let (listener, file) = listen(&path, 16, None).unwrap();

@@ -1,5 +1,5 @@
-//! Replacement: a new server takes over the sockets of a running one, which drains, and no client
-//! notices.
+//! Replacement: a new server takes over the sockets of a running one, which drains, without an
+//! effect on any client.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, UdpSocket};
@@ -34,7 +34,7 @@ fn config(directory: &Directory, workers: usize, endpoints: &[(Service, &str)]) 
 
 const TCP: (Service, &str) = (Service::Echo, "tcp://127.0.0.1:0");
 
-/// Stays connected for a while and checks every byte; then comes back.
+/// Echoes over a connection for a while, checks every byte, and reconnects.
 #[track_caller]
 fn stay(address: SocketAddr, stop: &AtomicBool) {
     let mut number = 0;
@@ -47,8 +47,7 @@ fn stay(address: SocketAddr, stop: &AtomicBool) {
     }
 }
 
-/// Not one connect is refused or reset and not one byte lost, whatever the number of workers on
-/// either side and however they balance.
+/// No connect is refused or reset and no byte is lost, with any numbers of workers and any balance.
 #[test]
 fn fifty_replacements_in_a_row_under_a_storm_lose_nothing() {
     const REPLACEMENTS: usize = 50;
@@ -75,7 +74,7 @@ fn fifty_replacements_in_a_row_under_a_storm_lose_nothing() {
                 assert_eq!(successor.server.address(), address);
                 let predecessor = lock(&present).replace(successor);
                 predecessor.expect("a predecessor").join();
-                // Nobody else is left to serve these.
+                // No other server is left to serve these.
                 wait_until("rounds", || rounds.load(Ordering::Relaxed) > before + 20);
             }
         }
@@ -87,10 +86,11 @@ fn fifty_replacements_in_a_row_under_a_storm_lose_nothing() {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().expect("nobody panics with it")
+    mutex.lock().expect("no panic under the lock")
 }
 
-/// What is not in the successor's configuration is closed in good order, what is new is bound.
+/// Endpoints that the successor's configuration lacks are closed in good order, and new ones are
+/// bound.
 #[test]
 fn endpoints_come_and_go_with_the_configuration() {
     let directory = Directory::new();
@@ -127,7 +127,7 @@ fn a_successor_that_gives_up_leaves_the_server_as_it_was() {
         let takeover = Takeover::ask(&directory.join("handover"), &config);
         drop(takeover.expect("an answer").expect("a server"));
     }
-    // Somebody who does not even speak the language.
+    // A client without the protocol.
     drop(UnixStream::connect(directory.join("handover")).expect("a connection"));
     before.echo(b"after");
     server.server.connect().echo(b"after");
@@ -143,7 +143,7 @@ fn without_a_predecessor_there_is_nothing_to_take_over() {
     let config = config(&directory, 1, &[TCP]);
     let nobody = Takeover::ask(&directory.join("handover"), &config).expect("no error");
     assert!(nobody.is_none());
-    // One that was killed leaves its file.
+    // A killed server leaves its file.
     drop(UnixListener::bind(directory.join("handover")).expect("a socket"));
     let nobody = Takeover::ask(&directory.join("handover"), &config).expect("no error");
     assert!(nobody.is_none());
@@ -151,7 +151,7 @@ fn without_a_predecessor_there_is_nothing_to_take_over() {
     server.server.connect().echo(b"started afresh");
 }
 
-/// Whoever of the two is told to end before it is known who goes on leaves the sockets as they are.
+/// A server that is told to end before the hand-over is settled leaves the sockets to the other.
 #[test]
 fn a_drain_in_the_middle_leaves_the_sockets_to_the_successor() {
     let directory = Directory::new();
@@ -206,7 +206,7 @@ fn a_successor_that_is_told_to_end_before_it_confirms_leaves_the_sockets_to_the_
     third.server.connect().echo(b"replaced in the end");
 }
 
-/// Somebody who waits on the path and is no echod.
+/// A listener on the path that is not an echod.
 #[test]
 fn a_stranger_is_not_believed() {
     let directory = Directory::new();
@@ -222,7 +222,7 @@ fn a_stranger_is_not_believed() {
     stranger.join().expect("no panic");
 }
 
-/// Unix sockets keep their file, datagrams their queue.
+/// Unix sockets keep their file, UDP sockets their queue.
 #[test]
 fn unix_and_udp_sockets_are_taken_over_too() {
     const REPLACEMENTS: usize = 10;
@@ -267,7 +267,7 @@ fn unix_and_udp_sockets_are_taken_over_too() {
 
 #[track_caller]
 fn echo_over_unix(path: &Path) {
-    let mut stream = UnixStream::connect(path).expect("somebody accepts");
+    let mut stream = UnixStream::connect(path).expect("a server accepts");
     stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
     stream.write_all(b"by path").expect("send");
     stream.shutdown(Shutdown::Write).expect("half-close");

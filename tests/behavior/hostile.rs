@@ -1,4 +1,4 @@
-//! Hostile clients of every kind at once, and one that behaves and must not notice.
+//! Hostile clients of every kind at once, and one well-behaved client that must be served as usual.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
@@ -15,7 +15,7 @@ use crate::support::{AtEnd, Client, DEADLINE, in_parallel, wait_until};
 const MAX_CONNECTIONS: usize = 60;
 const MAX_PER_IP: usize = 12;
 const READ_BUFFER: u64 = 64 << 10;
-/// Why connections are refused.
+/// The reasons for refused connections.
 const REASONS: [&str; 4] = [
     "denied",
     "accept_rate",
@@ -23,7 +23,7 @@ const REASONS: [&str; 4] = [
     "max_connections_per_ip",
 ];
 
-/// Connects from another address of this machine, so that limits for each address tell it apart.
+/// Connects from another address of this machine, which has its own limits per address.
 #[track_caller]
 fn connect_from(last: u8, to: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
@@ -35,17 +35,17 @@ fn connect_from(last: u8, to: SocketAddr) -> TcpStream {
     socket.into()
 }
 
-/// Whether the server has not ended it.
+/// Whether the connection is still open.
 fn is_open(stream: &TcpStream) -> bool {
     stream.set_nonblocking(true).expect("O_NONBLOCK");
     let result = (&*stream).read(&mut [0]);
     result.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
 }
 
-/// Takes whatever comes, be it an end or an error.
+/// Ignores the outcome, which may be an end or an error.
 fn ignore<T, E>(_: Result<T, E>) {}
 
-/// Sends as much as goes without ever reading.
+/// Sends until the socket takes no more, and never reads.
 fn never_reads(to: SocketAddr) -> TcpStream {
     let stream = connect_from(1, to);
     stream.set_nonblocking(true).expect("O_NONBLOCK");
@@ -73,7 +73,7 @@ fn misbehaves(to: SocketAddr, choices: &mut Choices) {
 #[test]
 fn hostile_clients_do_not_disturb_one_that_behaves() {
     const ECHOES: usize = 300;
-    /// So much at a time is no stall, however slowly the machine turns.
+    /// Enough bytes per round trip that even a slow machine causes no stall.
     const ENOUGH: [u8; 4096] = [5; 4096];
     let echod = Echod::start(&[
         "--echo=tcp://127.0.0.1:0",
@@ -84,7 +84,7 @@ fn hostile_clients_do_not_disturb_one_that_behaves() {
         &format!("--max-connections-per-ip={MAX_PER_IP}"),
         "--accept-rate=200",
         "--deny=127.0.31.9/32",
-        // For those who neither read nor write, and for those who do it slowly.
+        // Against clients that neither read nor write, and against slow ones.
         "--idle-timeout=2s",
         "--stall-timeout=2s",
     ]);
@@ -111,7 +111,7 @@ fn hostile_clients_do_not_disturb_one_that_behaves() {
                     let size = 1 + choices.below(20_000);
                     behaved.echo(&Pattern(number as u64).bytes(size));
                 }
-                // The others had their turn too.
+                // The hostile clients were all at work.
                 wait_until("misdeeds of every kind", || {
                     behaved.echo(&ENOUGH);
                     misdeeds.load(Ordering::Relaxed) >= 1000
@@ -131,7 +131,7 @@ fn hostile_clients_do_not_disturb_one_that_behaves() {
                 }
             }
             2 => {
-                // A byte at a time, and the next only when that is back.
+                // One byte at a time, and the next only after its echo.
                 while !stop.load(Ordering::Relaxed) {
                     let mut stream = connect_from(4, to);
                     for byte in 0..100 {
@@ -151,7 +151,8 @@ fn hostile_clients_do_not_disturb_one_that_behaves() {
                 }
             }
             _ => {
-                // From the address that is denied, from one, from many: more than any limit.
+                // From the denied address, from one address, from many: more connections than any
+                // limit.
                 let mut many = Vec::new();
                 let (mut number, mut full) = (0, 0);
                 while !stop.load(Ordering::Relaxed) {
@@ -161,7 +162,7 @@ fn hostile_clients_do_not_disturb_one_that_behaves() {
                     many.push(connect_from(20 + number, to));
                     misdeeds.fetch_add(1, Ordering::Relaxed);
                     if many.len() > 2 * MAX_CONNECTIONS {
-                        // Those that were served pile up until there is room for no other.
+                        // Served connections are kept until there is no room for another.
                         many.retain(is_open);
                         full += 1;
                         if full % 20 == 0 {
@@ -185,7 +186,7 @@ fn hostile_clients_do_not_disturb_one_that_behaves() {
     let memory = echod.resident_bytes();
     assert!(memory <= most, "{memory} bytes, and {memory_before} before");
 
-    // Nothing is left that keeps it busy.
+    // Nothing keeps the server busy now.
     let turns = || -> u64 {
         let turns = |worker: usize| {
             echod.metric(&format!(

@@ -1,5 +1,5 @@
-//! The worker on whose CPU a packet comes in serves it. Over loopback that is the CPU of the thread
-//! that sends, so a client that is bound to one knows who will serve it.
+//! A packet is served by the worker on the CPU where it comes in. Over loopback that is the sending
+//! thread's CPU, so a pinned client knows its worker.
 
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};
@@ -22,7 +22,7 @@ use crate::support::{
     in_parallel, wait_until,
 };
 
-/// What a socket says that prefers no CPU: -1 as getsockopt(2) has it.
+/// The value of a socket without a preferred CPU: -1 as getsockopt(2) returns it.
 const NONE: usize = usize::MAX;
 
 fn steered(workers: usize, config: Config) -> Config {
@@ -33,7 +33,7 @@ fn steered(workers: usize, config: Config) -> Config {
     }
 }
 
-/// The CPUs to send from, or what this machine lacks to show what is to be seen.
+/// The CPUs to send from, or the requirement that this machine lacks.
 fn cpus() -> Result<Vec<usize>, &'static str> {
     let cpus = affinity::allowed_cpus().expect("an affinity mask");
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("a version");
@@ -52,7 +52,7 @@ fn cpus() -> Result<Vec<usize>, &'static str> {
     }
 }
 
-/// Does something on a thread that is bound to a CPU.
+/// Runs `task` on a thread that is bound to a CPU.
 #[track_caller]
 fn on_cpu<T: Send>(cpu: usize, task: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| {
@@ -64,24 +64,24 @@ fn on_cpu<T: Send>(cpu: usize, task: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-/// What each worker has counted.
+/// A counter of each worker.
 fn counts(server: &Running, read: impl Fn(&Snapshot) -> u64) -> Vec<u64> {
     server.handle.workers().iter().map(read).collect()
 }
 
-/// How much more there is at each place.
+/// The increase of each worker's counter.
 fn added(before: &[u64], after: &[u64]) -> Vec<u64> {
     before.iter().zip(after).map(|(b, a)| a - b).collect()
 }
 
-/// All of `count` at one place of so many.
+/// `count` at index `place` of `places` zeros.
 fn all_at(place: usize, places: usize, count: u64) -> Vec<u64> {
     (0..places)
         .map(|at| if at == place { count } else { 0 })
         .collect()
 }
 
-/// Connects, and stays connected, often enough that chance would not serve all at one place.
+/// Opens enough connections that a hash would not give all to one worker.
 #[track_caller]
 fn connect_all(address: SocketAddr) -> Vec<Client> {
     (0..20)
@@ -93,7 +93,7 @@ fn connect_all(address: SocketAddr) -> Vec<Client> {
         .collect()
 }
 
-/// Expects each worker to serve what comes in on the CPU with its number among these.
+/// Expects worker i to serve connections that come in on the i-th of these CPUs.
 #[track_caller]
 fn assert_steered(server: &Running, cpus: &[usize]) {
     let workers = server.handle.workers().len();
@@ -150,7 +150,7 @@ fn a_datagram_is_answered_where_it_comes_in() {
     }
 }
 
-/// Of several workers on a CPU the hash chooses one, and never one of another CPU.
+/// The hash chooses among several workers on the same CPU, and never one on another CPU.
 #[test]
 fn workers_on_the_same_cpu_share_what_comes_in_there() {
     let cpus = match cpus() {
@@ -195,13 +195,13 @@ fn the_affinity_mask_decides_which_cpus_have_workers() {
 
 fn config_with_handover() -> Config {
     Config {
-        // Nobody waits there, but without it no descriptors are kept to be looked at.
+        // The path is unused, but without it no descriptors are kept for the test to read.
         handover: Some("unused".into()),
         ..config()
     }
 }
 
-/// Which CPU each socket of the first endpoint prefers.
+/// The preferred CPU of each socket of the first endpoint.
 #[track_caller]
 fn preferred(server: &Server) -> Vec<usize> {
     let passed = server.handle().sockets_to_pass().expect("descriptors");
@@ -211,8 +211,7 @@ fn preferred(server: &Server) -> Vec<usize> {
         .collect()
 }
 
-/// Sockets that a predecessor passed on prefer what their new server wants of them, and no more what
-/// the predecessor wanted.
+/// Inherited sockets get the successor's preference, and lose the predecessor's.
 #[test]
 fn inherited_sockets_prefer_what_the_successor_wants() {
     let cpus: Vec<_> = affinity::allowed_cpus().expect("an affinity mask");
@@ -243,8 +242,8 @@ fn inherited_sockets_prefer_what_the_successor_wants() {
     }
 }
 
-/// The sockets stay, with connects coming in on every CPU, and each server in turn serves them where
-/// it has its workers.
+/// The sockets stay while clients connect on every CPU, and each server in turn serves them on the
+/// CPUs of its workers.
 #[test]
 fn a_successor_steers_what_it_took_over_and_loses_nothing() {
     let cpus = match cpus() {
@@ -286,7 +285,7 @@ fn a_successor_steers_what_it_took_over_and_loses_nothing() {
 fn no_connect_that_succeeds_is_lost_when_the_listeners_close() {
     let cpus = affinity::allowed_cpus().expect("an affinity mask");
     for _ in 0..10 {
-        // An address that no other test uses, so that the port can't be another's by then.
+        // An address that no other test uses, so that no other test can get the port meanwhile.
         let server = Running::start(Config {
             drain_timeout: Duration::from_secs(600),
             ..steered(cpus.len(), config_on("127.0.0.18"))
@@ -307,7 +306,7 @@ fn no_connect_that_succeeds_is_lost_when_the_listeners_close() {
     }
 }
 
-/// What the program says of itself is what it does.
+/// The program's report agrees with its behaviour.
 #[test]
 fn the_program_says_how_it_balances_and_that_it_pins() {
     let directory = Directory::new();

@@ -1,4 +1,4 @@
-//! The server as a library: bound before it runs, steered from other threads, counted exactly.
+//! The server as a library: bound before it runs, controlled from other threads, counted exactly.
 
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
@@ -15,7 +15,7 @@ use crate::support::{
 
 #[test]
 fn a_server_that_never_runs_gives_its_port_back() {
-    // An address that no other test uses, so that the port can't be another's by then.
+    // An address that no other test uses, so that no other test can get the port meanwhile.
     let server = Server::bind(Config {
         workers: NonZeroUsize::new(3).unwrap(),
         ..config_on("127.0.0.13")
@@ -26,7 +26,7 @@ fn a_server_that_never_runs_gives_its_port_back() {
     assert!(TcpListener::bind(address).is_err(), "the port is taken");
     drop(server);
     wait_until_free(address);
-    // Steering a server that is gone is in vain, and nothing else.
+    // Calls on the handle of a dropped server have no effect.
     handle.drain();
     handle.stop();
 }
@@ -41,7 +41,7 @@ fn a_server_that_ended_gives_its_port_back() {
     wait_until_free(address);
 }
 
-/// Not at once, because a program that another test starts may have copies of all descriptors for a
+/// Not at once, because a child process of another test may have copies of all descriptors for a
 /// moment, between fork(2) and execve(2).
 #[track_caller]
 fn wait_until_free(address: SocketAddr) {
@@ -96,7 +96,7 @@ fn the_counters_match_the_traffic_exactly() {
     assert_eq!(metrics.sent_bytes, bytes);
     assert_eq!(metrics.closed(CloseReason::Finished), CLIENTS);
     assert_eq!(metrics.refused(RefuseReason::MaxConnections), 0);
-    // What run returns at the end is the same.
+    // `run` returns the same counters at the end.
     server.handle.drain();
     let total = server.join();
     assert_eq!(total.received_bytes, bytes);
@@ -117,7 +117,7 @@ fn an_address_in_use_is_an_error_that_names_it() {
     }
 }
 
-/// Both families at one port, in whatever order, and IPv6 alone takes both.
+/// Both families at one port, in either order, and IPv6 alone takes both.
 #[test]
 fn a_port_can_be_served_on_both_families() {
     for hosts in [["0.0.0.0", "[::]"], ["[::]", "0.0.0.0"]] {

@@ -1,5 +1,5 @@
-//! What an open connection is held to: that enough bytes move (stall) and that it ends one day
-//! (lifetime); and a reload of limits, which reaches the connections that are open.
+//! Limits of an open connection: enough moved bytes (stall) and a maximum age (lifetime); and a
+//! reload of limits, which reaches open connections.
 
 use std::io::Read;
 use std::num::NonZeroUsize;
@@ -11,7 +11,7 @@ use echomark::{Config, Limits, Service};
 use crate::support::pattern::Pattern;
 use crate::support::{Client, Running, config, config_for, in_parallel, wait_until};
 
-/// Longer than a busy machine keeps a thread from its next message.
+/// Longer than a busy machine delays a thread's next message.
 const LONG: Duration = Duration::from_secs(2);
 const SHORT: Duration = Duration::from_millis(100);
 
@@ -31,7 +31,7 @@ fn stalling_after(timeout: Duration, bytes: u64) -> Limits {
 #[track_caller]
 fn drip_until_ended(client: &mut Client) {
     wait_until("end of a connection that drips", || {
-        // After the server's end, writing may fail: the end was read before.
+        // After the server's end a write may fail; the read comes first.
         client.send(b".");
         let mut echo = [0; 64];
         client
@@ -103,7 +103,7 @@ fn busy_connections_do_not_stall() {
         .iter()
         .map(|&address| Client::connect(address))
         .collect();
-    // Opened later, so its window ends behind the first one of each of the others.
+    // Opened later, so its window ends after the first window of the others.
     let mut dripping = server.connect();
     let mut buffer = [0; 64 << 10];
     wait_until("end of the one that drips", || {
@@ -123,7 +123,7 @@ fn busy_connections_do_not_stall() {
     busy[0].echo(b"still there");
 }
 
-/// What a connection has to move counts in both directions, as documented.
+/// Moved bytes count in both directions, as documented.
 #[test]
 fn what_is_returned_counts_as_moved() {
     let server = with_limits(stalling_after(SHORT, 1500));
@@ -139,7 +139,7 @@ fn what_is_returned_counts_as_moved() {
     assert_eq!(metrics.closed(CloseReason::Stalled), 1, "{metrics:#?}");
 }
 
-/// A connection without a word is idle, if that is limited, and does not stall.
+/// A silent connection is subject to the idle timeout and not to the stall timeout.
 #[test]
 fn a_silent_connection_does_not_stall() {
     let server = with_limits(stalling_after(SHORT, 1024));
@@ -210,7 +210,7 @@ fn a_new_time_limit_reaches_connections_that_are_open() {
     }
 }
 
-/// Nothing moves any more when the limit comes, so that no byte can begin a window.
+/// No byte moves any more when the limit is set, so no byte can open a window.
 #[test]
 fn a_new_stall_limit_reaches_peers_that_stopped_reading_before() {
     let cases = [
@@ -251,7 +251,7 @@ fn a_limit_that_is_lifted_lets_open_connections_be() {
     let mut client = server.connect();
     client.echo(b"before");
     server.handle.set_limits(&Limits::default());
-    // Begins later under the old limits, and tells when they are over.
+    // Starts later under the old limits, and shows when they have expired.
     let other = with_limits(limits);
     other.connect().expect_end();
     client.echo(b"after");
@@ -266,7 +266,7 @@ fn new_maxima_hold_for_new_connections_and_leave_the_open_ones_alone() {
         max_connections: NonZeroUsize::new(5),
         ..Limits::default()
     });
-    // A worker follows with its next turn, so the first ones may still be let in.
+    // A worker applies the limit in its next turn, so the first clients may still be served.
     let mut more = Vec::new();
     wait_until("a refused connection", || {
         let mut client = server.connect();
@@ -311,10 +311,9 @@ fn new_access_lists_hold_for_new_connections_and_leave_the_open_ones_alone() {
     open.iter_mut().for_each(|client| client.echo(b"still"));
 }
 
-/// A reload that changes something else, again and again, neither ends a connection nor gives it
-/// more time.
+/// Repeated reloads of other settings neither end a connection nor extend its time.
 #[test]
-fn an_unrelated_reload_disturbs_nobody() {
+fn an_unrelated_reload_disturbs_no_connection() {
     let limits = |max| Limits {
         idle_timeout: Some(LONG),
         max_connections: NonZeroUsize::new(max),

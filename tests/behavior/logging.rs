@@ -1,6 +1,6 @@
-//! The log never costs anything but its own lines: when nobody takes them, the server starts, serves,
-//! reloads and ends as ever, and the lines are counted. The same for every file and socket besides
-//! that a signal or a start could wait for.
+//! A blocked log costs only its own lines: the server still starts, serves, reloads and ends, and
+//! counts the lost lines. The same holds for every other file and socket that a signal or a start
+//! could wait for.
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
@@ -21,14 +21,14 @@ use crate::support::{wait_for, wait_until};
 const TCP: &str = "--echo=tcp://127.0.0.1:0";
 const ADMIN: &str = "--admin=127.0.0.1:0";
 const DROPPED: &str = "echod_log_dropped_lines_total";
-/// Fewer than the clients below need.
+/// Fewer descriptors than the clients below need.
 const DESCRIPTORS: u64 = 40;
 
-/// Somewhere that takes no line.
+/// A stderr that takes no line.
 struct Unheard {
     name: &'static str,
     stderr: Stdio,
-    /// Keeps a pipe open whose reader stands still.
+    /// Keeps open a pipe whose reader stands still.
     _reader: Option<PipeReader>,
 }
 
@@ -74,7 +74,7 @@ fn closed_pipe() -> PipeWriter {
 fn full_pipe() -> (PipeReader, PipeWriter) {
     let (reader, mut writer) = io::pipe().expect("a pipe");
     let size = fcntl_getpipe_size(&writer).expect("the size of a pipe");
-    // Whole pages fit without a rest, so that this does not wait.
+    // Whole pages fill the pipe exactly, so this write does not block.
     writer.write_all(&vec![b'.'; size]).expect("room");
     (reader, writer)
 }
@@ -91,11 +91,11 @@ fn vanished_terminal() -> File {
 }
 
 #[test]
-fn a_log_that_nobody_takes_stops_nothing() {
+fn a_log_without_a_reader_stops_nothing() {
     for unheard in Unheard::all() {
         let directory = Directory::new();
         let file = directory.write("echod.toml", "max-connections = 10\n");
-        // With something to warn of at the start.
+        // With a warning at the start.
         let mut command = Command::new(PROGRAM);
         command
             .args([TCP, ADMIN, "--backlog=2G", "--config"])
@@ -126,7 +126,7 @@ fn at_the_descriptor_limit_workers_do_not_depend_on_the_log() {
         first.echo(b"first");
         let mut clients: Vec<_> = (0..2 * DESCRIPTORS).map(|_| echod.connect()).collect();
         first.echo(b"while others wait");
-        // Each that leaves makes room for another, and each of these changes could be told.
+        // Each client that leaves makes room for another, and each change may be logged.
         for mut client in clients.drain(..) {
             client.echo(b"next, please");
             first.echo(b"and I");
@@ -169,7 +169,7 @@ fn lines_that_a_blocked_reader_does_not_take_are_counted() {
     assert_eq!(echod.wait_for_exit().code, Some(0));
 }
 
-/// Someone who comes and goes at the descriptor limit does not fill the disk.
+/// Clients that come and go at the descriptor limit do not fill the disk.
 #[test]
 fn what_happens_again_and_again_is_told_some_times() {
     const MAX_TOLD: usize = 30;
@@ -230,7 +230,7 @@ fn at_level_debug_each_connection_is_told_when_it_opens_and_closes() {
 }
 
 #[test]
-fn a_manager_that_does_not_listen_keeps_nobody_waiting() {
+fn a_manager_that_does_not_read_delays_nothing() {
     let directory = Directory::new();
     let path = directory.join("notify");
     let _manager = UnixDatagram::bind(&path).expect("a socket");
@@ -254,7 +254,7 @@ fn a_manager_that_does_not_listen_keeps_nobody_waiting() {
     assert_eq!(echod.wait_for_exit().code, Some(0));
 }
 
-/// Opening a FIFO that nobody writes to waits for ever (fifo(7)).
+/// Opening a FIFO without a writer blocks for ever (fifo(7)).
 #[test]
 fn a_configuration_that_became_a_fifo_is_refused() {
     let directory = Directory::new();
@@ -318,14 +318,14 @@ fn a_stdout_that_takes_no_line_is_an_error() {
     }
 }
 
-/// Whoever closed the pipe has seen enough, and whoever does not read keeps no signal from being
-/// obeyed.
+/// A reader that closed the pipe wants no more output, and a reader that stands still delays no
+/// signal.
 #[test]
-fn a_stdout_that_nobody_reads_stops_nothing() {
+fn a_stdout_without_a_reader_stops_nothing() {
     let (reader, blocked) = full_pipe();
     for stdout in [Stdio::from(closed_pipe()), Stdio::from(blocked)] {
         let directory = Directory::new();
-        // No line tells which port it took, so it has a path.
+        // No line reports the port, so it listens on a path.
         let path = directory.join("echo");
         let mut command = Command::new(PROGRAM);
         command

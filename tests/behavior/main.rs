@@ -1,8 +1,8 @@
-//! What the server promises, one module for each promise, checked from outside: plain std sockets
-//! on the other end, and the server either in this process or as the program `echod`.
+//! The server's behaviour, one module for each aspect, tested from outside: the clients are plain
+//! std sockets, and the server runs in this process or as the program `echod`.
 //!
-//! No test sleeps, uses a fixed port or limits how long something may take; each waits for a
-//! condition, and a deadline far away turns a hang into a failure.
+//! No test sleeps, uses a fixed port or limits the time of a step; each waits for a condition, and
+//! a distant deadline turns a hang into a failure.
 
 mod access;
 mod admin;

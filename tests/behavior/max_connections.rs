@@ -1,5 +1,5 @@
-//! The limits on connections, in total, from each address and per second, hold exactly, and whoever
-//! is refused reads an end, not a reset.
+//! The limits on connections, in total, from each address and per second, hold exactly, and a
+//! refused client reads an end, not a reset.
 
 use std::io::Read;
 use std::net::IpAddr;
@@ -50,7 +50,7 @@ fn exactly_as_many_as_allowed_are_served_in_a_storm() {
     const CLIENTS_PER_THREAD: usize = 20;
     let server = limited(2);
     let barrier = Barrier::new(THREADS);
-    // Nobody leaves before everybody knows: all that are served are kept.
+    // Served clients stay connected until all have tried.
     let served = in_parallel(THREADS, |_| {
         barrier.wait();
         let mut clients: Vec<_> = (0..CLIENTS_PER_THREAD).map(|_| server.connect()).collect();
@@ -122,8 +122,8 @@ fn a_place_that_becomes_free_is_used_again() {
     assert_eq!(metrics.refused(RefuseReason::MaxConnections), ROUNDS as u64);
 }
 
-/// A refused client that says a lot before it listens is not reset while it speaks, which would
-/// take from it that it was refused in good order.
+/// A refused client that sends a lot before it reads is not reset meanwhile: after a reset it could
+/// not tell that it was refused.
 #[test]
 fn a_refused_client_may_talk_before_it_listens() {
     let server = limited(1);
@@ -150,7 +150,7 @@ fn exactly_as_many_as_allowed_are_served_from_each_address_in_a_storm() {
             },
         );
         let source = |thread: usize| IpAddr::from([127, 0, 0, (thread % ADDRESSES) as u8 + 1]);
-        // Twice, because all places have to come back.
+        // Twice, because all permits have to be returned.
         for round in 1..=2 {
             let barrier = Barrier::new(THREADS);
             let served = in_parallel(THREADS, |thread| {
@@ -221,7 +221,7 @@ fn the_limit_per_address_holds_while_clients_come_and_go() {
     }
 }
 
-/// The rate is so low that none of it comes back while the test runs: its burst is all there is.
+/// The rate is so low that it grants only its burst while the test runs.
 #[test]
 fn no_more_than_the_rate_allows_are_served_in_a_storm() {
     const THREADS: usize = 6;
@@ -241,7 +241,7 @@ fn no_more_than_the_rate_allows_are_served_in_a_storm() {
         let metrics = server.wait_for_all_closed(1);
         let refused = (THREADS * CLIENTS_PER_THREAD - 1) as u64;
         assert_eq!(metrics.refused(RefuseReason::AcceptRate), refused);
-        // Whoever raises the rate does not wait for what the old one would have brought.
+        // A raised rate takes effect without waiting for the old one.
         server.handle.set_limits(&limits(1e6));
         wait_until("a served connection", || is_served(&mut server.connect()));
     }
@@ -266,7 +266,7 @@ fn what_is_refused_for_one_limit_takes_nothing_of_another() {
         assert!(!is_served(&mut connect(9)), "denied");
         assert!(!is_served(&mut connect(1)), "one of its address is there");
     }
-    // Of the rate for two, the first took one and nobody else anything.
+    // Of the rate's two tokens, only the first client took one.
     assert!(is_served(&mut connect(2)));
     first.echo(b"still there");
     let metrics = server.metrics();

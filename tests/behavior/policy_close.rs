@@ -1,5 +1,5 @@
-//! Connections that the server ends by its own decision: which, and how. What it had echoed arrives
-//! although input is left unread, and then the end of the stream, not a reset.
+//! Connections that the server ends by its own decision: the echo so far arrives although input is
+//! left unread, and then the end of the stream, not a reset.
 
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,14 +24,14 @@ fn closing_after(idle: Duration) -> Running {
 
 #[test]
 fn an_idle_connection_is_ended_and_an_active_one_is_not() {
-    // Longer than a busy machine keeps this thread from its next message.
+    // Longer than a busy machine delays this thread's next message.
     let server = closing_after(Duration::from_secs(2));
     let mut active = server.connect();
     active.echo(b"here first");
     let mut idle = server.connect();
     idle.echo(b"here second");
-    // From here on the idle one does nothing. The active one is older, so if activity did not
-    // count, it would be the first to go.
+    // From here on the idle client does nothing. The active one is older, so if activity did not
+    // count, it would be closed first.
     wait_until("end of the idle connection", || {
         active.echo(b"busy");
         let read = idle.receive_at_once(&mut [0]);
@@ -64,7 +64,7 @@ fn what_was_echoed_to_an_idle_peer_arrives_although_it_sent_more() {
     // Stuck: output waits for the client, input waits unread in the kernel.
     let stuck = || server.metrics().backlog_bytes > 0;
     client.send_until_blocked(pattern, stuck);
-    // The client does nothing at all until the server is done with it.
+    // The client does nothing until the server has closed the connection.
     let metrics = server.wait_for_all_closed(1);
     assert_eq!(metrics.closed(CloseReason::IdleTimeout), 1);
     client.receive_stream(pattern, 0, metrics.sent_bytes);
@@ -74,7 +74,7 @@ fn what_was_echoed_to_an_idle_peer_arrives_although_it_sent_more() {
 #[test]
 fn what_was_echoed_arrives_although_the_peer_goes_on_sending() {
     let mut config = config();
-    // What is echoed and unread is little, so that reading it takes next to no time.
+    // The unread echo is small, so that reading it takes almost no time.
     config.tuning.send_buffer = Some(64 << 10);
     let server = Running::start(Config {
         drain_timeout: Duration::from_millis(100),
@@ -115,7 +115,7 @@ fn what_was_echoed_arrives_although_the_peer_goes_on_sending() {
     assert_eq!(received, metrics.sent_bytes);
 }
 
-/// Both deadlines are due in one turn of the loop. The second must not cut the farewell short that
+/// Both deadlines are due in one turn of the loop. The second must not cut short the lingering that
 /// the first began.
 #[test]
 fn a_connection_that_is_idle_when_the_drain_ends_is_ended_in_good_order() {
@@ -134,7 +134,7 @@ fn a_connection_that_is_idle_when_the_drain_ends_is_ended_in_good_order() {
     server.handle().drain();
     let server = Running::run(server);
     client.expect_end();
-    // The server still listens to what a peer says that did not know.
+    // The server still reads input of a peer that has not seen the end yet.
     client.send(b"a word that crossed the farewell");
     client.half_close();
     client.expect_end();

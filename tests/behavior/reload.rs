@@ -1,4 +1,4 @@
-//! SIGHUP: a running server goes on with the limits of the changed file, or with the old ones.
+//! SIGHUP: a running server applies the limits of the changed file, or keeps the old ones.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -11,7 +11,7 @@ use crate::support::echod::{Echod, PROGRAM, Signal};
 use crate::support::pattern::Pattern;
 use crate::support::{AtEnd, Client, in_parallel, wait_until};
 
-/// A server with a file that can change.
+/// A server with a file that the test changes.
 struct Reloadable {
     directory: Directory,
     echod: Echod,
@@ -27,7 +27,7 @@ impl Reloadable {
     }
 
     fn whole(text: &str) -> String {
-        // Of another address of this machine a client is told from the others.
+        // Clients use other addresses of this machine to be told apart.
         format!("echo = 'tcp://0.0.0.0:0'\nadmin = '127.0.0.1:0'\nworkers = 2\n{text}")
     }
 
@@ -66,7 +66,7 @@ impl Reloadable {
 const RELOADED: &str = "reloaded the limits";
 
 #[test]
-fn access_lists_take_effect_for_those_who_come() {
+fn access_lists_apply_to_new_connections() {
     let mut server = Reloadable::start("");
     let mut before = server.connect("127.0.0.1");
     before.echo(b"welcome");
@@ -100,7 +100,7 @@ fn maxima_take_effect_with_the_open_connections_counted() {
     let mut fifth = server.connect("127.0.0.1");
     fifth.echo(b"room for one");
     server.expect_refused("127.0.0.1");
-    // No limit at all any more.
+    // Without any limit.
     server.reload("", RELOADED);
     server.connect("127.0.0.1").echo(b"room for all");
     assert_eq!(server.refused("max_connections"), 2);
@@ -114,7 +114,7 @@ fn time_limits_apply_to_open_connections() {
         open.echo(b"before");
         server.reload(&format!("{limit} = '100ms'\n"), RELOADED);
         open.expect_end();
-        // And no longer, once they are gone.
+        // And not after their removal.
         server.reload("", RELOADED);
         let mut open = server.connect("127.0.0.1");
         open.echo(b"after");
@@ -164,17 +164,17 @@ fn what_needs_a_restart_is_named() {
     server.reload("backlog = 17\npin = true\nmax-connections = 1\n", RELOADED);
     let said = "need a restart to take effect settings=\"pin, backlog\"";
     assert_eq!(server.echod.logged(said), 1);
-    // What can change has changed.
+    // The reloadable setting has changed.
     let mut client = server.connect("127.0.0.1");
     client.echo(b"the only one");
     server.expect_refused("127.0.0.1");
-    // As long as the file says so, and not a moment longer.
+    // Without the setting in the file there is no second warning.
     server.reload("max-connections = 1\n", RELOADED);
     assert_eq!(server.echod.logged("need a restart"), 1);
 }
 
 #[test]
-fn many_signals_under_traffic_disturb_nobody() {
+fn many_signals_under_traffic_disturb_no_client() {
     const RELOADS: usize = 100;
     let server = Reloadable::start("idle-timeout = '1m'\nmax-connections-per-ip = 100\n");
     let stop = AtomicBool::new(false);
@@ -184,7 +184,7 @@ fn many_signals_under_traffic_disturb_nobody() {
         0 => {
             let _stop = AtEnd(&stop);
             for number in 0..RELOADS {
-                // With and without watches and counts.
+                // With and without timeouts and limits per address.
                 let text = [
                     "",
                     "idle-timeout = '1m'\n",

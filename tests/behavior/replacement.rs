@@ -1,4 +1,4 @@
-//! Replacement of the real program by the next: processes come and go, and no client notices.
+//! Replacement of the real program by another process, without an effect on any client.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -27,7 +27,7 @@ fn start(path: &Path, more: &[&str]) -> Echod {
     Echod::start_command(Command::new(PROGRAM).args(args(path, more)))
 }
 
-/// Waits until it has ended by itself after a successor took over.
+/// Waits until it has ended by itself after the take-over.
 #[track_caller]
 fn expect_replaced(echod: Echod) {
     let exit = echod.wait_for_exit();
@@ -37,15 +37,15 @@ fn expect_replaced(echod: Echod) {
     assert!(!said("WARN") && !said("ERROR"), "{exit:#?}");
 }
 
-/// Clients that come, echo and leave, and some that stay longer, while `task` is done. Each is
-/// served, whatever happens; `task` is given the number of rounds up to now.
+/// Clients that connect, echo and close, and some that stay longer, while `task` runs. Each must be
+/// served; `task` gets the number of rounds so far.
 #[track_caller]
 fn under_a_storm(address: SocketAddr, task: impl Fn(&AtomicUsize) + Sync) {
     const CHURNERS: usize = 3;
     let (stop, rounds) = (AtomicBool::new(false), AtomicUsize::new(0));
     in_parallel(CHURNERS + 2, |index| {
         if index == 0 {
-            // Also if the task panics: nobody else would end the storm.
+            // Also if the task panics: otherwise the storm would not end.
             let _stop = AtEnd(&stop);
             wait_for_rounds(&rounds);
             task(&rounds);
@@ -72,7 +72,7 @@ fn wait_for_rounds(rounds: &AtomicUsize) {
 }
 
 #[test]
-fn ten_replacements_under_a_storm_disturb_nobody() {
+fn ten_replacements_under_a_storm_disturb_no_client() {
     const REPLACEMENTS: usize = 10;
     const BALANCES: [&str; 3] = [
         "--balance=kernel",
@@ -94,7 +94,7 @@ fn ten_replacements_under_a_storm_disturb_nobody() {
             assert_eq!(next.address_of("admin http://"), admin_address);
             let before = present.lock().expect("no panic").replace(next);
             expect_replaced(before.expect("a predecessor"));
-            // Nobody else is left to serve these, and to answer that.
+            // No other server is left to serve these clients and this scrape.
             wait_for_rounds(rounds);
             let present = present.lock().expect("no panic");
             let next = present.as_ref().expect("a server");
@@ -108,7 +108,7 @@ fn ten_replacements_under_a_storm_disturb_nobody() {
     assert!(!path.exists(), "the last one removes the file");
 }
 
-/// Not one endpoint is passed on, and it is a replacement all the same.
+/// A replacement without any common endpoint.
 #[test]
 fn a_successor_may_serve_elsewhere() {
     let directory = Directory::new();
@@ -124,7 +124,7 @@ fn a_successor_may_serve_elsewhere() {
     drop(client);
     expect_replaced(first);
     second.connect().echo(b"elsewhere");
-    // The way to the second is open, although the first has removed what was its own.
+    // The second server's path exists, although the first has removed its own files.
     assert!(path.exists());
     let third = start(&path, &["--echo=tcp://127.0.0.22:0"]);
     assert_eq!(third.address(), second.address());
@@ -161,7 +161,7 @@ fn a_successor_that_cannot_start_changes_nothing() {
     expect_replaced_after_failures(server);
 }
 
-/// Its log tells of the successors that failed.
+/// Its log reports the failed successors.
 #[track_caller]
 fn expect_replaced_after_failures(echod: Echod) {
     let exit = echod.wait_for_exit();
@@ -171,8 +171,8 @@ fn expect_replaced_after_failures(echod: Echod) {
     assert!(said("a successor serves"), "{exit:#?}");
 }
 
-/// It ends when it has everything and has not said so yet. For its predecessor the way it ends makes
-/// no difference: the kernel closes what it had.
+/// It ends after it received all descriptors and before it confirms. Its predecessor only sees the
+/// kernel close the connection.
 #[test]
 fn a_successor_that_ends_before_it_confirms_changes_nothing() {
     require!("strace");
@@ -197,7 +197,7 @@ fn a_successor_that_ends_before_it_confirms_changes_nothing() {
     successor.connect().echo(b"in the end");
 }
 
-/// It says that it lets go before it does, and not when it may be gone already.
+/// It sends its last line before it releases the sockets, because it may end right afterwards.
 #[test]
 fn a_server_that_has_nothing_left_to_do_lets_go_in_good_order() {
     require!("strace");
@@ -246,7 +246,7 @@ fn a_signal_right_after_a_replacement_leaves_no_file() {
 }
 
 #[test]
-fn the_file_of_a_killed_server_is_in_nobody_s_way() {
+fn the_file_of_a_killed_server_is_replaced() {
     let directory = Directory::new();
     let path = directory.join("handover");
     let first = start(&path, &[TCP]);

@@ -1,4 +1,4 @@
-//! A reset may come at any moment: each closes one connection once, and nothing of it stays.
+//! A reset may come at any moment: each closes one connection once and frees its resources.
 
 use echomark::metrics::CloseReason;
 
@@ -14,7 +14,7 @@ fn resets_at_any_moment_close_one_connection_each() {
     for round in 0..ROUNDS {
         // Before any data.
         Client::connect(address).reset();
-        // With input that the server has perhaps not read.
+        // With input that the server may not have read.
         let mut client = Client::connect(address);
         client.send(&Pattern(round).bytes(10_000));
         client.reset();
@@ -76,7 +76,7 @@ fn a_reset_in_the_middle_of_a_stream_harms_no_other() {
     server.wait_for_all_closed(ROUNDS + 2);
 }
 
-/// A loop that turns about events nobody handles would take many turns for each round trip.
+/// A loop that spins on unhandled events would take many turns for each round trip.
 #[track_caller]
 fn assert_idle(server: &Running) {
     const ROUND_TRIPS: u64 = 500;

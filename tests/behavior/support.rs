@@ -1,5 +1,5 @@
-//! What the tests are made of: a server that ends with its test, a client that can't hang, and
-//! waiting for a condition.
+//! Helpers of the tests: a server that ends with its test, a client that can't hang, and waits for
+//! a condition.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
@@ -23,7 +23,7 @@ pub(crate) mod tools;
 
 use pattern::Pattern;
 
-/// How long anything may take before it counts as hanging. Far above what a busy machine needs.
+/// The time after which a step counts as hanging, far above the needs of a busy machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Returns once `condition` holds.
@@ -32,7 +32,7 @@ pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     wait_for(what, || condition().then_some(()));
 }
 
-/// Returns what `attempt` returns once it returns something.
+/// Repeats `attempt` until it returns a value.
 #[track_caller]
 pub(crate) fn wait_for<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
     /// Leaves the processor to the server between two attempts.
@@ -47,7 +47,7 @@ pub(crate) fn wait_for<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) ->
     }
 }
 
-/// Runs `task` in so many threads at once, each with its index, and returns what they return.
+/// Runs `task` in `threads` threads at once, each with its index, and returns their results.
 #[track_caller]
 pub(crate) fn in_parallel<T: Send>(threads: usize, task: impl Fn(usize) -> T + Sync) -> Vec<T> {
     let task = &task;
@@ -63,7 +63,7 @@ pub(crate) fn in_parallel<T: Send>(threads: usize, task: impl Fn(usize) -> T + S
     })
 }
 
-/// Sets a flag when it is dropped, also because of a panic: those who wait for the flag end too.
+/// Sets a flag when dropped, also by a panic, so that threads that wait for the flag end.
 pub(crate) struct AtEnd<'a>(pub(crate) &'a AtomicBool);
 
 impl Drop for AtEnd<'_> {
@@ -196,8 +196,7 @@ impl Running {
         }
     }
 
-    /// Waits until something was sent and the server sleeps, because nobody takes or sends anything
-    /// more, and returns its counters.
+    /// Waits until the server has sent bytes and then sleeps, and returns its counters.
     #[track_caller]
     pub(crate) fn wait_until_at_rest(&self) -> Snapshot {
         /// A moment in which a server that is awake turns many times.
@@ -218,7 +217,7 @@ impl Running {
         self.wait_for_metrics("end of all connections", |metrics| {
             metrics.active == 0 && closed(metrics) >= count
         });
-        // The counters above were perhaps read while the last of them changed.
+        // The counters above may have been read while the last ones changed.
         let metrics = self.metrics();
         assert_eq!(metrics.accepted, count, "connections accepted");
         assert_eq!(closed(&metrics), count, "each closed once: {metrics:#?}");
@@ -251,7 +250,7 @@ impl Drop for Running {
     }
 }
 
-/// Connections closed for whatever reason.
+/// Connections closed for any reason.
 pub(crate) fn closed(metrics: &Snapshot) -> u64 {
     CloseReason::ALL
         .iter()
@@ -259,7 +258,7 @@ pub(crate) fn closed(metrics: &Snapshot) -> u64 {
         .sum()
 }
 
-/// A plain socket of which every call has a deadline. Unlike the socket, it panics for errors.
+/// A plain socket with a deadline for every call. Unlike the socket, it panics on errors.
 pub(crate) struct Client(TcpStream);
 
 impl Client {
@@ -327,7 +326,7 @@ impl Client {
         bytes
     }
 
-    /// Sends `bytes`, of which the last is marked as urgent.
+    /// Sends `bytes` and marks the last one as urgent.
     #[track_caller]
     pub(crate) fn send_urgent(&self, bytes: &[u8]) {
         let sent = SockRef::from(&self.0).send_out_of_band(bytes);
@@ -363,8 +362,8 @@ impl Client {
         }
     }
 
-    /// Sends from the start of `pattern` until nothing more is taken and the server is stuck too, and
-    /// says how much that was.
+    /// Sends from the start of `pattern` until the socket takes no more and the server is stuck
+    /// too, and returns the number of bytes.
     #[track_caller]
     pub(crate) fn send_until_blocked(
         &self,
@@ -376,7 +375,7 @@ impl Client {
         wait_until("back-pressure", || {
             loop {
                 pattern.fill(sent, &mut chunk);
-                // Asked before the write: what is stuck now is stuck afterwards.
+                // Checked before the write: a server that is stuck now is stuck afterwards.
                 let stuck = server_is_stuck();
                 let taken = self.send_at_once(&chunk);
                 sent += taken as u64;
@@ -419,8 +418,8 @@ impl Client {
             .expect("SO_LINGER");
     }
 
-    /// Writes once without waiting, and says how much the socket took. Not for a connection that
-    /// another thread uses: its calls would not wait either.
+    /// Writes once without blocking, and returns the number of bytes taken. Not for a connection
+    /// that another thread uses: its calls would not wait either.
     #[track_caller]
     pub(crate) fn send_at_once(&self, bytes: &[u8]) -> usize {
         self.0.set_nonblocking(true).expect("O_NONBLOCK");
@@ -429,7 +428,7 @@ impl Client {
         taken(result)
     }
 
-    /// The same for a connection that another thread reads: waits a moment.
+    /// The same for a connection that another thread reads: blocks for a moment at most.
     #[track_caller]
     pub(crate) fn send_in_a_moment(&self, bytes: &[u8]) -> usize {
         const MOMENT: Duration = Duration::from_millis(1);
@@ -451,7 +450,7 @@ impl Client {
     }
 }
 
-/// How much a write took; nothing if there was no room.
+/// The number of bytes that a write took; 0 if there was no room.
 #[track_caller]
 fn taken(written: io::Result<usize>) -> usize {
     match written {

@@ -1,5 +1,5 @@
-//! What a service manager relies on, with a stand-in for one: notifications, the watchdog, sockets
-//! that it passes on and keeps.
+//! The interface to a service manager, tested with a stand-in: notifications, the watchdog, passed
+//! sockets.
 
 use std::io::{IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
@@ -39,7 +39,7 @@ impl Notifications {
         Self::of(UnixDatagram::bind(path).expect("a socket"))
     }
 
-    /// With a name that is no path (unix(7)).
+    /// With an abstract name (unix(7)).
     #[track_caller]
     fn abstract_at(name: &str) -> Self {
         let address = net::SocketAddr::from_abstract_name(name).expect("a name");
@@ -89,7 +89,7 @@ fn the_manager_is_told_of_every_change() {
         assert_eq!(notifications.next(), "READY=1");
         let mut client = echod.connect();
         client.echo(b"served");
-        // Also for a file that is refused: the service is as ready as before.
+        // Also for a refused file: the service is still ready.
         for text in ["max-connections = 20\n", "nonsense\n"] {
             directory.write("echod.toml", text);
             echod.signal(Signal::HUP);
@@ -108,7 +108,7 @@ fn the_manager_is_told_of_every_change() {
     }
 }
 
-/// A thread of another process that does not get on with its system calls.
+/// A thread of another process that a tracer stops at its next system call.
 struct Frozen(Child);
 
 impl Frozen {
@@ -126,7 +126,7 @@ impl Frozen {
 
 impl Drop for Frozen {
     fn drop(&mut self) {
-        // The kernel lets go of what a tracer that ends has stopped (ptrace(2)).
+        // The kernel resumes the threads of a tracer that ends (ptrace(2)).
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -157,7 +157,7 @@ fn the_watchdog_is_fed_while_every_worker_turns_and_no_longer() {
             .env("NOTIFY_SOCKET", &path)
             .env("WATCHDOG_USEC", "80000"),
     );
-    // They sleep meanwhile, with no client to serve.
+    // The workers sleep meanwhile, without clients.
     for _ in 0..10 {
         wait_until("WATCHDOG=1", || notifications.next() == "WATCHDOG=1");
     }
@@ -197,7 +197,7 @@ fn a_watchdog_for_another_process_is_left_alone() {
     assert_eq!(echod.wait_for_exit().code, Some(0));
 }
 
-/// Where a process finds those who start it as a service manager would.
+/// The variable with the socket of the stand-in for a service manager.
 const MANAGER_SOCKET: &str = "ECHOMARK_TEST_MANAGER_SOCKET";
 
 /// Not a test: a process of its own that receives sockets, which become its first descriptors behind
@@ -211,7 +211,7 @@ fn become_an_activated_echod() {
     };
     let stream = {
         let stream = UnixStream::connect(path).expect("the test listens");
-        // Out of their way.
+        // Above the numbers of the passed descriptors.
         fcntl_dupfd_cloexec(&stream, 100).expect("a descriptor")
     };
     let mut text = [0; 4096];
@@ -251,7 +251,8 @@ fn become_an_activated_echod() {
 /// Starts `echod` with these sockets, each by its name, as a service manager does.
 #[track_caller]
 fn activate(sockets: &[(&str, BorrowedFd<'_>)], args: &[&str]) -> Echod {
-    /// Becomes its arguments, without any descriptor that was open where the tests were started.
+    /// A script that becomes its arguments, without descriptors inherited from the test's
+    /// environment.
     const WITHOUT_DESCRIPTORS: &str = r#"exec "$0" "$@" 3<&- 4<&- 5<&- 6<&- 7<&- 8<&- 9<&-"#;
     let directory = Directory::new();
     let path = directory.join("sockets");
@@ -339,7 +340,7 @@ impl Sockets {
     }
 }
 
-/// There is no endpoint but those of the sockets, not even that of a server without any.
+/// The only endpoints are those of the sockets; the default endpoint is not added.
 #[test]
 fn passed_sockets_are_served_as_their_names_say() {
     require!("sh");
@@ -364,7 +365,7 @@ fn passed_sockets_are_served_as_their_names_say() {
         client.expect_end();
         sockets.expect_echo_over_udp();
         sockets.expect_echo_over_unix();
-        // What was passed on needs no restart.
+        // Passed endpoints never need a restart.
         echod.signal(Signal::HUP);
         echod.wait_for_log("reloaded");
         assert_eq!(echod.logged("restart"), 0);
@@ -388,14 +389,14 @@ fn a_passed_socket_with_the_address_of_an_endpoint_is_that_endpoint() {
     client.send(b"into the dark");
     client.half_close();
     client.expect_end();
-    // Bound besides.
+    // Bound in addition.
     Client::connect(echod.address_of("echo tcp://")).echo(b"here too");
     sockets.expect_echo_over_udp();
     sockets.expect_echo_over_unix();
     assert_eq!(echod.listening().count(), 4);
 }
 
-/// The manager keeps the sockets and what waits there.
+/// The manager keeps the sockets and their queues.
 #[test]
 fn between_two_runs_connections_wait() {
     require!("sh");
@@ -431,7 +432,7 @@ fn between_two_runs_connections_wait() {
 }
 
 #[test]
-fn restarts_refuse_and_reset_nobody() {
+fn restarts_refuse_and_reset_no_connection() {
     require!("sh");
     const RESTARTS: usize = 4;
     let sockets = Sockets::bind();
@@ -447,7 +448,7 @@ fn restarts_refuse_and_reset_nobody() {
                 echod.signal(Signal::TERM);
                 assert_eq!(echod.wait_for_exit().code, Some(0));
             }
-            // Whoever waits now is served by this one.
+            // This server serves the waiting connections.
             let next = sockets.activate(["echo", "echo", "echo"], &[]);
             *last.lock().expect("no panic") = Some(next);
         }

@@ -1,5 +1,5 @@
-//! UDP: each datagram is answered, whole, to whom it came from and from where it was sent to; and
-//! what is not answered is counted.
+//! UDP: each datagram is answered whole, to its source and from its destination, and unanswered
+//! datagrams are counted.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -32,7 +32,7 @@ fn with_limits(limits: Limits) -> Running {
     })
 }
 
-/// A socket on a free port of `address`, of which every call has a deadline.
+/// A socket on a free port of `address`, with a deadline for every call.
 #[track_caller]
 fn socket_on(address: &str) -> UdpSocket {
     let address: IpAddr = address.parse().expect("an address");
@@ -47,7 +47,7 @@ fn send(socket: &UdpSocket, bytes: &[u8], to: SocketAddr) {
     assert_eq!(sent, bytes.len());
 }
 
-/// Receives one datagram and says where it came from.
+/// Receives one datagram and returns it with its source.
 #[track_caller]
 fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
     let mut buffer = vec![0; LONGEST + 1];
@@ -64,7 +64,7 @@ fn echo(socket: &UdpSocket, bytes: &[u8], to: SocketAddr) {
     assert_eq!(from, to);
 }
 
-/// Whether nothing waits to be received.
+/// Whether no datagram waits.
 #[track_caller]
 fn is_empty(socket: &UdpSocket) -> bool {
     socket.set_nonblocking(true).expect("O_NONBLOCK");
@@ -84,7 +84,7 @@ fn dropped(metrics: &Snapshot) -> u64 {
     reasons.map(|&reason| metrics.udp_dropped(reason)).sum()
 }
 
-/// Waits until so many were received and each of them was answered or dropped.
+/// Waits until `count` datagrams were received and each was answered or dropped.
 #[track_caller]
 fn wait_for_received(server: &Running, count: u64) -> Snapshot {
     server.wait_for_metrics("datagrams", |it| {
@@ -126,11 +126,11 @@ fn datagrams_of_any_length_come_back_whole() {
     }
 }
 
-/// Each with datagrams of its own, several in flight: from whatever worker, nobody gets another's.
+/// Each client has several datagrams in flight and gets only its own answers, from any worker.
 #[test]
 fn many_clients_at_once_each_get_their_own_datagrams() {
-    /// With three short datagrams of each in flight, they fit into the receive buffer of one
-    /// worker, should it get all: nothing else keeps the kernel from dropping some.
+    /// Three short datagrams of each client fit into the receive buffer of one worker, even if it
+    /// gets all; otherwise the kernel might drop some.
     const THREADS: usize = 4;
     const SOCKETS: usize = 8;
     const ROUNDS: usize = 50;
@@ -173,7 +173,7 @@ fn discard_counts_and_never_answers() {
         send(&client, &Pattern(1).bytes(len), server.addresses[0]);
     }
     server.wait_for_metrics("datagrams", |it| it.udp_received_datagrams == COUNT as u64);
-    // Whatever the discard service had sent would come before this.
+    // An answer of the discard service would come before this.
     echo(&client, b"are you there?", server.addresses[1]);
     let metrics = server.wait_for_metrics("all counted", |it| it.udp_sent_datagrams > 0);
     let received = (0..COUNT).sum::<usize>() as u64 + 14;
@@ -181,7 +181,7 @@ fn discard_counts_and_never_answers() {
     assert_eq!((metrics.udp_sent_datagrams, dropped(&metrics)), (1, 0));
 }
 
-/// RFC 864 says up to 512 bytes; no answer may be longer than what it answers.
+/// RFC 864 allows up to 512 bytes; no answer may be longer than its request.
 #[test]
 fn chargen_answers_with_no_more_than_it_got() {
     let server = Running::start(serving(Service::Chargen, "127.0.0.1"));
@@ -237,7 +237,7 @@ fn a_denied_source_is_not_answered_and_counted() {
     assert!(is_empty(&denied));
 }
 
-/// The rate is so low that none of it comes back while the test runs: its burst is all there is.
+/// The rate is so low that it grants only its burst while the test runs.
 const ONE_EVER: f64 = 1e-9;
 
 #[test]
@@ -249,7 +249,7 @@ fn each_source_gets_no_more_than_its_rate() {
         ..Limits::default()
     });
     in_parallel(SOURCES.into(), |index| {
-        // Several ports of one address are one source, whichever workers receive them.
+        // All ports of one address are one source, on every worker.
         let address = format!("127.0.0.{}", index + 1);
         let sockets: Vec<_> = (0..4).map(|_| socket_on(&address)).collect();
         for round in 0..EACH as usize {
@@ -283,7 +283,7 @@ fn all_sources_together_get_no_more_than_the_rate() {
     assert_eq!(metrics.udp_dropped(DropReason::Rate), SOURCES * EACH - 1);
 }
 
-/// A burst of as many as a second brings, and what comes back meanwhile, but no more.
+/// A burst of one second's worth, plus the tokens added meanwhile, but no more.
 #[test]
 fn a_burst_is_answered_up_to_the_rate() {
     const RATE: u64 = 20;
@@ -297,7 +297,7 @@ fn a_burst_is_answered_up_to_the_rate() {
         send(&client, b"again", server.address());
     }
     let metrics = wait_for_received(&server, 10 * RATE);
-    // No limit on the time that this takes: the longer, the more may be answered.
+    // The time is not limited: the longer it takes, the more answers are allowed.
     let most = RATE + 1 + (began.elapsed().as_secs_f64() * RATE as f64) as u64;
     let sent = metrics.udp_sent_datagrams;
     assert!((RATE..=most).contains(&sent), "{sent} of at most {most}");
@@ -311,7 +311,7 @@ fn a_burst_is_answered_up_to_the_rate() {
 #[test]
 fn what_comes_from_the_port_of_a_service_is_not_answered() {
     let server = Running::start(serving(Service::Echo, "127.0.0.1"));
-    // Only root may bind it, unless the system says otherwise.
+    // By default only root may bind it.
     let free = (1..1024).find_map(|port| UdpSocket::bind(("127.0.0.77", port)).ok());
     let Some(service) = free else {
         return;
@@ -322,7 +322,7 @@ fn what_comes_from_the_port_of_a_service_is_not_answered() {
     assert!(is_empty(&service));
 }
 
-/// Whatever address it claims to be of: a server like this one may have the port there.
+/// From any address: a server like this one may have the port there.
 #[test]
 fn what_comes_from_a_port_of_our_own_is_not_answered() {
     let mut config = serving(Service::Echo, "127.0.0.1");
@@ -345,12 +345,12 @@ fn what_comes_from_a_port_of_our_own_is_not_answered() {
     echo(&socket_on("127.0.0.1"), b"hello", server.addresses[0]);
 }
 
-/// Two servers, each of which takes the other for a client: a port is all that tells.
+/// Two servers, each of which could take the other for a client: only the port tells.
 #[test]
 fn two_servers_on_one_port_do_not_answer_each_other() {
     let one = Running::start(serving(Service::Echo, "127.0.0.79"));
     let endpoint = format!("udp://127.0.0.80:{}", one.address().port());
-    // Nobody else binds that address.
+    // No other test binds that address.
     let other = Running::start(Config {
         workers: NonZeroUsize::new(WORKERS).unwrap(),
         ..config_for(Service::Echo, &endpoint)
@@ -364,8 +364,8 @@ fn two_servers_on_one_port_do_not_answer_each_other() {
     assert_eq!(one.metrics().udp_received_datagrams, 0);
 }
 
-/// A drain was asked for before the server first looked, and the last connection keeps it from
-/// ending meanwhile, or not.
+/// A drain was requested before the first turn of the loop, with and without a connection that
+/// delays the end.
 #[test]
 fn a_drain_answers_what_waits() {
     const CLIENTS: usize = 50;
@@ -405,12 +405,12 @@ fn a_drain_answers_what_waits() {
     }
 }
 
-/// Without any connection nothing keeps the server: what waited is answered on the way out, even if
-/// it is more than a turn of the loop answers.
+/// Without any connection the server ends at once, but first answers all waiting datagrams, even
+/// more than one turn of the loop answers.
 #[test]
 fn a_drain_of_udp_alone_answers_what_waits() {
     const COUNT: u16 = 350;
-    /// Enough for all of them, and no more than any system gives.
+    /// Enough for all of them, and within every system's limit.
     const RECEIVE_BUFFER: usize = 200_000;
     let mut config = serving(Service::Echo, "127.0.0.1");
     config.workers = NonZeroUsize::MIN;

@@ -1,4 +1,4 @@
-//! Unix stream sockets: the same services, and a file that comes and goes with the server.
+//! Unix stream sockets: the same services, and a file that exists as long as the server.
 
 use std::fs;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
@@ -41,7 +41,7 @@ impl Directory {
     }
 }
 
-/// A plain socket of which every call has a deadline.
+/// A plain socket with a deadline for every call.
 fn try_connect(path: &Path) -> io::Result<UnixStream> {
     let stream = UnixStream::connect(path)?;
     stream.set_read_timeout(Some(DEADLINE))?;
@@ -144,7 +144,7 @@ fn chargen_goes_on_until_the_peer_closes() {
     server.wait_for_all_closed(1);
 }
 
-/// A turn of the loop reads a few times, and what is left raises no further event.
+/// A turn of the loop reads a few times, and the remaining input raises no further event.
 #[test]
 fn input_that_one_turn_leaves_is_read_in_the_next() {
     for service in [Service::Discard, Service::Chargen] {
@@ -162,7 +162,7 @@ fn input_that_one_turn_leaves_is_read_in_the_next() {
     }
 }
 
-/// There is one socket for all workers, so somebody has to share its connections out.
+/// All workers share one socket, so one worker hands out its connections.
 #[test]
 fn connections_are_spread_evenly_over_the_workers() {
     const WORKERS: usize = 3;
@@ -191,7 +191,7 @@ fn a_peer_that_reads_late_is_not_read_from_and_gets_everything() {
     wait_until("back-pressure", || {
         loop {
             pattern.fill(sent, &mut chunk);
-            // Asked before the write: what is stuck now is stuck afterwards.
+            // Checked before the write: a server that is stuck now is stuck afterwards.
             let stuck = server.metrics().backlog_bytes > 0;
             match (&client).write(&chunk) {
                 Ok(count) => sent += count as u64,
@@ -236,7 +236,7 @@ fn what_arrives_before_the_first_read_is_all_seen() {
     assert_eq!(metrics.closed(CloseReason::Finished), CLIENTS as u64);
 }
 
-/// A read of the server stops behind the bytes that a descriptor came with.
+/// A read of the server stops behind bytes that carried a descriptor.
 #[test]
 fn a_peer_that_passes_descriptors_gets_every_byte_back() {
     const ROUNDS: u64 = 200;
@@ -277,7 +277,7 @@ fn rest_of(mut client: &UnixStream) -> Vec<u8> {
     rest
 }
 
-/// The whole message waits before the server first looks, so that no event comes for the rest.
+/// The whole message waits before the server's first turn, so that no event comes for the rest.
 #[test]
 fn a_descriptor_among_bytes_that_wait_for_the_server_hides_none() {
     for service in [Service::Echo, Service::Discard] {
@@ -382,7 +382,7 @@ fn the_file_is_gone_after_a_drain_and_after_a_stop() {
     let client = connect(&path);
     echo(&client, b"before");
     server.handle.drain();
-    // Before the last connection is: nobody can come any more.
+    // Before the last connection closes: no further client can connect.
     wait_until("the file to be gone", || !path.exists());
     echo(&client, b"during");
     drop(client);
@@ -396,14 +396,14 @@ fn the_file_is_gone_after_a_drain_and_after_a_stop() {
     assert!(!path.exists());
 }
 
-/// Somebody else took the path over meanwhile: their file stays.
+/// Another program took the path meanwhile: its file stays.
 #[test]
 fn the_file_of_a_successor_stays() {
     let directory = Directory::new();
     let path = directory.socket();
     let server = Running::start(directory.echoing(1));
     fs::remove_file(&path).expect("our file");
-    // A new file may get the old one's inode number, so the place is taken meanwhile.
+    // A new file may get the old one's inode number, so another file takes that number meanwhile.
     fs::write(directory.join("placeholder"), "").expect("a new file");
     let successor = Running::start(directory.echoing(1));
     server.handle.stop();
@@ -412,8 +412,8 @@ fn the_file_of_a_successor_stays() {
     successor.wait_for_all_closed(1);
 }
 
-/// Connections that were queued before the server first looked, and a drain that was asked for
-/// before that as well.
+/// Connections that were queued before the first turn of the loop, and a drain that was requested
+/// before it too.
 #[test]
 fn a_drain_serves_all_that_waits_to_be_accepted() {
     const CLIENTS: usize = 500;
@@ -445,8 +445,8 @@ fn a_drain_serves_all_that_waits_to_be_accepted() {
     }
 }
 
-/// Connects never stop while the listener closes, and find it by another name after its file is
-/// gone. Each that succeeds is served.
+/// Clients connect all the time while the listener closes, by another name after its file is
+/// removed. Each successful connect is served.
 #[test]
 fn no_connect_that_succeeds_is_lost_when_the_listener_closes() {
     const ROUNDS: usize = 10;
@@ -497,7 +497,7 @@ fn connect_until_refused(path: &Path, served: &AtomicUsize) {
 
 /// A peer without an address is subject to the total, and refused like any other.
 #[test]
-fn whoever_is_refused_reads_an_end() {
+fn a_refused_client_reads_an_end() {
     let directory = Directory::new();
     let server = Running::start(Config {
         limits: Limits {

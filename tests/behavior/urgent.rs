@@ -1,5 +1,5 @@
-//! Urgent data (RFC 6093) is data: it comes back in its place, and nothing behind it waits for an
-//! event that does not come.
+//! Urgent data (RFC 6093) is echoed in its place in the stream, and data behind it needs no further
+//! event.
 
 use echomark::Server;
 
@@ -36,8 +36,8 @@ fn urgent_bytes_in_a_row_come_back() {
     client.echo(b"and then as before");
 }
 
-/// Everything waits in the kernel when the server first reads: a read stops at the mark, and no
-/// further event tells that there is more behind it.
+/// All input waits in the kernel before the server's first read: a read stops at the mark, and no
+/// further event reports the input behind it.
 #[test]
 fn data_behind_the_mark_needs_no_event_of_its_own() {
     let server = Server::bind(config()).expect("a free port");

@@ -137,7 +137,7 @@ mod tests {
     const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
     #[test]
-    fn datagram_sockets_share_one_port_and_nobody_else_does() {
+    fn datagram_sockets_share_one_port_and_no_other_socket_does() {
         let tuning = Tuning {
             recv_buffer: Some(32 << 10),
             send_buffer: Some(16 << 10),

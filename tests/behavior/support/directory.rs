@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A directory that goes with its test.
+/// A directory that is removed with its test.
 pub(crate) struct Directory(PathBuf);
 
 impl Directory {
@@ -23,7 +23,7 @@ impl Directory {
         self.0.join(name)
     }
 
-    /// Writes a file, at one stroke for whoever reads it meanwhile, and returns where it is.
+    /// Writes a file, atomically for concurrent readers, and returns its path.
     #[track_caller]
     pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         let (draft, path) = (self.join("draft"), self.join(name));
@@ -35,7 +35,7 @@ impl Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        // What is left behind in the directory for temporary files does no harm.
+        // A leftover in the directory for temporary files is harmless.
         let _ = fs::remove_dir_all(&self.0);
     }
 }

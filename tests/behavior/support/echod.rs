@@ -1,4 +1,4 @@
-//! The program itself, as a user starts it: its output, its exit code, its use of the machine.
+//! The program as a user starts it: its output, its exit code, its use of resources.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
@@ -24,7 +24,7 @@ pub(crate) struct Echod {
     stderr: Lines,
 }
 
-/// How `echod` ended, with all that it printed.
+/// The exit of `echod`, with all of its output.
 #[derive(Debug)]
 pub(crate) struct Exit {
     /// `None` when a signal killed it.
@@ -34,7 +34,7 @@ pub(crate) struct Exit {
 }
 
 impl Echod {
-    /// Starts `echod` with these arguments and returns when it says that it is ready.
+    /// Starts `echod` with these arguments and returns when it prints `ready`.
     #[track_caller]
     pub(crate) fn start(args: &[&str]) -> Self {
         Self::start_command(Command::new(PROGRAM).args(args))
@@ -46,7 +46,7 @@ impl Echod {
         Self::spawn(command).wait_until_ready()
     }
 
-    /// As [`Echod::start_command`], with a log that goes elsewhere and is not read.
+    /// As [`Echod::start_command`], with another stderr that is not read.
     #[track_caller]
     pub(crate) fn start_logging_to(stderr: impl Into<Stdio>, command: &mut Command) -> Self {
         Self::spawn_with(command.stdout(Stdio::piped()).stderr(stderr)).wait_until_ready()
@@ -73,7 +73,7 @@ impl Echod {
         )
     }
 
-    /// Starts a command whose standard streams are set. Of those that are pipes, all is read.
+    /// Starts a command whose standard streams are set. Pipes among them are read to the end.
     #[track_caller]
     pub(crate) fn spawn_with(command: &mut Command) -> Self {
         let mut child = command
@@ -94,7 +94,7 @@ impl Echod {
         Self::spawn(command).wait_for_exit()
     }
 
-    /// The first address that it says it listens on.
+    /// The first address in its `listening` lines.
     #[track_caller]
     pub(crate) fn address(&self) -> SocketAddr {
         let line = self.stdout.seen.first().expect("a first line");
@@ -104,13 +104,13 @@ impl Echod {
             .unwrap_or_else(|| panic!("no address in `{line}`"))
     }
 
-    /// What it says it listens on, in its order: what follows `listening` in each line.
+    /// Its `listening` lines in order, without that word.
     pub(crate) fn listening(&self) -> impl Iterator<Item = &str> {
         let lines = self.stdout.seen.iter();
         lines.filter_map(|line| line.strip_prefix("listening "))
     }
 
-    /// The first address behind this in what it listens on, such as `echo udp://`.
+    /// The first address with this prefix in its `listening` lines, such as `echo udp://`.
     #[track_caller]
     pub(crate) fn address_of(&self, kind: &str) -> SocketAddr {
         self.listening()
@@ -118,13 +118,13 @@ impl Echod {
             .unwrap_or_else(|| panic!("no {kind} in {:#?}", self.stdout.seen))
     }
 
-    /// The value of a sample of its metrics, by its name with its labels. It needs an admin port.
+    /// The value of a sample of its metrics, by name and labels. It needs an admin port.
     #[track_caller]
     pub(crate) fn metric(&self, sample: &str) -> u64 {
         metric(self.address_of("admin http://"), sample)
     }
 
-    /// What it says of itself. It needs an admin port.
+    /// Its `/info`. It needs an admin port.
     #[track_caller]
     pub(crate) fn info(&self) -> serde_json::Value {
         let admin = self.address_of("admin http://");
@@ -142,7 +142,7 @@ impl Echod {
         self.child.id()
     }
 
-    /// Lets it have no more descriptors than these from now on.
+    /// Sets its limit of descriptors.
     #[track_caller]
     pub(crate) fn limit_descriptors(&self, count: u64) {
         let limit = Rlimit {
@@ -158,7 +158,7 @@ impl Echod {
         kill_process(Pid::from_child(&self.child), signal).expect("a signal can be sent");
     }
 
-    /// The lines of the log that contain `text`, of those that a wait has passed.
+    /// The number of log lines with `text` among the lines already waited for.
     pub(crate) fn logged(&self, text: &str) -> usize {
         let lines = self.stderr.seen.iter();
         lines.filter(|line| line.contains(text)).count()
@@ -172,7 +172,7 @@ impl Echod {
         }
     }
 
-    /// Waits for whatever it logs next, or until so much time has passed.
+    /// Waits for its next log line, or until the time has passed.
     pub(crate) fn watch_log_for(&mut self, time: Duration) {
         if let Ok(line) = self.stderr.receiver.recv_timeout(time) {
             self.stderr.seen.push(line);
@@ -193,13 +193,13 @@ impl Echod {
         exit
     }
 
-    /// Physical memory that it occupies now.
+    /// Its resident memory.
     #[track_caller]
     pub(crate) fn resident_bytes(&self) -> u64 {
         self.status_bytes("VmRSS:")
     }
 
-    /// The part of it that is no file's: heap and stacks.
+    /// Its private memory: heap and stacks.
     #[track_caller]
     pub(crate) fn private_bytes(&self) -> u64 {
         self.status_bytes("RssAnon:")
@@ -215,10 +215,10 @@ impl Echod {
         kilobytes.trim().parse::<u64>().expect("a number") * 1024
     }
 
-    /// Processor time that it has used up to now, in steps of 10 ms.
+    /// Its processor time so far, in steps of 10 ms.
     #[track_caller]
     pub(crate) fn cpu_time(&self) -> Duration {
-        /// The unit of times in /proc is 1/100 s on every Linux, whatever the kernel's own tick
+        /// The unit of times in /proc is 1/100 s on every Linux, independent of the kernel's tick
         /// (USER_HZ, proc(5)).
         const TICK_MS: u64 = 10;
         let stat = self.proc_file("stat");
@@ -251,7 +251,7 @@ pub(crate) fn metric(admin: SocketAddr, sample: &str) -> u64 {
     })
 }
 
-/// What the admin port answers to a request for a page; `None` if the answer breaks off.
+/// The admin port's response for a page; `None` if it is incomplete.
 #[track_caller]
 fn page(admin: SocketAddr, path: &str) -> Option<String> {
     let mut client = Client::connect(admin);
@@ -264,7 +264,7 @@ fn page(admin: SocketAddr, path: &str) -> Option<String> {
 
 impl Drop for Echod {
     fn drop(&mut self) {
-        // Both fail only if it has ended already.
+        // Both fail only if the process has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
@@ -314,7 +314,7 @@ impl Lines {
         }
     }
 
-    /// Everything up to the end of the pipe.
+    /// All lines up to the end of the pipe.
     fn all(&mut self) -> Vec<String> {
         loop {
             match self.receiver.recv_timeout(DEADLINE) {

@@ -1,4 +1,4 @@
-//! Servers in this process of which each takes over from the one before.
+//! Servers in this process, each of which takes over from its predecessor.
 
 use std::thread::{self, JoinHandle};
 
@@ -16,7 +16,7 @@ pub(crate) struct Generation {
 }
 
 impl Generation {
-    /// Takes over from the server that waits on the path, if there is one.
+    /// Takes over from the server that listens on the path, if there is one.
     #[track_caller]
     pub(crate) fn start(config: &Config) -> Self {
         let path = config.handover.as_deref().expect("a path");
@@ -40,7 +40,7 @@ impl Generation {
         Self { server, offering }
     }
 
-    /// Waits until it has drained after a successor took over.
+    /// Waits until it has drained after the take-over.
     #[track_caller]
     pub(crate) fn join(self) {
         wait_until("the end of the offer", || self.offering.is_finished());

@@ -1,9 +1,9 @@
-//! Data in which every byte depends on its position and on its connection, so that a loss, a
-//! duplicate, a swap or a byte of another connection shows, and where.
+//! Data in which every byte depends on its position and its connection, so that a check locates a
+//! loss, a duplicate, a swap or a byte of another connection.
 
 use std::sync::LazyLock;
 
-/// The length of the table below: a prime, so that nothing on the way has a size that divides it.
+/// The length of the table below: a prime, so that no buffer size divides it.
 const LAP: usize = 1_000_003;
 
 /// Random bytes, made once, because a test without optimisation can copy and compare a hundred
@@ -13,7 +13,7 @@ static TABLE: LazyLock<Vec<u8>> = LazyLock::new(|| {
     words.take(LAP).collect()
 });
 
-/// A pseudo-random stream of bytes without end: the table lap after lap, each begun at another place
+/// An endless pseudo-random stream of bytes: repeated laps of the table, each from another position
 /// that depends on the number.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pattern(pub(crate) u64);
@@ -40,7 +40,7 @@ impl Pattern {
         bytes
     }
 
-    /// Panics unless `bytes` is what the stream has from `offset` on.
+    /// Panics unless `bytes` equals the stream from `offset` on.
     #[track_caller]
     pub(crate) fn check(self, offset: u64, bytes: &[u8]) {
         let mut expected = vec![0; bytes.len()];

@@ -1,4 +1,4 @@
-//! System calls that fail on demand: strace(1) answers them in the kernel's place.
+//! System calls that fail on demand: strace(1) injects the errors.
 
 use std::fs;
 use std::path::Path;
@@ -6,13 +6,12 @@ use std::process::Command;
 
 use super::wait_for;
 
-/// A command that becomes `program` with a tracer beside it, which answers some of its calls:
-/// each of `faults` is what strace(1) calls an injection, such as `accept4:error=EMFILE:when=1..9`.
-/// Calls are counted for each thread on its own.
+/// A command that becomes `program` with a tracer, which injects `faults`, such as
+/// `accept4:error=EMFILE:when=1..9` (strace(1)). Calls are counted per thread.
 pub(crate) fn with_faults(faults: &[&str], program: impl AsRef<Path>) -> Command {
     let mut command = tracer();
-    // -D: the child is the program itself, and the tracer its grandchild, which ends with it.
-    // --seccomp-bpf: calls of no interest run as fast as ever.
+    // -D: the child is the program itself; the tracer is its grandchild and ends with it.
+    // --seccomp-bpf: untraced calls run at full speed.
     command.args(["-D", "--seccomp-bpf", "-f"]);
     let calls: Vec<_> = faults
         .iter()
@@ -26,7 +25,7 @@ pub(crate) fn with_faults(faults: &[&str], program: impl AsRef<Path>) -> Command
     command
 }
 
-/// What a [`recorder`] wrote whose program has ended. The names it was given include exit_group.
+/// The trace of a [`recorder`] whose program has ended. Its calls must include exit_group.
 #[track_caller]
 pub(crate) fn recorded(file: &Path) -> String {
     // The tracer outlives the program by a moment.
@@ -43,8 +42,8 @@ pub(crate) fn tracer() -> Command {
     command
 }
 
-/// A command that becomes `echod` with a tracer beside it, which writes the calls of these names to a
-/// file, each with its thread.
+/// A command that becomes `echod` with a tracer, which writes these calls to a file, each with its
+/// thread.
 pub(crate) fn recorder(file: &Path, calls: &str) -> Command {
     let mut command = tracer();
     command

@@ -1,6 +1,6 @@
-//! Tests that need what is missing here: each says in one line that it is skipped, and a last line says how
-//! many were skipped for what. With [`REQUIRED`] in the environment, a missing tool fails the test instead;
-//! what a kernel or a container withholds still skips it.
+//! Tests whose tools are missing: each prints one line that it is skipped, and a last line counts
+//! them by tool. With [`REQUIRED`] in the environment, a missing tool fails the test instead; a
+//! feature that the kernel or a container lacks still skips it.
 //!
 //! The tests of both crates include this file.
 
@@ -11,20 +11,20 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, Once, PoisonError};
 use std::{env, fs, io};
 
-/// The variable that makes a test fail that would be skipped without its tool.
+/// The variable that turns the skip for a missing tool into a failure.
 const REQUIRED: &str = "ECHOMARK_TESTS_REQUIRE_TOOLS";
 
-/// How many tests were skipped for each thing that they need.
+/// The number of skipped tests by missing requirement.
 static SKIPPED: Mutex<BTreeMap<String, usize>> = Mutex::new(BTreeMap::new());
 
-/// Skips the test that calls it, because this machine has no such thing to offer.
+/// Skips the calling test, because this machine lacks a feature.
 macro_rules! skip {
     ($need:expr) => {
         return $crate::support::tools::skip_test(std::any::type_name_of_val(&|| ()), $need)
     };
 }
 
-/// Skips the test that calls it, because a tool is not installed.
+/// Skips the calling test, because a tool is not installed.
 macro_rules! skip_without {
     ($tool:expr) => {
         $crate::support::tools::fail_if_required($tool);
@@ -32,7 +32,7 @@ macro_rules! skip_without {
     };
 }
 
-/// Skips the test that calls it unless each of these programs is on the PATH.
+/// Skips the calling test unless each of these programs is on the PATH.
 macro_rules! require {
     ($($tool:expr),+ $(,)?) => {
         for tool in [$($tool),+] {
@@ -43,7 +43,7 @@ macro_rules! require {
     };
 }
 
-/// Skips the test that calls it unless Python has a module, which comes in a package of this name.
+/// Skips the calling test unless Python has a module, which comes in a package of this name.
 #[allow(unused_macros, reason = "only one of the crates has such tests")]
 macro_rules! require_python {
     ($module:expr, $package:expr) => {
@@ -74,7 +74,7 @@ pub(crate) fn python_has(module: &str) -> bool {
         .is_ok_and(|status| status.success())
 }
 
-/// Fails the test that calls it where no tool may be missing.
+/// Fails the calling test if tools are required.
 #[track_caller]
 pub(crate) fn fail_if_required(tool: &str) {
     assert!(
@@ -83,7 +83,7 @@ pub(crate) fn fail_if_required(tool: &str) {
     );
 }
 
-/// Notes that a test can't run without something. `place` is the type of a closure in the test.
+/// Records a skipped test. `place` is the type name of a closure in the test.
 pub(crate) fn skip_test(place: &str, need: &str) {
     let test = place.trim_end_matches("::{{closure}}");
     let test = test.split_once("::").map_or(test, |(_, test)| test);
@@ -110,7 +110,7 @@ extern "C" fn summarize() {
 
 /// Prints a line on stderr, which the test harness does not capture.
 fn say(line: &str) {
-    // Nothing depends on it.
+    // A lost line is harmless.
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
