@@ -1,5 +1,6 @@
-//! Measures an echo server in this process for half a second, and prints what an echo took and whether
-//! the figures can be believed.
+//! Measures an echo server in this process for half a second, and prints the response times and the
+//! verdict.
+#![expect(clippy::print_stdout, reason = "it is an example of a program")]
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -41,9 +42,10 @@ fn main() -> Result<(), RunError> {
     println!("{} echoes, each compared", result.messages.verified);
     if let Some(response) = &result.latency_ns.response {
         let micros = |percentile: Option<u64>| {
-            percentile.map_or("too few samples".to_owned(), |ns| {
-                format!("{} µs", ns / 1000)
-            })
+            percentile.map_or_else(
+                || "too few samples".to_owned(),
+                |ns| format!("{} µs", ns / 1000),
+            )
         };
         println!(
             "p50 {}, p99 {}",

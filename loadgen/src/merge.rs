@@ -1,8 +1,8 @@
-//! The union of results that several hosts, or several processes, measured at the same time.
+//! The union of results that several hosts or processes measured at the same time.
 //!
-//! Histograms and counts add, and rates do, so the union is what one load generator would have found
-//! that had all the connections. What does not add is not guessed: gauges of connections stand with
-//! their part, and intervals whose histograms were not kept have no percentiles.
+//! Histograms, counts and rates add, so the union is the result that one load generator with all
+//! the connections would have had. Values that do not add are not estimated: gauges of connections
+//! are kept per part, and intervals without histograms have no percentiles.
 
 use std::collections::BTreeMap;
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -15,7 +15,7 @@ use crate::result::{
 };
 use crate::result::{Code, Reason, Verdict};
 
-/// Options that add up, or that parts have each for itself.
+/// Options that add, or that differ between parts.
 const OF_A_PART: [&str; 6] = [
     "connections",
     "threads",
@@ -24,15 +24,15 @@ const OF_A_PART: [&str; 6] = [
     "seed",
     "sources",
 ];
-/// Parts may start this long after each other,
+/// Maximum difference of the parts' starts,
 const MAX_APART: Duration = Duration::from_secs(1);
-/// or this share of the window; more, and there was no moment at which all of them measured.
+/// or this share of the window. Beyond it, the parts did not measure at the same time.
 const MAX_APART_OF_WINDOW: f64 = 0.05;
 
-/// The union of `parts`, each with its name, in the order in which they are reported.
+/// The union of `parts`, each with its name, in the order of the report.
 ///
 /// # Errors
-/// One line for the user: no part, or the options by which two of them differ.
+/// One line for the user: there is no part, or the options in which two of them differ.
 pub fn merge(parts: Vec<(String, RunResult)>) -> Result<RunResult, String> {
     let Some((_, first)) = parts.first() else {
         return Err("there is nothing to merge".to_owned());
@@ -61,7 +61,7 @@ pub fn merge(parts: Vec<(String, RunResult)>) -> Result<RunResult, String> {
     }
     let mut union = union.ok_or_else(|| "there is nothing to merge".to_owned())?;
     if described.len() > 1 {
-        // They speak of one process, and no block or connection of another was seen by it.
+        // These describe one process. Blocks and connections of other processes are not in them.
         union.statistics = Statistics::default();
         union.repeats = None;
         union.verdict.reasons.extend(apart);
@@ -72,7 +72,7 @@ pub fn merge(parts: Vec<(String, RunResult)>) -> Result<RunResult, String> {
     Ok(union)
 }
 
-/// Adds a part's plan to that of the parts before it.
+/// Adds a part's plan to the union's.
 fn add_plan(sum: &mut Plan, next: &Plan) -> Result<(), String> {
     let mut differences = sum.differences(next, &OF_A_PART);
     if let (Load::Open { rate, .. }, Load::Open { rate: other, .. }) = (&mut sum.load, &next.load) {
@@ -122,7 +122,7 @@ fn plus(a: NonZeroUsize, b: NonZeroUsize) -> NonZeroUsize {
     a.saturating_add(b.get())
 }
 
-/// What is kept of a part by itself: what does not add. It is taken out of the part.
+/// Takes out of a part the values that do not add.
 fn describe(name: String, part: &mut RunResult) -> MergedPart {
     let response = part.latency_ns.response.as_ref();
     MergedPart {
@@ -141,7 +141,7 @@ fn describe(name: String, part: &mut RunResult) -> MergedPart {
     }
 }
 
-/// Whether the parts were measured at different times, which makes their sum one of no moment.
+/// Whether the parts were measured at different times, so that their sum is meaningless.
 fn not_together(parts: &[(String, RunResult)]) -> Option<Reason> {
     let starts: Option<Vec<SystemTime>> = parts
         .iter()
@@ -157,7 +157,7 @@ fn not_together(parts: &[(String, RunResult)]) -> Option<Reason> {
         .iter()
         .map(|(_, part)| part.duration_s)
         .fold(0.0, f64::max);
-    // In seconds, because a file may say a length that no duration has.
+    // In seconds, because a file may contain a length that is no valid duration.
     let may_be_apart_s = f64::max(MAX_APART.as_secs_f64(), window * MAX_APART_OF_WINDOW);
     (apart.as_secs_f64() > may_be_apart_s).then(|| {
         Reason::suspect(
@@ -171,7 +171,7 @@ fn not_together(parts: &[(String, RunResult)]) -> Option<Reason> {
     })
 }
 
-/// Adds a part to those before it.
+/// Adds a part to the union.
 fn add(sum: &mut RunResult, next: RunResult) {
     sum.started_at = earlier(&sum.started_at, next.started_at);
     sum.interrupted |= next.interrupted;
@@ -202,7 +202,7 @@ fn add(sum: &mut RunResult, next: RunResult) {
     add_background(&mut sum.background, next.background);
     let client = &mut sum.client;
     client.threads.extend(next.client.threads);
-    // Of the host that it is worst on.
+    // The value of the worst host.
     client.steal_ratio = client
         .steal_ratio
         .zip(next.client.steal_ratio)
@@ -213,12 +213,12 @@ fn add(sum: &mut RunResult, next: RunResult) {
     sum.verdict.reasons.extend(next.verdict.reasons);
 }
 
-/// RFC 3339 in UTC with the same digits sorts as time does.
+/// RFC 3339 in UTC with equal digits sorts by time.
 fn earlier(a: &str, b: String) -> String {
     if a <= b.as_str() { a.to_owned() } else { b }
 }
 
-/// What both hosts have in common, and their names and processors.
+/// The hosts' common values, and their names and processors.
 fn both(a: &Host, b: &Host) -> Host {
     if a == b {
         return a.clone();
@@ -236,14 +236,14 @@ fn both(a: &Host, b: &Host) -> Host {
     }
 }
 
-/// Adds those that start at the same time; others keep their place.
+/// Adds intervals that start at the same time. The others are kept in order.
 fn aligned<T>(
     sum: Vec<T>,
     next: Vec<T>,
     start: impl Fn(&T) -> f64,
     add: impl Fn(&mut T, T),
 ) -> Vec<T> {
-    // A millisecond is less than any interval has.
+    // No interval is as short as a millisecond.
     let key = |interval: &T| (start(interval) * 1e3).round() as u64;
     let mut all: BTreeMap<u64, T> = BTreeMap::new();
     for interval in sum.into_iter().chain(next) {
@@ -274,7 +274,7 @@ fn add_interval(sum: &mut IntervalResult, next: IntervalResult) {
     add_latency(&mut sum.response, next.response);
     add_latency(&mut sum.service, next.service);
     sum.tcp = match (sum.tcp.take(), next.tcp) {
-        // A mean of means would be one of nothing.
+        // A mean of means would be meaningless.
         (Some(_), Some(_)) => None,
         (one, other) => one.or(other),
     };

@@ -1,4 +1,4 @@
-//! One run from plan to result: starts the threads, gathers what they recorded, draws the verdict.
+//! One run from plan to result: starts the threads, receives their reports, and summarizes them.
 
 use std::num::NonZeroUsize;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -29,24 +29,24 @@ mod threads;
 
 use threads::{Threads, error_of, spawn};
 
-/// Descriptors besides those of the connections: standard streams, epoll instances, listeners.
+/// Descriptors besides connections: standard streams, epoll instances, listeners.
 const SPARE_DESCRIPTORS: usize = 64;
-/// Time between the last connect and the start of the schedule, for the threads to get there.
+/// Time between the last connect and the start of the schedule, so that every thread is ready.
 const START_DELAY_NS: u64 = 5_000_000;
-/// How often the coordinator looks whether the run was interrupted or its rate changed.
+/// How often the coordinator checks for interruptions and rate changes.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// How far the coordinator stands back for whoever is measured (nice(1)).
+/// Niceness of the coordinator: measuring threads and the server go first (nice(1)).
 const COORDINATOR_NICE: i32 = 10;
-/// What streams beside the workload write at a time, and how many of these are out on each.
+/// Block size of background streams, and the number of blocks in flight on each.
 const BACKGROUND_BLOCK: u32 = 64 << 10;
 const BACKGROUND_DEPTH: NonZeroUsize = NonZeroUsize::new(4).expect("4 is not 0");
 
-/// Runs `plan`, as often as it says, and returns what it found. `control` steers the run from other
-/// threads, `observer` is told how it goes.
+/// Runs `plan`, with its repeats, and returns the result. `control` steers the run from other
+/// threads; `observer` receives its progress.
 ///
 /// # Errors
-/// [`RunError`] when there is nothing to report: no target, no connection, no resources, or no
-/// window for a rate that changes over it.
+/// [`RunError`] if there is nothing to report: no target, no connection, too few resources, or a
+/// rate that needs a window and has none.
 pub fn run(
     plan: &Plan,
     control: &Control,
@@ -83,7 +83,7 @@ pub fn run(
     let mut results = Vec::with_capacity(plan.repeat.get());
     let mut failure = None;
     for _ in 0..plan.repeat.get() {
-        // On a thread of its own, which gives way to those that are measured.
+        // A thread of its own, because its niceness must not apply to the caller's thread.
         let result = thread::scope(|scope| {
             thread::Builder::new()
                 .name("loadgen-coord".to_owned())
@@ -97,7 +97,7 @@ pub fn run(
         let result = match result {
             Ok(result) => result,
             Err(error) if results.is_empty() => return Err(error),
-            // What the repeats before it measured is delivered.
+            // The results of the earlier repeats are delivered.
             Err(error) => {
                 failure = Some(error);
                 break;
@@ -133,13 +133,13 @@ fn measure(
     let (reports_in, reports) = mpsc::channel();
     spawn(plan, targets, control, &reports_in, &mut threads)?;
     if let Some(plan) = &background_plan {
-        // It has the run's end, but no rate to be changed.
+        // It ends with the run, but its rate is not changed.
         let steady = control.with_own_rate();
         spawn(plan, beside, &steady, &reports_in, &mut threads)?;
     }
     drop(reports_in);
     let mut hiccup_probe = HiccupProbe::new();
-    // Nothing is lost but a little precision if it can't stand back.
+    // If this fails, only a little precision is lost.
     let _ = sys::set_thread_nice(COORDINATOR_NICE);
 
     let mut groups = vec![Aggregate::new(plan)];
@@ -166,7 +166,7 @@ fn measure(
         server_probe.window(coordinator.groups[0].window_start);
     }
     for go in &threads.go {
-        // A thread that ended has reported why.
+        // A thread that has ended has reported the reason.
         let _ = go.send(start);
     }
     observer.phase(Phase::WarmingUp(plan.warmup));
@@ -181,7 +181,7 @@ fn measure(
     }
     let rate_changes = coordinator.rate_changes;
     let mut groups = coordinator.groups.into_iter();
-    // Connections end with the threads.
+    // Ends the threads, and with them the connections.
     drop(threads);
     let Some(main) = groups.next() else {
         return Err(RunError::thread_died());
@@ -198,7 +198,7 @@ fn measure(
     Ok(summarize(main, plan, context))
 }
 
-/// The plan of the streams that flow beside `plan`.
+/// The plan of the background streams of `plan`.
 fn background_plan(plan: &Plan, background: &Background) -> Plan {
     Plan {
         workload: Workload::Stream {
@@ -218,7 +218,7 @@ fn background_plan(plan: &Plan, background: &Background) -> Plan {
     }
 }
 
-/// What the embedded server is to offer to a stream of this direction, or to other workloads.
+/// The embedded server's service for a stream direction; echo for other workloads.
 fn service_for(direction: Option<Direction>) -> Service {
     match direction {
         None | Some(Direction::Echo) => Service::Echo,
@@ -227,14 +227,14 @@ fn service_for(direction: Option<Direction>) -> Service {
     }
 }
 
-/// Where the threads' reports arrive.
+/// Receives the threads' reports.
 struct Coordinator<'a> {
     plan: &'a Plan,
-    /// Those of the workload, and of the streams beside it.
+    /// The targets of the workload, and of the background streams.
     targets: [&'a [Endpoint]; 2],
     reports: &'a Receiver<Report>,
     threads: &'a Threads,
-    /// The workload's threads, and those of the streams beside it.
+    /// The reports of the workload's threads, and of the background streams' threads.
     groups: Vec<Aggregate>,
     control: &'a Control,
     rate: Option<f64>,
@@ -242,7 +242,7 @@ struct Coordinator<'a> {
 }
 
 impl Coordinator<'_> {
-    /// Waits until every thread has tried to connect, and a connection stands for each group.
+    /// Waits until every thread has tried to connect. Fails if a group has no connection.
     fn await_connections(&mut self, observer: &mut dyn Observer) -> Result<(), RunError> {
         let mut opened_by = [0; 2];
         let mut failures = [None, None];
@@ -270,7 +270,7 @@ impl Coordinator<'_> {
             group.close_ramp(&mut Unobserved);
         }
         if self.control.is_stopped() {
-            // It goes on to its end, which is near, for the sake of its result.
+            // An interrupted run ends soon by itself, and has a result.
             return Ok(());
         }
         for (group, failure) in failures.into_iter().enumerate() {
@@ -284,12 +284,12 @@ impl Coordinator<'_> {
         Ok(())
     }
 
-    /// Whether a thread is of the workload, 0, or of the streams beside it, 1.
+    /// The group of a thread: 0 is the workload, 1 the background streams.
     fn group(&self, worker: usize) -> usize {
         usize::from(worker >= self.plan.threads.get())
     }
 
-    /// Adds reports up until every thread has finished.
+    /// Adds reports until every thread has finished.
     fn receive_reports(&mut self, observer: &mut dyn Observer) -> Result<(), RunError> {
         let mut running = self.threads.handles.len();
         let mut phases = self.phases().into_iter().peekable();
@@ -315,7 +315,7 @@ impl Coordinator<'_> {
         Ok(())
     }
 
-    /// When which phases begin, after the warm-up's.
+    /// The phases after the warm-up, and when they begin.
     fn phases(&self) -> Vec<(u64, Phase)> {
         let start = self.groups[0].window_start;
         let end = self
@@ -327,10 +327,10 @@ impl Coordinator<'_> {
             .collect()
     }
 
-    /// Takes a report and says whether its thread has finished.
+    /// Handles a report, and returns whether its thread has finished.
     fn take(&mut self, report: Report, observer: &mut dyn Observer) -> Result<bool, RunError> {
         let group = self.group(report.worker());
-        // Nobody watches the streams beside the workload.
+        // Background streams are not observed.
         let mut unobserved = Unobserved;
         let observer = if group == 0 {
             observer
@@ -362,7 +362,7 @@ impl Coordinator<'_> {
         }
     }
 
-    /// Notes when the user changed the rate.
+    /// Records a rate change by the user.
     fn note_rate(&mut self) {
         let rate = self.control.rate();
         if rate != self.rate {

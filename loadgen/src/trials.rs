@@ -1,4 +1,4 @@
-//! A search with real trials: each is a run with connections of its own.
+//! A search with real trials. Each trial is a run with its own connections.
 
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant, SystemTime};
@@ -20,37 +20,36 @@ use crate::search::{
     TrialMessages,
 };
 
-/// Consecutive trials without any connection after which the target counts as lost: an overloaded server
-/// may refuse connections and accept them again.
+/// Consecutive trials without a connection after which the target counts as lost. An overloaded
+/// server may refuse connections for a while.
 const MAX_UNREACHABLE: usize = 3;
 
 /// A search with every option resolved.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SearchPlan {
-    /// What the trials have in common. Their load and the length of their window are the search's
-    /// affair.
+    /// The common plan of the trials. The search sets their load and window.
     pub trial: Plan,
-    /// What the load is a number of.
+    /// The unit of the load.
     pub over: Axis,
-    /// Within which limits.
+    /// The limits of the search.
     pub limits: Limits,
-    /// What is searched for; at least one.
+    /// The goals; at least one.
     pub goals: Vec<Goal>,
 }
 
-/// Is told how a search is going, on the thread that makes the trials.
+/// Receives the progress of a search, on the thread that makes the trials.
 pub trait SearchObserver {
-    /// A trial begins at `load`, with a window of this length; `trials` were made before.
+    /// A trial begins at `load`, with a window of this length, after `trials` earlier ones.
     fn trial(&mut self, _search: &Search, _trials: &[TrialResult], _load: f64, _window: Duration) {}
 }
 
 impl SearchObserver for Unobserved {}
 
-/// Searches, trial by trial, and returns what was found. `control` ends it early; then the result is
-/// what was known until then.
+/// Searches, trial by trial, and returns the result. `control` ends it early; then the result
+/// contains the findings so far.
 ///
 /// # Errors
-/// [`RunError`] when the first trial cannot be made. What fails later is part of the result.
+/// [`RunError`] if the first trial fails. Later failures are part of the result.
 pub fn find(
     plan: &SearchPlan,
     control: &Control,
@@ -89,8 +88,8 @@ pub fn find(
 }
 
 impl SearchPlan {
-    /// The plan of trial `number`. Each has a seed of its own, so that trials at one load are not the
-    /// same random arrivals again.
+    /// The plan of trial `number`. Each trial has its own seed, so that trials at one load have
+    /// different random arrivals.
     fn at(&self, load: f64, window: Duration, number: u64) -> Result<Plan, RunError> {
         let mut plan = Plan {
             duration: Some(window),
@@ -103,7 +102,7 @@ impl SearchPlan {
             (Axis::Rate, Load::Open { rate, .. }) => {
                 *rate = Profile::constant(load).map_err(RunError::Rate)?;
             }
-            // A closed loop has no rate that could be searched for.
+            // A closed loop has no rate.
             (Axis::Rate, Load::Closed { .. }) => {}
             (Axis::Connections, _) => {
                 plan.connections = NonZeroUsize::new(load as usize).unwrap_or(NonZeroUsize::MIN);
@@ -114,12 +113,12 @@ impl SearchPlan {
     }
 }
 
-/// What the trials came to so far.
+/// The results of the trials so far.
 struct Log {
     started_at: String,
     began: Instant,
     trials: Vec<TrialResult>,
-    /// By increasing load. The classes come at the end.
+    /// By ascending load. The classes are added at the end.
     curve: Vec<CurvePoint>,
     /// Consecutive trials without any connection.
     unreachable: usize,
@@ -136,7 +135,7 @@ impl Log {
         }
     }
 
-    /// Adds a trial and says how it came out for each goal; `None` if the user ended it.
+    /// Adds a trial and returns its outcome for each goal; `None` if the user ended it.
     fn add(
         &mut self,
         plan: &SearchPlan,
@@ -166,7 +165,7 @@ impl Log {
                 outcomes
             }
             Err(error) => {
-                // Before anything was measured, the request itself cannot be done.
+                // A failed first trial means that the request itself is impossible.
                 let was_measured = self.trials.iter().any(|trial| trial.measured.is_some());
                 if !was_measured && !is_too_many_descriptors(plan, &error) {
                     return Err(error);
@@ -233,7 +232,7 @@ impl Log {
     }
 }
 
-/// What a trial says about each goal.
+/// The outcome of a trial for each goal.
 fn judge(plan: &SearchPlan, result: &RunResult) -> Vec<Outcome> {
     let figures = Figures::of(result);
     let messages = TrialMessages {
@@ -262,7 +261,7 @@ fn judge(plan: &SearchPlan, result: &RunResult) -> Vec<Outcome> {
         .collect()
 }
 
-/// In what share of the time that it had a processor the busiest thread was busy.
+/// The busy share of the busiest thread, of the time that it had a CPU.
 fn busiest(threads: &[ThreadResult]) -> f64 {
     let shares = threads.iter().map(|thread| {
         let away = thread.run_delay_ratio.unwrap_or(0.0);
@@ -271,8 +270,8 @@ fn busiest(threads: &[ThreadResult]) -> f64 {
     shares.fold(0.0, f64::max)
 }
 
-/// What it says about the goals that a trial could not be made. A server that takes no connection any
-/// more, or ends all of them, serves nobody; everything else is the client's failure.
+/// The outcome for each goal if a trial could not be made. If the server accepts no connection, or
+/// closes all of them, the server failed; in all other cases, the client.
 fn outcome_of_failure(error: &RunError) -> Outcome {
     match error {
         RunError::NoConnection { source, .. } if errno::is_port_exhaustion(source) => {
@@ -293,17 +292,18 @@ fn outcome_of_failure(error: &RunError) -> Outcome {
     }
 }
 
-/// Whether a number of connections was tried that this process may not have: a limit of the client.
+/// Whether the trial had more connections than this process may open: a limit of the client.
 fn is_too_many_descriptors(plan: &SearchPlan, error: &RunError) -> bool {
     plan.over == Axis::Connections && matches!(error, RunError::Descriptors { .. })
 }
 
-/// Whether something is said about the server, for one goal at least.
+/// Whether the trial says something about the server for at least one goal.
 fn is_judged(outcomes: &[Outcome]) -> bool {
     outcomes.iter().any(|outcome| outcome.judgement().is_some())
 }
 
-/// The share of the connections that did not stand at the end; `None` where each message has its own.
+/// The share of the connections that were not open at the end; `None` with one connection per
+/// message.
 fn missing_connections(result: &RunResult) -> Option<f64> {
     if result.plan.has_connection_per_message() {
         return None;
@@ -312,7 +312,7 @@ fn missing_connections(result: &RunResult) -> Option<f64> {
     Some((1.0 - result.connections.held as f64 / wanted).clamp(0.0, 1.0))
 }
 
-/// Counts of a run that its result has no keys for.
+/// Counts of a run without keys in the result.
 struct Figures {
     due: u64,
     lost: u64,

@@ -1,4 +1,4 @@
-//! Adds up what the threads report: slices to intervals, intervals to the whole.
+//! Adds up the threads' reports: slices to intervals, intervals to the total.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::Sender;
@@ -16,13 +16,13 @@ use crate::plan::Plan;
 use crate::result::histogram;
 use crate::result::{IntervalLatency, IntervalResult, RampInterval};
 
-/// Blocks that the statistics keep of a run.
+/// Maximum of blocks for the statistics of a run.
 const BLOCKS: usize = 64;
-/// Intervals of a run that keep their histograms, so that unions have their percentiles. Two take from
-/// one to eight kilobytes, so a result grows by some megabytes at the most.
+/// Maximum of intervals that keep their histograms, which unions need for percentiles. The two
+/// histograms take one to eight kilobytes, so a result grows by some megabytes at most.
 const MAX_HISTOGRAMS: usize = 1000;
 
-/// What the threads of one workload reported, added up.
+/// The reports of one workload's threads, added up.
 pub(crate) struct Aggregate {
     pub(crate) window_start: u64,
     pub(crate) division: Division,
@@ -31,7 +31,7 @@ pub(crate) struct Aggregate {
     pub(crate) is_open_loop: bool,
     threads: usize,
     pub(crate) total: Slice,
-    /// Slices that some threads have not left yet.
+    /// Slices that some threads are still recording.
     open: BTreeMap<Interval, OpenSlice>,
     /// The interval that is being filled.
     current: Option<OpenInterval>,
@@ -80,7 +80,7 @@ impl Aggregate {
         }
     }
 
-    /// Adds what a thread recorded in a slice, and gives the memory back to it.
+    /// Adds a thread's slice, and returns the memory to the thread.
     pub(crate) fn add(
         &mut self,
         interval: Interval,
@@ -100,10 +100,10 @@ impl Aggregate {
         if let Some(mut slice) = slice {
             open.slice += &slice;
             slice.clear();
-            // Of no use to a thread that has ended.
+            // A finished thread has no use for the memory.
             let _ = spare.send(slice);
         }
-        // Threads need not take equally long to connect.
+        // Threads may take different times to connect.
         if is_complete
             && !matches!(interval, Interval::Ramp(_))
             && let Some(open) = self.open.remove(&interval)
@@ -112,7 +112,7 @@ impl Aggregate {
         }
     }
 
-    /// Notes what a thread that has ended says of itself and its flows.
+    /// Adds the account and the flows of a finished thread.
     pub(crate) fn add_account(
         &mut self,
         thread: usize,
@@ -126,7 +126,7 @@ impl Aggregate {
         self.tcp += tcp;
     }
 
-    /// Closes what was recorded while connections were made: all threads have made theirs.
+    /// Closes the ramp, once all threads have connected.
     pub(crate) fn close_ramp(&mut self, observer: &mut dyn Observer) {
         while let Some((interval @ Interval::Ramp(_), _)) = self.open.first_key_value() {
             let interval = *interval;
@@ -136,8 +136,8 @@ impl Aggregate {
         }
     }
 
-    /// Closes what is open still: threads that a number of messages or an interruption stopped need
-    /// not have entered the same last slice.
+    /// Closes the remaining slices. Threads stopped by a number of messages or an interruption need
+    /// not have reached the same last slice.
     pub(crate) fn close_all(&mut self, observer: &mut dyn Observer) {
         for (interval, open) in std::mem::take(&mut self.open) {
             self.close(interval, open, observer);
@@ -149,7 +149,7 @@ impl Aggregate {
     fn close(&mut self, interval: Interval, open: OpenSlice, observer: &mut dyn Observer) {
         let OpenSlice { mut slice, end, .. } = open;
         if !self.is_open_loop {
-            // In a closed loop the intended time is the time of the write.
+            // In a closed loop, the intended time is the time of the write.
             slice.response.clone_from(&slice.service);
         }
         self.total += &slice;
@@ -179,10 +179,10 @@ impl Aggregate {
     fn close_slice(&mut self, number: u64, slice: &Slice, end: u64, observer: &mut dyn Observer) {
         let begin = self.window_start + self.division.begin_of(number);
         let full = self.window_start + self.division.begin_of(number + 1);
-        // The statistics want slices of equal length.
+        // The statistics need slices of equal length.
         if end == full {
             if slice.response.is_empty() && slice.counts.completed > 0 {
-                // Of a stream in one direction only the number of blocks is known.
+                // A one-way stream has only a number of blocks.
                 let mut blocks = histogram::empty();
                 let _ = blocks.record_n(1, slice.counts.completed);
                 self.blocks.push(&blocks);
@@ -230,7 +230,7 @@ impl Aggregate {
         self.keep(result, &slice);
     }
 
-    /// Adds an interval to the result, with the samples of `slice` behind its latencies.
+    /// Adds an interval to the result, with the samples of `slice` for its latencies.
     pub(crate) fn keep(&mut self, mut interval: IntervalResult, slice: &Slice) {
         if self.intervals.len() < MAX_HISTOGRAMS {
             interval.keep_histograms(slice);

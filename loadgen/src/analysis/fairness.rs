@@ -1,4 +1,4 @@
-//! How evenly the connections of a run were served.
+//! Fairness between the connections of a run.
 
 use std::collections::BTreeMap;
 
@@ -10,17 +10,17 @@ use crate::plan::{Plan, Workload};
 use crate::result::statistics::Fairness;
 use crate::result::{ConnectionShare, FairnessBasis, FairnessResult, Group, Groups};
 
-/// Connections that are named as the slowest and the fastest.
+/// Number of connections listed as the slowest, and as the fastest.
 const NAMED: usize = 10;
-/// With fewer messages per connection, chance tells connections apart more than the server does.
+/// With fewer messages per connection, the differences are mostly chance.
 const MIN_MESSAGES: u64 = 10;
-/// Shares are counted in such parts: speeds are far below one per nanosecond.
+/// Resolution of shares: speeds are far below one per nanosecond.
 const SPEED_UNIT: f64 = 1e12;
 
 /// A flow and the number of its thread.
 type Member = (usize, FlowReport);
 
-/// Compares the connections of a run; `None` where there is nothing to compare.
+/// Compares the connections of a run; `None` if there is nothing to compare.
 pub(crate) fn of(flows: &[Member], targets: &[Endpoint], plan: &Plan) -> Option<FairnessResult> {
     let messages: u64 = flows.iter().map(|(_, flow)| flow.share.messages).sum();
     let is_comparable = !plan.has_connection_per_message() && plan.workload != Workload::Idle;
@@ -66,7 +66,7 @@ pub(crate) fn of(flows: &[Member], targets: &[Endpoint], plan: &Plan) -> Option<
     })
 }
 
-/// What a flow had, larger being better.
+/// A flow's share. Larger is better.
 fn share(flow: &FlowReport, basis: FairnessBasis) -> u64 {
     let share = &flow.share;
     match basis {
@@ -86,12 +86,12 @@ fn named(flow: &FlowReport) -> ConnectionShare {
     }
 }
 
-/// `None` where nothing was added up.
+/// `None` if nothing was added.
 fn mean(sum: u64, count: u64) -> Option<f64> {
     (sum > 0 && count > 0).then(|| sum as f64 / count as f64)
 }
 
-/// `None` if there are not several groups, or it is not known of every flow which one is its.
+/// `None` with fewer than two groups, or if a flow's group is unknown.
 fn groups(
     shares: &[u64],
     flows: &[Member],

@@ -1,11 +1,12 @@
-//! From what the threads recorded to a result: sums, statistics, and the verdict. Pure, except that
-//! `server_side` asks the server's admin port.
+//! From the threads' reports to a result: sums, statistics, and the verdict. Pure, except that
+//! `server_side` reads the server's admin port.
 //!
-//! - `aggregate`: slices to intervals, intervals to the whole.
-//! - `summarize`: the whole to a result; `tcp`: what TCP says of it. `repeats`: the results of repeats to one.
-//! - [`statistics`]: how exact the figures are. `fairness`: how evenly connections were served.
-//! - [`verdict`]: whether the result can be believed.
-//! - `server_side`: what the server counted, beside what the client counted.
+//! - `aggregate`: slices to intervals, intervals to the total.
+//! - `summarize`: the total to a result; `tcp`: its TCP part. `repeats`: repeated runs to one
+//!   result.
+//! - [`statistics`]: the precision of the figures. `fairness`: fairness between connections.
+//! - [`verdict`]: whether the result is reliable.
+//! - `server_side`: the server's counters beside the client's.
 
 pub(crate) mod aggregate;
 pub(crate) mod fairness;

@@ -1,7 +1,7 @@
 //! The union of several runs of one plan.
 //!
-//! Histograms and counts add, so percentiles of the union are exact. How far the runs spread says
-//! what a single one hides: what differs from one set of connections to the next.
+//! Histograms and counts add, so percentiles of the union are exact. The spread of the runs shows
+//! the variation that a single run can't show: between one set of connections and the next.
 
 use std::ops::AddAssign;
 
@@ -14,8 +14,8 @@ use crate::result::{
 };
 use crate::result::{Code, Reason, Verdict};
 
-/// One result of `results`, which are at least one, in the order in which they were made. `failure` is why
-/// the next one could not be made.
+/// Combines `results`, at least one, in the order of the runs. `failure` is why the next run
+/// failed.
 pub(crate) fn union(results: Vec<RunResult>, failure: Option<&RunError>, plan: &Plan) -> RunResult {
     let made = results.len();
     let mut union = add_up(results, plan);
@@ -45,7 +45,7 @@ fn add_up(mut results: Vec<RunResult>, plan: &Plan) -> RunResult {
         add(&mut union, result);
     }
     union.plan = plan.clone();
-    // They speak of one run; how exact the union is, the spread tells.
+    // These describe a single run. The spread describes the precision of the union.
     union.statistics = Statistics::default();
     union.verdict = Verdict::from_reasons(union.verdict.reasons);
     union.repeats = Some(Repeats {
@@ -103,7 +103,7 @@ fn add(sum: &mut RunResult, next: RunResult) {
     sum.bytes += next.bytes;
     sum.connections += next.connections;
     add_latencies(&mut sum.latency_ns, next.latency_ns);
-    // These are of single connections, which no other run has: those of the last one stand.
+    // These describe single connections, which differ in each run. The last run's are kept.
     sum.ramp = next.ramp;
     sum.tcp = next.tcp;
     sum.fairness = next.fairness;

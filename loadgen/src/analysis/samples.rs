@@ -17,10 +17,10 @@ use crate::plan::sizes::Sizes;
 use crate::plan::{Load, Pacing, Plan, SocketOptions, Target, Workload};
 use crate::result::RunResult;
 
-/// Slices that each thread hands in, one in each interval.
+/// The slices of each thread, one per interval.
 pub(crate) const SLICES: u64 = 10;
 
-/// A closed loop of one connection on each thread, for a second.
+/// A closed loop for one second, with one connection per thread.
 pub(crate) fn plan(threads: usize) -> Plan {
     Plan {
         target: Target::Servers {
@@ -50,7 +50,7 @@ pub(crate) fn plan(threads: usize) -> Plan {
     }
 }
 
-/// The result of `plan` in which each thread recorded these [`SLICES`].
+/// The result of `plan` if each thread recorded these [`SLICES`].
 pub(crate) fn result(plan: &Plan, threads: &[Vec<Slice<BucketCounts>>]) -> RunResult {
     let mut gathered = Aggregate::new(plan);
     gathered.window_start = 0;
@@ -60,7 +60,7 @@ pub(crate) fn result(plan: &Plan, threads: &[Vec<Slice<BucketCounts>>]) -> RunRe
     for number in 0..SLICES {
         for slices in threads {
             for part in 0..per_interval {
-                // Nothing happened in the rest of an interval.
+                // The rest of an interval is empty.
                 let slice = (part == 0).then(|| Box::new(slices[number as usize].clone()));
                 let index = number * per_interval + part;
                 gathered.add(

@@ -1,4 +1,4 @@
-//! Watches the server's counters while a run is made, and puts them beside the client's.
+//! Reads the server's counters during a run, and puts them beside the client's.
 
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
@@ -14,16 +14,17 @@ use crate::result::{
     Bytes, Messages, RunResult, ServerAccounts, ServerResult, ServerWindow, ServerWorker,
 };
 
-/// How long the server may take to count what was still under way when the client had ended,
+/// How long the server may take to count bytes still in transit when the client ends,
 const PATIENCE: Duration = Duration::from_secs(1);
-/// and how often it is asked meanwhile.
+/// and how often its counters are read meanwhile.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// The server's counters at the moments of a run that matter.
+/// The server's counters at the moments that matter: before the run, at both ends of the window,
+/// after it.
 pub(crate) struct ServerProbe {
     admin: AdminUrl,
     before: Info,
-    /// Fetches them at the start of the window, on a thread of its own.
+    /// Fetches the counters at the start of the window, on a separate thread.
     at_start: Option<(Sender<u64>, JoinHandle<Option<Moment>>)>,
     at_end: Option<Moment>,
 }
@@ -33,24 +34,24 @@ struct Moment {
     info: Info,
 }
 
-/// What the client counted of a run.
+/// The client's counts of a run.
 pub(crate) struct ClientSide<'a> {
     pub(crate) plan: &'a Plan,
-    /// Payload bytes of all connections, whatever the window.
+    /// Payload bytes of all connections, inside and outside the window.
     pub(crate) bytes: Bytes,
-    /// Payload bytes of the streams beside the workload, which may have gone to another server.
+    /// Payload bytes of the background streams, which may use another server.
     pub(crate) background_bytes: Bytes,
     pub(crate) opened: u64,
     pub(crate) messages: &'a Messages,
-    /// Of those messages.
+    /// The bytes of these messages.
     pub(crate) message_bytes: &'a Bytes,
-    /// Whether connections broke, or the run was ended early: what was under way then, only one
-    /// side may have counted.
+    /// Whether connections broke or the run ended early. Then only one side may have counted the
+    /// bytes in transit.
     pub(crate) has_loose_ends: bool,
 }
 
-/// What comes of a server's answers before a run, at the start and the end of its window and after it, put
-/// beside what a client found. Only for the fuzz targets, which no run can serve.
+/// The report from a server's answers before a run, at both ends of its window and after it, with a
+/// client's counts. Only for the fuzz targets, which can't make runs.
 #[doc(hidden)]
 pub fn beside(client: &RunResult, admin: &AdminUrl, answers: [&Info; 4]) -> ServerResult {
     let [before, start, end, after] = answers;
@@ -78,7 +79,7 @@ pub fn beside(client: &RunResult, admin: &AdminUrl, answers: [&Info; 4]) -> Serv
 }
 
 impl ServerProbe {
-    /// Asks for the first time, before the first connect.
+    /// Reads the counters for the first time, before the first connect.
     pub(crate) fn start(admin: &AdminUrl) -> Result<Self, RunError> {
         let before = fetch(admin)?;
         let (start, starts) = mpsc::channel();
@@ -88,7 +89,7 @@ impl ServerProbe {
             .spawn(move || {
                 let start: u64 = starts.recv().ok()?;
                 let wait = Duration::from_nanos(start.saturating_sub(monotonic_ns()));
-                // A run that ends before its window hangs up.
+                // If the run ends before its window, the sender is gone.
                 match starts.recv_timeout(wait) {
                     Err(RecvTimeoutError::Timeout) => Moment::now(&url).ok(),
                     _ => None,
@@ -103,7 +104,7 @@ impl ServerProbe {
         })
     }
 
-    /// The window begins at that time.
+    /// The window begins at this time.
     pub(crate) fn window(&self, start: u64) {
         if let Some((starts, _)) = &self.at_start {
             // The thread waits for it.
@@ -111,16 +112,19 @@ impl ServerProbe {
         }
     }
 
-    /// The last message is back or given up. A server that does not answer now is asked again at the end.
+    /// The end of the wait for echoes. If the server does not answer now, it is asked again at the
+    /// end.
     pub(crate) fn end(&mut self) {
         let at = Instant::now();
         self.at_end = fetch(&self.admin).ok().map(|info| Moment { at, info });
     }
 
-    /// All connections are closed: asks until the accounts agree or the time is up.
+    /// Called after all connections are closed. Reads the counters until the accounts agree or the
+    /// time is up.
     ///
     /// # Errors
-    /// The server ended or was replaced during the run, so its side is unknown. The client's is not.
+    /// The server ended or was replaced during the run, so its side is unknown. The client's side
+    /// is still known.
     pub(crate) fn finish(mut self, client: &ClientSide<'_>) -> Result<ServerResult, RunError> {
         let at_start = self.at_start.take().and_then(|(starts, thread)| {
             drop(starts);
@@ -140,7 +144,7 @@ impl ServerProbe {
                 let window = at_start
                     .as_ref()
                     .zip(self.at_end.as_ref())
-                    // A host without a processor to spare lets the first answer come that late.
+                    // On a host without a spare CPU, the first answer may come that late.
                     .filter(|(start, end)| has_traffic(&start.info, &end.info));
                 return Ok(result(
                     &self.admin,
@@ -171,8 +175,8 @@ fn fetch(admin: &AdminUrl) -> Result<Info, RunError> {
     })
 }
 
-/// Both sides' accounts. What one side sent and lost on the way is no disagreement; what arrived
-/// without having been sent is.
+/// The accounts of both sides. Bytes that were sent but lost are no disagreement; bytes that
+/// arrived without being sent are.
 fn accounts(before: &Info, after: &Info, client: &ClientSide<'_>) -> ServerAccounts {
     let difference = |counter: fn(&Counters) -> u64| grown(before, after, counter);
     let (server_received, server_sent) = (
@@ -184,9 +188,9 @@ fn accounts(before: &Info, after: &Info, client: &ClientSide<'_>) -> ServerAccou
         received == sent || (may_lose && received < sent)
     };
     let agrees = |bytes: &Bytes| match client.plan.direction() {
-        // What came back are acknowledgements.
+        // A discard server returns only acknowledgements.
         Some(Direction::Up) => fits(bytes.sent, server_received, may_lose),
-        // It is cut off in the middle.
+        // The stream is cut off within a block.
         Some(Direction::Down) => fits(server_sent, bytes.received, true),
         None | Some(Direction::Echo) => {
             fits(bytes.sent, server_received, may_lose)
@@ -298,7 +302,7 @@ fn in_window(
     }
 }
 
-/// Whether the server sent or received anything in between.
+/// Whether the server sent or received anything between two readings.
 fn has_traffic(before: &Info, after: &Info) -> bool {
     grown(before, after, |counters| {
         total([counters.received_bytes_total, counters.sent_bytes_total])
@@ -313,13 +317,13 @@ fn sum(counts: &std::collections::BTreeMap<String, u64>) -> u64 {
     total(counts.values().copied())
 }
 
-/// A sum that cannot overflow: an answer is not to be trusted.
+/// A saturating sum, because answers are not trusted.
 fn total(counts: impl IntoIterator<Item = u64>) -> u64 {
     counts.into_iter().fold(0, u64::saturating_add)
 }
 
 impl ServerResult {
-    /// Computes what follows from the counts.
+    /// Computes the values derived from the counts.
     fn derive(&mut self) {
         let quotient = |dividend: f64, divisor: f64| {
             let quotient = dividend / divisor;

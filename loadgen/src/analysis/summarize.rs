@@ -1,4 +1,4 @@
-//! Makes the result of a run of what was added up.
+//! Creates the result of a run from the sums.
 
 use std::time::Duration;
 
@@ -22,10 +22,10 @@ use crate::result::{
     TcpInterval, ThreadResult, Throughput, Tool, Verdict,
 };
 
-/// Percentiles that get a confidence interval.
+/// Percentiles with a confidence interval.
 const ESTIMATED: [f64; 5] = [0.5, 0.9, 0.95, 0.99, 0.999];
 
-/// What is known of a run besides what its threads reported.
+/// The facts of a run besides its threads' reports.
 pub(crate) struct Context<'a> {
     pub(crate) targets: &'a [Endpoint],
     pub(crate) started_at: String,
@@ -36,7 +36,7 @@ pub(crate) struct Context<'a> {
     pub(crate) server_probe: Option<ServerProbe>,
 }
 
-/// The result of a run. Longer than other functions: the list of all that a result consists of.
+/// The result of a run. Longer than other functions, because it lists all fields of the result.
 pub(crate) fn summarize(aggregate: Aggregate, plan: &Plan, context: Context<'_>) -> RunResult {
     let interrupted = aggregate
         .accounts
@@ -130,7 +130,7 @@ fn latencies(total: &Slice) -> Latencies {
 }
 
 impl Aggregate {
-    /// Connections that were open at the end.
+    /// Connections open at the end.
     fn held(&self) -> u64 {
         self.flows.iter().filter(|(_, flow)| flow.is_open).count() as u64
     }
@@ -191,18 +191,17 @@ impl Aggregate {
         }
     }
 
-    /// How long the threads went on after the start of the window.
+    /// How long the threads ran after the start of the window.
     fn lived_s(&self) -> f64 {
         self.seconds_until(|account| account.finished_at)
     }
 
-    /// Length of the window: a number of messages or an interruption may have ended it before its
-    /// time.
+    /// Length of the window. A number of messages or an interruption may have ended it early.
     fn duration_s(&self) -> f64 {
         self.seconds_until(|account| account.window_ended_at)
     }
 
-    /// From the start of the window until that time of the last thread.
+    /// The latest such time of the threads, from the start of the window.
     fn seconds_until(&self, time: impl Fn(&Account) -> u64) -> f64 {
         let last = self.accounts.iter().map(time).max().unwrap_or(0);
         last.saturating_sub(self.window_start) as f64 / 1e9
@@ -227,7 +226,7 @@ impl Throughput {
 }
 
 impl IntervalResult {
-    /// What a slice holds, as one interval of the time series.
+    /// A slice as one interval of the time series.
     pub(crate) fn new(start_s: f64, end_s: f64, slice: &Slice) -> Self {
         let counts = &slice.counts;
         let samples = slice.tcp.count as f64;
@@ -256,7 +255,7 @@ impl IntervalResult {
         }
     }
 
-    /// Keeps the samples behind the latencies; `slice` is what this was made of.
+    /// Keeps the samples of the latencies; `slice` is their source.
     pub(crate) fn keep_histograms(&mut self, slice: &Slice) {
         for (latency, histogram) in [
             (&mut self.response, &slice.response),
@@ -291,7 +290,7 @@ impl From<Account> for ThreadResult {
     }
 }
 
-/// The intervals of the workload, with what the streams beside it received, as far as both go.
+/// The intervals of the workload, with the bytes received by the background streams in each.
 fn with_background(
     mut intervals: Vec<IntervalResult>,
     streams: Option<&Aggregate>,
@@ -304,7 +303,7 @@ fn with_background(
 }
 
 fn background_result(background: &Background, streams: &Aggregate) -> BackgroundResult {
-    // They may flow on when the run's messages are through.
+    // Background streams may continue after the last message of the run.
     let duration_s = streams.duration_s();
     let counts = streams.total.counts;
     BackgroundResult {

@@ -1,11 +1,11 @@
-//! What TCP says of the connections of a run, and what limited the sending.
+//! TCP_INFO of a run's connections, and what limited the sending.
 
 use crate::engine::task::FlowReport;
 use crate::engine::tcp::TcpTotals;
 use crate::plan::Direction;
 use crate::result::{Gauge, TcpGauges, TcpLimit, TcpLimitCode, TcpResult, TcpShares};
 
-/// What TCP says of the connections; `None` if none was asked.
+/// TCP_INFO of the connections; `None` if none was sampled.
 pub(crate) fn summarize(
     totals: &TcpTotals,
     flows: &[(usize, FlowReport)],
@@ -41,7 +41,7 @@ fn gauges(flows: &[(usize, FlowReport)]) -> Option<TcpGauges> {
         delivery_rate_bits_per_s: Gauge::of(
             infos().filter_map(|info| info.delivery_rate.map(bits)),
         ),
-        // An unlimited rate is all ones.
+        // All bits set: an unlimited rate.
         pacing_rate_bits_per_s: Gauge::of(
             infos().filter_map(|info| info.pacing_rate.filter(|&rate| rate < u64::MAX).map(bits)),
         ),

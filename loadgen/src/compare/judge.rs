@@ -1,4 +1,4 @@
-//! From an interval of the ratio to what it means.
+//! From the interval of a ratio to its verdict.
 
 use crate::analysis::statistics::signed_rank::{Shift, min_pairs};
 use crate::result::comparison::{
@@ -7,39 +7,39 @@ use crate::result::comparison::{
 
 use super::metric::Metric;
 
-/// Beyond this number, more rounds are not worth their time: the ratio is too near to the threshold.
+/// Maximum of rounds worth suggesting. Beyond it, the ratio is too close to the threshold.
 pub const MAX_ROUNDS: usize = 200;
 
-/// By what figures are judged.
+/// The criteria of a comparison.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Criteria {
     /// A figure has regressed if it is worse by more than this share of the base's; at least 0 and
     /// less than 1.
     pub threshold: f64,
-    /// How often the rounds are looked at, at the most: each look may err, and they share the
-    /// chance of it.
+    /// Maximum of looks at the rounds. Each look may err, so they share the chance of an error.
     pub looks: usize,
 }
 
 /// The chance that not all decisive intervals contain the truth.
 pub const ERROR: f64 = 0.05;
 
-/// What is known of a figure.
+/// The data on a figure.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Findings {
     /// Medians of both sides' runs.
     pub(super) base: Option<f64>,
     pub(super) new: Option<f64>,
-    /// Of the logarithms: by itself, and so sure that all figures may be judged together.
+    /// Intervals of the logarithm: of the figure by itself, and the wider one that allows to judge
+    /// all figures together.
     pub(super) shifts: Option<(Shift, Shift)>,
     pub(super) method: Method,
-    /// Rounds, or runs of the side that has fewer.
+    /// Rounds, or runs of the side with fewer.
     pub(super) runs: usize,
-    /// The chance of an error that the second has.
+    /// The error probability of the wider interval.
     pub(super) decisive_error: f64,
 }
 
-/// What `findings` come to.
+/// The verdict for `findings`.
 pub(super) fn judge(metric: Metric, findings: &Findings, threshold: f64) -> MetricComparison {
     let better = metric.better();
     let verdict = findings
@@ -67,7 +67,7 @@ pub(super) fn judge(metric: Metric, findings: &Findings, threshold: f64) -> Metr
         ratio: findings
             .shifts
             .and_then(|(shift, _)| finite(shift.estimate.exp())),
-        // With several looks it is wider than it had to be for one.
+        // With several looks, it is wider than one look needs.
         interval: findings
             .shifts
             .map(|(shift, _)| interval(shift, 1.0 - ERROR)),
@@ -86,7 +86,7 @@ fn finite(value: f64) -> Option<f64> {
     value.is_finite().then_some(value)
 }
 
-/// The logarithms of the ratios that are just as much worse, and better, as the threshold.
+/// The logarithms of the ratios that are worse, and better, by exactly the threshold.
 fn limits(better: Better, threshold: f64) -> (f64, f64) {
     let (more, less) = ((1.0 + threshold).ln(), (1.0 - threshold).ln());
     match better {
@@ -113,8 +113,8 @@ fn verdict(shift: &Shift, better: Better, threshold: f64) -> ComparisonVerdict {
     }
 }
 
-/// How many more rounds would bring the threshold out of the interval: it becomes narrower with the
-/// square root of their number.
+/// The number of further rounds after which the interval would exclude the threshold. Its width
+/// falls with the square root of the number of rounds.
 fn rounds_needed(
     decisive: &Shift,
     better: Better,
@@ -122,7 +122,7 @@ fn rounds_needed(
     findings: &Findings,
 ) -> Option<usize> {
     if findings.method == Method::SingleRuns {
-        // Nothing is known of how runs differ.
+        // The variation between runs is unknown.
         return None;
     }
     if !decisive.low.is_finite() || !decisive.high.is_finite() {
@@ -141,7 +141,7 @@ fn rounds_needed(
     (more <= MAX_ROUNDS as f64).then(|| more.max(1.0) as usize)
 }
 
-/// What a comparison of one figure says, in plain words.
+/// The comparison of one figure in plain words.
 fn sentence(
     metric: Metric,
     comparison: &MetricComparison,
@@ -202,7 +202,7 @@ fn count(count: usize, noun: &str) -> String {
     format!("{count} {noun}{plural}")
 }
 
-/// A ratio as what it adds: `+4.2 %`, and as a factor if it is large.
+/// The change of a ratio: `+4.2 %`, or a factor if it is large.
 pub fn change(ratio: f64) -> String {
     if ratio >= 2.0 {
         return format!("×{}", number(ratio));
@@ -216,7 +216,7 @@ pub fn change(ratio: f64) -> String {
     }
 }
 
-/// A number with three digits or so.
+/// A number with about three digits.
 fn number(value: f64) -> String {
     let decimals = match value.abs() {
         v if v == 0.0 || v >= 100.0 || v.fract() == 0.0 => 0,
@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn more_rounds_are_named_when_they_would_do() {
-        // The threshold is half the interval's width away: four times the rounds.
+        // The threshold is half the interval's width away, so four times the rounds are needed.
         let wide = Shift {
             estimate: 0.0,
             low: -2.0 * 1.05_f64.ln(),

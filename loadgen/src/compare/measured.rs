@@ -1,21 +1,21 @@
-//! What a comparison keeps of the runs of a round.
+//! The parts of a round's runs that a comparison keeps.
 
 use super::metric::{Metric, Reading};
 use crate::result::comparison::{RoundRun, Side};
 use crate::result::{RunResult, Verdict};
 
-/// Both sides measured once.
+/// One measurement of each side.
 #[derive(Clone, Debug)]
 pub struct Round {
-    /// Which came first.
+    /// The side that was measured first.
     pub first: Side,
     /// The base.
     pub base: Measured,
-    /// The other.
+    /// The new side.
     pub new: Measured,
 }
 
-/// What a comparison keeps of a run.
+/// The parts of a run that a comparison keeps.
 #[derive(Clone, Debug)]
 pub struct Measured {
     pub(super) started_at: String,
@@ -24,7 +24,7 @@ pub struct Measured {
 }
 
 impl Measured {
-    /// What is to be kept of `result`.
+    /// The parts of `result` to keep.
     pub fn of(result: &RunResult) -> Self {
         let metrics = Metric::of_plan(&result.plan).into_iter();
         Self {

@@ -1,4 +1,4 @@
-//! The figures that are compared.
+//! The compared figures.
 
 use crate::plan::{Direction, Plan, Workload};
 use crate::result::comparison::{Better, Unit};
@@ -23,30 +23,30 @@ pub enum Metric {
     ServiceP99,
     /// Messages that were due and did not come back as they were sent.
     Failures,
-    /// The server's processor time for a message.
+    /// The server's CPU time per message.
     ServerCpu,
 }
 
-/// What one run says of a figure.
+/// The value of a figure in one run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Reading {
     /// In the unit of the figure.
     Value(f64),
-    /// A number of messages, of all that were due.
+    /// A number of messages out of all due messages.
     Share {
-        /// Those that are meant.
+        /// The messages counted.
         count: u64,
         /// All.
         of: u64,
     },
 }
 
-/// What has no logarithm is taken as this: nothing at all.
+/// The logarithm of zero and of other values without a logarithm.
 const NOTHING: f64 = f64::MIN_POSITIVE;
 
 impl Metric {
-    /// The figures that tell servers apart under `plan`, in the order of a report. In a closed loop
-    /// the service time is the response time.
+    /// The figures to compare under `plan`, in the order of a report. In a closed loop, the service
+    /// time is the response time.
     pub fn of_plan(plan: &Plan) -> Vec<Self> {
         let latency = match (plan.workload, plan.is_open_loop()) {
             (Workload::Stream { .. }, _) => &[][..],
@@ -66,7 +66,7 @@ impl Metric {
         [&[rate], latency, &[Self::Failures, Self::ServerCpu]].concat()
     }
 
-    /// For programs.
+    /// The key of the figure.
     pub fn name(self) -> &'static str {
         match self {
             Self::AchievedRate => "achieved_rate",
@@ -81,7 +81,7 @@ impl Metric {
         }
     }
 
-    /// For people, as the subject of a sentence.
+    /// The name of the figure, as the subject of a sentence.
     pub fn label(self) -> &'static str {
         match self {
             Self::AchievedRate => "The achieved rate",
@@ -96,7 +96,7 @@ impl Metric {
         }
     }
 
-    /// What it is counted in.
+    /// The unit of the figure.
     pub fn unit(self) -> Unit {
         match self {
             Self::AchievedRate => Unit::PerSecond,
@@ -111,7 +111,7 @@ impl Metric {
         }
     }
 
-    /// Which way is better.
+    /// Whether more or less is better.
     pub fn better(self) -> Better {
         match self.unit() {
             Unit::PerSecond | Unit::BitsPerSecond => Better::Higher,
@@ -119,7 +119,7 @@ impl Metric {
         }
     }
 
-    /// What a run says of it; `None` if it does not tell.
+    /// The value in a run; `None` if it is unknown.
     pub fn of(self, result: &RunResult) -> Option<Reading> {
         let latency = &result.latency_ns;
         let quantile = |latency: &Option<Latency>, quantile| {
@@ -148,7 +148,7 @@ impl Metric {
         }
     }
 
-    /// What one of several runs says of it.
+    /// The value in one of several runs.
     pub fn of_repeat(self, run: &RepeatRun) -> Option<Reading> {
         let value = |value: Option<u64>| value.map(|value| Reading::Value(value as f64));
         match self {
@@ -184,9 +184,9 @@ impl Reading {
 
     /// The logarithm of `new` over `base`.
     ///
-    /// A share of nothing has no logarithm, so a half is added to what is counted (Anscombe, "On
-    /// Estimating Binomial Response Relations", Biometrika 43, 1956). Where nothing was counted on
-    /// either side, the sides are alike, however many there were.
+    /// A share of zero has no logarithm, so a half is added to the count (Anscombe, "On Estimating
+    /// Binomial Response Relations", Biometrika 43, 1956). If nothing was counted on either side,
+    /// the sides are equal, whatever the totals.
     pub fn log_ratio(base: Self, new: Self) -> f64 {
         match (base, new) {
             (Self::Share { count: 0, .. }, Self::Share { count: 0, .. }) => 0.0,
@@ -194,7 +194,7 @@ impl Reading {
         }
     }
 
-    /// The logarithm, of a share with the half.
+    /// The logarithm; of a share, with the added half.
     pub fn log(self) -> f64 {
         match self {
             Self::Value(value) => value.max(NOTHING).ln(),

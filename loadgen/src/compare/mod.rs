@@ -1,12 +1,12 @@
-//! Whether one server is worse than another: from rounds in which both were measured in turn, or
-//! from two stored results, to intervals and a verdict. Pure.
+//! Whether one server is worse than another. Input: rounds in which both were measured in turn, or
+//! two stored results. Output: intervals and a verdict. Pure.
 //!
-//! Figures are compared by their ratios, so all is computed on logarithms. Several figures are
-//! judged, and each could be wrong by chance; so the interval that decides errs with the chance that
-//! all may err together, divided by their number (Bonferroni; Dunn, "Multiple Comparisons Among
-//! Means", JASA 56, 1961). Where rounds are looked at several times, to end early, the looks share the
-//! chance in the same way. So two sides that are alike are told apart in at most one comparison of
-//! twenty, whatever number of figures and looks there is.
+//! Figures are compared by their ratios, so computations use logarithms. Several figures are
+//! judged, and each may be wrong by chance. So the error of each decisive interval is the total
+//! error divided by the number of figures (Bonferroni; Dunn, "Multiple Comparisons Among Means",
+//! JASA 56, 1961). If rounds are checked several times, to end early, the checks share the error in
+//! the same way. So two equal sides are reported as different in at most one comparison of twenty,
+//! whatever the number of figures and checks.
 
 mod judge;
 mod measured;

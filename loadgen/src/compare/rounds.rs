@@ -1,4 +1,4 @@
-//! Compares by rounds in which both sides were measured in turn.
+//! Comparison by rounds in which both sides were measured in turn.
 
 use super::judge::{Criteria, ERROR, Findings, judge};
 use super::measured::{Measured, Round};
@@ -8,7 +8,7 @@ use super::validity;
 use crate::analysis::statistics::{median, signed_rank};
 use crate::result::comparison::{ComparedRound, Comparison, ComparisonVerdict, Method};
 
-/// Compares by rounds that were measured.
+/// Compares by measured rounds.
 pub fn of_rounds(setting: Setting, rounds: &[Round], criteria: &Criteria) -> Comparison {
     let metrics = Metric::of_plan(&setting.base.plan);
     let known: Vec<(Metric, Vec<f64>)> = metrics
@@ -60,12 +60,12 @@ pub fn of_rounds(setting: Setting, rounds: &[Round], criteria: &Criteria) -> Com
     )
 }
 
-/// Whether every figure that is known is decided, so that more rounds are of no use.
+/// Whether every known figure is decided, so that more rounds are useless.
 pub fn is_decided(comparison: &Comparison) -> bool {
     comparison.verdict != ComparisonVerdict::NotEnoughEvidence
 }
 
-/// The logarithm of new over base in each round; `None` if one does not tell.
+/// The logarithm of new over base in each round; `None` if a round lacks the figure.
 fn log_ratios(rounds: &[Round], metric: Metric) -> Option<Vec<f64>> {
     let ratio = |round: &Round| {
         let (base, new) = (round.base.reading(metric)?, round.new.reading(metric)?);

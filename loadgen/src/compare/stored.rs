@@ -1,9 +1,9 @@
-//! Two stored results held against each other.
+//! Comparison of two stored results.
 //!
-//! Runs differ from each other by more than each can know of itself: other connections, other places
-//! of threads and memory, another hour (Kalibera and Jones, "Rigorous Benchmarking in Reasonable
-//! Time", ISMM 2013). A result of several runs tells how much. A single run does not, so it is allowed
-//! for, and only what is beyond that is established.
+//! Runs differ by more than each can measure itself: other connections, other placement of threads
+//! and memory, another time (Kalibera and Jones, "Rigorous Benchmarking in Reasonable Time", ISMM
+//! 2013). A result of several runs shows this variation. A single run does not, so it gets an
+//! allowance, and only larger differences are established.
 
 use crate::analysis::statistics::median;
 use crate::analysis::statistics::signed_rank::Shift;
@@ -16,7 +16,7 @@ use super::metric::{Metric, Reading};
 use super::summarize::{Setting, summarize};
 use super::validity;
 
-/// The standard deviation that the logarithm of a figure is taken to have between runs on one host
+/// The assumed standard deviation of a figure's logarithm between runs on one host
 /// (docs/calibration.md).
 const BETWEEN_RUNS: [(Metric, f64); 7] = [
     (Metric::AchievedRate, 0.35),
@@ -24,19 +24,19 @@ const BETWEEN_RUNS: [(Metric, f64); 7] = [
     (Metric::ResponseP50, 0.45),
     (Metric::ResponseP90, 0.55),
     (Metric::ResponseP99, 0.8),
-    // What makes messages fail is rare, and hits many or none.
+    // Causes of failed messages are rare, and hit many messages or none.
     (Metric::Failures, 1.0),
-    // It waits for no processor, but caches and clocks differ.
+    // It does not wait for a CPU, but caches and clock frequencies differ.
     (Metric::ServerCpu, 0.2),
 ];
 
-/// The standard deviation of the rate of an open loop, which the schedule decides.
+/// The standard deviation of an open loop's rate, which the schedule decides.
 const BETWEEN_RUNS_IN_STEP: f64 = 0.005;
 
-/// A stored result and what it is called.
+/// A stored result with its name.
 #[derive(Clone, Copy, Debug)]
 pub struct NamedResult<'a> {
-    /// For people: its file.
+    /// The name for people: its file.
     pub name: &'a str,
     /// The result.
     pub result: &'a RunResult,
@@ -45,7 +45,7 @@ pub struct NamedResult<'a> {
 /// Compares two stored results; `started_at` is now, RFC 3339.
 ///
 /// # Errors
-/// The options by which their plans differ, each with both values: they say nothing of each other.
+/// The options in which their plans differ, each with both values. Such results are not comparable.
 pub fn of_results(
     base: NamedResult<'_>,
     new: NamedResult<'_>,
@@ -90,7 +90,7 @@ pub fn of_results(
     ))
 }
 
-/// Judges each figure of the plan that both results tell.
+/// Judges each figure that both results have.
 fn judge_all(
     base: &RunResult,
     new: &RunResult,
@@ -100,7 +100,7 @@ fn judge_all(
     let sides: Vec<(Metric, Option<Sides>)> = Metric::of_plan(&base.plan)
         .into_iter()
         .map(|metric| (metric, Sides::of(metric, base, new)))
-        // The server was not asked, or a single run does not know how exact its figure is.
+        // The server was not asked, or a single run can't tell how precise its figure is.
         .filter(|(metric, sides)| sides.is_some() || !is_optional(*metric))
         .collect();
     let known = sides.iter().filter(|(_, sides)| sides.is_some()).count();
@@ -127,7 +127,7 @@ fn is_optional(metric: Metric) -> bool {
     )
 }
 
-/// Runs that a result is of.
+/// Number of runs in a result.
 fn runs(result: &RunResult) -> usize {
     result
         .repeats
@@ -135,15 +135,15 @@ fn runs(result: &RunResult) -> usize {
         .map_or(1, |repeats| repeats.runs.len())
 }
 
-/// What both sides tell of a figure.
+/// Both sides' data on a figure.
 struct Sides {
     medians: (Option<f64>, Option<f64>),
-    /// Of the logarithm; `None` where nothing was counted on either side.
+    /// Of the logarithm; `None` if nothing was counted on either side.
     estimates: Option<(Estimate, Estimate)>,
 }
 
 impl Sides {
-    /// `None` if a side does not tell.
+    /// `None` if a side lacks the figure.
     fn of(metric: Metric, base: &RunResult, new: &RunResult) -> Option<Self> {
         let (base_readings, new_readings) = (readings(metric, base)?, readings(metric, new)?);
         let medians = (values(&base_readings), values(&new_readings));
@@ -172,7 +172,7 @@ impl Sides {
     }
 }
 
-/// What each run of a result says of a figure.
+/// The figure in each run of a result.
 fn readings(metric: Metric, result: &RunResult) -> Option<Vec<Reading>> {
     match &result.repeats {
         Some(repeats) => repeats
@@ -195,7 +195,7 @@ fn estimate(metric: Metric, result: &RunResult, readings: &[Reading]) -> Option<
         return Estimate::of_runs(&logs);
     };
     let between = between_runs(metric, result)?;
-    // So that how exactly the run knows it is added to how runs differ.
+    // So that the run's own precision is added to the variation between runs.
     let (interval, batches) = match readings[0] {
         Reading::Share { count, of } => (poisson_interval(only, count, of), usize::MAX),
         Reading::Value(_) => known_interval(metric, &result.statistics, only)?,
@@ -211,7 +211,7 @@ fn between_runs(metric: Metric, result: &RunResult) -> Option<f64> {
     Some(*deviation)
 }
 
-/// The logarithm's interval, by what the run's blocks say of its figure.
+/// The logarithm's interval, from the blocks of the run.
 fn known_interval(
     metric: Metric,
     statistics: &Statistics,
@@ -223,7 +223,7 @@ fn known_interval(
         Metric::ResponseP99 => 0.99,
         Metric::AchievedRate | Metric::Throughput => {
             let rate = statistics.rate.as_ref()?;
-            // Relative, because a stream's rate is one of blocks.
+            // Relative, because a stream's rate is counted in blocks.
             let ends = (rate.low / rate.rate, rate.high / rate.rate);
             let logs = (log + ends.0.max(f64::MIN_POSITIVE).ln(), log + ends.1.ln());
             return (rate.rate > 0.0).then_some((logs, rate.batches));
@@ -242,8 +242,8 @@ fn known_interval(
     Some((logs, known.batches))
 }
 
-/// The interval of the logarithm of a share, if messages failed independently of each other (Katz and
-/// others, "Obtaining Confidence Intervals for the Risk Ratio in Cohort Studies", Biometrics 34, 1978).
+/// The interval of the logarithm of a share, if messages failed independently (Katz and others,
+/// "Obtaining Confidence Intervals for the Risk Ratio in Cohort Studies", Biometrics 34, 1978).
 fn poisson_interval(log: f64, count: u64, of: u64) -> (f64, f64) {
     let variance = 1.0 / (count as f64 + 0.5) - 1.0 / (of as f64 + 1.0);
     let margin = 1.959_964 * variance.max(0.0).sqrt();

@@ -1,4 +1,4 @@
-//! What the figures of a comparison come to together.
+//! The verdict of a comparison, from all of its figures.
 
 use super::judge::{Criteria, ERROR};
 use super::metric::Metric;
@@ -8,24 +8,24 @@ use crate::result::comparison::{
 };
 use crate::result::{Host, Tool, Verdict};
 
-/// What is known of a comparison besides its figures.
+/// The facts of a comparison besides its figures.
 #[derive(Clone, Debug)]
 pub struct Setting {
-    /// When it was begun, RFC 3339 in UTC.
+    /// Start time, RFC 3339 in UTC.
     pub started_at: String,
-    /// Where it was made.
+    /// The host.
     pub host: Host,
-    /// Whether it was ended before its time.
+    /// Whether it was ended early.
     pub interrupted: bool,
     /// Why no further round could be made.
     pub failure: Option<String>,
-    /// What is compared with: name, source and plan.
+    /// The base: name, source and plan.
     pub base: ComparedSide,
-    /// What is compared.
+    /// The new side.
     pub new: ComparedSide,
 }
 
-/// The comparison, of figures that were judged.
+/// The comparison, from judged figures.
 pub(super) fn summarize(
     setting: Setting,
     method: Method,
@@ -58,8 +58,8 @@ pub(super) fn summarize(
     }
 }
 
-/// What all figures come to. A tail that no run could tell says nothing, if others do; without the rate
-/// or the median, nothing is known to be unchanged.
+/// The overall verdict. A tail that no run could measure is ignored if there are other figures;
+/// without the rate or the median, there is no evidence of no change.
 fn overall(judged: &[(Metric, MetricComparison)]) -> ComparisonVerdict {
     use ComparisonVerdict::{Improvement, NoChange, NotEnoughEvidence, Regression};
     [Regression, NotEnoughEvidence, Improvement, NoChange]
@@ -68,7 +68,7 @@ fn overall(judged: &[(Metric, MetricComparison)]) -> ComparisonVerdict {
         .unwrap_or(NotEnoughEvidence)
 }
 
-/// Whether a figure makes this the verdict on the whole.
+/// Whether a figure determines the overall verdict.
 fn decides((metric, comparison): &(Metric, MetricComparison), verdict: ComparisonVerdict) -> bool {
     let is_essential = match metric {
         Metric::AchievedRate | Metric::Throughput | Metric::ResponseP50 => true,
@@ -82,7 +82,7 @@ fn decides((metric, comparison): &(Metric, MetricComparison), verdict: Compariso
     comparison.verdict == verdict && (comparison.ratio.is_some() || is_essential)
 }
 
-/// The overall verdict in words: the sentences of the figures that decide it.
+/// The overall verdict in words: the sentences of the figures that determine it.
 fn sentence(
     verdict: ComparisonVerdict,
     judged: &[(Metric, MetricComparison)],

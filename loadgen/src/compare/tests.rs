@@ -43,9 +43,9 @@ fn measured(readings: Vec<(Metric, Option<Reading>)>) -> Measured {
     }
 }
 
-/// A run on a host whose speed wanders, of a server that takes `slowdown` times as long as another. The
-/// figures of a run go up and down together, the tail more than the rest, and now and then
-/// something disturbs it.
+/// A run on a host with varying speed, of a server that is `slowdown` times slower than another.
+/// The figures of a run vary together, the tail more than the rest, and there are occasional
+/// disturbances.
 fn run(random: &mut Random, weather: f64, slowdown: f64) -> Measured {
     let mut common = 0.02 * random.normal() + weather;
     if random.uniform() < 0.03 {
@@ -95,7 +95,7 @@ fn rounds(random: &mut Random, number: usize, slowdown: f64) -> Vec<Round> {
 #[test]
 fn a_server_against_itself_is_an_alarm_in_one_of_twenty_at_most() {
     let mut random = Random::new(1);
-    // With no threshold, every interval that leaves out the ratio 1 is an alarm.
+    // With no threshold, every interval without the ratio 1 is an alarm.
     for (number, threshold, most) in [(10, 0.0, 0.05), (15, 0.0, 0.05), (15, 0.05, 0.01)] {
         let alarms = (0..COMPARISONS)
             .filter(|_| {
@@ -141,7 +141,7 @@ fn a_slower_server_is_found_the_sooner_the_slower_it_is() {
             .count();
         found as f64 / 200.0
     };
-    // At the threshold itself it is not to be found, and surely only well beyond it.
+    // At the threshold itself it must not be found; far beyond it, it must be.
     assert!(found(1.05) <= 0.05);
     assert!(found(1.1) >= 0.6);
     assert!(found(1.2) >= 0.9);

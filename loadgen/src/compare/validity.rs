@@ -1,4 +1,4 @@
-//! Whether the measurements of a comparison can be believed.
+//! Whether the measurements of a comparison are reliable.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,11 @@ use crate::result::{Code, Reason, Status, Verdict};
 
 use super::measured::{Measured, Round};
 
-/// Reasons that make a run invalid by the client's doing; the others may be what is to be found out of
-/// the new side.
+/// Reasons for an invalid run that the client causes. On the new side, other reasons may be the
+/// effect that the comparison looks for.
 const OF_THE_CLIENT: [Code; 2] = [Code::SendLag, Code::OutOfPorts];
-/// Above this share of invalid runs of a side, the comparison is invalid. Fewer are outliers, which ranks
-/// tolerate.
+/// Above this share of invalid runs on a side, the comparison is invalid. Fewer are outliers, which
+/// ranks tolerate.
 const MAX_INVALID: f64 = 0.25;
 
 /// Of rounds.
@@ -103,8 +103,7 @@ fn run(round: &Round, side: Side) -> &Measured {
     }
 }
 
-/// Whether a run tells nothing of its server: the client failed, or the base did not do what it is to
-/// be compared by.
+/// Whether a run says nothing about its server: the client failed, or the base itself did not work.
 fn is_unusable(verdict: &Verdict, side: Side) -> bool {
     verdict.reasons.iter().any(|reason| {
         reason.status == Status::Invalid
@@ -112,7 +111,7 @@ fn is_unusable(verdict: &Verdict, side: Side) -> bool {
     })
 }
 
-/// The codes of the reasons of this weight, with the number of runs that have them.
+/// The codes of the reasons of this severity, with the number of runs.
 fn codes<'a>(runs: impl Iterator<Item = &'a Measured>, status: Status) -> String {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for run in runs {
@@ -123,7 +122,7 @@ fn codes<'a>(runs: impl Iterator<Item = &'a Measured>, status: Status) -> String
             .filter(|reason| reason.status == status)
             .map(|reason| reason.code.to_string())
             .collect();
-        // One for each thread, say.
+        // For example, one for each thread.
         codes.sort_unstable();
         codes.dedup();
         for code in codes {

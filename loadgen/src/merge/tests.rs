@@ -5,7 +5,7 @@ use crate::engine::slice::Slice;
 use crate::profile::Profile;
 use proptest::prelude::*;
 
-/// What a thread records: in each slice some messages that take so long, and some that are lost.
+/// The records of a thread: in each slice, messages that take some time, and lost messages.
 fn thread() -> impl Strategy<Value = Vec<Slice<BucketCounts>>> {
     let messages = prop::collection::vec(1_000_u64..1_000_000_000, 0..30);
     prop::collection::vec((messages, 0_u64..3), samples::SLICES as usize).prop_map(|slices| {
@@ -79,7 +79,7 @@ proptest! {
     }
 }
 
-/// What takes so many milliseconds.
+/// A value of this many milliseconds.
 fn busy(took_ms: u64) -> RunResult {
     let mut slice = Slice::<BucketCounts>::new();
     for _ in 0..20 {
@@ -93,7 +93,7 @@ fn intervals_without_histograms_have_the_largest_of_both_and_no_percentiles() {
     let p50 = |result: &RunResult| result.intervals[0].service.as_ref().unwrap().p50;
     let exact = merge(named(vec![busy(1), busy(2)])).unwrap();
     assert_eq!(p50(&exact), p50(&busy(1)));
-    // As before they were kept.
+    // As in files from before histograms were kept.
     let mut old = serde_json::to_value(busy(2)).unwrap();
     for interval in old["intervals"].as_array_mut().unwrap() {
         let latency = interval["service"].as_object_mut().unwrap();

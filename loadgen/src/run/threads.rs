@@ -1,4 +1,4 @@
-//! The measuring threads of a run: started, told where their targets are, and joined.
+//! The measuring threads of a run: start, target addresses, join.
 
 use std::io;
 use std::net::TcpStream;
@@ -21,8 +21,8 @@ use crate::error::RunError;
 use crate::observer::Control;
 use crate::plan::{Direction, Plan, Workload};
 
-/// Slices that each thread has besides the one it records into, so that it never has to make one:
-/// a coordinator that is kept waiting for a processor gives them back late.
+/// Slices of each thread besides the one in use, so that the thread need not allocate: a
+/// coordinator that waits for a CPU returns them late.
 const SPARE_SLICES: usize = 3;
 
 /// Starts the threads of `plan`.
@@ -84,8 +84,8 @@ pub(super) fn spawn(
     Ok(())
 }
 
-/// The threads of a run. Dropping it ends those that still run, because another one failed, and
-/// joins all.
+/// The threads of a run. Dropping it stops the threads that still run, because another one failed,
+/// and joins all.
 #[derive(Default)]
 pub(super) struct Threads {
     abort: Arc<AtomicBool>,
@@ -99,14 +99,14 @@ impl Drop for Threads {
         self.abort.store(true, Ordering::Relaxed);
         self.go.clear();
         for thread in self.handles.drain(..) {
-            // A panic has been printed, and its missing report ends the run with an error.
+            // The panic was printed. The missing report ends the run with an error.
             let _ = thread.join();
         }
     }
 }
 
-/// Looks a target up. Of several addresses, the first that accepts a connection is taken, as a
-/// client would that tries them in turn.
+/// Resolves a target. Of several addresses, the first that accepts a connection is used, as other
+/// clients do.
 fn address_of(target: &Endpoint, timeout: Duration) -> Result<Address, RunError> {
     if let Endpoint::Unix(path) = target {
         return Ok(Address::Unix(path.clone()));
@@ -134,7 +134,7 @@ fn address_of(target: &Endpoint, timeout: Duration) -> Result<Address, RunError>
     })
 }
 
-/// What a thread's failure means for the run.
+/// The run's error for a thread's failure.
 pub(super) fn error_of(failure: Failure, targets: &[Endpoint]) -> RunError {
     match failure {
         Failure::System(error) => RunError::System(error),

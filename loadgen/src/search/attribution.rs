@@ -1,22 +1,23 @@
-//! Whether a failed trial is the server's failure or the client's.
+//! Attribution of a failed trial: to the server or to the client.
 //!
-//! Response times are taken from the intended time, so a late client makes them longer. A client that is
-//! behind most of the time also sends messages together that were due apart, which is less work for the
-//! server. So of the verdict's reasons and the client's own figures:
+//! Response times begin at the intended time, so a late client makes them longer. A client that is
+//! behind most of the time also sends messages together that were due apart, which makes the
+//! server's work easier. So the verdict's reasons and the client's own figures decide:
 //!
-//! - **The client is at its limit** if a thread was busy for more than 85 % of the time that it had a
-//!   processor (`client_busy`, or because others had the processor), if ports ran out (`out_of_ports`), or
-//!   if the median send lag is above the share of the median response time that makes a run invalid, and
-//!   longer than the time between a thread's messages. A miss then says nothing of the server, unless it
-//!   refused connections; with such a lag, neither does a hit. A few such trials in a row at a load make
+//! - **The client is at its limit** if a thread was busy for more than 85 % of the time that it had
+//!   a CPU (`client_busy`, or because others had the CPU), if ports ran out (`out_of_ports`), or if
+//!   the median send lag is above the share of the median response time that makes a run invalid,
+//!   and longer than the time between a thread's messages. Then a miss says nothing about the
+//!   server, unless the server refused connections; with such a lag, a hit says nothing either. A
+//!   few such trials in a row at a load make it the client's limit.
 //!   it the client's limit.
-//! - **The client was disturbed** (`send_lag`, `preempted`, `steal`, `standstill`, `hiccups`), to an extent
-//!   that is known in an open loop. A hit counts. A miss counts if it remains one without what the client
-//!   may have added; see [`Lateness`]. Otherwise the trial is repeated, more often than above, because such
-//!   disturbances come from outside and pass.
+//! - **The client was disturbed** (`send_lag`, `preempted`, `steal`, `standstill`, `hiccups`), to
+//!   an extent that is known in an open loop. A hit counts. A miss counts if it remains a miss
+//!   without the delay that the client may have added; see [`Lateness`]. Otherwise the trial is
+//!   repeated, more often than above, because such disturbances come from outside and pass.
 //!
-//! All other reasons are what a server causes that is offered more than it can take: `rate_not_achieved`,
-//! `unsent`, `no_data`, `missing`, `connections_failed`, `drift` and so on.
+//! An overloaded server can cause all other reasons: `rate_not_achieved`, `unsent`, `no_data`,
+//! `missing`, `connections_failed`, `drift` and others.
 
 use std::time::Duration;
 
@@ -27,37 +28,38 @@ use crate::analysis::verdict::{MAX_BUSY, MAX_LAG};
 use crate::result::search::{Goal, Judgement};
 use crate::result::verdict::Code;
 
-/// Quantiles at which the client's send lag is cut in two: what is below may have delayed any message,
-/// what is beyond is taken as the cause of as many failures as it has messages.
+/// Quantiles at which the client's send lag is split. Lags below may have delayed any message; each
+/// message with a longer lag counts as the cause of one failure.
 const CUTS: [f64; 9] = [0.5, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9999, 1.0];
 
-/// How a trial came out for a goal.
+/// The outcome of a trial for a goal.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Outcome {
-    /// What it says about the goal.
+    /// The judgement on the goal.
     Judged(Judgement),
-    /// The client could not do what the trial asked for: nothing is learnt about the server.
+    /// The client could not offer the load: the trial says nothing about the server.
     ClientFailed,
-    /// The client's host was disturbed: nothing is learnt about the server, and little about the client.
+    /// The client's host was disturbed: the trial says nothing about the server, and little about
+    /// the client.
     Disturbed,
 }
 
-/// What the client knows of its own part in a trial.
+/// The client's own figures of a trial.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientPart<'a> {
     /// The codes of the verdict's reasons.
     pub codes: &'a [&'a Code],
-    /// The share of the time in which its busiest thread was busy, of the time that it had a processor.
+    /// The busy share of its busiest thread, of the time that the thread had a CPU.
     pub busy: f64,
-    /// How late messages left by the client's own doing, in nanoseconds; `None` in a closed loop.
+    /// The client's own send lag in nanoseconds; `None` in a closed loop.
     pub lag: Option<&'a Histogram<u64>>,
     /// Length of the trial's window.
     pub window: Duration,
-    /// Threads among which the messages were divided.
+    /// Number of threads that shared the messages.
     pub threads: usize,
 }
 
-/// What a reason says of the client.
+/// The kind of a verdict's reason.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum ClientState {
     AtLimit,
@@ -99,13 +101,13 @@ impl ClientState {
     }
 }
 
-/// Whether a reason of a verdict is about the client, not about the server.
+/// Whether a verdict's reason concerns the client, not the server.
 pub fn is_about_the_client(code: &Code) -> bool {
     ClientState::of(code) != ClientState::Sound
 }
 
 impl Outcome {
-    /// How a trial with these messages came out for `goal`.
+    /// The outcome of a trial with these messages for `goal`.
     pub fn of(goal: &Goal, messages: &TrialMessages<'_>, client: &ClientPart<'_>) -> Self {
         let judgement = goal.judge(messages);
         let is_behind = client.codes.contains(&&Code::SendLag) && is_behind(messages, client);
@@ -123,7 +125,7 @@ impl Outcome {
         }
     }
 
-    /// What is said about the server, if anything is.
+    /// The judgement on the server, if there is one.
     pub fn judgement(&self) -> Option<Judgement> {
         match self {
             Self::Judged(judgement) => Some(*judgement),
@@ -138,8 +140,8 @@ impl ClientPart<'_> {
     }
 }
 
-/// Whether the trial missed a goal because the server refused or ended connections. How busy the client
-/// was has no part in that.
+/// Whether the trial missed a goal because the server refused or ended connections. The client's
+/// load has no influence on that.
 fn has_server_refused(goal: &Goal, messages: &TrialMessages<'_>, client: &ClientPart<'_>) -> bool {
     let missing = messages.missing_connections;
     let mut objectives = goal.objectives.iter();
@@ -148,7 +150,7 @@ fn has_server_refused(goal: &Goal, messages: &TrialMessages<'_>, client: &Client
 }
 
 /// Whether the client was behind its schedule most of the time, by so much that it sent messages
-/// together. A client that only wakes up late each time does not.
+/// together. A client that only wakes up late for each message was not.
 fn is_behind(messages: &TrialMessages<'_>, client: &ClientPart<'_>) -> bool {
     let median = |histogram: &Histogram<u64>| histogram.value_at_quantile(0.5) as f64;
     let medians = client.lag.map(median).zip(messages.response.map(median));
@@ -157,7 +159,7 @@ fn is_behind(messages: &TrialMessages<'_>, client: &ClientPart<'_>) -> bool {
     medians.is_some_and(|(lag, response)| lag > response * MAX_LAG && lag > apart_ns)
 }
 
-/// Whether a goal would have been missed with a client that is never late.
+/// Whether the goal would have been missed even by a client that is never late.
 fn is_missed_despite_lateness(
     goal: &Goal,
     messages: &TrialMessages<'_>,
@@ -222,7 +224,7 @@ mod tests {
         histogram
     }
 
-    /// Of 1000 messages, with these response times and lags in microseconds.
+    /// The outcome of 1000 messages with these response times and lags in microseconds.
     fn outcome(
         objective: &str,
         response: &[(u64, u64)],
@@ -343,7 +345,7 @@ mod tests {
             let judged = |response: &[(u64, u64)], lag: &[(u64, u64)]| {
                 is_met(&outcome("p99<1ms", response, Some(lag), &[code]))
             };
-            // 2 % took 1.2 ms: lags of 200 µs both ways may have made them late.
+            // 2 % took 1.2 ms: lags of 200 µs in both directions may have made them late.
             let slightly = [(400, 980), (1_200, 20)];
             assert_eq!(judged(&slightly, &[(200, 1000)]), None, "{code}");
             assert_eq!(judged(&slightly, &[(20, 1000)]), Some(false), "{code}");

@@ -2,11 +2,11 @@
 
 use crate::result::search::Axis;
 
-/// Significant digits of a rate that is tried.
+/// Significant digits of a rate.
 const DIGITS: i32 = 5;
 
 impl Axis {
-    /// The load that is tried for `load`.
+    /// The nearest load that can be tried.
     pub(super) fn round(self, load: f64) -> f64 {
         match self {
             Self::Connections => load.round().max(1.0),
@@ -22,13 +22,13 @@ impl Axis {
         }
     }
 
-    /// The load half-way between two on a logarithmic scale; `None` if none lies between them.
+    /// The load halfway between two on a logarithmic scale; `None` if there is none between them.
     pub(super) fn between(self, lower: f64, upper: f64) -> Option<f64> {
         let middle = self.round((lower * upper).sqrt());
         if middle > lower && middle < upper {
             return Some(middle);
         }
-        // Of whole numbers there may still be one, as 2 between 1 and 3.
+        // Between whole numbers there may still be one, such as 2 between 1 and 3.
         let next = self.round(lower + 1.0);
         (self == Self::Connections && next > lower && next < upper).then_some(next)
     }

@@ -1,35 +1,35 @@
-//! Whether a load meets a goal, by the trials made at it: load classification and conditional
-//! throughput of draft-ietf-bmwg-mlrsearch, appendices A and B.
+//! Whether a load meets a goal, by its trials: load classification and conditional throughput of
+//! draft-ietf-bmwg-mlrsearch, appendices A and B.
 
 use crate::result::search::{Class, Judgement};
 
-/// Sums of seconds are compared up to rounding errors.
+/// Sums of seconds are compared with this tolerance for rounding errors.
 const ROUNDING_S: f64 = 1e-9;
 
-/// What a load must show, of a goal or of a coarser stage on the way to it.
+/// The requirements of a goal, or of a coarser stage, on a load.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Requirement {
-    /// Trials of this many seconds or more are full; shorter ones only hint.
+    /// Trials of at least this many seconds are full. Shorter trials only hint.
     pub trial_s: f64,
-    /// Full trials of this many seconds together always decide.
+    /// Full trials with this total number of seconds always decide.
     pub sum_s: f64,
     /// The share of that time in which the goal may be missed.
     pub exceed_ratio: f64,
 }
 
-/// A trial as far as one goal is concerned.
+/// A trial from the view of one goal.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Judged {
     /// Its length in seconds.
     pub seconds: f64,
-    /// How it came out.
+    /// Its outcome.
     pub judgement: Judgement,
 }
 
 /// Classifies a load by all its trials.
 ///
-/// Missed short trials count as missed full ones of the same length as far as met short ones do not
-/// balance them; met short trials prove nothing, because a queue takes its time to build up.
+/// Missed short trials count as missed full trials of the same length, reduced by the met short
+/// trials. Met short trials prove nothing, because queues take time to build up.
 pub fn classify(trials: impl Iterator<Item = Judged>, target: &Requirement) -> Class {
     let [
         mut full_missed,
@@ -60,9 +60,9 @@ pub fn classify(trials: impl Iterator<Item = Judged>, target: &Requirement) -> C
     }
 }
 
-/// The ratio of messages that typically fail at a load: of its full trials in order of their failure,
-/// the one up to which lies the share of time in which the goal must be met. What misses of the
-/// duration sum is taken as failed altogether.
+/// The typical failure ratio of a load: its full trials are ordered by failure ratio, and the one
+/// at the required share of time is returned. Time missing from the duration sum counts as failed
+/// completely.
 pub fn typical_failure(trials: impl Iterator<Item = Judged>, target: &Requirement) -> f64 {
     let mut full: Vec<Judged> = trials
         .filter(|trial| trial.seconds >= target.trial_s)
@@ -92,7 +92,8 @@ mod tests {
         }
     }
 
-    /// So many trials of so many seconds with such a ratio of failures, which may be `allowed`.
+    /// Trials of one load: their number, their length in seconds, their failure ratio; `allowed` is
+    /// the ratio that meets the goal.
     fn trials(made: &[(usize, f64, f64)], allowed: f64) -> Vec<Judged> {
         made.iter()
             .flat_map(|&(count, seconds, failed)| {

@@ -1,45 +1,45 @@
-//! The loads that the client cannot offer.
+//! The loads that the client can't offer.
 
 use super::attribution::Outcome;
 use super::history::History;
 use super::strategy::{Candidate, GoalSearch};
 use crate::result::search::GoalEnd;
 
-/// Trials in a row at one load that must fail because of the client before the search looks for bounds
-/// below it: one may be an accident.
+/// Consecutive trials at one load that must fail because of the client before the search looks for
+/// bounds below it. One failure may be chance.
 const MIN_FAILED: usize = 3;
-/// Disturbed and failed trials in a row that do the same: a disturbance may pass.
+/// The same limit if some of the trials were only disturbed, because a disturbance may pass.
 const MIN_DISTURBED: usize = 10;
-/// Trials in a row that must fail at a known limit before the search ends there: the spell that made the
-/// first ones fail may be over.
+/// Consecutive trials that must fail at a known limit before the search ends there. The first
+/// failures may have been temporary.
 const MIN_FAILED_AT_LIMIT: usize = 5;
-/// How often the client may turn out to offer more than it seemed to. Where that is a matter of chance,
-/// the search would go on for long.
+/// Maximum of times that a limit of the client may be withdrawn. If failures are random, the search
+/// would not end otherwise.
 const MAX_RECOVERIES: usize = 8;
 
-/// Where the client failed a goal.
+/// The loads at which the client failed a goal.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ClientRecord {
-    /// Trials in a row at this load that say nothing of the server.
+    /// Consecutive trials at this load that say nothing about the server.
     load: f64,
     failed: usize,
     disturbed: usize,
-    /// The loads that it could not offer, increasing.
+    /// The loads that it could not offer, ascending.
     limits: Vec<f64>,
-    /// The lowest of them, if it could not offer that later either.
+    /// The lowest of them, if it failed there later again.
     established: Option<f64>,
-    /// How often it could after all.
+    /// Number of withdrawn limits.
     recoveries: usize,
 }
 
 impl ClientRecord {
-    /// The lowest load that it could not offer.
+    /// The lowest load that the client could not offer.
     pub(super) fn limit(&self) -> Option<f64> {
         self.limits.first().copied()
     }
 
-    /// Counts a trial that says nothing of the server. Enough of them in a row are a limit, which holds
-    /// until the client offers as much after all.
+    /// Counts a trial that says nothing about the server. Enough consecutive ones make a limit,
+    /// which is withdrawn if the client offers that load later.
     pub(super) fn note(&mut self, load: f64, outcome: &Outcome) {
         if self.load != load {
             (self.failed, self.disturbed) = (0, 0);
@@ -75,12 +75,13 @@ impl ClientRecord {
         if !is_known {
             self.limits.insert(index, load);
         } else if index == 0 {
-            // Trials for another goal may fail at a higher one, which says nothing of the lowest.
+            // Trials for another goal may fail at a higher load, which says nothing about the
+            // lowest.
             self.established = Some(load);
         }
     }
 
-    /// The trial that would show whether the search for a goal has to end at the client's limit.
+    /// The trial that would show whether the search for a goal must end at the client's limit.
     pub(super) fn limit_trial(
         &self,
         goal_search: &GoalSearch,
@@ -96,7 +97,7 @@ impl ClientRecord {
         })
     }
 
-    /// How the search for a goal ends if nothing more is tried.
+    /// The end of the search for a goal if no further trial is made.
     pub(super) fn end(&self, goal_search: &GoalSearch, history: &History) -> GoalEnd {
         if goal_search.interval().is_some_and(|known| known.is_empty()) {
             return GoalEnd::Unsteady;

@@ -1,14 +1,15 @@
-//! Whether trials that follow each other come out alike, and how many of them count as one.
+//! The dependence of consecutive trials, and how many of them count as one.
 //!
-//! A host that is slower for some seconds makes all trials of these seconds miss, and they say no more
-//! than one would. The measure is the integrated autocorrelation time of what trials have more or less
-//! than others at their load, with Geyer's initial positive sequence as its end ("Practical Markov Chain
-//! Monte Carlo", Statistical Science 7, 1992, section 3.3).
+//! If a host is slower for some seconds, all trials in these seconds miss, and together they say no
+//! more than one. The measure is the integrated autocorrelation time of the trials' deviations from
+//! the average at their load, truncated by Geyer's initial positive sequence ("Practical Markov
+//! Chain Monte Carlo", Statistical Science 7, 1992, section 3.3).
 
-/// Autocorrelations are looked at up to a lag of this fraction of the trials: beyond it, pairs are too few.
+/// Autocorrelations are computed up to a lag of this fraction of the trials. Beyond it, there are
+/// too few pairs.
 const MIN_PAIRS_PER_LAG: usize = 3;
 
-/// How many trials count as one: 1 if they do not depend on each other. `deviations` are in the order of the
+/// How many trials count as one: 1 if they are independent. `deviations` are in the order of the
 /// trials: by how much each met the goal more than the average trial at its load.
 pub(super) fn autocorrelation_time(deviations: &[f64]) -> f64 {
     let covariance = |lag: usize| {
@@ -36,8 +37,8 @@ mod tests {
     use super::super::simulation::Random;
     use super::*;
 
-    /// The time that is found for trials of which each repeats the one before it with this chance, on
-    /// average over many series.
+    /// The estimated autocorrelation time if each trial repeats the previous one with this chance;
+    /// the average over many series.
     fn mean_time(repeats: f64, trials: usize) -> f64 {
         const SERIES: usize = 200;
         let mut random = Random::new(1);
@@ -67,7 +68,7 @@ mod tests {
         }
     }
 
-    /// With a correlation of r between neighbours (1 + r) / (1 - r) of them count as one.
+    /// With a lag-1 correlation of r, (1 + r) / (1 - r) trials count as one.
     #[test]
     fn trials_in_spells_count_for_less() {
         for (repeats, truth) in [(0.5, 3.0), (0.8, 9.0)] {

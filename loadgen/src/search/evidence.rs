@@ -1,43 +1,45 @@
-//! How sure the bounds are: an interval that contains the capacity with a chance of 95 %, however the
-//! search chose its trials and whenever it ends.
+//! The certainty of the bounds: an interval that contains the capacity with a probability of 95 %,
+//! however the search chooses its trials and whenever it ends.
 //!
 //! The capacity of a goal is the load up to which a trial of the final length meets the objectives
-//! with a chance of at least 1 − exceed ratio. It is assumed that this chance does not grow with the
-//! load, and for now that trials are independent. For each capacity that might be, a gambler who
-//! doubts it bets on every trial at fair odds for that capacity: that trials above it will meet the
-//! goal, and that those up to it will miss it. If it is the true one, his wealth is a non-negative
-//! supermartingale, and the chance that it ever becomes 20 times what it was is 1/20 at most (Ville's
-//! inequality; Ramdas and others, "Game-theoretic statistics and safe anytime-valid inference", 2023,
-//! sections 2 and 4). So capacities against which he has won that much are ruled out. The bets may
-//! depend on all that came before, which makes stopping and choosing loads by what was seen harmless.
+//! with a probability of at least 1 − exceed ratio. It is assumed that this probability does not
+//! grow with the load, and for now that trials are independent. For each candidate capacity, a
+//! gambler bets against it on every trial, at odds that are fair if the candidate is true: that
+//! trials above it meet the goal, and that trials up to it miss it. For the true capacity, the
+//! gambler's wealth is a non-negative supermartingale, and the probability that it ever reaches 20
+//! times its start is at most 1/20 (Ville's inequality; Ramdas and others, "Game-theoretic
+//! statistics and safe anytime-valid inference", 2023, sections 2 and 4). So candidates against
+//! which the gambler has won that much are excluded. The bets may depend on all earlier trials, so
+//! stopping and choosing loads by the results is harmless.
 //!
-//! Trials that are not independent make him win too often: sums of outcomes then vary by as many times
-//! more as their integrated autocorrelation time says, and so does the logarithm of his wealth. So that
-//! has to be as many times as large; `dependence` finds the time. This part is no inequality: it holds as
-//! far as the time is known.
+//! With dependent trials, the gambler wins too often: the variance of sums of outcomes grows by the
+//! integrated autocorrelation time, and so does the logarithm of the wealth. So the threshold grows
+//! by the same factor; `dependence` estimates the time. This part is an approximation: it is as
+//! good as the estimate of the time.
 
 use super::dependence::autocorrelation_time;
 use crate::result::search::{CONFIDENCE, CapacityInterval};
 
-/// How much a prediction leans on no trial at all, in trials.
+/// The weight of the prior in a prediction, in trials.
 const PRIOR_WEIGHT: f64 = 0.4;
-/// How much it leans on trials at other loads, at most.
+/// The maximum weight of trials at other loads.
 const MAX_OTHERS: f64 = 2.0;
-/// No prediction is surer than this, so that one odd trial does not cost all that was won.
+/// The maximum certainty of a prediction, so that one odd trial does not cost everything won
+/// before.
 const MAX_CERTAINTY: f64 = 0.93;
 
 /// The bets on the trials of one goal.
 #[derive(Clone, Debug)]
 pub(super) struct Evidence {
-    /// The chance to meet the goal at the capacity: 1 − exceed ratio.
+    /// The probability to meet the goal at the capacity: 1 − exceed ratio.
     chance: f64,
-    /// By increasing load.
+    /// By ascending load.
     loads: Vec<Tried>,
-    /// Of the capacities that might be: those below all loads, then from each load to the next.
+    /// The candidate capacities: below all loads, then from each load to the next.
     ranges: Vec<Range>,
-    /// Load and outcome, in the order in which they were made.
+    /// Load and outcome of each trial, in time order.
     trials: Vec<(f64, bool)>,
-    /// How many of them count as one.
+    /// How many trials count as one.
     dependence: f64,
     interval: CapacityInterval,
 }
@@ -50,17 +52,17 @@ struct Tried {
     missed: f64,
 }
 
-/// Capacities between which no load was tried.
+/// Candidate capacities without a tried load between them.
 #[derive(Clone, Copy, Debug, Default)]
 struct Range {
-    /// Logarithm of what was won by doubting them,
+    /// Logarithm of the wealth won by betting against them,
     won: f64,
-    /// and the most that it ever was.
+    /// and its maximum so far.
     most: f64,
 }
 
 impl Evidence {
-    /// No trial was made yet. `exceed_ratio` lies strictly between 0 and 1.
+    /// No trials. `exceed_ratio` lies strictly between 0 and 1.
     pub(super) fn new(exceed_ratio: f64) -> Self {
         Self {
             chance: 1.0 - exceed_ratio,
@@ -93,8 +95,8 @@ impl Evidence {
         }
         self.trials.push((load, is_met));
         self.dependence = autocorrelation_time(&self.deviations());
-        // A bet on what the capacity in doubt makes likely anyway would not be one. Betting that the goal
-        // is met is betting against the capacities below.
+        // A bet on an outcome that the candidate makes likely anyway would be no bet. Betting that
+        // the goal is met is betting against the capacities below.
         let (below, above) = self.ranges.split_at_mut(index + 1);
         let doubted = if predicted > self.chance {
             below
@@ -108,17 +110,17 @@ impl Evidence {
         self.rule_out();
     }
 
-    /// Where the capacity lies, by all trials so far.
+    /// The interval of the capacity by all trials so far.
     pub(super) fn interval(&self) -> CapacityInterval {
         self.interval
     }
 
-    /// How many trials count as one, because those that follow each other come out alike.
+    /// How many trials count as one because consecutive trials are dependent.
     pub(super) fn dependence(&self) -> f64 {
         self.dependence
     }
 
-    /// Of each trial, by how much it met the goal more than those at its load do on average.
+    /// The deviation of each trial from the average at its load: by how much it met the goal more.
     fn deviations(&self) -> Vec<f64> {
         let deviation = |&(load, is_met): &(f64, bool)| {
             let index = self.loads.partition_point(|tried| tried.load < load);
@@ -128,9 +130,9 @@ impl Evidence {
         self.trials.iter().map(deviation).collect()
     }
 
-    /// How likely a trial at `load` meets the goal: by the trials made there, and with a little weight
-    /// by what met it at a higher load or missed it at a lower one. Those lean to one side, because
-    /// nothing is said of what went the other way.
+    /// The predicted probability that a trial at `load` meets the goal: from the trials at that
+    /// load and, with a small weight, from goals met at a higher load or missed at a lower one.
+    /// Trials with the opposite outcome are ignored, so the latter are biased.
     fn predict(&self, load: f64) -> f64 {
         let (mut met, mut missed) = (
             PRIOR_WEIGHT * self.chance,
@@ -158,7 +160,7 @@ impl Evidence {
         )
     }
 
-    /// Goes through the capacities that might be, and takes the ends of what is left.
+    /// The ends of the candidates that are not excluded.
     fn rule_out(&mut self) {
         let enough = -(1.0 - CONFIDENCE).ln() * self.dependence;
         let is_left = |range: &Range| range.most < enough;
@@ -170,7 +172,7 @@ impl Evidence {
                 lower: self.loads[..first].last().map(load),
                 upper: self.loads.get(last).map(load),
             },
-            // With nothing left, the ends cross.
+            // If no candidate is left, the ends cross.
             None => CapacityInterval {
                 lower: self.loads.last().map(load),
                 upper: self.loads.first().map(load),
@@ -239,8 +241,8 @@ mod tests {
         assert!(evidence(&trials).interval().is_empty());
     }
 
-    /// The chance that the truth is ever ruled out, by a gambler who tries as hard as he can: trials
-    /// are made where they may mislead, and it is looked at after each.
+    /// The probability that the truth is ever excluded by an adversarial choice of trials: trials
+    /// are made where they may mislead, and the interval is checked after each.
     #[test]
     fn the_truth_is_ruled_out_as_rarely_as_claimed() {
         const CAPACITY: f64 = 100.0;
@@ -251,7 +253,7 @@ mod tests {
                     let mut evidence = Evidence::new(exceed_ratio);
                     (0..100).any(|_| {
                         let load = 90.0 + 20.0 * random.uniform();
-                        // All that is allowed to those above, no more than is asked of those below.
+                        // The worst allowed case: trials above meet as often as trials below must.
                         let is_met = random.uniform() < 1.0 - exceed_ratio;
                         evidence.record(load, is_met);
                         let interval = evidence.interval();

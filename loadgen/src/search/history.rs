@@ -1,27 +1,27 @@
-//! The trials of a search, and what they say about loads.
+//! The trials of a search, and the classes of loads.
 
 use super::classify::{Judged, Requirement, classify};
 use crate::result::search::{Class, Judgement};
 
-/// A trial that says something about the server, for one goal at least.
+/// A trial that says something about the server for at least one goal.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Trial {
     pub(super) load: f64,
     pub(super) seconds: f64,
-    /// One for each goal; `None` where the client is in the way.
+    /// The judgement for each goal; `None` if the client was the limit or disturbed.
     pub(super) judgements: Vec<Option<Judgement>>,
 }
 
-/// All of them, in the order in which they were made.
+/// All trials, in time order.
 #[derive(Clone, Debug, Default)]
 pub(super) struct History {
     trials: Vec<Trial>,
-    /// The loads that were tried, each once, increasing.
+    /// The tried loads, each once, ascending.
     loads: Vec<f64>,
 }
 
-/// The relevant bounds of a goal: the smallest load that misses it, and the largest one below that
-/// which meets it. So a load that meets the goal although a smaller one misses it is taken for luck.
+/// The relevant bounds of a goal: the smallest load that misses it, and the largest load below that
+/// which meets it. A load that meets the goal although a smaller one misses it counts as chance.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Bounds {
     pub(super) lower: Option<f64>,
@@ -56,7 +56,7 @@ impl History {
         classify(self.at(goal, load), target)
     }
 
-    /// The trials at a load as one goal sees them.
+    /// The trials at a load from the view of one goal.
     pub(super) fn at(&self, goal: usize, load: f64) -> impl Iterator<Item = Judged> {
         self.trials
             .iter()
@@ -69,8 +69,7 @@ impl History {
             })
     }
 
-    /// The number of trials at loads in the range that are at least so long and say something of a
-    /// goal.
+    /// The number of trials at loads in the range that are at least that long and judge a goal.
     pub(super) fn count(
         &self,
         goal: usize,
@@ -84,8 +83,7 @@ impl History {
             .count()
     }
 
-    /// The load nearest to `load` that was tried, if the two differ by a factor of no more than
-    /// `exp(distance)`.
+    /// The tried load nearest to `load`, if the two differ by a factor of at most `exp(distance)`.
     pub(super) fn nearest(&self, load: f64, distance: f64) -> Option<f64> {
         let apart = |tried: f64| (tried / load).ln().abs();
         self.loads

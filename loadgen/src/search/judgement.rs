@@ -1,4 +1,4 @@
-//! How a trial came out for a goal.
+//! The judgement of a trial for a goal.
 
 use std::time::Duration;
 
@@ -7,48 +7,49 @@ use hdrhistogram::Histogram;
 use crate::result::objective::Objective;
 use crate::result::search::{Goal, Judgement};
 
-/// A trial of fewer messages says nothing of any goal.
+/// Minimum of messages for a judgement.
 pub const MIN_MESSAGES: f64 = 10.0;
-/// Messages that are out when the window ends, as a share: where more did not come back within it, they
-/// count as failed.
+/// Share of messages that may be outstanding when the window ends. If more did not come back within
+/// it, they count as failed.
 const MAX_SHORT: f64 = 0.01;
-/// Ratios are compared up to rounding errors.
+/// Ratios are compared with this tolerance for rounding errors.
 const ROUNDING: f64 = 1e-9;
 
-/// What became of the messages of a trial, as far as objectives ask.
+/// The outcomes of a trial's messages, as objectives need them.
 #[derive(Clone, Copy, Debug)]
 pub struct TrialMessages<'a> {
-    /// Messages that were due.
+    /// Due messages.
     pub due: u64,
-    /// Messages that did not come back: lost, timed out, unfinished, unsent.
+    /// Messages that did not come back: lost, timed out, unfinished or unsent.
     pub lost: u64,
     /// Messages that came back changed.
     pub corrupt: u64,
-    /// Echoes that were complete within the window.
+    /// Echoes completed within the window.
     pub completed: u64,
-    /// Where the load is a number of connections, the share of them that was not open at the end.
+    /// If the load is a number of connections, the share of them that was not open at the end.
     pub missing_connections: f64,
     /// Response times of the messages that came back, in nanoseconds.
     pub response: Option<&'a Histogram<u64>>,
 }
 
-/// A bound on what the client added to response times: at most `delay`, except for a share of the
-/// messages.
+/// A bound on the delay that the client added to response times: at most `delay`, except for a
+/// share of the messages.
 ///
-/// A thread writes and reads in turn, so it reads as late as it writes. If a share p of the messages
-/// left later than l, then at most a share 2p had more than 2l added, once by writing and once by
-/// reading. So if a share f was later than limit + 2l, the server was late for f - 2p at least.
+/// A thread writes and reads in turn, so it reads as late as it writes. If a share p of the
+/// messages was sent later than l, then at most a share 2p was delayed by more than 2l, once by the
+/// write and once by the read. So if a share f was later than limit + 2l, the server was late for
+/// at least f - 2p.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lateness {
     pub(super) delay: Duration,
     pub(super) share_beyond: f64,
-    /// The delay as a share of the window: messages that were due so shortly before its end may have
-    /// been kept by the client from coming back within it.
+    /// The delay as a share of the window. The client may have kept messages that were due so
+    /// shortly before the window's end from coming back within it.
     pub(super) share_of_window: f64,
 }
 
 impl Goal {
-    /// What a trial with these messages says about the goal.
+    /// The judgement of a trial with these messages.
     pub fn judge(&self, messages: &TrialMessages<'_>) -> Judgement {
         let mut judgement = Judgement {
             failed: 0.0,
@@ -62,8 +63,8 @@ impl Goal {
         judgement
     }
 
-    /// The fewest messages of which a trial can tell whether it meets the goal: where a ratio of
-    /// failures is allowed, enough for one failure.
+    /// The minimum of messages for a judgement on the goal. If a failure ratio is allowed, one
+    /// failure must be possible within it.
     pub fn min_messages(&self) -> f64 {
         let allowed = self.objectives.iter().map(Objective::allowed);
         allowed
@@ -74,15 +75,15 @@ impl Goal {
 }
 
 impl Objective {
-    /// Whether a trial in which the share `failed` of the messages failed meets the objective.
+    /// Whether a trial with the share `failed` of failed messages meets the objective.
     pub fn is_met(&self, failed: f64) -> bool {
         failed <= self.allowed() + ROUNDING
     }
 
-    /// The share of the messages that failed the objective; 1 if none was due.
+    /// The share of messages that failed the objective; 1 if none was due.
     ///
-    /// A server that falls behind answers everything in the end. So if more than 1 % of the messages did
-    /// not come back within the window, they count as failed even if they came later.
+    /// An overloaded server may still answer everything in the end. So if more than 1 % of the
+    /// messages did not come back within the window, they count as failed even if they came later.
     pub fn failed(&self, messages: &TrialMessages<'_>) -> f64 {
         if messages.due == 0 {
             return 1.0;
@@ -95,13 +96,13 @@ impl Objective {
             .min(1.0)
     }
 
-    /// The part of [`Self::failed`] that does not depend on when messages came back.
+    /// The part of [`Self::failed`] that is independent of when messages came back.
     pub(super) fn lost(&self, messages: &TrialMessages<'_>) -> f64 {
         let lost = messages.share(self.lost_count(messages));
         lost.max(messages.missing_connections)
     }
 
-    /// The share of the messages that failed the objective even if the client added `lateness` to
+    /// The share of messages that failed the objective even if the client added `lateness` to the
     /// response times.
     pub(super) fn failed_despite(&self, messages: &TrialMessages<'_>, lateness: &Lateness) -> f64 {
         let late = messages.share(self.late_count(messages, lateness.delay));
@@ -109,7 +110,7 @@ impl Objective {
         (self.lost(messages) + late).max(short) - lateness.share_beyond
     }
 
-    /// Messages that did not come back as the objective asks, whenever.
+    /// Messages that did not come back as the objective asks, at any time.
     fn lost_count(&self, messages: &TrialMessages<'_>) -> u64 {
         match self {
             Self::Late { .. } | Self::Errors { .. } => messages.lost + messages.corrupt,
@@ -117,7 +118,7 @@ impl Objective {
         }
     }
 
-    /// Messages that came back later than the objective's limit and `delay`.
+    /// Messages that came back later than the objective's limit plus `delay`.
     fn late_count(&self, messages: &TrialMessages<'_>, delay: Duration) -> u64 {
         match *self {
             Self::Late { limit, .. } => messages.later_than(limit + delay),
@@ -127,7 +128,7 @@ impl Objective {
 }
 
 impl TrialMessages<'_> {
-    /// The share of the messages that did not come back within the window.
+    /// The share of messages that did not come back within the window.
     fn short(&self) -> f64 {
         self.share(self.due.saturating_sub(self.completed))
     }
@@ -139,14 +140,14 @@ impl TrialMessages<'_> {
     fn later_than(&self, limit: Duration) -> u64 {
         let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
         self.response.map_or(0, |histogram| {
-            // The histogram's bucket of the limit is taken as in time.
+            // The histogram's bucket that contains the limit counts as in time.
             let within = histogram.highest_equivalent(limit.min(histogram.high()));
             histogram.len() - histogram.count_between(0, within)
         })
     }
 }
 
-/// `short`, or 0 if the end of a window explains it.
+/// `short`, or 0 if the end of the window explains it.
 fn beyond_tolerance(short: f64) -> f64 {
     if short > MAX_SHORT { short } else { 0.0 }
 }

@@ -1,12 +1,13 @@
-//! The search for the highest load that meets service-level objectives: which trial comes next, what
-//! the trials made so far say, and how sure that is. Pure: trials go in as figures, time as their cost.
+//! The search for the highest load that meets service-level objectives: the next trial, the bounds
+//! from the trials made so far, and their certainty. Pure: trials are given as figures, and time as
+//! their cost.
 //!
-//! After MLRsearch (draft-ietf-bmwg-mlrsearch, "Multiple Loss Ratio Search"): loads are classified by
-//! goals, several goals share the trials, and the results are the relevant bounds and the conditional
-//! throughput. What the draft leaves to implementations is here: `strategy` selects loads, and
-//! `evidence` says with what certainty the capacity lies between them. Trials that failed because
-//! of the client are never held against the server; they limit how far the search can go.
-//! `attribution` tells whose failure it is.
+//! After MLRsearch (draft-ietf-bmwg-mlrsearch, "Multiple Loss Ratio Search"): loads are classified
+//! by goals, several goals share the trials, and the results are the relevant bounds and the
+//! conditional throughput. The draft leaves two parts to implementations: `strategy` selects loads,
+//! and `evidence` computes the certainty that the capacity lies between the bounds. Trials that
+//! failed because of the client never count against the server; they limit the range of the search.
+//! `attribution` decides whether the server or the client failed.
 
 use std::time::Duration;
 
@@ -39,7 +40,7 @@ use client::ClientRecord;
 use history::{History, Trial};
 use strategy::{GoalSearch, TrialRange};
 
-/// A search under way.
+/// A search in progress.
 ///
 /// ```
 /// use std::time::Duration;
@@ -76,14 +77,14 @@ pub struct Search {
     axis: Axis,
     limits: Limits,
     goal_searches: Vec<GoalSearch>,
-    /// What the client has to do with each of them.
+    /// The client's limits for each goal.
     client: Vec<ClientRecord>,
     history: History,
     trials: usize,
     spent: Duration,
 }
 
-/// What to do next.
+/// The next step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Step {
     /// Make a trial, and record it.
@@ -98,7 +99,7 @@ pub enum Step {
 }
 
 impl Search {
-    /// A search for `goals` within `limits`, which are taken as loads that can be tried.
+    /// A search for `goals` within `limits`, which must be loads that can be tried.
     pub fn new(goals: Vec<Goal>, axis: Axis, limits: Limits) -> Self {
         let lowest = axis.round(limits.lowest);
         let highest = axis.round(limits.highest).max(lowest);
@@ -123,10 +124,10 @@ impl Search {
         }
     }
 
-    /// What to do next.
+    /// The next step.
     ///
-    /// Of the trials that would help the goals, the shortest comes first, and of these the one at the
-    /// lowest load: what is learnt there may save the others.
+    /// Of the trials that help the goals, the shortest is chosen, and of these the one at the
+    /// lowest load: its result may make the others unnecessary.
     pub fn next_step(&mut self) -> Step {
         let (history, axis, limits) = (&self.history, self.axis, self.limits);
         let next = self
@@ -159,8 +160,8 @@ impl Search {
         }
     }
 
-    /// Takes a trial into account that [`Self::next_step`] asked for: how it came out for each goal, in
-    /// their order. `cost` is the time that it took with all that surrounds it.
+    /// Records a trial requested by [`Self::next_step`]: its outcome for each goal, in the goals'
+    /// order. `cost` is its total time, with all overhead.
     pub fn record(&mut self, load: f64, duration: Duration, cost: Duration, outcomes: &[Outcome]) {
         self.trials += 1;
         self.spent += cost;
@@ -182,7 +183,7 @@ impl Search {
         }
     }
 
-    /// What was found so far, for each goal.
+    /// The findings so far, for each goal.
     pub fn findings(&self) -> Vec<Finding> {
         self.goal_searches
             .iter()
@@ -192,7 +193,7 @@ impl Search {
                 let range = TrialRange::new(self.axis, self.limits, client.limit());
                 let target = goal_search.target();
                 let bounds = goal_search.bounds(&self.history);
-                // Asking a copy changes nothing of the goal_search's own course.
+                // The search continues on a copy, so the real search is unchanged.
                 let is_over = goal_search
                     .clone()
                     .next_trial(&self.history, &range)
@@ -222,23 +223,23 @@ impl Search {
             .collect()
     }
 
-    /// What a load is to a goal, by the trials made there; `goal` is its number.
+    /// The class of a load for goal number `goal`, by the trials made there.
     pub fn class(&self, goal: usize, load: f64) -> Class {
         self.history
             .class(goal, self.goal_searches[goal].target(), load)
     }
 
-    /// What is searched for.
+    /// The goals of the search.
     pub fn goals(&self) -> &[Goal] {
         &self.goals
     }
 
-    /// What the load is a number of.
+    /// The unit of the load.
     pub fn axis(&self) -> Axis {
         self.axis
     }
 
-    /// Within which limits.
+    /// The limits of the search.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
@@ -249,7 +250,7 @@ impl Search {
         limits.reduce(f64::min)
     }
 
-    /// What the trials took altogether.
+    /// The total cost of the trials.
     pub fn spent(&self) -> Duration {
         self.spent
     }

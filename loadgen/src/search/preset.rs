@@ -1,25 +1,25 @@
-//! Terms of a goal that go together.
+//! Presets of a goal's terms.
 
 use std::str::FromStr;
 use std::time::Duration;
 
 use crate::result::search::Terms;
 
-/// Terms that go together.
+/// A consistent set of terms.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Preset {
-    /// Trials of a second, in half of which the objectives must hold.
+    /// Trials of one second. The objectives must hold in half of the time.
     #[default]
     Quick,
-    /// The same with trials of five seconds and a higher precision.
+    /// Trials of five seconds and a higher precision.
     Thorough,
-    /// One trial of a minute decides, as RFC 2544, section 24, asks; nothing is repeated, so nothing
-    /// can be said about chance.
+    /// One trial of a minute decides, as RFC 2544, section 24, requires. Nothing is repeated, so
+    /// chance is not excluded.
     Rfc2544,
 }
 
 impl Preset {
-    /// The terms themselves.
+    /// The terms of the preset.
     pub fn terms(self) -> Terms {
         let terms = |initial_ms, final_ms, sum_ms, exceed_ratio, precision| Terms {
             initial_trial: Duration::from_millis(initial_ms),
@@ -37,7 +37,7 @@ impl Preset {
 }
 
 impl Terms {
-    /// Says what is wrong with terms that contradict each other.
+    /// Checks the terms for contradictions.
     ///
     /// # Errors
     /// One line for the user.

@@ -1,4 +1,4 @@
-//! Servers whose capacity is known, to search on.
+//! Simulated servers with a known capacity, for testing the search.
 
 use std::sync::LazyLock;
 
@@ -20,19 +20,19 @@ impl Random {
         }
     }
 
-    /// Uniform between 0 and 1, neither included.
+    /// Uniform between 0 and 1, both excluded.
     pub(super) fn uniform(&mut self) -> f64 {
         uniform(self.generator.next_u64())
     }
 
-    /// Exponential, of mean 1: a point below the density, of which all are as likely.
+    /// Exponential, of mean 1: a uniform point below the density.
     pub(super) fn exponential(&mut self) -> f64 {
         let Ziggurat { widths, heights } = self.ziggurat;
-        // The tail is as the whole, only further out.
+        // The tail has the shape of the whole, shifted.
         let mut begin = 0.0;
         loop {
             let bits = self.generator.next_u64();
-            // The uniform number leaves these bits out.
+            // The uniform number does not use these bits.
             let layer = bits as usize % LAYERS;
             let x = uniform(bits) * widths[layer];
             if x < widths[layer + 1] {
@@ -57,22 +57,22 @@ fn uniform(bits: u64) -> f64 {
 const LAYERS: usize = 256;
 /// Where the tail begins,
 const TAIL: f64 = 7.697_117_470_131_05;
-/// and the area of a layer, which is also that of the lowest one with the tail.
+/// and the area of a layer. The lowest layer with the tail has the same area.
 const AREA: f64 = 3.949_659_822_581_572e-3;
 
-/// The area under exp(-x) cut into layers of the same size, from the widest up: almost all of a layer lies
-/// below the curve whatever the height, so almost no number costs a logarithm (Marsaglia and Tsang, "The
-/// Ziggurat Method for Generating Random Variables", 2000). What is drawn is exactly exponential.
+/// The area under exp(-x), cut into layers of equal area, from the widest up. Almost all of a layer
+/// lies below the curve, so few numbers need a logarithm (Marsaglia and Tsang, "The Ziggurat Method
+/// for Generating Random Variables", 2000). The distribution is exactly exponential.
 struct Ziggurat {
     widths: [f64; LAYERS + 1],
-    /// Of the density at these widths.
+    /// The density at these widths.
     heights: [f64; LAYERS + 1],
 }
 
 impl Ziggurat {
     fn new() -> Self {
         let mut widths = [0.0; LAYERS + 1];
-        // The lowest layer is as wide as it would be without the tail.
+        // The lowest layer has the width that it would have without the tail.
         widths[0] = AREA / (-TAIL).exp();
         widths[1] = TAIL;
         for layer in 2..LAYERS {
@@ -86,7 +86,7 @@ impl Ziggurat {
     }
 }
 
-/// How long a server is busy with a message, on average the same.
+/// The service time of a message. The mean is the same in all cases.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Service {
     /// One server, exponentially distributed: M/M/1.
@@ -101,7 +101,7 @@ pub(super) struct Queue {
     /// Messages per second of one server.
     pub(super) rate: f64,
     pub(super) service: Service,
-    /// Responses that take longer are late.
+    /// Slower responses are late.
     pub(super) limit_s: f64,
     /// Messages of the first seconds are not counted.
     pub(super) warmup_s: f64,
@@ -117,7 +117,7 @@ impl Queue {
 
     /// The ratio of late messages in a trial.
     pub(super) fn late(&self, load: f64, seconds: f64, random: &mut Random) -> f64 {
-        // Time counts in services.
+        // The time unit is a service time.
         let gap = self.rate / load;
         let [begin, end, limit] =
             [self.warmup_s, self.warmup_s + seconds, self.limit_s].map(|time| time * self.rate);
@@ -128,8 +128,8 @@ impl Queue {
             if now > end {
                 return late as f64 / due.max(1) as f64;
             }
-            // As all services take as long, they end in the order in which they began: the servers
-            // take turns.
+            // All services take equally long, so they end in the order in which they began: the
+            // servers take turns.
             let first = &mut free[next];
             next += 1;
             if next == self.servers() {
@@ -148,8 +148,8 @@ impl Queue {
     }
 }
 
-/// The load at which trials of this length in seconds meet the objective with an even chance, by bisection
-/// with `trials` of them at each load.
+/// The load at which half of the trials of this length in seconds meet the objective, by bisection
+/// with `trials` trials at each load.
 pub(super) fn even_chance(
     mut is_met: impl FnMut(f64, &mut Random) -> bool,
     bounds: [f64; 2],
@@ -175,7 +175,7 @@ fn exponential_numbers_are_distributed_as_they_should_be() {
     let mut random = Random::new(7);
     let mut numbers: Vec<f64> = (0..NUMBERS).map(|_| random.exponential()).collect();
     numbers.sort_by(f64::total_cmp);
-    // Kolmogorov and Smirnov: further apart than this in one seed of a thousand.
+    // Kolmogorov-Smirnov: one seed in a thousand has a larger distance.
     let most = 1.95 / (NUMBERS as f64).sqrt();
     let apart = numbers.iter().enumerate().map(|(index, &number)| {
         let share = index as f64 / NUMBERS as f64;
@@ -183,7 +183,7 @@ fn exponential_numbers_are_distributed_as_they_should_be() {
     });
     let apart = apart.fold(0.0, f64::max);
     assert!(apart < most, "{apart}");
-    // The tail begins where one number of 2200 lies.
+    // One number in 2200 lies in the tail.
     let tail = numbers.iter().filter(|&&number| number > TAIL).count() as f64;
     let expected = NUMBERS as f64 * (-TAIL).exp();
     assert!((tail - expected).abs() < 3.3 * expected.sqrt(), "{tail}");

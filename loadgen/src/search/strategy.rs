@@ -1,10 +1,9 @@
-//! Which load to try next for one goal.
+//! Selects the next load for one goal.
 //!
-//! Three stages, each with longer trials and closer bounds than the one before: the first finds the
-//! neighbourhood with single short trials, growing geometrically from a small load; the last asks for
-//! all that the goal's terms ask for. A stage first tries the bounds that the one before it found, and
-//! widens them where they do not hold. When the last one is through, both bounds are tried again until
-//! chance is ruled out.
+//! Three stages, each with longer trials and closer bounds than the one before. The first finds the
+//! neighbourhood with single short trials, growing geometrically from a small load; the last
+//! applies the goal's terms. A stage first tries the bounds of the previous stage, and widens them
+//! if they do not hold. After the last stage, both bounds are tried again until chance is excluded.
 
 use std::time::Duration;
 
@@ -13,24 +12,24 @@ use super::evidence::Evidence;
 use super::history::{Bounds, History};
 use crate::result::search::{Axis, CapacityInterval, Class, Limits, Terms};
 
-/// Growth while nothing is known of the capacity.
+/// Growth factor while the capacity is unknown.
 const GROWTH: f64 = 2.0;
-/// How many times as far apart a stage's bounds may be as those of the next stage.
+/// The ratio between the widths of a stage and the next.
 const COARSER: f64 = 2.0;
-/// Trials at a load before one farther out is tried, if chance was not ruled out.
+/// Trials at a load before one farther out is tried, if chance is not excluded yet.
 const TRIALS_PER_RUNG: usize = 8;
-/// Trials that disagree with the others, of which this many are enough to go farther out, too.
+/// Trials that disagree with the others. This many are enough to go farther out, too.
 const DISSENTERS: usize = 2;
-/// Where fewer of them agree, as a share, more of them would take very long.
+/// If a smaller share of them agrees, more trials at this load would take too long.
 const MIN_AGREEMENT: f64 = 0.6;
 /// How often a load farther out is tried: 0, 1, 2.5, 4.75, 8.1, 13 ... widths from the bound.
 const RUNGS: i32 = 9;
 const SPACING: f64 = 1.5;
 const FIRST_RUNGS: f64 = 2.0;
-/// Loads this near, in widths, count as the same where one of them was tried.
+/// Loads within this distance, in widths, count as the same if one of them was tried.
 const SAME: f64 = 0.3;
 
-/// Where trials can be made at this point of the search.
+/// The range of loads that can be tried now.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TrialRange {
     pub(super) axis: Axis,
@@ -39,33 +38,33 @@ pub(super) struct TrialRange {
     pub(super) ceiling: Option<f64>,
 }
 
-/// The goal_search of one goal.
+/// The search for one goal.
 #[derive(Clone, Debug)]
 pub(super) struct GoalSearch {
     goal: usize,
     stages: [Stage; 3],
     stage: usize,
-    /// The bounds of the stage before.
+    /// The bounds of the previous stage.
     hints: Bounds,
-    /// `None` if the goal leaves no room for chance.
+    /// `None` if the goal allows no misses.
     evidence: Option<Evidence>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Stage {
     target: Requirement,
-    /// How far apart the bounds may be, as a share of the upper one.
+    /// The maximum distance of the bounds, as a share of the upper one.
     width: f64,
 }
 
-/// A trial that would help.
+/// A useful trial.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Candidate {
     pub(super) load: f64,
     pub(super) seconds: f64,
 }
 
-/// Which of the bounds.
+/// The bound that it concerns.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Side {
     Lower,
@@ -76,7 +75,7 @@ impl GoalSearch {
     pub(super) fn new(goal: usize, terms: &Terms) -> Self {
         let (initial, sum) = (terms.initial_trial, terms.duration_sum);
         let geometric_mean_s = (initial.as_secs_f64() * sum.as_secs_f64()).sqrt();
-        // In whole milliseconds, so that it is the same as a duration and as a number of seconds.
+        // In whole milliseconds, so that the duration and the number of seconds are equal.
         let between = Duration::from_millis((geometric_mean_s * 1e3).round() as u64);
         let between = between.clamp(initial, sum);
         let stage = |sum: Duration, width: f64| Stage {
@@ -102,16 +101,16 @@ impl GoalSearch {
         }
     }
 
-    /// Takes a trial into account.
+    /// Records a trial.
     pub(super) fn record(&mut self, load: f64, seconds: f64, is_met: bool) {
-        // Longer trials of other goals have another chance to meet this one.
+        // Longer trials of other goals may also meet this one.
         let is_final = seconds == self.target().trial_s;
         if let Some(evidence) = self.evidence.as_mut().filter(|_| is_final) {
             evidence.record(load, is_met);
         }
     }
 
-    /// The trial that would help most; `None` if there is nothing left to find.
+    /// The most useful trial; `None` if there is nothing left to find.
     pub(super) fn next_trial(
         &mut self,
         history: &History,
@@ -136,22 +135,22 @@ impl GoalSearch {
         }
     }
 
-    /// What the goal itself asks of a load.
+    /// The requirements of the goal itself.
     pub(super) fn target(&self) -> &Requirement {
         &self.stages[self.stages.len() - 1].target
     }
 
-    /// The relevant bounds of what the goal asks.
+    /// The relevant bounds of the goal.
     pub(super) fn bounds(&self, history: &History) -> Bounds {
         history.bounds(self.goal, self.target())
     }
 
-    /// Where the capacity lies with all that is known.
+    /// The interval of the capacity by all trials.
     pub(super) fn interval(&self) -> Option<CapacityInterval> {
         self.evidence.as_ref().map(Evidence::interval)
     }
 
-    /// How many trials count as one for that.
+    /// How many trials count as one in that interval.
     pub(super) fn dependence(&self) -> Option<f64> {
         self.evidence.as_ref().map(Evidence::dependence)
     }
@@ -164,7 +163,7 @@ impl GoalSearch {
         history: &History,
         range: &TrialRange,
     ) -> Option<f64> {
-        // The smaller load first: if it is a bound, it may save the larger one.
+        // The smaller load first: if it becomes a bound, the larger one may be unnecessary.
         for hint in [self.hints.lower, self.hints.upper].into_iter().flatten() {
             let is_inside = bounds.lower.is_none_or(|lower| lower < hint)
                 && bounds.upper.is_none_or(|upper| hint < upper)
@@ -192,7 +191,7 @@ impl GoalSearch {
                 range.axis.between(lower, upper)
             }
         };
-        // One that was tried before, in another stage or for another goal, is as good as one next to it.
+        // A load tried in another stage or for another goal is as good as a neighbour.
         let tried = history.nearest(load?, stage.width * SAME);
         let is_inside = |&tried: &f64| {
             bounds.lower.is_none_or(|lower| lower < tried)
@@ -202,8 +201,8 @@ impl GoalSearch {
         tried.filter(is_inside).or(load)
     }
 
-    /// The load whose trial helps to rule out that a bound is there by chance; `None` if it is
-    /// ruled out, or cannot be.
+    /// The load whose trial helps to exclude that a bound is due to chance; `None` if that is
+    /// excluded, or can't be.
     fn confirm(&self, bounds: Bounds, history: &History, range: &TrialRange) -> Option<f64> {
         let known = self.evidence.as_ref()?.interval();
         let (lower, upper) = bounds.lower.zip(bounds.upper)?;
@@ -236,13 +235,13 @@ impl GoalSearch {
             range.clamp(load.unwrap_or(out)).unwrap_or(bound)
         };
         let is_within = |load: f64| known.is_none_or(|known| sign * load < sign * known);
-        // From the bound outwards, to a load so far from the capacity that chance is soon ruled out.
-        // Then back inwards, each time from the best that is known.
+        // From the bound outwards, to a load so far from the capacity that few trials exclude
+        // chance. Then back inwards, each time from the best known bound.
         let mut loads: Vec<f64> = (0..=RUNGS)
             .map(rung)
             .take_while(|&load| is_within(load))
             .collect();
-        // The last rung may be the capacity itself, where no number of trials decides anything.
+        // The last step may be the capacity itself, where no number of trials decides.
         let last = loads.last().copied().unwrap_or(bound);
         if let Some(known) = known.filter(|_| self.is_undecidable(side, last, history)) {
             let beyond = range.axis.between(last.min(known), last.max(known));
@@ -258,14 +257,14 @@ impl GoalSearch {
             .copied()
     }
 
-    /// Whether the trials at a load agree so little about the side of the capacity on which it lies
-    /// that more of them would not soon settle it.
+    /// Whether the trials at a load agree so little on its side of the capacity that more trials
+    /// would not soon decide.
     fn is_contested(&self, side: Side, load: f64, history: &History) -> bool {
         let (agreeing, dissenting) = self.votes(side, load, history);
         dissenting >= DISSENTERS || agreeing + dissenting >= TRIALS_PER_RUNG
     }
 
-    /// Whether there were many trials at a load and almost as many put it on one side of the capacity as on
+    /// Whether a load has many trials, and almost as many speak for one side of the capacity as for
     /// the other.
     fn is_undecidable(&self, side: Side, load: f64, history: &History) -> bool {
         let (agreeing, dissenting) = self.votes(side, load, history);
@@ -273,7 +272,7 @@ impl GoalSearch {
         made >= TRIALS_PER_RUNG && (agreeing as f64) < made as f64 * MIN_AGREEMENT
     }
 
-    /// How many trials at a load put it on a side of the capacity, and how many on the other.
+    /// The numbers of trials that put a load on a side of the capacity, and on the other.
     fn votes(&self, side: Side, load: f64, history: &History) -> (usize, usize) {
         let full = history
             .at(self.goal, load)
@@ -299,7 +298,7 @@ impl TrialRange {
         }
     }
 
-    /// `load` as it can be tried; `None` if the client cannot offer it.
+    /// `load` as it can be tried; `None` if the client can't offer it.
     fn clamp(&self, load: f64) -> Option<f64> {
         let load = self
             .axis
@@ -310,7 +309,8 @@ impl TrialRange {
             .then_some(load)
     }
 
-    /// A load above `lower`: `load` if that can be tried, else a load between `lower` and the client's limit.
+    /// A load above `lower`: `load` if that can be tried, otherwise a load between `lower` and the
+    /// client's limit.
     fn above(&self, lower: f64, load: f64, width: f64) -> Option<f64> {
         match (self.clamp(load), self.ceiling) {
             (Some(load), _) => (load > lower).then_some(load),
@@ -322,8 +322,8 @@ impl TrialRange {
     }
 }
 
-/// By what factor to go on from a bound that did not hold: as far again as it is from where the
-/// stage began, or a width; where there is no such place, a good deal.
+/// The growth factor from a bound that did not hold: as far again as it is from where the stage
+/// began, or one width; without such a place, a large factor.
 fn step(begin: Option<f64>, bound: f64, width: f64) -> f64 {
     begin.map_or(GROWTH, |begin| {
         let gone = f64::max(begin / bound, bound / begin);

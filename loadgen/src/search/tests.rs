@@ -1,4 +1,4 @@
-//! Searches on servers whose capacity is known.
+//! Searches on servers with a known capacity.
 
 use proptest::prelude::*;
 
@@ -25,7 +25,7 @@ fn quick() -> Goal {
     goal("p99<1ms", Preset::Quick)
 }
 
-/// What a search came to.
+/// The result of a search.
 struct Course {
     stop: StopReason,
     finding: Finding,
@@ -33,7 +33,7 @@ struct Course {
     seconds: f64,
 }
 
-/// Searches with `trial`, which says what ratio of the messages fails at a load over so many seconds.
+/// Searches with `trial`, which returns the failure ratio at a load over a number of seconds.
 fn search(
     goal: Goal,
     axis: Axis,
@@ -75,7 +75,7 @@ fn cliff(capacity: f64) -> impl FnMut(f64, f64) -> f64 {
     move |load, _| (1.0 - capacity / load).max(0.0)
 }
 
-/// Over how many of the seeds the truth lay in the interval, and what the searches took.
+/// For how many seeds the truth was in the interval, and the cost of the searches.
 struct Coverage {
     seeds: usize,
     covered: usize,
@@ -129,7 +129,7 @@ impl Coverage {
         )
     }
 
-    /// As often as claimed, but for what chance does to so few seeds: three standard deviations.
+    /// As often as claimed, within three standard deviations of chance for this number of seeds.
     fn is_as_claimed(&self) -> bool {
         let seeds = self.seeds as f64;
         let misses = seeds * (1.0 - CONFIDENCE);
@@ -303,7 +303,7 @@ fn what_the_client_can_not_offer_is_not_held_against_the_server() {
     };
     assert!((20_000.0..21_000.0).contains(&limit), "{limit}");
     assert_eq!(limited.upper, None);
-    // Below the client's limit the server's is found as ever.
+    // Below the client's limit, the server's limit is found as usual.
     let found = client(20_000.0, 17_000.0).finding;
     assert_eq!(found.end, GoalEnd::Found);
     assert!(found.lower.is_some_and(|lower| lower > 16_000.0));
@@ -337,7 +337,7 @@ fn what_disturbs_the_client_is_waited_out_longer_than_its_limit() {
     assert_eq!(trials_at(Outcome::Disturbed), 10 + 10);
 }
 
-/// How many trials are made where the client can never offer the load, before the search ends there.
+/// The number of trials before the search ends if the client can never offer the load.
 fn trials_at(outcome: Outcome) -> usize {
     let course = run(Search::new(vec![quick()], Axis::Rate, LIMITS), |load, _| {
         if load >= 1_000.0 {
@@ -383,7 +383,7 @@ fn a_bad_spell_of_the_client_is_not_its_limit() {
     }
 }
 
-/// The trials that one goal's limit is settled with are the other's too.
+/// The trials that settle one goal's limit settle the other's too.
 #[test]
 fn goals_with_different_limits_of_the_client_settle_each_once() {
     let goals = vec![
@@ -527,7 +527,7 @@ fn search_count(capacity: f64) -> usize {
 
 #[test]
 fn a_capacity_that_moves_is_noticed_or_bounded() {
-    // It halves after 25 seconds.
+    // The capacity halves after 25 seconds.
     let mut elapsed = 0.0;
     let course = search(quick(), Axis::Rate, LIMITS, |load, seconds| {
         elapsed += seconds;
@@ -546,7 +546,7 @@ fn a_capacity_that_moves_is_noticed_or_bounded() {
 
 #[test]
 fn the_closed_form_of_a_queue_agrees_with_its_simulation() {
-    // M/M/1: a sojourn is longer than t with the chance exp(-(service rate - load) t).
+    // M/M/1: a sojourn is longer than t with probability exp(-(service rate - load) t).
     let closed_form = 2_000.0 - 100_f64.ln() / 0.004;
     let queue = queue(Service::Memoryless);
     let mut random = Random::new(3);
@@ -663,7 +663,7 @@ mod a_thousand_searches {
     }
 }
 
-/// The capacity of each trial is another, and one in twenty is spoilt.
+/// Each trial has a different capacity, and one in twenty is spoilt.
 fn meets_noisily(load: f64, random: &mut Random) -> bool {
     let noise = (random.uniform() + random.uniform() - 1.0) * 0.1;
     let is_spoilt = random.uniform() < 0.05;
@@ -682,22 +682,23 @@ fn search_noise(terms: Terms, seed: u64) -> Course {
     })
 }
 
-/// Searches on a server whose host is slower or faster by some 15 % for some trials on end: the logarithm
-/// of its capacity is an autoregression in which neighbours correlate by 0.8.
+/// Searches on a server whose host is about 15 % slower or faster for several trials in a row: the
+/// logarithm of its capacity is an autoregression with lag-1 correlation 0.8.
 fn search_spells(terms: Terms, seed: u64) -> Course {
     let mut random = Random::new(seed);
     let mut spell = 0.0;
     let goal = Goal { terms, ..quick() };
     search(goal, Axis::Rate, LIMITS, |load, _| {
-        // As good as normal, of variance 1.
+        // Nearly normal, with variance 1.
         let sum: f64 = (0..12).map(|_| random.uniform()).sum();
         spell = 0.8 * spell + 0.6 * (sum - 6.0);
         f64::from(u8::from(load > 5_000.0 * f64::exp(0.15 * spell)))
     })
 }
 
-/// Searches on a server whose capacity grows or shrinks all the time, by up to a tenth in a minute, and
-/// says whether the interval has one that there was, or the search noticed.
+/// Searches on a server whose capacity always grows or shrinks, by up to a tenth per minute.
+/// Returns whether the interval contains a capacity that occurred, or the search noticed the
+/// change.
 fn search_drift(seed: u64) -> bool {
     let mut random = Random::new(seed);
     let per_s = (random.uniform() - 0.5) * 0.2 / 60.0;
@@ -734,7 +735,7 @@ fn noise_and_drift_mislead_as_rarely_as_claimed() {
 }
 
 proptest! {
-    /// Whatever a server does, the search ends, within its limits, and the findings are in order.
+    /// Whatever a server does, the search ends within its limits, and the findings are ordered.
     #[test]
     fn every_search_ends(
         answers in proptest::collection::vec(0_u8..10, 1..60),

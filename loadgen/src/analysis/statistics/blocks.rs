@@ -1,7 +1,7 @@
 //! The samples of a run in consecutive blocks of equal time.
 //!
 //! Memory does not grow with the run: when there are too many blocks, neighbours are merged in
-//! pairs, and from then on a block is twice as long.
+//! pairs, and each later block is twice as long.
 
 use std::cmp::Ordering;
 
@@ -9,8 +9,8 @@ use hdrhistogram::Histogram;
 
 /// The samples of a run, cut into blocks of equal time.
 ///
-/// Time slices that do not fill a block yet are in no block: blocks of unequal length are not
-/// alike, and an analysis that leaves out less than one part in half the limit loses little.
+/// Time slices that do not fill a block yet are in no block, because blocks of unequal length are
+/// not comparable. The loss is less than two parts in `limit`.
 #[derive(Clone, Debug)]
 pub(crate) struct Blocks {
     limit: usize,
@@ -21,24 +21,23 @@ pub(crate) struct Blocks {
     gathered: usize,
 }
 
-/// Different values that a block tells apart; one with more gets coarse.
+/// Maximum of distinct values in a block. A block with more becomes coarse.
 const MAX_VALUES: usize = 1024;
-/// The leading bits that a coarse block keeps of a value: within a hundredth of it. Blocks only say how
-/// much their shares differ; the values themselves come from the whole histogram.
+/// Leading bits of a value that a coarse block keeps: a precision of one percent. Blocks only show
+/// how much their shares differ; the values come from the whole histogram.
 const COARSE_BITS: u32 = 8;
 
 /// The samples of one block.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Block {
-    /// Values and how often each occurred, smallest first.
+    /// Values and their counts, smallest first.
     values: Vec<(u64, u64)>,
     count: u64,
     is_coarse: bool,
 }
 
 impl Blocks {
-    /// No block yet, and never more than `limit`, which is taken as the next even number that is
-    /// at least 2.
+    /// No blocks. `limit` is their maximum, rounded up to an even number, at least 2.
     pub(crate) fn new(limit: usize) -> Self {
         Self {
             limit: limit.max(2).next_multiple_of(2),
@@ -49,24 +48,23 @@ impl Blocks {
         }
     }
 
-    /// Adds the next time slice. Slices must be of equal length, and all histograms of the same
-    /// bounds; a slice in which nothing was recorded is to be added as well.
+    /// Adds the next time slice. Slices must have equal length, and all histograms the same bounds.
+    /// Empty slices must be added too.
     pub(crate) fn push(&mut self, histogram: &Histogram<u64>) {
         self.add(Block::of(histogram));
     }
 
-    /// The complete blocks in the order of time.
+    /// The complete blocks, in time order.
     pub(crate) fn complete(&self) -> &[Block] {
         &self.complete
     }
 
-    /// How many time slices a block spans.
+    /// Number of time slices in a block.
     pub(crate) fn slices_per_block(&self) -> usize {
         self.slices_per_block
     }
 
-    /// The value that the fraction `quantile` of each block's samples does not exceed, in the
-    /// order of time; blocks without samples are left out.
+    /// The `quantile` of each block's samples, in time order. Blocks without samples are left out.
     pub(crate) fn quantiles(&self, quantile: f64) -> Vec<u64> {
         self.complete
             .iter()
@@ -115,7 +113,7 @@ impl Block {
         .bounded()
     }
 
-    /// The same with a bounded number of values.
+    /// The same block with a limited number of values.
     fn bounded(mut self) -> Self {
         if self.values.len() > MAX_VALUES && !self.is_coarse {
             self.coarsen();
@@ -141,9 +139,9 @@ impl Block {
         self.count
     }
 
-    /// Numbers of samples that are larger than `value`, and that are equal to it. A value stands
-    /// for all that the histogram does not tell from it, as `Histogram::value_at_quantile` gives it,
-    /// and in a coarse block for all that this one does not.
+    /// Numbers of samples larger than `value`, and equal to it. A value stands for all values that
+    /// the histogram does not distinguish from it, as in `Histogram::value_at_quantile`, and in a
+    /// coarse block for all that the block does not distinguish.
     pub(crate) fn beyond(&self, value: u64) -> (u64, u64) {
         let value = if self.is_coarse { coarse(value) } else { value };
         let first = self.values.partition_point(|&(other, _)| other < value);
@@ -158,8 +156,7 @@ impl Block {
         beyond
     }
 
-    /// The value that the fraction `quantile` of the samples does not exceed; `None` without
-    /// samples.
+    /// The `quantile` of the samples; `None` without samples.
     pub(crate) fn quantile(&self, quantile: f64) -> Option<u64> {
         let rank = ((quantile * self.count as f64).ceil() as u64).clamp(1, self.count.max(1));
         let mut seen = 0;
@@ -210,7 +207,7 @@ impl Block {
     }
 }
 
-/// The largest value that agrees with `value` in its leading bits.
+/// The largest value with the same leading bits as `value`.
 fn coarse(value: u64) -> u64 {
     let dropped = (u64::BITS - value.leading_zeros()).saturating_sub(COARSE_BITS);
     value | ((1 << dropped) - 1)

@@ -1,14 +1,14 @@
-//! How evenly connections were served, from what each of them got.
+//! Fairness indices from the share of each connection.
 
 use std::collections::BTreeMap;
 
 use crate::result::statistics::Fairness;
 
-/// The share of connections that stand for the slowest and the fastest.
+/// The fraction of connections that count as the slowest, and as the fastest.
 const EXTREME: f64 = 0.01;
 
 impl Fairness {
-    /// Judges by what each connection got. `None` if none got anything.
+    /// Fairness between the shares; `None` if all are zero.
     pub fn of(counts: &[u64]) -> Option<Self> {
         let mut sorted: Vec<f64> = counts.iter().map(|&count| count as f64).collect();
         let jain_index = jain_index(&sorted)?;
@@ -24,8 +24,8 @@ impl Fairness {
     }
 }
 
-/// Jain's fairness index: 1 if all got the same, `1 / n` if one of `n` got everything. `None` if
-/// none got anything.
+/// Jain's fairness index: 1 if all shares are equal, `1 / n` if one of `n` connections has
+/// everything. `None` if all are zero.
 ///
 /// Jain, Chiu, Hawe, "A Quantitative Measure of Fairness and Discrimination for Resource Allocation
 /// in Shared Computer Systems", DEC-TR-301, 1984.
@@ -35,8 +35,8 @@ pub(crate) fn jain_index(shares: &[f64]) -> Option<f64> {
     (squares > 0.0).then(|| sum.powi(2) / (shares.len() as f64 * squares))
 }
 
-/// Jain's index over the means of groups, say those of one target or one thread each. Connection
-/// `i` got `counts[i]` and belongs to `groups[i]`. `None` if none got anything.
+/// Jain's index over the means of groups, such as one per target or per thread. Connection `i` has
+/// `counts[i]` and belongs to `groups[i]`. `None` if all are zero.
 pub(crate) fn jain_index_between<G: Ord>(counts: &[u64], groups: &[G]) -> Option<f64> {
     let mut sums: BTreeMap<&G, (f64, f64)> = BTreeMap::new();
     for (&count, group) in counts.iter().zip(groups) {
@@ -61,7 +61,7 @@ mod tests {
     #[test]
     fn the_index_is_that_of_the_paper() {
         assert_near(jain_index(&[7.0, 7.0, 7.0]), 1.0);
-        // Who favours k of n equally has the index k / n.
+        // If k of n connections get equal shares and the others nothing, the index is k / n.
         assert_near(jain_index(&[20.0, 20.0, 0.0, 0.0, 0.0]), 0.4);
         assert_near(jain_index(&[1.0, 2.0, 3.0]), 36.0 / 42.0);
         assert_eq!(jain_index(&[]), None);

@@ -1,25 +1,26 @@
-//! The two shapes that a run's trend is judged by, fitted to logarithms of consecutive blocks: an
-//! approach to a level, and a straight line.
+//! The two shapes of a run's trend, fitted to logarithms of consecutive blocks: an approach to a
+//! level, and a straight line.
 
-/// Lengths of a warm-up that are tried, as shares of the window. Longer ones are a drift.
+/// Candidate lengths of a warm-up, as shares of the window. Longer ones count as a drift.
 const TRANSIENTS: [f64; 4] = [0.1, 0.15, 0.2, 0.3];
-/// A value counts as no further from the median than this many standard deviations: a stall is one
-/// odd block and no more.
+/// Values further from the median than this many standard deviations are moved in, so that a stall
+/// counts as only one outlier.
 const FARTHEST: f64 = 4.0;
-/// But where there is hardly any noise, as far as this share: changes that matter keep their shape.
+/// But with very little noise, values are moved in only beyond this share, so that relevant changes
+/// keep their shape.
 const FARTHEST_SHARE: f64 = 0.2;
-/// Values have three digits: a scatter below this share cannot be seen.
+/// Values have three digits: a scatter below this share is invisible.
 const MIN_SCATTER: f64 = 0.001;
-/// Blocks whose median is the level at the beginning, at least.
+/// Minimum of blocks for the median that is the initial level.
 const MIN_FIRST: usize = 4;
-/// Neighbouring blocks are taken to be correlated at least this much: few blocks cannot tell, and
-/// taking them for independent is what makes a wave a trend.
+/// Minimum assumed correlation of neighbouring blocks. A few blocks can't show their correlation,
+/// and assuming independence would turn a wave into a trend.
 const MIN_CORRELATION: f64 = 0.5;
-/// The most that they are taken to be correlated.
+/// Maximum assumed correlation of neighbouring blocks.
 const MAX_CORRELATION: f64 = 0.9;
 
-/// The values with those far out moved in. Scatter is judged by the median absolute deviation,
-/// which for a normal distribution is the standard deviation over 1.4826.
+/// Moves outliers in. Scatter is the median absolute deviation, which is the standard deviation
+/// over 1.4826 for a normal distribution.
 pub(super) fn curbed(values: &[f64]) -> Option<Vec<f64>> {
     let median = super::median(values)?;
     let distances: Vec<f64> = values.iter().map(|value| (value - median).abs()).collect();
@@ -32,10 +33,10 @@ pub(super) fn curbed(values: &[f64]) -> Option<Vec<f64>> {
     )
 }
 
-/// By how much correlation of neighbours multiplies the variance of a mean. The sum of residuals
-/// of a fit is 0, which makes neighbours look less alike than they are; `parameters` that were fitted
-/// cost about one in `n` each (Marriott and Pope, "Bias in the Estimation of Autocorrelations",
-/// Biometrika 41, 1954).
+/// The factor by which correlation of neighbours increases the variance of a mean. The residuals of
+/// a fit sum to 0, which lowers their estimated correlation; each of the `parameters` fitted costs
+/// about one in `n` (Marriott and Pope, "Bias in the Estimation of Autocorrelations", Biometrika
+/// 41, 1954).
 fn inflation(residuals: &[f64], parameters: f64) -> f64 {
     let seen = super::lag_one_correlation(residuals);
     let correlation = seen + (parameters + 4.0 * seen) / residuals.len() as f64;
@@ -47,26 +48,26 @@ fn sum_of_squares(values: &[f64]) -> f64 {
     values.iter().map(|value| value.powi(2)).sum()
 }
 
-/// An exponential approach to a level, fitted by least squares: what a warm-up looks like. In
-/// simulations it found more warm-ups than cutting at the least standard error (MSER: White, "An
+/// An exponential approach to a level, fitted by least squares: the shape of a warm-up. In
+/// simulations it found more warm-ups than truncation at the least standard error (MSER: White, "An
 /// Effective Truncation Heuristic for Bias Reduction in Simulation Output", Simulation 69, 1997),
-/// whose cut noise moves far into the run.
+/// which noise can move far into the run.
 pub(super) struct Decay {
     /// Blocks in which the difference falls to 1 / e.
     constant: f64,
-    /// The difference at the beginning over its standard error.
+    /// The initial difference over its standard error.
     pub(super) z: f64,
     /// Sum of the squared residuals.
     pub(super) squares: f64,
 }
 
 impl Decay {
-    /// The best of the lengths that are tried.
+    /// The best fit over the candidate lengths.
     pub(super) fn fit(values: &[f64]) -> Option<Self> {
         TRANSIENTS
             .iter()
             .map(|share| {
-                // After three time constants a twentieth is left.
+                // After three time constants, one twentieth is left.
                 Self::fit_one(values, (share * values.len() as f64 / 3.0).max(1.0))
             })
             .min_by(|a, b| a.squares.total_cmp(&b.squares))
@@ -96,8 +97,8 @@ impl Decay {
         }
     }
 
-    /// The share of the window that it lasts, and the levels before and after. They are medians,
-    /// which a single stall does not move.
+    /// Its share of the window, and the levels before and after. These are medians, which a single
+    /// stall does not move.
     pub(super) fn levels(&self, series: &[f64]) -> Option<(f64, f64, f64)> {
         let lasts = 3.0 * self.constant;
         let (first, rest) = (

@@ -1,4 +1,4 @@
-//! How exactly a run knows a percentile or a rate.
+//! Confidence intervals of a percentile or a rate.
 
 use std::time::Duration;
 
@@ -9,25 +9,26 @@ use super::student::t_975;
 use crate::result::latency::supports;
 use crate::result::statistics::{QuantileEstimate, RateEstimate};
 
-/// Effective samples that must lie beyond a percentile for its interval: with fewer, it would reach out
-/// to the largest sample and say nothing.
+/// Minimum of effective samples beyond a percentile for its interval. With fewer, the interval
+/// would extend to the largest sample.
 const EFFECTIVE_SAMPLES_BEYOND: f64 = 5.0;
-/// Fewer blocks than this say too little of how much blocks differ.
+/// Minimum of blocks for estimating how much blocks differ.
 const MIN_BLOCKS: usize = 8;
-/// Blocks are not merged into fewer than this.
+/// Minimum of blocks after merging.
 const MIN_MERGED: usize = 10;
 
-/// The 95 % confidence interval of the quantile of `total`, whose samples lie in `blocks` in the
-/// order of time. `None` if they are too few or too much alike to tell.
+/// The 95 % confidence interval of the quantile of `total`, whose samples lie in `blocks` in time
+/// order. `None` if there are too few samples, or too few independent ones.
 ///
-/// Each block says which share of its samples lies beyond the estimated quantile. How much these
-/// shares differ gives the standard error of the whole share (batch means; for quantiles
-/// Heidelberger and Lewis, "Quantile Estimation in Dependent Sequences", Operations Research 32,
-/// 1984), and with it the ranks between which the quantile lies (Woodruff, "Confidence Intervals for
-/// Medians and Other Position Measures", JASA 47, 1952). Nothing is assumed of the distribution.
+/// Each block gives the share of its samples beyond the estimated quantile. The differences between
+/// these shares give the standard error of the whole share (batch means; for quantiles Heidelberger
+/// and Lewis, "Quantile Estimation in Dependent Sequences", Operations Research 32, 1984), and with
+/// it the ranks of the interval's ends (Woodruff, "Confidence Intervals for Medians and Other
+/// Position Measures", JASA 47, 1952). No distribution is assumed.
 ///
-/// What a run did not see can't widen its interval: where few slow spells make the percentile, a run
-/// that met less of them than is usual promises too much. `effective_samples` tells how few.
+/// The interval can't include events that the run did not see. If a few slow periods determine the
+/// percentile, a run with fewer of them than usual has too narrow an interval. `effective_samples`
+/// shows how few there were.
 pub(crate) fn quantile_interval(
     blocks: &Blocks,
     total: &Histogram<u64>,
@@ -47,8 +48,8 @@ pub(crate) fn quantile_interval(
         .iter()
         .fold((0, 0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
     let in_blocks: u64 = blocks.complete().iter().map(|block| block.count()).sum();
-    // A histogram, and a clock, give many samples the same value. So much of it counts as beyond
-    // that the whole share is as it should be.
+    // Histogram buckets and clock resolution give many samples the same value. A part of them
+    // counts as beyond, so that the whole share is exact.
     let part = if equal == 0 {
         0.0
     } else {
@@ -82,8 +83,8 @@ pub(crate) fn quantile_interval(
     })
 }
 
-/// The 95 % confidence interval of the rate at which samples were recorded, by batch means, if each
-/// slice that was pushed to `blocks` took `slice`. `None` if there are too few blocks, or no time.
+/// The 95 % confidence interval of the rate of samples, by batch means, if each slice pushed to
+/// `blocks` took `slice`. `None` if there are too few blocks, or no time.
 pub(crate) fn rate_interval(blocks: &Blocks, slice: Duration) -> Option<RateEstimate> {
     let block_s = slice.as_secs_f64() * blocks.slices_per_block() as f64;
     if block_s == 0.0 {
@@ -105,7 +106,7 @@ pub(crate) fn rate_interval(blocks: &Blocks, slice: Duration) -> Option<RateEsti
     })
 }
 
-/// The sum of the first numbers over that of the second ones.
+/// The sum of the first numbers over the sum of the second.
 fn quotient(parts: &[(f64, f64)]) -> f64 {
     let (dividend, divisor) = parts
         .iter()
@@ -113,15 +114,15 @@ fn quotient(parts: &[(f64, f64)]) -> f64 {
     dividend / divisor
 }
 
-/// How well blocks agree on a quotient of two sums.
+/// The precision of a quotient of two sums, by the differences between blocks.
 struct Agreement {
     standard_error: f64,
     batches: usize,
 }
 
 impl Agreement {
-    /// On the [`quotient`], with the standard error of a ratio estimate (Cochran, "Sampling
-    /// Techniques", 1977, 6.4). `None` for too few blocks.
+    /// Statistics of the [`quotient`], with the standard error of a ratio estimate (Cochran,
+    /// "Sampling Techniques", 1977, 6.4). `None` with too few blocks.
     fn of(mut batches: Vec<(f64, f64)>) -> Option<Self> {
         batches.retain(|&(_, weight)| weight > 0.0);
         if batches.len() < MIN_BLOCKS {
@@ -135,8 +136,8 @@ impl Agreement {
                 .collect();
             let n = batches.len() as f64;
             let correlation = super::lag_one_correlation(&deviations);
-            // Of independent blocks, this is 0 give or take 1 / sqrt(n). One in six has its blocks
-            // merged without need, which only makes the interval a little wider.
+            // For independent blocks, this is 0 ± 1 / sqrt(n). One case in six is merged
+            // unnecessarily, which only widens the interval a little.
             if correlation * n.sqrt() > 1.0 && batches.len() / 2 >= MIN_MERGED {
                 batches = batches
                     .chunks_exact(2)
@@ -144,7 +145,7 @@ impl Agreement {
                     .collect();
                 continue;
             }
-            // The first term of what dependence adds; it matters where merging had to stop.
+            // The first-order effect of dependence. It matters where merging had to stop.
             let left = 1.0 + 2.0 * correlation.max(0.0);
             let squares: f64 = deviations.iter().map(|deviation| deviation.powi(2)).sum();
             let weight: f64 = batches.iter().map(|batch| batch.1).sum();
@@ -162,7 +163,7 @@ mod tests {
     use super::*;
     use crate::result::histogram;
 
-    /// Nanoseconds in one of the simulations' units of time.
+    /// Nanoseconds in one time unit of the simulations.
     const UNIT: f64 = 100_000.0;
     /// Simulated runs; with 200, a coverage of 0.95 has a standard deviation of 0.015.
     const RUNS: u64 = 200;
@@ -186,12 +187,12 @@ mod tests {
         (blocks, total)
     }
 
-    /// How often intervals behaved how, out of all runs.
+    /// Coverage of the intervals over all runs.
     #[derive(Clone, Copy, Debug, Default)]
     struct Coverage {
         given: u32,
         held: u32,
-        /// Those held by an interval that takes samples for independent.
+        /// Truths contained in an interval that assumes independent samples.
         held_naively: u32,
     }
 
@@ -205,7 +206,7 @@ mod tests {
         }
     }
 
-    /// Simulates runs whose quantiles are `truths`.
+    /// Simulates runs whose true quantiles are `truths`.
     fn coverage(
         truths: [f64; 3],
         simulate: impl Fn(&mut Random) -> (Blocks, Histogram<u64>),
@@ -291,7 +292,7 @@ mod tests {
         few.push(&total);
         assert!(quantile_interval(&few, &total, 0.5).is_some());
 
-        // One slow spell of two blocks holds all the slow samples: that is one event.
+        // One slow period of two blocks has all slow samples: a single event.
         let (blocks, total) = run((0..SAMPLES).map(|sample| {
             if (4_000..4_800).contains(&sample) {
                 100.0
@@ -332,7 +333,7 @@ mod tests {
                 }
                 assert_eq!(blocks.slices_per_block(), 8);
                 let estimate = rate_interval(&blocks, Duration::from_secs(2)).unwrap();
-                // Cutting off the fraction of a count costs a half.
+                // Truncating a count costs half a sample.
                 (estimate.low..=estimate.high).contains(&(29.5 / 2.0))
             })
             .count();

@@ -1,16 +1,17 @@
-//! The statistics of a latency benchmark: how exactly a run knows its figures, whether it had
-//! settled, whether connections were served alike, and how repeats differ. Pure.
+//! The statistics of a latency benchmark: the precision of figures, warm-up and drift, fairness
+//! between connections, and differences between repeats. Pure.
 //!
-//! Latencies that follow each other are alike: a slow moment hits many messages. Taken for
-//! independent, a million samples promise an exactness that they don't have. So a run is kept in
-//! [`blocks`] of equal time as well, and what differs between blocks says how much the samples tell.
+//! Consecutive latencies are correlated: a slow moment affects many messages. If a million samples
+//! were taken as independent, the precision would be overstated. So the samples of a run are also
+//! kept in [`blocks`] of equal time, and the differences between blocks show how much the samples
+//! tell.
 //!
-//! - [`blocks`]: the samples of a run, in a bounded number of blocks.
+//! - [`blocks`]: the samples of a run in a bounded number of blocks.
 //! - [`interval`]: confidence intervals of percentiles and rates.
-//! - [`warmup`]: whether the run changed while it was measured.
-//! - [`fairness`]: how evenly connections were served.
-//! - [`spread`]: repeats of a run.
-//! - [`signed_rank`], [`welch`]: by how much two sides differ.
+//! - [`warmup`]: warm-up and drift.
+//! - [`fairness`]: fairness between connections.
+//! - [`spread`]: the spread of repeats.
+//! - [`signed_rank`], [`welch`]: the difference between two sides.
 
 pub(crate) mod blocks;
 pub(crate) mod fairness;
@@ -24,7 +25,7 @@ mod student;
 pub(crate) mod warmup;
 pub(crate) mod welch;
 
-/// The median; `None` if there are no values. Those that are no numbers sort last.
+/// The median; `None` without values. NaN sorts last.
 pub(crate) fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
@@ -36,12 +37,12 @@ pub(crate) fn median(values: &[f64]) -> Option<f64> {
     })
 }
 
-/// The mean; not a number if there are no values.
+/// The mean; NaN without values.
 fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
-/// Correlation of each deviation with the next one; 0 if there is no deviation at all.
+/// Lag-1 autocorrelation of the deviations; 0 if all are zero.
 fn lag_one_correlation(deviations: &[f64]) -> f64 {
     let products: f64 = deviations.windows(2).map(|pair| pair[0] * pair[1]).sum();
     let squares: f64 = deviations.iter().map(|deviation| deviation.powi(2)).sum();

@@ -1,27 +1,28 @@
-//! By how much two sides differ that were measured in pairs, side by side.
+//! The difference between two sides measured in pairs.
 //!
-//! In each pair chance decided which side came first. If there is no difference, a pair's difference
-//! could as well have had the other sign, whatever the noise: long tails, drift and weather that
-//! lasts for several pairs change nothing of that (Fisher, "The Design of Experiments", 1935; Ernst,
-//! "Permutation Methods: A Basis for Exact Inference", Statistical Science 19, 2004). So the null
-//! distribution of Wilcoxon's signed-rank statistic is known exactly, and the interval that belongs to
-//! it errs no more often than it says. Student's t has the same promise of normal noise only; where a
-//! few pairs were disturbed it becomes too wide to tell anything, which the simulations below show.
+//! In each pair, chance decided which side was measured first. Without a difference between the
+//! sides, each pair's difference is as likely to have the opposite sign, whatever the noise: long
+//! tails, drift and disturbances over several pairs change nothing (Fisher, "The Design of
+//! Experiments", 1935; Ernst, "Permutation Methods: A Basis for Exact Inference", Statistical
+//! Science 19, 2004). So the null distribution of Wilcoxon's signed-rank statistic is known
+//! exactly, and its interval has exactly the stated error. Student's t has that property only for
+//! normal noise; a few disturbed pairs make its interval too wide to be useful, as the simulations
+//! below show.
 
-/// An estimate of the difference, and the interval that holds it.
+/// An estimate of the difference, and its interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Shift {
-    /// The Hodges-Lehmann estimate: the median of the means of all two differences, each with itself
-    /// too.
+    /// The Hodges-Lehmann estimate: the median of the means of all pairs of differences, including
+    /// each difference with itself.
     pub estimate: f64,
-    /// Lower end; minus infinity if the pairs are too few for any.
+    /// Lower end; minus infinity with too few pairs.
     pub low: f64,
-    /// Upper end; infinity if the pairs are too few for any.
+    /// Upper end; infinity with too few pairs.
     pub high: f64,
 }
 
-/// The difference that `differences`, one of each pair, tell, with the chance `error` that it lies
-/// outside the interval. `None` without pairs, or if a difference is not finite.
+/// The difference from `differences`, one per pair. `error` is the chance that it lies outside the
+/// interval. `None` without pairs, or if a difference is not finite.
 ///
 /// Hodges and Lehmann, "Estimates of Location Based on Rank Tests", Annals of Mathematical Statistics
 /// 34, 1963; the interval after Hollander, Wolfe, Chicken, "Nonparametric Statistical Methods", 2014,
@@ -44,12 +45,12 @@ pub(crate) fn shift(differences: &[f64], error: f64) -> Option<Shift> {
     })
 }
 
-/// The fewest pairs that have a bounded interval with this chance of an error.
+/// The minimum of pairs for a bounded interval with this chance of an error.
 pub(crate) fn min_pairs(error: f64) -> usize {
     (1 - error.log2().floor() as i32).max(1) as usize
 }
 
-/// The means of all two differences, each with itself too, smallest first.
+/// The means of all pairs of differences, including each with itself, smallest first.
 fn walsh_averages(differences: &[f64]) -> Vec<f64> {
     let mut means = Vec::with_capacity(differences.len() * (differences.len() + 1) / 2);
     for (index, &first) in differences.iter().enumerate() {
@@ -60,8 +61,9 @@ fn walsh_averages(differences: &[f64]) -> Vec<f64> {
     means
 }
 
-/// How many of the smallest means, and as many of the largest, make the interval's ends: the largest
-/// `k` for which the statistic is below `k` with at most half of the chance `error`. 0 for none.
+/// How many of the smallest and largest means lie at or outside the interval's ends: the largest
+/// `k` such that the statistic is below `k` with a chance of at most `error` / 2. 0 if there is
+/// none.
 fn max_outside(pairs: usize, error: f64) -> usize {
     let mut below = 0.0;
     null_distribution(pairs)
@@ -73,8 +75,8 @@ fn max_outside(pairs: usize, error: f64) -> usize {
         .count()
 }
 
-/// The chances of every value of the signed-rank statistic if each sign is a coin's: the number of
-/// subsets of the ranks with that sum, over that of all.
+/// The probability of every value of the signed-rank statistic under random signs: the number of
+/// subsets of the ranks with that sum, over the number of all subsets.
 fn null_distribution(pairs: usize) -> Vec<f64> {
     let mut chances = vec![1.0];
     for rank in 1..=pairs {
@@ -205,7 +207,7 @@ mod tests {
                         .collect()
                 }),
             ),
-            // A clock of three digits makes many figures the same.
+            // A three-digit clock makes many figures equal.
             (
                 "coarse",
                 Box::new(each(|r| (0.02 * r.normal() * 100.0).round() / 100.0)),
@@ -222,12 +224,12 @@ mod tests {
                     .filter(|_| {
                         let differences = differences(&mut random, EFFECT, &*noise);
                         let shift = shift(&differences, error).unwrap();
-                        // Differences that are rounded reach the ends but for rounding errors.
+                        // Rounded differences reach the ends only up to rounding errors.
                         (shift.low - 1e-9..=shift.high + 1e-9).contains(&EFFECT)
                     })
                     .count();
                 let missed = 1.0 - held as f64 / COMPARISONS as f64;
-                // Three standard deviations of what chance alone makes of it.
+                // Three standard deviations of chance.
                 let most = error + 3.0 * (error * (1.0 - error) / COMPARISONS as f64).sqrt();
                 assert!(missed <= most, "{name} at {error}: missed {missed}");
             }

@@ -1,4 +1,4 @@
-//! Processes whose percentiles are known, to try estimates on.
+//! Processes with known percentiles, for testing estimates.
 
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
@@ -11,7 +11,7 @@ impl Random {
         Self(Xoshiro256PlusPlus::seed_from_u64(seed))
     }
 
-    /// Uniform between 0 and 1, neither included.
+    /// Uniform between 0 and 1, both excluded.
     pub(crate) fn uniform(&mut self) -> f64 {
         ((self.0.next_u64() >> 11) as f64 + 0.5) / (1_u64 << 53) as f64
     }
@@ -26,7 +26,7 @@ impl Random {
         (2.0 * self.exponential()).sqrt() * (std::f64::consts::TAU * self.uniform()).cos()
     }
 
-    /// Standard normal numbers, each of which has the correlation `rho` with the one before.
+    /// Standard normal numbers with lag-1 correlation `rho`.
     pub(crate) fn correlated_normals(&mut self, rho: f64) -> impl Iterator<Item = f64> {
         let mut state = self.normal();
         std::iter::from_fn(move || {
@@ -35,10 +35,10 @@ impl Random {
         })
     }
 
-    /// Times that customers spend at a server whose service time is 1 on average, in units of that
-    /// time: M/M/1, by Lindley's recursion. They are exponential with the mean `1 / (1 - load)`.
+    /// Sojourn times of customers in an M/M/1 queue with mean service time 1, by Lindley's
+    /// recursion. They are exponential with mean `1 / (1 - load)`.
     pub(crate) fn sojourns(&mut self, load: f64) -> impl Iterator<Item = f64> {
-        // The wait of a stationary queue: none with the chance 1 - load, else exponential.
+        // The wait in a stationary queue: zero with probability 1 - load, otherwise exponential.
         let mut wait = if self.uniform() < load {
             self.exponential() / (1.0 - load)
         } else {

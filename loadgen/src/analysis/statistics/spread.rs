@@ -1,10 +1,10 @@
-//! How one figure differs between repeats of a run.
+//! The spread of a figure over repeats of a run.
 
 use super::student::t_975;
 use crate::result::statistics::Spread;
 
-/// Repeats from which on an interval of the mean is given: with two it would be wider than most
-/// things that it could tell.
+/// Minimum of repeats for an interval of the mean. With two, the interval would be too wide to be
+/// useful.
 const MIN_REPEATS: usize = 3;
 
 impl Spread {

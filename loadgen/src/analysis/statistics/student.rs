@@ -2,18 +2,18 @@
 
 use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
 
-/// With more degrees of freedom, the quantiles are those of the normal distribution to three digits,
-/// and statrs' inversion gets coarse.
+/// Beyond this number of degrees of freedom, the normal distribution gives the same three digits,
+/// and statrs' inversion becomes imprecise.
 const MAX_DEGREES: f64 = 10_000.0;
 
-/// The 0.975 quantile of Student's t distribution: the standard errors to both sides of a mean
-/// make a 95 % interval. Infinite for no degrees of freedom.
+/// The 0.975 quantile of Student's t distribution: the number of standard errors on each side of a
+/// mean for a 95 % interval. Infinite for zero degrees of freedom.
 pub(super) fn t_975(degrees: usize) -> f64 {
     t_quantile(0.975, degrees as f64)
 }
 
-/// The quantile of Student's t distribution. Infinite for no degrees of freedom; those of the normal
-/// distribution are infinitely many.
+/// A quantile of Student's t distribution. Infinite for zero degrees of freedom; infinite degrees
+/// of freedom give the normal distribution.
 pub(super) fn t_quantile(probability: f64, degrees: f64) -> f64 {
     if degrees.is_nan() || degrees <= 0.0 {
         return f64::INFINITY;

@@ -1,26 +1,26 @@
-//! Whether a run changed while it was measured: a warm-up that was not over, or a drift.
+//! Changes during a run: an incomplete warm-up, or a drift.
 //!
-//! Certainty and size are both asked for: with enough blocks any change is certain, and with noise
-//! enough any is large. The limits were set by simulation, so that of steady runs, each block of
-//! which may have the correlation 0.5 with the next, less than 1 % are accused.
+//! A change must be both certain and large: with enough blocks any change is certain, and with
+//! enough noise any is large. The limits come from simulations: fewer than 1 % of steady runs,
+//! whose blocks may have a lag-1 correlation of up to 0.5, are flagged.
 
 use super::blocks::Blocks;
 use super::fit::{Decay, Line, curbed};
 use crate::result::statistics::Trend;
 
-/// Fewer blocks than this tell no trend from chance.
+/// Minimum of blocks for telling a trend from chance.
 const MIN_BLOCKS: usize = 10;
-/// Levels that differ by less than this share do not matter, however certain it is.
+/// Smaller relative differences of levels do not matter, however certain they are.
 const MIN_CHANGE: f64 = 0.1;
-/// Standard errors by which the beginning has to differ. More than for a single test, because the
-/// length that shows the most is picked.
+/// Required difference of the beginning in standard errors. It is larger than for a single test,
+/// because the best of several lengths is chosen.
 const MIN_TRANSIENT_Z: f64 = 3.0;
-/// Standard deviations by which a rise or fall has to be more than chance.
+/// Required size of a rise or fall in standard deviations.
 const MIN_DRIFT_Z: f64 = 2.5;
 
 impl Trend {
-    /// The trend of the blocks' medians; `None` as in [`Trend::of`]. Blocks without samples have no
-    /// median and are passed over.
+    /// The trend of the blocks' medians; `None` as in [`Trend::of`]. Blocks without samples are
+    /// skipped.
     pub(crate) fn of_medians(blocks: &Blocks) -> Option<Self> {
         let medians: Vec<f64> = blocks
             .quantiles(0.5)
@@ -30,18 +30,18 @@ impl Trend {
         Self::of(&medians)
     }
 
-    /// The trend of figures of consecutive blocks. `None` if they are fewer than ten, or not all
+    /// The trend of figures of consecutive blocks. `None` with fewer than ten, or if one is not
     /// above 0.
     ///
-    /// From 32 blocks on, whose scatter is 5 %, it finds 95 % of the warm-ups that begin at 1.5
-    /// times the level and last a fifth of the window, and of the drifts by 30 %.
+    /// With 32 blocks or more and 5 % scatter, it finds 95 % of the warm-ups that begin at 1.5
+    /// times the level and last a fifth of the window, and of drifts by 30 %.
     pub fn of(series: &[f64]) -> Option<Self> {
         if series.len() < MIN_BLOCKS
             || !series.iter().all(|&value| value > 0.0 && value.is_finite())
         {
             return None;
         }
-        // What matters are ratios, and in logarithms rare slow blocks weigh less.
+        // Ratios matter, and with logarithms a few slow blocks have less weight.
         let logarithms = curbed(&series.iter().map(|value| value.ln()).collect::<Vec<f64>>())?;
         let decay = Decay::fit(&logarithms)?;
         let line = Line::fit(&logarithms)?;
@@ -73,7 +73,7 @@ mod tests {
     const RUNS: u64 = 300;
     const BLOCKS: usize = 48;
 
-    /// A shape with noise: `level` takes shares of the window, `noise` gives logarithms.
+    /// A shape with noise: `level` maps shares of the window to levels, `noise` gives logarithms.
     fn series(
         blocks: usize,
         level: impl Fn(f64) -> f64,
@@ -111,7 +111,7 @@ mod tests {
         trend != Trend::Steady
     }
 
-    /// Student's t with three degrees of freedom, neighbours correlated: now and then far out.
+    /// Student's t with three degrees of freedom and correlated neighbours: occasional outliers.
     fn heavy_tailed(random: &mut Random, rho: f64, size: f64) -> Vec<f64> {
         let scales: Vec<f64> = (0..BLOCKS)
             .map(|_| (0..3).map(|_| random.normal().powi(2)).sum::<f64>() / 3.0)

@@ -1,20 +1,20 @@
-//! By how much two sides differ that were not measured in pairs.
+//! The difference between two sides that were not measured in pairs.
 
 use super::signed_rank::Shift;
 use super::student::t_quantile;
 
-/// What one side tells of a figure.
+/// One side's data on a figure.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Estimate {
     /// The figure.
     pub value: f64,
-    /// Parts of the variance of `value`, each with the degrees of freedom that it was estimated
-    /// with; infinitely many for one that is taken as known.
+    /// Components of the variance of `value`, each with the degrees of freedom of its estimate;
+    /// infinite for a known variance.
     pub variances: [(f64, f64); 2],
 }
 
 impl Estimate {
-    /// The mean of several runs. `None` for fewer than two.
+    /// The mean of several runs. `None` with fewer than two.
     pub(crate) fn of_runs(values: &[f64]) -> Option<Self> {
         let n = values.len() as f64;
         if values.len() < 2 || values.iter().any(|value| !value.is_finite()) {
@@ -28,9 +28,8 @@ impl Estimate {
         })
     }
 
-    /// A single run that knows its figure with an interval of this many standard errors to both sides
-    /// as 95 % want, from `batches`; `between` is the standard deviation that runs are taken to
-    /// have besides.
+    /// A single run with its 95 % interval, estimated from `batches`. `between` is the assumed
+    /// standard deviation between runs.
     pub(crate) fn of_one_run(
         value: f64,
         interval: (f64, f64),
@@ -46,7 +45,7 @@ impl Estimate {
     }
 }
 
-/// How much more `new` is than `base`, with the chance `error` that it lies outside the interval.
+/// The difference of `new` to `base`, with the chance `error` that it lies outside the interval.
 ///
 /// Welch, "The Generalization of 'Student's' Problem when Several Different Population Variances are
 /// Involved", Biometrika 34, 1947, with the degrees of freedom of Satterthwaite, "An Approximate

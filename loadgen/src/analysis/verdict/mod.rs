@@ -1,5 +1,4 @@
-//! Whether the result of a run can be believed. Pure: evidence goes in, a verdict with its reasons comes
-//! out.
+//! The verdict: whether the result of a run is reliable, with the reasons. Pure.
 
 use echomark::net::units::format_duration_ns;
 
@@ -11,40 +10,39 @@ use crate::result::{
     ThreadResult, Verdict,
 };
 
-/// Below this share of the offered rate, an open loop did not carry the load that was asked for.
+/// Below this share of the offered rate, an open loop did not carry the requested load.
 const MIN_ACHIEVED: f64 = 0.99;
-/// The same above this share of messages that were never sent.
+/// Above this share of unsent messages, likewise.
 const MAX_UNSENT: f64 = 0.01;
-/// Above this share of the p99 of the response time, the client's own send lag is part of what was
-/// measured.
+/// Above this share of the response time's p99, the client's own send lag distorts the measurement.
 pub(crate) const MAX_LAG: f64 = 0.1;
-/// Above this share of connects without a free port, the limit that was found is this host's.
+/// Above this share of connects without a free port, this host was the limit.
 const MAX_OUT_OF_PORTS: f64 = 0.01;
-/// A thread busier than this has no reserve for a burst: it may report its own queueing.
+/// A busier thread has no reserve for bursts, and may measure its own queue.
 pub(crate) const MAX_BUSY: f64 = 0.85;
-/// A thread that waited for a processor for a larger share of the time may have been late for as many of
+/// A thread that waited for a CPU for a larger share of the time may have delayed the same share of
 /// its messages.
 const MAX_RUN_DELAY: f64 = 0.01;
-/// What waking up takes each time, without competition for the processor.
+/// The cost of a wake-up without competition for the CPU.
 const WAKE_UP_NS: f64 = 10_000.0;
-/// The share of the time that a hypervisor may give to other guests.
+/// Maximum share of time that a hypervisor may give to other guests.
 const MAX_STEAL: f64 = 0.01;
-/// Involuntary context switches of a thread per second, where the kernel does not tell how long threads
-/// waited.
+/// Maximum of involuntary context switches of a thread per second. Used if the kernel does not
+/// report how long threads waited.
 const MAX_SWITCHES_PER_S: f64 = 50.0;
-/// A hiccup explains a tail if it is a larger share of it,
+/// A hiccup explains a tail if its share of the tail is larger than this,
 const MAX_HICCUP: f64 = 0.5;
-/// and longer than this: shorter ones are usual wake-ups.
+/// and if it is longer than this. Shorter hiccups are normal wake-ups.
 const MIN_HICCUP_NS: f64 = 250_000.0;
-/// A hiccup longer than any scheduler's time slice is no wait for a processor: the host stood still, and
-/// what would have been measured meanwhile is missing.
+/// A hiccup longer than any scheduler's time slice is no wait for a CPU: the host stood still, and
+/// samples of that time are missing.
 const STANDSTILL_NS: u64 = 10_000_000;
-/// The share of the time for which the host may stand still.
+/// Maximum share of time that the host may stand still.
 const MAX_STANDSTILL: f64 = 0.01;
-/// Messages that a p99 needs.
+/// Minimum of messages for a p99.
 const MIN_SAMPLES: u64 = 1000;
 
-/// What the verdict is drawn from.
+/// The evidence for a verdict.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Evidence<'a> {
     pub(crate) plan: &'a Plan,
@@ -54,14 +52,14 @@ pub(crate) struct Evidence<'a> {
     pub(crate) latency_ns: &'a Latencies,
     pub(crate) statistics: &'a Statistics,
     pub(crate) client: &'a Client,
-    /// The server's own counters, if they were asked for; an error if the server did not give them.
+    /// The server's counters, if requested; an error if the server did not provide them.
     pub(crate) server: Option<Result<&'a ServerResult, &'a RunError>>,
-    /// Connections that stood at the end.
+    /// Connections open at the end.
     pub(crate) held: u64,
 }
 
 impl Verdict {
-    /// Weighs the evidence.
+    /// Judges the evidence.
     pub(crate) fn of(evidence: &Evidence<'_>) -> Self {
         let mut reasons = Vec::new();
         content(evidence, &mut reasons);
@@ -76,9 +74,9 @@ impl Verdict {
         Self::from_reasons(reasons)
     }
 
-    /// What a run that goes on has come to so far, and the code of the first objection: the part of
-    /// the verdict that does not wait for the end. `lag_ratio` is the p99 of our own send lag over
-    /// that of the response time, in an open loop.
+    /// The status of a running measurement, and the code of the first objection: the part of the
+    /// verdict that does not need the end of the run. `lag_ratio` is the p99 of the client's send
+    /// lag over the p99 of the response time, in an open loop.
     pub fn so_far(plan: &Plan, counts: &Counts, lag_ratio: Option<f64>) -> (Status, Option<Code>) {
         let is_unsent = counts.unsent as f64 > MAX_UNSENT * counts.issued as f64;
         let objections = [
@@ -105,7 +103,7 @@ impl Verdict {
     }
 }
 
-/// Whether what came back is what was sent.
+/// Whether the received data equals the sent data.
 fn content(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
     let counts = evidence.counts;
     let wrong = wrong(evidence.plan, counts);
@@ -140,9 +138,9 @@ fn content(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
     }
 }
 
-/// Messages that did not come back as they were sent.
+/// Messages that did not come back unchanged.
 fn wrong(plan: &Plan, counts: &Counts) -> u64 {
-    // Networks may duplicate datagrams; a stream has no way to.
+    // Networks may duplicate datagrams. A stream can't duplicate.
     let surplus = if plan.is_datagram() {
         0
     } else {
@@ -151,7 +149,7 @@ fn wrong(plan: &Plan, counts: &Counts) -> u64 {
     counts.corrupt + counts.corrupt_in_warm_up + counts.stray + surplus
 }
 
-/// Whether the client offered the load that was asked for, and the server took it.
+/// Whether the client offered the requested load, and the server took it.
 fn schedule(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
     let counts = evidence.counts;
     let achieved = evidence.rate.achieved / evidence.rate.offered;
@@ -196,7 +194,7 @@ fn schedule(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
     }
 }
 
-/// Whether all connections were made and kept.
+/// Whether all connections were established and stayed open.
 fn connections(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
     let counts = evidence.counts;
     if counts.out_of_ports > 0 {
@@ -267,7 +265,7 @@ fn server(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
     }
 }
 
-/// Whether a thread of the client was the limit, or had to wait for a processor.
+/// Whether a client thread was the limit, or had to wait for a CPU.
 fn threads(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
     const ADVICE: &str = "use a quieter host, pin the client to its own CPU (taskset), or raise its \
         priority (nice -n -20)";
@@ -337,14 +335,14 @@ fn host(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
     }
 }
 
-/// The share of the time that a thread waited for a processor, without the wake-ups: a thread that sleeps
-/// between messages has one for each.
+/// The share of time that a thread waited for a CPU, not counting wake-ups: a sleeping thread has
+/// one wake-up per message.
 fn preemption(thread: &ThreadResult) -> Option<f64> {
     let (ratio, mean_ns) = thread.run_delay_ratio.zip(thread.run_delay_ns_mean)?;
     Some(ratio * (1.0 - WAKE_UP_NS / mean_ns.max(WAKE_UP_NS)))
 }
 
-/// The share of the probe's samples that came so late that the host must have stood still.
+/// The share of the probe's samples so late that the host must have stood still.
 fn standstill(evidence: &Evidence<'_>) -> Option<f64> {
     let hiccups = evidence.client.hiccup.as_ref()?;
     let late = hiccups
@@ -356,8 +354,8 @@ fn standstill(evidence: &Evidence<'_>) -> Option<f64> {
     Some(late as f64 / hiccups.count() as f64)
 }
 
-/// The first percentile at which hiccups of this host explain the tail, and both values there. Their
-/// distances from their medians are compared.
+/// The first percentile at which hiccups of this host explain the tail, and both values there.
+/// Compared are their distances from their medians.
 fn hiccup(evidence: &Evidence<'_>) -> Option<(&'static str, f64, f64)> {
     let hiccups = evidence.client.hiccup.as_ref()?;
     let responses = evidence.latency_ns.response.as_ref()?;
@@ -375,10 +373,10 @@ fn hiccup(evidence: &Evidence<'_>) -> Option<(&'static str, f64, f64)> {
         })
 }
 
-/// Whether there are enough messages, of one kind.
+/// Whether there are enough messages, of one load.
 fn sample(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
     let received = evidence.counts.received;
-    // Of a stream, no percentile is reported.
+    // A stream has no percentiles.
     let has_latency = evidence.latency_ns.service.is_some();
     if has_latency && (1..MIN_SAMPLES).contains(&received) {
         reasons.push(Reason::suspect(
@@ -398,7 +396,7 @@ fn sample(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
                 level(to)
             ),
         )),
-        // A load that changes may change the latency.
+        // A changing load may change the latency.
         Some(Trend::Drift { from, to }) if evidence.plan.has_steady_load() => {
             reasons.push(Reason::suspect(
                 Code::Drift,

@@ -8,8 +8,7 @@ use crate::profile::Profile;
 use crate::result::histogram;
 use crate::result::{RateChange, ThreadResult};
 
-/// A tenth of the samples at each of ten levels up to `p99` would say the same of p99; these say
-/// that the rest is `p50`.
+/// 98 % of the samples are `p50`, the rest is `p99`.
 fn latency(p50: u64, p99: u64) -> Latency {
     let mut histogram = histogram::empty();
     histogram.record_n(p50, 9_800).unwrap();
@@ -17,7 +16,7 @@ fn latency(p50: u64, p99: u64) -> Latency {
     Latency::new(histogram).unwrap()
 }
 
-/// What a verdict is drawn from, to be changed.
+/// The evidence for a verdict, to be modified.
 struct Case {
     plan: Plan,
     rate: Rate,
@@ -29,7 +28,7 @@ struct Case {
 }
 
 impl Case {
-    /// A run against which nothing speaks.
+    /// A run without objections.
     fn clean() -> Self {
         Self {
             plan: Plan {

@@ -1,12 +1,12 @@
-//! When messages are due: the one thing that tells an open loop from a closed one.
+//! When messages are due, in open and closed loops.
 //!
-//! A [`Schedule`] belongs to one thread and hands out messages for the thread's flows. In an open loop
-//! the schedule alone decides when the next one is due; in a closed loop each answer makes the next
-//! message due. Time is in nanoseconds on the caller's clock; no clock is read here.
+//! A [`Schedule`] belongs to one thread and issues messages for the thread's flows. Open loop: the
+//! schedule triggers sends. Closed loop: each response triggers the next. Times are nanoseconds on
+//! the caller's clock; no clock is read here.
 //!
-//! A [`Profile`] is a rate as people write it. Laid out in time it is a [`Curve`], which knows for
-//! each message of the whole run when it is due. Threads take their flows' messages from it and
-//! need not talk to each other.
+//! A [`Profile`] is a rate as text. A [`Curve`] is the profile laid out in time: it gives the due
+//! time of each message of the whole run. Each thread takes its flows' messages from the curve, so
+//! threads need not communicate.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -16,76 +16,76 @@ use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 use crate::profile::{Cursor, Curve, MAX_RATE, Profile};
 
-/// A message to be sent.
+/// A due message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Due {
-    /// The thread's flow that is to send it.
+    /// The thread's flow that sends it.
     pub flow: usize,
-    /// When it is to be sent. In a closed loop, the time of asking.
+    /// Its intended send time. In a closed loop, the time of the call.
     pub intended: u64,
 }
 
-/// Which of a run's flows a thread drives: every `stride`-th, beginning with `first`. The thread
-/// counts its own from 0.
+/// The flows of a run that a thread drives: every `stride`-th, beginning with `first`. The thread
+/// numbers its own flows from 0.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Share {
     /// Flows of the whole run.
     pub total: usize,
-    /// This thread's first flow.
+    /// The thread's first flow.
     pub first: usize,
     /// Number of threads.
     pub stride: usize,
 }
 
 impl Share {
-    /// How many flows the share has.
+    /// Number of flows in the share.
     pub fn len(&self) -> usize {
         self.total.saturating_sub(self.first).div_ceil(self.stride)
     }
 
-    /// Whether there is no flow in it.
+    /// Whether the share has no flows.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The number in the whole run of the thread's flow `flow`.
+    /// The run-wide number of the thread's flow `flow`.
     pub fn global(&self, flow: usize) -> usize {
         self.first + flow * self.stride
     }
 }
 
-/// How a schedule decides.
+/// The arrival process.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Arrivals {
-    /// Closed loop: so many messages of each flow are out at a time.
+    /// Closed loop: each flow keeps a constant number of messages in flight.
     Closed {
         /// Messages in flight on each flow.
         depth: usize,
     },
-    /// Open loop: all flows together send at the profile's distances, in turn.
+    /// Open loop: the flows send in turn, at the distances of the profile.
     Constant {
         /// Messages per second of the whole run.
         profile: Profile,
     },
-    /// Open loop: a Poisson process, so gaps are exponential and every flow is one too.
+    /// Open loop: a Poisson process. Gaps are exponential, and each flow is a Poisson process too.
     Poisson {
-        /// Messages per second of the whole run, on average.
+        /// Mean messages per second of the whole run.
         profile: Profile,
-        /// Seeds this thread's gaps.
+        /// Seed of this thread's gaps.
         seed: u64,
     },
 }
 
-/// The time line that a schedule fills.
+/// The period of a schedule.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Span {
-    /// When the schedule begins.
+    /// The start of the schedule.
     pub start: u64,
-    /// From when on messages count against `quota`: the end of the warm-up.
+    /// Messages due from here on count against `quota`: the end of the warm-up.
     pub counted_from: u64,
-    /// No message is intended for this time or later. `u64::MAX`: the window has no end.
+    /// The end. No message is due at this time or later. `u64::MAX`: the window has no end.
     pub end: u64,
-    /// How many counted messages this thread may issue.
+    /// Maximum of counted messages that this thread issues.
     pub quota: u64,
 }
 
@@ -94,8 +94,8 @@ pub struct Span {
 pub struct Schedule {
     kind: Kind,
     span: Span,
-    /// Until when an answer makes the next message due: the end of the span in a closed loop, 0 in an
-    /// open one.
+    /// Until this time, a response makes the next message due: the end of the period in a closed
+    /// loop, 0 in an open loop.
     answers_until: u64,
 }
 
@@ -107,34 +107,34 @@ enum Kind {
     Open {
         messages: Assignment,
         curve: Cursor,
-        /// When the next message is due; [`NEVER`] if none is.
+        /// When the next message is due; [`NEVER`] if there is none.
         due: u64,
     },
 }
 
-/// A time that does not come.
+/// A time that is never reached.
 const NEVER: u64 = u64::MAX;
 
-/// Which messages of the whole run are the thread's.
+/// The messages of the whole run that belong to the thread.
 #[derive(Debug)]
 enum Assignment {
-    /// Message number n of the whole run belongs to flow n mod total, so the sum over all threads
-    /// is the profile without their talking to each other, and each flow has its even part.
+    /// Message n of the whole run belongs to flow n mod total. So the threads' sum is the profile
+    /// without communication, and each flow gets an equal part.
     Even {
         share: Share,
         flows: usize,
-        /// The thread's flow whose turn it is.
+        /// The thread's flow whose turn is next.
         flow: usize,
-        /// Messages of the whole run before this round, in which each flow has its turn.
+        /// Messages of the whole run before this round. Each flow has one turn in a round.
         before: u64,
     },
-    /// A process of rate 1 over the number of messages, which the curve maps to time. That gives a
-    /// Poisson process whose rate is the profile (Cinlar, "Introduction to Stochastic Processes",
-    /// 1975, chapter 4.7; Lewis and Shedler, "Simulation of Nonhomogeneous Poisson Processes by
-    /// Thinning", 1979, section 1).
+    /// A Poisson process of rate 1 over the message numbers. The curve maps it to time, which gives
+    /// a Poisson process with the rate of the profile (Cinlar, "Introduction to Stochastic
+    /// Processes", 1975, chapter 4.7; Lewis and Shedler, "Simulation of Nonhomogeneous Poisson
+    /// Processes by Thinning", 1979, section 1).
     Poisson {
         flows: usize,
-        /// A share of a Poisson process, picked at random, is one of the share's rate.
+        /// A random share of a Poisson process is a Poisson process with the share's rate.
         mean_gap: f64,
         position: f64,
         rng: Xoshiro256PlusPlus,
@@ -142,7 +142,7 @@ enum Assignment {
 }
 
 impl Schedule {
-    /// A schedule at which nothing is ever due, until the real one is known.
+    /// A schedule without messages, until the real one is known.
     pub fn idle() -> Self {
         Self {
             kind: Kind::Closed {
@@ -160,8 +160,8 @@ impl Schedule {
 
     /// A schedule for the flows of `share`.
     ///
-    /// A profile whose pieces share the window stays at its first rate if the window has no end;
-    /// [`Profile::resolve`] tells beforehand.
+    /// If the window has no end, a profile without lengths stays at its first rate;
+    /// [`Profile::resolve`] reports that in advance.
     pub fn new(arrivals: Arrivals, share: Share, span: Span) -> Self {
         let kind = match arrivals {
             Arrivals::Closed { depth } => Kind::Closed {
@@ -188,7 +188,7 @@ impl Schedule {
                 Kind::open(messages, &profile, span)
             }
         };
-        // Without a flow there is nobody to send.
+        // Without flows, there is no sender.
         let quota = if share.is_empty() { 0 } else { span.quota };
         let answers_until = match &kind {
             Kind::Closed { .. } => span.end,
@@ -201,7 +201,7 @@ impl Schedule {
         }
     }
 
-    /// Whether [`Schedule::pop`] is worth calling at `now`.
+    /// Whether [`Schedule::pop`] has something to do at `now`.
     #[inline]
     pub fn may_be_due(&self, now: u64) -> bool {
         match &self.kind {
@@ -210,7 +210,7 @@ impl Schedule {
         }
     }
 
-    /// Takes the next message that is due at `now`, if there is one.
+    /// Takes the next message due at `now`, if there is one.
     pub fn pop(&mut self, now: u64) -> Option<Due> {
         if self.span.quota == 0 {
             return None;
@@ -245,11 +245,11 @@ impl Schedule {
         Some(due)
     }
 
-    /// Notes that a message of `flow` came back at `now`. Returns whether this makes the next message of
-    /// the flow due now, which then counts as taken: in a closed loop that is under way.
+    /// Records a response to a message of `flow` at `now`. Returns whether the flow's next message
+    /// is due now, which is the case in a running closed loop. That message counts as taken.
     #[inline]
     pub fn answered(&mut self, flow: usize, now: u64) -> bool {
-        // What is answered was sent after the start.
+        // An answered message was sent after the start.
         if now >= self.answers_until || self.span.quota == 0 {
             self.completed(flow);
             return false;
@@ -258,27 +258,27 @@ impl Schedule {
         true
     }
 
-    /// Notes that a message of `flow` came back or was given up. In a closed loop it makes the next
-    /// one due, which waits for [`Schedule::pop`].
+    /// Records that a message of `flow` was answered or given up. In a closed loop, this makes the
+    /// next message due; [`Schedule::pop`] returns it.
     pub fn completed(&mut self, flow: usize) {
         if let Kind::Closed { ready } = &mut self.kind {
             ready.push_back(flow);
         }
     }
 
-    /// Ends the schedule at `now`, if it would go on longer.
+    /// Ends the schedule at `now`, unless it has ended before.
     pub fn end_at(&mut self, now: u64) {
         self.span.end = self.span.end.min(now);
         self.answers_until = self.answers_until.min(now);
     }
 
-    /// From `now` on the whole run's rate is `rate` messages per second, whatever the profile says;
-    /// 0 or less is a pause until the next change, and more than 10⁹ is 10⁹. Without effect in a
-    /// closed loop.
+    /// Sets the rate of the whole run from `now` on, in messages per second, instead of the
+    /// profile. 0 or less is a pause until the next change; more than 10⁹ is taken as 10⁹. Without
+    /// effect in a closed loop.
     ///
-    /// What was due before `now` and is not yet taken stays due when it was, and no message is
-    /// repeated or left out. If all threads change at the same `now`, their sum is as even as
-    /// before. If not, each is ahead or behind by what the rates differ in the time between.
+    /// Messages due before `now` that are not taken yet keep their times. No message is repeated or
+    /// left out. If all threads change at the same `now`, their sum stays even. Otherwise a thread
+    /// is ahead or behind by the difference of the rates in the time between.
     pub fn set_rate(&mut self, now: u64, rate: f64) {
         if let Kind::Open {
             messages,
@@ -287,7 +287,7 @@ impl Schedule {
         } = &mut self.kind
         {
             let time_ns = now.saturating_sub(self.span.start) as f64;
-            // What is not a number is not more than 0 either.
+            // This also catches NaN.
             let rate = if rate > 0.0 { rate.min(MAX_RATE) } else { 0.0 };
             let next = messages.position();
             curve.change_rate(time_ns, rate, next);
@@ -303,7 +303,7 @@ impl Schedule {
         }
     }
 
-    /// Whether a closed loop has a message that may go at `now`.
+    /// Whether a closed loop has a message that may be sent at `now`.
     pub fn has_ready(&self, now: u64) -> bool {
         match &self.kind {
             Kind::Closed { ready } => {
@@ -314,7 +314,7 @@ impl Schedule {
         }
     }
 
-    /// Whether no message will be due any more, whatever comes back.
+    /// Whether no more messages will be due, whatever the responses.
     pub fn is_over(&self, now: u64) -> bool {
         match &self.kind {
             _ if self.span.quota == 0 => true,
@@ -343,7 +343,7 @@ impl Kind {
 }
 
 impl Assignment {
-    /// How many messages of the whole run come before the next one.
+    /// Number of messages of the whole run before the next one.
     fn position(&self) -> f64 {
         match *self {
             Self::Even {
@@ -356,7 +356,7 @@ impl Assignment {
         }
     }
 
-    /// Takes the next message and says whose it is.
+    /// Takes the next message and returns its flow.
     fn take(&mut self) -> usize {
         match self {
             Self::Even {
@@ -380,26 +380,28 @@ impl Assignment {
                 rng,
             } => {
                 *position += exponential(rng, *mean_gap);
-                // A multiplication in place of a division; its bias is under 2^-32 for any
-                // number of flows that fits into memory (Lemire, "Fast random integer generation
-                // in an interval", ACM TOMACS 2019).
+                // A multiplication instead of a division. Its bias is below 2^-32 for any number of
+                // flows that fits into memory (Lemire, "Fast random integer generation in an
+                // interval", ACM TOMACS 2019).
                 ((u128::from(rng.next_u64()) * *flows as u128) >> 64) as usize
             }
         }
     }
 }
 
-/// A time on the schedule as one on the caller's clock.
+/// Converts a time of the schedule to the caller's clock.
 fn due_at(start: u64, time_ns: f64) -> u64 {
-    // To the nearest: cut off, a message that is due at the window's end could slip into it.
+    // Rounded to nearest. If truncated, a message due at the window's end could fall into the
+    // window.
     start.saturating_add((time_ns + 0.5) as u64)
 }
 
 /// An exponential variate by inversion.
 fn exponential(rng: &mut impl Rng, mean: f64) -> f64 {
-    // The fraction of a double between 1 and 2 is its lower 52 bits. What it lacks to 2 is in
-    // (0, 1], so the logarithm is finite. A conversion from an integer, on x86, can wait for what
-    // its register held before, that is for the message before: 27 ns each in place of 11.
+    // The fraction of a double between 1 and 2 is its lower 52 bits. The distance to 2 is in (0,
+    // 1], so the logarithm is finite. A conversion from an integer would be slower on x86: it can
+    // wait for the old contents of its register, that is for the previous message (27 ns instead of
+    // 11).
     let below_two = f64::from_bits(1.0_f64.to_bits() | rng.next_u64() >> 12);
     -(2.0 - below_two).ln() * mean
 }

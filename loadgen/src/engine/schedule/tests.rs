@@ -1,4 +1,4 @@
-//! What a schedule promises: alone, over all threads, and when its rate changes.
+//! Properties of a schedule: of one thread, over all threads, and when its rate changes.
 
 use super::*;
 use proptest::prelude::*;
@@ -57,7 +57,7 @@ fn a_closed_loop_keeps_its_depth_on_every_flow() {
 }
 
 proptest! {
-    /// An answer takes the next message at once, or leaves its place to be taken: that is all the same.
+    /// A response takes the next message at once or leaves it to `pop`. Both are equivalent.
     #[test]
     fn an_answer_makes_due_what_its_place_would(
         answers in prop::collection::vec((0_usize..3, 0_u64..60), 0..60),
@@ -90,7 +90,7 @@ fn answers_make_nothing_due_in_an_open_loop() {
 
 #[test]
 fn a_constant_pace_does_not_drift() {
-    // A third of a nanosecond is lost per message if gaps are rounded and added up.
+    // Rounded gaps would lose a third of a nanosecond per message.
     let mut schedule = Schedule::new(
         constant(3e6),
         share(1, 0, 1),
@@ -192,7 +192,7 @@ fn even(text: &str) -> Arrivals {
     }
 }
 
-/// What all threads together issue: when, and by which flow of the whole run.
+/// The messages that all threads issue together: their times, and their flows in the whole run.
 fn drain_all(arrivals: &Arrivals, total: usize, threads: usize, span: Span) -> Vec<(u64, usize)> {
     let mut all = Vec::new();
     for first in 0..threads {
@@ -312,8 +312,8 @@ fn poisson_arrivals_follow_a_ramp() {
             (counted - expected).powi(2) / expected
         })
         .sum();
-    // Ten degrees of freedom. Beyond 29.6 lies one seed in a thousand; below 1.5, counts that are
-    // too even for chance, likewise.
+    // Ten degrees of freedom. One seed in a thousand exceeds 29.6, and one in a thousand is below
+    // 1.5, where counts are too even for chance.
     assert!((1.5..29.6).contains(&chi_square), "{chi_square}");
 }
 
@@ -325,7 +325,7 @@ fn a_rate_that_changes_half_way_repeats_and_omits_nothing() {
         for first in 0..3 {
             let share = share(7, first, 3);
             let mut schedule = Schedule::new(arrivals.clone(), share, WINDOW);
-            // Some messages are still to be taken at the change, and stay due when they were.
+            // Some messages are not taken yet at the change, and keep their times.
             let mut due = drain(&mut schedule, change - 5_000_000);
             schedule.set_rate(change, 100e3);
             due.extend(drain(&mut schedule, u64::MAX));
@@ -480,7 +480,7 @@ proptest! {
                 expected += ms + 0.245 * ms * ms;
             }
             now += wait;
-            // A thread may be late with taking what is due.
+            // A thread may take due messages late.
             due.extend(drain(&mut schedule, now.saturating_sub(behind)));
             schedule.set_rate(now, f64::from(next));
             rate = Some(f64::from(next));

@@ -1,4 +1,4 @@
-//! Slices add up to what was recorded.
+//! Slices add up to the recorded samples.
 
 use super::*;
 use proptest::prelude::*;

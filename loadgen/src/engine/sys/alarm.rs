@@ -11,15 +11,15 @@ use rustix::time::{
     timerfd_settime,
 };
 
-/// A timerfd(2) on CLOCK_MONOTONIC: wakes a [`mio::Poll`] with nanosecond deadlines, where the
-/// timeout of epoll_wait(2) counts whole milliseconds.
+/// A timerfd(2) on CLOCK_MONOTONIC. It wakes a [`mio::Poll`] with nanosecond resolution; the
+/// timeout of epoll_wait(2) has milliseconds.
 #[derive(Debug)]
 pub(crate) struct Alarm {
     fd: OwnedFd,
 }
 
 impl Alarm {
-    /// Makes an alarm that is not set.
+    /// Creates an unset alarm.
     ///
     /// # Errors
     /// What timerfd_create(2) reports.
@@ -29,15 +29,16 @@ impl Alarm {
         Ok(Self { fd })
     }
 
-    /// Fires once at `deadline_ns` on the clock of [`monotonic_ns`](echomark::net::clock::monotonic_ns), at once if that is past.
+    /// Fires once at `deadline_ns` on the clock of
+    /// [`monotonic_ns`](echomark::net::clock::monotonic_ns), or at once if that time is past.
     ///
-    /// Setting it again replaces the deadline. Registered with mio, which is edge-triggered, each
-    /// expiry is an event of its own, and nothing has to be read.
+    /// Setting it again replaces the deadline. With mio's edge-triggered registration, each expiry
+    /// is a separate event, and the descriptor need not be read.
     ///
     /// # Errors
     /// What timerfd_settime(2) reports.
     pub(crate) fn set(&self, deadline_ns: u64) -> io::Result<()> {
-        // A deadline of zero would disarm the timer; the first nanosecond is as much in the past.
+        // A deadline of zero would disarm the timer. One nanosecond is in the past too.
         let deadline_ns = deadline_ns.max(1);
         let once = Itimerspec {
             it_interval: Timespec::default(),

@@ -1,4 +1,4 @@
-//! Sockets of clients, made for an event loop: nothing here waits.
+//! Non-blocking sockets of a client, for an event loop.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -12,19 +12,21 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::socket_options::leave_port_to_connect;
 
-/// The receive buffer of a datagram socket for which none was asked: what arrives while the event
-/// loop is busy elsewhere should not be lost here. The kernel gives up to `net.core.rmem_max`.
+/// The receive buffer of a datagram socket if none was requested. It is large because datagrams
+/// that arrive while the event loop is busy must not be lost here. The kernel limits it to
+/// `net.core.rmem_max`.
 const DATAGRAM_RECV_BUFFER: usize = 4 << 20;
 
-/// Makes a non-blocking TCP socket and starts to connect it. Completion shows as writability.
+/// Creates a non-blocking TCP socket and starts to connect it. Completion is reported as
+/// writability.
 ///
-/// With a `source`, one of this machine's addresses, the kernel chooses the port when it connects, so
-/// that each source has all ports for each destination.
+/// With `source`, one of this machine's addresses, the kernel chooses the port at connect time. So
+/// each source can use all ports for each destination.
 ///
 /// # Errors
-/// What socket(2), connect(2) or setting an option report at once; `InvalidInput` says why `source`
-/// can't be used. [`is_port_exhaustion`](echomark::net::errno::is_port_exhaustion) tells the error that
-/// no port is left.
+/// Immediate errors of socket(2), connect(2) or setsockopt(2); `InvalidInput` explains why `source`
+/// can't be used. [`is_port_exhaustion`](echomark::net::errno::is_port_exhaustion) recognises the
+/// error that no port is free.
 pub(crate) fn connect(
     address: SocketAddr,
     source: Option<IpAddr>,
@@ -36,11 +38,11 @@ pub(crate) fn connect(
     Ok(socket.into())
 }
 
-/// Makes a non-blocking UDP socket that sends to one address, and receives from it only: connect(2)
-/// on a datagram socket, which is done at once.
+/// Creates a non-blocking UDP socket connected to one address: it sends to that address and
+/// receives only from it. connect(2) on a datagram socket completes at once.
 ///
-/// Of `tuning` the buffer sizes count; without one, the receive buffer is as large as the kernel
-/// allows, up to some megabytes.
+/// Only the buffer sizes of `tuning` apply. Without a receive buffer size, the buffer is as large
+/// as the kernel allows, up to some megabytes.
 ///
 /// # Errors
 /// As [`connect`].
@@ -58,8 +60,8 @@ pub(crate) fn connect_datagram(
     Ok(socket.into())
 }
 
-/// Makes the end of a TCP connection a reset: closing throws away what was not sent and leaves no
-/// TIME_WAIT behind, so that the port is free at once (SO_LINGER with 0 seconds, socket(7)).
+/// Makes the next close of a TCP connection a reset. It discards unsent data and leaves no
+/// TIME_WAIT, so the port is free at once (SO_LINGER with 0 seconds, socket(7)).
 ///
 /// # Errors
 /// What setsockopt(2) reports.
@@ -86,7 +88,8 @@ fn start_connecting_datagrams(
 ) -> io::Result<()> {
     bind_source(socket, address, source)?;
     socket.connect(&address.into()).map_err(|error| {
-        // The kernel (inet_dgram_connect) calls it EAGAIN when it finds no port, TCP EADDRNOTAVAIL.
+        // If no port is free, the kernel (inet_dgram_connect) returns EAGAIN, while TCP returns
+        // EADDRNOTAVAIL.
         if error.kind() == io::ErrorKind::WouldBlock {
             io::ErrorKind::AddrNotAvailable.into()
         } else {
@@ -95,12 +98,12 @@ fn start_connecting_datagrams(
     })
 }
 
-/// Binds the address to send from and leaves the port to connect(2).
+/// Binds the source address and leaves the port to connect(2).
 fn bind_source(socket: &Socket, address: SocketAddr, source: Option<IpAddr>) -> io::Result<()> {
     let Some(source) = source else {
         return Ok(());
     };
-    // A kind of its own also for EADDRNOTAVAIL, which is not that of ports here.
+    // A separate error kind, because EADDRNOTAVAIL would be taken for port exhaustion.
     let refuse = |why: &dyn std::fmt::Display| {
         let text = format!("cannot connect to {address} from {source}: {why}");
         io::Error::new(io::ErrorKind::InvalidInput, text)
@@ -129,8 +132,8 @@ mod tests {
 
     const SOURCE: &str = "127.0.0.2";
 
-    /// An address that no other test sends from, and a port that is free there. None where the
-    /// kernel can't be told to choose only this one.
+    /// An address that no other test uses, and a free port on it. `None` if the kernel can't be
+    /// restricted to this port.
     fn own_source(text: &str) -> Option<(IpAddr, u16)> {
         let source: IpAddr = text.parse().unwrap();
         let free = TcpListener::bind((source, 0)).unwrap();
@@ -237,7 +240,7 @@ mod tests {
     fn a_source_that_cannot_be_is_named() {
         let tuning = Tuning::default();
         let address = "127.0.0.1:1".parse().unwrap();
-        // The second is of TEST-NET-1 (RFC 5737), which no machine has.
+        // The second address is in TEST-NET-1 (RFC 5737), which no machine has.
         for (source, why) in [("::1", "IPv6"), ("192.0.2.1", "os error")] {
             let from = Some(source.parse().unwrap());
             let stream = connect(address, from, &tuning).unwrap_err();

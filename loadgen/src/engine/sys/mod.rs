@@ -1,6 +1,7 @@
-//! What only a client asks of the kernel. Every `unsafe` block of the load generator is in this folder.
+//! System calls that only a client needs. All `unsafe` code of the load generator is in this
+//! folder.
 //!
-//! What the server asks as well is in [`echomark::net`].
+//! Calls that the server needs too are in [`echomark::net`].
 
 #![allow(unsafe_code)]
 
@@ -18,7 +19,7 @@ pub(crate) use socket_options::outgoing_queue;
 pub(crate) use tcp_info::{TcpInfo, tcp_info};
 pub(crate) use thread::{SchedulerStatistics, ThreadUsage, set_thread_nice, thread_usage};
 
-/// Turns the -1 of a system call into the errno that it left.
+/// Converts the -1 of a system call into its errno.
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 {
         Err(io::Error::last_os_error())

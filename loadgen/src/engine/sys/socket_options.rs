@@ -1,44 +1,44 @@
-//! Options and queues of sockets that std, rustix and socket2 lack.
+//! Socket options and queue lengths that std, rustix and socket2 lack.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
 use super::check;
 
-/// What a socket has sent and its peer has not taken yet: SIOCOUTQ.
+/// The amount that a socket has sent and its peer has not taken yet: SIOCOUTQ.
 ///
-/// - TCP: bytes that the peer has not acknowledged, whether they were sent or not (tcp(7)). A FIN
-///   counts as one.
-/// - Unix: memory of what the peer has not read, the kernel's own overhead included.
-/// - UDP: memory of what has not left the machine.
+/// - TCP: bytes not acknowledged by the peer, sent or not (tcp(7)). A FIN counts as one byte.
+/// - Unix: memory of the data that the peer has not read, including the kernel's overhead.
+/// - UDP: memory of the data that has not left the machine.
 ///
 /// # Errors
-/// What ioctl(2) reports; EINVAL for a TCP socket that listens.
+/// The error of ioctl(2); EINVAL for a listening TCP socket.
 pub(crate) fn outgoing_queue(socket: &impl AsFd) -> io::Result<u64> {
     let fd = socket.as_fd().as_raw_fd();
     let mut count: libc::c_int = 0;
-    // The kernel's header linux/sockios.h defines SIOCOUTQ as this.
+    // linux/sockios.h defines SIOCOUTQ as this.
     let request = libc::TIOCOUTQ;
     // SAFETY: SIOCOUTQ writes an int to the pointer, which is valid for writes.
     check(unsafe { libc::ioctl(fd, request, &raw mut count) })?;
     Ok(u64::try_from(count).unwrap_or(0))
 }
 
-/// Lets bind(2) with port 0 fix the address only: connect(2) then chooses the port, by all of the
-/// connection's addresses and ports, so that one port can serve connections to many destinations
-/// (IP_BIND_ADDRESS_NO_PORT, ip(7)). IPv6 sockets take this option of IPv4 too, and have no other.
+/// With this option, bind(2) with port 0 fixes only the address. connect(2) then chooses the port
+/// by all addresses and ports of the connection, so one port can serve connections to many
+/// destinations (IP_BIND_ADDRESS_NO_PORT, ip(7)). IPv6 sockets use the same option; there is no
+/// other.
 ///
 /// # Errors
-/// What setsockopt(2) reports; ENOPROTOOPT before Linux 4.2.
+/// The error of setsockopt(2); ENOPROTOOPT before Linux 4.2.
 pub(super) fn leave_port_to_connect(socket: &impl AsFd) -> io::Result<()> {
     set_option(socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)
 }
 
-/// Lets the kernel choose one port only for this socket, so that a test can run out of them
-/// (IP_LOCAL_PORT_RANGE, ip(7), Linux 6.3).
+/// Restricts this socket to one port, so that a test can run out of ports (IP_LOCAL_PORT_RANGE,
+/// ip(7), Linux 6.3).
 #[cfg(test)]
 pub(super) fn choose_only_port(socket: &impl AsFd, port: u16) -> io::Result<()> {
-    /// From linux/in.h; the libc crate lacks it.
+    /// From linux/in.h; missing in the libc crate.
     const IP_LOCAL_PORT_RANGE: libc::c_int = 51;
     let range = u32::from(port) << 16 | u32::from(port);
     set_option(
@@ -49,7 +49,7 @@ pub(super) fn choose_only_port(socket: &impl AsFd, port: u16) -> io::Result<()> 
     )
 }
 
-/// Reads a socket option and returns how many bytes of `value` the kernel filled.
+/// Reads a socket option and returns the number of bytes of `value` that the kernel filled.
 ///
 /// # Safety
 /// Any bytes are a valid `T`.
@@ -62,7 +62,7 @@ pub(super) unsafe fn read_option<T>(
     let fd = socket.as_fd().as_raw_fd();
     let mut length = size_of::<T>() as libc::socklen_t;
     // SAFETY: getsockopt(2) writes at most `length` bytes to `value`, which is exclusively borrowed
-    // and as long, and the caller vouches for what they make of it.
+    // and that long. By this function's contract, any bytes are a valid `T`.
     let result = unsafe {
         let value = (&raw mut *value).cast();
         libc::getsockopt(fd, level, name, value, &raw mut length)
@@ -84,7 +84,7 @@ fn set_option(
     let fd = socket.as_fd().as_raw_fd();
     let length = size_of_val(&value) as libc::socklen_t;
     let value = (&raw const value).cast();
-    // SAFETY: setsockopt(2) reads `length` bytes from `value`, which has as many and lives across
+    // SAFETY: setsockopt(2) reads `length` bytes from `value`, which is that long and lives across
     // the call.
     check(unsafe { libc::setsockopt(fd, level, name, value, length) })?;
     Ok(())

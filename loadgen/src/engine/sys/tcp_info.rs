@@ -1,4 +1,4 @@
-//! TCP_INFO: what the kernel knows of one TCP connection (tcp(7)).
+//! TCP_INFO: the kernel's view of one TCP connection (tcp(7)).
 
 use std::io;
 use std::mem::offset_of;
@@ -6,65 +6,64 @@ use std::os::fd::AsFd;
 
 use super::socket_options::read_option;
 
-/// What the kernel knows of one TCP connection at one moment.
+/// The kernel's view of one TCP connection at one moment.
 ///
-/// What only newer kernels report is `None` on older ones.
+/// Fields of newer kernels are `None` on older ones.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct TcpInfo {
     /// Smoothed round-trip time in microseconds (RFC 6298 SRTT); 0 before the first sample.
     pub(crate) rtt_us: u32,
     /// Mean deviation of the round-trip time in microseconds (RFC 6298 RTTVAR).
     pub(crate) rttvar_us: u32,
-    /// The least round-trip time of late in microseconds: of the last five minutes unless
-    /// `net.ipv4.tcp_min_rtt_wlen` says otherwise. `None` also before the first sample. Linux 4.6.
+    /// The minimum round-trip time in microseconds over a recent period: five minutes by default
+    /// (`net.ipv4.tcp_min_rtt_wlen`). `None` also before the first sample. Linux 4.6.
     pub(crate) min_rtt_us: Option<u32>,
     /// The congestion window in packets.
     pub(crate) cwnd: u32,
     /// The slow start threshold in packets; `None` until the first loss or other sign of congestion.
     pub(crate) ssthresh: Option<u32>,
-    /// Packets sent, not acknowledged and taken for lost.
+    /// Packets sent, not acknowledged and presumed lost.
     pub(crate) lost: u32,
-    /// Packets that were sent again, since the connection began.
+    /// Packets retransmitted since the connection began.
     pub(crate) total_retrans: u32,
-    /// Bytes of data sent again. Linux 4.19.
+    /// Bytes of data retransmitted. Linux 4.19.
     pub(crate) bytes_retrans: Option<u64>,
-    /// How often the network was seen to change the order. Linux 4.19.
+    /// Number of reordering events. Linux 4.19.
     pub(crate) reord_seen: Option<u32>,
-    /// Duplicate SACKs received (RFC 2883): packets that were sent again for nothing. Linux 4.19.
+    /// Duplicate SACKs received (RFC 2883): spurious retransmissions. Linux 4.19.
     pub(crate) dsack_dups: Option<u32>,
-    /// Packets that were received out of order. Linux 5.4.
+    /// Packets received out of order. Linux 5.4.
     pub(crate) rcv_ooopack: Option<u32>,
-    /// The last measured rate at which data reached the peer, in bytes per second; 0 before the first
-    /// sample. Linux 4.9.
+    /// The last measured delivery rate in bytes per second; 0 before the first sample. Linux 4.9.
     pub(crate) delivery_rate: Option<u64>,
-    /// The rate at which the kernel sends at most, in bytes per second; `u64::MAX` without a limit.
-    /// Linux 3.15.
+    /// The pacing rate, a limit on the sending rate, in bytes per second; `u64::MAX` without a
+    /// limit. Linux 3.15.
     pub(crate) pacing_rate: Option<u64>,
-    /// Microseconds during which there was data to send or not acknowledged. Linux 4.10.
+    /// Microseconds with unsent or unacknowledged data. Linux 4.10.
     pub(crate) busy_us: Option<u64>,
-    /// Microseconds of `busy_us` during which the peer's receive window stopped the sending: it did
-    /// not read. Linux 4.10.
+    /// Microseconds of `busy_us` limited by the peer's receive window: the peer did not read. Linux
+    /// 4.10.
     pub(crate) rwnd_limited_us: Option<u64>,
-    /// Microseconds of `busy_us` during which the send buffer stopped it. Linux 4.10.
+    /// Microseconds of `busy_us` limited by the send buffer. Linux 4.10.
     pub(crate) sndbuf_limited_us: Option<u64>,
 }
 
-/// Reads what the kernel knows of a TCP connection.
+/// Reads the TCP_INFO of a connection.
 ///
 /// # Errors
-/// What getsockopt(2) reports; EOPNOTSUPP or ENOPROTOOPT for a socket that is not one of TCP.
-/// `Unsupported` where the kernel tells less than Linux 2.6 did.
+/// The error of getsockopt(2); EOPNOTSUPP or ENOPROTOOPT for a non-TCP socket. `Unsupported` if the
+/// kernel returns less than Linux 2.6 did.
 pub(crate) fn tcp_info(socket: &impl AsFd) -> io::Result<TcpInfo> {
     let mut layout = Layout::default();
-    // SAFETY: the layout is made of integers, which may hold any bytes.
+    // SAFETY: the layout consists of integers, for which any bytes are valid.
     let filled = unsafe { read_option(socket, libc::IPPROTO_TCP, libc::TCP_INFO, &mut layout) }?;
     layout
         .info(filled)
         .ok_or_else(|| io::ErrorKind::Unsupported.into())
 }
 
-/// `struct tcp_info` of linux/tcp.h as of Linux 5.4. It only ever grows at its end, and the kernel fills
-/// as much as both sides know.
+/// `struct tcp_info` of linux/tcp.h as of Linux 5.4. The struct only grows at its end. The kernel
+/// fills the fields that both sides know.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 #[allow(dead_code, reason = "the layout is the kernel's, needed or not")]
@@ -126,16 +125,16 @@ struct Layout {
     rcv_ooopack: u32,
 }
 
-// What the header of the kernel comes to, on every architecture where a u64 is aligned to 4 bytes or 8.
+// Size in the kernel's header, on every architecture that aligns u64 to 4 or 8 bytes.
 const _: () = assert!(offset_of!(Layout, pacing_rate) == 104);
 const _: () = assert!(offset_of!(Layout, delivery_rate) == 160);
 const _: () = assert!(offset_of!(Layout, bytes_sent) == 200);
 const _: () = assert!(offset_of!(Layout, rcv_ooopack) == 224);
 
 impl Layout {
-    /// What the first `filled` bytes tell; nothing when they are fewer than any kernel fills.
+    /// Converts the first `filled` bytes; `None` if there are fewer than any kernel fills.
     fn info(&self, filled: usize) -> Option<TcpInfo> {
-        /// The value of a field, if all of it was filled.
+        /// The value of a field if it was filled completely.
         macro_rules! filled {
             ($field:ident) => {{
                 let end = offset_of!(Layout, $field) + size_of_val(&self.$field);
@@ -249,7 +248,7 @@ mod tests {
         assert_eq!((some.total_retrans, some.busy_us), (10, None));
         assert_eq!((some.bytes_retrans, some.rcv_ooopack), (None, None));
 
-        // A field that was cut is no field.
+        // A partly filled field does not count.
         assert_eq!(layout.info(175).unwrap().busy_us, None);
         assert_eq!(layout.info(176).unwrap().busy_us, Some(20));
         assert_eq!(layout.info(103), None);

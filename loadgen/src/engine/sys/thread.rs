@@ -1,4 +1,4 @@
-//! What a thread costs, how long it waited for a processor, and how much it gives way to others.
+//! CPU time, scheduling delays and priority of a thread.
 
 use std::fs;
 use std::io;
@@ -9,16 +9,16 @@ use rustix::process::setpriority_process;
 
 use super::check;
 
-/// What the calling thread has used so far, after getrusage(2) with `RUSAGE_THREAD`.
+/// Resource usage of the calling thread (getrusage(2) with `RUSAGE_THREAD`).
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ThreadUsage {
-    /// Time on a processor, in user mode and in the kernel.
+    /// CPU time, in user mode and in the kernel.
     pub(crate) cpu_time: Duration,
-    /// Times the thread was taken off the processor.
+    /// Involuntary context switches.
     pub(crate) involuntary_switches: u64,
 }
 
-/// Reads what the calling thread has used so far.
+/// Reads the resource usage of the calling thread.
 pub(crate) fn thread_usage() -> ThreadUsage {
     let mut usage = MaybeUninit::<libc::rusage>::uninit();
     // SAFETY: getrusage(2) writes a rusage to the pointer, which is valid for writes.
@@ -35,29 +35,29 @@ pub(crate) fn thread_usage() -> ThreadUsage {
     }
 }
 
-/// What the scheduler counted of one thread since its start (the kernel's
+/// Scheduler statistics of one thread since its start (the kernel's
 /// Documentation/scheduler/sched-stats.rst, `/proc/<pid>/schedstat`).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct SchedulerStatistics {
-    /// Time on a processor.
+    /// CPU time.
     pub(crate) on_cpu: Duration,
-    /// Time during which it was ready to run and waited for a processor.
+    /// Time spent runnable but waiting for a CPU.
     pub(crate) run_delay: Duration,
-    /// How often it was given a processor.
+    /// Number of times it got a CPU.
     pub(crate) timeslices: u64,
 }
 
 impl SchedulerStatistics {
-    /// What was counted of the calling thread until now; the time since it last got the processor
-    /// may be missing. `None` where the kernel does not keep it.
+    /// The statistics of the calling thread. The time since it last got a CPU may be missing.
+    /// `None` if the kernel keeps no statistics.
     pub(crate) fn of_this_thread() -> Option<Self> {
         Self::parse(&fs::read_to_string("/proc/thread-self/schedstat").ok()?)
     }
 
-    /// Reads the three numbers: nanoseconds run, nanoseconds waited, timeslices.
+    /// Parses the three numbers: nanoseconds run, nanoseconds waited, timeslices.
     ///
-    /// A kernel that keeps no statistics (`sched_info_on` in kernel/sched) says three zeroes, which
-    /// cannot be true of a thread that runs.
+    /// A kernel without statistics (`sched_info_on` in kernel/sched) reports three zeros, which is
+    /// impossible for a running thread.
     fn parse(text: &str) -> Option<Self> {
         let mut numbers = text.split_ascii_whitespace().map(str::parse::<u64>);
         let mut next = || numbers.next()?.ok();
@@ -70,13 +70,13 @@ impl SchedulerStatistics {
     }
 }
 
-/// Sets how much the calling thread gives way to others, from -20 for not at all to 19 for always.
+/// Sets the niceness of the calling thread, from -20 (highest priority) to 19 (lowest).
 ///
-/// POSIX makes this a property of the process; on Linux it is one of the thread. Threads that it
-/// starts inherit it.
+/// In POSIX, niceness belongs to the process; on Linux, to the thread. Threads that it starts
+/// inherit it.
 ///
 /// # Errors
-/// What setpriority(2) reports: EACCES for a lower value than the present one without CAP_SYS_NICE.
+/// The error of setpriority(2): EACCES when lowering the niceness without CAP_SYS_NICE.
 pub(crate) fn set_thread_nice(nice: i32) -> io::Result<()> {
     Ok(setpriority_process(None, nice)?)
 }
@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn a_busy_thread_is_seen_to_run() {
         let Some(before) = SchedulerStatistics::of_this_thread() else {
-            // This kernel keeps none.
+            // This kernel keeps no statistics.
             return;
         };
         assert!(before.timeslices > 0);

@@ -1,4 +1,4 @@
-//! For the benchmark `turn`: a measuring thread's loop, turned by hand.
+//! A measuring thread's loop, turned by the benchmark `turn`.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::engine::task::{Report, Task};
 use crate::engine::workload::Request;
 use crate::plan::Plan;
 
-/// A measuring thread that somebody else turns.
+/// A measuring thread without a thread: the caller turns its loop.
 #[derive(Debug)]
 pub struct Bench {
     worker: Worker<Request>,
@@ -25,10 +25,10 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// Connects to the listener at `path` as `plan` says, and begins.
+    /// Connects to the listener at `path` with the connections of `plan`, and starts.
     ///
     /// # Panics
-    /// If it can't connect.
+    /// If connecting fails.
     pub fn new(plan: &Plan, path: &Path) -> Self {
         let (reports_in, reports) = mpsc::channel();
         let (go, go_receiver) = mpsc::channel();
@@ -61,13 +61,13 @@ impl Bench {
     /// One turn of the loop.
     ///
     /// # Panics
-    /// If the target turns out to be one that can't be measured.
+    /// If the target can't be measured.
     pub fn turn(&mut self) {
         assert!(self.worker.turn(&mut self.events).is_ok(), "a turn failed");
         while self.reports.try_recv().is_ok() {}
     }
 
-    /// Messages queued or out.
+    /// Messages queued or outstanding.
     pub fn outstanding(&self) -> usize {
         self.worker.context.source.outstanding
     }

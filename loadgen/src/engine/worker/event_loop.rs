@@ -22,19 +22,19 @@ impl<F: Flow> Worker<F> {
         self.keep_house()
     }
 
-    /// Sleeps until something happens or is due; spins when it is due so soon that waking up could
-    /// come too late. epoll_wait(2) counts milliseconds, so the precise part is a timer's.
+    /// Sleeps until the next event or due message. Spins if the message is due too soon to wake up
+    /// in time. epoll_wait(2) has milliseconds, so a timer provides the precision.
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
         let before = self.context.now();
         let mut is_spinning = false;
         let schedule = &self.context.source.schedule;
-        // A stream makes its own next block due, without an event.
+        // A stream's next block becomes due without an event.
         let has_work =
             !self.unread.is_empty() || !self.dirty.is_empty() || schedule.has_ready(before);
         let timeout = if has_work {
             Duration::ZERO
         } else {
-            // At the end of an interval, counts are brought up to date.
+            // Counts are updated at the end of an interval.
             let boundary = self.context.recorder.clock.boundary();
             let housekeeping_at = self.housekeeping_at.min(boundary);
             let until_housekeeping = housekeeping_at.saturating_sub(before);
@@ -44,7 +44,8 @@ impl<F: Flow> Worker<F> {
                     Duration::ZERO
                 }
                 Some(due) => {
-                    // Even if housekeeping comes first: it may wake up to a millisecond late.
+                    // The alarm is needed even if housekeeping comes first, because the timeout of
+                    // epoll_wait(2) may fire up to a millisecond late.
                     let wake_at = due - self.spin_ns;
                     if self.armed_for != wake_at {
                         self.alarm.set(wake_at)?;
@@ -57,7 +58,7 @@ impl<F: Flow> Worker<F> {
         };
         let began = if is_spinning { monotonic_ns() } else { 0 };
         self.poll_events(events, Some(timeout))?;
-        // With a connection's event, its first read tells the time.
+        // If a connection has an event, its first read sets the time.
         if events.is_empty() {
             self.context.tick();
             if is_spinning {
@@ -86,7 +87,7 @@ impl<F: Flow> Worker<F> {
                 }
                 Token(key) => {
                     self.handle(key, event);
-                    // At once, so that what is due does not wait for the batch.
+                    // Issue at once: due messages must not wait for the rest of the batch.
                     if self.has_to_issue() {
                         self.issue();
                     }
@@ -116,7 +117,7 @@ impl<F: Flow> Worker<F> {
         }
     }
 
-    /// Gives flows that did not read all they could another turn.
+    /// Continues to read flows that reached the limit of their turn.
     fn read_on(&mut self) {
         for _ in 0..self.unread.len() {
             let Some(key) = self.unread.pop() else {
@@ -132,7 +133,7 @@ impl<F: Flow> Worker<F> {
         self.follow_up(key, result);
     }
 
-    /// Does what a flow's read calls for.
+    /// Handles the result of a flow's read.
     #[inline(never)]
     fn follow_up(&mut self, key: usize, result: Result<bool, Ended>) {
         match result {

@@ -1,5 +1,5 @@
-//! What TCP says of connections at their end, and of those that still stand at the end of the run: asked
-//! after the measurement, so that it disturbs nothing.
+//! Final TCP_INFO of connections: when each ends, or at the end of the run. Connections open at the
+//! end are sampled after the measurement, so that sampling does not disturb it.
 
 use super::thread::Worker;
 use crate::engine::sys::TcpInfo;
@@ -8,7 +8,7 @@ use crate::engine::tcp::TcpTotals;
 use crate::engine::workload::Flow;
 
 impl<F: Flow> Worker<F> {
-    /// What every flow had, and the sums over all connections that ended or stand.
+    /// The results of every flow, and the TCP totals over all connections.
     pub(super) fn final_reports(&mut self) -> (Vec<FlowReport>, TcpTotals) {
         let flows = (0..self.flows.len())
             .map(|key| {
@@ -29,7 +29,7 @@ impl<F: Flow> Worker<F> {
         (flows, self.tcp_totals)
     }
 
-    /// Asks TCP of a connection, and adds the answer to the totals.
+    /// Reads the TCP_INFO of a connection and adds it to the totals.
     pub(super) fn ask_tcp(&mut self, key: usize) -> Option<TcpInfo> {
         let connection = self.flows[key].connection();
         let info = connection.tcp_info()?;

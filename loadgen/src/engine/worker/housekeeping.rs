@@ -1,5 +1,5 @@
-//! What needs no precision: timeouts, reconnects, the stop flag, the rate that the user sets, TCP_INFO,
-//! and whether the target can be measured at all.
+//! Work without strict timing: timeouts, reconnects, the stop flag, rate changes, TCP_INFO, and
+//! whether the target can be measured at all.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -11,16 +11,16 @@ use crate::engine::recorder::End;
 use crate::engine::task::Failure;
 use crate::engine::workload::{Connects, Flow};
 
-/// How often timeouts, reconnects and the stop flag are looked at.
+/// Interval of the checks for timeouts, reconnects and the stop flag.
 const HOUSEKEEPING_NS: u64 = 20_000_000;
-/// How long an interrupted run waits for the echoes of what is out.
+/// How long an interrupted run waits for outstanding echoes.
 const INTERRUPTED_DRAIN_NS: u64 = 500_000_000;
-/// Connections in a row that every flow saw closed before a byte came back, until the target is
-/// taken for one that does not echo.
+/// Consecutive connections of every flow that were closed before a byte came back, after which the
+/// target counts as not echoing.
 const MAX_BARREN: u32 = 3;
 
 impl<F: Flow> Worker<F> {
-    /// Housekeeping, when it is time for it. Intervals that are over are left with every turn.
+    /// Runs housekeeping if it is due. Completed intervals are handed over on every turn.
     pub(super) fn keep_house(&mut self) -> Result<(), Failure> {
         let now = self.context.now();
         if !self.resting.is_empty() {
@@ -50,7 +50,7 @@ impl<F: Flow> Worker<F> {
         self.deadline = now + INTERRUPTED_DRAIN_NS.min(self.context.timeout_ns);
     }
 
-    /// Brings counts up to date that no event tells of.
+    /// Updates counts that change without an event.
     pub(super) fn settle(&mut self) {
         for flow in &mut self.flows {
             flow.settle(&mut self.context);
@@ -67,7 +67,7 @@ impl<F: Flow> Worker<F> {
         }
     }
 
-    /// Ends what is overdue, and makes connections anew.
+    /// Ends overdue connections, and reconnects.
     fn check_flows(&mut self) {
         let is_window_over = self.context.recorder.clock.is_window_over();
         if is_window_over {
@@ -84,7 +84,7 @@ impl<F: Flow> Worker<F> {
                 self.go_on_connecting(key);
                 continue;
             }
-            // After the window the deadline does the same, and tells what is unfinished.
+            // After the window, the drain deadline does the same and counts unfinished messages.
             let overdue = flow
                 .overdue(&mut self.context)
                 .filter(|_| !is_window_over || self.connects == Connects::PerMessage);
@@ -93,15 +93,15 @@ impl<F: Flow> Worker<F> {
             } else if self.connects == Connects::Always {
                 self.reconnect(key);
             }
-            // The kernel may have had no room without saying when it has.
+            // The kernel may have had no room, and no event reports when it has.
             if self.flows[key].has_to_send() && self.flows[key].connection().can_write() {
                 self.dirty.push(key);
             }
         }
     }
 
-    /// Asks TCP of some connections: as many as fit into the time until the next message is due, and
-    /// one in any case.
+    /// Reads the TCP_INFO of some connections: as many as fit into the time until the next message
+    /// is due, at least one.
     fn sample_tcp(&mut self) {
         if !self.context.recorder.clock.is_within_window() {
             return;
@@ -119,19 +119,19 @@ impl<F: Flow> Worker<F> {
         }
     }
 
-    /// Whether the target is one that can't be measured at all.
+    /// Fails if the target can't be measured at all.
     fn check_target(&self) -> Result<(), Failure> {
         let recorder = &self.context.recorder;
         if recorder.has_received() || recorder.clock.is_window_over() {
             return Ok(());
         }
         let connections = || self.flows.iter().map(|flow| flow.connection());
-        // One refusal of datagrams says as much as several connections that are closed at once.
+        // One refused datagram is as conclusive as several connections closed at once.
         let is_barren = |connection: &Connection| {
             connection.barren >= MAX_BARREN || connection.is_refused_datagrams()
         };
         let is_hopeless = match self.connects {
-            // Not every flow may have had a message.
+            // Not every flow may have sent a message.
             Connects::PerMessage => connections().any(is_barren),
             Connects::Always | Connects::Once => connections().all(is_barren),
         };

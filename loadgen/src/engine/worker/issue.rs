@@ -1,4 +1,4 @@
-//! Messages that are due get a flow and are written.
+//! Assigns due messages to flows and writes them.
 
 use super::thread::Worker;
 use crate::engine::schedule::Due;
@@ -12,7 +12,7 @@ impl<F: Flow> Worker<F> {
         !self.dirty.is_empty() || schedule.may_be_due(self.context.now())
     }
 
-    /// Queues every message that is due on its flow and writes what flows have to write.
+    /// Queues every due message on its flow, and writes.
     pub(super) fn issue(&mut self) {
         while let Some(due) = self.context.source.schedule.pop(self.context.now()) {
             self.queue(due);
@@ -23,7 +23,7 @@ impl<F: Flow> Worker<F> {
             };
             let flow = &mut self.flows[key];
             match flow.send(&mut self.context) {
-                // A stream writes for as long as it may, and others have their turn between.
+                // A stream may write without end, so other flows get turns between.
                 Ok(()) if flow.has_to_send() && flow.connection().can_write() => {
                     self.dirty.push(key)
                 }
@@ -68,8 +68,8 @@ impl<F: Flow> Worker<F> {
         }
     }
 
-    /// The flow that is to send what is due: the one that the schedule names, or if its connection is
-    /// gone for good, the next one whose connection stands. `None` if there is none.
+    /// The flow for a due message: the one that the schedule names, or if its connection is gone
+    /// for good, the next connected one. `None` if there is none.
     fn flow_for(&self, due: Due) -> Option<usize> {
         if self.connects != Connects::Once {
             return Some(due.flow);
@@ -80,7 +80,7 @@ impl<F: Flow> Worker<F> {
             .find(|&flow| self.flows[flow].connection().is_open())
     }
 
-    /// Gives messages that wait for a flow one that has waited out its backoff.
+    /// Assigns waiting messages to flows whose backoff is over.
     pub(super) fn wake_resting(&mut self) {
         let now = self.context.now();
         let mut index = 0;
@@ -92,7 +92,7 @@ impl<F: Flow> Worker<F> {
                 index += 1;
             }
         }
-        // Not more than there were: one that fails at once rests again.
+        // At most the initial number: a flow that fails at once rests again.
         for _ in 0..self.idle.len() {
             let Some(order) = self.waiting.pop_front() else {
                 return;
@@ -103,7 +103,7 @@ impl<F: Flow> Worker<F> {
         }
     }
 
-    /// Lets an idle flow make the connection for a message.
+    /// An idle flow opens a connection for a message.
     fn exchange(&mut self, key: usize, order: Order) {
         self.flows[key].push(order, &mut self.context);
         self.connect(key);

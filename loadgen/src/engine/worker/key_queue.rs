@@ -1,8 +1,8 @@
-//! A queue of flows, by their keys.
+//! A queue of flow keys.
 
 use std::collections::VecDeque;
 
-/// A queue in which each flow is at most once.
+/// A queue that contains each flow at most once.
 #[derive(Debug)]
 pub(super) struct KeyQueue {
     keys: VecDeque<usize>,

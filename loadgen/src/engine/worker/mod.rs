@@ -1,17 +1,18 @@
-//! One measuring thread: an event loop that drives its flows at its schedule and records what happens.
+//! One measuring thread: an event loop that drives its flows by its schedule and records the
+//! results.
 //!
-//! - `thread`: what a thread has, and its life: connect everything, wait for the common start, turn the
-//!   loop until the last echo is back or had its time.
-//! - `ramp`: every connection is made once.
+//! - `thread`: a thread's state and life: connect, wait for the common start, turn the loop until
+//!   the last echo is back or timed out.
+//! - `ramp`: the first connect of every flow.
 //! - `event_loop`: one turn of the loop.
-//! - `issue`: messages that are due get a flow.
-//! - `reconnect`: connections that end, and those that follow them.
-//! - `housekeeping`: timeouts, the stop flag, TCP_INFO: what needs no precision.
-//! - `tcp_sampler`: which connections TCP is asked about.
-//! - `final_report`: what every flow had.
+//! - `issue`: assigns due messages to flows.
+//! - `reconnect`: ended connections and their successors.
+//! - `housekeeping`: timeouts, the stop flag, TCP_INFO: work without strict timing.
+//! - `tcp_sampler`: selects the connections for TCP_INFO samples.
+//! - `final_report`: the results of every flow.
 //!
-//! The thread shares nothing with the others. Every now and then it hands what it recorded to the
-//! coordinator and goes on with an empty slice.
+//! The thread shares no data with others. At the end of each interval it hands its slice to the
+//! coordinator and continues with an empty one.
 
 mod bench;
 mod event_loop;

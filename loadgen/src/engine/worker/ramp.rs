@@ -1,4 +1,4 @@
-//! The first part of a thread's life: every connection is made once.
+//! The ramp: every flow connects once.
 
 use std::io;
 use std::time::Duration;
@@ -11,21 +11,21 @@ use crate::engine::interval::nanoseconds;
 use crate::engine::task::{Failure, Report};
 use crate::engine::workload::{Connects, Flow};
 
-/// Connects under way at a time: within any listener's backlog.
+/// Maximum of concurrent connects, below the backlog of any listener.
 const MAX_CONNECTING: usize = 100;
 
-/// How far a thread is with its connects.
+/// Progress of a thread's connects.
 struct Ramp {
     begin: u64,
     next: usize,
     connecting: usize,
-    /// The first that failed: its target's number, and why.
+    /// The first failed connect: the number of its target, and the error.
     failure: Option<(usize, io::Error)>,
 }
 
 impl<F: Flow> Worker<F> {
-    /// Makes every connection once, spread over the ramp, a bounded number at a time. Where each
-    /// message has a connection of its own, one for each target, to see whether it can be made.
+    /// Connects every flow once, spread over the ramp, with a limit on concurrent connects. In the
+    /// churn workload, one connection per target shows that the target accepts.
     pub(super) fn connect_all(&mut self) -> Result<(), Failure> {
         let share = self.task.share();
         let most = match self.connects {
@@ -57,7 +57,7 @@ impl<F: Flow> Worker<F> {
                 self.follow(ramp.next, result, &mut ramp);
                 ramp.next += 1;
             }
-            // Short, so that the ramp's times and the connect timeout are kept.
+            // A short timeout, so that the ramp's times and the connect timeout are kept.
             self.poll_events(&mut events, Some(Duration::from_millis(1)))
                 .map_err(Failure::System)?;
             for event in &events {
@@ -125,7 +125,7 @@ impl<F: Flow> Worker<F> {
         }
     }
 
-    /// Closes the connections that only were to show that they can be made.
+    /// Closes the connections that only tested the targets.
     fn hang_up(&mut self) {
         let now = self.context.now();
         for flow in &mut self.flows {

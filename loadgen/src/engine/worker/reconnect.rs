@@ -1,4 +1,4 @@
-//! Connections that end during the run, and those that follow them.
+//! Connections that end during the run, and their successors.
 
 use echomark::net::errno;
 
@@ -17,7 +17,7 @@ impl<F: Flow> Worker<F> {
         }
     }
 
-    /// Goes on with a connect that is under way, and says whether the connection stands.
+    /// Continues a connect, and returns whether the connection is established.
     pub(super) fn go_on_connecting(&mut self, key: usize) -> bool {
         let connection = self.flows[key].connection_mut();
         match connection.finish_connect(&mut self.dialer, self.poll.registry()) {
@@ -42,12 +42,13 @@ impl<F: Flow> Worker<F> {
         }
     }
 
-    /// Gives a connection up and, if there is a point in it, makes it anew.
+    /// Ends a connection, and reconnects if that makes sense.
     pub(super) fn end(&mut self, key: usize, ended: &Ended) {
         let now = self.context.tick();
         self.context.recorder.enter_interval();
         self.count_end(ended);
-        // Of connections that are made for one message each, it would be a system call for each.
+        // With one connection per message, this would be an additional system call for each
+        // message.
         if self.connects != Connects::PerMessage {
             self.ask_tcp(key);
         }
@@ -70,7 +71,7 @@ impl<F: Flow> Worker<F> {
             }
             Ended::ByPeer => counts.closed_by_peer += 1,
             Ended::Broken => counts.reset += 1,
-            // The client ends it.
+            // The client ends these itself.
             Ended::Excess | Ended::TimedOut | Ended::ByUs | Ended::Unclosed => {}
         }
     }
@@ -78,7 +79,7 @@ impl<F: Flow> Worker<F> {
     pub(super) fn reconnect(&mut self, key: usize) {
         let now = self.context.now();
         let is_window_over = self.context.recorder.clock.is_window_over();
-        // One that fails waits out its backoff, so this does not recur at once.
+        // A failed connect waits for its backoff, so this does not recur at once.
         if !is_window_over && self.flows[key].connection().wants_to_connect(now) {
             self.connect(key);
         }

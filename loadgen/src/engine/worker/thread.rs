@@ -24,17 +24,17 @@ use crate::engine::tcp::TcpTotals;
 use crate::engine::workload::{Connects, Flow};
 use crate::plan::{Direction, Load, Pacing, Spacing, Workload};
 
-/// Events taken from the kernel at once.
+/// Maximum of events per epoll_wait(2).
 pub(super) const MAX_EVENTS: usize = 256;
-/// Bytes of the read buffer; any datagram fits.
+/// Bytes of the read buffer. Any datagram fits.
 const BUFFER_BYTES: usize = 64 << 10;
-/// How long before a message is due the thread stops sleeping and spins. A thread that sleeps gives
-/// its processor away and may get it back late: docs/calibration.md has the experiment.
+/// How long before a due message the thread stops sleeping and spins. A sleeping thread gives up
+/// its CPU and may get it back late; docs/calibration.md has the experiment.
 const SPIN_NS: u64 = 250_000;
-/// The same where spinning would take the processor away from the server: when this process may not
-/// use more of them than it has measuring threads.
+/// The same time if this process has no more CPUs than measuring threads. Longer spinning would
+/// take CPU time from the server.
 const SPIN_SHARED_NS: u64 = 50_000;
-/// The event of the alarm. Flows have their keys.
+/// The token of the alarm. Flows use their keys as tokens.
 pub(super) const ALARM: Token = Token(usize::MAX);
 
 /// One thread's flows and loop.
@@ -43,42 +43,42 @@ pub(crate) struct Worker<F> {
     pub(super) poll: Poll,
     pub(super) alarm: Alarm,
     pub(super) armed_for: u64,
-    /// How long before a message is due the thread stops sleeping.
+    /// How long before a due message the thread stops sleeping.
     pub(super) spin_ns: u64,
     pub(super) dialer: Dialer,
     pub(super) connects: Connects,
     pub(super) flows: Vec<F>,
     pub(super) context: Context,
     pub(super) buffer: Box<[u8]>,
-    /// Flows that have something new to write.
+    /// Flows with new data to write.
     pub(super) dirty: KeyQueue,
-    /// Flows that may have more to read than their turn allowed.
+    /// Flows with more to read than their turn allowed.
     pub(super) unread: KeyQueue,
-    /// Where any flow may take a message: the flows that have none,
+    /// If any flow may take a message: the idle flows,
     pub(super) idle: VecDeque<usize>,
-    /// those that failed and wait for the next try,
+    /// the failed flows that wait for their backoff,
     pub(super) resting: Vec<usize>,
     /// and the messages that wait for a flow.
     pub(super) waiting: VecDeque<Order>,
     pub(super) tcp_sampler: TcpSampler,
     pub(super) tcp_totals: TcpTotals,
-    /// The rate that the user set last.
+    /// The last rate set by the user.
     pub(super) rate_bits: u64,
     pub(super) housekeeping_at: u64,
-    /// Waiting for echoes ends then.
+    /// The end of the wait for echoes.
     pub(super) deadline: u64,
     pub(super) task: Task,
 }
 
 impl<F: Flow> Worker<F> {
-    /// A thread's life. Whatever goes wrong is reported.
+    /// A thread's life. Errors are reported to the coordinator.
     pub(crate) fn run(task: Task, spare: Receiver<Box<Slice<BucketCounts>>>) {
         let (reports, worker) = (task.reports.clone(), task.worker);
         let result = Self::new(task, spare)
             .map_err(Failure::System)
             .and_then(Self::live);
         if let Err(failure) = result {
-            // The coordinator is gone only if the run has failed.
+            // The receiver is gone only if the run has failed.
             let _ = reports.send(Report::Failed { worker, failure });
         }
     }
@@ -155,7 +155,7 @@ impl<F: Flow> Worker<F> {
         Ok(())
     }
 
-    /// Lays the schedule out from the common start on.
+    /// Lays out the schedule from the common start on.
     pub(super) fn begin(&mut self, start: u64) {
         let plan = &self.task.plan;
         let window_start = start + nanoseconds(plan.warmup);
@@ -174,17 +174,17 @@ impl<F: Flow> Worker<F> {
             if self.connects == Connects::PerMessage {
                 self.idle.push_back(key);
             } else if self.flows[key].connection().is_open() {
-                // What happened to the connections since they stood shows at the first read.
+                // Connections may have ended since they were established; the first read shows it.
                 self.unread.push(key);
             }
         }
     }
 
-    /// How many messages of the window are the thread's.
+    /// The thread's share of the counted messages.
     fn quota(&self) -> u64 {
         let plan = &self.task.plan;
         plan.requests.map_or(u64::MAX, |requests| {
-            // The first threads take one more each until the rest is used up.
+            // The first threads take one more each until the remainder is used up.
             let threads = plan.threads.get() as u64;
             let rest = requests.get() % threads;
             requests.get() / threads + u64::from((self.task.index as u64) < rest)
@@ -194,7 +194,7 @@ impl<F: Flow> Worker<F> {
     fn schedule(&self, span: Span) -> Schedule {
         let plan = &self.task.plan;
         let arrivals = match &plan.load {
-            // The server decides what comes.
+            // The server decides the amount.
             _ if plan.direction() == Some(Direction::Down) => return Schedule::idle(),
             Load::Closed { pipeline } => Arrivals::Closed {
                 depth: match self.connects {
@@ -227,14 +227,14 @@ impl<F: Flow> Worker<F> {
         is_window_over && source.outstanding == 0 && source.schedule.is_over(now)
     }
 
-    /// Settles the counts: what is still out is unfinished, what is still queued is unsent.
+    /// Settles the counts: outstanding messages are unfinished, queued ones unsent.
     fn finish(&mut self) {
         self.settle();
         self.context.end_window(self.context.now(), End::Complete);
         let waiting = self.waiting.iter().filter(|order| order.counted).count();
         let (mut unfinished, mut unsent) = (0, waiting as u64);
         for flow in &mut self.flows {
-            // A datagram that had its time is lost. Connections end with the run anyway.
+            // A datagram beyond its timeout is lost. Connections end with the run anyway.
             let _ = flow.overdue(&mut self.context);
             let left = flow.left();
             unfinished += left.out;
@@ -245,7 +245,7 @@ impl<F: Flow> Worker<F> {
         counts.unsent += unsent;
         let account = self.context.recorder.finish();
         let (flows, tcp) = self.final_reports();
-        // The coordinator is gone only if the run has failed.
+        // The receiver is gone only if the run has failed.
         let _ = self.task.reports.send(Report::Finished {
             worker: self.task.worker,
             account,

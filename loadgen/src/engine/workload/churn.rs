@@ -1,6 +1,6 @@
-//! A connection for each message: connect, exchange, close. A message is handed to the kernel with
-//! its connect call, so its service time contains the set-up; connect, first byte and close are
-//! recorded apart.
+//! One connection per message: connect, exchange, close. The service time begins with the connect
+//! call, so it contains the connection set-up. Connect, first byte and close are recorded
+//! separately.
 
 use echomark::net::clock::monotonic_ns;
 
@@ -15,7 +15,7 @@ use crate::engine::source::Order;
 use crate::engine::task::FlowShare;
 use crate::plan::Close;
 
-/// A flow of connections, one after the other.
+/// A flow of consecutive connections.
 #[derive(Debug)]
 pub(crate) struct Churn {
     connection: Connection,
@@ -37,7 +37,7 @@ struct Exchange {
     written: u32,
     received: u32,
     is_corrupt: bool,
-    /// When the client half-closed: the echo is complete and the server is to close too.
+    /// When the client half-closed. The echo is complete, and the server's close is awaited.
     closing_since: Option<u64>,
 }
 
@@ -59,7 +59,7 @@ impl Flow for Churn {
         &mut self.connection
     }
 
-    /// The caller connects at once: with the connect call the message is out.
+    /// The caller connects at once. The message is outstanding from the connect call on.
     fn push(&mut self, order: Order, context: &mut Context) -> bool {
         let began = context.tick();
         let sent = Sent {
@@ -113,7 +113,7 @@ impl Flow for Churn {
     }
 
     fn send(&mut self, context: &mut Context) -> Result<(), Ended> {
-        // Each turn either writes some of the message or leaves the loop.
+        // Each iteration writes some bytes or leaves the loop.
         while self.has_to_send() && self.connection.can_write() {
             let Some(exchange) = &mut self.exchange else {
                 return Ok(());

@@ -1,4 +1,4 @@
-//! Messages go out as UDP datagrams and come back, each with its sequence number.
+//! Echoes of UDP datagrams, each with its sequence number.
 
 use super::flow::Flow;
 use super::outgoing::stream_of;
@@ -10,7 +10,7 @@ use crate::engine::slice::Contents;
 use crate::engine::source::Order;
 use crate::engine::task::FlowShare;
 
-/// Datagrams read of one flow before others have their turn.
+/// Maximum of datagrams read from one flow per turn.
 const MAX_READS: usize = 32;
 
 /// A flow of datagrams.
@@ -20,7 +20,7 @@ pub(crate) struct Datagram {
     in_flight: DatagramsInFlight,
     stream: StreamId,
     share: FlowShare,
-    /// Whether the kernel had no room for the datagram at hand, and no event will say that it has.
+    /// Whether the kernel had no room for the next datagram. No event reports when it has.
     is_stuck: bool,
 }
 
@@ -51,7 +51,7 @@ impl Flow for Datagram {
     }
 
     fn connected(&mut self, _took: u64, context: &mut Context) {
-        // Nothing was exchanged with the peer, so there is no time to report.
+        // A UDP connect exchanges no packet with the peer, so there is no time to report.
         context.recorder.counts().opened += 1;
     }
 
@@ -74,12 +74,12 @@ impl Flow for Datagram {
 
     fn send(&mut self, context: &mut Context) -> Result<(), Ended> {
         self.is_stuck = false;
-        // Each turn either sends one of the bounded queue or leaves the loop.
+        // Each iteration sends one datagram of the bounded queue or leaves the loop.
         while let Some(next) = self.in_flight.next() {
             if !self.connection.can_write() {
                 return Ok(());
             }
-            // Put together first, so that this is no part of the write's time.
+            // Built first, so that building is not part of the write time.
             let source = &mut context.source;
             let bytes = source.datagram(self.stream, next.sequence, next.size);
             context.recorder.clock.tick();
@@ -168,7 +168,7 @@ impl Datagram {
         }
     }
 
-    /// From `now` on, what is queued waits for the socket.
+    /// Marks the queued datagrams as held by the socket from `now` on.
     fn hold(&mut self, now: u64, context: &mut Context) {
         self.in_flight
             .hold(|intended| context.recorder.record_held(intended, now));

@@ -1,5 +1,5 @@
-//! A stream from a chargen server. A message is a block of the stream. It counts as sent when it has come
-//! whole, or when its connection ended in the middle of it.
+//! A stream from a chargen server. A message is a block of the stream. It counts as sent when it
+//! has arrived completely, or when its connection ends within it.
 
 use super::flow::Flow;
 use super::outgoing::MAX_READS;
@@ -17,11 +17,11 @@ pub(crate) struct Download {
     connection: Connection,
     pattern: Pattern,
     size: u32,
-    /// Bytes of the block that is arriving, and whether one of them was wrong.
+    /// Bytes of the current block, and whether one of them was wrong.
     partial: u32,
     is_corrupt: bool,
     position: u64,
-    /// Whether the block that is arriving began within the window.
+    /// Whether the current block began within the window.
     is_counted: bool,
     heard_at: u64,
     share: FlowShare,
@@ -50,7 +50,7 @@ impl Flow for Download {
         &mut self.connection
     }
 
-    /// The server decides what comes: the schedule of such a run makes nothing due.
+    /// The server decides the amount: the schedule of a download issues nothing.
     fn push(&mut self, _order: Order, _context: &mut Context) -> bool {
         false
     }
@@ -65,7 +65,7 @@ impl Flow for Download {
     fn receive(&mut self, context: &mut Context, buffer: &mut [u8]) -> Result<bool, Ended> {
         for _ in 0..MAX_READS {
             if context.recorder.clock.is_window_over() {
-                // What the server goes on sending belongs to no window.
+                // Bytes that arrive later belong to no window.
                 return Ok(false);
             }
             let Some(count) = self.connection.read(buffer)? else {
@@ -140,7 +140,7 @@ impl Download {
             let part = part as u64;
             recorder.record_bytes_in(part, if self.is_counted { part } else { 0 });
             if self.partial == self.size {
-                // Only now: the window's end leaves no block half sent.
+                // Counted only now, so that the window's end leaves no block half sent.
                 if self.is_counted {
                     recorder.record_issued();
                     recorder.counts().sent += 1;

@@ -1,4 +1,4 @@
-//! What the event loop knows of a flow.
+//! The interface between the event loop and a flow.
 
 use crate::engine::connection::{Connection, Ended};
 use crate::engine::context::Context;
@@ -6,61 +6,61 @@ use crate::engine::in_flight::Left;
 use crate::engine::source::Order;
 use crate::engine::task::FlowShare;
 
-/// When a workload wants connections.
+/// When a workload connects.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Connects {
-    /// Each flow from the start on, and anew when its connection ends.
+    /// Each flow from the start, and again when its connection ends.
     Always,
-    /// Each flow from the start on; one that ends is gone.
+    /// Each flow from the start. Ended connections are not replaced.
     Once,
-    /// One for each message. Any flow that is idle may take it.
+    /// One connection per message. Any idle flow may take the message.
     PerMessage,
 }
 
 /// One flow of a thread.
 pub(crate) trait Flow: Sized {
-    /// A flow whose connection is not made yet.
+    /// A flow without a connection.
     fn new(connection: Connection, context: &Context) -> Self;
 
     fn connection(&self) -> &Connection;
 
     fn connection_mut(&mut self) -> &mut Connection;
 
-    /// Queues a message that is due. Returns whether it has to wait for its connection, and not only
-    /// for this program.
+    /// Queues a due message. Returns whether it has to wait for its connection, not only for the
+    /// client.
     fn push(&mut self, order: Order, context: &mut Context) -> bool;
 
-    /// Notes that the connection stands, after `took` nanoseconds.
+    /// Notes that the connection is established, after `took` nanoseconds.
     fn connected(&mut self, took: u64, context: &mut Context);
 
-    /// Reads and records what came, within the bound of one turn. Returns whether there may be more.
+    /// Reads and records data, up to the limit of one turn. Returns whether there may be more.
     ///
     /// # Errors
     /// Why the connection ended.
     fn receive(&mut self, context: &mut Context, buffer: &mut [u8]) -> Result<bool, Ended>;
 
-    /// Whether something is to be written that the connection may take.
+    /// Whether there is data to write that the connection may accept.
     fn has_to_send(&self) -> bool;
 
-    /// Writes what is to be written, until nothing is left or the socket is full.
+    /// Writes until nothing is left or the socket is full.
     ///
     /// # Errors
     /// Why the connection ended.
     fn send(&mut self, context: &mut Context) -> Result<(), Ended>;
 
-    /// Gives up what was out on a connection that has ended.
+    /// Gives up the outstanding messages of an ended connection.
     fn abandon(&mut self, ended: &Ended, context: &mut Context);
 
-    /// Whether something takes longer than the timeout, which ends the connection. Datagrams that
-    /// do are given up, and nothing ends. Connects are timed by the caller.
+    /// Whether an operation exceeds the timeout, which ends the connection. Overdue datagrams are
+    /// given up without ending it. The caller times connects.
     fn overdue(&mut self, context: &mut Context) -> Option<Ended>;
 
-    /// Brings counts up to date that no event tells of, at the end of an interval.
+    /// Updates counts that change without an event, at the end of an interval.
     fn settle(&mut self, _context: &mut Context) {}
 
-    /// Counted messages that are out or queued.
+    /// Counted messages that are outstanding or queued.
     fn left(&self) -> Left;
 
-    /// What the flow had of the window.
+    /// The flow's messages in the window.
     fn share(&self) -> FlowShare;
 }

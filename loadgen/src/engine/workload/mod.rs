@@ -1,13 +1,13 @@
-//! What a flow does with its connection. When it does it is decided by the schedule: each workload runs
-//! in a closed and in an open loop.
+//! What a flow does with its connection. The schedule decides when: each workload runs in a closed
+//! and in an open loop.
 //!
-//! - `flow`: what the event loop knows of a flow.
-//! - `request`: messages over a byte stream and back; `idle` is the same on connections that are
-//!   only held, and `stream` to an echo is the same with large messages.
-//! - `datagram`: the same over UDP.
-//! - `churn`: a connection for each message.
+//! - `flow`: the interface between the event loop and a flow.
+//! - `request`: messages over a byte stream and back. `idle` uses it on held connections, and an
+//!   echoed `stream` uses it with large messages.
+//! - `datagram`: messages over UDP and back.
+//! - `churn`: one connection per message.
 //! - `upload`, `download`: a stream to a discard server, and from a chargen server.
-//! - `outgoing`: what all that write byte streams have in common.
+//! - `outgoing`: shared by the workloads that write byte streams.
 
 mod churn;
 mod datagram;

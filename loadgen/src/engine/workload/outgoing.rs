@@ -1,4 +1,4 @@
-//! The messages that a flow writes to a byte stream: what they contain, and which are queued or out.
+//! The messages that a flow writes to a byte stream: their contents, and their state.
 
 use std::io::IoSlice;
 use std::ops::ControlFlow;
@@ -10,12 +10,12 @@ use crate::engine::payload::{Payload, StreamId};
 use crate::engine::recorder::Recorder;
 use crate::engine::source::Order;
 
-/// Reads of one flow before others have their turn: their waiting would be measured as latency.
+/// Maximum of reads from one flow per turn. The wait of other flows would be measured as latency.
 pub(super) const MAX_READS: usize = 4;
-/// Pieces of the payload table that one write call may gather: 128 KiB and more.
+/// Maximum of payload table pieces in one write call: 128 KiB and more.
 const MAX_PIECES: usize = 9;
 
-/// The messages of a byte stream, and the stream that they are stretches of.
+/// The messages of a byte stream, and the stream that contains them.
 #[derive(Debug)]
 pub(super) struct Outgoing {
     pub(super) stream: StreamId,
@@ -23,7 +23,7 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    /// At most `depth` messages are out at a time.
+    /// At most `depth` messages are outstanding at a time.
     pub(super) fn new(connection: &Connection, context: &Context, depth: Option<usize>) -> Self {
         Self {
             stream: stream_of(connection, context),
@@ -31,12 +31,12 @@ impl Outgoing {
         }
     }
 
-    /// Goes on on a new connection.
+    /// Continues on a new connection.
     pub(super) fn connected(&mut self, connection: &Connection, context: &Context) {
         self.stream = stream_of(connection, context);
     }
 
-    /// Queues a message that is due, and says whether it has to wait for its connection.
+    /// Queues a due message and returns whether it has to wait for its connection.
     #[inline]
     pub(super) fn push(
         &mut self,
@@ -53,8 +53,7 @@ impl Outgoing {
         self.in_flight.writable() > 0
     }
 
-    /// Writes what may be written, by one call that begins at `began`, and says whether another call is
-    /// worth trying.
+    /// Writes with one call that begins at `began`. Returns whether another call makes sense.
     ///
     /// # Errors
     /// Why the connection ended.
@@ -80,7 +79,7 @@ impl Outgoing {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// From `now` on, what is queued waits for the connection.
+    /// Marks the queued messages as held by the connection from `now` on.
     pub(super) fn hold(&mut self, now: u64, recorder: &mut Recorder) {
         self.in_flight
             .hold(|intended| recorder.record_held(intended, now));
@@ -93,8 +92,8 @@ pub(super) fn stream_of(connection: &Connection, context: &Context) -> StreamId 
     payload.stream(connection.id.number, connection.incarnation)
 }
 
-/// Writes up to `left` bytes of `stream` from `position` on, as many of them as the socket takes; `None`
-/// if it takes nothing for now.
+/// Writes up to `left` bytes of `stream` from `position` on, as many as the socket accepts; `None`
+/// if it accepts nothing now.
 #[inline]
 pub(super) fn write(
     connection: &mut Connection,
@@ -112,7 +111,7 @@ pub(super) fn write(
     }
 }
 
-/// The same, of bytes that lie in several pieces.
+/// The same for bytes in several pieces.
 #[cold]
 fn write_pieces(
     connection: &mut Connection,

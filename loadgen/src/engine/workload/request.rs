@@ -1,4 +1,4 @@
-//! Messages go out on a byte stream and come back.
+//! Messages over a byte stream and back.
 
 use echomark::net::clock::monotonic_ns;
 
@@ -12,12 +12,12 @@ use crate::engine::slice::Contents;
 use crate::engine::source::Order;
 use crate::engine::task::FlowShare;
 
-/// A flow of messages.
+/// A flow of messages and their echoes.
 #[derive(Debug)]
 pub(crate) struct Request {
     connection: Connection,
     outgoing: Outgoing,
-    /// Whether a byte was wrong of the message whose echo is arriving.
+    /// Whether the echo that is arriving has a wrong byte.
     is_corrupt: bool,
     share: FlowShare,
 }
@@ -103,11 +103,11 @@ impl Flow for Request {
 }
 
 impl Request {
-    /// Records every message that `bytes` complete, and writes those that this makes due. Only then are
-    /// the bytes compared with what was sent, so that it delays no message.
+    /// Records every message that `bytes` complete, and writes the next messages. Verifies the
+    /// bytes after that, so that verification delays no message.
     ///
     /// # Errors
-    /// If the server sent more than it had received, or why the connection ended.
+    /// The server sent more than it had received, or the reason why the connection ended.
     #[inline(always)]
     fn take(&mut self, bytes: &[u8], context: &mut Context) -> Result<(), Ended> {
         let count = bytes.len() as u64;
@@ -134,17 +134,17 @@ impl Request {
                 self.push(order, context);
             }
         }
-        // In a closed loop a message is due when the read ended, and its write begins then.
+        // In a closed loop, a message is due when the read ended, and its write begins then.
         let due = (!context.recorder.is_open_loop()).then(|| context.now());
         let sent = self.send_from(due, context);
         self.verify(position, bytes, context);
         sent
     }
 
-    /// Writes what may be written. The first call begins at `began`, if that is known.
+    /// Writes the queued messages. The first call begins at `began`, if that is known.
     #[inline]
     fn send_from(&mut self, mut began: Option<u64>, context: &mut Context) -> Result<(), Ended> {
-        // Each turn either writes some of the bounded queue or leaves the loop.
+        // Each iteration writes a part of the bounded queue or leaves the loop.
         while self.has_to_send() && self.connection.can_write() {
             let began = began.take().unwrap_or_else(monotonic_ns);
             let written = self.outgoing.write(&mut self.connection, context, began)?;
@@ -155,8 +155,8 @@ impl Request {
         Ok(())
     }
 
-    /// Compares what came from `position` on with what was sent, and records what was found of each
-    /// message that it completed.
+    /// Compares the bytes from `position` on with the sent ones, and records the result for each
+    /// completed message.
     #[inline]
     fn verify(&mut self, position: u64, bytes: &[u8], context: &mut Context) {
         let stream = self.outgoing.stream;
@@ -170,7 +170,7 @@ impl Request {
         }
     }
 
-    /// The same, once a byte was wrong: each message is judged by itself.
+    /// The slow path, after a wrong byte: verifies each message separately.
     #[cold]
     fn verify_each(&mut self, position: u64, bytes: &[u8], context: &mut Context) {
         let Context {
@@ -180,7 +180,7 @@ impl Request {
             ..
         } = context;
         let (flow, stream) = (self.connection.id.number, self.outgoing.stream);
-        // Up to `end`, from where the last part ended.
+        // The part up to `end`, from the end of the last part.
         let mut begin = position;
         let mut has_difference = |recorder: &mut Recorder, end: u64| {
             let part = &bytes[(begin - position) as usize..(end - position) as usize];
@@ -201,7 +201,7 @@ impl Request {
             };
             recorder.record_contents(message.counted, contents);
         }
-        // The rest belongs to the message whose echo is still arriving.
+        // The rest belongs to the message whose echo is arriving.
         self.is_corrupt |= has_difference(recorder, position + bytes.len() as u64);
     }
 }

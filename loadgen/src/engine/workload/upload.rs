@@ -1,6 +1,6 @@
-//! A stream to a discard server. A message is a block of the stream. Nothing answers: a block counts as
-//! received when the server's TCP has acknowledged it, which the length of the socket's outgoing queue
-//! tells.
+//! A stream to a discard server. A message is a block of the stream. The server does not answer: a
+//! block counts as received when the server's TCP has acknowledged it, as the length of the
+//! socket's outgoing queue shows.
 
 use echomark::net::clock::monotonic_ns;
 
@@ -12,16 +12,16 @@ use crate::engine::in_flight::Left;
 use crate::engine::source::Order;
 use crate::engine::task::FlowShare;
 
-/// Writes of one flow before others have their turn.
+/// Maximum of writes from one flow per turn.
 const MAX_WRITES: usize = 4;
 
 /// A stream to a discard server.
 #[derive(Debug)]
 pub(crate) struct Upload {
     connection: Connection,
-    /// Its blocks. What is acknowledged counts as received.
+    /// Its blocks. Acknowledged bytes count as received.
     outgoing: Outgoing,
-    /// When more was last acknowledged, or something went out with nothing else out.
+    /// When the last acknowledgement was seen, or a write began with nothing else outstanding.
     progress_at: u64,
     share: FlowShare,
 }
@@ -29,7 +29,8 @@ pub(crate) struct Upload {
 impl Flow for Upload {
     fn new(connection: Connection, context: &Context) -> Self {
         Self {
-            // How many blocks are out is not bounded: one that is written whole gives its place back.
+            // The number of outstanding blocks is not limited: a completely written block gives its
+            // slot back.
             outgoing: Outgoing::new(&connection, context, None),
             connection,
             progress_at: 0,
@@ -55,7 +56,7 @@ impl Flow for Upload {
     }
 
     fn receive(&mut self, context: &mut Context, buffer: &mut [u8]) -> Result<bool, Ended> {
-        // Nothing comes from a discard server but its end.
+        // A discard server sends nothing; a read only shows its close.
         match self.connection.read(buffer)? {
             None => {
                 context.tick();
@@ -86,7 +87,7 @@ impl Flow for Upload {
             if bytes_out == 0 {
                 self.progress_at = began;
             }
-            // In a closed loop, a block that is written whole lets the next one go.
+            // In a closed loop, a completely written block triggers the next.
             for _ in whole..self.outgoing.in_flight.written_whole() {
                 context.source.schedule.completed(self.connection.id.key);
             }
@@ -105,7 +106,7 @@ impl Flow for Upload {
         let abandoned = self.outgoing.in_flight.restart(timed_out_before);
         context.recorder.record_abandoned(abandoned);
         context.source.outstanding -= abandoned.places;
-        // The others gave their place in the closed loop back when they were written whole.
+        // The other blocks gave their slots back when they were written completely.
         for _ in whole..abandoned.places {
             context.source.schedule.completed(self.connection.id.key);
         }
@@ -123,7 +124,7 @@ impl Flow for Upload {
             return;
         };
         let in_flight = &mut self.outgoing.in_flight;
-        // A Unix socket counts the memory of what was not read, which is more than its bytes.
+        // A Unix socket reports the memory of unread data, which is more than its bytes.
         let Some(acknowledged @ 1..) = in_flight.bytes_out().checked_sub(queued) else {
             return;
         };
