@@ -173,8 +173,8 @@ impl Stream for Memory {
     }
 }
 
-fn take(available: &Cell<usize>, most: usize) -> io::Result<usize> {
-    match available.get().min(most) {
+fn take(available: &Cell<usize>, max: usize) -> io::Result<usize> {
+    match available.get().min(max) {
         // A simple kind, as cheap as the kernel's errno.
         0 => Err(io::ErrorKind::WouldBlock.into()),
         count => {

@@ -44,7 +44,7 @@ pub struct Config {
     pub read_buffer: NonZeroUsize,
     /// Access lists, maximum connections, rates and timeouts.
     pub limits: Limits,
-    /// How long a drain goes on accepting, so that load balancers notice that the server leaves.
+    /// How long a drain continues accepting, so that load balancers notice the end of the server.
     pub drain_delay: Duration,
     /// How long a drain then lets open connections finish.
     pub drain_timeout: Duration,

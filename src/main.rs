@@ -26,7 +26,7 @@ fn main() -> ExitCode {
         let names = resolved.unknown_variables.join(", ");
         warn!(
             names,
-            "environment variables that start with ECHOD_ and set nothing"
+            "unknown environment variables with the prefix ECHOD_"
         );
     }
     let ended = match cli.task {

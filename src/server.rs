@@ -312,7 +312,7 @@ fn cpus(config: &Config) -> Vec<usize> {
         return Vec::new();
     }
     affinity::cpus_in_turn(config.workers.get()).unwrap_or_else(|error| {
-        warn!(%error, "cannot tell which CPUs to pin the workers to");
+        warn!(%error, "cannot read the CPUs to pin the workers to");
         Vec::new()
     })
 }

@@ -188,7 +188,7 @@ impl Drop for Running {
 struct AdminLoop {
     poll: Poll,
     listener: TcpListener,
-    /// Whether there may be more to accept: set by an event, cleared by EAGAIN alone.
+    /// Whether there may be more to accept: set by an event, cleared only by EAGAIN.
     is_acceptable: bool,
     /// When accepting resumes after a lack of descriptors or memory.
     paused_until: Option<Instant>,

@@ -19,10 +19,10 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    /// Looks the host up and returns its addresses in the resolver's order, at least one.
+    /// Resolves the host and returns its addresses in the resolver's order, at least one.
     ///
     /// # Errors
-    /// Whatever the resolver reports, `NotFound` when it knows the name but no address, and
+    /// The error of the resolver, `NotFound` when it knows the name but no address, and
     /// `Unsupported` for a path, which has no internet address.
     pub fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
         match self {
@@ -84,10 +84,10 @@ pub struct HostPort {
 }
 
 impl HostPort {
-    /// Looks the host up and returns its addresses in the resolver's order, at least one.
+    /// Resolves the host and returns its addresses in the resolver's order, at least one.
     ///
     /// # Errors
-    /// Whatever the resolver reports, and `NotFound` when it knows the name but no address.
+    /// The error of the resolver, and `NotFound` when it knows the name but no address.
     pub fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
         let addresses: Vec<_> = (self.host.as_str(), self.port).to_socket_addrs()?.collect();
         if addresses.is_empty() {

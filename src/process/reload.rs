@@ -36,7 +36,7 @@ impl Reloader {
     /// Applies the current flags, environment and file, or nothing if any of them is wrong.
     pub(super) fn reload(&self) {
         if self.handle.is_draining() {
-            info!("draining; nothing is reloaded any more");
+            info!("draining; did not reload");
             return;
         }
         systemd::reloading();

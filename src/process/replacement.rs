@@ -117,7 +117,7 @@ fn take_over(handle: &Handle, role: Role, belongings: &Belongings) -> Option<Off
     // Held until the owner of the file is settled: the end of the server waits for that.
     let mut offered = lock(&belongings.offered);
     if handle.is_draining() {
-        // Too late to take over: the predecessor goes on.
+        // Too late to take over: the predecessor keeps serving.
         return None;
     }
     systemd::ready();

@@ -74,7 +74,7 @@ pub(crate) fn ready() {
 pub(crate) fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now], Duration::ZERO),
-        Err(error) => warn!(%error, "cannot tell the time to the service manager"),
+        Err(error) => warn!(%error, "cannot read the clock for the service manager"),
     }
 }
 

@@ -28,11 +28,11 @@ pub(super) fn warn_of_limits(config: &Config) {
     let per_worker = sockets + 2 + MAX_REFUSED_LINGERING as u64;
     let own = RESERVED_DESCRIPTORS + config.workers.get() as u64 * per_worker;
     let room = limit.saturating_sub(own);
-    if let Some(most) = config.limits.max_connections
-        && most.get() as u64 > room
+    if let Some(max) = config.limits.max_connections
+        && max.get() as u64 > room
     {
         warn!(
-            "--max-connections {most} does not fit the limit of {limit} open descriptors, which \
+            "--max-connections {max} exceeds the limit of {limit} open descriptors, which \
              leaves room for {room}; raise it (LimitNOFILE= in systemd, ulimit -n in a shell)"
         );
     }
@@ -53,7 +53,7 @@ pub(super) fn warn_of_reflection(config: &Config) {
                 .is_ok_and(|ip| ip.is_loopback())
         {
             warn!(
-                "{service} on {endpoint} answers forged sources too, at any rate; limit it with --udp-rate-per-source and --udp-rate"
+                "{service} on {endpoint} answers forged sources too, at an unlimited rate; set --udp-rate-per-source and --udp-rate"
             );
         }
     }

@@ -27,7 +27,7 @@ pub(super) struct Acceptor {
     /// Nothing is accepted until the retry deadline.
     is_paused: bool,
     /// The last accept failed for lack of resources; the begin and the end of that are logged once.
-    is_troubled: bool,
+    has_failed: bool,
 }
 
 /// A worker's state of one listener; the socket itself is in the [`Kernel`].
@@ -102,7 +102,7 @@ impl Acceptor {
         Self {
             listeners,
             is_paused: false,
-            is_troubled: false,
+            has_failed: false,
         }
     }
 
@@ -197,14 +197,14 @@ impl Acceptor {
 
     /// Pauses accepting: the next call would fail the same way, and the edge does not come again.
     fn pause<K: Kernel>(&mut self, error: &io::Error, cx: &mut Context<K>) {
-        if !self.is_troubled {
+        if !self.has_failed {
             warn!(
                 worker = cx.index,
                 %error,
                 "cannot accept; trying again every {RETRY_MS} ms until it works"
             );
         }
-        self.is_troubled = true;
+        self.has_failed = true;
         self.is_paused = true;
         cx.arm(Deadline::AcceptRetry, RETRY_MS);
     }
@@ -218,7 +218,7 @@ impl Acceptor {
         connections: &mut Connections<K::Stream>,
         cx: &mut Context<K>,
     ) -> Option<Admitted<K::Stream>> {
-        if std::mem::take(&mut self.is_troubled) {
+        if std::mem::take(&mut self.has_failed) {
             warn!(worker = cx.index, "accepting again");
         }
         match cx.acquire_permit(peer) {
@@ -262,7 +262,7 @@ impl Acceptor {
     pub(super) fn refuse_new<K: Kernel>(&mut self, cx: &mut Context<K>) {
         for (index, listener) in self.listeners.iter_mut().enumerate() {
             if let Err(error) = cx.kernel.refuse_new(index) {
-                warn!(%error, "connects that arrive while the listener closes may be reset");
+                warn!(%error, "clients that connect while the listener closes may be reset");
             }
             listener.look_again();
         }

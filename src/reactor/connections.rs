@@ -230,7 +230,7 @@ impl<S: Stream> Connections<S> {
                 }
             }
             Err(error) => {
-                warn!(worker = cx.index, %error, "cannot watch a connection; closed it");
+                warn!(worker = cx.index, %error, "cannot register a connection; closed it");
                 cx.metrics.closed(CloseReason::Error).add(1);
                 cx.control.admission.release(permit);
             }

@@ -137,7 +137,7 @@ fn close_rest<K: Kernel>(connections: &mut Connections<K::Stream>, cx: &mut Cont
         let connections = open.len();
         info!(
             worker = cx.index,
-            connections, "the drain timeout is over, closing what is left"
+            connections, "the drain timeout is over, closing the remaining connections"
         );
     }
     for key in open {

@@ -59,7 +59,7 @@ pub const KEYS: &[Key] = &[
         name: "discard",
         value: "ENDPOINT",
         group: Group::Services,
-        help: "Throw away what comes in here (RFC 863), endpoints as for echo.",
+        help: "Discard input here (RFC 863), endpoints as for echo.",
         default: "none",
         apply: |s, text| serve(s, Service::Discard, text),
         show: |s| served(s, Service::Discard),
@@ -81,7 +81,7 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "udp-chargen",
         group: Group::Services,
-        help: "Allow chargen over UDP at all. An answer is never larger than 512 bytes nor than its \
+        help: "Allow chargen over UDP. An answer is never larger than 512 bytes or than its \
                request.",
         apply: |s, text| parse::boolean(text).map(|v| s.config.udp_chargen = v),
         show: |s| one(s.config.udp_chargen),
@@ -101,8 +101,8 @@ pub const KEYS: &[Key] = &[
         name: "workers",
         value: "N|auto",
         group: Group::Workers,
-        help: "Worker threads, each with an event loop of its own; auto: as many as CPUs that this \
-               process may use.",
+        help: "Worker threads, each with an event loop of its own; auto: one for each CPU that \
+               this process may use.",
         default: "auto",
         apply: |s, text| parse::workers(text).map(|v| s.config.workers = v),
         show: |s| one(s.config.workers),
@@ -178,8 +178,8 @@ pub const KEYS: &[Key] = &[
         name: "read-buffer",
         value: "SIZE",
         group: Group::Sockets,
-        help: "Buffer of a worker: the most that one read takes and that a peer that does not read \
-               costs. Above 64KiB, streams that keep it full are relayed without copying.",
+        help: "Read buffer of a worker: the most that one read takes, and the most memory for a peer \
+               that does not read. Above 64KiB, streams that fill it are relayed without copying.",
         default: "256KiB",
         apply: |s, text| parse::buffer(text).map(|v| s.config.read_buffer = v),
         show: |s| one(size(s.config.read_buffer.get())),
@@ -253,9 +253,9 @@ pub const KEYS: &[Key] = &[
         name: "allow",
         value: "CIDR",
         group: Group::Limits,
-        help: "Serve addresses of this prefix, such as 10.0.0.0/8 or 2001:db8::/32; once one is \
-               given, no others.",
-        default: "all that are not denied",
+        help: "Serve addresses of this prefix, such as 10.0.0.0/8 or 2001:db8::/32; with \
+               one or more prefixes, all other addresses are denied.",
+        default: "all addresses that are not denied",
         change: Change::Reload,
         apply: |s, text| parse::from_str::<Cidr>(text).map(|v| s.config.limits.allow.push(v)),
         show: |s| all(&s.config.limits.allow),
@@ -266,8 +266,8 @@ pub const KEYS: &[Key] = &[
         name: "deny",
         value: "CIDR",
         group: Group::Limits,
-        help: "Do not serve addresses of this prefix. Of several prefixes with an address, here and \
-               in allow, the longest decides, and of the same in both this one.",
+        help: "Do not serve addresses of this prefix. The longest prefix that contains an \
+               address decides, here and in allow; a prefix in both denies.",
         default: "none",
         change: Change::Reload,
         apply: |s, text| parse::from_str::<Cidr>(text).map(|v| s.config.limits.deny.push(v)),
@@ -279,7 +279,7 @@ pub const KEYS: &[Key] = &[
         name: "idle-timeout",
         value: "DURATION",
         group: Group::Limits,
-        help: "Close a connection on which no byte moved for this long.",
+        help: "Close a connection after this time without a byte in either direction.",
         default: "never",
         change: Change::Reload,
         apply: |s, text| {
@@ -292,8 +292,8 @@ pub const KEYS: &[Key] = &[
         name: "stall-timeout",
         value: "DURATION",
         group: Group::Limits,
-        help: "Close a connection of which fewer than stall-bytes moved within this time while some \
-               moved or waited for the peer to read.",
+        help: "Close a connection on which fewer than stall-bytes moved within this time, although \
+               some moved or output waited for the peer.",
         default: "never",
         change: Change::Reload,
         apply: |s, text| {
@@ -351,7 +351,7 @@ pub const KEYS: &[Key] = &[
         name: "drain-delay",
         value: "DURATION",
         group: Group::LifeCycle,
-        help: "Go on accepting for this long after SIGTERM or SIGINT, so that load balancers \
+        help: "Continue accepting for this long after SIGTERM or SIGINT, so that load balancers \
                notice.",
         default: "0",
         apply: |s, text| parse::duration(text).map(|v| s.config.drain_delay = v),
@@ -386,8 +386,8 @@ pub const KEYS: &[Key] = &[
         name: "admin",
         value: "HOST:PORT",
         group: Group::Administration,
-        help: "Serve /metrics, /livez, /readyz and /info over HTTP here. All that \
-               can connect may read it.",
+        help: "Serve /metrics, /livez, /readyz and /info over HTTP here. Every \
+               client that can connect may read all of it.",
         default: "off",
         apply: |s, text| parse::admin(text).map(|v| s.config.admin = Some(v)),
         show: |s| shown(s.config.admin.as_ref(), HostPort::to_string),
@@ -397,7 +397,7 @@ pub const KEYS: &[Key] = &[
         name: "log-format",
         value: "FORMAT",
         group: Group::Logging,
-        help: "How log lines on stderr look: text or json.",
+        help: "Format of log lines on stderr: text or json.",
         default: "text",
         apply: |s, text| parse::from_str(text).map(|v| s.log_format = v),
         show: |s| one(s.log_format),
@@ -408,7 +408,7 @@ pub const KEYS: &[Key] = &[
         value: "LEVEL",
         group: Group::Logging,
         help: "Log lines of this level and above: error, warn, info, debug (a line for each connection \
-               opened, closed or refused) or trace (no more than debug at present).",
+               opened, closed or refused) or trace (the same as debug at present).",
         default: "info",
         apply: |s, text| parse::from_str(text).map(|v| s.log_level = v),
         show: |s| one(s.log_level),

@@ -118,7 +118,7 @@ pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// The kernel takes this timeout as a C int in milliseconds, unlike tcp(7) says, and refuses a
+/// The kernel takes this timeout as a C int in milliseconds, contrary to tcp(7), and refuses a
 /// larger one (do_tcp_setsockopt in net/ipv4/tcp.c).
 pub(super) fn user_timeout(text: &str) -> Result<Duration, String> {
     let timeout = positive_duration(text)?;

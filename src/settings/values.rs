@@ -10,13 +10,13 @@ use crate::config::Config;
 pub struct Settings {
     /// The server's configuration.
     pub config: Config,
-    /// How log lines look.
+    /// The format of log lines.
     pub log_format: LogFormat,
     /// The least important log lines to print.
     pub log_level: LogLevel,
 }
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum LogFormat {
     /// For people.

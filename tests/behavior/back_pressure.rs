@@ -111,7 +111,7 @@ fn a_thousand_peers_that_never_read_cost_no_more_than_a_buffer_each() {
 fn flood(address: std::net::SocketAddr, count: usize, mut each_round: impl FnMut()) -> Vec<Client> {
     /// More than all buffers on the way hold. A server without back-pressure would take more, and
     /// exceed the limit on its memory.
-    const MOST: usize = 1 << 20;
+    const MAX_SENT: usize = 1 << 20;
     /// Rounds in a row in which no peer could send. Each takes at least as long as a round trip of
     /// another client or the pause between two rounds, enough for the server to read.
     const QUIET_ROUNDS: usize = 20;
@@ -126,7 +126,10 @@ fn flood(address: std::net::SocketAddr, count: usize, mut each_round: impl FnMut
             let taken = peer.send_at_once(&chunk);
             quiet &= taken == 0;
             *sent += taken;
-            assert!(*sent < MOST, "a peer that never reads sent {sent} bytes");
+            assert!(
+                *sent < MAX_SENT,
+                "a peer that never reads sent {sent} bytes"
+            );
         }
         each_round();
         quiet_rounds = if quiet { quiet_rounds + 1 } else { 0 };

@@ -12,7 +12,7 @@ use crate::support::{Client, Running, config, in_parallel};
 const THREADS: usize = 4;
 const STEPS: u64 = 1500;
 /// Open at a time in one thread: enough that several close and connect within one turn of the loop.
-const MOST_OPEN: usize = 12;
+const MAX_OPEN: usize = 12;
 
 #[test]
 fn no_connection_sees_anything_of_another() {
@@ -67,12 +67,12 @@ impl Peer {
 
 fn churn_in_one_thread(server: &Running, seed: u64) -> u64 {
     /// The most bytes under way, so that no send can block.
-    const MOST_UNDER_WAY: u64 = 40_000;
+    const MAX_UNDER_WAY: u64 = 40_000;
     let mut choices = Choices::new(seed << 32);
     let mut peers: Vec<Peer> = Vec::new();
     let mut connections = 0;
     for step in 0..STEPS {
-        if peers.is_empty() || (peers.len() < MOST_OPEN && choices.below(3) == 0) {
+        if peers.is_empty() || (peers.len() < MAX_OPEN && choices.below(3) == 0) {
             connections += 1;
             peers.push(Peer {
                 client: server.connect(),
@@ -86,7 +86,7 @@ fn churn_in_one_thread(server: &Running, seed: u64) -> u64 {
         let peer = &mut peers[index];
         let under_way = peer.sent - peer.received;
         match choices.below(10) {
-            0..4 if under_way < MOST_UNDER_WAY => {
+            0..4 if under_way < MAX_UNDER_WAY => {
                 let count = [1, 100, 5000, 20_000][choices.below(4)];
                 peer.send(count);
             }

@@ -139,7 +139,7 @@ fn an_interrupted_wait_is_no_event_and_no_failure() {
 
 /// The kernel has no memory to register the third connection.
 #[test]
-fn a_connection_that_cannot_be_watched_is_closed_and_gives_its_place_back() {
+fn a_connection_that_cannot_be_registered_is_closed_and_returns_its_permit() {
     require!("strace");
     for limit in ["--max-connections=1", "--max-connections-per-ip=1"] {
         // The thread that starts the server makes two such calls, for the waker and the listener.
@@ -154,7 +154,7 @@ fn a_connection_that_cannot_be_watched_is_closed_and_gives_its_place_back() {
             client.expect_end();
         }
         expect_close(&mut echod.connect());
-        echod.wait_for_log("cannot watch a connection");
+        echod.wait_for_log("cannot register a connection");
         let mut client = echod.connect();
         client.echo(b"the place is free");
         // Now it is taken.

@@ -90,7 +90,7 @@ fn the_limit_holds_while_clients_come_and_go() {
             });
             served += clients.len();
             for client in clients {
-                // Before the server can know that its place is free.
+                // Before the server can see the close.
                 served_now.fetch_sub(1, Ordering::SeqCst);
                 drop(client);
             }
@@ -206,7 +206,7 @@ fn the_limit_per_address_holds_while_clients_come_and_go() {
                 });
                 served += clients.len() as u64;
                 for client in clients {
-                    // Before the server can know that its place is free.
+                    // Before the server can see the close.
                     served_now.fetch_sub(1, Ordering::SeqCst);
                     client.reset();
                 }

@@ -167,7 +167,7 @@ fn expect_replaced_after_failures(echod: Echod) {
     let exit = echod.wait_for_exit();
     assert_eq!(exit.code, Some(0), "{exit:#?}");
     let said = |text: &str| exit.stderr.iter().any(|line| line.contains(text));
-    assert!(said("did not take over; going on"), "{exit:#?}");
+    assert!(said("did not take over; still serving"), "{exit:#?}");
     assert!(said("a successor serves"), "{exit:#?}");
 }
 

@@ -15,7 +15,7 @@ use crate::support::{Client, DEADLINE, Running, addresses, config_for, in_parall
 
 const WORKERS: usize = 3;
 /// The most that a UDP datagram over IPv4 carries: 65 535 bytes less the headers.
-const LONGEST: usize = 65_507;
+const MAX_PAYLOAD: usize = 65_507;
 
 fn serving(service: Service, host: &str) -> Config {
     Config {
@@ -50,7 +50,7 @@ fn send(socket: &UdpSocket, bytes: &[u8], to: SocketAddr) {
 /// Receives one datagram and returns it with its source.
 #[track_caller]
 fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
-    let mut buffer = vec![0; LONGEST + 1];
+    let mut buffer = vec![0; MAX_PAYLOAD + 1];
     let (count, from) = socket.recv_from(&mut buffer).expect("a datagram");
     buffer.truncate(count);
     (buffer, from)
@@ -110,8 +110,8 @@ fn datagrams_of_any_length_come_back_whole() {
             1472,
             1473,
             9000,
-            LONGEST - 1,
-            LONGEST,
+            MAX_PAYLOAD - 1,
+            MAX_PAYLOAD,
             0,
         ];
         for (index, len) in lengths.into_iter().enumerate() {
@@ -186,7 +186,7 @@ fn discard_counts_and_never_answers() {
 fn chargen_answers_with_no_more_than_it_got() {
     let server = Running::start(serving(Service::Chargen, "127.0.0.1"));
     let client = socket_on("127.0.0.1");
-    for len in [0, 1, 74, 511, 512, 513, 10_000, LONGEST] {
+    for len in [0, 1, 74, 511, 512, 513, 10_000, MAX_PAYLOAD] {
         send(&client, &vec![0; len], server.address());
         let (answer, from) = receive(&client);
         assert_eq!(answer.len(), len.min(512));

@@ -180,7 +180,7 @@ fn connections_are_spread_evenly_over_the_workers() {
 
 #[test]
 fn a_peer_that_reads_late_is_not_read_from_and_gets_everything() {
-    const MOST: u64 = 8 << 20;
+    const MAX_SENT: u64 = 8 << 20;
     let directory = Directory::new();
     let server = Running::start(directory.echoing(2));
     let client = connect(&directory.socket());
@@ -198,7 +198,7 @@ fn a_peer_that_reads_late_is_not_read_from_and_gets_everything() {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return stuck,
                 Err(error) => panic!("send: {error}"),
             }
-            assert!(sent < MOST, "a peer that never reads sent {sent} bytes");
+            assert!(sent < MAX_SENT, "a peer that never reads sent {sent} bytes");
         }
     });
     client.set_nonblocking(false).expect("O_NONBLOCK");

@@ -31,7 +31,7 @@ pub struct Inventory {
 /// Sockets with one purpose.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct Item {
-    /// What they are for.
+    /// The purpose of the sockets.
     pub what: What,
     /// Their number: at least one for an endpoint, exactly one for any other purpose.
     pub sockets: usize,
@@ -114,7 +114,7 @@ impl Inventory {
         self.items.iter().map(|item| item.sockets).sum()
     }
 
-    /// What they are for.
+    /// The purpose of the sockets.
     pub(crate) fn into_items(self) -> Vec<Item> {
         self.items
     }

@@ -13,7 +13,7 @@
 //!                                        ◀──  one byte with up to 64 descriptors, repeated
 //!    binds, starts its workers
 //!    a line of JSON: the indices it took ──▶
-//!                                        ◀──  a line: done, or no if it goes on serving
+//!                                        ◀──  a line: done, or no if it keeps serving
 //!                                             releases these, drains
 //! ```
 //! Between the descriptors and that line, neither side may shut the sockets down (a filter on the

@@ -57,7 +57,7 @@ impl Offer {
                 Ok((stream, _)) => match self.pass_on(&stream, handle, extra) {
                     Ok(()) => {}
                     Err(error) => {
-                        warn!(%error, "a successor did not take over; going on");
+                        warn!(%error, "a successor did not take over; still serving");
                         // A close without a line would mean that this server is gone.
                         let _ = (&stream).write_all(b"no\n");
                         if !handle.is_draining() {

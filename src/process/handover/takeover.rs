@@ -141,7 +141,7 @@ impl Takeover {
         match answer.as_str() {
             "done\n" => {}
             "" => info!("the predecessor is gone"),
-            _ => return Err(io::Error::other("it goes on serving")),
+            _ => return Err(io::Error::other("it keeps serving")),
         }
         let Some(listener) = self.offer else {
             return Err(io::Error::other("it did not pass on the hand-over socket"));
