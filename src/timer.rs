@@ -248,7 +248,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_wheel_does_what_a_sorted_map_does(
+        fn the_wheel_agrees_with_a_sorted_map(
             start in any::<u32>(),
             steps in prop::collection::vec(step(), 1..200),
         ) {

@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn head_says_what_get_would_send() {
+    fn head_has_the_header_of_get() {
         let got = expect("GET /metrics HTTP/1.1\r\n\r\n", "200 OK");
         let head = expect("HEAD /metrics HTTP/1.1\r\n\r\n", "200 OK");
         assert_eq!(got.strip_suffix("up 1\n"), Some(head.as_str()));
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_is_told_apart() {
+    fn refused_requests_have_distinct_codes() {
         let response = expect("POST /info HTTP/1.1\r\n\r\n", "405 Method Not Allowed");
         assert!(response.contains("\r\nAllow: GET, HEAD\r\n"));
         for bad in [

@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn what_deploy_uses_exists() {
+    fn the_metrics_in_deploy_exist() {
         let report = Report {
             process: process::families(process::start_time()),
             ..report()

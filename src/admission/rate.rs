@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_rate_becomes_the_nearest() {
+    fn an_invalid_rate_becomes_the_nearest_valid_one() {
         let lowest = Rate::per_second(Rate::MIN_PER_SECOND);
         for events in [0.0, -1.0, f64::NAN, f64::NEG_INFINITY, f64::MIN_POSITIVE] {
             assert_eq!(Rate::per_second(events), lowest, "{events}");
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_higher_rate_does_not_wait_for_what_a_lower_one_charged() {
+    fn a_higher_rate_does_not_wait_for_charges_of_a_lower_one() {
         let (slow, fast) = (
             Rate::per_second(Rate::MIN_PER_SECOND),
             Rate::per_second(10.0),
@@ -409,7 +409,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn buckets_grant_what_the_textbook_s_does(
+        fn buckets_grant_as_the_textbook_s(
             rate in rates(),
             steps in vec((gaps_ns(), requests()), 1..100),
         ) {

@@ -75,7 +75,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_stored_comes_out_in_order_and_memory_goes_with_the_last_byte(
+        fn stored_bytes_come_out_in_order_and_the_last_one_frees_the_memory(
             bytes in prop::collection::vec(any::<u8>(), 0..300),
             steps in prop::collection::vec(1_usize..100, 0..40),
         ) {

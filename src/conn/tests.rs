@@ -299,7 +299,7 @@ fn much_that_is_taken_at_once_is_relayed() {
 }
 
 #[test]
-fn what_a_relay_leaves_is_kept_and_the_next_read_is_small() {
+fn the_rest_of_a_relay_is_kept_and_the_next_read_is_small() {
     let (mut conn, mut scratch, metrics) =
         bulk(1000, &[Step::Move(10), Step::Move(30), Step::Block]);
     assert_eq!(conn.pump(&mut scratch, &metrics), Next::Yield);

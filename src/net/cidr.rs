@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn errors_name_the_mistake() {
         for (text, problem) in [
             ("", CidrProblem::BadAddress),
             ("localhost/8", CidrProblem::BadAddress),
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn host_bits_are_an_error_that_names_what_was_meant() {
+    fn host_bits_are_an_error_with_a_suggestion() {
         for (text, meant) in [
             ("10.1.2.3/8", "10.0.0.0/8"),
             ("10.1.2.3/0", "0.0.0.0/0"),
@@ -376,7 +376,7 @@ mod tests {
         }
 
         #[test]
-        fn a_prefix_contains_what_agrees_in_its_first_bits(
+        fn a_prefix_contains_addresses_with_the_same_first_bits(
             network in addresses(),
             flipped in 0u8..128,
             length in 0u8..=128,

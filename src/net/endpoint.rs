@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn errors_name_the_mistake() {
         for (text, problem) in [
             ("127.0.0.1:7", EndpointProblem::NoScheme),
             ("quic://127.0.0.1:7", EndpointProblem::UnknownScheme),

@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_socket_does_not_take_can_be_read() {
+    fn bytes_that_the_socket_does_not_take_can_be_read() {
         let (mut client, server) = connection();
         let (mut full, silent) = connection();
         full.set_nonblocking(true).unwrap();

@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_congestion_algorithm_is_named_with_what_there_is() {
+    fn an_unknown_congestion_algorithm_is_named_with_the_available_ones() {
         let tuning = Tuning {
             congestion: Some("nosuch".to_owned()),
             ..Tuning::default()

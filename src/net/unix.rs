@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_socket_is_left_alone() {
+    fn a_file_that_is_not_a_socket_is_left_alone() {
         let directory = Directory::new("file");
         let path = directory.0.join("precious");
         fs::write(&path, "data").unwrap();

@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_into_the_queue_is_counted() {
+    fn lines_that_do_not_fit_into_the_queue_are_counted() {
         let (sender, lines) = mpsc::sync_channel(1);
         let mut queue = Queue {
             sender,

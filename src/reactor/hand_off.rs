@@ -128,7 +128,7 @@ mod tests {
 
     /// No inbox is emptied, as if the other workers hung.
     #[test]
-    fn what_an_inbox_has_no_room_for_is_kept() {
+    fn a_full_inbox_leaves_the_connection_to_the_sender() {
         const CONNECTIONS: usize = 5 * MAX_INBOX;
         let control = Control::new(&Limits::default(), 3, 1);
         let mut ends = HandOff::among(3, MAX_INBOX);

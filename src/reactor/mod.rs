@@ -250,12 +250,12 @@ impl<K: Kernel> Reactor<K> {
             if self.context.timers.is_armed(id) {
                 continue;
             }
-            self.do_what_is_due(Deadline::of(id));
+            self.handle_deadline(Deadline::of(id));
         }
         self.due = due;
     }
 
-    fn do_what_is_due(&mut self, deadline: Deadline) {
+    fn handle_deadline(&mut self, deadline: Deadline) {
         let Self {
             acceptor,
             connections,

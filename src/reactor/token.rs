@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_and_ids_stand_for_what_they_were_made_of() {
+    fn tokens_and_ids_convert_back() {
         let layout = TokenLayout::new(5, 3);
         for source in [
             Source::Waker,

@@ -139,7 +139,7 @@ fn every_form_of_a_value_in_a_file() {
 }
 
 #[test]
-fn a_flag_can_take_back_what_a_file_says() {
+fn a_flag_can_undo_a_setting_of_a_file() {
     let set = settings(
         &[("pin", "false"), ("no-nodelay", "false")],
         &[("ECHOD_UDP_CHARGEN", "no")],
@@ -306,7 +306,7 @@ fn an_error_in_a_file_names_its_line() {
 }
 
 #[test]
-fn what_contradicts_itself_is_refused() {
+fn contradictions_are_refused() {
     for (file, text) in [
         ("echo = []", "1: echo: there is nothing to serve"),
         (
@@ -352,7 +352,7 @@ fn the_same_port_is_free_for_tcp_and_udp_and_port_0_always() {
 }
 
 #[test]
-fn what_can_t_be_is_refused() {
+fn invalid_values_are_refused() {
     for (name, value) in [
         ("workers", "0"),
         ("workers", "1G"),
@@ -418,7 +418,7 @@ fn a_source_that_gives_one_service_is_why_the_others_have_no_endpoint() {
 }
 
 #[test]
-fn what_needs_a_restart_is_named() {
+fn settings_that_need_a_restart_are_named() {
     let running = settings(&[], &[], "idle-timeout = '3s'\nworkers = 1");
     let new = settings(
         &[],
@@ -492,7 +492,7 @@ fn flags() -> impl Strategy<Value = Vec<(&'static str, String)>> {
 
 proptest! {
     #[test]
-    fn what_is_printed_reads_back_as_the_same(flags in flags()) {
+    fn printed_settings_read_back_the_same(flags in flags()) {
         // Endpoints drawn twice are refused, as they should be.
         if let Ok(resolved) = Settings::resolve(&flags, [], None) {
             let toml = resolved.to_toml();

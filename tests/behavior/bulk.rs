@@ -129,7 +129,7 @@ fn without_descriptors_for_a_pipe_streams_are_copied() {
 }
 
 #[test]
-fn what_interrupts_a_relay_loses_nothing() {
+fn an_interrupted_relay_loses_nothing() {
     require!("strace");
     streams_all_the_same(&["splice:error=EINTR:when=2+3"]);
     streams_all_the_same(&["splice:error=EAGAIN:when=2+3"]);

@@ -161,7 +161,7 @@ fn runs_as_root() -> bool {
 }
 
 #[test]
-fn what_is_wrong_with_the_command_line_is_named() {
+fn mistakes_on_the_command_line_are_named() {
     for (argument, named) in [
         ("--echo=127.0.0.1:7777", "127.0.0.1:7777"),
         ("--echo=quic://127.0.0.1:7777", "quic://127.0.0.1:7777"),

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::support::echod::{Echod, Exit, PROGRAM, Signal};
 
 #[test]
-fn a_file_says_what_to_serve() {
+fn a_file_sets_the_endpoints() {
     let file = ConfigFile::new("echo = 'tcp://127.0.0.1:0'\nworkers = 1\nlog-level = 'warn'\n");
     let echod = Echod::start_command(program().arg("--config").arg(&file.path));
     echod.connect().echo(b"as the file says");
@@ -20,7 +20,7 @@ fn a_file_says_what_to_serve() {
 }
 
 #[test]
-fn the_environment_says_what_to_serve_and_which_file_to_read() {
+fn the_environment_sets_the_endpoints_and_the_file() {
     let file = ConfigFile::new("max-connections = 1\n");
     let mut command = program();
     command
@@ -140,7 +140,7 @@ fn unknown_variables_are_reported_and_do_no_harm() {
 }
 
 #[test]
-fn what_is_printed_is_a_configuration_that_says_the_same() {
+fn the_printed_settings_are_an_equivalent_configuration() {
     let mut first = program();
     first.args([
         "--print-config",

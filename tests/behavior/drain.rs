@@ -67,7 +67,7 @@ fn a_signal_lets_open_connections_finish() {
 
 /// The signal handler is installed before `ready` is printed, even if that takes long.
 #[test]
-fn a_signal_right_after_ready_is_obeyed() {
+fn a_signal_right_after_ready_drains() {
     require!("strace");
     for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
         let mut command = with_faults(&["rt_sigaction:delay_enter=50ms"], PROGRAM);
@@ -91,7 +91,7 @@ fn without_connections_a_signal_ends_it() {
 }
 
 #[test]
-fn the_drain_timeout_ends_what_is_left() {
+fn the_drain_timeout_ends_the_remaining_connections() {
     let echod = Echod::start(&["--echo=tcp://127.0.0.1:0", "--drain-timeout=100ms"]);
     let mut client = echod.connect();
     client.echo(b"here to stay");

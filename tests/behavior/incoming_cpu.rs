@@ -152,7 +152,7 @@ fn a_datagram_is_answered_where_it_comes_in() {
 
 /// The hash chooses among several workers on the same CPU, and never one on another CPU.
 #[test]
-fn workers_on_the_same_cpu_share_what_comes_in_there() {
+fn workers_on_the_same_cpu_share_its_connections() {
     let cpus = match cpus() {
         Ok(cpus) => cpus,
         Err(need) => skip!(need),
@@ -169,7 +169,7 @@ fn workers_on_the_same_cpu_share_what_comes_in_there() {
 
 /// On a CPU without a worker the hash decides.
 #[test]
-fn what_comes_in_where_no_worker_is_is_served_too() {
+fn connections_on_a_cpu_without_a_worker_are_served_too() {
     let cpus = match cpus() {
         Ok(cpus) => cpus,
         Err(need) => skip!(need),
@@ -213,7 +213,7 @@ fn preferred(server: &Server) -> Vec<usize> {
 
 /// Inherited sockets get the successor's preference, and lose the predecessor's.
 #[test]
-fn inherited_sockets_prefer_what_the_successor_wants() {
+fn inherited_sockets_get_the_successors_preference() {
     let cpus: Vec<_> = affinity::allowed_cpus().expect("an affinity mask");
     let cpu = |worker: usize| cpus[worker % cpus.len()];
     for endpoint in ["tcp://127.0.0.1:0", "udp://127.0.0.1:0"] {
@@ -245,7 +245,7 @@ fn inherited_sockets_prefer_what_the_successor_wants() {
 /// The sockets stay while clients connect on every CPU, and each server in turn serves them on the
 /// CPUs of its workers.
 #[test]
-fn a_successor_steers_what_it_took_over_and_loses_nothing() {
+fn a_successor_steers_inherited_sockets_and_loses_nothing() {
     let cpus = match cpus() {
         Ok(cpus) => cpus,
         Err(need) => skip!(need),

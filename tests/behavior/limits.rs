@@ -42,7 +42,7 @@ fn drip_until_ended(client: &mut Client) {
 }
 
 #[test]
-fn drips_keep_a_connection_from_being_idle_and_not_from_stalling() {
+fn drips_refresh_the_idle_timeout_and_not_the_stall_timeout() {
     let server = with_limits(Limits {
         idle_timeout: Some(LONG),
         ..stalling_after(4 * SHORT, 1 << 20)
@@ -55,7 +55,7 @@ fn drips_keep_a_connection_from_being_idle_and_not_from_stalling() {
 }
 
 #[test]
-fn what_moved_in_the_past_does_not_count() {
+fn bytes_moved_in_the_past_do_not_count() {
     let server = with_limits(stalling_after(SHORT, 1024));
     let mut client = server.connect();
     client.echo(&[1; 100_000]);
@@ -125,7 +125,7 @@ fn busy_connections_do_not_stall() {
 
 /// Moved bytes count in both directions, as documented.
 #[test]
-fn what_is_returned_counts_as_moved() {
+fn returned_bytes_count_as_moved() {
     let server = with_limits(stalling_after(SHORT, 1500));
     let mut enough = server.connect();
     enough.echo(&[1; 1000]);

@@ -171,7 +171,7 @@ fn lines_that_a_blocked_reader_does_not_take_are_counted() {
 
 /// Clients that come and go at the descriptor limit do not fill the disk.
 #[test]
-fn what_happens_again_and_again_is_told_some_times() {
+fn repeated_warnings_are_limited() {
     const MAX_TOLD: usize = 30;
     let mut echod = Echod::start(&[TCP, "--workers=1"]);
     echod.limit_descriptors(DESCRIPTORS);

@@ -104,7 +104,7 @@ fn the_limit_holds_while_clients_come_and_go() {
 }
 
 #[test]
-fn a_place_that_becomes_free_is_used_again() {
+fn a_returned_permit_is_used_again() {
     const ROUNDS: usize = 5;
     let server = limited(1);
     let mut clients: Vec<_> = (0..LIMIT).map(|_| server.connect()).collect();
@@ -248,7 +248,7 @@ fn no_more_than_the_rate_allows_are_served_in_a_storm() {
 }
 
 #[test]
-fn what_is_refused_for_one_limit_takes_nothing_of_another() {
+fn a_refusal_by_one_limit_takes_nothing_of_another() {
     let server = with_limits(
         Balance::Kernel,
         Limits {

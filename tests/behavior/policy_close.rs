@@ -57,7 +57,7 @@ fn a_connection_that_never_speaks_is_idle_too() {
 }
 
 #[test]
-fn what_was_echoed_to_an_idle_peer_arrives_although_it_sent_more() {
+fn the_echo_to_an_idle_peer_arrives_although_it_sent_more() {
     let server = closing_after(Duration::from_secs(2));
     let pattern = Pattern(1);
     let mut client = Client::connect_with_buffers(server.address(), 64 << 10);
@@ -72,7 +72,7 @@ fn what_was_echoed_to_an_idle_peer_arrives_although_it_sent_more() {
 }
 
 #[test]
-fn what_was_echoed_arrives_although_the_peer_goes_on_sending() {
+fn the_echo_arrives_although_the_peer_continues_sending() {
     let mut config = config();
     // The unread echo is small, so that reading it takes almost no time.
     config.tuning.send_buffer = Some(64 << 10);

@@ -159,7 +159,7 @@ fn a_bad_file_is_refused_whole() {
 }
 
 #[test]
-fn what_needs_a_restart_is_named() {
+fn settings_that_need_a_restart_are_named() {
     let mut server = Reloadable::start("");
     server.reload("backlog = 17\npin = true\nmax-connections = 1\n", RELOADED);
     let said = "need a restart to take effect settings=\"pin, backlog\"";

@@ -309,7 +309,7 @@ fn a_burst_is_answered_up_to_the_rate() {
 
 /// An answer to a service would be answered in turn, for ever.
 #[test]
-fn what_comes_from_the_port_of_a_service_is_not_answered() {
+fn a_datagram_from_a_service_port_is_not_answered() {
     let server = Running::start(serving(Service::Echo, "127.0.0.1"));
     // By default only root may bind it.
     let free = (1..1024).find_map(|port| UdpSocket::bind(("127.0.0.77", port)).ok());
@@ -324,7 +324,7 @@ fn what_comes_from_the_port_of_a_service_is_not_answered() {
 
 /// From any address: a server like this one may have the port there.
 #[test]
-fn what_comes_from_a_port_of_our_own_is_not_answered() {
+fn a_datagram_from_one_of_our_ports_is_not_answered() {
     let mut config = serving(Service::Echo, "127.0.0.1");
     config
         .services
@@ -367,7 +367,7 @@ fn two_servers_on_one_port_do_not_answer_each_other() {
 /// A drain was requested before the first turn of the loop, with and without a connection that
 /// delays the end.
 #[test]
-fn a_drain_answers_what_waits() {
+fn a_drain_answers_waiting_datagrams() {
     const CLIENTS: usize = 50;
     for with_connection in [true, false] {
         let mut config = serving(Service::Echo, "127.0.0.1");
@@ -408,7 +408,7 @@ fn a_drain_answers_what_waits() {
 /// Without any connection the server ends at once, but first answers all waiting datagrams, even
 /// more than one turn of the loop answers.
 #[test]
-fn a_drain_of_udp_alone_answers_what_waits() {
+fn a_drain_of_udp_alone_answers_waiting_datagrams() {
     const COUNT: u16 = 350;
     /// Enough for all of them, and within every system's limit.
     const RECEIVE_BUFFER: usize = 200_000;

@@ -215,7 +215,7 @@ fn connect_and_echo(path: &Path) {
 }
 
 #[test]
-fn what_arrives_before_the_first_read_is_all_seen() {
+fn all_input_before_the_first_read_is_seen() {
     const CLIENTS: usize = 100;
     let directory = Directory::new();
     let server = Server::bind(directory.echoing(2)).expect("a free path");
@@ -337,7 +337,7 @@ fn a_stale_file_is_replaced_and_a_live_one_is_in_use() {
 }
 
 #[test]
-fn what_is_not_a_socket_is_left_alone() {
+fn a_file_that_is_not_a_socket_is_left_alone() {
     let directory = Directory::new();
     let path = directory.socket();
     fs::write(&path, "precious").expect("a new file");

@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn errors_name_the_mistake() {
         let json = r#"{"version": 1, "items": [{"what": {"endpoint": {"service": "chat",
             "endpoint": "tcp://[::]:9", "keeper": "nobody"}}, "sockets": 1}]}"#;
         assert!(refusal(json).contains("`chat` is not a service"));

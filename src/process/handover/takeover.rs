@@ -127,7 +127,7 @@ impl Takeover {
     }
 
     fn try_confirm(self) -> io::Result<Offer> {
-        let answer = match self.say_what_was_taken() {
+        let answer = match self.report_taken() {
             Err(error)
                 if matches!(
                     error.kind(),
@@ -153,7 +153,7 @@ impl Takeover {
         }
     }
 
-    fn say_what_was_taken(&self) -> io::Result<String> {
+    fn report_taken(&self) -> io::Result<String> {
         let mut reply = serde_json::to_vec(&Reply {
             taken: self.taken.clone(),
         })?;

@@ -138,7 +138,7 @@ impl Kernel for Simulated {
         let leaves = |it: &Holder| world.leaving.contains(&it.worker.generation);
         assert!(
             socket.holders.iter().all(leaves),
-            "closed what another server goes on with"
+            "shut down a socket that another server keeps"
         );
         let lost = socket.queue.len();
         assert!(

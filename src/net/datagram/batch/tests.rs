@@ -120,7 +120,7 @@ fn answers_leave_from_where_the_bytes_lie() {
 }
 
 #[test]
-fn what_the_kernel_refuses_is_counted_and_the_rest_goes_out() {
+fn refused_datagrams_are_counted_and_the_others_sent() {
     let server = server("127.0.0.1:0");
     let to = server.local_addr().unwrap();
     let client = client("127.0.0.1:0");
