@@ -84,7 +84,7 @@ impl Source {
     fn read(folder: &str, root: &str) -> Self {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
         let mut modules = BTreeMap::new();
-        read_module(&folder, String::new(), folder.join(root), &mut modules);
+        read_module(String::new(), folder.join(root), &mut modules);
         let exports: BTreeMap<&str, BTreeMap<String, String>> = modules
             .iter()
             .map(|(name, text)| (name.as_str(), exports(name, text, &modules)))
@@ -174,7 +174,7 @@ impl Source {
 }
 
 /// Reads a module's file and those of the modules that it declares, without tests.
-fn read_module(folder: &Path, name: String, file: PathBuf, modules: &mut BTreeMap<String, String>) {
+fn read_module(name: String, file: PathBuf, modules: &mut BTreeMap<String, String>) {
     let text = fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
     let text = without_tests(&without_comments(&text));
     let children = if ["mod.rs", "lib.rs", "main.rs"]
@@ -194,7 +194,7 @@ fn read_module(folder: &Path, name: String, file: PathBuf, modules: &mut BTreeMa
         let flat = children.join(format!("{child}.rs"));
         let nested = children.join(&child).join("mod.rs");
         let found = if flat.exists() { flat } else { nested };
-        read_module(folder, path, found, modules);
+        read_module(path, found, modules);
     }
     modules.insert(name, text);
 }
