@@ -1,5 +1,5 @@
-//! The directions of imports that ARCHITECTURE.md states, read from the `use` lines and paths of both
-//! crates: no file imports from itself by way of others, and no part imports from one above it.
+//! The rules of imports in ARCHITECTURE.md, checked on the `use` lines and paths of both crates:
+//! there are no import circles, and no part imports from a part above it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -28,7 +28,7 @@ const SERVER: &[&str] = &[
     "net::sys",
 ];
 
-/// The parts of loadgen's library, and then of its program, likewise.
+/// The parts of loadgen's library and of its program, also from the top down.
 const LOADGEN: &[&str] = &[
     "internal",
     "trials",
@@ -104,7 +104,7 @@ impl Source {
         Self { imports }
     }
 
-    /// Modules that import from themselves by way of others, with the way.
+    /// Import circles, each as its chain of modules.
     fn circles(&self) -> Vec<Vec<&str>> {
         let mut circles = Vec::new();
         for start in self.imports.keys() {
@@ -115,7 +115,7 @@ impl Source {
         circles
     }
 
-    /// The shortest way from a module back to it, by breadth-first search.
+    /// The shortest circle through a module, by breadth-first search.
     fn way_back<'a>(&'a self, start: &'a str) -> Option<Vec<&'a str>> {
         let mut came_from: BTreeMap<&str, &str> = BTreeMap::new();
         let mut next = vec![start];
@@ -142,7 +142,7 @@ impl Source {
         None
     }
 
-    /// Imports from a part above, and modules that are in no part.
+    /// Imports from a part above, and modules outside every part.
     fn upwards(&self, parts: &[&str]) -> Vec<String> {
         let rank = |module: &str| {
             let is_in = |part: &str| {
@@ -173,7 +173,7 @@ impl Source {
     }
 }
 
-/// Reads a module's file and those of the modules that it declares, without tests.
+/// Reads a module's file and the files of its child modules, without tests.
 fn read_module(name: String, file: PathBuf, modules: &mut BTreeMap<String, String>) {
     let text = fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
     let text = without_tests(&without_comments(&text));
@@ -199,7 +199,7 @@ fn read_module(name: String, file: PathBuf, modules: &mut BTreeMap<String, Strin
     modules.insert(name, text);
 }
 
-/// Names of the modules that have a file: `mod name;`.
+/// Names of the child modules with a file: `mod name;`.
 fn declared(text: &str) -> Vec<String> {
     statements(text)
         .into_iter()
@@ -238,7 +238,7 @@ fn without_comments(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Leaves out what is compiled for tests alone: a module of a file's end, and declarations.
+/// Removes test-only code: a module at a file's end, and declarations.
 fn without_tests(text: &str) -> String {
     let mut kept = String::new();
     let mut rest = text;
@@ -258,7 +258,7 @@ fn without_tests(text: &str) -> String {
     kept + rest
 }
 
-/// The length of the block that the text begins with, by its braces.
+/// The length of the block at the start of the text, by its braces.
 fn block_length(text: &str) -> usize {
     let mut depth = 0_i32;
     for (at, character) in text.char_indices() {
@@ -277,11 +277,11 @@ fn block_length(text: &str) -> usize {
 /// A path from the crate's root.
 struct Import {
     segments: Vec<String>,
-    /// Whether it makes a name of another module one of this module's.
+    /// Whether it re-exports a name of another module.
     is_export: bool,
 }
 
-/// Every path into the crate that a module's text holds.
+/// Every path into the crate in a module's text.
 fn paths(module: &str, text: &str, modules: &BTreeMap<String, String>) -> Vec<Import> {
     let mut found = Vec::new();
     for start in ["crate::", "super::", "self::"] {
@@ -334,7 +334,7 @@ fn is_child(module: &str, name: &str, modules: &BTreeMap<String, String>) -> boo
     modules.contains_key(&path.join("::"))
 }
 
-/// Whether the text before a path ends with `pub use`, in whatever visibility.
+/// Whether the text before a path ends with `pub use`, of any visibility.
 fn is_export(before: &str) -> bool {
     let Some(rest) = before.trim_end().strip_suffix("use") else {
         return false;
@@ -354,7 +354,7 @@ fn parents(module: &str) -> Vec<String> {
         .collect()
 }
 
-/// The path from the crate's root of one that begins with `crate`, `super` or `self`.
+/// Resolves a path that begins with `crate`, `super` or `self` to a path from the crate's root.
 fn absolute(module: &str, path: &[String]) -> Option<Vec<String>> {
     let mut base = parents(module);
     let mut rest = path;
@@ -375,7 +375,8 @@ fn absolute(module: &str, path: &[String]) -> Option<Vec<String>> {
     Some(base)
 }
 
-/// The paths of a use tree: `a::{b, c::d}` is `a::b` and `a::c::d`. What does not belong to a path ends it.
+/// The paths of a use tree: `a::{b, c::d}` is `a::b` and `a::c::d`. Any other character ends the
+/// tree.
 fn tree(text: &str) -> Vec<Vec<String>> {
     let mut prefix = Vec::new();
     let mut rest = text;
@@ -423,7 +424,7 @@ fn split_at_depth_0(group: &str) -> Vec<&str> {
         .collect()
 }
 
-/// The names that a module exports of others, with the module that each is of.
+/// The names that a module re-exports, each with the module that defines it.
 fn exports(
     module: &str,
     text: &str,
@@ -441,7 +442,7 @@ fn exports(
         .collect()
 }
 
-/// The module that a path leads to. A name that a module only exports is the other module's.
+/// The module that a path leads to. A re-exported name leads to its own module.
 fn resolve(
     path: &[String],
     modules: &BTreeMap<String, String>,
@@ -449,7 +450,7 @@ fn resolve(
 ) -> Option<String> {
     let mut module = longest_module(path, modules)?;
     let name = path.get(parents(&module).len());
-    // An export of an export leads on; each step leaves a module, so there are no more than modules.
+    // A re-export may lead to another re-export; the number of modules bounds the steps.
     for _ in 0..modules.len() {
         let next = name.and_then(|name| exports[module.as_str()].get(name));
         match next {
@@ -460,7 +461,8 @@ fn resolve(
     Some(module)
 }
 
-/// The module of the longest beginning of a path: the crate root where not even the first segment is one.
+/// The module with the longest prefix of a path: the crate root if not even the first segment is a
+/// module.
 fn longest_module(path: &[String], modules: &BTreeMap<String, String>) -> Option<String> {
     (0..=path.len())
         .rev()
