@@ -67,7 +67,7 @@ impl Server {
     }
 
     /// As [`Server::bind`], with sockets that another process passed on: a running server that this
-    /// one replaces, or a service manager. If this server ends before [`Handle::settle`], a running
+    /// one replaces, or a service manager. If this server ends before `Handle::settle`, a running
     /// server keeps its sockets.
     ///
     /// # Errors

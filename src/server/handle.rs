@@ -79,7 +79,7 @@ impl Handle {
     /// [`Config::handover`](crate::Config::handover), or once an end was requested.
     ///
     /// From now on another server may own them: this one does not shut them down when it ends,
-    /// unless [`Handle::settle`] is called before.
+    /// unless `Handle::settle` is called before.
     ///
     /// # Errors
     /// What dup(2) reports.
