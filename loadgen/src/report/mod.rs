@@ -1,7 +1,7 @@
 //! Results in the formats that people and programs read, a file for each.
 //!
 //! What is made at the end of a run is a pure function of the result. A result kind says what there is to
-//! say ([`Report`]: [`run`], [`search`], [`comparison`]); [`text`], [`markdown`], [`html`] and [`csv`] give
+//! say ([`Report`]: `run`, `search`, `comparison`); [`text`], [`markdown`], [`html`] and [`csv`] give
 //! it a form and don't know the kind. [`json`] and [`prometheus`] have the keys of the result itself.
 //! [`hlog`] and [`ndjson`] are written during a run and are observers of it.
 
