@@ -276,7 +276,7 @@ impl Connection {
     ///
     /// # Errors
     /// Why the connection ended.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<Option<usize>, Ended> {
         while self.writable {
             let State::Open { transport } = &self.state else {

@@ -34,20 +34,14 @@ pub(crate) struct StreamInFlight {
 #[derive(Clone, Copy, Debug)]
 struct Message {
     intended: u64,
-    write: Write,
+    /// When the call began that wrote its first byte, if that is written.
+    write_began: u64,
     /// Stream position of its end.
     end: u64,
     size: u32,
+    /// Whether it had to wait for its connection, not only for the client.
+    held: bool,
     counted: bool,
-}
-
-/// The state of a message's first byte.
-#[derive(Clone, Copy, Debug)]
-enum Write {
-    /// Queued. `held` if it has to wait for its connection, not only for the client.
-    Queued { held: bool },
-    /// Written by a call that began at this time.
-    Began(u64),
 }
 
 impl StreamInFlight {
@@ -71,7 +65,7 @@ impl StreamInFlight {
     /// Queues a message of `size` bytes, at least one, and returns whether it has to wait for its
     /// connection. `connected` is whether the connection could take it now, as far as is known;
     /// `counted` is whether it belongs to the measured window.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push(
         &mut self,
         intended: u64,
@@ -79,25 +73,27 @@ impl StreamInFlight {
         connected: bool,
         counted: bool,
     ) -> bool {
-        let held = !connected || self.len() >= self.depth;
-        self.append(Message {
+        let is_beyond_depth = self.append(Message {
             intended,
-            write: Write::Queued { held },
+            write_began: 0,
             end: 0,
             size,
+            held: !connected || self.len() >= self.depth,
             counted,
         });
-        held
+        !connected || is_beyond_depth
     }
 
-    #[inline]
-    fn append(&mut self, mut message: Message) {
-        if message.counted {
-            self.counted_from = self.counted_from.min(self.end);
+    /// Appends a message, and says whether it lies beyond the depth.
+    #[inline(always)]
+    fn append(&mut self, mut message: Message) -> bool {
+        let is_beyond_depth = self.len() >= self.depth;
+        if message.counted && self.counted_from == u64::MAX {
+            self.counted_from = self.end;
         }
         self.end += u64::from(message.size);
         message.end = self.end;
-        if self.len() < self.depth {
+        if !is_beyond_depth {
             self.admitted_end = self.end;
         }
         if self.oldest.is_none() {
@@ -105,6 +101,7 @@ impl StreamInFlight {
         } else {
             self.later.push_back(message);
         }
+        is_beyond_depth
     }
 
     /// Notes that the connection is full. Reports the intended time of each counted message that
@@ -112,18 +109,15 @@ impl StreamInFlight {
     pub(crate) fn hold(&mut self, mut newly_held: impl FnMut(u64)) {
         let all = self.oldest.iter_mut().chain(&mut self.later);
         for message in all.skip(self.out) {
-            if let Write::Queued { held: held @ false } = &mut message.write {
-                *held = true;
-                if message.counted {
-                    newly_held(message.intended);
-                }
+            if !std::mem::replace(&mut message.held, true) && message.counted {
+                newly_held(message.intended);
             }
         }
     }
 
     /// Records that a write call that began at `began` wrote `count` bytes. Reports each message
     /// whose first byte was among them. Returns how many of the bytes count.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn wrote(&mut self, count: u64, began: u64, mut sent: impl FnMut(Sent)) -> u64 {
         let before = self.written;
         self.written += count;
@@ -133,14 +127,12 @@ impl StreamInFlight {
                 out => self.later.get_mut(out - 1),
             }
         {
-            if let Write::Queued { held } = message.write {
-                sent(Sent {
-                    intended: message.intended,
-                    held,
-                    counted: message.counted,
-                });
-            }
-            message.write = Write::Began(began);
+            sent(Sent {
+                intended: message.intended,
+                held: message.held,
+                counted: message.counted,
+            });
+            message.write_began = began;
             self.out_end = message.end;
             self.out += 1;
         }
@@ -150,7 +142,7 @@ impl StreamInFlight {
     /// Records that `count` bytes of the echo arrived, at most as many as are in flight.
     /// [`StreamInFlight::take_done`] returns the completed messages. Returns how many of the bytes
     /// count.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn received(&mut self, count: u64) -> u64 {
         debug_assert!(count <= self.bytes_out(), "more than was written");
         let before = self.received;
@@ -159,25 +151,34 @@ impl StreamInFlight {
     }
 
     /// Takes the oldest message if its echo is complete.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take_done(&mut self) -> Option<Done> {
-        let message = self.oldest.filter(|oldest| oldest.end <= self.received)?;
-        let Write::Began(write_began) = message.write else {
+        let message = self.oldest.as_ref()?;
+        if message.end > self.received {
             return None;
+        }
+        let done = Done {
+            intended: message.intended,
+            write_began: message.write_began,
+            size: message.size,
+            counted: message.counted,
         };
-        self.out -= 1;
         self.oldest_begin = message.end;
-        // The freed slot goes to the next queued message.
+        self.out -= 1;
+        if self.later.is_empty() {
+            self.oldest = None;
+        } else {
+            self.admit_next();
+        }
+        Some(done)
+    }
+
+    /// Gives the slot of the oldest message to the next queued one.
+    fn admit_next(&mut self) {
         if let Some(admitted) = self.later.get(self.depth - 1) {
             self.admitted_end = admitted.end;
         }
         self.oldest = self.later.pop_front();
-        Some(Done {
-            intended: message.intended,
-            write_began,
-            size: message.size,
-            counted: message.counted,
-        })
     }
 
     /// Starts a new connection. Outstanding messages are given up; queued messages stay, with their
@@ -190,11 +191,12 @@ impl StreamInFlight {
         };
         let mut restarted = Self::new(Some(self.depth));
         for (index, message) in self.iter().enumerate() {
-            match message.write {
-                _ if index >= self.out => restarted.append(*message),
-                _ if !message.counted => {}
-                Write::Began(began) if began <= timed_out_before => abandoned.timed_out += 1,
-                Write::Began(_) | Write::Queued { .. } => abandoned.lost += 1,
+            if index >= self.out {
+                restarted.append(*message);
+            } else if message.counted && message.write_began <= timed_out_before {
+                abandoned.timed_out += 1;
+            } else if message.counted {
+                abandoned.lost += 1;
             }
         }
         *self = restarted;
@@ -239,10 +241,8 @@ impl StreamInFlight {
 
     /// When the write of the oldest outstanding message began.
     pub(crate) fn oldest_write(&self) -> Option<u64> {
-        match self.oldest?.write {
-            Write::Began(began) => Some(began),
-            Write::Queued { .. } => None,
-        }
+        let oldest = self.oldest.as_ref().filter(|_| self.out > 0)?;
+        Some(oldest.write_began)
     }
 
     /// Messages queued or outstanding.
@@ -267,7 +267,11 @@ impl StreamInFlight {
     /// The number of counted bytes from `from` to `to`.
     #[inline]
     fn count(&self, from: u64, to: u64) -> u64 {
-        to.saturating_sub(from.max(self.counted_from))
+        if from >= self.counted_from {
+            to - from
+        } else {
+            to.saturating_sub(self.counted_from)
+        }
     }
 }
 

@@ -37,7 +37,7 @@ impl Outgoing {
     }
 
     /// Queues a due message and returns whether it has to wait for its connection.
-    #[inline]
+    #[inline(always)]
     pub(super) fn push(
         &mut self,
         order: Order,
@@ -57,7 +57,7 @@ impl Outgoing {
     ///
     /// # Errors
     /// Why the connection ended.
-    #[inline]
+    #[inline(always)]
     pub(super) fn write(
         &mut self,
         connection: &mut Connection,
@@ -94,7 +94,7 @@ pub(super) fn stream_of(connection: &Connection, context: &Context) -> StreamId 
 
 /// Writes up to `left` bytes of `stream` from `position` on, as many as the socket accepts; `None`
 /// if it accepts nothing now.
-#[inline]
+#[inline(always)]
 pub(super) fn write(
     connection: &mut Connection,
     payload: &Payload,

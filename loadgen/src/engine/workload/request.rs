@@ -40,7 +40,7 @@ impl Flow for Request {
         &mut self.connection
     }
 
-    #[inline]
+    #[inline(always)]
     fn push(&mut self, order: Order, context: &mut Context) -> bool {
         self.outgoing.push(order, &self.connection, context)
     }
@@ -120,12 +120,14 @@ impl Request {
         let counted = in_flight.received(count);
         context.recorder.record_bytes_in(count, counted);
         context.unverified.clear();
+        let mut done_counted = 0;
         while let Some(done) = self.outgoing.in_flight.take_done() {
             if context.recorder.clock.is_within_window() {
                 let now = context.now();
                 self.share.add(now.saturating_sub(done.intended));
             }
             context.recorder.record_done(&done);
+            done_counted += u64::from(done.counted);
             context.unverified.push(Unverified {
                 end: self.outgoing.in_flight.oldest_begin(),
                 counted: done.counted,
@@ -137,12 +139,12 @@ impl Request {
         // In a closed loop, a message is due when the read ended, and its write begins then.
         let due = (!context.recorder.is_open_loop()).then(|| context.now());
         let sent = self.send_from(due, context);
-        self.verify(position, bytes, context);
+        self.verify(position, bytes, done_counted, context);
         sent
     }
 
     /// Writes the queued messages. The first call begins at `began`, if that is known.
-    #[inline]
+    #[inline(always)]
     fn send_from(&mut self, mut began: Option<u64>, context: &mut Context) -> Result<(), Ended> {
         // Each iteration writes a part of the bounded queue or leaves the loop.
         while self.has_to_send() && self.connection.can_write() {
@@ -156,17 +158,15 @@ impl Request {
     }
 
     /// Compares the bytes from `position` on with the sent ones, and records the result for each
-    /// completed message.
-    #[inline]
-    fn verify(&mut self, position: u64, bytes: &[u8], context: &mut Context) {
+    /// completed message, of which `counted` count.
+    #[inline(always)]
+    fn verify(&mut self, position: u64, bytes: &[u8], counted: u64, context: &mut Context) {
         let stream = self.outgoing.stream;
         let difference = context.source.first_difference(stream, position, bytes);
         if difference.is_some() || self.is_corrupt {
-            return self.verify_each(position, bytes, context);
-        }
-        let contents = context.source.undisputed();
-        for message in &context.unverified {
-            context.recorder.record_contents(message.counted, contents);
+            self.verify_each(position, bytes, context);
+        } else if context.source.is_verifying {
+            context.recorder.counts().verified += counted;
         }
     }
 
