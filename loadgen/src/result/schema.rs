@@ -26,7 +26,7 @@ const COMMON: &str = "Keys may be added within schema 1; none is renamed or remo
     share of 1. What is not known is null, never a guess.";
 
 /// Properties that may be negative. All other numbers are at least 0.
-const SIGNED: [&str; 14] = [
+const SIGNED: [&str; 16] = [
     "Rate.target",
     "RateChange.at_s",
     "RampInterval.start_s",
@@ -41,6 +41,9 @@ const SIGNED: [&str; 14] = [
     "Spread.max",
     "Spread.mean",
     "Spread.coefficient_of_variation",
+    // Student's t knows no lower bound.
+    "Spread.low",
+    "Spread.high",
 ];
 
 /// Codes that only a comparison has; it has no others.
@@ -478,4 +481,12 @@ fn latency() -> Schema {
         "required": required,
         "properties": properties,
     })
+}
+
+#[test]
+fn the_interval_of_a_mean_may_reach_below_zero() {
+    let schema = generate::<RunResult>("", "", &mut Vec::new());
+    let spread = &schema["$defs"]["Spread"]["properties"];
+    assert!(spread["stdev"].get("minimum").is_some());
+    assert!(spread["low"].get("minimum").is_none(), "{spread}");
 }
