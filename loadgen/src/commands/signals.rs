@@ -12,17 +12,18 @@ use crate::commands::{outputs, servers};
 use crate::exit::{Failure, INTERRUPTED};
 use crate::terminal::tui;
 
-/// Signals within this time of the first one are the same request: timeout(1) signals the program and then
-/// its process group, and a terminal's ctrl-C reaches a program and the shell that passes it on.
+/// Signals within this time of the first one belong to the same request: timeout(1) signals the
+/// program and then its process group, and ctrl-C in a terminal reaches a program and the shell
+/// that passes it on.
 const SAME_REQUEST: Duration = Duration::from_millis(500);
 
 /// The first SIGINT, SIGTERM, SIGQUIT or SIGHUP ends the measurement early, with a result. A later one
-/// ends the program at once.
+/// ends the program at once, and so does the second ctrl-C pressed on the full screen.
 pub(crate) fn stop_on_signals() -> Result<Control, Failure> {
     let control = Control::default();
     let stopped = control.clone();
     let mut signals = vec![SIGINT, SIGTERM, SIGQUIT];
-    // nohup(1) has it ignored, and means it.
+    // nohup(1) ignores it deliberately.
     if !is_ignored(SIGHUP) {
         signals.push(SIGHUP);
     }
@@ -35,7 +36,7 @@ pub(crate) fn stop_on_signals() -> Result<Control, Failure> {
                     for _ in signals.forever() {
                         stopped.stop();
                         let first: &mut Instant = first.get_or_insert_with(Instant::now);
-                        if first.elapsed() > SAME_REQUEST {
+                        if first.elapsed() > SAME_REQUEST || tui::pressed_interrupts() > 1 {
                             end_at_once();
                         }
                     }

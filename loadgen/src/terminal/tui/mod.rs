@@ -1,9 +1,10 @@
-//! A run on the whole terminal: what it does, and keys that steer it.
+//! The full-screen view of a run: its state, and keys that control it.
 //!
-//! A thread of its own draws what the coordinator sends and reads the keyboard. It leaves the screen
-//! when the run is over, whatever way it ends; reports are printed after that.
+//! A separate thread draws the coordinator's updates and reads the keyboard. It leaves the screen
+//! when the run ends, in any way; reports are printed after that.
 
 use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
@@ -31,15 +32,24 @@ use palette::Palette;
 use screen::Screen;
 use view::View;
 
-/// How often the thread looks whether there are updates. Keys are answered at once.
+/// How often the thread checks for updates. Keys are handled at once.
 const TICK: Duration = Duration::from_millis(50);
-/// Time between two frames: as fast as figures can be read.
+/// Time between two frames.
 const FRAME: Duration = Duration::from_millis(200);
-/// Keys that are taken before the next frame, so that one that is held down does not hide them.
+/// Maximum of keys handled before the next frame, so that a held key does not block updates.
 const MAX_KEYS: usize = 32;
 
-/// Shows a run of `plan` on the terminal of stderr until the updates are dropped; keys steer it through
-/// `control`.
+/// Number of presses of ctrl-C. They are counted because the handler of signals takes two signals in
+/// quick succession for one request, while two presses are two requests.
+static PRESSED_INTERRUPTS: AtomicU32 = AtomicU32::new(0);
+
+/// Number of presses of ctrl-C on the screen.
+pub(crate) fn pressed_interrupts() -> u32 {
+    PRESSED_INTERRUPTS.load(Ordering::Relaxed)
+}
+
+/// Shows a run of `plan` on the terminal of stderr until the updates are dropped. Keys control it
+/// through `control`.
 ///
 /// # Errors
 /// One line for the user: why the terminal can't be used.
@@ -63,16 +73,16 @@ pub(crate) fn start(plan: &Plan, control: &Control) -> Result<Updates, String> {
         },
     };
     Updates::start("loadgen-screen", move |updates| {
-        // A terminal that fails is no reason to end the run.
+        // A failed terminal does not end the run.
         let _ = app.show(updates, screen);
     })
     .map_err(|error| format!("cannot start a thread for --tui: {error}"))
 }
 
-/// A run on the screen, with what updates and keys made of it.
+/// The displayed run, and the state set by updates and keys.
 struct App {
     state: LiveState,
-    /// What is shown instead, and the time at which it stands still.
+    /// The frozen state to display instead, and its time.
     frozen: Option<(LiveState, Instant)>,
     control: Control,
     /// The plan's rate, in an open loop.
@@ -127,12 +137,12 @@ impl App {
         }
     }
 
-    /// The rate that is asked for now, in an open loop.
+    /// The present target rate, in an open loop.
     fn rate(&self) -> Option<f64> {
         self.asked.map(|rate| self.control.rate().unwrap_or(rate))
     }
 
-    /// Waits a little for a key, does what the user wants, and says whether that shows.
+    /// Waits briefly for a key and performs its action. Returns whether the display changes.
     fn handle_keys(&mut self) -> io::Result<bool> {
         let mut wait = TICK;
         let mut is_visible = false;
@@ -160,8 +170,11 @@ impl App {
             Request::End => {
                 self.control.stop();
             }
-            // The terminal sends no signal while it hands over every key.
-            Request::Interrupt => low_level::raise(SIGINT)?,
+            // In raw mode, the terminal sends no signal for ctrl-C.
+            Request::Interrupt => {
+                PRESSED_INTERRUPTS.fetch_add(1, Ordering::Relaxed);
+                low_level::raise(SIGINT)?;
+            }
             Request::Scale(factor) => {
                 if let Some(rate) = self.rate() {
                     self.control.set_rate(keys::scaled(rate, factor));
