@@ -23,7 +23,7 @@ use crate::commands::servers::Server;
 use crate::commands::signals;
 use crate::exit::{DONE, Failure, INTERRUPTED, INVALID, REGRESSION};
 
-/// Compares what was asked for, writes what came of it, and returns the exit code.
+/// Compares, writes the result, and returns the exit code.
 pub(crate) fn run(matches: &ArgMatches) -> Result<u8, Failure> {
     let compare = matches.subcommand_matches("compare").unwrap_or(matches);
     let (args, comparands) = CompareArgs::resolve(compare).map_err(Failure::usage)?;
@@ -116,7 +116,7 @@ fn of_results(args: &CompareArgs, base: &Path, new: &Path) -> Result<Comparison,
 /// Reads the result of a run from a file.
 ///
 /// # Errors
-/// A usage error: the file can't be read, or is none.
+/// A usage error: the file can't be read, or is no result.
 pub(crate) fn read_result(path: &Path) -> Result<RunResult, Failure> {
     let problem = |what: String| Failure::usage(format!("{}: {what}", path.display()));
     let text =
@@ -131,7 +131,7 @@ struct Rounds<'a> {
     servers: [&'a ServerArg; 2],
     looks: &'a [usize],
     control: Control,
-    /// As they were measured last.
+    /// The last measurement of each side.
     plans: [Plan; 2],
     order: Xoshiro256PlusPlus,
     made: Vec<Round>,
@@ -158,7 +158,7 @@ impl<'a> Rounds<'a> {
         })
     }
 
-    /// Makes rounds until every figure is decided, or there are enough.
+    /// Makes rounds until every figure is decided or the maximum is reached.
     fn make(mut self) -> Result<Comparison, Failure> {
         let most = self.looks.last().copied().unwrap_or_default();
         let began = monotonic_ns();
@@ -166,7 +166,7 @@ impl<'a> Rounds<'a> {
             self.show(number, most, began);
             let round = match self.round(number) {
                 Ok(round) => round,
-                // What the rounds before it measured is delivered.
+                // The earlier rounds are delivered.
                 Err(problem) if !self.made.is_empty() => {
                     return Ok(self.compare(End::Failed(problem)));
                 }
@@ -188,7 +188,7 @@ impl<'a> Rounds<'a> {
         Ok(self.compare(End::Complete))
     }
 
-    /// Measures each side once, in an order that chance decides; `None` if it was interrupted.
+    /// Measures each side once, in random order; `None` if it was interrupted.
     fn round(&mut self, number: usize) -> Result<Option<Round>, String> {
         let first = if self.order.next_u64() >> 63 == 0 {
             Side::Base
@@ -233,7 +233,8 @@ impl<'a> Rounds<'a> {
             self.plans[side] = self.args.plan_for(started.endpoint.clone(), admin)?;
         }
         let plan = Plan {
-            // Both sides of a round have the same payloads and arrivals, each round its own.
+            // Both sides of a round have the same payloads and arrivals; each round has different
+            // ones.
             seed: self.plans[side].seed.wrapping_add(number as u64),
             ..self.plans[side].clone()
         };
@@ -273,7 +274,7 @@ impl<'a> Rounds<'a> {
         compare::of_rounds(setting, &self.made, &criteria)
     }
 
-    /// A line of progress, on a terminal.
+    /// Writes a progress line, on a terminal.
     fn show(&self, number: usize, most: usize, began: u64) {
         if !self.has_progress() {
             return;
@@ -286,7 +287,7 @@ impl<'a> Rounds<'a> {
                 format!(", {left:.0} s left")
             }
         };
-        // Nobody is left to tell when stderr is closed.
+        // If stderr is closed, there is no reader.
         let _ = write!(io::stderr(), "\r\x1b[Kround {} of {most}{left}", number + 1);
     }
 
@@ -301,7 +302,7 @@ impl<'a> Rounds<'a> {
     }
 }
 
-/// How the rounds ended.
+/// The end of the rounds.
 #[derive(Debug)]
 enum End {
     Complete,
@@ -310,7 +311,7 @@ enum End {
     Failed(String),
 }
 
-/// The service that a server is to offer, as it announces it.
+/// The service that a server must offer, as it announces it.
 fn service(plan: &Plan) -> &'static str {
     match plan.direction() {
         None | Some(Direction::Echo) => "echo",

@@ -1,5 +1,5 @@
-//! What each subcommand does, a file each: take the arguments, do the work, deliver, and return the exit
-//! code.
+//! The subcommands, a file each: take the arguments, do the work, write the result, and return the
+//! exit code.
 
 pub(crate) mod compare;
 pub(crate) mod merge;

@@ -9,7 +9,7 @@ use crate::commands::outputs::Outputs;
 use crate::commands::signals;
 use crate::exit::{DONE, Failure, INTERRUPTED, INVALID};
 
-/// Measures, delivers the result, and returns the exit code.
+/// Measures, writes the result, and returns the exit code.
 pub(crate) fn run(matches: &ArgMatches) -> Result<u8, Failure> {
     let run = matches.subcommand_matches("run").unwrap_or(matches);
     let (args, plan) = RunArgs::resolve(run).map_err(Failure::usage)?;
@@ -18,7 +18,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<u8, Failure> {
     Ok(exit_code(&args.output, &result))
 }
 
-/// Makes one run and puts its result where it was asked for.
+/// Makes one run and writes its result to the outputs.
 pub(crate) fn measure(
     args: &OutputArgs,
     plan: &Plan,
@@ -30,7 +30,7 @@ pub(crate) fn measure(
     Ok(result)
 }
 
-/// The exit code that a result asks for.
+/// The exit code for a result.
 pub(crate) fn exit_code(args: &OutputArgs, result: &RunResult) -> u8 {
     if result.interrupted {
         INTERRUPTED

@@ -1,4 +1,4 @@
-//! `loadgen search`: trials until the capacity is known.
+//! `loadgen search`: trials until the capacity is found.
 
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use crate::commands::signals;
 use crate::exit::{DONE, FAILED, Failure, INTERRUPTED, INVALID, OBJECTIVE_NOT_MET};
 use crate::terminal::progress;
 
-/// Searches and puts the result where it was asked for. Returns the exit code.
+/// Searches and writes the result to the outputs. Returns the exit code.
 pub(crate) fn run(matches: &ArgMatches) -> Result<u8, Failure> {
     let search = matches.subcommand_matches("search").unwrap_or(matches);
     let (args, plan) = SearchArgs::resolve(search).map_err(Failure::usage)?;
@@ -58,7 +58,7 @@ fn deliver(
     if is_stdout(path) {
         return written;
     }
-    // One that fails does not keep the other from being written.
+    // If one output fails, the others are still written.
     page(args, result).and(written)
 }
 
@@ -71,8 +71,8 @@ fn page(args: &SearchArgs, result: &SearchResult) -> Result<(), String> {
         .map_err(|error| format!("cannot write to stdout: {error}"))
 }
 
-/// The worst of all goals: what can't be believed is worse than an objective that is not met, and
-/// that is worse than one of which not enough is known.
+/// The worst exit code of all goals: an unreliable result, then a missed objective, then too little
+/// evidence.
 fn exit_code(result: &SearchResult) -> Result<u8, Failure> {
     if result.interrupted {
         return Ok(INTERRUPTED);
@@ -82,7 +82,7 @@ fn exit_code(result: &SearchResult) -> Result<u8, Failure> {
             GoalEnd::Found | GoalEnd::HighestMeets => DONE,
             GoalEnd::ClientLimit { .. } | GoalEnd::Unsteady => INVALID,
             GoalEnd::LowestMisses => OBJECTIVE_NOT_MET,
-            // Bounds that may be there by chance can be far off where trials differ much.
+            // Bounds that may be due to chance can be far off if trials vary much.
             GoalEnd::Unfinished => FAILED,
         }
     });
@@ -113,7 +113,7 @@ fn last_error(result: &SearchResult) -> &str {
         .unwrap_or("it was lost")
 }
 
-/// A line on the terminal that tells how the search goes, rewritten for each trial.
+/// The progress line of a search, rewritten for each trial.
 struct Line {
     began: Instant,
     is_shown: bool,
@@ -150,7 +150,7 @@ impl SearchObserver for Line {
     }
 }
 
-/// What there is to say, by weight.
+/// The parts of the line, most important first.
 fn news(search: &Search, trial: usize, load: f64, window: Duration, spent: &str) -> Vec<String> {
     let unit = match search.axis() {
         Axis::Rate => "/s",

@@ -1,8 +1,8 @@
-//! Servers that are started for a measurement and ended after it, whatever comes between.
+//! Servers that are started for a measurement and always ended after it.
 //!
-//! Each is the leader of a process group of its own: a ctrl-C in the terminal does not reach it, and
-//! what it starts itself ends with it. In the group is also a watchman, who kills all of it when this
-//! program ends in a way that leaves it no last word.
+//! Each is the leader of its own process group: a ctrl-C in the terminal does not reach it, and its
+//! child processes end with it. A guard process in the group kills the whole group if this program
+//! dies without cleaning up.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -21,46 +21,47 @@ use rustix::process::{
     test_kill_process_group, waitpgid,
 };
 
-/// What stands for a free port in a command line.
+/// The placeholder for a free port in a command line.
 const PORT: &str = "{port}";
-/// How long a server may take until it listens,
+/// Maximum time until a server listens,
 const START: Duration = Duration::from_secs(10);
-/// and to end when it is asked to; then it is killed.
+/// and until it ends after SIGTERM. Then it is killed.
 const END: Duration = Duration::from_secs(5);
-/// How long what was killed may take to be gone.
+/// Maximum time until a killed process is gone.
 const DEATH: Duration = Duration::from_secs(1);
-/// How often is looked whether it listens, or has ended.
+/// How often to check whether a server listens or has ended.
 const PAUSE: Duration = Duration::from_millis(5);
-/// What starts a server: a shell that leaves a watchman behind and then becomes the server's own.
+/// Starts a server: a shell that leaves a guard process behind and then runs the server's shell.
 ///
-/// The watchman reads from a pipe whose other end is this program's alone, so the end of file tells of
-/// its death, whatever it died of. He is there before the server is, and what he kills is his own
-/// group, whose number can't be another's while he is in it. The kernel's signal at a parent's death
-/// (prctl(2), PR_SET_PDEATHSIG) would reach the shell alone, and would come as soon as the thread that
-/// started it ends.
+/// The guard reads from a pipe whose only writer is this program, so end of file reports this
+/// program's death, whatever the cause. The guard starts before the server and kills its own group;
+/// the group's number can't be reused while the guard is in it. The kernel's signal at a parent's
+/// death (prctl(2), PR_SET_PDEATHSIG) would reach only the shell, and would already come when the
+/// thread that started it ends.
 ///
-/// SIGTERM ends him as it ends the others, or the group would never be empty: of what does not obey
-/// it, a program that is killed within [`END`] is survived.
+/// SIGTERM ends the guard too, otherwise the group would never be empty. If a member ignores
+/// SIGTERM and this program is killed within [`END`], that member survives.
 ///
-/// His descriptor is not stdin, because a shell gives what runs in the background an empty one. He
-/// holds no pipe that tells of the server, and is no child of it, which it might wait for.
+/// The pipe is not stdin, because a shell gives background processes an empty stdin. The guard
+/// holds none of the server's output pipes, and is not a child of the server, which might wait for
+/// it.
 const START_GUARDED: &str = r#"exec 3<&0 </dev/null
 ({ read -r _ <&3; kill -KILL 0; } >/dev/null 2>&1 &)
 exec sh -c "$1" 3<&-"#;
-/// The end of what a server wrote to stderr, which is shown if it does not start.
+/// The end of a server's stderr, shown if the server does not start.
 const STDERR_KEPT: usize = 1000;
 
-/// Groups that run, for a program that ends at once.
+/// The running groups, for a program that exits at once.
 static RUNNING: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 
-/// Kills every server that runs. For a program that ends without coming back to whoever started them.
+/// Kills every running server. For a program that exits without returning through its callers.
 pub(crate) fn kill_all() {
     for group in RUNNING
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .iter()
     {
-        // One that has ended meanwhile is none to kill.
+        // A group that has ended meanwhile can't be killed.
         let _ = kill_process_group(*group, Signal::KILL);
     }
 }
@@ -68,7 +69,7 @@ pub(crate) fn kill_all() {
 /// A server that runs until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Server {
-    /// Where it listens.
+    /// Its endpoint.
     pub(crate) endpoint: Endpoint,
     /// Its admin port, if it printed one.
     pub(crate) admin: Option<AdminUrl>,
@@ -99,7 +100,7 @@ impl Server {
             match lines.recv_timeout(PAUSE) {
                 Ok(line) => said.note(&line, service),
                 Err(RecvTimeoutError::Timeout) => {}
-                // It may go on without a stdout.
+                // The server may continue without a stdout.
                 Err(RecvTimeoutError::Disconnected) => thread::sleep(PAUSE),
             }
             if let Some(endpoint) = said.listening(port) {
@@ -136,7 +137,7 @@ impl Server {
     }
 }
 
-/// What a server has said of itself.
+/// The endpoints that a server announced.
 #[derive(Debug, Default)]
 struct Said {
     endpoint: Option<Endpoint>,
@@ -161,7 +162,7 @@ impl Said {
         }
     }
 
-    /// Where it listens, once it does: by its own word, or as a connect to its port shows.
+    /// Its endpoint, once it listens: by its announcement, or if a connect to its port succeeds.
     fn listening(&self, port: Option<u16>) -> Option<Endpoint> {
         match port {
             None => self.endpoint.clone().filter(|_| self.is_ready),
@@ -181,7 +182,7 @@ fn free_port() -> std::io::Result<u16> {
         .port())
 }
 
-/// A process group, which is ended with this.
+/// A process group. Dropping it ends the group.
 #[derive(Debug)]
 struct Process {
     child: Child,
@@ -191,7 +192,7 @@ struct Process {
 
 impl Process {
     fn spawn(line: &str) -> std::io::Result<(Self, Receiver<String>)> {
-        // What a shell started is waited for here when the shell has ended.
+        // After the shell has ended, its orphans are reaped here.
         set_child_subreaper(Some(getpid()))?;
         let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
         let mut child = Command::new("sh")
@@ -211,11 +212,11 @@ impl Process {
             stderr: Arc::default(),
         };
         let (said, lines) = mpsc::channel();
-        // Both are read to their end: a server whose pipe is full would stand still.
+        // Both are read to the end: a server with a full pipe would block.
         if let Some(out) = out {
             in_background(move || {
                 for line in BufReader::new(out).lines().map_while(Result::ok) {
-                    // After the start nobody listens any more.
+                    // After the start, nothing receives the announcements.
                     let _ = said.send(line);
                 }
             })?;
@@ -231,7 +232,7 @@ impl Process {
         self.child.try_wait().ok().flatten()
     }
 
-    /// The last line that it wrote to stderr.
+    /// The last line of its stderr.
     fn words(&self) -> String {
         let stderr = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
         let text = String::from_utf8_lossy(&stderr);
@@ -242,7 +243,7 @@ impl Process {
     /// Whether the group is gone by `deadline`.
     fn is_gone_by(&self, deadline: Instant) -> bool {
         loop {
-            // Those that have ended stay in their group until they are waited for.
+            // Ended processes stay in their group until they are reaped.
             while let Ok(Some(_)) = waitpgid(self.group, WaitOptions::NOHANG) {}
             if test_kill_process_group(self.group).is_err() {
                 return true;
@@ -260,7 +261,7 @@ impl Drop for Process {
         let _ = kill_process_group(self.group, Signal::TERM);
         if !self.is_gone_by(Instant::now() + END) {
             let _ = kill_process_group(self.group, Signal::KILL);
-            // What nobody waits for may stay in the table of processes; it runs no more.
+            // Zombies may stay in the process table. They no longer run.
             self.is_gone_by(Instant::now() + DEATH);
         }
         let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -275,7 +276,7 @@ fn in_background(work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
         .map(drop)
 }
 
-/// Reads to the end and keeps the last of it.
+/// Reads to the end and keeps the last part.
 fn keep_the_end(mut from: impl Read, kept: &Mutex<Vec<u8>>) {
     let mut buffer = [0; 4096];
     while let Ok(count @ 1..) = from.read(&mut buffer) {

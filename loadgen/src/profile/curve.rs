@@ -1,26 +1,27 @@
-//! A rate over time as its integral: how many messages are due by when, and when a message is due.
+//! The integral of a rate over time: the number of messages due by a time, and the due time of a
+//! message.
 //!
-//! The rate is piecewise linear, so its integral is made of straight lines and parabolas. Each time
-//! is computed from the message's number alone: no rounding error adds up, and any thread can tell
-//! the time of any message of the run.
+//! The rate is piecewise linear, so its integral consists of straight lines and parabolas. Each
+//! time is computed from the message's number alone: rounding errors do not accumulate, and any
+//! thread can compute the time of any message.
 
-/// How many messages of the whole run are due by a time, counted from the start of the schedule.
+/// The number of messages of the whole run due by a time, counted from the start of the schedule.
 ///
-/// Rates are in messages per second, times in nanoseconds. The last rate goes on for ever.
+/// Rates are in messages per second, times in nanoseconds. The last rate continues without end.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Curve {
-    /// Without gaps, beginning at nothing; the last one has no end.
+    /// Without gaps, beginning at zero; the last one has no end.
     pieces: Vec<Piece>,
 }
 
-/// A time, and how many messages are due before it.
+/// A time, and the number of messages due before it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Point {
     time_ns: f64,
     count: f64,
 }
 
-/// A stretch of time in which the rate is constant or changes evenly.
+/// A period in which the rate is constant or changes linearly.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Piece {
     start: Point,
@@ -35,11 +36,11 @@ enum Shape {
         rate: f64,
         gap_ns: f64,
     },
-    /// Described from its slower end, so that nothing is subtracted under the square root.
+    /// Described from its slower end, so that no subtraction is needed under the square root.
     Ramp {
         foot: Point,
         foot_rate: f64,
-        /// Change of the rate in a nanosecond, away from the foot.
+        /// Change of the rate per nanosecond, away from the foot.
         slope: f64,
         /// 1 if the rate rises with time, -1 if it falls.
         direction: f64,
@@ -51,14 +52,14 @@ impl Curve {
         Self { pieces: Vec::new() }
     }
 
-    /// One rate for ever.
+    /// One rate without end.
     pub(crate) fn constant(rate: f64) -> Self {
         let mut curve = Self::new();
         curve.extend(rate, rate, f64::INFINITY);
         curve
     }
 
-    /// Goes on from the end, from rate `from` to rate `to` at the time `until_ns`.
+    /// Continues from the end, from rate `from` to rate `to` at time `until_ns`.
     pub(super) fn extend(&mut self, from: f64, to: f64, until_ns: f64) {
         let mut start = self.pieces.last().map_or(Point::ORIGIN, |last| last.end);
         if until_ns <= start.time_ns {
@@ -73,7 +74,7 @@ impl Curve {
         self.pieces.push(Piece::new(start, from, to, until_ns));
     }
 
-    /// How many messages are due before `time_ns`, the fraction of the next one included.
+    /// The number of messages due before `time_ns`, including the fraction of the next one.
     pub fn count(&self, time_ns: f64) -> f64 {
         let after = self
             .pieces
@@ -81,7 +82,7 @@ impl Curve {
         self.pieces[after.saturating_sub(1)].count(time_ns)
     }
 
-    /// When message number `count` is due; `None` if the rate stays 0 before it comes to that.
+    /// The due time of message number `count`; `None` if the rate falls to 0 for good before.
     pub fn time_ns(&self, count: f64) -> Option<f64> {
         let index = self
             .pieces
@@ -100,7 +101,7 @@ impl Point {
 impl Piece {
     fn new(start: Point, from: f64, to: f64, until_ns: f64) -> Self {
         let length_ns = until_ns - start.time_ns;
-        // A pause may be endless, and no rate times for ever is not a number.
+        // A pause may be endless, and 0 times infinity is NaN.
         let messages = if from + to > 0.0 {
             (from + to) / 2.0 * length_ns / 1e9
         } else {
@@ -113,7 +114,7 @@ impl Piece {
         let shape = if from == to {
             Shape::Constant {
                 rate: from,
-                // Finite, so that message 0 is due at once at the slowest rate too.
+                // Finite, so that message 0 is due at once even at the slowest rate.
                 gap_ns: (1e9 / from).min(f64::MAX),
             }
         } else {
@@ -162,31 +163,31 @@ impl Piece {
                 direction,
             } => foot.time_ns + direction * climb(foot_rate, slope, (count - foot.count).abs()),
         };
-        // Rounding must not carry a message into a neighbour's piece, past others.
+        // Rounding must not move a message into a neighbouring piece, past other messages.
         time_ns.max(self.start.time_ns).min(self.end.time_ns)
     }
 }
 
-/// How long a rate that begins at `rate` and gains `slope` takes for `count` messages.
+/// The time that a rate beginning at `rate` with `slope` needs for `count` messages.
 ///
-/// The positive root of `slope / 2 · t² + rate · t = count` in the form that cancels no digits and
-/// holds for a slope of nearly 0 (Press et al., "Numerical Recipes", 3rd edition, 5.6).
+/// The positive root of `slope / 2 · t² + rate · t = count`, in the form without cancellation,
+/// which also works for a slope near 0 (Press et al., "Numerical Recipes", 3rd edition, 5.6).
 #[inline]
 fn climb(rate: f64, slope: f64, count: f64) -> f64 {
     if count <= 0.0 {
         return 0.0;
     }
-    // Rates are by the second, times in nanoseconds.
+    // Rates are per second, times in nanoseconds.
     let count = count * 1e9;
     2.0 * count / (rate + (rate * rate + 2.0 * slope * count).sqrt())
 }
 
-/// A curve that is asked for numbers in ascending order, and that can change from a time on.
+/// A curve for queries in ascending order, whose rate can change from a time on.
 #[derive(Debug)]
 pub(crate) struct Cursor {
     curve: Curve,
     index: usize,
-    /// The piece at `index`: the last number that was asked for lies in it.
+    /// The index of the piece with the last queried number.
     piece: Piece,
 }
 
@@ -200,7 +201,7 @@ impl Cursor {
         }
     }
 
-    /// When message number `count` is due; infinity if never.
+    /// The due time of message number `count`; infinity if there is none.
     #[inline]
     pub(crate) fn time_ns(&mut self, count: f64) -> f64 {
         if count >= self.piece.end.count && !self.advance_to(count) {
@@ -209,7 +210,7 @@ impl Cursor {
         self.piece.time_ns(count)
     }
 
-    /// Goes to the piece in which `count` lies; whether there is one.
+    /// Moves to the piece with `count`, and returns whether there is one.
     #[cold]
     fn advance_to(&mut self, count: f64) -> bool {
         while count >= self.piece.end.count {
@@ -222,15 +223,15 @@ impl Cursor {
         true
     }
 
-    /// From `time_ns` on, the rate is `rate`. What was due before it stays due when it was.
+    /// Sets the rate from `time_ns` on. Messages due before keep their times.
     ///
-    /// No number below `next` will be asked for any more: so it does not matter how often the rate
-    /// changes, only pieces of numbers that are overdue are kept.
+    /// Numbers below `next` are not queried any more. So only pieces with overdue numbers are kept,
+    /// however often the rate changes.
     pub(crate) fn change_rate(&mut self, time_ns: f64, rate: f64, next: f64) {
         let pieces = &mut self.curve.pieces;
         let time_ns = time_ns.max(pieces[0].start.time_ns);
         pieces.truncate(pieces.partition_point(|piece| piece.start.time_ns < time_ns));
-        // Nothing is left only if the time is the start of all.
+        // Nothing is left only if the time is the start.
         let mut now = self.piece.start;
         if let Some(last) = pieces.last_mut() {
             now = Point {

@@ -1,18 +1,18 @@
-//! Why a profile can't be read or laid out in time.
+//! Errors of reading a profile or laying it out in time.
 
 use std::fmt;
 
 use echomark::net::units::UnitError;
 
-/// The highest rate, in messages per second: one each nanosecond, the resolution of the clock.
+/// The maximum rate in messages per second: one per nanosecond, the resolution of the clock.
 pub const MAX_RATE: f64 = 1e9;
-/// More pieces than anyone writes by hand, and few enough to look through.
+/// Maximum of pieces: more than anyone writes by hand, and still fast to search.
 pub(super) const MAX_PIECES: usize = 1000;
 
-/// A profile that could not be read or laid out: which piece, and what would do.
+/// An error in a profile: the piece, and the remedy.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ProfileError {
-    /// Its number, from 1 on, and its text; `None` if there is but one or none is to blame.
+    /// Its number, from 1, and its text; `None` if there is only one piece or the error is in none.
     pub(super) piece: Option<(usize, String)>,
     pub(super) problem: Problem,
 }

@@ -21,11 +21,11 @@ use super::error::{MAX_RATE, Problem, ProfileError, check_rate};
 /// Stored as a number if it is one rate without a length, otherwise as its text.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Profile {
-    /// At least one; all with a length or none.
+    /// At least one. All have a length, or none has.
     pub(super) pieces: Vec<Piece>,
 }
 
-/// From one rate evenly to another; a step if they are the same.
+/// A linear change from one rate to another; a step if they are equal.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Piece {
     pub(super) from: f64,
@@ -68,15 +68,16 @@ impl Profile {
         }
     }
 
-    /// Both rates together: of constant ones their sum, of one profile twice the rates. `None` if
-    /// there is no such profile.
+    /// The sum of two profiles: constant rates are added, equal profiles doubled. `None` if the sum
+    /// is not a profile.
     pub fn plus(&self, other: &Self) -> Option<Self> {
         if let (Some(rate), Some(other)) = (self.constant_rate(), other.constant_rate()) {
             return Self::constant(rate + other).ok();
         }
         let is_alike = self.pieces.len() == other.pieces.len();
         let both = |(a, b): (&Piece, &Piece)| {
-            // Ramps of other lengths, or steps at other times, add up to something else.
+            // The sum of ramps with different lengths, or of steps at different times, has another
+            // shape.
             let is_alike = a.length == b.length;
             let sum = Piece {
                 from: a.from + b.from,
@@ -90,18 +91,18 @@ impl Profile {
         Self::new(pieces.collect::<Option<_>>().filter(|_| is_alike)?).ok()
     }
 
-    /// Length of all pieces together; `None` if they have none of their own.
+    /// Total length of all pieces; `None` if they have no lengths.
     pub fn length(&self) -> Option<Duration> {
         self.pieces
             .iter()
             .try_fold(Duration::ZERO, |sum, piece| sum.checked_add(piece.length?))
     }
 
-    /// Lays the profile out in time: a warm-up, then a window of the given length, or of none
-    /// that is known.
+    /// Lays the profile out in time: a warm-up, then a window of the given length, or of unknown
+    /// length.
     ///
     /// # Errors
-    /// [`ProfileError`] if the pieces have no lengths, and no window to share.
+    /// [`ProfileError`] if the pieces have no lengths, and there is no window to divide.
     pub fn resolve(
         &self,
         warm_up: Duration,
@@ -109,7 +110,7 @@ impl Profile {
     ) -> Result<Curve, ProfileError> {
         let shared_ns = match (window, self.constant_rate()) {
             (Some(window), _) => Some(nanoseconds(window)),
-            // It is the same whatever the length.
+            // A constant rate is independent of the length.
             (None, Some(_)) => Some(f64::INFINITY),
             (None, None) => None,
         };

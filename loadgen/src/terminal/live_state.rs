@@ -1,4 +1,4 @@
-//! What is known of a run that goes on, made ready to be shown. Pure: updates and times go in.
+//! The state of a running measurement, prepared for display. Pure: updates and times are inputs.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -12,20 +12,20 @@ use crate::terminal::updates::{
     BUCKETS_PER_DECADE, FlowPoint, Latencies, LatencyPoint, Totals, Update,
 };
 
-/// Points of a history. Each costs some bytes, and no terminal is that wide.
+/// Points of a history. Each costs some bytes, and no terminal is wider.
 pub(crate) const MAX_POINTS: usize = 600;
-/// What flowed in this last part of the window makes the rate that is shown as the present one.
+/// The last part of the window that gives the present rate.
 const PRESENT: Duration = Duration::from_secs(1);
-/// Slices in that time at most, whatever their length.
+/// Maximum of slices in that time.
 const MAX_PRESENT: usize = 64;
 
-/// A run as it is known so far.
+/// The known state of a run.
 #[derive(Clone, Debug)]
 pub(crate) struct LiveState {
     facts: Facts,
     phase: Phase,
     phase_began: Instant,
-    /// Runs that began.
+    /// Number of runs that began.
     run: usize,
     present: VecDeque<FlowPoint>,
     pub(crate) flow: History<FlowPoint>,
@@ -33,7 +33,7 @@ pub(crate) struct LiveState {
     pub(crate) totals: Option<Totals>,
 }
 
-/// What the plan says of the run's length.
+/// The planned length of the run.
 #[derive(Clone, Copy, Debug)]
 struct Facts {
     ramp: Duration,
@@ -42,39 +42,39 @@ struct Facts {
     runs: usize,
 }
 
-/// How far a run is with what it is doing.
+/// The progress of a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Stage {
-    /// What it is doing.
+    /// The phase,
     pub(crate) name: &'static str,
-    /// For how long,
+    /// the time spent in it,
     pub(crate) elapsed: Duration,
-    /// of what time in total, if that is known.
+    /// its total time, if known,
     pub(crate) length: Option<Duration>,
-    /// How much of it is done, from 0 to 1, if that is known.
+    /// and the fraction done, from 0 to 1, if known.
     pub(crate) ratio: Option<f64>,
-    /// The number of the run and how many there are to be, if that is more than one.
+    /// The number of the run, and the total number, if there are several.
     pub(crate) run: Option<(usize, usize)>,
 }
 
-/// Some buckets of a distribution as one.
+/// Several buckets of a distribution combined.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Bar {
-    /// Where it begins.
+    /// Its lower edge.
     pub(crate) from_ns: f64,
-    /// Its part of all samples.
+    /// Its share of all samples.
     pub(crate) share: f64,
 }
 
 impl Stage {
-    /// The time that is left, if that is known.
+    /// The time left, if known.
     pub(crate) fn time_left(&self) -> Option<String> {
         let left = self.length?.saturating_sub(self.elapsed);
         Some(format!("{} left", format::clock(left)))
     }
 }
 
-/// What went wrong with messages, and how often.
+/// Failed messages, by kind.
 pub(crate) fn message_failures(counts: &Counts) -> [(&'static str, u64); 4] {
     [
         ("corrupt", counts.corrupt + counts.corrupt_in_warm_up),
@@ -84,13 +84,13 @@ pub(crate) fn message_failures(counts: &Counts) -> [(&'static str, u64); 4] {
     ]
 }
 
-/// What went wrong with connections, and how often.
+/// Failed connections, by kind.
 pub(crate) fn connection_failures(counts: &Counts) -> [(&'static str, u64); 2] {
     [("failed", counts.failed), ("reset", counts.reset)]
 }
 
 impl LiveState {
-    /// Nothing is known yet of a run of `plan`.
+    /// The state before a run of `plan`.
     pub(crate) fn new(plan: &Plan, now: Instant) -> Self {
         Self {
             facts: Facts {
@@ -109,7 +109,7 @@ impl LiveState {
         }
     }
 
-    /// Takes in what the coordinator said.
+    /// Applies an update from the coordinator.
     pub(crate) fn take(&mut self, update: Update) {
         if update.phase == Phase::Connecting && self.phase != Phase::Connecting {
             self.begin_again();
@@ -137,7 +137,7 @@ impl LiveState {
         }
     }
 
-    /// How far the run is. Messages that went out count as progress where their number ends it.
+    /// The progress of the run. If a number of messages ends it, sent messages count.
     pub(crate) fn stage(&self, now: Instant) -> Stage {
         let (name, length) = match self.phase {
             Phase::Connecting => ("connecting", Some(self.facts.ramp)),
@@ -159,7 +159,7 @@ impl LiveState {
             name,
             elapsed,
             length,
-            // Whatever comes first ends the window.
+            // The first of both limits ends the window.
             ratio: match (of_time, of_messages) {
                 (Some(time), Some(messages)) => Some(time.max(messages)),
                 (one, other) => one.or(other),
@@ -168,25 +168,25 @@ impl LiveState {
         }
     }
 
-    /// Whether messages count already.
+    /// Whether the window has begun.
     pub(crate) fn is_measured(&self) -> bool {
         matches!(self.phase, Phase::Measuring(_) | Phase::Draining)
     }
 
-    /// What flows at present.
+    /// The present traffic.
     pub(crate) fn present_flow(&self) -> Option<FlowPoint> {
         let mut points = self.present.iter().copied();
         let first = points.next()?;
         Some(points.fold(first, FlowPoint::merge))
     }
 
-    /// Response times so far.
+    /// The response times so far.
     pub(crate) fn latencies(&self) -> Option<&Latencies> {
         self.totals.as_ref()?.latency.as_ref()
     }
 
-    /// The distribution of response times in at most `most` bars, from the first that is not empty
-    /// to the last: as fine as fits.
+    /// The distribution of response times in at most `most` bars, from the first non-empty to the
+    /// last, as fine as possible.
     pub(crate) fn bars(&self, most: usize) -> Vec<Bar> {
         let Some(latencies) = self.latencies() else {
             return Vec::new();
@@ -201,7 +201,7 @@ impl LiveState {
         };
         let total: u64 = counts.iter().sum();
         let bars_of = |width: usize| last / width - first / width + 1;
-        // Widths that end with each factor of ten, or are whole factors.
+        // Widths that divide a factor of ten, or are whole factors.
         let Some(width) = [1, 2, 5, 10, 20, 50, 100, 200]
             .into_iter()
             .find(|&width| bars_of(width) <= most)
@@ -230,9 +230,9 @@ impl LiveState {
     }
 }
 
-/// What can be put together from neighbours in time.
+/// Neighbouring points that can be combined.
 pub(crate) trait Point: Copy {
-    /// This and what followed it.
+    /// This point and the next combined.
     fn merge(self, next: Self) -> Self;
 }
 
@@ -248,7 +248,7 @@ impl Point for FlowPoint {
 }
 
 impl Point for LatencyPoint {
-    /// Percentiles do not add up. The worse ones are kept, so that no peak is lost.
+    /// Percentiles do not add. The worse ones are kept, so that no peak is lost.
     fn merge(self, next: Self) -> Self {
         Self {
             end: next.end,
@@ -265,7 +265,7 @@ impl FlowPoint {
         self.per_second(self.completed as f64)
     }
 
-    /// Payload bits per second that came back.
+    /// Payload bits received per second.
     pub(crate) fn bits_per_second(&self) -> f64 {
         self.per_second(self.bytes_in as f64 * 8.0)
     }
@@ -276,14 +276,14 @@ impl FlowPoint {
     }
 }
 
-/// Points of a time that has no bound in a number that has: when there are too many, neighbours are
-/// merged, and what comes later is merged alike.
+/// A limited number of points for an unlimited time: when there are too many, neighbours are
+/// merged, and later points too.
 #[derive(Clone, Debug)]
 pub(crate) struct History<P> {
     points: Vec<P>,
-    /// How many of those that came make one point,
+    /// How many updates make one point,
     per_point: usize,
-    /// and how many are in the last one.
+    /// and how many are in the last point.
     in_last: usize,
 }
 

@@ -1,4 +1,4 @@
-//! One line on the terminal that tells how a run goes, rewritten in place.
+//! The progress line: one line on the terminal, rewritten in place.
 
 use std::env;
 use std::io::{self, IsTerminal, Write};
@@ -13,15 +13,15 @@ use crate::terminal::live_state::{self, LiveState, Stage};
 use crate::terminal::style;
 use crate::terminal::updates::{Update, Updates};
 
-/// Time between two lines: as fast as figures can be read.
+/// Time between two lines.
 const PERIOD: Duration = Duration::from_millis(200);
-/// For terminals that do not say how wide they are.
+/// Width for terminals that do not report theirs.
 const USUAL_WIDTH: u16 = 80;
 /// Characters of the bar.
 const BAR: usize = 16;
-/// Between the parts of a line.
+/// Separator between the parts of a line.
 const SEPARATOR: &str = "  ";
-/// Begins the line anew; erases what is behind the cursor (ECMA-48, CR and EL).
+/// Returns to the start of the line; erases from the cursor on (ECMA-48, CR and EL).
 const REWIND: &str = "\r";
 const ERASE: &str = "\x1b[K";
 /// Colours (ECMA-48, SGR).
@@ -36,7 +36,7 @@ pub(crate) fn is_possible() -> bool {
 /// Shows a run of `plan` on stderr until the updates are dropped.
 ///
 /// # Errors
-/// What the kernel says when it has no thread to give.
+/// The error of the kernel if no thread can be started.
 pub(crate) fn start(plan: &Plan) -> io::Result<Updates> {
     let state = LiveState::new(plan, Instant::now());
     let is_stream = plan.direction().is_some();
@@ -73,14 +73,14 @@ pub(crate) fn fitted(texts: &[String]) -> String {
 
 /// Rewrites the line on the terminal.
 pub(crate) fn write(line: &str) {
-    // A run goes on without its progress line.
+    // The run continues without its progress line.
     let _ = io::stderr().write_all(format!("{REWIND}{line}{ERASE}").as_bytes());
 }
 
 /// A part of the line.
 #[derive(Clone, Debug, PartialEq)]
 enum Part {
-    /// How far a bar is filled. Left out if the rest needs its room.
+    /// The fill of a bar. Left out if the rest needs its room.
     Bar(f64),
     Text(String),
     Trouble(String),
@@ -93,7 +93,7 @@ fn width() -> u16 {
     }
 }
 
-/// What there is to say, by weight.
+/// The parts of the line, most important first.
 fn parts(state: &LiveState, now: Instant, is_stream: bool) -> Vec<Part> {
     let stage = state.stage(now);
     let mut parts = vec![Part::Text(name(&stage))];
@@ -144,7 +144,7 @@ fn name(stage: &Stage) -> String {
     }
 }
 
-/// Joins parts to a line that leaves the last column of the terminal free: in it, some wrap.
+/// Joins parts to a line. The last column stays free, because some terminals wrap there.
 fn fit(mut parts: Vec<Part>, width: usize, is_colored: bool) -> String {
     let room = width.saturating_sub(1);
     let length = |parts: &[Part]| -> usize {

@@ -1,8 +1,8 @@
-//! From the coordinator of a run to a thread that shows how it goes.
+//! Updates from the coordinator of a run to a thread that shows its progress.
 //!
-//! The coordinator must not wait for a terminal: it sends a few figures through a bounded channel to a
-//! thread, and drops them while the channel is full. Totals are sums since the start, so a later one
-//! replaces those that were dropped.
+//! The coordinator must not wait for a terminal. It sends a few figures through a bounded channel
+//! to a thread, and drops updates while the channel is full. Totals are sums since the start, so a
+//! later update replaces dropped ones.
 
 use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -15,36 +15,36 @@ use loadgen::result::Counts;
 use loadgen::result::histogram;
 use loadgen::result::latency::supports;
 
-/// Updates that may wait for the thread: several seconds of slices.
+/// Maximum of waiting updates: several seconds of slices.
 const MAX_WAITING: usize = 64;
-/// How often totals are sent at most: eyes need no more.
+/// Minimum time between two totals.
 const TOTALS_PERIOD: Duration = Duration::from_millis(200);
-/// Percentiles over time are taken of at least as many samples as a p99 needs,
+/// A point of the percentiles over time has at least as many samples as a p99 needs,
 const SAMPLES_OF_POINT: u64 = 1000;
-/// or of this much time.
+/// or spans this much time.
 const MAX_POINT: Duration = Duration::from_secs(1);
-/// Niceness of the showing thread, so that measuring threads go first (nice(1)).
+/// Niceness of the showing thread: measuring threads go first (nice(1)).
 const NICE: i32 = 10;
-/// Buckets of a [`Buckets`] for each factor of ten.
+/// Buckets of a [`Buckets`] per factor of ten.
 pub(crate) const BUCKETS_PER_DECADE: usize = 10;
-/// Enough for the hour that histograms reach up to.
+/// Buckets up to the hour that histograms reach.
 const BUCKETS: usize = 126;
 
-/// What the coordinator says at one time.
+/// An update from the coordinator.
 #[derive(Clone, Debug)]
 pub(crate) struct Update {
-    /// What the run is doing, and since when.
+    /// The phase of the run, and its start.
     pub(crate) phase: Phase,
     pub(crate) phase_began: Instant,
-    /// The slice that is complete, if one is.
+    /// The complete slice, if there is one.
     pub(crate) flow: Option<FlowPoint>,
-    /// Percentiles of the last few slices, when these have enough messages.
+    /// Percentiles of the last few slices, if they have enough messages.
     pub(crate) latency: Option<LatencyPoint>,
-    /// What happened since the start.
+    /// The totals since the start.
     pub(crate) totals: Option<Box<Totals>>,
 }
 
-/// What flowed in some part of the window.
+/// The traffic in a part of the window.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct FlowPoint {
     /// From the start of the window.
@@ -56,7 +56,7 @@ pub(crate) struct FlowPoint {
     pub(crate) bytes_in: u64,
 }
 
-/// How long echoes took in some part of the window.
+/// The response times in a part of the window.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct LatencyPoint {
     /// From the start of the window.
@@ -66,13 +66,13 @@ pub(crate) struct LatencyPoint {
     pub(crate) max_ns: u64,
 }
 
-/// What happened since the start of the window.
+/// The totals since the start of the window.
 #[derive(Clone, Debug)]
 pub(crate) struct Totals {
     pub(crate) counts: Counts,
     /// Response times, if there are any.
     pub(crate) latency: Option<Latencies>,
-    /// Lag of sending that is this program's own, in an open loop.
+    /// The client's own send lag, in an open loop.
     pub(crate) send_lag_p99_ns: Option<u64>,
 }
 
@@ -88,10 +88,10 @@ pub(crate) struct Latencies {
     pub(crate) buckets: Buckets,
 }
 
-/// How many samples lie where, in buckets that are equally wide on a logarithmic scale.
+/// Number of samples in buckets of equal width on a logarithmic scale.
 #[derive(Clone, Debug)]
 pub(crate) struct Buckets {
-    /// The first begins at one nanosecond.
+    /// The first bucket begins at one nanosecond.
     pub(crate) counts: [u64; BUCKETS],
 }
 
@@ -121,25 +121,25 @@ impl Buckets {
     }
 }
 
-/// A thread that shows a run, and the way to it. Dropping it ends the thread and waits for that.
+/// A thread that shows a run. Dropping it ends the thread and joins it.
 #[derive(Debug)]
 pub(crate) struct Updates {
-    /// `None` once it is to end.
+    /// `None` once the thread has to end.
     sender: Option<SyncSender<Update>>,
     thread: Option<JoinHandle<()>>,
     phase: Phase,
     phase_began: Instant,
     totals_at: Option<Instant>,
-    /// Response times since the last point, and when that ended.
+    /// Response times since the last point, and the end of that point.
     recent: Histogram<u64>,
     recent_began: Duration,
 }
 
 impl Updates {
-    /// Starts a thread that runs `show` until what it receives from is closed.
+    /// Starts a thread that runs `show` until its channel is closed.
     ///
     /// # Errors
-    /// What the kernel says when it has no thread to give.
+    /// The error of the kernel if no thread can be started.
     pub(crate) fn start(
         name: &str,
         show: impl FnOnce(&Receiver<Update>) + Send + 'static,
@@ -148,7 +148,7 @@ impl Updates {
         let thread = thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
-                // It works as well without, if in the way of others.
+                // Without the niceness it still works, but may disturb others.
                 let _ = rustix::process::setpriority_process(None, NICE);
                 show(&receiver);
             })?;
@@ -170,7 +170,7 @@ impl Updates {
         totals: Option<Box<Totals>>,
     ) {
         if let Some(sender) = &self.sender {
-            // The showing thread is behind, or has given up; the run goes on.
+            // The thread is behind or has ended. The run continues.
             let _ = sender.try_send(Update {
                 phase: self.phase,
                 phase_began: self.phase_began,
@@ -202,7 +202,7 @@ impl Updates {
         Some(point)
     }
 
-    /// Totals, if the last are old enough.
+    /// Totals, if the last ones are old enough.
     fn totals(&mut self, live: &Live<'_>) -> Option<Box<Totals>> {
         let now = Instant::now();
         if self.totals_at.is_some_and(|at| now < at + TOTALS_PERIOD) {
@@ -249,7 +249,7 @@ impl Drop for Updates {
     fn drop(&mut self) {
         self.sender = None;
         if let Some(thread) = self.thread.take() {
-            // A panic has been printed.
+            // The panic was printed.
             let _ = thread.join();
         }
     }
@@ -281,7 +281,7 @@ mod tests {
         });
     }
 
-    /// A feed whose update are kept.
+    /// A feed whose updates are kept.
     fn feed() -> (Updates, Receiver<Update>) {
         let (sender, kept) = mpsc::channel();
         let feed = Updates::start("test", move |update| {

@@ -7,14 +7,15 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 
-/// Names that are tried for a temporary file: those of other outputs of this process, and what earlier
-/// processes of its number left behind.
+/// Maximum of names tried for a temporary file: other outputs of this process, and files left
+/// behind by earlier processes with the same PID, may exist.
 const MAX_ATTEMPTS: u32 = 100;
 
-/// Temporary files that exist, for a program that ends at once.
+/// Existing temporary files, for a program that exits at once.
 static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
-/// Removes what was opened and not written. For a program that ends without dropping its outputs.
+/// Removes files that were opened and not written. For a program that exits without dropping its
+/// outputs.
 pub(crate) fn remove_unfinished() {
     for path in UNFINISHED
         .lock()
@@ -25,16 +26,17 @@ pub(crate) fn remove_unfinished() {
     }
 }
 
-/// A file whose content is there whole or not at all: it is written to a temporary file beside it,
-/// which then takes its name. What can't be replaced is written in place.
+/// A file that is replaced completely or not at all: the content is written to a temporary file
+/// beside it, which is then renamed. Files that can't be replaced are written in place.
 #[derive(Debug)]
 pub(crate) struct OutputFile {
     file: File,
-    /// What takes the name; `None` if the file is written in place.
+    /// The file to rename; `None` if the file is written in place.
     replacement: Option<Replacement>,
 }
 
-/// A temporary file that is to take the name `to`. Dropping it removes the file, unless it took the name.
+/// A temporary file that will be renamed to `to`. Dropping it removes the file, unless it was
+/// renamed.
 #[derive(Debug)]
 struct Replacement {
     from: PathBuf,
@@ -42,12 +44,12 @@ struct Replacement {
 }
 
 impl OutputFile {
-    /// Opens what will be `path`, and leaves the content that it has now. A symbolic link, a device, a
-    /// pipe or a mount point is not replaced by a file, and a file in a directory without write permission
-    /// can't be: these are written in place.
+    /// Opens the future `path`, and keeps its present content. Written in place are symbolic links,
+    /// devices, pipes and mount points, which must not be replaced by a file, and files in a
+    /// directory without write permission, which can't be.
     ///
     /// # Errors
-    /// It can't be written.
+    /// The file can't be written.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let old = match fs::symlink_metadata(path) {
             Ok(old) => Some(old),
@@ -96,10 +98,10 @@ impl OutputFile {
         })
     }
 
-    /// Gives it its content, and its name.
+    /// Writes the content and renames the file.
     ///
     /// # Errors
-    /// It can't be written; a file that would have been replaced is as it was.
+    /// The file can't be written. A file to be replaced is unchanged.
     pub(crate) fn write(
         self,
         write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
@@ -112,7 +114,7 @@ impl OutputFile {
         out.flush()?;
         drop(out);
         if let Some(replacement) = self.replacement {
-            // Else a name with nothing behind it may survive a power cut.
+            // Otherwise a power cut could leave an empty file.
             self.file.sync_all()?;
             replacement.take_name()?;
         }
@@ -121,8 +123,8 @@ impl OutputFile {
 }
 
 impl Replacement {
-    /// Creates a file with a new name in the directory of `path`. The name is short, because that of
-    /// `path` may be as long as names can be.
+    /// Creates a file with a new name in the directory of `path`. The name is short, because `path`
+    /// may have the maximum length of a name.
     fn create(path: &Path) -> io::Result<(File, Self)> {
         if path.file_name().is_none() {
             return Err(io::ErrorKind::IsADirectory.into());
@@ -131,7 +133,7 @@ impl Replacement {
         loop {
             let from =
                 path.with_file_name(format!(".loadgen-{}-{attempt}.tmp", std::process::id()));
-            // The lock is held so that a program that ends at once finds what it has to remove.
+            // The lock is held so that a program that exits at once knows the file.
             let mut unfinished = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
             match File::options().write(true).create_new(true).open(&from) {
                 Ok(file) => {
@@ -149,25 +151,25 @@ impl Replacement {
         }
     }
 
-    /// Takes the name. Where that is refused, for example because the name became a mount point during the
-    /// run, the content is copied.
+    /// Renames the file. If that fails, for example because the target became a mount point during
+    /// the run, the content is copied.
     fn take_name(self) -> io::Result<()> {
         fs::rename(&self.from, &self.to).or_else(|_| fs::copy(&self.from, &self.to).map(drop))
     }
 }
 
 impl Drop for Replacement {
-    /// Without content there is no file.
+    /// A directory entry without content.
     fn drop(&mut self) {
-        // After a rename there is nothing to remove. What can't be removed stays.
+        // After a rename there is nothing to remove. If removal fails, the file stays.
         let _ = fs::remove_file(&self.from);
         let mut unfinished = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
         unfinished.retain(|path| *path != self.from);
     }
 }
 
-/// Whether something is mounted at `path`, as a container's volume may be: rename(2) says EBUSY then. A
-/// kernel before 5.8 can't tell.
+/// Whether something is mounted at `path`, such as a container's volume: rename(2) would fail with
+/// EBUSY. A kernel before 5.8 can't tell.
 fn is_mount_point(path: &Path) -> bool {
     statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty())
         .is_ok_and(|status| status.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
@@ -179,7 +181,7 @@ mod tests {
 
     use super::*;
 
-    /// A directory of a test's own, which ends with it.
+    /// A test's own directory, removed at its end.
     struct Directory(PathBuf);
 
     impl Directory {

@@ -1,4 +1,4 @@
-//! Where a run's result goes: files, stdout, the terminal.
+//! The outputs of a run's result: files, stdout, the terminal.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -21,7 +21,7 @@ mod file;
 
 pub(crate) use file::{OutputFile, remove_unfinished};
 
-/// The outputs of one run: those that are written while it goes on, and those at its end.
+/// The outputs of one run: some are written during the run, the others at its end.
 pub(crate) struct Outputs<'a> {
     args: &'a OutputArgs,
     watchers: Vec<Box<dyn Observer + 'a>>,
@@ -34,11 +34,11 @@ pub(crate) struct Outputs<'a> {
 }
 
 impl<'a> Outputs<'a> {
-    /// Opens every file, so that a wrong path is known before the run. On the terminal, keys steer
-    /// it by `control`.
+    /// Opens every file before the run, so that a wrong path fails early. On the terminal, keys
+    /// control the run through `control`.
     ///
     /// # Errors
-    /// One line for the user: what can't be written, and why.
+    /// One line for the user: the output that can't be written, and why.
     pub(crate) fn open(
         args: &'a OutputArgs,
         plan: &Plan,
@@ -77,14 +77,13 @@ impl<'a> Outputs<'a> {
         Ok(outputs)
     }
 
-    /// Writes what is written at the end. One that fails does not keep the others from being
-    /// written.
+    /// Writes the outputs at the end of the run. If one fails, the others are still written.
     ///
     /// # Errors
-    /// One line for the user: what can't be written, and why.
+    /// One line for the user: the output that can't be written, and why.
     pub(crate) fn deliver(self, result: &RunResult) -> Result<(), String> {
         let args = self.args;
-        // What is on the terminal leaves it before the table comes.
+        // The progress leaves the terminal before the table is printed.
         drop(self.watchers);
         let mut problems = Problems::default();
         problems.note(
@@ -117,7 +116,7 @@ impl<'a> Outputs<'a> {
             let written = io::stdout().write_all(table.as_bytes());
             problems.note(Some(stdout), Some(written));
         }
-        // The last ones, because they may have to wait for a reader.
+        // Last, because these may have to wait for a reader.
         problems.note(args.hlog.as_deref(), self.hlog.map(HistogramLog::finish));
         problems.note(
             args.ndjson.as_deref(),
@@ -170,7 +169,7 @@ fn open<T>(
         .transpose()
 }
 
-/// What can't be written, and why, in one line for the user.
+/// One line for the user: the output that can't be written, and why.
 pub(crate) fn problem(path: &Path, error: impl ToString) -> String {
     let what = if is_stdout(path) {
         "to stdout".to_owned()
@@ -180,7 +179,7 @@ pub(crate) fn problem(path: &Path, error: impl ToString) -> String {
     format!("cannot write {what}: {}", error.to_string())
 }
 
-/// What could not be written.
+/// The output that could not be written.
 #[derive(Default)]
 struct Problems {
     texts: Vec<String>,

@@ -13,7 +13,7 @@ use crate::cli::{Keys, Kind, OutputArgs, is_stdout};
 
 /// More would take weeks.
 const MAX_RUNS: usize = 10_000;
-/// With its ending, a name of this length is a file name everywhere.
+/// With its extension, a name of this length is valid on every file system.
 const MAX_NAME_LEN: usize = 100;
 
 /// One run of a scenario.
@@ -24,7 +24,7 @@ pub(crate) struct Run {
     pub(crate) output: OutputArgs,
 }
 
-/// Parses and checks `text`, that of the file called `name`. Results will go to `folder`.
+/// Parses and checks `text`, the contents of the file `name`. Results are written to `folder`.
 ///
 /// # Errors
 /// One line for the user: the first mistake, with its line, its run and its key.
@@ -67,8 +67,8 @@ pub(crate) fn parse(name: &str, text: &str, folder: &Path) -> Result<Vec<Run>, S
 type Entries<'a> = BTreeMap<&'a str, Entry>;
 
 struct Entry {
-    /// Each the text of an option's value; that of a flag is none, and one that is false has no
-    /// value.
+    /// Each key with the text of its option's value. A flag has no value, and a false flag is left
+    /// out.
     values: Vec<Option<String>>,
     span: Range<usize>,
 }
@@ -218,7 +218,7 @@ impl File<'_> {
 
     fn entries<'t>(&self, what: &str, table: &'t DeTable<'_>) -> Result<Entries<'t>, String> {
         let mut keys: Vec<_> = table.iter().collect();
-        // So that the first mistake is the first in the file.
+        // In the order of the file, so that the first mistake is the first in the file.
         keys.sort_by_key(|(key, _)| key.span().start);
         keys.into_iter()
             .map(|(key, value)| {
@@ -251,7 +251,7 @@ impl File<'_> {
             (Kind::Flag, DeValue::Boolean(true)) => Ok(vec![None]),
             (Kind::Flag, DeValue::Boolean(false)) => Ok(Vec::new()),
             (Kind::Value | Kind::List, DeValue::String(text)) => Ok(vec![Some(text.to_string())]),
-            // With its 0x, 0o or 0b, so that an option takes it only if it knows what it means.
+            // With its 0x, 0o or 0b, so that only an option that accepts this notation takes it.
             (Kind::Value, DeValue::Integer(number)) => Ok(vec![Some(number.to_string())]),
             (Kind::Value, DeValue::Float(number)) => Ok(vec![Some(number.to_string())]),
             (Kind::List, DeValue::Array(elements)) => {

@@ -17,8 +17,8 @@ mod file;
 
 use file::Run;
 
-/// Checks the whole file, makes its runs in their order, and says how each went. One that fails does
-/// not keep the next from being made. Returns the exit code, the worst of all runs.
+/// Checks the whole file, makes its runs in order, and reports each. If a run fails, the next is
+/// still made. Returns the exit code, the worst of all runs.
 pub(crate) fn run(args: &ScenarioArgs) -> Result<u8, Failure> {
     let file = args.file.display();
     let text = fs::read_to_string(&args.file)
@@ -58,7 +58,7 @@ pub(crate) fn run(args: &ScenarioArgs) -> Result<u8, Failure> {
     Ok(code)
 }
 
-/// The runs that were asked for.
+/// The selected runs.
 fn selected(runs: Vec<Run>, names: &[String]) -> Result<Vec<Run>, String> {
     if names.is_empty() {
         return Ok(runs);
@@ -90,7 +90,7 @@ fn make(run: &Run, control: &Control) -> Result<(u8, String), Failure> {
     ))
 }
 
-/// An interruption ends everything; a run that failed is worse than one that can't be believed.
+/// An interruption ends everything. A failed run is worse than an unreliable one.
 fn worse(a: u8, b: u8) -> u8 {
     [INTERRUPTED, FAILED, INVALID]
         .into_iter()

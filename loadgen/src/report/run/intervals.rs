@@ -1,20 +1,19 @@
-//! The intervals of a run made ready to be drawn: not more than can be seen, and with what is unusual
-//! marked.
+//! Prepares the intervals of a run for charts: limits their number and marks unusual ones.
 
 use crate::report::chart::Stop;
 use crate::report::format::{number, seconds};
 use crate::result::{IntervalLatency, IntervalResult, RunResult, TcpInterval};
 
-/// Points of a chart. More would not show, and make the page large.
+/// Maximum of points in a chart. More would be invisible and make the page large.
 const MAX_POINTS: usize = 400;
-/// An interval in which less than this share of the usual number of echoes came back is marked,
+/// An interval is marked if fewer than this share of the usual number of echoes came back,
 const MIN_SHARE: f64 = 0.5;
-/// and one whose median or p99 is more than this times the usual.
+/// or if its median or p99 exceeds the usual one by this factor.
 const MAX_TIMES: f64 = 10.0;
-/// Fewer intervals than this do not tell what is usual.
+/// Minimum of intervals for knowing the usual values.
 pub(super) const MIN_INTERVALS: usize = 5;
 
-/// Neighbouring intervals as one: counts added, of percentiles the worst.
+/// Neighbouring intervals combined: counts are added, and of percentiles the worst is kept.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Column {
     pub(super) from_s: f64,
@@ -27,7 +26,7 @@ pub(super) struct Column {
     pub(super) response: Latencies,
     pub(super) service_p99: Option<u64>,
     pub(super) tcp: Option<TcpInterval>,
-    /// After the window: echoes that were waited for.
+    /// After the window: the wait for echoes.
     pub(super) is_after: bool,
     pub(super) mark: Option<Mark>,
 }
@@ -42,13 +41,13 @@ pub(super) struct Latencies {
 /// Why an interval is marked.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Mark {
-    /// So small a share of the usual number of echoes came back.
+    /// Only this share of the usual number of echoes came back.
     Few(f64),
-    /// This percentile is above the usual by this factor.
+    /// This percentile exceeds the usual by this factor.
     Slow(&'static str, f64),
 }
 
-/// The intervals as columns, with what is unusual marked.
+/// The intervals as columns, with marks on unusual ones.
 pub(super) fn marked(result: &RunResult) -> Vec<Column> {
     let mut columns: Vec<Column> = result.intervals.iter().map(Column::of).collect();
     mark_after(result, &mut columns);
@@ -61,7 +60,7 @@ pub(super) fn marked(result: &RunResult) -> Vec<Column> {
     };
     let usual_p99 = usual(|column| column.response.p99);
     let usual_p50 = usual(|column| column.response.p50);
-    // Where the load changes by itself, no rate is the usual one.
+    // If the load changes by plan, there is no usual rate.
     let usual_rate =
         median(in_window().map(Column::received_rate)).filter(|_| result.plan.has_steady_load());
     for column in columns.iter_mut().filter(|column| !column.is_after) {
@@ -83,8 +82,8 @@ pub(super) fn marked(result: &RunResult) -> Vec<Column> {
     columns
 }
 
-/// Finds the waits after the windows, of which each of several runs may have one. A window ends where
-/// its run's length says, and the next run begins with an interval as long as the first of all.
+/// Finds the waits after the windows; with several runs, each may have one. A window ends by its
+/// run's length, and the next run begins with an interval as long as the very first.
 fn mark_after(result: &RunResult, columns: &mut [Column]) {
     let runs = result
         .repeats
@@ -96,7 +95,7 @@ fn mark_after(result: &RunResult, columns: &mut [Column]) {
     for column in columns {
         let is_over = column.from_s - begin_s >= window_s * (1.0 - 1e-9);
         let begins = runs > 1 && (column.length() - first_s).abs() < 1e-6;
-        // Where a number of messages ended each run, windows differ in length.
+        // If a number of messages ended each run, windows differ in length.
         let is_wait = runs > 1 && column.sent == 0 && column.length() < first_s;
         column.is_after = (is_over && !begins) || is_wait;
         if column.is_after {
@@ -107,18 +106,18 @@ fn mark_after(result: &RunResult, columns: &mut [Column]) {
     }
 }
 
-/// The middle of enough figures.
+/// The median, if there are enough figures.
 fn median(figures: impl Iterator<Item = f64>) -> Option<f64> {
     let mut figures: Vec<f64> = figures.collect();
     figures.sort_unstable_by(f64::total_cmp);
     (figures.len() >= MIN_INTERVALS).then(|| figures[figures.len() / 2])
 }
 
-/// As many columns as can be drawn.
+/// The intervals combined into at most the maximum of columns.
 pub(super) fn merged(columns: &[Column]) -> Vec<Column> {
     let per_column = columns.len().div_ceil(MAX_POINTS).max(1);
     columns
-        // What came after a window is not put together with what came in it.
+        // Intervals after the window are not combined with those in the window.
         .chunk_by(|one, next| one.is_after == next.is_after)
         .flat_map(|stretch| stretch.chunks(per_column))
         .filter_map(|chunk| {
@@ -209,12 +208,12 @@ impl Column {
         self.tcp.is_some_and(|tcp| tcp.retransmits > 0)
     }
 
-    /// A figure that only makes sense in the window.
+    /// The figure, only within the window.
     pub(super) fn in_window(&self, figure: f64) -> Option<f64> {
         (!self.is_after).then_some(figure)
     }
 
-    /// Where these dots are shown, and this text below the time.
+    /// A stop with these dots, and this text below the time.
     pub(super) fn stop(&self, dots: Vec<(f64, &'static str)>, text: &str) -> Stop {
         let time = format!("{} to {}", seconds(self.from_s), seconds(self.to_s));
         let after = if self.is_after {
@@ -245,7 +244,7 @@ impl Mark {
         }
     }
 
-    /// The one that is farther from the usual.
+    /// The mark that is farther from the usual.
     pub(super) fn worse(self, other: Self) -> Self {
         match (self, other) {
             (Self::Few(one), Self::Few(next)) => Self::Few(one.min(next)),

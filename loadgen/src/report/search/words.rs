@@ -1,4 +1,4 @@
-//! What a search tried and found, in words.
+//! The course and the findings of a search in words.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use crate::result::Verdict;
 use crate::result::{GoalResult, SearchResult, TrialOutcome, TrialResult};
 use crate::search::{Axis, Class, Finding, GoalEnd, Judgement, StopReason};
 
-/// From this number of trials that count as one it is said.
+/// Dependence is reported from this number of trials per independent one.
 const MIN_DEPENDENCE: f64 = 1.5;
 
-/// What was tried.
+/// The searched range and the goal's load.
 pub(super) fn load(result: &SearchResult) -> String {
     let rate = match &result.plan.load {
         Load::Open { rate, .. } if result.over == Axis::Connections => {
@@ -35,7 +35,7 @@ pub(super) fn load(result: &SearchResult) -> String {
     )
 }
 
-/// What had to hold, and which trials decided.
+/// The required share of time, and the lengths of the trials.
 pub(super) fn terms(found: &GoalResult) -> String {
     let terms = &found.goal.terms;
     format!(
@@ -47,7 +47,7 @@ pub(super) fn terms(found: &GoalResult) -> String {
     )
 }
 
-/// Where the capacity lies, and how far that is known.
+/// The capacity's interval, and its certainty.
 pub(super) fn capacity(result: &SearchResult, finding: &Finding) -> (String, String) {
     let sure = percent(result.confidence);
     let unknown = |why: String| (UNKNOWN.to_owned(), why);
@@ -67,7 +67,7 @@ pub(super) fn capacity(result: &SearchResult, finding: &Finding) -> (String, Str
     (value, format!("{sure} CI"))
 }
 
-/// What is said of trials that depend on each other.
+/// The note on dependent trials.
 pub(super) fn dependence(finding: &Finding) -> Option<String> {
     let dependence = finding
         .dependence
@@ -78,7 +78,7 @@ pub(super) fn dependence(finding: &Finding) -> Option<String> {
     ))
 }
 
-/// How a search for a goal ended.
+/// The end of the search for a goal.
 pub(super) fn goal_end(result: &SearchResult, goal: &GoalResult) -> String {
     let load = |load: f64| at(result.over, load);
     match goal.finding.end {
@@ -110,7 +110,7 @@ pub(super) fn goal_end(result: &SearchResult, goal: &GoalResult) -> String {
     }
 }
 
-/// How a whole search ended.
+/// The end of the whole search.
 pub(super) fn end(result: &SearchResult) -> String {
     format!(
         "{}, after {} in {:.1} s",
@@ -130,12 +130,12 @@ fn stop(stop: StopReason) -> &'static str {
     }
 }
 
-/// How long a trial was planned to be. A file may say anything, also what is no length.
+/// The planned length of a trial. A file may contain any number, also one that is no valid length.
 pub(super) fn planned(trial: &TrialResult) -> String {
     format_duration(Duration::try_from_secs_f64(trial.planned_s).unwrap_or_default())
 }
 
-/// What a trial came to.
+/// The outcome of a trial.
 pub(super) fn trial_outcome(trial: &TrialResult) -> String {
     let judgement = |judgement: &Option<Judgement>| {
         let Some(judgement) = judgement else {
@@ -164,7 +164,7 @@ pub(super) fn trial_outcome(trial: &TrialResult) -> String {
     text
 }
 
-/// What kept the client from offering a load, of the last trial at it.
+/// What limited the client in the last trial at the load.
 fn client_trouble(result: &SearchResult, load: f64) -> Option<String> {
     let failed = result
         .trials
@@ -192,7 +192,7 @@ fn client_codes(verdict: &Verdict) -> String {
         .join(", ")
 }
 
-/// Whether trials at a load met a goal.
+/// The class of a load in words.
 pub(super) fn class(class: &Class) -> &'static str {
     match class {
         Class::Lower => "met",
@@ -209,7 +209,7 @@ pub(super) fn at(axis: Axis, load: f64) -> String {
     }
 }
 
-/// What heads a column of loads.
+/// The header of a column of loads.
 pub(super) fn short_unit(axis: Axis) -> &'static str {
     match axis {
         Axis::Rate => "load /s",

@@ -1,5 +1,4 @@
-//! The charts of the screen: what flowed and how long it took, over time; and how latencies are
-//! distributed.
+//! The charts of the screen: traffic and latency over time, and the distribution of latencies.
 
 use std::time::Duration;
 
@@ -17,19 +16,19 @@ use super::view::View;
 use crate::terminal::live_state::Bar;
 use crate::terminal::updates::{FlowPoint, LatencyPoint};
 
-/// Rows that a chart needs besides those it draws in: title, axis and labels.
+/// Rows of a chart besides the plot: title, axis and labels.
 const FRAME_ROWS: u16 = 3;
-/// Below this size nothing can be seen in a chart.
+/// Below this size, a chart is not readable.
 const MIN_WIDTH: u16 = 24;
 const MIN_HEIGHT: u16 = FRAME_ROWS + 2;
-/// Below this height, a chart that can do without a time axis has none.
+/// Below this height, optional time axes are left out.
 const MIN_HEIGHT_FOR_AXIS: u16 = FRAME_ROWS + 5;
 /// Columns of a latency, of a share, and of the gaps beside a bar.
 const LATENCY_COLUMNS: usize = 7;
 const SHARE_COLUMNS: usize = 7;
 const GAPS: usize = 3;
 
-/// Draws what flows over time.
+/// Draws the traffic over time.
 pub(crate) fn flow(frame: &mut Frame<'_>, area: Rect, view: &View<'_>) {
     let points = view.state.flow.points();
     let name = if view.is_stream {
@@ -71,7 +70,7 @@ pub(crate) fn flow(frame: &mut Frame<'_>, area: Rect, view: &View<'_>) {
     let y_axis = Axis::default()
         .bounds([0.0, top])
         .labels(values.into_iter().map(label));
-    // Where rows are few, the time axis of the chart below has to do for both.
+    // With few rows, the time axis of the chart below serves both charts.
     let x_axis = if is_low {
         Axis::default().bounds([0.0, last.end.as_secs_f64()])
     } else {
@@ -80,7 +79,7 @@ pub(crate) fn flow(frame: &mut Frame<'_>, area: Rect, view: &View<'_>) {
     chart(frame, area, block, &series, [x_axis, y_axis], view.palette);
 }
 
-/// Draws how long echoes took over time, on a logarithmic scale.
+/// Draws response times over time, on a logarithmic scale.
 pub(crate) fn latency(frame: &mut Frame<'_>, area: Rect, view: &View<'_>) {
     let points = view.state.latency.points();
     let palette = view.palette;
@@ -119,7 +118,7 @@ pub(crate) fn latency(frame: &mut Frame<'_>, area: Rect, view: &View<'_>) {
     );
 }
 
-/// Draws the distribution of latencies so far.
+/// Draws the distribution of response times so far.
 pub(crate) fn distribution(frame: &mut Frame<'_>, area: Rect, view: &View<'_>) {
     let block = titled(vec![Span::raw("response times so far")], view.palette);
     let inner = block.inner(area);
@@ -164,7 +163,7 @@ struct Series {
 }
 
 impl Series {
-    /// The logarithm of a latency over time; where it is not known, the line goes straight on.
+    /// The logarithm of a latency over time. Unknown values are bridged by a straight line.
     fn of(
         points: &[LatencyPoint],
         value: impl Fn(&LatencyPoint) -> Option<u64>,
@@ -177,7 +176,7 @@ impl Series {
                 Some((point.end.as_secs_f64(), nanoseconds.log10()))
             })
             .collect();
-        // The first point stands for the time before it, so that there is something to see early.
+        // The first point is extended to the left, so that the chart shows something early.
         if let (Some(&(_, value)), Some(first)) = (line.first(), points.first())
             && line[0].0 <= first.end.as_secs_f64()
         {
@@ -220,7 +219,7 @@ fn time_axis(end: Duration) -> Axis<'static> {
         .labels_alignment(Alignment::Right)
 }
 
-/// Says why there is nothing to be seen, if there is room for it.
+/// Says why there is nothing to show, if there is room.
 fn nothing(frame: &mut Frame<'_>, area: Rect, block: Block<'_>, view: &View<'_>) {
     if !has_room(area) {
         return;
@@ -253,7 +252,7 @@ fn has_room(area: Rect) -> bool {
     area.width >= MIN_WIDTH && area.height >= MIN_HEIGHT
 }
 
-/// Labels of a logarithmic axis, a factor of ten apart, or several if the rows are too few.
+/// Labels of a logarithmic axis, one or more factors of ten apart.
 fn decades(bottom: f64, top: f64, rows: usize) -> Vec<String> {
     let count = (top - bottom) as usize;
     let step = (1..=count)
@@ -276,7 +275,7 @@ fn short_duration(exponent: usize) -> String {
     format!("1{} {unit}", "0".repeat(exponent))
 }
 
-/// Bits per second as an axis has them: round numbers.
+/// Bits per second for an axis: round numbers.
 fn short_bits(value: f64) -> String {
     match value {
         0.0 => "0".to_owned(),
@@ -286,7 +285,7 @@ fn short_bits(value: f64) -> String {
     }
 }
 
-/// A round number that is not less, and not much more.
+/// The next round number.
 fn round_up(value: f64) -> f64 {
     let value = value.max(1.0);
     let decade = 10_f64.powf(value.log10().floor());
@@ -297,7 +296,8 @@ fn round_up(value: f64) -> f64 {
         .unwrap_or(value)
 }
 
-/// A bar that fills `ratio` of `width`, to an eighth of a column, and is never nothing for something.
+/// A bar that fills `ratio` of `width`, to an eighth of a column. A positive ratio is always
+/// visible.
 fn eighths(ratio: f64, width: usize) -> String {
     const PARTS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
     let most = width * 8;

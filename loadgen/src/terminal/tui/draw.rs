@@ -1,4 +1,4 @@
-//! What the screen looks like.
+//! The layout of the screen.
 
 use loadgen::report::format;
 use loadgen::result::{Code, Counts, Status, Verdict};
@@ -13,16 +13,15 @@ use super::view::View;
 use crate::terminal::live_state;
 use crate::terminal::style;
 
-/// Columns of the names of figures.
+/// Columns of the figures' names.
 const NAME_COLUMNS: usize = 10;
-/// Between figures of a line.
+/// Separator between figures of a line.
 const GAP: &str = "   ";
-/// Columns of the gauge at most; the rest of the line says what it means.
+/// Maximum width of the gauge; the rest of the line explains it.
 const MAX_GAUGE: u16 = 40;
-/// Parts of the width that what happens over time gets, of a hundred; the rest is for the
-/// distribution.
+/// Percentage of the width for charts over time; the rest is for the distribution.
 const TIME_SHARE: u16 = 58;
-/// Below this height there is no chart of what flows above that of latencies.
+/// Below this height, the traffic chart above the latency chart is left out.
 const MIN_ROWS_FOR_BOTH: u16 = 12;
 
 /// Draws the whole screen, or as much as fits.
@@ -73,7 +72,7 @@ fn draw_charts(frame: &mut Frame<'_>, area: Rect, view: &View<'_>) {
     charts::distribution(frame, distribution, view);
 }
 
-/// What the run is doing, and how far it is.
+/// The phase and its progress.
 fn gauge_line(view: &View<'_>, width: u16) -> Line<'static> {
     let stage = view.state.stage(view.now);
     let name = if view.is_ending { "ending" } else { stage.name };
@@ -183,7 +182,7 @@ fn sockets_line(view: &View<'_>) -> Line<'static> {
     )
 }
 
-/// A count that is to be zero.
+/// A count that should be zero.
 fn failure(name: &'static str, count: u64, palette: &Palette) -> (&'static str, String, Style) {
     let style = if count > 0 {
         palette.trouble
@@ -193,7 +192,7 @@ fn failure(name: &'static str, count: u64, palette: &Palette) -> (&'static str, 
     (name, format::grouped(count), style)
 }
 
-/// The verdict as far as it can be told, and whether the client itself keeps up.
+/// The verdict so far, and whether the client keeps up.
 fn verdict_line(view: &View<'_>) -> Line<'static> {
     let palette = view.palette;
     let totals = view.state.totals.as_ref();
@@ -256,7 +255,7 @@ fn pairs_line(
     styled_line(name, pairs, palette)
 }
 
-/// A line of figures, each with what it is of.
+/// A line of figures with their names.
 fn styled_line(
     name: &'static str,
     pairs: impl IntoIterator<Item = (&'static str, String, Style)>,

@@ -1,27 +1,27 @@
-//! What keys mean. Pure.
+//! Actions of keys. Pure.
 
 use loadgen::profile::MAX_RATE;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
-/// The rate that can't be gone below: from no messages at all, no factor leads back.
+/// The minimum rate: a factor can't increase a rate of zero.
 const MIN_RATE: f64 = 0.1;
-/// What `+` does once; `-` undoes it.
+/// The factor of one `+`; `-` is its inverse.
 const STEP: f64 = 1.1;
 
-/// What the user wants.
+/// An action.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Request {
-    /// The run is to end, with a result.
+    /// Ends the run, with a result.
     End,
-    /// As SIGINT: the first time the run ends early, the second time at once.
+    /// As SIGINT: the first one ends the run early, the second one ends the program.
     Interrupt,
-    /// The rate times this.
+    /// Multiplies the rate.
     Scale(f64),
-    /// The display is to stand still, or to go on.
+    /// Freezes or resumes the display.
     Freeze,
 }
 
-/// What a key asks for.
+/// The action of a key.
 pub(crate) fn request(key: KeyEvent) -> Option<Request> {
     if key.kind == KeyEventKind::Release {
         return None;
@@ -31,7 +31,7 @@ pub(crate) fn request(key: KeyEvent) -> Option<Request> {
     }
     match key.code {
         KeyCode::Char('q') | KeyCode::Esc => Some(Request::End),
-        // On many keyboards a plus is a shifted equals sign.
+        // On many keyboards, plus is a shifted equals sign.
         KeyCode::Char('+' | '=') => Some(Request::Scale(STEP)),
         KeyCode::Char('-') => Some(Request::Scale(1.0 / STEP)),
         KeyCode::Char('*') => Some(Request::Scale(2.0)),
@@ -41,7 +41,7 @@ pub(crate) fn request(key: KeyEvent) -> Option<Request> {
     }
 }
 
-/// A rate times a factor, within what can be asked for.
+/// A rate times a factor, within the allowed range.
 pub(crate) fn scaled(rate: f64, factor: f64) -> f64 {
     (rate * factor).clamp(MIN_RATE, MAX_RATE)
 }

@@ -1,28 +1,28 @@
-//! The looks of what is drawn.
+//! The styles of the screen.
 
 use ratatui::style::{Color, Style};
 
-/// Styles by what they say. Without colours, nothing is lost but convenience.
+/// Styles by meaning. Without colours, no information is lost.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Palette {
     /// Names beside figures, and frames.
     pub(crate) label: Style,
-    /// What the eye is to find first.
+    /// Highlights.
     pub(crate) strong: Style,
     /// Amounts.
     pub(crate) amount: Style,
-    /// Usual latencies, rarer ones, and the worst.
+    /// Usual latencies, rare ones, and the worst.
     pub(crate) usual: Style,
-    /// See above.
+    /// Rare latencies.
     pub(crate) rare: Style,
-    /// See above.
+    /// The worst latencies.
     pub(crate) worst: Style,
-    /// What went wrong.
+    /// Failures.
     pub(crate) trouble: Style,
 }
 
 impl Palette {
-    /// With the terminal's own colours, which its user chose to be readable.
+    /// With the terminal's own colours, which the user chose to be readable.
     pub(crate) fn colored() -> Self {
         Self {
             amount: Style::new().fg(Color::Cyan),

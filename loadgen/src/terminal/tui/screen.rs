@@ -1,4 +1,4 @@
-//! The terminal as a whole screen, and the way back to how it was.
+//! The alternate screen of the terminal, and the way back.
 
 use std::io::{self, Write};
 use std::panic;
@@ -13,21 +13,22 @@ use ratatui::crossterm::terminal::{
 };
 use ratatui::{Frame, Terminal};
 
-/// Whether the screen is ours. There is one terminal, so there is one of these. It changes, and
-/// frames are written, under the lock of stderr only: so none comes after the screen was left.
+/// Whether this program is on the alternate screen. There is one terminal, so there is one flag. It
+/// changes, and frames are written, only under the lock of stderr: no frame follows after the
+/// screen was left.
 static IS_OURS: AtomicBool = AtomicBool::new(false);
 static HOOK: Once = Once::new();
 
-/// The screen, on stderr, so that results may go elsewhere on stdout. Dropping it leaves it.
+/// The screen, on stderr, so that results can go to stdout. Dropping it leaves the screen.
 pub(crate) struct Screen {
     terminal: Terminal<CrosstermBackend<FrameWriter>>,
 }
 
 impl Screen {
-    /// Takes the screen. A panic of any thread gives it back first, so that it can be read.
+    /// Enters the screen. A panic in any thread leaves it first, so that the message is readable.
     ///
     /// # Errors
-    /// What the kernel says when there is no terminal, or it can't be switched.
+    /// The error of the kernel if there is no terminal, or if it can't be switched.
     pub(crate) fn open() -> io::Result<Self> {
         HOOK.call_once(|| {
             let print = panic::take_hook();
@@ -40,16 +41,16 @@ impl Screen {
         let mut stderr = io::stderr().lock();
         enable_raw_mode()?;
         IS_OURS.store(true, Ordering::Relaxed);
-        // From here on, dropping it puts things right.
+        // From here on, dropping it restores the terminal.
         let screen = Self { terminal };
         execute!(stderr, EnterAlternateScreen, Hide)?;
         Ok(screen)
     }
 
-    /// Draws a frame; nothing once the screen was given back.
+    /// Draws a frame, unless the screen was left.
     ///
     /// # Errors
-    /// What the terminal says when it can't be written to.
+    /// The error of writing to the terminal.
     pub(crate) fn draw(&mut self, render: impl FnOnce(&mut Frame<'_>)) -> io::Result<()> {
         self.terminal.draw(render).map(|_| ())
     }
@@ -61,17 +62,17 @@ impl Drop for Screen {
     }
 }
 
-/// Leaves the screen as it was found, if it is ours.
+/// Leaves the screen and restores the terminal, if it was entered.
 pub(crate) fn restore() {
     let mut stderr = io::stderr().lock();
     if IS_OURS.swap(false, Ordering::Relaxed) {
-        // Nothing can be done about a terminal that is gone.
+        // A lost terminal can't be restored.
         let _ = disable_raw_mode();
         let _ = execute!(stderr, Show, LeaveAlternateScreen);
     }
 }
 
-/// Gathers a frame and writes it in one piece, while the screen is ours.
+/// Collects a frame and writes it in one piece, while on the screen.
 #[derive(Debug, Default)]
 pub(crate) struct FrameWriter {
     frame: Vec<u8>,

@@ -1,4 +1,4 @@
-//! What there is to draw.
+//! The input of a frame.
 
 use std::time::Instant;
 
@@ -7,7 +7,7 @@ use loadgen::Plan;
 use super::palette::Palette;
 use crate::terminal::live_state::LiveState;
 
-/// What is to be shown.
+/// The state to display.
 #[derive(Clone, Copy)]
 pub(crate) struct View<'a> {
     pub(crate) state: &'a LiveState,
@@ -15,11 +15,11 @@ pub(crate) struct View<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) target: &'a str,
     pub(crate) load: &'a str,
-    /// The rate that is asked for; `None` in a closed loop.
+    /// The target rate; `None` in a closed loop.
     pub(crate) asked: Option<f64>,
-    /// Whether bytes say more of what flows than messages.
+    /// Whether to show bytes rather than messages.
     pub(crate) is_stream: bool,
-    /// Whether nothing comes back that could be timed.
+    /// Whether there are no responses to time.
     pub(crate) is_one_way: bool,
     pub(crate) is_ending: bool,
     pub(crate) is_frozen: bool,
