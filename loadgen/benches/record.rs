@@ -1,6 +1,6 @@
-//! What it costs to record: one value into a histogram, one message sent and one done into a slice,
-//! and what the coordinator pays for each interval: adding a slice and clearing it. Latencies are
-//! spread over three decades, as real ones are, so that the cache is not flattered by one bucket.
+//! Cost of recording: one value into a histogram, one message sent and one done into a slice; and
+//! the coordinator's cost per interval: adding a slice and clearing it. Latencies are spread over
+//! three decades, like real ones; a single bucket would always be in the cache.
 
 use std::hint::black_box;
 
@@ -9,7 +9,8 @@ use loadgen::internal::{BucketCounts, Done, Sent};
 use loadgen::observer::Slice;
 use loadgen::result::histogram;
 
-/// Latencies from 10 µs to 10 ms, in no order: a multiplicative generator over a logarithmic scale.
+/// Latencies from 10 µs to 10 ms in pseudo-random order: a multiplicative generator on a
+/// logarithmic scale.
 fn latencies() -> Vec<u64> {
     let mut state = 1_u64;
     (0..4096)

@@ -1,6 +1,6 @@
-//! What it costs to ask a schedule for its next message: the part of the load generator's own work that
-//! every message pays before it is sent. One iteration is one message; divide 10⁹ by its time to
-//! see the rate that the schedule alone could keep. No clock is read and nothing is sent.
+//! Cost of taking a message from the schedule, which the load generator pays for every message
+//! before sending. One iteration is one message; 10⁹ over its nanoseconds is the maximum rate of
+//! the schedule alone. No clock is read and nothing is sent.
 
 use std::hint::black_box;
 
@@ -45,9 +45,9 @@ fn schedule(criterion: &mut Criterion) {
         bencher.iter(|| assert!(schedule.pop(black_box(1)).is_none()));
     });
     for (name, profile) in [
-        // Longer than the benchmark at any speed, so that the ramp is never over.
+        // Longer than any benchmark, so that the ramp never ends.
         ("ramp", "1M..2M@10h"),
-        // After so short a first piece it is the offset of the second that is paid for.
+        // The first piece is short, so that the second piece is measured.
         ("steps", "1M@1ms,2M@1ms"),
     ] {
         group.bench_function(name, |bencher| {

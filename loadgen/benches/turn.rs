@@ -1,9 +1,9 @@
-//! What a measuring thread pays for a turn of its loop: one epoll_wait(2), and for each of its
-//! connections the read of an echo, its verification and recording, and the write of the next
-//! message. The system calls are in it, on Unix sockets, whose kernel path is short; the server's
-//! side is not: it runs between the turns, on the same thread, with the clock stopped.
+//! Cost of one turn of a measuring thread's loop: one epoll_wait(2), and for each connection the
+//! read of an echo, its verification and recording, and the write of the next message. The system
+//! calls are included, on Unix sockets, whose kernel path is short. The server's side is not: it
+//! runs between the turns, on the same thread, with the clock stopped.
 //!
-//! The throughput is in messages; one over it is the cost of a message.
+//! The throughput is in messages per second; its inverse is the cost per message.
 
 use std::io::{Read, Write};
 use std::num::NonZeroUsize;
@@ -47,7 +47,7 @@ fn plan(connections: usize, verify: bool) -> Plan {
     }
 }
 
-/// Sends back what has arrived on each connection: one message.
+/// Echoes one message on each connection.
 fn echo(peers: &mut [UnixStream]) {
     let mut message = [0; MESSAGE];
     for peer in peers {
@@ -66,7 +66,7 @@ fn turn(criterion: &mut Criterion) {
         let mut peers: Vec<UnixStream> = (0..connections)
             .map(|_| listener.accept().expect("a connection").0)
             .collect();
-        // The first messages go out, and what the sockets reported when they were made is over.
+        // The first messages are sent, and the events of connecting are consumed.
         while bench.outstanding() < connections {
             bench.turn();
         }

@@ -1,5 +1,5 @@
-//! Asks an echod's admin port what the server counted: one request for `/info` on a connection of
-//! its own.
+//! Reads the counters of an echod from its admin port: one request for `/info` on its own
+//! connection.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,20 +11,20 @@ use std::time::Duration;
 use echomark::net::endpoint::HostPort;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-/// The longest that connecting, and that each read of the answer may take.
+/// Timeout of connecting, and of each read of the response.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// An answer is a few kilobytes, and a little for each worker.
+/// Maximum size of a response: normally a few kilobytes, and a little for each worker.
 const MAX_ANSWER_LENGTH: u64 = 4 << 20;
-/// No server has run for thirty thousand years.
+/// Maximum uptime in seconds: thirty thousand years.
 const MAX_UPTIME_S: f64 = 1e12;
-/// Header fields that an answer may have.
+/// Maximum of header fields in a response.
 const MAX_HEADER_FIELDS: usize = 64;
 
-/// Where an admin port answers: `http://HOST:PORT`.
+/// The URL of an admin port: `http://HOST:PORT`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AdminUrl(HostPort);
 
-/// What `/info` says, as far as it is used here.
+/// The used parts of `/info`.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[expect(
     missing_docs,
@@ -40,7 +40,7 @@ pub struct Info {
     pub counters: Counters,
 }
 
-/// What `/info` says of a worker.
+/// A worker's part of `/info`.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
 #[expect(
     missing_docs,
@@ -55,7 +55,7 @@ pub struct WorkerInfo {
     pub cpu_seconds: f64,
 }
 
-/// The counters of all workers together.
+/// The sum of all workers' counters.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[expect(
     missing_docs,
@@ -74,10 +74,10 @@ pub struct Counters {
     pub udp_dropped_datagrams_total: BTreeMap<String, u64>,
 }
 
-/// Asks for `/info`.
+/// Requests `/info`.
 ///
 /// # Errors
-/// The port cannot be reached, or its answer is not that of an echod.
+/// The port can't be reached, or its response is not from an echod.
 pub fn fetch(url: &AdminUrl) -> io::Result<Info> {
     let mut failure = io::Error::from(io::ErrorKind::NotFound);
     for address in url.0.resolve()? {
@@ -102,10 +102,10 @@ fn ask(address: SocketAddr, url: &AdminUrl) -> io::Result<Vec<u8>> {
     Ok(answer)
 }
 
-/// Reads an answer.
+/// Parses a response.
 ///
 /// # Errors
-/// It is not that of an echod.
+/// The response is not from an echod.
 pub fn read(answer: &[u8]) -> io::Result<Info> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_HEADER_FIELDS];
     let mut head = httparse::Response::new(&mut fields);
@@ -123,7 +123,7 @@ pub fn read(answer: &[u8]) -> io::Result<Info> {
     serde_json::from_slice(&answer[length..]).map_err(|error| not_echod(&error))
 }
 
-/// Reads seconds that a clock may have counted, so that sums of them are numbers.
+/// Reads seconds within the range of a clock, so that sums stay finite.
 fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     let seconds = f64::deserialize(deserializer)?;
     if (0.0..=MAX_UPTIME_S).contains(&seconds) {

@@ -9,9 +9,9 @@ use echomark::{Config, Server, Service};
 
 use crate::error::RunError;
 
-/// An echod in this process. Its threads and sockets are real; only the process is shared.
+/// An echod in this process, with real threads and real sockets.
 pub(crate) struct Embedded {
-    /// One for each service, in their order.
+    /// One endpoint per service, in their order.
     pub(crate) endpoints: Vec<Endpoint>,
     handle: echomark::Handle,
     thread: Option<thread::JoinHandle<Result<echomark::metrics::Snapshot, echomark::Error>>>,
@@ -48,7 +48,7 @@ impl Drop for Embedded {
     fn drop(&mut self) {
         self.handle.stop();
         if let Some(thread) = self.thread.take() {
-            // Its failure would have shown in the measurement.
+            // A failure would have shown in the measurement.
             let _ = thread.join();
         }
     }

@@ -1,4 +1,4 @@
-//! Why a run has no result.
+//! Reasons for a run without a result.
 
 use std::fmt;
 use std::io;
@@ -9,7 +9,7 @@ use echomark::net::errno;
 use crate::admin::AdminUrl;
 use crate::profile::ProfileError;
 
-/// Why a run has no result.
+/// The reason for a run without a result.
 #[derive(Debug)]
 #[expect(
     missing_docs,
@@ -18,21 +18,21 @@ use crate::profile::ProfileError;
 pub enum RunError {
     /// A target's host has no address.
     Resolve { target: Endpoint, source: io::Error },
-    /// Not one connection could be made; the first failure.
+    /// No connection could be established; the first error.
     NoConnection { target: Endpoint, source: io::Error },
     /// A target accepts connections and closes them before it echoes a byte.
     ClosesAtOnce { target: Endpoint },
-    /// Nobody takes datagrams at a target.
+    /// No socket receives datagrams at a target.
     Refused { target: Endpoint },
-    /// More descriptors are needed than the process may have.
+    /// The run needs more descriptors than the process may open.
     Descriptors { needed: usize, limit: u64 },
-    /// The server's admin port does not tell what it counts.
+    /// The server's admin port did not provide its counters.
     Admin { admin: AdminUrl, source: io::Error },
     /// The rate can't be laid out over the window.
     Rate(ProfileError),
     /// The embedded server could not be started.
     Embedded(echomark::Error),
-    /// A system call failed that should not.
+    /// An unexpected failure of a system call.
     System(io::Error),
 }
 
@@ -58,7 +58,7 @@ impl fmt::Display for RunError {
             ),
             Self::NoConnection { target, source } => {
                 write!(f, "cannot connect to {target}: {source}")?;
-                // Other errors say themselves what is wrong, or are not the server's.
+                // Other errors explain themselves, or are not the server's.
                 match source.kind() {
                     io::ErrorKind::ConnectionRefused
                     | io::ErrorKind::NotFound
@@ -73,7 +73,7 @@ impl fmt::Display for RunError {
             ),
             Self::Refused { target } => write!(
                 f,
-                "nobody takes datagrams at {target}; is an echo server listening there?"
+                "no socket receives datagrams at {target}; is an echo server listening there?"
             ),
             Self::Descriptors { needed, limit } => write!(
                 f,

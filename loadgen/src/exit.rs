@@ -1,9 +1,9 @@
-//! Exit codes, and the one line that says why a command failed.
+//! Exit codes, and the one-line reason of a failed command.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-/// The command did what it was asked for.
+/// The command succeeded.
 pub(crate) const DONE: u8 = 0;
 /// It failed at run time.
 pub(crate) const FAILED: u8 = 1;
@@ -18,7 +18,7 @@ pub(crate) const OBJECTIVE_NOT_MET: u8 = 99;
 /// The user ended it early.
 pub(crate) const INTERRUPTED: u8 = 130;
 
-/// Why a command ends without having done what it was asked for.
+/// Why a command failed.
 #[derive(Debug)]
 pub(crate) struct Failure {
     code: u8,
@@ -40,7 +40,7 @@ impl Failure {
         }
     }
 
-    /// Tells the user, and returns the exit code.
+    /// Prints the reason, and returns the exit code.
     pub(crate) fn report(&self) -> ExitCode {
         complain(&self.problem);
         ExitCode::from(self.code)

@@ -1,4 +1,4 @@
-//! What the client's machine is, and how much of it others took.
+//! The client's machine, and its CPU time taken by others.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use echomark::net::affinity;
 
 use crate::result::Host;
 
-/// Describes this machine, as far as /proc tells.
+/// Describes this machine from /proc.
 pub fn describe() -> Host {
     Host {
         name: line("/proc/sys/kernel/hostname"),
@@ -18,7 +18,7 @@ pub fn describe() -> Host {
     }
 }
 
-/// Processor time of the whole machine since its start, in ticks (proc(5), /proc/stat).
+/// CPU time of the whole machine since its start, in ticks (proc(5), /proc/stat).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct CpuTicks {
     total: u64,
@@ -26,12 +26,12 @@ pub(crate) struct CpuTicks {
 }
 
 impl CpuTicks {
-    /// As it is now; `None` where /proc does not tell.
+    /// The present values; `None` if /proc lacks them.
     pub(crate) fn now() -> Option<Self> {
         Self::parse(&fs::read_to_string("/proc/stat").ok()?)
     }
 
-    /// The share of the time since `earlier` that the hypervisor gave to others.
+    /// The share of the time since `earlier` that the hypervisor gave to other guests.
     pub(crate) fn steal_ratio_since(self, earlier: Self) -> Option<f64> {
         let total = self.total.checked_sub(earlier.total)?;
         let steal = self.steal.checked_sub(earlier.steal)?;

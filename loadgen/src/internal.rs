@@ -1,5 +1,5 @@
-//! What the benchmarks and the fuzz targets of this workspace reach into the crate for. No part of its
-//! interface: anything here may change or go.
+//! Internals for this workspace's benchmarks and fuzz targets. Not part of the crate's interface:
+//! anything here may change.
 
 pub use crate::analysis::server_side::beside;
 pub use crate::engine::chargen::Pattern;

@@ -1,4 +1,5 @@
-//! `loadgen`: the command line in, reports and an exit code out. All else is the library's.
+//! `loadgen`: parses the command line, runs the command, and returns its exit code. The library
+//! does the rest.
 
 use std::process::ExitCode;
 

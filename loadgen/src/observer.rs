@@ -1,4 +1,4 @@
-//! Who watches a run, and who steers it.
+//! Progress of a run, and its control.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,65 +9,65 @@ use crate::result::IntervalResult;
 pub use crate::engine::slice::Slice;
 pub use crate::engine::tcp::TcpSamples;
 
-/// What a run is doing.
+/// The phase of a run.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Phase {
     /// Connections are made.
     Connecting,
-    /// Messages flow and are not counted, for so long.
+    /// Messages flow but do not count, for this time.
     WarmingUp(Duration),
-    /// Messages count; for so long, if that is known.
+    /// Messages count; for this time, if it is known.
     Measuring(Option<Duration>),
-    /// What is out may still come back.
+    /// Outstanding messages may still come back.
     Draining,
 }
 
-/// How a run is going.
+/// The progress of a run.
 #[derive(Debug)]
 pub struct Live<'a> {
-    /// Time since the start of the window, and the window's planned length.
+    /// Time since the start of the window.
     pub elapsed: Duration,
-    /// See above.
+    /// The planned length of the window, if it is known.
     pub length: Option<Duration>,
-    /// What happened since the last time, and how long that was.
+    /// The events since the last progress.
     pub slice: &'a Slice,
-    /// See above.
+    /// The length of the time since then.
     pub slice_length: Duration,
-    /// What happened since the start.
+    /// The events since the start.
     pub total: &'a Slice,
     /// Whether the schedule alone decides when messages are due.
     pub is_open_loop: bool,
 }
 
-/// Is told how a run is going, on the coordinator's thread, which measures nothing: but while it is
-/// busy here, what the measuring threads report has to wait.
+/// Receives the progress of a run, on the coordinator's thread. That thread measures nothing, but
+/// while it is busy here, reports of the measuring threads have to wait.
 pub trait Observer: Send {
     /// The run enters a phase.
     fn phase(&mut self, _phase: Phase) {}
 
-    /// The window of a run begins at `begin`, a moment to come.
+    /// The window of a run will begin at `begin`.
     fn window(&mut self, _begin: SystemTime) {}
 
-    /// A slice of the window is complete: some tens of times in a run, several times a second in a
-    /// short one.
+    /// A slice of the window is complete: several tens of times in a run, several times per second
+    /// in a short one.
     fn slice(&mut self, _live: &Live<'_>) {}
 
-    /// An interval of the time series is complete. `samples` is all that was recorded in it. What
-    /// the streams beside the workload received is not known yet.
+    /// An interval of the time series is complete. `samples` are all of its records. The bytes
+    /// received by background streams are not known yet.
     fn interval(&mut self, _interval: &IntervalResult, _samples: &Slice) {}
 
-    /// The wait for echoes after the window is over, and something happened in it: the last interval
-    /// of the time series.
+    /// The wait for echoes after the window is over, and something happened in it. This is the last
+    /// interval of the time series.
     fn drain(&mut self, _interval: &IntervalResult, _samples: &Slice) {}
 }
 
-/// Watches nothing.
+/// An observer that ignores everything.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Unobserved;
 
 impl Observer for Unobserved {}
 
-/// Steers a run from other threads; clones steer the same one.
+/// Controls a run from other threads. Clones control the same run.
 #[derive(Clone, Debug, Default)]
 pub struct Control {
     stop: Arc<AtomicBool>,
@@ -75,25 +75,25 @@ pub struct Control {
 }
 
 impl Control {
-    /// Ends the run early, with a valid result of what was measured until then. Returns whether that
-    /// had been asked for before.
+    /// Ends the run early, with a valid result up to now. Returns whether that was requested
+    /// before.
     pub fn stop(&self) -> bool {
         self.stop.swap(true, Ordering::Relaxed)
     }
 
-    /// Whether the run is to end early.
+    /// Whether the run has to end early.
     pub fn is_stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 
     /// Sets the rate of an open loop, in messages per second of the whole run, from now on.
     pub fn set_rate(&self, rate: f64) {
-        // All bits zero would say that no rate was set.
+        // A value of zero means that no rate was set.
         let bits = rate.max(f64::MIN_POSITIVE).to_bits();
         self.rate.store(bits, Ordering::Relaxed);
     }
 
-    /// The rate that was set last.
+    /// The last rate set.
     pub fn rate(&self) -> Option<f64> {
         match self.rate.load(Ordering::Relaxed) {
             0 => None,
@@ -101,7 +101,7 @@ impl Control {
         }
     }
 
-    /// One that stops with this one and has a rate of its own.
+    /// A control that stops together with this one and has its own rate.
     pub(crate) fn with_own_rate(&self) -> Self {
         Self {
             stop: Arc::clone(&self.stop),

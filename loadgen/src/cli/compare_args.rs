@@ -25,13 +25,13 @@ const OF_RESULTS: [&str; 6] = ["base", "new", "threshold", "json", "allow_invali
 
 #[derive(Args, Debug)]
 pub(crate) struct CompareArgs {
-    /// What is compared with: a stored result, or a server, tcp://HOST:PORT, udp://HOST:PORT or
+    /// The base: a stored result, or a server, tcp://HOST:PORT, udp://HOST:PORT or
     /// unix:PATH
     #[arg(value_name = "BASE", conflicts_with = "base_command", requires = "new",
           value_parser = side)]
     base: Option<SideArg>,
 
-    /// What is compared: the same
+    /// The new side: likewise
     #[arg(value_name = "NEW", value_parser = side)]
     new: Option<SideArg>,
 
@@ -41,7 +41,7 @@ pub(crate) struct CompareArgs {
     #[arg(long, value_name = "COMMAND", requires = "new_command")]
     base_command: Option<String>,
 
-    /// The same for what is compared
+    /// The command line of the new side
     #[arg(long, value_name = "COMMAND", requires = "base_command")]
     new_command: Option<String>,
 
@@ -50,16 +50,16 @@ pub(crate) struct CompareArgs {
     #[arg(long, value_name = "URL", requires = "new_admin")]
     base_admin: Option<AdminUrl>,
 
-    /// Admin port of what is compared
+    /// Admin port of the new side
     #[arg(long, value_name = "URL", requires = "base_admin")]
     new_admin: Option<AdminUrl>,
 
-    /// Measure each side so often, in turn, with fresh connections
+    /// Number of rounds; each measures both sides in turn, with fresh connections
     #[arg(long, value_name = "N", default_value_t = 15,
           value_parser = clap::value_parser!(u64).range(2..=MAX_ROUNDS as u64))]
     rounds: u64,
 
-    /// If that is not enough evidence, go on to so many rounds at the most
+    /// Maximum number of rounds, if --rounds is not enough evidence
     #[arg(long, value_name = "N",
           value_parser = clap::value_parser!(u64).range(2..=MAX_ROUNDS as u64))]
     max_rounds: Option<u64>,

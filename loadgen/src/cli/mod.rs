@@ -52,8 +52,8 @@ pub(crate) fn command() -> clap::Command {
             })
             .mut_arg("timeout", |argument| {
                 argument.help(
-                    "The longest that a connect or an echo may take [default: 1s, or twice the \
-                     longest time of an objective]",
+                    "Timeout of a connect or an echo [default: 1s, or twice the longest time of an \
+                     objective]",
                 )
             })
             .mut_arg("rate", |argument| {

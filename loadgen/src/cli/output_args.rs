@@ -43,7 +43,7 @@ pub(crate) struct OutputArgs {
     #[arg(short, long, conflicts_with = "tui")]
     pub(crate) quiet: bool,
 
-    /// Watch the run on the whole terminal; keys end it and change its rate
+    /// Show the run on the whole terminal; keys end it and change its rate
     #[arg(long)]
     pub(crate) tui: bool,
 }

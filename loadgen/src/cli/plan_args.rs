@@ -20,7 +20,7 @@ mod resolve;
 use super::parse::{self, at_least_one};
 use super::target_args::TargetArgs;
 
-/// Messages of a run that may be out at a time in a closed loop.
+/// Maximum of messages in flight in a closed loop, over all connections.
 pub(super) const MAX_IN_FLIGHT: usize = 1 << 20;
 
 /// What is measured, and how.
@@ -55,7 +55,7 @@ pub(crate) struct LoadArgs {
           help_heading = "Load")]
     warmup: Option<Duration>,
 
-    /// End the window after so many messages
+    /// End the window after this number of messages
     #[arg(short = 'n', long, value_name = "N", value_parser = parse::positive_count,
           help_heading = "Load")]
     requests: Option<NonZeroU64>,
@@ -80,7 +80,7 @@ pub(crate) struct LoadArgs {
     #[arg(short, long, value_name = "N", value_parser = parse::number, help_heading = "Load")]
     pipeline: Option<NonZeroUsize>,
 
-    /// Make the run so many times, each with fresh connections, and report how the runs differ
+    /// Number of runs, each with fresh connections; the report shows how they differ
     #[arg(long, value_name = "N", default_value = "1", value_parser = parse::number,
           help_heading = "Load")]
     repeat: NonZeroUsize,
@@ -102,16 +102,16 @@ pub(crate) struct LoadArgs {
     #[arg(long, value_enum, value_name = "HOW", help_heading = "Workload")]
     close: Option<CloseArg>,
 
-    /// Let so many streams flow beside the workload, from a thread of their own
+    /// Number of background streams beside the workload, from a separate thread
     #[arg(long, value_name = "N", value_parser = parse::number, help_heading = "Workload")]
     background: Option<NonZeroUsize>,
 
-    /// Which way they flow
+    /// Direction of the background streams
     #[arg(long, value_enum, value_name = "WAY", default_value_t = DirectionArg::Echo,
           requires = "background", help_heading = "Workload")]
     background_direction: DirectionArg,
 
-    /// Where they flow to [default: the targets]
+    /// Targets of the background streams [default: the targets]
     #[arg(long, value_name = "TARGET", value_parser = parse::endpoint, requires = "background",
           help_heading = "Workload")]
     background_target: Vec<Endpoint>,
@@ -120,12 +120,12 @@ pub(crate) struct LoadArgs {
     #[arg(long, help_heading = "Workload")]
     no_verify: bool,
 
-    /// Spread the connects over so long
+    /// Spread the connects over this time
     #[arg(long, value_name = "DURATION", default_value = "0", value_parser = units::parse_duration,
           help_heading = "Connections")]
     ramp: Duration,
 
-    /// The longest that a connect or an echo may take [default: 5s, 1s over UDP]
+    /// Timeout of a connect or an echo [default: 5s, 1s over UDP]
     #[arg(long, value_name = "DURATION", value_parser = parse::positive_duration,
           help_heading = "Connections")]
     timeout: Option<Duration>,
@@ -151,12 +151,12 @@ pub(crate) struct LoadArgs {
     #[arg(long, value_name = "NAME", help_heading = "Connections")]
     congestion: Option<String>,
 
-    /// Let TCP wait for more before it sends little (Nagle's algorithm)
+    /// Let TCP collect small writes before sending (Nagle's algorithm)
     #[arg(long, help_heading = "Connections")]
     no_nodelay: bool,
 
-    /// Read what the server counts at the admin port of its echod, http://HOST:PORT, and put it beside
-    /// the client's figures
+    /// Admin port of the measured echod, http://HOST:PORT: report its counters beside the client's
+    /// figures
     #[arg(long, value_name = "URL", help_heading = "Connections")]
     server_admin: Option<AdminUrl>,
 

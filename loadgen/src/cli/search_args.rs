@@ -15,12 +15,12 @@ use loadgen::trials::SearchPlan;
 use super::plan_args::{MAX_IN_FLIGHT, PlanArgs, Trial};
 use super::{one_line, parse};
 
-/// The first load: low enough for any server to meet it, so that the search comes from below.
+/// The default first load: low enough for any server, so that the search comes from below.
 const START_RATE: f64 = 1_000.0;
 const START_CONNECTIONS: f64 = 16.0;
-/// The longest warm-up of a trial that nobody asked for.
+/// Maximum of the default warm-up of a trial.
 const MAX_WARMUP: Duration = Duration::from_secs(1);
-/// How long an answer may take where objectives allow less.
+/// The minimum default timeout, for objectives that allow less.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Args, Debug)]
@@ -28,21 +28,21 @@ pub(crate) struct SearchArgs {
     #[command(flatten)]
     plan: PlanArgs,
 
-    /// What must hold: p99<1ms, p99.9<5ms, max<20ms, errors<0.1% (not back as it was sent), lost<=0
+    /// Objective: p99<1ms, p99.9<5ms, max<20ms, errors<0.1% (not back as it was sent), lost<=0
     /// (not back); several must all hold
     #[arg(long, value_name = "OBJECTIVE", help_heading = "Search")]
     slo: Vec<Objective>,
 
-    /// A goal besides, with objectives and maybe a name of its own: 'web: p99<1ms, errors<0.1%'. All
+    /// A further goal, with objectives and optionally a name: 'web: p99<1ms, errors<0.1%'. All
     /// goals are searched for at once and share their trials
     #[arg(long, value_name = "GOAL", value_parser = named_goal, help_heading = "Search")]
     goal: Vec<NamedGoal>,
 
-    /// What the load is a number of
+    /// Unit of the load
     #[arg(long, value_enum, default_value_t = AxisArg::Rate, help_heading = "Search")]
     over: AxisArg,
 
-    /// How much evidence is asked for
+    /// Required evidence
     #[arg(long, value_enum, default_value_t = PresetArg::Quick, help_heading = "Search")]
     preset: PresetArg,
 
@@ -50,16 +50,16 @@ pub(crate) struct SearchArgs {
     #[arg(long, value_name = "N", value_parser = parse::positive_count, help_heading = "Search")]
     start: Option<NonZeroU64>,
 
-    /// The lowest load to try [default: that of which the first trials can tell whether it meets the
-    /// objectives: 200 messages/s for a p99, 2000 for a p99.9; a connection for each target]
+    /// The lowest load to try [default: the lowest at which the first trials have enough messages for
+    /// the objectives: 200 messages/s for a p99, 2000 for a p99.9; a connection for each target]
     #[arg(long, value_name = "N", value_parser = parse::positive_count, help_heading = "Search")]
     min: Option<NonZeroU64>,
 
-    /// The highest load to try [default: as far as it goes]
+    /// The highest load to try [default: no limit]
     #[arg(long, value_name = "N", value_parser = parse::positive_count, help_heading = "Search")]
     max: Option<NonZeroU64>,
 
-    /// How far apart the bounds may be in the end, as a share of the upper one [default: 5%; thorough
+    /// Maximum final distance of the bounds, as a share of the upper one [default: 5%; thorough
     /// 2%; rfc2544 1%]
     #[arg(long, value_name = "RATIO", value_parser = parse_ratio, help_heading = "Search")]
     precision: Option<f64>,
@@ -74,21 +74,21 @@ pub(crate) struct SearchArgs {
           help_heading = "Search")]
     initial_trial: Option<Duration>,
 
-    /// Trials of so long together decide about a load [default: five; rfc2544 one]
+    /// Total length of the trials that decide about a load [default: five; rfc2544 one]
     #[arg(long, value_name = "DURATION", value_parser = parse::positive_duration,
           help_heading = "Search")]
     duration_sum: Option<Duration>,
 
-    /// In what share of that time objectives may be missed [default: 50%; rfc2544 0]
+    /// The share of that time in which objectives may be missed [default: 50%; rfc2544 0]
     #[arg(long, value_name = "RATIO", value_parser = parse_ratio, help_heading = "Search")]
     exceed_ratio: Option<f64>,
 
-    /// The most trials
+    /// Maximum number of trials
     #[arg(long, value_name = "N", default_value = "500", value_parser = parse::number,
           help_heading = "Search")]
     max_trials: NonZeroUsize,
 
-    /// The longest that the search may take [default: 10m; thorough 1h; rfc2544 4h]
+    /// Maximum duration of the search [default: 10m; thorough 1h; rfc2544 4h]
     #[arg(long, value_name = "DURATION", value_parser = parse::positive_duration,
           help_heading = "Search")]
     max_time: Option<Duration>,
@@ -120,7 +120,7 @@ enum PresetArg {
     Rfc2544,
 }
 
-/// Objectives, and what the user calls them.
+/// Objectives, and the user's name for them.
 #[derive(Clone, Debug, PartialEq)]
 struct NamedGoal {
     name: Option<String>,
@@ -175,7 +175,7 @@ impl SearchArgs {
         let final_trial = self.trial.unwrap_or(usual.final_trial);
         let scale = final_trial.as_secs_f64() / usual.final_trial.as_secs_f64();
         let in_proportion = |usual: Duration| {
-            // To whole milliseconds, as they are shown.
+            // In whole milliseconds, as they are displayed.
             let millis = (usual.as_secs_f64() * scale * 1e3).round().max(1.0);
             Duration::from_millis(millis as u64)
         };
@@ -209,9 +209,7 @@ impl SearchArgs {
             })
             .collect();
         if goals.is_empty() {
-            return Err(
-                "nothing says what must hold; --slo 'p99<1ms' does, for example".to_owned(),
-            );
+            return Err("an objective is missing; for example --slo 'p99<1ms'".to_owned());
         }
         Ok(goals)
     }
@@ -255,7 +253,7 @@ impl SearchArgs {
     }
 }
 
-/// The lowest rate at which the shortest trials have messages enough for every goal.
+/// The lowest rate at which the shortest trials have enough messages for every goal.
 fn telling_rate(goals: &[Goal]) -> f64 {
     let rates = goals
         .iter()
@@ -300,7 +298,7 @@ fn refuse_what_the_search_decides(
     Err(problem.to_owned())
 }
 
-/// There is a connection for each target, and no more than can be opened.
+/// At least one connection per target, and no more than can be opened.
 fn within_what_can_be_tried(limits: Limits, over: Axis, trial: &Plan) -> Result<Limits, String> {
     if over == Axis::Rate {
         return Ok(limits);
@@ -326,7 +324,7 @@ fn within_what_can_be_tried(limits: Limits, over: Axis, trial: &Plan) -> Result<
     })
 }
 
-/// Long enough for what the objectives allow: an answer that takes longer fails them anyway.
+/// Longer than the objectives allow: later responses fail them anyway.
 fn timeout(goals: &[Goal]) -> Duration {
     let longest = goals
         .iter()

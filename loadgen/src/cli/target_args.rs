@@ -47,7 +47,7 @@ impl TargetArgs {
         Ok(())
     }
 
-    /// Whether one of them runs on this host, and wants a part of its processors.
+    /// Whether one of them runs on this host, and needs a part of its CPUs.
     pub(super) fn is_on_this_host(&self) -> bool {
         self.targets.iter().any(is_local)
     }
@@ -65,7 +65,7 @@ fn is_local(target: &Endpoint) -> bool {
     };
     (host.as_str(), *port)
         .to_socket_addrs()
-        // Only an address of this host can be bound to.
+        // Only an address of this host can be bound.
         .is_ok_and(|mut addresses| {
             addresses.any(|address| UdpSocket::bind((address.ip(), 0)).is_ok())
         })

@@ -1,4 +1,4 @@
-//! Charts before they are drawn: figures, what they are called, and how they are to look.
+//! Charts independent of their format: figures, labels and styles.
 //!
 //! A `class` names a style of the page.
 
@@ -7,22 +7,22 @@ use super::scale::Scale;
 /// A chart.
 #[derive(Debug, Default)]
 pub(super) struct Chart {
-    /// What it shows: its heading and name.
+    /// Its heading and name.
     pub(super) title: String,
-    /// What it shows, in more words, for screen readers.
+    /// A longer description for screen readers.
     pub(super) description: String,
     /// In pixels, without the labels.
     pub(super) height: f64,
     pub(super) x: Axis,
     pub(super) y: Axis,
-    /// Stretches of the x axis that are shaded, behind everything.
+    /// Shaded ranges of the x axis, behind everything.
     pub(super) bands: Vec<Band>,
-    /// Vertical lines with a word to each.
+    /// Vertical lines with labels.
     pub(super) markers: Vec<Marker>,
     pub(super) lines: Vec<Line>,
     /// Vertical bars with ends.
     pub(super) whiskers: Vec<Whisker>,
-    /// Where there is something to read, in the order of x.
+    /// Places with text to read, ordered by x.
     pub(super) stops: Vec<Stop>,
 }
 
@@ -34,7 +34,7 @@ pub(super) struct Axis {
     pub(super) title: &'static str,
 }
 
-/// A shaded stretch.
+/// A shaded range.
 #[derive(Debug)]
 pub(super) struct Band {
     pub(super) from: f64,
@@ -50,10 +50,10 @@ pub(super) struct Marker {
     pub(super) label: String,
 }
 
-/// One line, in pieces where there are gaps.
+/// One line, in several pieces if there are gaps.
 #[derive(Debug)]
 pub(super) struct Line {
-    /// In the legend; empty for none.
+    /// Label in the legend; empty for none.
     pub(super) name: &'static str,
     pub(super) class: &'static str,
     pub(super) shape: Shape,
@@ -66,13 +66,13 @@ pub(super) enum Shape {
     /// A line.
     #[default]
     Open,
-    /// A line, and what is below it filled.
+    /// A line, and the filled area below it.
     Filled,
     /// A dot at each point.
     Dots,
 }
 
-/// An interval that a figure lies in.
+/// The interval of a figure.
 #[derive(Debug)]
 pub(super) struct Whisker {
     pub(super) at: f64,
@@ -81,12 +81,12 @@ pub(super) struct Whisker {
     pub(super) class: &'static str,
 }
 
-/// A stretch of the x axis with one text to read.
+/// A range of the x axis with a text to read.
 #[derive(Debug)]
 pub(super) struct Stop {
     pub(super) from: f64,
     pub(super) to: f64,
-    /// Where its dots are.
+    /// Positions of its dots.
     pub(super) at: f64,
     pub(super) dots: Vec<(f64, &'static str)>,
     pub(super) text: String,
@@ -114,7 +114,7 @@ pub(super) struct ForestRow {
     pub(super) interval: Option<(f64, f64)>,
 }
 
-/// A part of a bar that shows what makes a whole.
+/// A part of a bar that shows the composition of a whole.
 #[derive(Debug)]
 pub(super) struct Share {
     pub(super) class: &'static str,
@@ -123,7 +123,7 @@ pub(super) struct Share {
 }
 
 impl Line {
-    /// A line through some points, or several where there are gaps.
+    /// A line through points, or several lines if there are gaps.
     pub(super) fn new(
         name: &'static str,
         class: &'static str,
@@ -147,7 +147,7 @@ impl Line {
 }
 
 impl Axis {
-    /// With ticks of the scale's choice, labelled with no more digits than they need.
+    /// With the scale's ticks, labelled with no more digits than necessary.
     pub(super) fn new(
         scale: Scale,
         about: usize,
@@ -178,7 +178,7 @@ pub(super) fn without_zeros(label: String) -> String {
     }
 }
 
-/// Figures that each hold for a stretch, as a line of steps; without a figure there is a gap.
+/// Figures that each apply to a range, as a line of steps. An unknown figure makes a gap.
 pub(super) fn steps(
     figures: impl IntoIterator<Item = (f64, f64, Option<f64>)>,
 ) -> Vec<Vec<(f64, f64)>> {

@@ -1,5 +1,5 @@
-//! A result as CSV (RFC 4180): a header, and a line for each interval of a run, trial of a search or figure
-//! of a comparison. A field is empty where the result has null.
+//! A result as CSV (RFC 4180): a header, and a line for each interval of a run, trial of a search
+//! or figure of a comparison. Nulls of the result are empty fields.
 
 use super::document::Report;
 
@@ -16,7 +16,7 @@ pub fn render(report: &dyn Report) -> String {
     out
 }
 
-/// Text in quotes if it contains what separates fields.
+/// Quotes text that contains a separator.
 fn field(text: &str) -> String {
     if text.contains([',', '"', '\n', '\r']) {
         format!("\"{}\"", text.replace('"', "\"\""))

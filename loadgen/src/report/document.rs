@@ -1,7 +1,8 @@
-//! What a report says, before it has a format. A result kind makes a [`Document`], and a format renders one.
+//! The contents of a report, independent of its format. A result makes a [`Document`], and a format
+//! renders it.
 //!
-//! Text is plain in every part: formats escape it. In a [`Block::Note`] and a [`Block::List`], words
-//! between two pairs of asterisks are emphasized.
+//! Text is plain everywhere, and formats escape it. In a [`Block::Note`] and a [`Block::List`],
+//! words between two pairs of asterisks are emphasized.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -12,25 +13,25 @@ use crate::result::{Reason, Status, Verdict};
 
 /// A result that can be reported in every format.
 pub trait Report {
-    /// What it tells a reader.
+    /// The report for people.
     fn document(&self, medium: Medium) -> Document;
 
-    /// What it tells a program: a header, and a row for each interval, trial or figure.
+    /// The table for programs: a header, and a row for each interval, trial or figure.
     fn records(&self) -> Records;
 }
 
-/// Where a document is read.
+/// The medium of a report.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Medium {
-    /// On a terminal: what there is to know, in 80 columns.
+    /// A terminal: the important figures, in 80 columns.
     Terminal,
-    /// In an issue or a pull request: the essence.
+    /// An issue or a pull request: the essentials.
     Comment,
-    /// In a browser: everything, with charts.
+    /// A browser: everything, with charts.
     Page,
 }
 
-/// The media that a section is for.
+/// Sets of media for a section.
 pub(super) const EVERYWHERE: &[Medium] = &[Medium::Terminal, Medium::Comment, Medium::Page];
 pub(super) const TERMINAL: &[Medium] = &[Medium::Terminal];
 pub(super) const TERMINAL_AND_PAGE: &[Medium] = &[Medium::Terminal, Medium::Page];
@@ -38,7 +39,7 @@ pub(super) const TERMINAL_AND_COMMENT: &[Medium] = &[Medium::Terminal, Medium::C
 pub(super) const COMMENT_AND_PAGE: &[Medium] = &[Medium::Comment, Medium::Page];
 pub(super) const PAGE: &[Medium] = &[Medium::Page];
 
-/// All that is said of a result to the readers of one medium.
+/// The report of a result for one medium.
 #[derive(Debug)]
 pub struct Document {
     pub(super) medium: Medium,
@@ -46,18 +47,18 @@ pub struct Document {
     pub(super) kind: &'static str,
     pub(super) started_at: String,
     pub(super) is_interrupted: bool,
-    /// The result in a word.
+    /// The verdict in one word.
     pub(super) badge: &'static str,
-    /// What was measured: a name and an endpoint for each side.
+    /// The measured sides: a name and an endpoint for each.
     pub(super) subjects: Vec<(&'static str, String)>,
-    /// What was measured, in a phrase.
+    /// The measured target in a phrase.
     pub(super) heading: String,
-    /// What it was measured with.
+    /// The load.
     pub(super) load: String,
     pub(super) sections: Vec<Section>,
 }
 
-/// A part of a document with a heading of its own.
+/// A part of a document with its own heading.
 #[derive(Debug)]
 pub(super) struct Section {
     medium: Medium,
@@ -67,16 +68,16 @@ pub(super) struct Section {
     pub(super) blocks: Vec<Block>,
 }
 
-/// Something that stands by itself in a section. A label is what a terminal puts in front of it.
+/// An element of a section. A terminal prints the label in front of it.
 #[derive(Debug)]
 pub(super) enum Block {
     Verdict(Box<Judgement>),
-    /// Few figures that matter.
+    /// A few important figures.
     Facts {
         label: &'static str,
         facts: Vec<Fact>,
     },
-    /// Many figures that are looked up. A page has its `title` above.
+    /// Many figures for reference. A page prints the `title` above.
     Counts {
         label: &'static str,
         title: &'static str,
@@ -91,7 +92,7 @@ pub(super) enum Block {
     /// An explanation.
     Note(String),
     List(Vec<String>),
-    /// What is folded away at first.
+    /// Collapsed details.
     Details {
         summary: String,
         blocks: Vec<Self>,
@@ -102,10 +103,10 @@ pub(super) enum Block {
     Shares(Vec<Share>),
 }
 
-/// How a result is judged, and why.
+/// A verdict with its reasons.
 #[derive(Debug)]
 pub(super) struct Judgement {
-    /// How good the news is.
+    /// Good, doubtful or bad news.
     pub(super) status: Status,
     pub(super) badge: String,
     pub(super) headline: String,
@@ -118,7 +119,7 @@ pub(super) struct Judgement {
 pub(super) struct Fact {
     pub(super) name: String,
     pub(super) value: String,
-    /// What a page says below it.
+    /// A note that a page prints below it.
     pub(super) note: String,
 }
 
@@ -127,11 +128,11 @@ pub(super) struct Fact {
 pub(super) struct Table {
     pub(super) head: Vec<String>,
     pub(super) rows: Vec<Vec<String>>,
-    /// Columns at the end that hold words; those between hold figures.
+    /// Number of columns with words, at the end. The columns between have figures.
     pub(super) word_columns: usize,
 }
 
-/// What programs read: columns and rows. A field is empty where the result has null.
+/// The table for programs: columns and rows. Nulls of the result are empty fields.
 #[derive(Debug)]
 pub struct Records {
     pub(super) head: Vec<&'static str>,
@@ -139,10 +140,10 @@ pub struct Records {
 }
 
 impl Records {
-    /// A row for each item, and in it the values at these JSON pointers (RFC 6901).
+    /// Makes a row for each item, from the values at these JSON pointers (RFC 6901).
     pub(super) fn of<T: Serialize>(columns: &[(&'static str, &str)], items: &[T]) -> Self {
         let row = |item: &T| {
-            // What was read from JSON can be written as such.
+            // A value read from JSON can be written as JSON.
             let item = serde_json::to_value(item).unwrap_or_default();
             let fields = columns
                 .iter()
@@ -164,7 +165,7 @@ impl Records {
 }
 
 impl Document {
-    /// Adds a section if the document is for one of `media`, and if there is something to say.
+    /// Adds a section if the document is for one of `media`, and if the section has contents.
     pub(super) fn section(
         &mut self,
         media: &[Medium],
@@ -232,7 +233,7 @@ impl Section {
         self.blocks.push(Block::Chart(Box::new(chart)));
     }
 
-    /// Folds away what `fill` adds.
+    /// Collapses the blocks added by `fill`.
     pub(super) fn details(&mut self, summary: impl Into<String>, fill: impl FnOnce(&mut Self)) {
         let mut inner = Self {
             medium: self.medium,
@@ -275,7 +276,7 @@ impl Fact {
         }
     }
 
-    /// With a note for the page.
+    /// Adds a note for the page.
     pub(super) fn noted(mut self, note: impl Into<String>) -> Self {
         self.note = note.into();
         self
@@ -294,13 +295,13 @@ impl Table {
         }
     }
 
-    /// Whose last `count` columns hold words.
+    /// Declares the last `count` columns as words.
     pub(super) fn with_words(mut self, count: usize) -> Self {
         self.word_columns = count;
         self
     }
 
-    /// Without the columns of these names.
+    /// Removes the columns with these names.
     pub(super) fn without(mut self, names: &[&str]) -> Self {
         for name in names {
             if let Some(index) = self.head.iter().position(|head| head == name) {
@@ -313,7 +314,7 @@ impl Table {
         self
     }
 
-    /// With another column at the end.
+    /// Adds a column at the end.
     pub(super) fn and(mut self, name: &str, cells: impl IntoIterator<Item = String>) -> Self {
         self.head.push(name.to_owned());
         for (row, cell) in self.rows.iter_mut().zip(cells) {
@@ -322,7 +323,7 @@ impl Table {
         self
     }
 
-    /// Whether a figure is not known.
+    /// Whether a figure is unknown.
     pub(super) fn has_unknown(&self) -> bool {
         self.rows.iter().flatten().any(|cell| cell == UNKNOWN)
     }

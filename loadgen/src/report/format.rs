@@ -1,13 +1,13 @@
-//! Numbers as they are shown.
+//! Formatting of numbers.
 
 use std::time::Duration;
 
 use echomark::net::units::format_duration_ns;
 
-/// Stands for what is not known.
+/// The sign for an unknown figure.
 pub const UNKNOWN: &str = "–";
 
-/// A figure, or the sign for one that is not known.
+/// A figure, or the sign for an unknown one.
 pub fn known(figure: Option<String>) -> String {
     figure.unwrap_or_else(|| UNKNOWN.to_owned())
 }
@@ -17,14 +17,14 @@ pub fn duration(nanoseconds: Option<u64>) -> String {
     known(nanoseconds.map(|value| format_duration_ns(value as f64)))
 }
 
-/// Seconds to a thousandth, without zeros at the end.
+/// Seconds, to a thousandth, without trailing zeros.
 pub(crate) fn seconds(seconds: f64) -> String {
     format!("{} s", (seconds * 1000.0).round() / 1000.0)
 }
 
-/// A time as a clock would show it: `3.4 s`, `2:05 min`, `1:02:05 h`.
+/// A time as on a clock: `3.4 s`, `2:05 min`, `1:02:05 h`.
 pub fn clock(time: Duration) -> String {
-    // Cut off, not rounded, so that nothing is said to be over before it is.
+    // Truncated, not rounded, so that no time is shown as over too early.
     let seconds = time.as_secs();
     match seconds {
         0..60 => format!("{seconds}.{} s", time.subsec_millis() / 100),
@@ -38,13 +38,13 @@ pub fn clock(time: Duration) -> String {
     }
 }
 
-/// A number and what it counts: `1 thread`, `2 threads`.
+/// A number with its noun: `1 thread`, `2 threads`.
 pub(crate) fn count(count: u64, noun: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{} {noun}{plural}", grouped(count))
 }
 
-/// A number with as many decimals as it needs, its digits in groups of three.
+/// A number with as many decimals as it needs, in groups of three digits.
 pub fn number(value: f64) -> String {
     if value < 100.0 && value.fract() != 0.0 {
         format!("{value:.2}")
@@ -53,12 +53,12 @@ pub fn number(value: f64) -> String {
     }
 }
 
-/// A number for each second.
+/// A number per second.
 pub fn rate(per_second: f64) -> String {
     format!("{} /s", number(per_second))
 }
 
-/// Bits per second in the unit that suits them.
+/// Bits per second with a suitable prefix.
 pub fn bits_per_second(bits: f64) -> String {
     match bits {
         b if b >= 1e9 => format!("{:.2} Gbit/s", b / 1e9),
@@ -67,7 +67,7 @@ pub fn bits_per_second(bits: f64) -> String {
     }
 }
 
-/// A part of a whole, with decimals where it is small: `42 %`, `4.2 %`, `0.42 %`, `0.042 %`.
+/// A percentage, with decimals if it is small: `42 %`, `4.2 %`, `0.42 %`, `0.042 %`.
 pub fn percent(ratio: f64) -> String {
     match ratio * 100.0 {
         0.0 => "0 %".to_owned(),
@@ -92,7 +92,7 @@ pub fn grouped(value: u64) -> String {
     out
 }
 
-/// With a capital at its beginning.
+/// With an initial capital.
 pub(crate) fn capitalized(text: &str) -> String {
     let mut characters = text.chars();
     characters.next().map_or_else(String::new, |first| {

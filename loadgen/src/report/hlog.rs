@@ -1,4 +1,4 @@
-//! The histograms of every interval, while the run goes on: an HdrHistogram interval log, as
+//! An HdrHistogram interval log with the histograms of every interval, written during the run.
 //! HdrHistogram's own tools read it.
 //!
 //! Each interval has a histogram of nanoseconds tagged `response` and one tagged `service`. Their
@@ -18,7 +18,7 @@ use crate::engine::slice::Slice;
 use crate::observer::Observer;
 use crate::result::IntervalResult;
 
-/// Intervals that may wait to be written. Each has two histograms, half a megabyte.
+/// Maximum of intervals waiting to be written. Each has two histograms, half a megabyte.
 const MAX_WAITING: usize = 64;
 /// Maxima are logged in milliseconds, as other tools do.
 const NANOSECONDS_PER_MAX: f64 = 1e6;
@@ -30,7 +30,7 @@ pub struct HistogramLog {
     windows: Option<Windows>,
 }
 
-/// When the first window began, which the log counts from, and the present one.
+/// The start of the first window, which is the log's base time, and of the present window.
 #[derive(Clone, Copy, Debug)]
 struct Windows {
     first: SystemTime,
@@ -46,7 +46,7 @@ enum Item {
 #[derive(Debug)]
 struct Interval {
     first_window: SystemTime,
-    /// From the begin of the first window.
+    /// From the start of the first window.
     start: Duration,
     length: Duration,
     response: Histogram<u64>,
@@ -89,7 +89,7 @@ impl Observer for HistogramLog {
 
     fn interval(&mut self, interval: &IntervalResult, samples: &Slice) {
         let Some(windows) = self.windows else { return };
-        // A clock that was set back meanwhile can't be told from no time at all.
+        // If the clock was set back, the result would be negative.
         let between = windows.present.duration_since(windows.first);
         self.items.put(Item::Interval(Box::new(Interval {
             first_window: windows.first,
@@ -109,8 +109,8 @@ fn seconds(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or_default()
 }
 
-/// Writes a log of what `items` has. It begins with the first one, because only then its base time
-/// is known.
+/// Writes a log of `items`. It begins with the first item, because the base time is known only
+/// then.
 fn write(
     started: SystemTime,
     items: impl IntoIterator<Item = Item>,
@@ -119,11 +119,11 @@ fn write(
     let mut items = items.into_iter().peekable();
     let base = match items.peek() {
         Some(Item::Interval(interval)) => interval.first_window,
-        // It failed before its window, and its error says so.
+        // The run failed before its window, and its error says so.
         None => return Ok(()),
         Some(Item::End { .. }) => started,
     };
-    // Whole lines go out at once, so that what is there is valid whenever the program ends.
+    // Lines are written completely, so that the log is valid whenever the program ends.
     let mut out = LineWriter::new(out);
     let mut serializer = V2DeflateSerializer::new();
     let mut log = IntervalLogWriterBuilder::new()

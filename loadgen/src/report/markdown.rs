@@ -88,8 +88,8 @@ fn write_table(table: &Table, out: &mut String) -> fmt::Result {
     Ok(())
 }
 
-/// Text that is no markup, whatever it contains: every punctuation character of ASCII may be escaped
-/// (CommonMark, section 2.4). What would end a line or a cell becomes a space.
+/// Escapes text so that it is no markup: CommonMark allows to escape every ASCII punctuation
+/// character (section 2.4). Line ends become spaces.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {

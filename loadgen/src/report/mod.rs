@@ -1,9 +1,9 @@
-//! Results in the formats that people and programs read, a file for each.
+//! Output formats of results, for people and programs, a file for each.
 //!
-//! What is made at the end of a run is a pure function of the result. A result kind says what there is to
-//! say ([`Report`]: `run`, `search`, `comparison`); [`text`], [`markdown`], [`html`] and [`csv`] give
-//! it a form and don't know the kind. [`json`] and [`prometheus`] have the keys of the result itself.
-//! [`hlog`] and [`ndjson`] are written during a run and are observers of it.
+//! Reports after a run are pure functions of the result. A result kind makes the contents
+//! ([`Report`]: `run`, `search`, `comparison`). [`text`], [`markdown`], [`html`] and [`csv`]
+//! render them, whatever the kind. [`json`] and [`prometheus`] use the keys of the result itself.
+//! [`hlog`] and [`ndjson`] are written during a run, as its observers.
 
 mod chart;
 mod comparison;

@@ -1,8 +1,8 @@
-//! The intervals as lines of JSON, while the run goes on.
+//! Lines of JSON with the intervals, written during the run.
 //!
 //! Each interval is a line with the keys of an element of the result's `intervals` and `"kind":
-//! "interval"`, without its histograms; the last line has `"kind": "summary"`. What the streams beside
-//! the workload received is not known yet and null.
+//! "interval"`, without its histograms. The last line has `"kind": "summary"`. The bytes received
+//! by background streams are not known yet, and null.
 
 use std::io::{self, Write};
 use std::time::SystemTime;
@@ -15,15 +15,16 @@ use crate::observer::Observer;
 use crate::result::Verdict;
 use crate::result::{IntervalResult, Messages, Rate, RunResult};
 
-/// Lines that may wait to be written: some hundred bytes each, and seconds of the shortest intervals.
+/// Maximum of lines waiting to be written: a few hundred bytes each, and seconds of the shortest
+/// intervals.
 const MAX_WAITING: usize = 1024;
 
 /// Writes each interval as a line of JSON.
 #[derive(Debug)]
 pub struct Ndjson {
     lines: Stream<Line>,
-    /// Where the window of this run begins on the time line of the result, on which repeats follow
-    /// each other.
+    /// The start of this run's window on the result's time line, on which repeats follow each
+    /// other.
     offset_s: f64,
     end_s: f64,
 }
@@ -35,7 +36,7 @@ enum Line {
     Summary(Summary),
 }
 
-/// What became of the run, with the keys of the result.
+/// The outcome of the run, with the keys of the result.
 #[derive(Debug, Serialize)]
 struct Summary {
     started_at: String,
@@ -44,7 +45,7 @@ struct Summary {
     rate: Rate,
     messages: Messages,
     verdict: Verdict,
-    /// Intervals that are missing above.
+    /// Number of missing intervals.
     dropped: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Everything that was asked for and where it ran, as names and values.
+//! All options, and the environment, as names and values.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -7,11 +7,11 @@ use crate::report::document::Fact;
 use crate::report::format::UNKNOWN;
 use crate::result::{Host, Tool};
 
-/// What is said below the tables.
+/// The note below the tables.
 pub(super) const NOTE: &str =
     "Every option as it was resolved, named as in the result file. – : not set, or not known.";
 
-/// Where a result was made, by what, and when.
+/// Host, tool and time of a result.
 pub(super) fn host(host: &Host, tool: &Tool, started_at: &str) -> Vec<Fact> {
     let mut facts = flat(host);
     facts.push(Fact::new("tool", format!("{} {}", tool.name, tool.version)));
@@ -19,10 +19,10 @@ pub(super) fn host(host: &Host, tool: &Tool, started_at: &str) -> Vec<Fact> {
     facts
 }
 
-/// All figures and texts of a part of a result, by the path of their keys.
+/// All figures and texts of a part of a result, by the paths of their keys.
 pub(super) fn flat(part: &impl Serialize) -> Vec<Fact> {
     let mut facts = Vec::new();
-    // What was read from JSON can be written as such.
+    // A value read from JSON can be written as JSON.
     if let Ok(value) = serde_json::to_value(part) {
         flatten(String::new(), &value, &mut facts);
     }

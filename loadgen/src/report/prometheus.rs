@@ -8,7 +8,7 @@ use std::time::UNIX_EPOCH;
 use crate::plan::{Load, Plan, Target, Workload};
 use crate::result::{Latency, RunResult, Status};
 
-/// The quantiles of a summary; those that the result can't tell are left out.
+/// The quantiles of a summary. Quantiles that the result lacks are left out.
 const QUANTILES: [f64; 7] = [0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 0.9999];
 
 /// Renders `result`.
@@ -275,7 +275,7 @@ enum Type {
     Summary,
 }
 
-/// The page as far as it is written. All names begin with `loadgen_`.
+/// The page under construction. All names begin with `loadgen_`.
 #[derive(Default)]
 struct Page {
     text: String,
@@ -312,7 +312,7 @@ impl Page {
         self.sample(name, &[], count)
     }
 
-    /// A distribution, and its extremes, for which a summary has no place.
+    /// A distribution as a summary, and its extremes as gauges, because a summary has no extremes.
     fn summary(&mut self, name: &str, help: &str, latency: &Latency) -> fmt::Result {
         let seconds = |nanoseconds: u64| nanoseconds as f64 / 1e9;
         let summary = format!("{name}_seconds");
@@ -343,7 +343,7 @@ impl Page {
     }
 }
 
-/// A label's value as the format wants it.
+/// Escapes a label's value.
 fn escaped(value: &str) -> String {
     value
         .replace('\\', "\\\\")

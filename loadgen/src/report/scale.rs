@@ -1,8 +1,8 @@
-//! From figures to places on an axis.
+//! Scales of axes.
 
-/// Factors of a power of ten at which people expect ticks.
+/// Factors of a power of ten for ticks.
 const NICE: [f64; 4] = [1.0, 2.0, 5.0, 10.0];
-/// Decades from which on a logarithmic axis has ticks at the powers of ten alone.
+/// From this number of decades on, a logarithmic axis has ticks only at powers of ten.
 const MIN_SPARSE_DECADES: f64 = 2.6;
 
 /// An axis from `low` to `high`.
@@ -14,7 +14,7 @@ pub(super) struct Scale {
 }
 
 impl Scale {
-    /// Even from `low` to `high`.
+    /// Linear from `low` to `high`.
     pub(super) fn linear(low: f64, high: f64) -> Self {
         let (low, high) = (finite(low), finite(high));
         Self {
@@ -24,19 +24,19 @@ impl Scale {
         }
     }
 
-    /// Even from 0 to a round number above `most`.
+    /// Linear from 0 to a round number above `most`.
     pub(super) fn up_to(most: f64) -> Self {
         let most = finite(most);
         if most <= 0.0 {
             return Self::linear(0.0, 1.0);
         }
-        // A little room above the highest line.
+        // A little room above the maximum.
         let step = nice_step(most * 1.02, 5);
         Self::linear(0.0, (most * 1.02 / step).ceil() * step)
     }
 
-    /// Logarithmic from a round number below `least` to one above `most`. What is not above 0 has no
-    /// place on it.
+    /// Logarithmic from a round number below `least` to one above `most`. Values not above 0 have
+    /// no place on it.
     pub(super) fn logarithmic(least: f64, most: f64) -> Self {
         let least = finite(least).max(f64::MIN_POSITIVE * 1e10);
         let most = finite(most).max(least);
@@ -52,7 +52,7 @@ impl Scale {
         }
     }
 
-    /// Logarithmic from `low` to `high` as they are.
+    /// Logarithmic from exactly `low` to exactly `high`.
     pub(super) fn between(low: f64, high: f64) -> Self {
         let low = finite(low).max(f64::MIN_POSITIVE * 1e10);
         Self {
@@ -62,7 +62,7 @@ impl Scale {
         }
     }
 
-    /// Where `value` lies, from 0 to 1. What is beyond the ends is at them.
+    /// The position of `value`, from 0 to 1. Values beyond the ends are clamped.
     pub(super) fn place(&self, value: f64) -> f64 {
         let place = if self.is_log {
             (value.max(self.low) / self.low).ln() / (self.high / self.low).ln()
@@ -86,7 +86,7 @@ impl Scale {
         self.high
     }
 
-    /// Round values on the axis, on an even one about `about`.
+    /// Round values on the axis, about `about` of them on a linear one.
     pub(super) fn ticks(&self, about: usize) -> Vec<f64> {
         if self.is_log {
             self.logarithmic_ticks()
@@ -111,7 +111,7 @@ impl Scale {
             self.low.log10().floor() as i32,
             self.high.log10().ceil() as i32,
         );
-        // Beyond this, labels would touch.
+        // With more ticks, labels would touch.
         let every = ((last - first) / 12 + 1) as usize;
         (first..=last)
             .step_by(every)
@@ -125,7 +125,7 @@ impl Scale {
     }
 }
 
-/// What a scale can be made for: a round number above it is a number too.
+/// Whether a scale can be made for the value: a round number above it must be finite too.
 fn finite(value: f64) -> f64 {
     const LARGEST: f64 = 1e300;
     if value.is_finite() {
@@ -135,7 +135,7 @@ fn finite(value: f64) -> f64 {
     }
 }
 
-/// The smallest nice step of which `most` fit into `length`.
+/// The smallest round step of which at most `most` fit into `length`.
 fn nice_step(length: f64, most: usize) -> f64 {
     let least = (length / most.max(1) as f64).max(f64::MIN_POSITIVE * 1e10);
     let decade = 10_f64.powf(least.log10().floor());

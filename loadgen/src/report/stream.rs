@@ -1,4 +1,4 @@
-//! Writing while a run goes on, without ever holding it up.
+//! Writing during a run, without ever blocking it.
 
 use std::fmt;
 use std::io;
@@ -7,11 +7,11 @@ use std::thread;
 
 use crate::engine::sys;
 
-/// Niceness of a writer, so that measuring threads go first (nice(1)).
+/// Niceness of a writer: measuring threads go first (nice(1)).
 const NICE: i32 = 10;
 
-/// A thread that writes, and the bounded queue of what it is to write. A disk or a reader that does
-/// not keep up loses items; they are counted.
+/// A writing thread with a bounded queue. If the disk or the reader is too slow, items are dropped
+/// and counted.
 #[derive(Debug)]
 pub(crate) struct Stream<T> {
     queue: SyncSender<T>,
@@ -19,18 +19,18 @@ pub(crate) struct Stream<T> {
     dropped: u64,
 }
 
-/// Why what was written while a run went on is not all there is.
+/// Why the output of a run is incomplete.
 #[derive(Debug)]
 pub enum StreamError {
-    /// It could not be written.
+    /// Writing failed.
     Write(io::Error),
-    /// This number of intervals is missing: writing them took longer than the run.
+    /// This number of intervals is missing, because writing them took longer than the run.
     Dropped(u64),
 }
 
 impl<T: Send + 'static> Stream<T> {
-    /// Starts a thread called `name` in which `write` writes what is put, at most `capacity` items of
-    /// which wait for it.
+    /// Starts a thread called `name`, in which `write` writes the queued items. At most `capacity`
+    /// items wait.
     ///
     /// # Errors
     /// The thread can't be started.
@@ -43,7 +43,7 @@ impl<T: Send + 'static> Stream<T> {
         let writer = thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
-                // Nothing is lost but a little precision if it can't stand back.
+                // If this fails, only a little precision is lost.
                 let _ = sys::set_thread_nice(NICE);
                 write(items)
             })?;
@@ -57,19 +57,19 @@ impl<T: Send + 'static> Stream<T> {
     /// Queues `item`, or drops it if the queue is full. Returns at once.
     pub(crate) fn put(&mut self, item: T) {
         match self.queue.try_send(item) {
-            // The writer has failed; why, `finish` tells.
+            // The writer has failed; `finish` reports the reason.
             Ok(()) | Err(TrySendError::Disconnected(_)) => {}
             Err(TrySendError::Full(_)) => self.dropped += 1,
         }
     }
 
-    /// Writes what is waiting and the last item, which is made knowing how many were dropped. This
-    /// one waits, as long as the disk or the reader takes.
+    /// Writes the waiting items and a last item, made with the number of dropped items. This waits
+    /// for the disk or the reader, as long as they take.
     ///
     /// # Errors
     /// Not everything was written.
     pub(crate) fn finish(self, last: impl FnOnce(u64) -> T) -> Result<(), StreamError> {
-        // Fails only when the writer has.
+        // Fails only if the writer has failed.
         let _ = self.queue.send(last(self.dropped));
         drop(self.queue);
         self.writer

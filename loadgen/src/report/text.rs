@@ -1,14 +1,14 @@
-//! A result as a person reads it on a terminal of 80 columns.
+//! A result as text for a terminal of 80 columns.
 
 use super::document::{Block, Document, Fact, Judgement, Medium, Report, Table};
 
 /// Columns of a terminal.
 const WIDTH: usize = 80;
-/// Columns of the labels at the left.
+/// Columns of the labels on the left.
 const LABEL: usize = 10;
-/// Between figures of a line.
+/// Separator between figures of a line.
 const FACT_GAP: &str = "   ";
-/// Between the columns of a table: that, or the smaller one if the table is too wide.
+/// Space between the columns of a table; the smaller one if the table is too wide.
 const COLUMN_GAPS: [usize; 2] = [2, 1];
 
 /// Renders a result.
@@ -18,11 +18,12 @@ pub fn render(report: &dyn Report) -> String {
     page.text
 }
 
-/// A page as far as it is written.
+/// The page under construction.
 #[derive(Default)]
 struct Page {
     text: String,
-    /// Whether a table was the last, which a note follows at once and everything else after a gap.
+    /// Whether the last block was a table. A note follows it directly, other blocks after an empty
+    /// line.
     is_after_table: bool,
 }
 
@@ -79,7 +80,7 @@ impl Page {
         }
     }
 
-    /// An empty line, unless there is one.
+    /// An empty line, unless there is one already.
     fn gap(&mut self) {
         if !self.text.is_empty() && !self.text.ends_with("\n\n") {
             self.text.push('\n');
@@ -99,7 +100,7 @@ impl Page {
         self.wrapped(label, words(text), " ");
     }
 
-    /// Puts pieces on as many lines as they need.
+    /// Breaks pieces into as many lines as they need.
     fn wrapped(&mut self, label: &str, pieces: impl IntoIterator<Item = String>, gap: &str) {
         let mut line = format!("{label:<LABEL$}");
         let mut is_first = true;
@@ -119,7 +120,7 @@ impl Page {
     }
 
     fn put(&mut self, line: &str) {
-        // A result may come from elsewhere and must not control the terminal.
+        // A result may come from elsewhere, and must not control the terminal.
         let is_control = |c: char| c.is_control();
         self.text
             .push_str(&line.trim_end().replace(is_control, "\u{fffd}"));
@@ -161,7 +162,7 @@ fn width(text: &str) -> usize {
     text.chars().count()
 }
 
-/// The pieces of a sentence that stay whole: words, and numbers with their unit.
+/// The unbreakable pieces of a sentence: words, and numbers with their unit.
 fn words(text: &str) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     let mut is_number = false;

@@ -1,10 +1,10 @@
-//! What was measured and with which load, in words.
+//! The target and the load in words.
 
 use crate::plan::{Close, Direction, Load, Plan, Spacing, Target, Workload};
 use crate::report::format::{count, number};
 use crate::result::Status;
 
-/// What is measured.
+/// The measured target.
 pub fn target(plan: &Plan) -> String {
     match &plan.target {
         Target::Servers { targets } => targets
@@ -19,7 +19,7 @@ pub fn target(plan: &Plan) -> String {
     }
 }
 
-/// What it is measured with.
+/// The load.
 pub fn load(plan: &Plan) -> String {
     let rate = match &plan.load {
         Load::Closed { .. } => String::new(),
@@ -31,7 +31,7 @@ pub fn load(plan: &Plan) -> String {
     load_with(plan, &rate, &connections)
 }
 
-/// What it is measured with, in these words for the rate and the connections.
+/// The load, with these words for the rate and the connections.
 pub(super) fn load_with(plan: &Plan, rate: &str, connections: &str) -> String {
     let what = match plan.workload {
         Workload::Request => "",
@@ -82,7 +82,7 @@ pub(super) fn load_with(plan: &Plan, rate: &str, connections: &str) -> String {
     format!("{what}{when}, {threads}, {}", plan.size)
 }
 
-/// What a run counts: the blocks of a stream are no messages.
+/// The counted unit: messages, or the blocks of a stream.
 pub(super) fn messages(plan: &Plan) -> &'static str {
     match plan.direction() {
         None => "messages",
@@ -90,7 +90,7 @@ pub(super) fn messages(plan: &Plan) -> &'static str {
     }
 }
 
-/// A verdict's word.
+/// A verdict in one word.
 pub(super) fn status(status: Status) -> &'static str {
     match status {
         Status::Valid => "VALID",

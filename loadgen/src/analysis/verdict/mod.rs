@@ -189,7 +189,7 @@ fn schedule(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
     if !evidence.rate.changes.is_empty() {
         reasons.push(Reason::suspect(
             Code::RateChanged,
-            "the rate was changed during the run: the figures are of several loads".to_owned(),
+            "the rate was changed during the run, so the figures mix several loads".to_owned(),
         ));
     }
 }

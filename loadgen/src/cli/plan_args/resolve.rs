@@ -1,4 +1,4 @@
-//! How the options of a plan go together.
+//! Resolves the options of a plan.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -19,23 +19,23 @@ use super::{
 use crate::cli::parse::at_least_one;
 use crate::cli::target_args::{TargetArgs, is_datagram};
 
-/// With no target and no load asked for, the embedded server gets this: far below what one core can
-/// echo, so that an idle two-core machine measures itself without being its own bottleneck.
+/// The embedded server's rate if neither a target nor a load is given: far below the capacity of
+/// one core, so that an idle two-core machine measures itself without being the bottleneck.
 pub(super) const SELF_TEST_RATE: f64 = 5_000.0;
-/// How often a connection that is held is tried, over all of them.
+/// The rate of messages on held connections, over all of them.
 pub(super) const PROBE_RATE: f64 = 100.0;
-/// The window if neither its length nor its number of messages is given.
+/// The window if neither its length nor a number of messages is given.
 const DEFAULT_WINDOW: Duration = Duration::from_secs(10);
-/// The longest that an answer may take, on a stream and over UDP, where none may come.
+/// The default timeouts, on streams and over UDP, where datagrams may be lost.
 const STREAM_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) const DATAGRAM_TIMEOUT: Duration = Duration::from_secs(1);
-/// What fits into a UDP datagram over IPv4 (RFC 768).
+/// Maximum payload of a UDP datagram over IPv4 (RFC 768).
 const MAX_DATAGRAM: u32 = 65_507;
-/// The warm-up before a window that a duration ends.
+/// The warm-up before a window with a duration.
 const DEFAULT_WARMUP: Duration = Duration::from_secs(1);
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
-/// Intervals are at least this part of the window unless told otherwise, so that the result of a day
-/// is no larger than that of an hour.
+/// The default interval is at least this part of the window, so that the result of a day is no
+/// larger than that of an hour.
 const MAX_INTERVALS: u32 = 3600;
 
 impl LoadArgs {
@@ -123,7 +123,7 @@ impl LoadArgs {
         })
     }
 
-    /// Draws the seed, if there is none, so that every plan has the same.
+    /// Draws a seed, if none was given, so that every plan has the same.
     pub(in crate::cli) fn fix_seed(&mut self) {
         self.seed.get_or_insert_with(monotonic_ns);
     }
@@ -222,7 +222,7 @@ impl LoadArgs {
         }
     }
 
-    /// The length of the window. `None` where a number of messages ends it.
+    /// The length of the window. `None` if a number of messages ends it.
     fn to_duration(&self, rate: Option<&Profile>) -> Option<Duration> {
         self.duration.or_else(|| match self.requests {
             Some(_) => None,
@@ -262,12 +262,12 @@ impl LoadArgs {
             Workload::Stream {
                 direction: Direction::Up | Direction::Down,
             } if targets.is_datagram() => Err(
-                "over UDP nobody tells what arrived: only --direction echo can be measured".to_owned(),
+                "over UDP the receiver reports nothing: only --direction echo can be measured".to_owned(),
             ),
             Workload::Stream {
                 direction: Direction::Down,
             } if self.rate.is_some() || self.requests.is_some() || self.pipeline.is_some() => Err(
-                "the server decides what comes from it: --direction down takes neither -R, -n nor -p"
+                "the server decides how much it sends: --direction down takes neither -R, -n nor -p"
                     .to_owned(),
             ),
             workload => Ok(workload),
@@ -333,7 +333,7 @@ impl LoadArgs {
 
     fn to_size(&self, targets: &TargetArgs, workload: Workload) -> Result<Sizes, String> {
         let size = self.size.clone().unwrap_or_else(|| match workload {
-            // The largest that most networks carry whole.
+            // The largest size that most networks carry unfragmented.
             Workload::Stream { .. } if targets.is_datagram() => Sizes::Fixed(1400),
             Workload::Stream { .. } => Sizes::Fixed(64 << 10),
             Workload::Request | Workload::Churn { .. } | Workload::Idle => Sizes::Fixed(64),

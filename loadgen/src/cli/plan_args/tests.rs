@@ -66,7 +66,7 @@ fn a_rate_may_change_over_the_window() {
     let counted = plan("loadgen run -R 1k@10s,0@5s,3k@5s -n 13k");
     assert_eq!(counted.duration, None);
     assert_eq!(counted.target_rate(), Some(13_000.0 / 16.0));
-    // It falls silent before all messages are through.
+    // Its rate falls to 0 before all messages are sent.
     let silent = plan("loadgen run -R 2k..0@10s -n 1M");
     assert_eq!(silent.target_rate(), Some(1000.0));
 }
@@ -205,7 +205,7 @@ fn a_socket_option_without_effect_is_refused_by_name() {
                 }
             }
         }
-        // One target of several, or the streams beside the workload, are enough.
+        // One of several targets, or the background streams, are enough.
         let mixed = "tcp://127.0.0.1:7 unix:/run/echo";
         assert!(plan(&format!("loadgen run {mixed} {option}")).is_ok());
         let beside = "unix:/run/echo --background 1 --background-target tcp://127.0.0.1:7";

@@ -1,5 +1,5 @@
-//! The charts of a comparison: each figure's ratio with its interval as a forest plot, and ratios over the
-//! rounds.
+//! The charts of a comparison: a forest plot of the ratios with their intervals, and ratios over
+//! the rounds.
 
 use super::words::{figure, name};
 use crate::compare::change;
@@ -10,9 +10,9 @@ use crate::result::comparison::{
     Better, ComparedRound, Comparison, ComparisonVerdict, MetricComparison, RatioInterval,
 };
 
-/// Ratios farther from 1 than this factor are drawn at the edge.
+/// Ratios further from 1 than this factor are drawn at the edge.
 const MAX_RATIO: f64 = 8.0;
-/// Ratios at which the forest plot may have ticks.
+/// Candidate ticks of the forest plot.
 const TICKS: [f64; 19] = [
     0.125, 0.25, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 1.0, 1.01, 1.02, 1.05, 1.1, 1.25, 1.5, 2.0,
     4.0, 8.0,
@@ -21,7 +21,7 @@ const TICKS: [f64; 19] = [
 /// The intervals of all ratios on one axis.
 pub(super) fn forest(comparison: &Comparison) -> Forest {
     let scale = ratio_scale(comparison);
-    // An end that is not known is at the edge.
+    // An unknown end is at the edge.
     let ends = |interval: RatioInterval| {
         (
             interval.low.unwrap_or_else(|| scale.low()),
@@ -55,7 +55,7 @@ fn class(verdict: ComparisonVerdict) -> &'static str {
     }
 }
 
-/// Even around 1, so that twice and half are as far from it.
+/// Symmetric around 1 on a logarithmic scale.
 fn ratio_scale(comparison: &Comparison) -> Scale {
     let ends = comparison.metrics.iter().flat_map(|metric| {
         let intervals = [metric.interval, metric.decisive].into_iter().flatten();
@@ -73,7 +73,7 @@ fn ratio_scale(comparison: &Comparison) -> Scale {
     Scale::between(1.0 / farthest, farthest)
 }
 
-/// Ticks with their names.
+/// Ticks with their labels.
 fn named_ticks(scale: Scale) -> Vec<(f64, String)> {
     let ticks = ticks(scale).into_iter();
     ticks.map(|tick| (tick, tick_name(tick))).collect()
@@ -87,11 +87,11 @@ fn tick_name(ratio: f64) -> String {
     }
 }
 
-/// A few ticks that do not touch each other.
+/// A few ticks whose labels do not touch.
 fn ticks(scale: Scale) -> Vec<f64> {
     let mut ticks = vec![1.0];
     let is_inside = |tick: f64| tick > scale.low() * 1.001 && tick < scale.high() * 0.999;
-    // From 1 outwards, so that it looks alike on both sides.
+    // From 1 outwards, so that both sides look alike.
     let (less, more): (Vec<f64>, Vec<f64>) = TICKS.into_iter().partition(|&tick| tick < 1.0);
     for side in [less.into_iter().rev().collect::<Vec<f64>>(), more] {
         let mut last = 1.0;
@@ -106,7 +106,7 @@ fn ticks(scale: Scale) -> Vec<f64> {
     ticks
 }
 
-/// A figure's ratio, round by round; none if fewer than two rounds know it.
+/// A figure's ratio in each round; `None` if fewer than two rounds have it.
 pub(super) fn course(comparison: &Comparison, metric: &MetricComparison) -> Option<Chart> {
     let ratios: Vec<(f64, f64)> = comparison
         .rounds

@@ -19,7 +19,7 @@ mod words;
 
 use words::{figure, name};
 
-/// The columns of a figure, and where the result has the value.
+/// The columns of a figure, and the paths of their values in the result.
 const COLUMNS: [(&str, &str); 11] = [
     ("figure", "/name"),
     ("unit", "/unit"),
@@ -92,7 +92,7 @@ impl Report for Comparison {
     }
 }
 
-/// The word of a verdict.
+/// A verdict in words.
 fn badge(verdict: ComparisonVerdict) -> &'static str {
     match verdict {
         ComparisonVerdict::Regression => "REGRESSION",
@@ -102,7 +102,7 @@ fn badge(verdict: ComparisonVerdict) -> &'static str {
     }
 }
 
-/// The word of a single figure's verdict.
+/// A single figure's verdict in words.
 fn metric_verdict(metric: &MetricComparison) -> &'static str {
     match metric.verdict {
         ComparisonVerdict::Regression => "regression",
@@ -127,7 +127,7 @@ fn verdict(comparison: &Comparison) -> Judgement {
     }
 }
 
-/// How much was measured.
+/// The number of rounds or runs, and their length.
 fn effort(comparison: &Comparison) -> String {
     let plan = &comparison.base.plan;
     let window = match (plan.duration, plan.requests) {
@@ -144,7 +144,7 @@ fn effort(comparison: &Comparison) -> String {
     }
 }
 
-/// A row for each figure, with the intervals of all ratios on one axis.
+/// A row for each figure, with a plot of all intervals on one axis.
 fn figures(comparison: &Comparison, section: &mut Section) {
     let rows = comparison.metrics.iter().map(|metric| {
         [
@@ -194,7 +194,7 @@ fn interval(interval: RatioInterval) -> Option<String> {
     Some(format!("{} to {}", change(low), change(high)))
 }
 
-/// What each round found, as ratios over the rounds and as a table.
+/// Each round's figures, as charts of the ratios and as a table.
 fn rounds(comparison: &Comparison, section: &mut Section) {
     if comparison.rounds.is_empty() {
         return;
@@ -241,7 +241,7 @@ fn side_name(side: Side) -> &'static str {
     }
 }
 
-/// How a side was measured.
+/// The source and the options of a side.
 fn side(side: &ComparedSide) -> Vec<Fact> {
     let source = match side.source {
         Source::Result => "a stored result",

@@ -1,5 +1,5 @@
-//! HTML as it is put together. What comes from a result can't become markup: templates are literals of
-//! this program, and whatever fills their holes is escaped.
+//! Construction of HTML. Text from a result can't become markup: templates are literals of this
+//! program, and inserted values are escaped.
 
 use std::fmt::{Display, Write as _};
 
@@ -8,13 +8,13 @@ use std::fmt::{Display, Write as _};
 pub(super) struct Html(String);
 
 impl Html {
-    /// Adds markup as it stands.
+    /// Adds markup unchanged.
     pub(super) fn put(&mut self, markup: &'static str) {
         self.0.push_str(markup);
     }
 
-    /// Adds a template with each of its `{}` filled. A hole may stand where text may stand, or in a
-    /// quoted attribute, and nowhere else.
+    /// Adds a template with a value for each `{}`. A placeholder may stand in place of text or
+    /// within a quoted attribute, and nowhere else.
     pub(super) fn fill(&mut self, template: &'static str, holes: &[&dyn Display]) {
         let mut pieces = template.split("{}");
         self.0.push_str(pieces.next().unwrap_or_default());
@@ -48,7 +48,7 @@ impl Html {
         }
     }
 
-    /// Adds a table whose first column names its rows. Wide ones scroll by themselves.
+    /// Adds a table whose first column names its rows. Wide tables scroll horizontally.
     pub(super) fn table<R, C>(&mut self, head: &[impl Display], rows: impl IntoIterator<Item = R>)
     where
         R: IntoIterator<Item = C>,
@@ -79,7 +79,7 @@ impl Html {
     }
 }
 
-/// Writes text so that it stays text, in an element and in a quoted attribute.
+/// Writes escaped text, for an element or a quoted attribute.
 struct Escaped<'a>(&'a mut String);
 
 impl std::fmt::Write for Escaped<'_> {
@@ -92,8 +92,8 @@ impl std::fmt::Write for Escaped<'_> {
                 '"' => self.0.push_str("&quot;"),
                 '\'' => self.0.push_str("&#39;"),
                 '\n' => self.0.push('\n'),
-                // Neither may stand in a page, and what changes the direction of text could make it
-                // say something else than it does.
+                // Control characters must not stand in a page. Changes of text direction could make
+                // the text appear different from what it is.
                 c if c.is_control() || is_direction(c) => self.0.push('\u{fffd}'),
                 c => self.0.push(c),
             }

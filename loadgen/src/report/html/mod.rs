@@ -1,5 +1,5 @@
-//! A result as one HTML page: everything in the file, no network, light and dark, on paper too. It is
-//! readable without its script, which only shows the values under the pointer more nicely.
+//! A result as one self-contained HTML page: no network access, light and dark, printable. It is
+//! readable without its script, which only improves the tooltips.
 
 use super::document::{Block, Document, Fact, Judgement, Medium, Report};
 use super::format::capitalized;
@@ -33,7 +33,7 @@ pub fn render(report: &dyn Report) -> String {
     out.into_string()
 }
 
-/// Starts the page. Its policy forbids whatever is not in the file.
+/// Starts the page. Its Content-Security-Policy forbids everything that is not in the file.
 fn head(document: &Document, out: &mut Html) {
     out.fill(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -64,7 +64,7 @@ fn head(document: &Document, out: &mut Html) {
 fn write_blocks(blocks: &[Block], out: &mut Html) {
     let is_counts = |block: &Block| matches!(block, Block::Counts { .. });
     for group in blocks.chunk_by(|one, next| is_counts(one) && is_counts(next)) {
-        // What is looked up stands side by side.
+        // Reference tables stand side by side.
         if group.iter().any(is_counts) {
             out.put("<div class=\"columns\">\n");
             group.iter().for_each(|block| write_block(block, out));
