@@ -16,11 +16,11 @@ use super::plan_args::LoadArgs;
 use super::target_args::TargetArgs;
 use super::{one_line, parse};
 
-/// The window of each run, and the warm-up before it, unless the user says otherwise: many short
-/// rounds tell more than few long ones.
+/// The default window of each run, and the warm-up before it: many short rounds tell more than a
+/// few long ones.
 const WINDOW: Duration = Duration::from_secs(2);
 const WARM_UP: Duration = Duration::from_millis(500);
-/// The only options that stored results have something to do with.
+/// The options that apply to stored results.
 const OF_RESULTS: [&str; 6] = ["base", "new", "threshold", "json", "allow_invalid", "quiet"];
 
 #[derive(Args, Debug)]
@@ -83,34 +83,34 @@ pub(crate) struct CompareArgs {
     #[arg(short, long, help_heading = "Output")]
     pub(crate) quiet: bool,
 
-    /// Options that the user wrote.
+    /// The options given by the user.
     #[arg(skip)]
     given: BTreeSet<String>,
 }
 
-/// One of the two that are compared.
+/// One side of the comparison.
 #[derive(Clone, Debug)]
 pub(crate) enum SideArg {
     /// A stored result.
     Result(PathBuf),
-    /// A server that runs.
+    /// A running server.
     Target(Endpoint),
-    /// A server to be started.
+    /// A server to start.
     Command(String),
 }
 
-/// What is to be compared.
+/// The two sides.
 #[derive(Debug)]
 pub(crate) enum Comparands {
     /// Two stored results.
     Results(PathBuf, PathBuf),
     /// Two servers.
     Servers {
-        /// What is compared with.
+        /// The base.
         base: ServerArg,
-        /// What is compared.
+        /// The new side.
         new: ServerArg,
-        /// After how many rounds the evidence is looked at.
+        /// The numbers of rounds after which the evidence is checked.
         looks: Vec<usize>,
     },
 }
@@ -118,7 +118,7 @@ pub(crate) enum Comparands {
 /// A server to be measured.
 #[derive(Clone, Debug)]
 pub(crate) struct ServerArg {
-    /// Where it is, or how it is started.
+    /// Its endpoint, or its command line.
     pub(crate) side: SideArg,
     /// Its admin port.
     pub(crate) admin: Option<AdminUrl>,
@@ -179,7 +179,7 @@ impl CompareArgs {
         }
     }
 
-    /// After the first rounds, and whenever there are twice as many.
+    /// After the first rounds, and each time their number has doubled.
     fn looks(&self) -> Result<Vec<usize>, String> {
         let first = self.rounds as usize;
         let last = self.max_rounds.map_or(first, |most| most as usize);
@@ -234,8 +234,7 @@ impl CompareArgs {
         }
     }
 
-    /// How `server` is to be measured. Of one that is not started yet, the transport is taken to be
-    /// TCP.
+    /// The plan for `server`. A server that is not started yet is assumed to use TCP.
     ///
     /// # Errors
     /// One line for the user: options that don't go together.
@@ -249,7 +248,7 @@ impl CompareArgs {
         self.plan_for(target, server.admin.clone())
     }
 
-    /// How the server at `target` is to be measured.
+    /// The plan for the server at `target`.
     ///
     /// # Errors
     /// One line for the user: options that don't go together.
@@ -272,7 +271,7 @@ impl CompareArgs {
     }
 }
 
-/// Not one of clap's groups, which have the names of types.
+/// Different from clap's groups, which have the names of types.
 fn is_option(id: &str) -> bool {
     id.starts_with(|first: char| first.is_ascii_lowercase())
 }

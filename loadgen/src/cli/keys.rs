@@ -1,4 +1,4 @@
-//! The options of `run` as keys of a file: the same names, ranges and messages.
+//! The options of `run` as keys of a file, with the same names, ranges and messages.
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{ArgAction, Command, CommandFactory};
@@ -6,10 +6,10 @@ use loadgen::Plan;
 
 use super::{Cli, RunArgs, one_line};
 
-/// The key of what is not an option on the command line.
+/// The key of the targets, which are positional on the command line.
 const TARGET: &str = "target";
 
-/// What a key takes.
+/// The kind of a key's value.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Kind {
     /// `true` or `false`.
@@ -20,12 +20,12 @@ pub(crate) enum Kind {
     List,
 }
 
-/// The keys that a run may have.
+/// The valid keys of a run.
 pub(crate) struct Keys {
     command: Command,
 }
 
-/// Why there is no plan: what is wrong, and with which key, if it is with one.
+/// The reason why there is no plan, and the key that caused it, if there is one.
 #[derive(Debug)]
 pub(crate) struct Mistake {
     pub(crate) key: Option<String>,
@@ -39,7 +39,7 @@ impl Keys {
         }
     }
 
-    /// What `key` takes; `None` if there is no such key.
+    /// The kind of `key`; `None` if there is no such key.
     pub(crate) fn kind(&self, key: &str) -> Option<Kind> {
         if key == TARGET {
             return Some(Kind::List);
@@ -54,7 +54,7 @@ impl Keys {
         }
     }
 
-    /// The run that `entries` ask for: keys, and the text of their value, which a flag has none of.
+    /// The run described by `entries`: keys, and the text of each value. Flags have no value.
     ///
     /// # Errors
     /// [`Mistake`], in the words of the command line.

@@ -1,5 +1,5 @@
-//! The command line of `loadgen`. Only this folder knows clap; what leaves it is a typed
-//! [`Plan`](loadgen::Plan) and where to put the result.
+//! The command line of `loadgen`. Only this folder uses clap. It returns a typed
+//! [`Plan`](loadgen::Plan) and the outputs.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -38,7 +38,7 @@ pub(crate) struct Cli {
 /// The definition of the command line.
 pub(crate) fn command() -> clap::Command {
     Cli::command().mut_subcommand("search", |search| {
-        // A search refuses them with a hint; they would only lengthen its help.
+        // A search refuses these with a hint. They would only lengthen its help.
         ["duration", "requests", "repeat"]
             .into_iter()
             .fold(search, |search, name| {
@@ -65,7 +65,8 @@ pub(crate) fn command() -> clap::Command {
     })
 }
 
-/// Reads the command line. Help, the version and usage errors are printed here, and leave an exit code.
+/// Parses the command line. Help, the version and usage errors are printed here, and return an exit
+/// code.
 pub(crate) fn parse() -> Result<(Command, ArgMatches), ExitCode> {
     let matches = command()
         .try_get_matches()
@@ -80,7 +81,7 @@ pub(crate) fn parse() -> Result<(Command, ArgMatches), ExitCode> {
 fn refuse(error: &clap::Error) -> ExitCode {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            // A reader that closed the pipe has seen enough.
+            // If the reader closed the pipe, it needs no more.
             let _ = error.print();
             ExitCode::SUCCESS
         }
@@ -92,7 +93,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// The help for the command that was called. Not every error says which that is.
+/// The help of the called command. Not every error says which command it was.
 fn help() -> String {
     let called = std::env::args().nth(1).unwrap_or_default();
     let commands = command();
@@ -179,7 +180,7 @@ pub(crate) struct ScenarioArgs {
     pub(crate) check: bool,
 }
 
-/// What is wrong with a command line, without the usage and the hints around it.
+/// The error of a command line, without the usage and hints around it.
 pub(crate) fn one_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
     text.lines()

@@ -52,7 +52,7 @@ impl OutputArgs {
     /// Checks that no output overwrites another, and that there is a terminal to draw on.
     ///
     /// # Errors
-    /// One line for the user: two options that name the same place, or a place that is not there.
+    /// One line for the user: two options with the same place, or a missing terminal.
     pub(crate) fn check(&self) -> Result<(), String> {
         let places = self.places();
         for (index, (option, place)) in places.iter().enumerate() {
@@ -73,12 +73,12 @@ impl OutputArgs {
         Ok(())
     }
 
-    /// Whether an output has stdout for itself.
+    /// Whether an output uses stdout exclusively.
     pub(crate) fn takes_stdout(&self) -> bool {
         self.places().iter().any(|(_, place)| is_stdout(place))
     }
 
-    /// The outputs that go somewhere, by the names of their options.
+    /// The outputs with a place, by option name.
     pub(crate) fn places(&self) -> Vec<(&'static str, &Path)> {
         [
             ("json", &self.json),

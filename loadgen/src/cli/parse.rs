@@ -7,11 +7,11 @@ use std::time::Duration;
 use echomark::net::endpoint::Endpoint;
 use echomark::net::units;
 
-/// More sockets or threads than any host has.
+/// More sockets or threads than any host can have.
 const MAX_COUNT: u64 = 10_000_000;
 /// SO_RCVBUF and SO_SNDBUF are C ints, and the kernel doubles them (socket(7)).
 const MAX_BUFFER: u64 = 1 << 30;
-/// Shorter intervals would mostly measure their hand-over.
+/// Shorter intervals would mostly measure their own overhead.
 const MIN_INTERVAL: Duration = Duration::from_millis(10);
 
 pub(super) fn endpoint(text: &str) -> Result<Endpoint, String> {
@@ -55,7 +55,7 @@ pub(super) fn buffer(text: &str) -> Result<usize, String> {
     }
 }
 
-/// A path where `-` would be a file of that name, which nobody wants.
+/// A path. `-` is refused, because it would create a file of that name.
 pub(super) fn file(text: &str) -> Result<PathBuf, String> {
     match text {
         "-" => Err("must be a file; only --json and --ndjson can go to stdout".to_owned()),

@@ -1,4 +1,4 @@
-//! The options that make a [`Plan`], and how they go together.
+//! The options of a [`Plan`].
 
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::Duration;
@@ -217,7 +217,7 @@ enum PacingArg {
     Spin,
 }
 
-/// What a search decides about its trials.
+/// The parts of the trials' plan that a search decides.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Trial {
     /// What the load is a number of.
@@ -225,9 +225,9 @@ pub(super) struct Trial {
     /// The first load.
     pub(super) start: f64,
     pub(super) window: Duration,
-    /// Where the user does not say otherwise.
+    /// The default warm-up.
     pub(super) warmup: Duration,
-    /// See above.
+    /// The default timeout.
     pub(super) timeout: Duration,
 }
 
@@ -260,13 +260,13 @@ impl PlanArgs {
                 }
                 let start = at_least_one(trial.start as usize);
                 args.connections = Some(start.max(at_least_one(self.targets.len())));
-                // As many as there may be once there are connections enough.
+                // As many as fit once there are enough connections.
                 let first = args.connections.unwrap_or(start);
                 args.threads = self.load.threads.map(|threads| threads.min(first));
             }
         }
         let mut plan = args.to_plan(&self.targets, |name| {
-            // An embedded server, too, is to get the load that is searched for and no other.
+            // An embedded server gets the searched load too, not its default rate.
             name == "connections" || is_given(name)
         })?;
         if trial.over == Axis::Connections {

@@ -21,7 +21,7 @@ pub(crate) struct ReportArgs {
     format: Option<Format>,
 }
 
-/// A form in which a result is read.
+/// A report format.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum Format {
     /// A page for a browser, whole in one file
@@ -35,15 +35,15 @@ pub(crate) enum Format {
 }
 
 impl ReportArgs {
-    /// Where the report goes; `None` for stdout.
+    /// The report's file; `None` for stdout.
     pub(crate) fn output(&self) -> Option<&Path> {
         self.output.as_deref().filter(|path| !is_stdout(path))
     }
 
-    /// The format that was asked for, or that the file's name stands for.
+    /// The requested format, or the format of the file's extension.
     ///
     /// # Errors
-    /// One line for the user: the name stands for none.
+    /// One line for the user: the extension is of no format.
     pub(crate) fn format(&self) -> Result<Format, String> {
         match (self.format, self.output()) {
             (Some(format), _) => Ok(format),

@@ -7,11 +7,11 @@ use echomark::net::units;
 use rand_xoshiro::rand_core::Rng;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Largest message: with several in flight on many connections, more would not fit into memory.
+/// Maximum size of a message: several of larger ones on many connections would not fit into memory.
 pub const MAX_MESSAGE: u32 = 64 << 20;
-/// Smallest datagram: its sequence number.
+/// Minimum size of a datagram: its sequence number.
 pub const MIN_DATAGRAM: u32 = size_of::<u64>() as u32;
-/// Most sizes in a mix.
+/// Maximum number of sizes in a mix.
 const MAX_PARTS: usize = 64;
 
 /// The sizes of a run's messages, in bytes.
@@ -94,9 +94,8 @@ impl Sizes {
     }
 }
 
-/// A number below `bound`, each as likely: a multiplication in place of a division, with a bias below
-/// 2^-32 for any bound here (Lemire, "Fast random integer generation in an interval", ACM TOMACS
-/// 2019).
+/// A uniform number below `bound`: a multiplication instead of a division, with a bias below 2^-32
+/// for any bound here (Lemire, "Fast random integer generation in an interval", ACM TOMACS 2019).
 fn below(rng: &mut impl Rng, bound: u64) -> u64 {
     ((u128::from(rng.next_u64()) * u128::from(bound)) >> 64) as u64
 }

@@ -137,7 +137,7 @@ impl Profile {
         Ok(curve)
     }
 
-    /// The first rate that is not 0.
+    /// The first rate above 0.
     pub(crate) fn first_rate(&self) -> f64 {
         self.pieces
             .iter()

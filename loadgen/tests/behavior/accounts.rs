@@ -261,7 +261,7 @@ fn an_interrupted_run_accounts_for_what_it_did() {
     }
 }
 
-/// A server that echoes the first so many bytes of each connection, however they arrive.
+/// A server that echoes a limited number of bytes of each connection, however they arrive.
 fn answers_only(most: u64) -> PlainServer {
     PlainServer::start(move |peer, bytes| {
         let left = most.saturating_sub(peer.received);
@@ -273,7 +273,7 @@ fn answers_only(most: u64) -> PlainServer {
 #[test]
 fn the_wait_after_an_interruption_is_not_part_of_the_window() {
     const RATE: f64 = 1000.0;
-    // The last message of the first tenth of a second is the last that is answered.
+    // The last answered message is the last one of the first tenth of a second.
     let target = answers_only(25 * 64);
     let control = Control::default();
     let mut observer = StopAfter {

@@ -1,5 +1,5 @@
-//! The page in a browser: Chromium without a screen, spoken to by the Chrome DevTools Protocol over a
-//! pipe (messages of JSON, each ended by a zero byte).
+//! The page in headless Chromium, controlled by the Chrome DevTools Protocol over a pipe (JSON
+//! messages, each ended by a zero byte).
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::report::hostile;
 use crate::support::tools::{is_installed, require, skip_without};
 use crate::support::{DEADLINE, Directory, constant, embedded, plan, run};
 
-/// Under which names Chromium is installed.
+/// Names under which Chromium may be installed.
 const NAMES: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 
 /// A browser with one page.
@@ -26,13 +26,13 @@ struct Browser {
     messages: Receiver<Value>,
     session: Option<String>,
     last_id: u64,
-    /// What happened that nobody waited for.
+    /// Events that no caller waited for.
     events: Vec<Value>,
     _profile: Directory,
 }
 
 impl Browser {
-    /// Starts one, if it is installed.
+    /// Starts a browser, if one is installed.
     fn start() -> Option<Self> {
         let name = NAMES.into_iter().find(|name| is_installed(name))?;
         let profile = Directory::new("chromium");
@@ -98,7 +98,7 @@ impl Browser {
         Some(browser)
     }
 
-    /// Asks for something and returns the answer.
+    /// Sends a request and returns the response.
     #[track_caller]
     fn ask(&mut self, method: &str, params: Value) -> Value {
         self.last_id += 1;
@@ -115,7 +115,7 @@ impl Browser {
         answer["result"].take()
     }
 
-    /// Waits for a message; what else comes meanwhile is kept.
+    /// Waits for a message, and keeps other messages that arrive meanwhile.
     #[track_caller]
     fn wait_for(&mut self, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + DEADLINE;
@@ -138,7 +138,7 @@ impl Browser {
         let before = self.events.len();
         self.ask("Page.navigate", json!({"url": url}));
         let is_loaded = |message: &Value| message["method"] == "Page.loadEventFired";
-        // It may have come before the answer.
+        // The event may have arrived before the response.
         if !self.events[before..].iter().any(is_loaded) {
             let loaded = self.wait_for("loading", is_loaded);
             self.events.push(loaded);
@@ -180,8 +180,8 @@ impl Browser {
         self.wait_until(&format!("innerWidth === {width}"));
     }
 
-    /// Puts the pointer at a place until the page shows that it noticed. Scrolling, which comes to the
-    /// page later, takes away what it showed.
+    /// Moves the pointer until the page shows that it noticed. A delayed scroll event removes the
+    /// tooltip.
     #[track_caller]
     fn point_at(&mut self, place: &Value, condition: &str) {
         let deadline = Instant::now() + DEADLINE;
@@ -205,7 +205,7 @@ impl Browser {
         }
     }
 
-    /// What the page asked for, and what it complained about.
+    /// The page's requests and complaints.
     fn requests_and_complaints(&self) -> (Vec<&str>, Vec<&Value>) {
         let of = |method: &'static str| {
             let events = self.events.iter();
@@ -225,7 +225,7 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // It ends when nobody speaks to it any more.
+        // It ends when the pipe is closed.
         drop(self.requests.take());
         let deadline = Instant::now() + DEADLINE;
         while matches!(self.child.try_wait(), Ok(None)) {
@@ -237,10 +237,10 @@ impl Drop for Browser {
     }
 }
 
-/// What says what is under the pointer.
+/// The tooltip's element.
 const TIP: &str = "document.getElementById('tip')";
 
-/// Where the pointer has to be to be over a chart's stop.
+/// The pointer position over a chart's stop.
 const PLACE: &str = "(() => {
     const plot = document.querySelectorAll('.plot')[CHART];
     plot.scrollIntoView({block: 'center', behavior: 'instant'});
@@ -270,7 +270,7 @@ fn the_page_works_in_a_browser_and_asks_for_nothing() {
     browser.resize(1400);
     browser.open(&path);
 
-    // Every chart says what is under the pointer.
+    // Every chart has a tooltip under the pointer.
     let charts = browser.evaluate("document.querySelectorAll('.plot').length");
     let charts = charts.as_u64().unwrap();
     assert!(charts >= 4, "{charts}");
@@ -280,7 +280,7 @@ fn the_page_works_in_a_browser_and_asks_for_nothing() {
         browser.point_at(&place, &format!("{TIP}.textContent.includes('{word}')"));
     }
 
-    // So do the arrow keys.
+    // Arrow keys show it too.
     browser.ask(
         "Input.dispatchMouseEvent",
         json!({"type": "mouseMoved", "x": 1, "y": 1}),
@@ -295,7 +295,7 @@ fn the_page_works_in_a_browser_and_asks_for_nothing() {
     browser.press("Escape");
     browser.wait_until(&format!("{TIP}.hidden"));
 
-    // Nothing sticks out, on a wide screen and on a narrow one, in either colour.
+    // Nothing overflows, on a wide and on a narrow screen, in light and dark.
     for width in [1400, 400] {
         browser.resize(width);
         for scheme in ["light", "dark"] {
@@ -310,7 +310,7 @@ fn the_page_works_in_a_browser_and_asks_for_nothing() {
         }
     }
 
-    // Without its script, the page still says what its stops are.
+    // Without its script, the page still describes its stops.
     browser.ask(
         "Emulation.setScriptExecutionDisabled",
         json!({"value": true}),

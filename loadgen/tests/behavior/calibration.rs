@@ -1,5 +1,5 @@
-//! Faults of the client and its host, each induced: none passes as a valid result. That clean runs
-//! are not accused can't be tested where others use the machine; docs/calibration.md has the runs.
+//! Induced faults of the client and its host: none passes as a valid result. That clean runs pass
+//! can't be tested where others use the machine; docs/calibration.md has those runs.
 
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
@@ -19,7 +19,7 @@ fn loadgen() -> &'static str {
     env!("CARGO_BIN_EXE_loadgen")
 }
 
-/// The status and the codes of the verdict that a run printed as JSON.
+/// The status and the codes of the verdict printed as JSON.
 #[track_caller]
 fn verdict(output: &Output) -> (String, Vec<String>) {
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -45,7 +45,7 @@ fn assert_caught(output: &Output, expected: &[&str]) {
     );
 }
 
-/// Processes that take a processor whole until they are dropped.
+/// Processes that occupy a CPU completely until they are dropped.
 struct Hogs(Vec<Child>);
 
 impl Hogs {
@@ -118,11 +118,11 @@ fn a_client_that_is_frozen_notices_it() {
     }
 }
 
-/// A network namespace of this test's own, until it is dropped.
+/// A network namespace for this test, until it is dropped.
 struct Namespace(String);
 
 impl Namespace {
-    /// `None` where none can be made.
+    /// `None` if it can't be created.
     fn new(name: &str) -> Option<Self> {
         let namespace = Self(format!("loadgen-{name}-{}", std::process::id()));
         let is_made = ip(&["netns", "add", &namespace.0])
@@ -159,7 +159,7 @@ fn a_network_that_does_not_carry_the_load_is_noticed() {
     if !namespace.run(&[&qdisc[..], &limit].concat()) {
         skip!("a kernel with the queueing discipline tbf");
     }
-    // Eight times what the network carries.
+    // Eight times the capacity of the network.
     let output = Command::new("ip")
         .args(["netns", "exec", &namespace.0, loadgen(), "run"])
         .args(["-R", "2k", "-s", "1000B", "-d", "1s", "-w", "0"])

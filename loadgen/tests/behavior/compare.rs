@@ -1,4 +1,4 @@
-//! Comparisons: what they find, what they refuse, and that nothing they started is left behind.
+//! Comparisons: their findings, their refusals, and that every started process ends.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -18,14 +18,14 @@ use crate::server_side::Echod;
 use crate::support::tools::require;
 use crate::support::{Directory, PlainServer, wait_until};
 
-/// Rounds that are over soon. In 300 ms, the slowest of these servers answers some messages.
+/// Short rounds. In 300 ms, the slowest of these servers answers some messages.
 const SHORT: [&str; 8] = ["-d", "300ms", "-w", "0", "-c", "4", "--seed", "1"];
-/// The same, long enough that a single run knows how sure it is.
+/// Longer rounds, so that a single run knows the precision of its figures.
 const LONGER: [&str; 8] = ["-d", "800ms", "-w", "0", "-c", "4", "--seed", "1"];
-/// How long a slow server waits with each answer: far more than any host takes for an echo.
+/// The delay of a slow server's answers, far above the time of an echo on any host.
 const SLOW: Duration = Duration::from_millis(20);
 
-/// An echo that takes its time. The wait is the experiment, not a way to synchronise.
+/// An echo with a delay. The wait is the experiment, not synchronisation.
 fn slow_echo() -> PlainServer {
     PlainServer::start(|peer, bytes| {
         thread::park_timeout(SLOW);
@@ -87,7 +87,7 @@ fn a_server_that_is_slower_is_a_regression_and_one_that_is_faster_none() {
     assert!(new >= 2e7 && base < new, "{median}");
     assert!(median["interval"]["low"].as_f64().unwrap() > 1.05);
     assert_eq!(metric(&worse, "achieved_rate")["verdict"], "regression");
-    // Which side is first is chance's affair, and the seed's.
+    // Chance, by the seed, decides which side is first.
     let firsts: Vec<&Value> = worse["rounds"]
         .as_array()
         .unwrap()
@@ -126,7 +126,7 @@ fn what_is_clear_ends_early_and_the_table_says_it() {
     schema::check_comparison(&comparison);
     let rounds = comparison["rounds"].as_array().unwrap().len();
     assert!(rounds < 100, "{rounds}");
-    // Wherever its lines are broken.
+    // Wherever its lines break.
     let table = String::from_utf8(output.stdout).unwrap();
     let table = table.split_whitespace().collect::<Vec<_>>().join(" ");
     for part in [
@@ -151,7 +151,7 @@ fn what_the_servers_take_of_their_processors_is_compared_too() {
     let arguments = [
         &["compare", &targets[0], &targets[1]][..],
         &["--base-admin", &admins[0], "--new-admin", &admins[1]],
-        // Nothing is established of what is alike.
+        // Nothing is established about equal sides.
         &["--rounds", "3", "--json", "-", "--allow-invalid"],
         &SHORT[..],
     ];
@@ -283,7 +283,7 @@ fn mistakes_are_one_line_and_exit_code_2() {
     }
 }
 
-/// Where the server below notes its process, and the port that it takes.
+/// Where the server below notes its process, and its port.
 const PIDS: &str = "LOADGEN_TEST_PIDS";
 const PORT: &str = "LOADGEN_TEST_PORT";
 
@@ -297,7 +297,7 @@ fn echo_server(directory: &Directory, port: &str) -> String {
     )
 }
 
-/// Not a test: a server as a process of its own. It says what echod says of its port.
+/// Not a test: a server as a separate process. It announces its port like echod.
 #[test]
 #[ignore = "other tests start it"]
 #[expect(clippy::print_stdout, reason = "what those who start it read")]
@@ -323,14 +323,14 @@ fn be_an_echo_server() {
     }
 }
 
-/// The servers that a directory's script was started as.
+/// The server processes started by a directory's script.
 fn pids(directory: &Directory) -> Vec<u32> {
     let text = fs::read_to_string(directory.path("pids")).unwrap_or_default();
     text.lines().map(|pid| pid.parse().unwrap()).collect()
 }
 
 fn is_running(pid: u32) -> bool {
-    // One that waits to be taken note of runs no more.
+    // A zombie no longer runs.
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ")
         .is_some_and(|(_, rest)| !rest.starts_with('Z'))
@@ -340,7 +340,8 @@ fn is_running(pid: u32) -> bool {
 fn servers_are_started_for_each_run_and_ended_after_it() {
     require!("sh");
     let directory = Directory::new("compare-commands");
-    // By what it prints, and by the port that it is told; in a shell that stays, and in none.
+    // Found by its announcement and by its port; in a shell that stays, and in one that is
+    // replaced.
     let base = format!("{}; true", echo_server(&directory, "0"));
     let new = echo_server(&directory, "{port}");
     let arguments = [
@@ -356,7 +357,7 @@ fn servers_are_started_for_each_run_and_ended_after_it() {
     assert!(!pids.into_iter().any(is_running));
 }
 
-/// Compares a server with itself, for as long as it is let.
+/// Compares a server with itself until it is interrupted.
 fn compare_with_itself(command: &str, json: &Path) -> Child {
     loadgen(&[
         "compare",
@@ -489,7 +490,7 @@ fn the_recipe_for_pipelines_works() {
     let json: Value =
         serde_json::from_slice(&fs::read(results.join("comparison.json")).unwrap()).unwrap();
     schema::check_comparison(&json);
-    // The machine that runs the tests may be too busy for results that can be believed.
+    // The test machine may be too busy for reliable results.
     let stderr = String::from_utf8_lossy(&output.stderr);
     let code = output.status.code();
     let is_believed = json["validity"]["status"] != "invalid";

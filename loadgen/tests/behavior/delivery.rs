@@ -1,5 +1,5 @@
-//! A result that was measured is delivered: when the server goes away, when signals come, and where the
-//! file can't be replaced.
+//! A measured result is delivered: if the server disappears, if signals arrive, and if the file
+//! can't be replaced.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -21,7 +21,7 @@ use crate::support::{
     Directory, PlainServer, check_accounts, codes, number, plan, server, wait_until,
 };
 
-/// Does something when a phase begins.
+/// Performs an action when a phase begins.
 struct At<F>(F);
 
 impl<F: FnMut(Phase) + Send> Observer for At<F> {
@@ -36,8 +36,8 @@ fn run_and(plan: &Plan, at: impl FnMut(Phase) + Send) -> RunResult {
     result
 }
 
-/// Passes requests for `/info` on to an admin port until it is told to answer as another process, or not
-/// at all.
+/// Forwards requests for `/info` to an admin port until it is told to answer as another process, or
+/// not at all.
 struct AdminRelay {
     address: SocketAddr,
     answers: std::sync::Arc<std::sync::Mutex<Answers>>,
@@ -132,7 +132,7 @@ fn repeats_that_were_made_are_delivered_when_the_next_one_fails() {
     let mut repeats = 0;
     let result = run_and(&plan, |phase| {
         repeats += usize::from(phase == Phase::Connecting);
-        // The connections of the second repeat stand; those of the third can't be made.
+        // The second repeat can connect; the third can't.
         if repeats == 2 && matches!(phase, Phase::Measuring(_)) {
             target.take();
         }
@@ -205,7 +205,8 @@ fn one_request_to_stop_that_comes_as_two_signals_is_one() {
 
 #[test]
 fn a_program_that_is_told_to_end_at_once_leaves_no_temporary_file() {
-    // It never answers, and closes when its peer does, so the run has something to wait for at its end.
+    // The server never answers, and closes when its peer does, so the run waits for something at
+    // its end.
     let target = PlainServer::start(|_, _| true);
     let directory = Directory::new("delivery-at-once");
     let path = directory.path("result.json");

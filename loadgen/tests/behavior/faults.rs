@@ -1,4 +1,4 @@
-//! Servers that misbehave in one known way: each is caught, at the exact place where it can be told.
+//! Servers with one known fault each. Every fault is found at its exact position.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -177,7 +177,7 @@ fn a_server_that_closes_at_once_is_named() {
 fn one_thread_s_failure_ends_the_others() {
     let honest = PlainServer::echo();
     let closes = PlainServer::start_if(|_| false, |_, _| true);
-    // Two threads, of which each gets one target's connections.
+    // Two threads. Each gets the connections of one target.
     let error = try_run(&Plan {
         threads: number(2),
         duration: Some(Duration::from_secs(3600)),

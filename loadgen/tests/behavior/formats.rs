@@ -1,4 +1,4 @@
-//! What is written, as others read it.
+//! Outputs, as other programs read them.
 
 use std::time::Duration;
 

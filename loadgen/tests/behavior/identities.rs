@@ -1,5 +1,5 @@
-//! What must add up whatever is done, over whatever, for however long: every workload in both loops
-//! over every transport, to its end and interrupted at any moment.
+//! Sums that hold whatever happens: every workload in both loops over every transport, to its end
+//! and interrupted at any moment.
 
 use std::num::NonZeroU64;
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 use crate::support::{DEADLINE, check_accounts, constant, even, number, plan, run};
 
-/// Runs to wait for one in which something came back.
+/// Attempts for a run in which something came back.
 const ATTEMPTS: usize = 5;
 
 /// An echod of this process that serves one service over one transport.
@@ -127,7 +127,7 @@ fn plans(transport: Transport, mut take: impl FnMut(&Plan)) {
             constant(3000.0),
             even("1k..5k"),
         ];
-        // What comes down is the server's affair, whatever the loop.
+        // The server decides how much it sends, in both loops.
         let loops = if server_decides(workload) {
             &loops[..1]
         } else {
@@ -168,7 +168,7 @@ fn name(plan: &Plan) -> String {
     format!("{:?}, {:?}", plan.workload, plan.load)
 }
 
-/// What is asked of every result beyond [`check_accounts`].
+/// Checks beyond [`check_accounts`].
 #[track_caller]
 fn check_all(result: &RunResult, name: &str) {
     let total = |rate: f64| (rate * result.duration_s).round() as u64;
@@ -188,7 +188,7 @@ fn check_all(result: &RunResult, name: &str) {
     let received = total(result.throughput.received_bits_per_s / 8.0);
     assert_eq!(received, received_bytes, "{name}");
     if let Some(fairness) = &result.fairness {
-        // All of them are named, so they add up to what came back within the window.
+        // All are listed, so they add up to the messages received in the window.
         let shares: u64 = fairness.slowest.iter().map(|share| share.messages).sum();
         assert_eq!(shares, total(result.rate.achieved), "{name}");
     }
@@ -219,7 +219,7 @@ fn check_all(result: &RunResult, name: &str) {
 fn complete(transport: Transport) {
     plans(transport, |plan| {
         let name = name(plan);
-        // On a busy machine, a thread may have no processor for all of a short window.
+        // On a busy machine, a thread may have no CPU during a whole short window.
         let result = (0..ATTEMPTS)
             .map(|_| run(plan))
             .find(|result| result.messages.received > 0)
@@ -265,7 +265,7 @@ fn everything_adds_up_for_a_number_of_messages() {
     });
 }
 
-/// Stops each run once, at a time that is anything from the first connect to the last echo.
+/// Stops each run once, at any time from the first connect to the last echo.
 fn interrupted(transport: Transport) {
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(transport as u64);
     plans(transport, |plan| {
@@ -275,7 +275,7 @@ fn interrupted(transport: Transport) {
         let result = thread::scope(|scope| {
             let steering = control.clone();
             scope.spawn(move || {
-                // Whenever it comes, it is a moment as good as any.
+                // Any moment is valid.
                 thread::park_timeout(moment);
                 steering.stop();
             });

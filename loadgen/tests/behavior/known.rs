@@ -1,9 +1,8 @@
-//! Servers that answer at times of their own choosing and keep account of it: the truth that a
-//! result is held against.
+//! Servers that answer at self-chosen times and record them: the truth for checking results.
 //!
-//! One thread polls all of a server's sockets and never sleeps, so that it knows when a message was
-//! there to within microseconds. What it records is the time that it really took, its own lateness
-//! included. It gives its processor away between two looks, for the sake of other tests.
+//! One thread polls all of a server's sockets and never sleeps, so it knows the arrival time of
+//! each message within microseconds. It records the real times, including its own lateness. It
+//! yields its CPU between two polls, for the sake of other tests.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -21,22 +20,21 @@ use loadgen::result::Latency;
 
 /// Bytes of every message to these servers.
 pub(crate) const SIZE: usize = 64;
-/// Runs to wait for one that nothing disturbed.
+/// Attempts for an undisturbed run.
 const ATTEMPTS: usize = 2;
-/// A figure may be off its truth by this much, or by a hundredth if that is more.
+/// A figure may differ from the truth by this much, or by one percent if that is more.
 const TOLERANCE: Duration = Duration::from_micros(20);
-/// A share of the time without a processor above which a run is disturbed.
+/// Above this share of time without a CPU, a run counts as disturbed.
 const MAX_ABSENT: f64 = 0.01;
-/// From one look of a server at its sockets to the next it takes no longer than this, unless it had
-/// no processor.
+/// Maximum time between two polls of the sockets, unless the server had no CPU.
 const MAX_LOOK: Duration = Duration::from_micros(50);
-/// Room for what arrives while a server has no processor.
+/// Buffer for messages that arrive while a server has no CPU.
 const DATAGRAM_BUFFER: usize = 4 << 20;
 
 /// A message as its server sees it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Arrival {
-    /// Its number among all that arrived.
+    /// Its number in order of arrival.
     pub(crate) number: u64,
     /// The number of its connection, in the order in which they were accepted; 0 over UDP.
     pub(crate) connection: usize,
@@ -44,7 +42,7 @@ pub(crate) struct Arrival {
     pub(crate) at: Duration,
 }
 
-/// What a server did about a message.
+/// The server's answer to a message.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Served {
     pub(crate) connection: usize,
@@ -54,18 +52,18 @@ pub(crate) struct Served {
     pub(crate) took: Duration,
 }
 
-/// What a server did.
+/// The records of a server.
 #[derive(Default)]
 pub(crate) struct Report {
     /// In the order of the answers.
     pub(crate) served: Vec<Served>,
-    /// Looks that took long, together,
+    /// Total time of polls that took too long,
     absent: Duration,
-    /// and from the first message on, all of them.
+    /// and of all polls since the first message.
     present: Duration,
 }
 
-/// A server that holds each answer back for a time.
+/// A server that delays each answer.
 pub(crate) struct Known {
     endpoint: Endpoint,
     stop: Arc<AtomicBool>,
@@ -73,8 +71,8 @@ pub(crate) struct Known {
 }
 
 impl Known {
-    /// Over TCP. `delay` says how long after its arrival a message is to be answered; on each
-    /// connection in the order of arrival.
+    /// Over TCP. `delay` is the time from a message's arrival to its answer. Each connection is
+    /// answered in order of arrival.
     pub(crate) fn tcp(delay: impl FnMut(Arrival) -> Duration + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
@@ -124,7 +122,7 @@ impl Known {
         self.endpoint.clone()
     }
 
-    /// Ends the server and returns what it did.
+    /// Ends the server and returns its records.
     pub(crate) fn finish(mut self) -> Report {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.take().unwrap().join().unwrap()
@@ -142,10 +140,10 @@ impl Drop for Known {
 
 /// The sockets of a server.
 trait Transport: Send + 'static {
-    /// Where an answer goes.
+    /// The destination of an answer.
     type Peer: Copy + Send;
 
-    /// Hands every message that is there to `take`, with its peer and the number of its connection.
+    /// Passes every received message to `take`, with its peer and the number of its connection.
     fn receive(&mut self, take: &mut dyn FnMut(Self::Peer, usize, [u8; SIZE]));
 
     fn answer(&mut self, peer: Self::Peer, message: &[u8; SIZE]);
@@ -179,7 +177,7 @@ impl Transport for Connections {
     }
 
     fn answer(&mut self, peer: usize, message: &[u8; SIZE]) {
-        // A client that has closed does not miss it.
+        // A client that has closed does not need it.
         let _ = self.streams[peer].0.write(message);
     }
 }
@@ -209,7 +207,7 @@ impl Transport for Datagrams {
     }
 }
 
-/// An answer that is held back.
+/// A delayed answer.
 struct Held<P> {
     connection: usize,
     arrived: Instant,
@@ -275,14 +273,14 @@ fn serve<W: Transport>(
 }
 
 impl Report {
-    /// The share of the time in which the server was kept from looking, so that it does not know
-    /// when messages arrived, and was late with answers.
+    /// The share of time in which the server was kept from polling. Then it does not know arrival
+    /// times, and answers late.
     pub(crate) fn absence(&self) -> f64 {
         self.absent.as_secs_f64() / self.present.as_secs_f64().max(1e-9)
     }
 }
 
-/// The truth of a latency: what the server took for each message, which the client can't beat.
+/// The true latency: the server's time for each message, which is a lower bound.
 pub(crate) struct Truth {
     sorted: Vec<u64>,
 }
@@ -298,7 +296,7 @@ impl Truth {
         Self { sorted }
     }
 
-    /// The value that the fraction `quantile` of the messages does not exceed.
+    /// The `quantile` of the messages.
     pub(crate) fn quantile(&self, quantile: f64) -> u64 {
         let rank = (quantile * self.sorted.len() as f64).ceil() as usize;
         self.sorted[rank.max(1) - 1]
@@ -345,19 +343,18 @@ impl Truth {
     }
 }
 
-/// Shows a figure to who runs the tests with `--nocapture`.
+/// Prints a figure, for `--nocapture`.
 #[expect(clippy::print_stdout, reason = "this is what it is for")]
 pub(crate) fn show(text: &str) {
     println!("{text}");
 }
 
-/// The most that may be measured where so many nanoseconds are the truth.
+/// The maximum measured value for a true number of nanoseconds.
 pub(crate) fn tolerated(truth: f64) -> f64 {
     truth + (truth * 0.01).max(TOLERANCE.as_nanos() as f64)
 }
 
-/// The share of the time that a thread of the client was ready and had no processor, as far as the
-/// client says.
+/// The share of time that a client thread was ready without a CPU, by the client's own figures.
 pub(crate) fn absence(result: &RunResult) -> f64 {
     let threads = result.client.threads.iter();
     let worst = threads
@@ -366,21 +363,21 @@ pub(crate) fn absence(result: &RunResult) -> f64 {
     worst + result.client.steal_ratio.unwrap_or(0.0)
 }
 
-/// Whether the client of a run was disturbed. Whatever does that only adds to latencies.
+/// Whether the client of a run was disturbed. Disturbances only increase latencies.
 pub(crate) fn is_disturbed(result: &RunResult) -> bool {
     absence(result) > MAX_ABSENT
 }
 
-/// The same of the client and the server.
+/// Whether the client or the server was disturbed.
 pub(crate) fn are_disturbed(result: &RunResult, report: &Report) -> bool {
     let (client, server) = (absence(result), report.absence());
     show(&format!("absent: client {client:.4}, server {server:.4}"));
     client + server > MAX_ABSENT
 }
 
-/// Makes a measurement until one was not disturbed. It says whether it was.
+/// Repeats a measurement until it was not disturbed. The measurement returns whether it was.
 pub(crate) fn until_undisturbed(mut measure: impl FnMut() -> bool) {
-    /// Several at a time would disturb each other.
+    /// Concurrent measurements would disturb each other.
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     for _ in 0..ATTEMPTS {

@@ -1,5 +1,5 @@
-//! Runs in a network of their own: ports that run out, a link that is slow. Where making one is not
-//! allowed, these tests are skipped.
+//! Runs in a separate network namespace: exhausted ports, a slow link. Skipped if a namespace can't
+//! be created.
 
 use std::process::{Command, Output};
 
@@ -8,11 +8,11 @@ use serde_json::Value;
 use crate::known::show;
 use crate::support::tools::{require, skip};
 
-/// What these tests need besides programs.
+/// Requirements besides programs.
 const NAMESPACE: &str = "a network namespace";
 
 /// Runs the program with an embedded server in a new network namespace that `setup` has prepared.
-/// `None` if there can't be one.
+/// `None` if the namespace can't be created.
 fn run_in_namespace(setup: &str, arguments: &[&str]) -> Option<Output> {
     let script = format!("ip link set lo up && {setup} || exit 77; exec \"$0\" run \"$@\"");
     let output = Command::new("unshare")
@@ -21,7 +21,7 @@ fn run_in_namespace(setup: &str, arguments: &[&str]) -> Option<Output> {
         .args(arguments)
         .output();
     match output {
-        // unshare(1) says 1, and then nothing of what the program would say.
+        // unshare(1) exits with 1, and the program prints nothing.
         Ok(output) if !is_refused(&output) => Some(output),
         other => {
             show(&format!("no network namespace: {other:?}"));
@@ -48,7 +48,7 @@ fn codes(json: &Value) -> Vec<&str> {
         .collect()
 }
 
-/// Leaves the client so few ports; the server has one of them.
+/// Leaves the client only this number of ports. The server has one of them.
 const TEN_PORTS: &str = "echo '40000 40009' > /proc/sys/net/ipv4/ip_local_port_range";
 
 const CHURN: [&str; 10] = [
@@ -75,7 +75,7 @@ fn orderly_closes_use_up_the_ports() {
     assert!(codes(&json).contains(&"out_of_ports"), "{:?}", codes(&json));
     let count = |pointer: &str| json.pointer(pointer).unwrap().as_u64().unwrap();
     let opened = count("/connections/opened");
-    // One of ten is the server's, and one was a trial before the start.
+    // The server uses one of ten, and the test connection before the start another.
     assert!((5..=10).contains(&opened), "{opened}");
     assert_eq!(count("/messages/received"), opened - 1);
     assert_eq!(
@@ -93,7 +93,7 @@ fn resets_leave_no_port_in_time_wait() {
         skip!(NAMESPACE);
     };
     let json = json(&output);
-    // All but the trial before the start, which is closed in good order.
+    // All but the test connection before the start, which closes in an orderly way.
     assert_eq!(json["messages"]["verified"], 200);
     assert_eq!(json["connections"]["failed"], 0);
     assert_eq!(json["connections"]["opened"], 201);
@@ -114,7 +114,7 @@ fn more_sources_have_more_ports() {
 #[test]
 fn without_any_port_the_error_says_so() {
     require!("ip", "sh", "unshare");
-    // The only port is the server's.
+    // The server has the only port.
     let one_port = "echo '40000 40000' > /proc/sys/net/ipv4/ip_local_port_range";
     let Some(output) = run_in_namespace(one_port, &["-c", "1", "-d", "100ms"]) else {
         skip!(NAMESPACE);

@@ -1,4 +1,4 @@
-//! What a run writes: while it goes on and at its end, whole and in step with its result.
+//! The outputs of a run, during the run and at its end: complete and consistent with its result.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -26,7 +26,7 @@ use crate::support::{
     Directory, PlainServer, check_accounts, constant, embedded, number, plan, run, wait_until,
 };
 
-/// What is written stays readable when the writer is gone.
+/// A buffer that stays readable after its writer is gone.
 #[derive(Clone, Default)]
 struct Buffer(Arc<Mutex<Vec<u8>>>);
 
@@ -41,7 +41,7 @@ impl Write for Buffer {
     }
 }
 
-/// Both that are written while a run goes on.
+/// Both outputs that are written during a run.
 struct Streams {
     lines: Ndjson,
     log: HistogramLog,
@@ -115,7 +115,7 @@ fn lines_are_the_intervals_of_the_result_and_a_summary() {
     let mut intervals = json["intervals"].clone();
     for interval in intervals.as_array_mut().unwrap() {
         for latency in ["response", "service"] {
-            // Lines are for those who watch.
+            // Intervals are for live readers.
             let removed = interval[latency]
                 .as_object_mut()
                 .unwrap()

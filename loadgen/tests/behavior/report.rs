@@ -1,4 +1,4 @@
-//! `loadgen report`: stored results in the forms that people read.
+//! `loadgen report`: stored results in formats for people.
 
 use std::fs;
 use std::process::{Output, Stdio};
@@ -17,7 +17,7 @@ use proptest::test_runner::TestRunner;
 use crate::program::{assert_one_line, loadgen, run as run_program};
 use crate::support::{Directory, constant, embedded, number, plan, run};
 
-/// Puts `words` wherever a result may have words that are not this program's.
+/// Puts `words` wherever a result may contain foreign text.
 pub(crate) fn hostile(result: &mut RunResult, words: &str) {
     let text = || words.to_owned();
     result.tool.name = text().into();
@@ -43,7 +43,7 @@ pub(crate) fn hostile(result: &mut RunResult, words: &str) {
     }
 }
 
-/// Text as it stands in a page.
+/// Text as escaped in a page.
 fn escaped(text: &str) -> String {
     let mut page = String::new();
     for character in text.chars() {
@@ -121,7 +121,7 @@ fn check_markup(page: &str) {
         }
         open.push(name);
         if name == "script" || name == "style" {
-            // What is in them is no markup.
+            // Their contents are not markup.
             rest = &rest[rest.find(&format!("</{name}>")).unwrap()..];
         }
     }
@@ -252,7 +252,7 @@ fn with_intervals(change: impl Fn(&mut Vec<IntervalResult>)) -> String {
 fn stalls_are_marked() {
     let page = with_intervals(|_| {});
     assert!(page.contains("No stall") && !page.contains("band stall"));
-    // As many as there are, and no more than ten times as slow.
+    // All intervals are shown, and the slow one is not hidden.
     let page = with_intervals(|intervals| {
         intervals[3].received = 501;
         intervals[3].response.as_mut().unwrap().p99 = Some(1_000_000);
@@ -269,7 +269,7 @@ fn stalls_are_marked() {
                   9 s to 10 s (at worst its p99 is 25 times the usual), \
                   15 s to 16 s (at worst its median is 20 times the usual).";
     assert!(page.contains(listed), "{page}");
-    // Three stretches in each chart over time.
+    // Three marked ranges in each chart over time.
     let charts = page.matches("aria-label=\"Rate").count()
         + page.matches("aria-label=\"Response time").count()
         + page.matches("aria-label=\"TCP").count();
@@ -309,7 +309,7 @@ fn a_long_run_has_a_page_of_a_bounded_size() {
     assert!(page.contains("86 400 intervals are drawn as 400"));
 }
 
-/// A stored result and what its run printed.
+/// A stored result and the output of its run.
 fn stored(directory: &Directory) -> (String, RunResult, Output) {
     let path = directory.path("result.json").display().to_string();
     let page = directory.path("page.html").display().to_string();

@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::support::tools::require;
 use crate::support::{PlainServer, wait_until};
 
-/// What enters and leaves the alternate screen (xterm, DECSET and DECRST 1049).
+/// Escape sequences that enter and leave the alternate screen (xterm, DECSET and DECRST 1049).
 const ENTER: &str = "\x1b[?1049h";
 const LEAVE: &str = "\x1b[?1049l";
 const CONTROL_C: &str = "\x03";
@@ -82,7 +82,7 @@ impl Session {
         kill_process(pid, Signal::INT).unwrap();
     }
 
-    /// Waits for the end; the exit code and all that was on the terminal.
+    /// Waits for the end; returns the exit code and the terminal's output.
     fn finish(mut self) -> (Option<i32>, String) {
         let status = self.script.wait().unwrap();
         self.reader.take().unwrap().join().unwrap();
@@ -91,7 +91,8 @@ impl Session {
 }
 
 impl Drop for Session {
-    /// Ends what a failed test left behind: script(1) hangs up the terminal as it goes, and with it
+    /// Ends a program left behind by a failed test: script(1) hangs up the terminal, which ends the
+    /// program.
     /// the program ends.
     fn drop(&mut self) {
         let _ = self.script.kill();
@@ -99,7 +100,7 @@ impl Drop for Session {
     }
 }
 
-/// Checks that the screen was entered and left once, and returns what came after.
+/// Checks that the screen was entered and left once, and returns the output after that.
 #[track_caller]
 fn after_screen(output: &str) -> &str {
     assert_eq!(output.matches(ENTER).count(), 1, "{output:?}");
@@ -238,7 +239,7 @@ fn keys_change_the_rate_of_an_open_loop() {
         target.endpoint()
     ));
     wait_until("messages flow", || target.bytes() > 6_400);
-    // Only what differs from the frame before is written: of 2 468, all but the space.
+    // Only differences from the previous frame are written: of 2 468, all but the space.
     session.press("*");
     session.wait_for("468");
     session.press("/-");
@@ -247,7 +248,7 @@ fn keys_change_the_rate_of_an_open_loop() {
     let (code, output) = session.finish();
     assert_eq!(code, Some(130), "{output}");
     let json: Value = serde_json::from_slice(&std::fs::read(file.path()).unwrap()).unwrap();
-    // The coordinator looks now and then, and may miss what does not last.
+    // The coordinator polls the rate, and may miss brief changes.
     let changes = json["rate"]["changes"].as_array().unwrap();
     let last = changes.last().expect("a change is noted");
     assert_eq!(last["rate"].as_f64().unwrap().round(), 1122.0);

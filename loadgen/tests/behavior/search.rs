@@ -1,4 +1,4 @@
-//! Searches with real trials, on servers whose capacity is known.
+//! Searches with real trials, on servers with a known capacity.
 
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
@@ -26,7 +26,7 @@ use crate::schema;
 use crate::support::tools::{require, require_python};
 use crate::support::{PlainServer, constant, number, plan, server, wait_until};
 
-/// Trials so short that a search takes seconds. What they may miss, the server's limit is chosen for.
+/// Short trials, so that a search takes seconds. The server's limit is chosen to suit them.
 fn short_terms() -> Terms {
     Terms {
         initial_trial: Duration::from_millis(100),
@@ -114,11 +114,11 @@ fn check(result: &SearchResult) {
     }
 }
 
-/// An echo on one connection that a token bucket holds to a rate: what it misses while it has no
-/// processor it catches up with, up to [`Throttled::BURST`].
+/// An echo on one connection, limited to a rate by a token bucket. After a time without a CPU it
+/// catches up, by up to [`Throttled::BURST`].
 struct Throttled {
     server: PlainServer,
-    /// Messages, and those that left later than [`Throttled::LATE`] after their token was there.
+    /// Messages, and messages that left later than [`Throttled::LATE`] after their token.
     sent: Arc<[AtomicU64; 2]>,
 }
 
@@ -146,7 +146,7 @@ impl Throttled {
         Self { server, sent }
     }
 
-    /// Whether it was late so often that its rate was not what it was to be.
+    /// Whether it was late so often that its rate was too low.
     fn was_disturbed(&self) -> bool {
         let [sent, late] = [0, 1].map(|index| self.sent[index].load(Ordering::Relaxed) as f64);
         show(&format!("{late} of {sent} answers were late"));
@@ -161,7 +161,7 @@ impl Throttled {
     }
 }
 
-/// Waits for a moment, as a slow server does, and says how much later it is.
+/// Waits like a slow server, and returns the delay beyond that.
 fn wait_for(moment: Instant) -> Duration {
     loop {
         let now = Instant::now();
@@ -325,7 +325,7 @@ fn what_the_client_can_not_open_is_its_limit_and_not_the_server_s() {
         .unwrap();
     let page = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(97), "{page}");
-    // 120 descriptors, less those that a run needs besides.
+    // 120 descriptors, minus those for other uses.
     assert!(
         page.contains("the client is the limit at 57 connections"),
         "{page}"
@@ -458,7 +458,7 @@ fn loads_are_classified_as_by_the_reference_implementation() {
     let mut one_of = |values: &[f64]| values[(rng.next_u64() % values.len() as u64) as usize];
     let cases: Vec<_> = (0..2000)
         .map(|_| {
-            // Powers of two, so that no rounding decides.
+            // Powers of two, so that rounding does not matter.
             let target = Requirement {
                 trial_s: one_of(&[0.5, 1.0, 4.0]),
                 sum_s: one_of(&[4.0, 8.0, 16.0]),
@@ -521,7 +521,7 @@ fn ask_reference(cases: &[u8]) -> Vec<(bool, bool, f64)> {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    // It reads all before it writes.
+    // It reads its whole input before it writes.
     python.stdin.take().unwrap().write_all(cases).unwrap();
     let output = python.wait_with_output().unwrap();
     assert!(output.status.success());

@@ -1,4 +1,4 @@
-//! What a server says of itself stands beside the client's figures, and the accounts of both agree.
+//! The server's counters stand beside the client's figures, and both agree.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
@@ -107,7 +107,7 @@ fn both_sides_count_the_same_bytes_and_connections() {
     let accounts = &server.accounts;
     assert_eq!(accounts.client_sent_bytes, accounts.server_received_bytes);
     assert_eq!(accounts.client_received_bytes, accounts.server_sent_bytes);
-    // The warm-up is in these accounts, and not in those of the window.
+    // These accounts include the warm-up; the window's do not.
     assert!(accounts.client_sent_bytes > result.bytes.sent);
     assert_eq!((accounts.client_opened, accounts.server_accepted), (4, 4));
     assert_eq!(accounts.server_refused, 0);
@@ -123,7 +123,7 @@ fn both_sides_count_the_same_bytes_and_connections() {
     let window = server.window.unwrap();
     let messages = window.received_bytes as f64 / 64.0;
     assert!((window.messages - messages).abs() < 1e-6 * messages);
-    // As CPU time per message times messages is all of it.
+    // CPU time per message times messages is the total.
     let cpu_s = server.cpu_ns_per_message.unwrap() * window.messages / 1e9;
     assert!((cpu_s - window.cpu_s).abs() < 1e-9);
     assert!(window.cpu_s > 0.0 && server.cpu_ratio.unwrap() <= 2.5);
@@ -266,7 +266,7 @@ fn what_does_not_tell_what_it_counts_is_named() {
         server_admin: Some(url.parse().unwrap()),
         ..plan(server(&plain))
     };
-    // An echo of the request is no answer.
+    // An echo of the request is no valid response.
     let problem = try_run(&plan).unwrap_err().to_string();
     assert!(
         problem.contains(&url) && problem.contains("--admin"),

@@ -1,4 +1,4 @@
-//! Servers with a known behaviour, and plans that are short.
+//! Servers with known behaviour, and short plans.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -23,10 +23,10 @@ use crate::schema;
 #[path = "../../../tests/behavior/support/tools.rs"]
 pub(crate) mod tools;
 
-/// No test waits longer for anything. Far above what a busy machine needs.
+/// Deadline of every wait, far above the needs of a busy machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Echo servers with a thread per connection, in blocking calls: as plain as can be.
+/// Echo servers with a thread per connection and blocking calls.
 pub(crate) struct PlainServer {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -37,16 +37,16 @@ pub(crate) struct PlainServer {
 struct Shared {
     stop: AtomicBool,
     connections: AtomicU64,
-    /// Of these, those that are served now.
+    /// Number of them served now.
     served: AtomicU64,
     bytes: AtomicU64,
 }
 
-/// What a server does with the bytes it reads on one connection: it writes what it wants and says
-/// whether to go on.
+/// The behaviour of a server on the bytes read from one connection: it writes, and returns whether
+/// to continue.
 pub(crate) type Behavior = dyn Fn(&mut Peer, &[u8]) -> bool + Send + Sync;
 
-/// One connection as its behaviour sees it.
+/// One connection, as its behaviour sees it.
 pub(crate) struct Peer {
     pub(crate) stream: TcpStream,
     /// Bytes read before those at hand.
@@ -54,7 +54,7 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// Writes; a client that is gone ends the connection.
+    /// Writes. If the client is gone, the connection ends.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> bool {
         self.stream.write_all(bytes).is_ok()
     }
@@ -73,14 +73,15 @@ impl PlainServer {
         Self::start(|peer, bytes| peer.send(bytes))
     }
 
-    /// A server on a free port in which every connection behaves alike.
+    /// A server on a free port that treats all connections alike.
     pub(crate) fn start(
         behavior: impl Fn(&mut Peer, &[u8]) -> bool + Send + Sync + 'static,
     ) -> Self {
         Self::start_if(|_| true, behavior)
     }
 
-    /// An honest echo that serves so many connections at a time and closes the others at once.
+    /// An honest echo that serves a limited number of connections at a time and closes the others
+    /// at once.
     pub(crate) fn at_most(connections: u64) -> Self {
         Self::admitting(
             move |_, served| served < connections,
@@ -88,7 +89,7 @@ impl PlainServer {
         )
     }
 
-    /// A server that serves the connections that `admit` wants and closes the others at once.
+    /// A server that serves the connections accepted by `admit` and closes the others at once.
     pub(crate) fn start_if(
         admit: impl Fn(u64) -> bool + Send + 'static,
         behavior: impl Fn(&mut Peer, &[u8]) -> bool + Send + Sync + 'static,
@@ -96,7 +97,7 @@ impl PlainServer {
         Self::admitting(move |number, _| admit(number), behavior)
     }
 
-    /// The same where `admit` is told the number of the connection and how many are served.
+    /// The same, where `admit` gets the number of the connection and the number being served.
     fn admitting(
         admit: impl Fn(u64, u64) -> bool + Send + 'static,
         behavior: impl Fn(&mut Peer, &[u8]) -> bool + Send + Sync + 'static,
@@ -173,7 +174,7 @@ fn serve(stream: TcpStream, shared: &Shared, behavior: &Behavior) {
     let _ = peer.stream.shutdown(Shutdown::Both);
 }
 
-/// A gate that all connections of a server pass: while it is closed, none of them answers.
+/// A gate for all connections of a server. While it is closed, no connection is answered.
 #[derive(Default)]
 pub(crate) struct Gate {
     is_closed: Mutex<bool>,
@@ -190,7 +191,7 @@ impl Gate {
     pub(crate) fn close_for(&self, duration: Duration) -> Duration {
         *self.is_closed.lock().unwrap() = true;
         let closed_at = Instant::now();
-        // A wait that nobody ends early: the stall is the experiment, not a way to synchronise.
+        // An uninterruptible wait: the stall is the experiment, not synchronisation.
         while let Some(left) = duration.checked_sub(closed_at.elapsed()) {
             thread::park_timeout(left);
         }
@@ -201,7 +202,7 @@ impl Gate {
     }
 }
 
-/// A directory of a test's own, which ends with it.
+/// A test's own directory, removed at its end.
 pub(crate) struct Directory(PathBuf);
 
 impl Directory {
@@ -215,7 +216,7 @@ impl Directory {
         self.0.join(name)
     }
 
-    /// What is in it, sorted.
+    /// Its entries, sorted.
     pub(crate) fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.0).unwrap();
         let mut names: Vec<String> = entries
@@ -311,7 +312,7 @@ pub(crate) fn run(plan: &Plan) -> RunResult {
     result
 }
 
-/// What is stored of a result says as much as the result.
+/// A stored result reads back equal.
 #[track_caller]
 fn check_that_it_reads_back(result: &RunResult) {
     let stored = serde_json::to_value(result).unwrap();
@@ -348,7 +349,7 @@ pub(crate) fn check_accounts(result: &RunResult) {
             .windows(2)
             .all(|pair| pair[0].end_s <= pair[1].start_s + 1e-9)
     );
-    // Of a stream in one direction, nobody knows when a block was there.
+    // The receive time of a block of a one-way stream is unknown.
     let has_latency = matches!(result.plan.direction(), None | Some(Direction::Echo));
     for latency in [&result.latency_ns.response, &result.latency_ns.service] {
         let count = latency.as_ref().map_or(0, |latency| latency.count());
@@ -360,7 +361,7 @@ pub(crate) fn check_accounts(result: &RunResult) {
     }
     let (least, most) = (result.plan.size.least(), result.plan.size.most());
     assert!(result.bytes.sent <= messages.sent * u64::from(most));
-    // A datagram may come back shorter.
+    // A truncated datagram is shorter.
     let is_short = messages.corrupt > 0 && result.plan.is_datagram();
     assert!(is_short || result.bytes.received >= messages.received * u64::from(least));
     schema::check(result);

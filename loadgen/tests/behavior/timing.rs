@@ -1,8 +1,8 @@
-//! Coordinated omission: a server that stands still for a known time shows in the response times
-//! exactly as arithmetic says.
+//! Coordinated omission: a server's stall of known length shows in the response times exactly as
+//! calculated.
 //!
-//! Whatever else keeps the machine busy only adds to latencies, so the lower bounds hold in every
-//! run. The upper ones are asked of a run whose client says that it was not disturbed.
+//! Other load on the machine only increases latencies, so the lower bounds hold in every run. The
+//! upper bounds are checked only if the client was not disturbed.
 
 use std::sync::Arc;
 use std::thread;
@@ -17,12 +17,12 @@ use crate::support::{Gate, PlainServer, number, plan, run, server, wait_until};
 const STALL: Duration = Duration::from_secs(1);
 const WINDOW: Duration = Duration::from_secs(4);
 const RATE: f64 = 1000.0;
-/// Own send lag above which a run was disturbed too much to be held against arithmetic.
+/// Above this own send lag, a run is too disturbed for the calculation.
 const DISTURBED_NS: u64 = 2_000_000;
-/// Runs to wait for an undisturbed one.
+/// Attempts for an undisturbed run.
 const ATTEMPTS: usize = 3;
 
-/// What an open loop with a stall in its middle found.
+/// The result of an open loop with a stall in its middle.
 struct Stalled {
     response: Latency,
     service: Latency,

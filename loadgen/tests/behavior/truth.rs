@@ -1,4 +1,4 @@
-//! Latencies and rates beside the truth that the server keeps.
+//! Latencies and rates compared with the server's records.
 
 use std::time::Duration;
 
@@ -24,8 +24,8 @@ fn spinning(target: Target, rate: f64) -> Plan {
     }
 }
 
-/// Runs a plan against a server until nothing disturbs it and holds both latencies against what the
-/// server says.
+/// Runs a plan against a server until it is not disturbed, and compares both latencies with the
+/// server's records.
 fn check_latencies(
     start: impl Fn() -> Known,
     plan_for: impl Fn(Target) -> Plan,
@@ -142,7 +142,7 @@ fn a_stall_in_each_period_shows_as_arithmetic_says() {
     );
 }
 
-/// A server that answers so many messages a second, and makes the others wait.
+/// A server with a limited rate of answers. Other messages wait.
 fn limited_to(rate: u64) -> Known {
     let gap = Duration::from_nanos(1_000_000_000 / rate);
     let mut free_at = Duration::ZERO;
@@ -221,7 +221,7 @@ fn connections_that_wait_twice_as_long_are_found_unfair_by_as_much() {
         let fairness = result.fairness.as_ref().unwrap();
         let (found, truth) = (fairness.index.jain_index, jain_index(&counts));
         show(&format!("Jain's index {found}, in truth {truth}"));
-        // All eight are named.
+        // All eight are listed.
         let shares: Vec<f64> = fairness.slowest.iter().map(|c| c.messages as f64).collect();
         assert!((found - jain_index(&shares)).abs() < 1e-9, "{found}");
         let slowest: Vec<usize> = fairness.slowest[..4].iter().map(|c| c.connection).collect();

@@ -1,4 +1,4 @@
-//! What a server did to datagrams, and what the result says became of them.
+//! Datagrams: the server's treatment, and the outcome in the result.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -14,18 +14,18 @@ use loadgen::{RunResult, plan::Workload};
 use crate::known::Known;
 use crate::support::{codes, constant, number, plan, run};
 
-/// Messages of a run: half a second's worth.
+/// Messages of a run, for half a second.
 const MESSAGES: u64 = 1000;
 const RATE: f64 = 2000.0;
 
-/// A server over UDP with a thread that does with each datagram what `behavior` says.
+/// A UDP server with a thread that treats each datagram by `behavior`.
 struct UdpServer {
     address: SocketAddr,
     stop: Arc<AtomicBool>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
-/// A datagram, its sender, and its number among all that arrived.
+/// A datagram, its sender, and its number in order of arrival.
 struct Datagram<'a> {
     socket: &'a UdpSocket,
     from: SocketAddr,
@@ -93,7 +93,7 @@ impl Drop for UdpServer {
     }
 }
 
-/// One flow at a constant rate, so that the order in which its messages arrive is that of sending.
+/// One flow at a constant rate, so that messages arrive in the order of sending.
 fn single(target: Target) -> Plan {
     Plan {
         connections: number(1),

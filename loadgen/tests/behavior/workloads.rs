@@ -1,4 +1,4 @@
-//! Each workload beside what the server counted: connections, bytes, addresses and times.
+//! Each workload compared with the server's counts: connections, bytes, addresses and times.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -27,12 +27,12 @@ fn stream(direction: Direction) -> Workload {
     Workload::Stream { direction }
 }
 
-/// Waits without being early: the delay is the experiment.
+/// Waits, but never less than the delay, which is the experiment.
 fn pass(duration: Duration) {
     wait_till(Instant::now() + duration);
 }
 
-/// Returns how late it is.
+/// Returns its lateness.
 fn wait_till(time: Instant) -> Duration {
     loop {
         let now = Instant::now();
@@ -43,7 +43,7 @@ fn wait_till(time: Instant) -> Duration {
     }
 }
 
-/// How late a server that keeps a rate was at the worst.
+/// The maximum lateness of a server that keeps a rate.
 #[derive(Clone, Debug, Default)]
 struct Lateness(Arc<AtomicU64>);
 
@@ -58,7 +58,7 @@ impl Lateness {
     }
 }
 
-/// A server that handles one connection after the other in a way of its own.
+/// A server that handles one connection after the other with its own handler.
 struct Scripted {
     endpoint: Endpoint,
     stop: Arc<AtomicBool>,
@@ -463,7 +463,7 @@ fn connections_that_the_server_ended_are_not_held() {
             ended
         );
         assert_eq!(codes(&result).contains(&&Code::NotHeld), ended > 0);
-        // Probes go to those that are left.
+        // Probes use the remaining connections.
         assert_eq!((result.messages.sent, result.messages.unsent), (100, 0));
     }
 }

@@ -139,7 +139,7 @@ impl LoadArgs {
                 .find(|name| is_given(name));
             return match without_effect {
                 Some(name) => Err(format!(
-                    "--{} needs streams beside the workload (--background)",
+                    "--{} needs background streams (--background)",
                     name.replace('_', "-")
                 )),
                 None => Ok(()),
@@ -152,7 +152,7 @@ impl LoadArgs {
         };
         if is_over_udp {
             return Err(
-                "streams beside the workload (--background) go over TCP or Unix sockets; name a \
+                "background streams (--background) use TCP or Unix sockets; name a \
                  target for them with --background-target"
                     .to_owned(),
             );
@@ -354,7 +354,7 @@ impl LoadArgs {
             return Ok(None);
         };
         if duration.is_none() {
-            return Err("streams beside the workload (--background) need a window (-d)".to_owned());
+            return Err("background streams (--background) need a window (-d)".to_owned());
         }
         Ok(Some(Background {
             streams,

@@ -1,8 +1,8 @@
-//! Charts as SVG. A chart stretches with the page without stretching its text: positions along the x axis
-//! are in per cent, and lines are drawn in a box of their own that is stretched to the width.
+//! Charts as SVG. A chart stretches with the page, but its text does not: x positions are
+//! percentages, and lines are drawn in a separate box that is stretched to the width.
 //!
-//! Everything is readable without the page's script: each stop has a title, which browsers show, and
-//! its dots, which the style shows under the pointer.
+//! Everything is readable without the page's script: each stop has a title, which browsers show,
+//! and dots, which CSS shows under the pointer.
 
 use std::fmt::{Display, Write as _};
 
@@ -12,9 +12,9 @@ use crate::report::document::Table;
 use crate::report::format::percent as percent_of;
 use crate::report::scale::Scale;
 
-/// Width of the box that lines are drawn in, in units of its own.
+/// Width of the box with the lines, in its own units.
 const WIDTH: f64 = 1000.0;
-/// Labels on an x axis that have room on a narrow screen.
+/// Maximum of x labels on a narrow screen.
 const MAX_NARROW_LABELS: usize = 6;
 /// Height of a row of a forest plot in pixels.
 const FOREST_ROW: f64 = 26.0;
@@ -134,7 +134,7 @@ impl Chart {
         }
     }
 
-    /// The lines, in a box that is pulled to the width of the plot.
+    /// Draws the lines, in a box stretched to the width of the plot.
     fn curves(&self, out: &mut Html) {
         out.fill(
             "<svg width=\"100%\" height=\"{}\" viewBox=\"0 0 1000 {}\" preserveAspectRatio=\"none\" \
@@ -199,7 +199,7 @@ impl Chart {
             "<line x1=\"{}\" x2=\"{}\" y1=\"{}\" y2=\"{}\"/>",
             &[&x, &x, &low, &high],
         );
-        // Ends of a fixed width can't be placed in per cent, so a thick short line is one.
+        // Whisker ends of a fixed width can't be placed in per cent, so each is a short thick line.
         for y in [low, high] {
             out.fill(
                 "<svg x=\"{}\" y=\"{}\" overflow=\"visible\"><line x1=\"-5\" x2=\"5\"/></svg>",
@@ -340,7 +340,7 @@ impl ForestRow {
     }
 }
 
-/// Pixels or units, to a tenth: finer than any screen shows.
+/// Pixels or units, rounded to a tenth.
 #[derive(Clone, Copy)]
 struct Short(f64);
 
@@ -351,7 +351,7 @@ impl Display for Short {
     }
 }
 
-/// A share of the width.
+/// A percentage of the width.
 fn percent(share: f64) -> String {
     format!("{}%", (share * 10_000.0).round() / 100.0)
 }

@@ -1,4 +1,4 @@
-//! How exactly a run knows its figures.
+//! Confidence intervals of a run's figures, and its trend.
 
 use echomark::net::units::format_duration_ns;
 
@@ -16,7 +16,7 @@ pub(super) fn describe(result: &RunResult, document: &mut Document) {
             .iter()
             .map(|estimate| Fact::new(format!("p{}", estimate.quantile * 100.0), bounds(estimate)))
             .collect();
-        // In an open loop the schedule decides the rate.
+        // In an open loop, the schedule decides the rate.
         if let Some(interval) = statistics
             .rate
             .as_ref()

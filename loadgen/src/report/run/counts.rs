@@ -1,4 +1,4 @@
-//! What became of messages and connections.
+//! Outcomes of messages and connections.
 
 use crate::plan::Workload;
 use crate::report::document::{Document, Fact, Medium};
@@ -6,7 +6,7 @@ use crate::report::format::grouped;
 use crate::report::words;
 use crate::result::RunResult;
 
-/// Adds what became of messages and connections.
+/// Adds the outcomes of messages and connections.
 pub(super) fn describe(result: &RunResult, media: &[Medium], document: &mut Document) {
     document.section(media, "accounts", "Counts", |section| {
         let name = words::messages(&result.plan);
@@ -42,7 +42,7 @@ pub(super) fn describe(result: &RunResult, media: &[Medium], document: &mut Docu
     });
 }
 
-/// What became of messages: what is always shown, and what happened.
+/// Outcomes of messages: the basic counts, and others above 0.
 fn messages(result: &RunResult) -> Vec<Fact> {
     let messages = &result.messages;
     let is_datagram = result.plan.is_datagram();
@@ -69,7 +69,7 @@ fn messages(result: &RunResult) -> Vec<Fact> {
     facts
 }
 
-/// What became of connections.
+/// Outcomes of connections.
 fn sockets(result: &RunResult) -> Vec<Fact> {
     let connections = &result.connections;
     let is_idle = result.plan.workload == Workload::Idle;
@@ -87,7 +87,7 @@ fn sockets(result: &RunResult) -> Vec<Fact> {
     facts
 }
 
-/// Counts that are always shown, and those above 0.
+/// Counts that are always shown, and others above 0.
 pub(super) fn shown<const N: usize>(counts: [(&str, u64, bool); N]) -> Vec<Fact> {
     counts
         .into_iter()

@@ -1,4 +1,4 @@
-//! What else a run found, and all that was asked for.
+//! Further findings of a run, and its options.
 
 use echomark::net::units::format_duration_ns;
 
@@ -10,14 +10,14 @@ use crate::result::{
     BackgroundResult, ConnectionShare, FairnessBasis, FairnessResult, Groups, RunResult,
 };
 
-/// Groups of connections that are shown.
+/// Maximum of groups of connections shown.
 const MAX_GROUPS: usize = 32;
-/// Ports of slow connections that a terminal shows.
+/// Maximum of slow connections' ports shown on a terminal.
 const MAX_PORTS: usize = 5;
-/// Below this index, a terminal says which connections had less.
+/// Below this index, a terminal lists the slow connections.
 const FAIR: f64 = 0.95;
 
-/// Adds every section there is something for.
+/// Adds every section that has contents.
 pub(super) fn describe(result: &RunResult, document: &mut Document) {
     confidence::describe(result, document);
     if let Some(repeats) = &result.repeats {
@@ -61,7 +61,7 @@ pub(super) fn describe(result: &RunResult, document: &mut Document) {
     });
 }
 
-/// Adds what was asked for, where it ran, and what the figures mean.
+/// Adds the options, the host, and an explanation of the figures.
 pub(super) fn plan_and_host(result: &RunResult, document: &mut Document) {
     document.section(PAGE, "plan", "Plan and host", |section| {
         section.counts("", "plan", options::flat(&result.plan));
@@ -85,7 +85,7 @@ pub(super) fn plan_and_host(result: &RunResult, document: &mut Document) {
     });
 }
 
-/// How connecting went, if it was spread over time or failed.
+/// The ramp in words, if connects were spread over time or failed.
 fn ramp(result: &RunResult) -> Option<String> {
     let failed: u64 = result.ramp.iter().map(|interval| interval.failed).sum();
     if result.plan.ramp.is_zero() && failed == 0 {

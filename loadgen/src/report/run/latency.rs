@@ -1,4 +1,4 @@
-//! Latencies of a whole run: their percentiles, and how they are distributed.
+//! Latencies of a whole run: percentiles and distributions.
 
 use std::collections::BTreeMap;
 
@@ -10,11 +10,11 @@ use crate::report::format::{duration, grouped};
 use crate::report::scale::Scale;
 use crate::result::{Latency, RunResult};
 
-/// Points of a percentile curve for each factor of ten in what lies beyond.
+/// Points of a percentile curve per factor of ten in the samples beyond.
 const POINTS_PER_DECADE: usize = 20;
-/// Percentiles at which the curve has a point exactly, though they do not lie evenly.
+/// Percentiles with an exact point on the curve, besides the even ones.
 const EXACT: [f64; 3] = [0.5, 0.75, 0.95];
-/// Bars of the histogram for each factor of ten.
+/// Bars of the histogram per factor of ten.
 const BARS_PER_DECADE: f64 = 20.0;
 
 /// The percentiles of the table.
@@ -27,10 +27,10 @@ const PERCENTILES: [(&str, f64); 6] = [
     ("p99.99", 0.9999),
 ];
 
-/// Names, styles and figures of the distributions that are drawn.
+/// Names, styles and figures of the drawn distributions.
 type Drawn<'a> = Vec<(&'static str, &'static str, &'a Latency)>;
 
-/// Adds tables and charts of the latencies, or says why there are none.
+/// Adds tables and charts of the latencies, or the reason why there are none.
 pub(super) fn describe(result: &RunResult, document: &mut Document) {
     document.section(EVERYWHERE, "latency", "Latency", |section| {
         let table = table(result);
@@ -217,7 +217,8 @@ fn percentile_stops(drawn: &Drawn<'_>, points: &[f64], values: &[Vec<Option<f64>
         .collect()
 }
 
-/// Where the response time, or what there is in its stead, has fewer than ten samples beyond.
+/// The range in which the response time, or the service time if there is none, has fewer than ten
+/// samples beyond.
 fn supported_end(drawn: &Drawn<'_>, end: f64) -> Vec<Marker> {
     let Some((_, _, latency)) = drawn.first() else {
         return Vec::new();
@@ -233,7 +234,7 @@ fn supported_end(drawn: &Drawn<'_>, end: f64) -> Vec<Marker> {
     }]
 }
 
-/// The value at a point `-log10(1 - p)`; none where there are no more samples.
+/// The value at a point `-log10(1 - p)`; `None` without samples there.
 fn value_at(latency: &Latency, point: f64) -> Option<f64> {
     let count = latency.count() as f64;
     if point > count.log10() + 1e-9 {
@@ -266,7 +267,7 @@ fn percentile_ticks(end: f64) -> Vec<(f64, String)> {
         .collect()
 }
 
-/// `p50`, `p99.9`: as many decimals as tell it from its neighbours.
+/// `p50`, `p99.9`: with as many decimals as needed.
 fn percentile_name(point: f64) -> String {
     let percent = 100.0 * (1.0 - 10_f64.powf(-point));
     let decimals = (point.ceil() as usize).saturating_sub(1);
@@ -354,7 +355,7 @@ fn histogram(drawn: &Drawn<'_>) -> Chart {
     }
 }
 
-/// Samples by the number of their bar.
+/// Samples by bar number.
 fn bars(latency: &Latency) -> BTreeMap<i32, u64> {
     let histogram = latency.histogram();
     let mut bars = BTreeMap::new();
@@ -366,12 +367,12 @@ fn bars(latency: &Latency) -> BTreeMap<i32, u64> {
     bars
 }
 
-/// Where a bar begins, in nanoseconds.
+/// The start of a bar, in nanoseconds.
 fn edge(bar: i32) -> f64 {
     10_f64.powf(f64::from(bar) / BARS_PER_DECADE)
 }
 
-/// The style of what is not sure.
+/// The style of an uncertain part.
 fn faint(class: &str) -> &'static str {
     match class {
         "response" => "response unsure",

@@ -1,5 +1,5 @@
-//! The report of a run: what it came to, how long messages took, what became of them over time, what TCP,
-//! the server and the client itself say, and the plan.
+//! The report of a run: verdict, summary, latencies, counts, charts over time, the data of TCP,
+//! server and client, and the plan.
 
 use std::fmt::Write as _;
 
@@ -98,7 +98,7 @@ fn load(result: &RunResult) -> String {
     line
 }
 
-/// What a verdict without reasons stands for.
+/// The meaning of a verdict without reasons.
 fn reassurance(plan: &Plan) -> String {
     let bytes = if plan.verify {
         ", and every byte was verified"
@@ -108,8 +108,8 @@ fn reassurance(plan: &Plan) -> String {
     format!("the client kept up, the load was sent as planned{bytes}")
 }
 
-/// The figures that are asked for first. A page, which has its tables far below, has the percentiles and
-/// failures among them.
+/// The most important figures. On a page they include percentiles and failures, because its tables
+/// are far below.
 fn summary(result: &RunResult, medium: Medium) -> Vec<Fact> {
     let mut facts = Vec::new();
     if let Some(target) = result.rate.target {
@@ -154,7 +154,7 @@ fn summary(result: &RunResult, medium: Medium) -> Vec<Fact> {
     facts
 }
 
-/// Payload per second, and what became of it.
+/// Payload per second, and its outcome.
 fn throughput(direction: Option<Direction>, throughput: Throughput) -> (String, String) {
     let sent = bits_per_second(throughput.sent_bits_per_s);
     let received = bits_per_second(throughput.received_bits_per_s);

@@ -1,5 +1,5 @@
-//! A run over time: its rate, its latency and what TCP said, interval by interval, with the stretches
-//! marked in which it stood still or was much slower than usual.
+//! A run over time: rate, latency and TCP_INFO of each interval, with stalls and unusually slow
+//! intervals marked.
 
 use echomark::net::units::format_duration_ns;
 
@@ -11,19 +11,19 @@ use crate::report::format::{bits_per_second, duration, grouped, known, number, r
 use crate::report::scale::Scale;
 use crate::result::RunResult;
 
-/// A wait after the window that is shorter than this share of the whole would not show.
+/// A wait after the window is shown only if it is at least this share of the whole.
 const MIN_SHOWN: f64 = 0.005;
-/// Marked stretches that are listed.
+/// Maximum of marked ranges in the list.
 const MAX_LISTED: usize = 8;
 
-/// A line of a chart: its name, its style, and its figure of a column.
+/// A line of a chart: its name, its style, and its figure in a column.
 type Curve = (&'static str, &'static str, fn(&Column) -> Option<f64>);
 
 const RATES: [Curve; 2] = [
     ("sent", "sent", |c| c.in_window(c.per_second(c.sent))),
     ("received", "rate", |c| c.in_window(c.received_rate())),
 ];
-/// Blocks of a stream are an arbitrary unit, and bits are not.
+/// Bits, because the blocks of a stream are an arbitrary unit.
 const BITS: [Curve; 2] = [
     ("sent", "sent", |c| {
         c.in_window(c.per_second(c.sent_bytes) * 8.0)
@@ -80,7 +80,7 @@ pub(super) fn describe(result: &RunResult, section: &mut Section) {
     });
 }
 
-/// Lines over time, with what is to be read at each column.
+/// Lines over time, with a text for each column.
 fn chart(
     result: &RunResult,
     columns: &[Column],
@@ -113,7 +113,7 @@ fn chart(
     }
 }
 
-/// The least and the largest figure.
+/// The minimum and the maximum.
 fn extremes(columns: &[Column], curves: &[Curve]) -> (f64, f64) {
     let figures = columns
         .iter()
@@ -240,7 +240,7 @@ fn round_trips(result: &RunResult, columns: &[Column]) -> Chart {
     }
 }
 
-/// What is shaded: marked intervals, and what came after a window. Neighbours are one.
+/// The shaded ranges: marked intervals, and waits after a window. Neighbours are joined.
 fn bands(columns: &[Column]) -> Vec<Band> {
     columns
         .chunk_by(|one, next| band_class(one) == band_class(next))
@@ -263,7 +263,7 @@ fn band_class(column: &Column) -> Option<&'static str> {
     }
 }
 
-/// Where the user changed the rate.
+/// The times of rate changes by the user.
 fn changes(result: &RunResult) -> Vec<Marker> {
     let first = result
         .rate
@@ -280,7 +280,7 @@ fn changes(result: &RunResult) -> Vec<Marker> {
         .collect()
 }
 
-/// What is marked, and what the marks mean.
+/// A list of the marks and their meaning.
 fn notes(plan: &Plan, marked: &[Column], shown: &[Column]) -> String {
     let stretches: Vec<String> = marked
         .chunk_by(|one, next| band_class(one) == band_class(next))

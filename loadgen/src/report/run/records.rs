@@ -1,7 +1,7 @@
 //! The columns of an interval.
 
-/// Names, and where the result has the value. They are those of the result with their unit; histograms
-/// are left out.
+/// Names, and the paths of the values in the result. The names are the result's keys with their
+/// unit. Histograms are left out.
 pub(super) const COLUMNS: [(&str, &str); 23] = [
     ("start_s", "/start_s"),
     ("end_s", "/end_s"),
@@ -74,7 +74,7 @@ mod tests {
         }
     }
 
-    /// What the columns have to be: the JSON's keys, those of parts behind their part's.
+    /// The expected columns: the JSON keys, nested ones joined.
     fn flat(prefix: &str, value: &Value, fields: &mut BTreeMap<String, String>) {
         match value {
             Value::Object(parts) => {

@@ -1,4 +1,4 @@
-//! The runs, or the parts, that a result is the union of.
+//! The runs or parts of a union.
 
 use echomark::net::units::format_duration_ns;
 
@@ -9,7 +9,7 @@ use crate::report::words;
 use crate::result::statistics::Spread;
 use crate::result::{MergedPart, Repeats};
 
-/// Adds the runs of a result that is the union of several, and how far they differ.
+/// Adds the runs of a union, and their spread.
 pub(super) fn repeats(repeats: &Repeats, document: &mut Document) {
     document.section(PAGE, "runs", "Runs", |section| {
         let rows = repeats.runs.iter().map(|run| {
@@ -53,7 +53,7 @@ pub(super) fn repeats(repeats: &Repeats, document: &mut Document) {
     });
 }
 
-/// Adds the results that were merged: what can't be added stands with its part.
+/// Adds the merged results: values that do not add are listed for each part.
 pub(super) fn parts(parts: &[MergedPart], document: &mut Document) {
     document.section(TERMINAL_AND_PAGE, "parts", "Parts", |section| {
         let rows = parts.iter().map(|part| {
@@ -117,7 +117,7 @@ fn spread_row(
         format(spread.median),
         format(spread.max),
         known(spread.coefficient_of_variation.map(percent)),
-        // Student's t knows no lower bound; nothing measured is below 0.
+        // Student's t has no lower bound, but no measured figure is below 0.
         known(spread.low.map(|low| format(low.max(0.0)))),
         known(spread.high.map(format)),
     ])

@@ -1,4 +1,4 @@
-//! The server's side of a run, as its admin port tells it.
+//! The server's side of a run, from its admin port.
 
 use echomark::net::units::format_duration_ns;
 
@@ -7,10 +7,10 @@ use crate::report::document::{Fact, Medium, Section, Table};
 use crate::report::format::{grouped, known, number, percent};
 use crate::result::ServerResult;
 
-/// Workers that are shown.
+/// Maximum of workers shown.
 const MAX_WORKERS: usize = 64;
 
-/// Adds what the server says of itself.
+/// Adds the server's counters.
 pub(super) fn describe(server: &ServerResult, section: &mut Section) {
     section.facts(
         "server",

@@ -1,4 +1,4 @@
-//! What TCP says of connections.
+//! TCP_INFO of connections.
 
 use echomark::net::units::format_duration_ns;
 
@@ -8,7 +8,7 @@ use crate::report::document::{Block, Fact, Medium, Section, Table};
 use crate::report::format::{bits_per_second, grouped, number};
 use crate::result::{Gauge, TcpGauges, TcpResult};
 
-/// Adds what TCP says of some connections.
+/// Adds the TCP_INFO of some connections.
 pub(super) fn describe(label: &'static str, tcp: &TcpResult, section: &mut Section) {
     if section.is_for(Medium::Terminal) {
         section.facts(label, figures(tcp));
@@ -48,7 +48,7 @@ pub(super) fn describe(label: &'static str, tcp: &TcpResult, section: &mut Secti
     ));
 }
 
-/// What matters most.
+/// The most important figures.
 fn figures(tcp: &TcpResult) -> Vec<Fact> {
     let mut facts = Vec::new();
     if let Some(gauges) = &tcp.at_end {
@@ -104,7 +104,7 @@ fn micros(microseconds: f64) -> String {
     format_duration_ns(microseconds * 1000.0)
 }
 
-/// The median, and the extremes where they differ from it.
+/// The median, and the extremes if they differ from it.
 fn range(gauge: &Gauge, format: fn(f64) -> String) -> String {
     let [min, median, max] = [gauge.min, gauge.median, gauge.max].map(format);
     if min == max {

@@ -119,7 +119,7 @@ fn curve_stops(result: &SearchResult, goal: usize) -> Vec<Stop> {
         .collect()
 }
 
-/// The stretch between the bounds.
+/// The range between the bounds.
 fn between(found: &GoalResult) -> Vec<Band> {
     let bounds = found.finding.lower.zip(found.finding.upper);
     let band = bounds.map(|(from, to)| Band {
@@ -144,7 +144,7 @@ fn bound_markers(result: &SearchResult, found: &GoalResult) -> Vec<Marker> {
     lower.into_iter().chain(client).collect()
 }
 
-/// The loads that were tried.
+/// The tried loads.
 fn load_axis(result: &SearchResult) -> Axis {
     let loads = || result.curve.iter().map(|point| point.load);
     let least = loads().fold(f64::INFINITY, f64::min);

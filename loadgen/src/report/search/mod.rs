@@ -1,4 +1,4 @@
-//! The report of a search: what was found for each goal, latency by load, and how the search went.
+//! The report of a search: the findings for each goal, latency by load, and the trials.
 
 use crate::report::document::{
     Document, Fact, Judgement, Medium, PAGE, Records, Report, Section, TERMINAL_AND_COMMENT,
@@ -13,7 +13,7 @@ use crate::search::GoalEnd;
 mod charts;
 mod words;
 
-/// Characters of the longest bar of the curve, which is on a logarithmic scale.
+/// Length of the longest bar of the curve, in characters, on a logarithmic scale.
 const BAR: usize = 12;
 
 impl Report for SearchResult {
@@ -91,7 +91,7 @@ fn goals_table(result: &SearchResult) -> Table {
     Table::new(["goal", "met at", "missed at", &capacity, "ended"], rows).with_words(1)
 }
 
-/// What was found for a goal: the bounds, how far apart they are, and what got through.
+/// The findings for a goal: the bounds, their distance, and the throughput.
 fn bounds(result: &SearchResult, found: &GoalResult) -> Vec<Fact> {
     let (finding, terms) = (&found.finding, &found.goal.terms);
     let load = |load: Option<f64>| known(load.map(|load| words::at(result.over, load)));
@@ -123,7 +123,7 @@ fn goal_lines(result: &SearchResult, found: &GoalResult, section: &mut Section) 
     section.line("ended", words::goal_end(result, found));
 }
 
-/// What was found for a goal, and latency by load as far as it is concerned.
+/// The findings for a goal, and its view of latency by load.
 fn goal_on_page(result: &SearchResult, index: usize, found: &GoalResult, section: &mut Section) {
     section.judgement(Judgement {
         status: match found.finding.end {
@@ -159,7 +159,7 @@ fn goal_on_page(result: &SearchResult, index: usize, found: &GoalResult, section
     });
 }
 
-/// Latency by load, and whether a goal, or each, was met.
+/// Latency by load, and the class of each load for one goal or for all.
 fn curve_table(result: &SearchResult, goal: Option<usize>) -> Table {
     let rows = result.curve.iter().map(|point| {
         let response = point.response_ns.as_ref();
@@ -203,7 +203,7 @@ fn curve_table(result: &SearchResult, goal: Option<usize>) -> Table {
     ];
     let mut table = Table::new(head, rows).with_words(1);
     if goal.is_none() {
-        // A terminal draws a bar behind it.
+        // On a terminal, a bar follows.
         table.word_columns = 2;
     }
     table
@@ -229,7 +229,7 @@ fn bars(result: &SearchResult) -> Vec<String> {
         .collect()
 }
 
-/// How the search went from trial to trial.
+/// The trials in order.
 fn trials(result: &SearchResult, section: &mut Section) {
     if section.is_for(Medium::Terminal) {
         section.table(trials_table(result).without(&["at", "offered /s", "verdict"]));
@@ -278,7 +278,7 @@ fn trials_table(result: &SearchResult) -> Table {
     Table::new(head, rows).with_words(1)
 }
 
-/// The columns of a trial, and where the result has the value. The first and the last are made.
+/// The columns of a trial, and the paths of their values. The first and the last are computed.
 const COLUMNS: [(&str, &str); 17] = [
     ("trial", "/"),
     ("start_s", "/start_s"),
