@@ -306,10 +306,10 @@ impl Truth {
         self.sorted.iter().sum::<u64>() as f64 / self.sorted.len() as f64
     }
 
-    /// Holds a latency of as many messages against the truth. It can't be less. How much more it may
-    /// be depends on the share of the time that `absence` says: it met at most that share of the
-    /// messages on their way there, and that share on their way back. If all of these were measured
-    /// as infinite, the quantile q would be the truth's at q and these shares.
+    /// Compares a latency with the truth. It can't be less. The allowed excess depends on
+    /// `absence`, the share of time without a CPU: at most that share of the messages was affected
+    /// on the way there, and the same share on the way back. If all of these were measured as
+    /// infinite, the measured quantile q would be the true quantile at q plus these shares.
     #[track_caller]
     pub(crate) fn check(&self, what: &str, latency: &Latency, quantiles: &[f64], absence: f64) {
         assert_eq!(latency.count(), self.sorted.len() as u64);
