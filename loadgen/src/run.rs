@@ -68,18 +68,7 @@ pub fn run(
             Some(Embedded::start(*embedded_workers, &services)?)
         }
     };
-    let (targets, beside) = match (&plan.target, &embedded) {
-        (Target::Embedded { .. }, Some(server)) => {
-            let (own, beside) = server.endpoints.split_at(1);
-            (own.to_vec(), beside.to_vec())
-        }
-        (Target::Servers { targets }, _) => (targets.clone(), targets.clone()),
-        (Target::Embedded { .. }, None) => (Vec::new(), Vec::new()),
-    };
-    let beside = match &plan.background {
-        Some(background) if !background.targets.is_empty() => background.targets.clone(),
-        _ => beside,
-    };
+    let (targets, beside) = targets_of(plan, embedded.as_ref());
     let mut results = Vec::with_capacity(plan.repeat.get());
     let mut failure = None;
     for _ in 0..plan.repeat.get() {
@@ -112,6 +101,24 @@ pub fn run(
     Ok(repeats::union(results, failure.as_ref(), plan))
 }
 
+/// The targets of the workload, and of the background streams.
+fn targets_of(plan: &Plan, embedded: Option<&Embedded>) -> (Vec<Endpoint>, Vec<Endpoint>) {
+    let (targets, beside) = match (&plan.target, embedded) {
+        (Target::Embedded { .. }, Some(server)) => {
+            let (own, beside) = server.endpoints.split_at(1);
+            (own.to_vec(), beside.to_vec())
+        }
+        (Target::Servers { targets }, _) => (targets.clone(), targets.clone()),
+        (Target::Embedded { .. }, None) => (Vec::new(), Vec::new()),
+    };
+    match &plan.background {
+        Some(background) if !background.targets.is_empty() => (targets, background.targets.clone()),
+        _ => (targets, beside),
+    }
+}
+
+/// Makes one run. Longer than other functions, because the order of its steps decides what is
+/// measured, and shows here.
 fn measure(
     plan: &Plan,
     targets: &[Endpoint],

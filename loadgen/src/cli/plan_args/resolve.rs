@@ -39,7 +39,8 @@ const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
 const MAX_INTERVALS: u32 = 3600;
 
 impl LoadArgs {
-    /// Resolves every option for these targets; see [`PlanArgs::to_plan`].
+    /// Resolves every option for these targets; see [`PlanArgs::to_plan`]. Longer than other functions,
+    /// because it lists all options.
     ///
     /// # Errors
     /// One line for the user: options that don't go together.

@@ -69,15 +69,7 @@ impl<F: Flow> Worker<F> {
             }
             self.context.tick();
             self.context.recorder.enter_interval();
-            for key in 0..ramp.next {
-                let connection = self.flows[key].connection();
-                if connection.is_connect_overdue(self.context.now(), self.context.timeout_ns) {
-                    let timeout = io::ErrorKind::TimedOut.into();
-                    self.follow(key, Err(Ended::NotConnected(timeout)), &mut ramp);
-                } else if connection.is_waiting_for_room() {
-                    self.try_on(key, &mut ramp);
-                }
-            }
+            self.check_connects(&mut ramp);
         }
         let opened = self
             .flows
@@ -94,6 +86,19 @@ impl<F: Flow> Worker<F> {
             failure: ramp.failure,
         });
         Ok(())
+    }
+
+    /// Ends overdue connects, and retries those without an event to wait for.
+    fn check_connects(&mut self, ramp: &mut Ramp) {
+        for key in 0..ramp.next {
+            let connection = self.flows[key].connection();
+            if connection.is_connect_overdue(self.context.now(), self.context.timeout_ns) {
+                let timeout = io::ErrorKind::TimedOut.into();
+                self.follow(key, Err(Ended::NotConnected(timeout)), ramp);
+            } else if connection.is_waiting_for_room() {
+                self.try_on(key, ramp);
+            }
+        }
     }
 
     fn try_on(&mut self, key: usize, ramp: &mut Ramp) {

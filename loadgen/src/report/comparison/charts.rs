@@ -106,7 +106,8 @@ fn ticks(scale: Scale) -> Vec<f64> {
     ticks
 }
 
-/// A figure's ratio in each round; `None` if fewer than two rounds have it.
+/// A figure's ratio in each round; `None` if fewer than two rounds have it. Longer than other
+/// functions, because it lists the parts of a chart.
 pub(super) fn course(comparison: &Comparison, metric: &MetricComparison) -> Option<Chart> {
     let ratios: Vec<(f64, f64)> = comparison
         .rounds

@@ -121,6 +121,7 @@ fn table(result: &RunResult) -> Table {
     Table::new(head, rows)
 }
 
+/// Draws the percentile curves. Longer than other functions, because it lists the parts of a chart.
 fn percentiles(result: &RunResult, drawn: &Drawn<'_>) -> Chart {
     let most = drawn.iter().map(|(_, _, latency)| latency.count()).max();
     let end = (most.unwrap_or(1) as f64).log10().max(1.0);
@@ -280,6 +281,7 @@ fn percentile_name(point: f64) -> String {
     format!("p{text}")
 }
 
+/// Draws the distributions. Longer than other functions, because it lists the parts of a chart.
 fn histogram(drawn: &Drawn<'_>) -> Chart {
     let drawn: Vec<_> = drawn
         .iter()

@@ -10,7 +10,7 @@ use crate::result::ServerResult;
 /// Maximum of workers shown.
 const MAX_WORKERS: usize = 64;
 
-/// Adds the server's counters.
+/// Adds the server's counters. Longer than other functions, because it lists all of them.
 pub(super) fn describe(server: &ServerResult, section: &mut Section) {
     section.facts(
         "server",

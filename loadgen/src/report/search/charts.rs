@@ -12,7 +12,8 @@ use crate::search::{Class, Objective};
 /// Loads that differ by more than this factor are drawn on a logarithmic axis.
 const MAX_LINEAR_FACTOR: f64 = 20.0;
 
-/// Draws the response times at each load, and whether a goal was met.
+/// Draws the response times at each load, and whether a goal was met. Longer than other functions,
+/// because it lists the parts of a chart.
 pub(super) fn latency_by_load(result: &SearchResult, goal: usize, found: &GoalResult) -> Chart {
     let points = &result.curve;
     let loads = load_axis(result);
@@ -157,7 +158,8 @@ fn load_axis(result: &SearchResult) -> Axis {
     Axis::new(scale, 7, words::short_unit(result.over), number)
 }
 
-/// Draws the load of each trial over time.
+/// Draws the load of each trial over time. Longer than other functions, because it lists the parts
+/// of a chart.
 pub(super) fn course(result: &SearchResult) -> Chart {
     let end = |trial: &TrialResult| trial.start_s + trial.cost_s.max(0.0);
     let last = result.trials.iter().map(end).fold(1e-3, f64::max);
