@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::net::affinity;
-use crate::net::cidr::Cidr;
+use crate::net::cidr::{Cidr, DEFAULT_IPV6_PREFIX};
 use crate::net::endpoint::{Endpoint, HostPort};
 use crate::net::tuning::Tuning;
 use crate::service::Service;
@@ -86,17 +86,28 @@ impl Config {
     }
 }
 
+/// The default of [`Limits::udp_rate_per_source`]. No client of an echo for diagnosis sends as
+/// much, and an exchange that a forged datagram starts between two servers ends or stays below it.
+pub(crate) const DEFAULT_UDP_RATE_PER_SOURCE: f64 = 1000.0;
+
 /// Access lists, maximum connections, rates and timeouts: everything that may change while the
-/// server runs. `None` and empty mean unlimited, which is the default of all.
+/// server runs. `None` and empty mean unlimited, which is the default of all but
+/// `udp_rate_per_source`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
     /// The most connections open at a time over all workers; further ones are accepted and closed.
     pub max_connections: Option<NonZeroUsize>,
-    /// The most connections open at a time from one IPv4 address or one IPv6 /64.
+    /// The most connections open at a time from one source: an IPv4 address, or an IPv6 network of
+    /// `ipv6_prefix`.
     pub max_connections_per_ip: Option<NonZeroUsize>,
     /// The most new connections served per second, above 0, with a burst of one second's worth;
     /// further ones are accepted and closed.
     pub accept_rate: Option<f64>,
+    /// The same for each source.
+    pub accept_rate_per_ip: Option<f64>,
+    /// The length of the IPv6 prefix that counts as one source, from 1 to 128. Connections that are
+    /// open when it changes still count for their earlier source.
+    pub ipv6_prefix: u8,
     /// Addresses that are served. Empty: all addresses that are not denied.
     pub allow: Vec<Cidr>,
     /// Addresses that are not served. Of all prefixes here and in `allow` that contain an address,
@@ -113,7 +124,8 @@ pub struct Limits {
     /// The most datagrams answered per second over all sources, above 0, with a burst of one
     /// second's worth; further ones are dropped.
     pub udp_rate: Option<f64>,
-    /// The same for each source: an IPv4 address or an IPv6 /64.
+    /// The same for each source. It keeps two servers from answering each other for ever after one
+    /// forged datagram.
     pub udp_rate_per_source: Option<f64>,
 }
 
@@ -123,6 +135,8 @@ impl Default for Limits {
             max_connections: None,
             max_connections_per_ip: None,
             accept_rate: None,
+            accept_rate_per_ip: None,
+            ipv6_prefix: DEFAULT_IPV6_PREFIX,
             allow: Vec::new(),
             deny: Vec::new(),
             idle_timeout: None,
@@ -130,7 +144,7 @@ impl Default for Limits {
             stall_bytes: 1024,
             lifetime: None,
             udp_rate: None,
-            udp_rate_per_source: None,
+            udp_rate_per_source: Some(DEFAULT_UDP_RATE_PER_SOURCE),
         }
     }
 }

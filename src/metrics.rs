@@ -75,6 +75,8 @@ reasons! {
         Denied = "denied",
         /// The accept rate was used up.
         AcceptRate = "accept_rate",
+        /// The accept rate of its address was used up.
+        AcceptRatePerIp = "accept_rate_per_ip",
         /// The maximum number of connections was open.
         MaxConnections = "max_connections",
         /// The maximum number of connections from its address was open.

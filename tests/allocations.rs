@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use echomark::net::endpoint::Endpoint;
-use echomark::{Config, Server, Service};
+use echomark::{Config, Limits, Server, Service};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
@@ -31,6 +31,11 @@ fn echoes_allocate_nothing() {
             .map(|it| (Service::Echo, endpoint(it)))
             .to_vec(),
         workers: NonZeroUsize::MIN,
+        // In force, but never reached.
+        limits: Limits {
+            udp_rate_per_source: Some(1e9),
+            ..Limits::default()
+        },
         ..Config::default()
     })
     .expect("a server");

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::thread;
 
 use echomark::net::endpoint::Endpoint;
-use echomark::{Config, Server, Service};
+use echomark::{Config, Limits, Server, Service};
 
 use crate::error::RunError;
 
@@ -26,6 +26,11 @@ impl Embedded {
                 .map(|&service| (service, Endpoint::Tcp(any_port.into())))
                 .collect(),
             workers,
+            // Only this process's own client sends to it.
+            limits: Limits {
+                udp_rate_per_source: None,
+                ..Limits::default()
+            },
             ..Config::default()
         })
         .map_err(RunError::Embedded)?;

@@ -29,6 +29,8 @@ use crate::net::cidr::SourcePrefix;
 pub(crate) struct Policy {
     access: AccessList,
     accept_rate: Option<Rate>,
+    accept_rate_per_ip: Option<Rate>,
+    ipv6_prefix: u8,
     max_connections: usize,
     max_connections_per_ip: Option<NonZeroUsize>,
     udp_rate: Option<Rate>,
@@ -41,11 +43,17 @@ impl Policy {
         Self {
             access: AccessList::new(&limits.allow, &limits.deny),
             accept_rate: limits.accept_rate.map(Rate::per_second),
+            accept_rate_per_ip: limits.accept_rate_per_ip.map(Rate::per_second),
+            ipv6_prefix: limits.ipv6_prefix.clamp(1, 128),
             max_connections: limits.max_connections.map_or(usize::MAX, NonZeroUsize::get),
             max_connections_per_ip: limits.max_connections_per_ip,
             udp_rate: limits.udp_rate.map(Rate::per_second),
             udp_rate_per_source: limits.udp_rate_per_source.map(Rate::per_second),
         }
+    }
+
+    fn source(&self, address: IpAddr) -> SourcePrefix {
+        SourcePrefix::new(address, self.ipv6_prefix)
     }
 }
 
@@ -57,11 +65,14 @@ impl Policy {
 pub(crate) struct Admission {
     open: AtomicUsize,
     accepts: Bucket,
+    accepts_per_ip: LazySourceBuckets,
     per_ip: PerIp,
     datagrams: Bucket,
-    /// Allocated when a rate per source is first needed: most servers never need the memory.
-    datagrams_per_source: OnceLock<SourceBuckets>,
+    datagrams_per_source: LazySourceBuckets,
 }
+
+/// Allocated when a rate per source is first needed: most servers never need the memory.
+type LazySourceBuckets = OnceLock<SourceBuckets>;
 
 /// The permit of an admitted connection, to be returned by [`Admission::release`].
 #[derive(Debug, Default, Eq, PartialEq)]
@@ -96,7 +107,8 @@ impl Admission {
     /// only. Connections accepted while no limit per address was set do not count towards a later
     /// limit.
     ///
-    /// The time is read only if there is an accept rate.
+    /// The time is read only if there is an accept rate. A connection that finds a limit reached
+    /// because another worker reached it meanwhile may take one event of its address's rate.
     ///
     /// # Errors
     /// The first reason to refuse the connection, in the order of [`RefuseReason::ALL`].
@@ -109,16 +121,13 @@ impl Admission {
         if peer.is_some_and(|peer| !policy.access.admits(peer)) {
             return Err(RefuseReason::Denied);
         }
-        let accept_rate = policy.accept_rate.map(|rate| (rate, now_ns()));
-        // Checked first and taken last: a token returned to a bucket might be granted twice.
-        if accept_rate.is_some_and(|(rate, now_ns)| !self.accepts.would_grant(rate, now_ns)) {
-            return Err(RefuseReason::AcceptRate);
-        }
-        let (Some(max), Some(peer)) = (policy.max_connections_per_ip, peer) else {
-            self.acquire_total(policy, accept_rate)?;
+        let source = peer.map(|peer| policy.source(peer));
+        let rates = self.accept_rates(policy, source, now_ns);
+        rates.check()?;
+        let (Some(max), Some(source)) = (policy.max_connections_per_ip, source) else {
+            self.acquire_total(policy, &rates)?;
             return Ok(Permit { counted: None });
         };
-        let source = SourcePrefix::from(peer);
         let mut open = self.per_ip.lock(source);
         if open.get(&source).is_some_and(|&open| open >= max.get()) {
             // Both limits may be reached, and the total comes first.
@@ -129,7 +138,7 @@ impl Admission {
             });
         }
         // Under the lock, so that the room found above is still there.
-        self.acquire_total(policy, accept_rate)?;
+        self.acquire_total(policy, &rates)?;
         *open.entry(source).or_insert(0) += 1;
         Ok(Permit {
             counted: Some(source),
@@ -178,7 +187,7 @@ impl Admission {
             Some(rate) => self
                 .datagrams_per_source
                 .get_or_init(SourceBuckets::new)
-                .take(rate, source.into(), now_ns, datagrams),
+                .take(rate, policy.source(source), now_ns, datagrams),
             None => datagrams,
         };
         let granted = match policy.udp_rate {
@@ -193,31 +202,83 @@ impl Admission {
         }
     }
 
-    fn acquire_total(
-        &self,
-        policy: &Policy,
-        accept_rate: Option<(Rate, u64)>,
-    ) -> Result<(), RefuseReason> {
+    fn acquire_total(&self, policy: &Policy, rates: &AcceptRates<'_>) -> Result<(), RefuseReason> {
         // Relaxed: only the count is shared, and it publishes nothing else.
         self.open
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
                 (open < policy.max_connections).then_some(open + 1)
             })
             .map_err(|_| RefuseReason::MaxConnections)?;
-        if let Some((rate, now_ns)) = accept_rate
-            && self.accepts.take(rate, now_ns, 1) == 0
-        {
-            // Another worker took the last token since the check. A connection that meanwhile found
-            // the total reached would have been refused for the rate.
-            self.release_total();
-            return Err(RefuseReason::AcceptRate);
+        // Another worker may have taken the last token since the check. A connection that meanwhile
+        // found the total reached would have been refused for the rate.
+        rates.take().inspect_err(|_| self.release_total())
+    }
+
+    /// The accept rates that apply to a connection from `source`.
+    fn accept_rates(
+        &self,
+        policy: &Policy,
+        source: Option<SourcePrefix>,
+        now_ns: impl FnOnce() -> u64,
+    ) -> AcceptRates<'_> {
+        let per_ip = policy.accept_rate_per_ip.zip(source);
+        AcceptRates {
+            now_ns: match (policy.accept_rate, per_ip) {
+                (None, None) => 0,
+                _ => now_ns(),
+            },
+            total: policy.accept_rate.map(|rate| (rate, &self.accepts)),
+            per_ip: per_ip.map(|(rate, source)| {
+                let buckets = self.accepts_per_ip.get_or_init(SourceBuckets::new);
+                (rate, source, buckets)
+            }),
         }
-        Ok(())
     }
 
     fn release_total(&self) {
         let before = self.open.fetch_sub(1, Ordering::Relaxed);
         debug_assert!(before > 0, "left more often than entered");
+    }
+}
+
+/// The accept rates that apply to one connection. They are checked first and taken last: a token
+/// returned to a bucket might be granted twice.
+#[derive(Debug)]
+struct AcceptRates<'a> {
+    now_ns: u64,
+    total: Option<(Rate, &'a Bucket)>,
+    per_ip: Option<(Rate, SourcePrefix, &'a SourceBuckets)>,
+}
+
+impl AcceptRates<'_> {
+    fn check(&self) -> Result<(), RefuseReason> {
+        match (self.total, self.per_ip) {
+            (Some((rate, bucket)), _) if !bucket.would_grant(rate, self.now_ns) => {
+                Err(RefuseReason::AcceptRate)
+            }
+            (_, Some((rate, source, buckets)))
+                if !buckets.would_grant(rate, source, self.now_ns) =>
+            {
+                Err(RefuseReason::AcceptRatePerIp)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes one event of each rate. The total comes last, so that it is never charged for a
+    /// connection that is refused.
+    fn take(&self) -> Result<(), RefuseReason> {
+        if let Some((rate, source, buckets)) = self.per_ip
+            && buckets.take(rate, source, self.now_ns, 1) == 0
+        {
+            return Err(RefuseReason::AcceptRatePerIp);
+        }
+        if let Some((rate, bucket)) = self.total
+            && bucket.take(rate, self.now_ns, 1) == 0
+        {
+            return Err(RefuseReason::AcceptRate);
+        }
+        Ok(())
     }
 }
 

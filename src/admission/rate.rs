@@ -187,6 +187,19 @@ impl SourceBuckets {
         }
     }
 
+    /// Whether [`SourceBuckets::take`] would grant an event now. Another thread may take it first.
+    pub(crate) fn would_grant(&self, rate: Rate, source: SourcePrefix, now_ns: u64) -> bool {
+        let cells = self.cells(source);
+        let [a, b] = cells.map(|cell| cell.load(Ordering::SeqCst));
+        let grants = rate.grants(a.min(b), now_ns, 1) > 0;
+        if !grants {
+            let (fuller, full_ns) = if a <= b { (cells[0], a) } else { (cells[1], b) };
+            // After a refusal here the caller never calls `take`.
+            forget_old_rate(fuller, full_ns, rate, now_ns);
+        }
+        grants
+    }
+
     fn cells(&self, source: SourcePrefix) -> [&AtomicU64; 2] {
         let hash = self.key.hash_one(source);
         [
@@ -217,14 +230,14 @@ mod tests {
     use super::*;
     use proptest::collection::vec;
     use proptest::prelude::*;
-    use std::net::{IpAddr, Ipv4Addr};
+    use std::net::Ipv4Addr;
     use std::sync::Barrier;
     use std::thread;
 
     const SECOND_NS: u64 = 1_000_000_000;
 
     fn source(number: u32) -> SourcePrefix {
-        IpAddr::V4(Ipv4Addr::from_bits(number)).into()
+        SourcePrefix::new(Ipv4Addr::from_bits(number).into(), 64)
     }
 
     #[test]

@@ -190,6 +190,91 @@ fn an_ipv6_network_is_one_address() {
 }
 
 #[test]
+fn an_ipv6_network_has_the_length_of_the_policy() {
+    let policy = |ipv6_prefix| {
+        Policy::new(&Limits {
+            ipv6_prefix,
+            ..limits(9, 1)
+        })
+    };
+    let admission = Admission::new();
+    let enter = |policy: &Policy, text: &str| {
+        admission.acquire(policy, Some(text.parse().unwrap()), timeless)
+    };
+    let [site, address] = [48, 128].map(policy);
+    let first = enter(&site, "2001:db8::1").unwrap();
+    let refused = Err(RefuseReason::MaxConnectionsPerIp);
+    assert_eq!(enter(&site, "2001:db8:0:ffff::1"), refused);
+    let second = enter(&address, "2001:db8::1").unwrap();
+    let third = enter(&address, "2001:db8::2").unwrap();
+    assert_eq!(enter(&address, "2001:db8::2"), refused);
+    // A permit counts for the source that it was taken for, whatever the policy is now.
+    for permit in [first, second, third] {
+        admission.release(permit);
+    }
+    assert_nothing_is_counted(&admission);
+}
+
+#[test]
+fn each_address_has_an_accept_rate_and_its_refusals_take_nothing_of_the_total() {
+    let policy = Policy::new(&Limits {
+        accept_rate: Some(5.0),
+        accept_rate_per_ip: Some(2.0),
+        max_connections_per_ip: NonZeroUsize::new(9),
+        ..Limits::default()
+    });
+    let admission = Admission::new();
+    let outcomes = [1, 1, 1, 1, 2, 2, 2, 3, 4].map(|number| {
+        let permit = admission.acquire(&policy, peer(number), || 0);
+        permit.map(|permit| admission.release(permit)).err()
+    });
+    let (over_own, over_all) = (
+        Some(RefuseReason::AcceptRatePerIp),
+        Some(RefuseReason::AcceptRate),
+    );
+    assert_eq!(
+        outcomes,
+        [
+            None, None, over_own, over_own, None, None, over_own, None, over_all
+        ]
+    );
+    // A Unix socket's peer has no address.
+    let policy = Policy::new(&Limits {
+        accept_rate_per_ip: Some(1.0),
+        ..Limits::default()
+    });
+    for _ in 0..3 {
+        let permit = admission.acquire(&policy, None, timeless).unwrap();
+        admission.release(permit);
+    }
+    assert_nothing_is_counted(&admission);
+}
+
+#[test]
+fn the_accept_rate_of_an_address_holds_exactly_under_a_storm() {
+    const THREADS: usize = 8;
+    const BURST: usize = 100;
+    let policy = Policy::new(&Limits {
+        accept_rate_per_ip: Some(BURST as f64),
+        ..Limits::default()
+    });
+    let admission = Admission::new();
+    let barrier = Barrier::new(THREADS);
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                barrier.wait();
+                for turn in 0..3 * BURST {
+                    // Those that are admitted stay.
+                    let _ = admission.acquire(&policy, peer(turn % 3), || 5);
+                }
+            });
+        }
+    });
+    assert_eq!(admission.open(), 3 * BURST);
+}
+
+#[test]
 fn a_permit_is_small() {
     assert_eq!(size_of::<Permit>(), 8);
 }
@@ -255,7 +340,10 @@ fn datagrams_are_limited_by_list_source_and_total() {
 #[test]
 fn without_a_rate_per_source_there_is_no_table() {
     let admission = Admission::new();
-    let policy = Policy::new(&Limits::default());
+    let policy = Policy::new(&Limits {
+        udp_rate_per_source: None,
+        ..Limits::default()
+    });
     let allowance = admission.udp_allowance(&policy, peer(1).unwrap(), || 0, u32::MAX);
     assert_eq!(allowance.granted, u32::MAX);
     assert!(admission.datagrams_per_source.get().is_none());

@@ -4,9 +4,11 @@
 //! Here both forms are one address.
 
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU64;
 use std::str::FromStr;
+use std::sync::LazyLock;
 
 /// The address itself, or the IPv4 address of an IPv4-mapped IPv6 address.
 pub fn canonical(address: IpAddr) -> IpAddr {
@@ -178,19 +180,30 @@ impl fmt::Display for CidrProblem {
     }
 }
 
-/// One source for limits: an IPv4 address, or an IPv6 /64, which is the least that one customer is
-/// given (RFC 6177) and within which a host chooses addresses freely (RFC 8981).
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub struct SourcePrefix(NonZeroU64);
+/// The IPv6 prefix of one client: a /64 is the least that one customer is given (RFC 6177), and
+/// within it a host chooses addresses freely (RFC 8981).
+pub(crate) const DEFAULT_IPV6_PREFIX: u8 = 64;
 
-impl From<IpAddr> for SourcePrefix {
-    fn from(address: IpAddr) -> Self {
+/// One source for limits: an IPv4 address, or an IPv6 network.
+///
+/// It has 64 bits, because each open connection may keep one. A longer prefix becomes a hash with a
+/// random key: two such sources count as one with a chance of 2^-64.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(crate) struct SourcePrefix(NonZeroU64);
+
+impl SourcePrefix {
+    /// The source that an address belongs to, with IPv6 networks of a length from 1 to 128.
+    pub(crate) fn new(address: IpAddr, ipv6_prefix: u8) -> Self {
         /// Upper half of the key of every IPv4 address. In IPv6, ffff::/16 is multicast, which is
         /// never a source (RFC 4291 section 2.7).
         const IPV4: u64 = 0xffff_ffff << 32;
+        static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
         let bits = match canonical(address) {
             IpAddr::V4(v4) => IPV4 | u64::from(v4.to_bits()),
-            IpAddr::V6(v6) => (v6.to_bits() >> 64) as u64,
+            v6 => match masked(v6, ipv6_prefix.min(128)) {
+                IpAddr::V6(network) if ipv6_prefix <= 64 => (network.to_bits() >> 64) as u64,
+                network => KEY.hash_one(network),
+            },
         };
         // The complement maps zero to the limited broadcast address, which is never a source
         // either, so that an `Option` of this takes no extra space.
@@ -296,8 +309,8 @@ mod tests {
         assert!(!cidr("::/0").contains(ip("10.1.2.3")));
         assert!(!cidr("0.0.0.0/0").contains(ip("::a01:203")));
         assert_eq!(
-            SourcePrefix::from(ip("::ffff:10.1.2.3")),
-            SourcePrefix::from(ip("10.1.2.3"))
+            SourcePrefix::new(ip("::ffff:10.1.2.3"), 64),
+            SourcePrefix::new(ip("10.1.2.3"), 64)
         );
     }
 
@@ -329,12 +342,40 @@ mod tests {
 
     #[test]
     fn a_source_is_an_ipv4_address_or_an_ipv6_slash_64() {
-        let source = |text| SourcePrefix::from(ip(text));
+        let source = |text| SourcePrefix::new(ip(text), 64);
         assert_eq!(source("2001:db8::1"), source("2001:db8::ffff:0:0:2"));
         assert_ne!(source("2001:db8::1"), source("2001:db8:0:1::1"));
         assert_ne!(source("10.0.0.1"), source("10.0.0.2"));
         assert_ne!(source("::1"), source("0.0.0.0"));
         assert_eq!(size_of::<Option<SourcePrefix>>(), 8);
+    }
+
+    #[test]
+    fn an_ipv6_source_has_the_length_asked_for_and_an_ipv4_source_always_its_address() {
+        let addresses = [
+            "2001:db8::",
+            "2001:db8::1",
+            "2001:db8:0:1::",
+            "2001:db8:1::",
+        ];
+        for (length, sources) in [
+            (1, 1),
+            (32, 1),
+            (48, 2),
+            (63, 2),
+            (64, 3),
+            (127, 3),
+            (128, 4),
+        ] {
+            let distinct: std::collections::HashSet<_> = addresses
+                .map(|address| SourcePrefix::new(ip(address), length))
+                .into();
+            assert_eq!(distinct.len(), sources, "/{length}");
+            assert_ne!(
+                SourcePrefix::new(ip("10.0.0.1"), length),
+                SourcePrefix::new(ip("10.0.0.2"), length)
+            );
+        }
     }
 
     prop_compose! {

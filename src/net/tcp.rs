@@ -206,6 +206,7 @@ pub fn stream_socket(address: SocketAddr) -> io::Result<Socket> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::tuning::Keepalive;
     use std::net::{IpAddr, Ipv4Addr};
     use std::time::Duration;
 
@@ -217,6 +218,11 @@ mod tests {
             recv_buffer: Some(32 << 10),
             congestion: Some("reno".to_owned()),
             user_timeout: Some(Duration::from_secs(7)),
+            keepalive: Some(Keepalive {
+                idle: Duration::from_secs(50),
+                interval: Some(Duration::from_secs(9)),
+                count: Some(4),
+            }),
             ..Tuning::default()
         };
         let listeners = listen(LOOPBACK, 3, 16, &tuning).unwrap();
@@ -236,6 +242,16 @@ mod tests {
             accepted.tcp_user_timeout().unwrap(),
             Some(Duration::from_secs(7))
         );
+        assert!(accepted.keepalive().unwrap());
+        assert_eq!(
+            accepted.tcp_keepalive_time().unwrap(),
+            Duration::from_secs(50)
+        );
+        assert_eq!(
+            accepted.tcp_keepalive_interval().unwrap(),
+            Duration::from_secs(9)
+        );
+        assert_eq!(accepted.tcp_keepalive_retries().unwrap(), 4);
         assert!(accepted.tcp_congestion().unwrap().starts_with(b"reno"));
     }
 

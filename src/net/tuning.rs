@@ -1,7 +1,7 @@
 //! Socket options that a user may set.
 //!
 //! On Linux an accepted socket inherits the options of its listener (buffer sizes, TCP_NODELAY,
-//! SO_OOBINLINE, SO_KEEPALIVE, congestion control, TCP_USER_TIMEOUT), so a server sets them once
+//! SO_OOBINLINE, SO_KEEPALIVE and its times, congestion control, TCP_USER_TIMEOUT), so a server sets them once
 //! and pays no system call for them per connection.
 
 use std::fmt;
@@ -9,7 +9,9 @@ use std::fs;
 use std::io;
 use std::time::Duration;
 
-use socket2::Socket;
+use socket2::{Socket, TcpKeepalive};
+
+use super::units;
 
 /// Options of a TCP socket, of which UDP has the buffer sizes; `None` leaves the kernel's default.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -26,6 +28,8 @@ pub struct Tuning {
     /// TCP_USER_TIMEOUT: how long sent data may stay unacknowledged before the kernel ends the
     /// connection.
     pub user_timeout: Option<Duration>,
+    /// SO_KEEPALIVE: probes that find out whether the peer of a silent connection is still there.
+    pub keepalive: Option<Keepalive>,
     /// IPV6_V6ONLY: a listener on an IPv6 address takes no IPv4 connections, so that another
     /// listener may have the same port for IPv4 (ipv6(7)).
     pub only_v6: bool,
@@ -57,6 +61,11 @@ impl Tuning {
                 .set_tcp_user_timeout(Some(timeout))
                 .map_err(option("TCP_USER_TIMEOUT"))?;
         }
+        if let Some(keepalive) = self.keepalive {
+            socket
+                .set_tcp_keepalive(&keepalive.into())
+                .map_err(option("SO_KEEPALIVE"))?;
+        }
         Ok(())
     }
 
@@ -87,8 +96,49 @@ impl Default for Tuning {
             congestion: None,
             nodelay: true,
             user_timeout: None,
+            keepalive: None,
             only_v6: false,
         }
+    }
+}
+
+/// When the kernel probes a silent connection, and when it gives up; `None` leaves the kernel's
+/// default (tcp(7)).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Keepalive {
+    /// TCP_KEEPIDLE: silence before the first probe, in whole seconds.
+    pub idle: Duration,
+    /// TCP_KEEPINTVL: the interval between probes, in whole seconds.
+    pub interval: Option<Duration>,
+    /// TCP_KEEPCNT: unanswered probes after which the connection ends. TCP_USER_TIMEOUT overrides
+    /// it.
+    pub count: Option<u32>,
+}
+
+impl From<Keepalive> for TcpKeepalive {
+    fn from(keepalive: Keepalive) -> Self {
+        let mut options = Self::new().with_time(keepalive.idle);
+        if let Some(interval) = keepalive.interval {
+            options = options.with_interval(interval);
+        }
+        if let Some(count) = keepalive.count {
+            options = options.with_retries(count);
+        }
+        options
+    }
+}
+
+impl fmt::Display for Keepalive {
+    /// As on the command line. A count without an interval can't be written there.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&units::format_duration(self.idle))?;
+        if let Some(interval) = self.interval {
+            write!(f, ",{}", units::format_duration(interval))?;
+            if let Some(count) = self.count {
+                write!(f, ",{count}")?;
+            }
+        }
+        Ok(())
     }
 }
 

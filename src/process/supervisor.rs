@@ -22,10 +22,10 @@ use crate::settings::Resolved;
 /// [`Failure`] names the step that failed.
 pub fn serve(resolved: Resolved, resolve: Resolve) -> Result<(), Failure> {
     let has_endpoints = resolved.has_endpoints();
+    let missing_limits = warnings::missing_limits(&resolved);
     let mut settings = resolved.settings;
     let config = &mut settings.config;
     warnings::warn_of_limits(config);
-    warnings::warn_of_reflection(config);
 
     // Inherit sockets, and bind the missing ones.
     let mut inherited = systemd::passed_sockets(config).map_err(Failure::Passed)?;
@@ -43,6 +43,8 @@ pub fn serve(resolved: Resolved, resolve: Resolve) -> Result<(), Failure> {
     // Bound before the server's sockets: a failure before those does not affect a predecessor.
     let admin = admin_port::bind(config, takeover.as_mut())?;
     let server = Server::bind_with(config.clone(), inherited).map_err(Failure::Server)?;
+    warnings::warn_of_reflection(&config.limits, server.endpoints());
+    warnings::warn_of_missing_limits(&missing_limits, server.endpoints());
     let role = Role::new(config.handover.as_deref(), takeover)?;
 
     // Start the threads beside the server.

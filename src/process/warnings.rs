@@ -4,11 +4,12 @@ use std::net::IpAddr;
 
 use tracing::warn;
 
-use crate::config::Config;
+use crate::config::{Config, Limits};
 use crate::net::descriptors;
-use crate::net::endpoint::Endpoint;
+use crate::net::endpoint::{Endpoint, HostPort};
 use crate::reactor::MAX_REFUSED_LINGERING;
 use crate::service::Service;
+use crate::settings::Resolved;
 
 /// Descriptors beyond those of workers and connections: the admin port (64 at most), logs, signals.
 const RESERVED_DESCRIPTORS: u64 = 96;
@@ -38,19 +39,48 @@ pub(super) fn warn_of_limits(config: &Config) {
     }
 }
 
+/// The limits without which a few other hosts can occupy the server.
+const NEEDED_OFF_LOOPBACK: [&str; 2] = ["max-connections", "idle-timeout"];
+
+/// The limits that the settings neither set nor switch off.
+pub(super) fn missing_limits(settings: &Resolved) -> Vec<&'static str> {
+    let needed = NEEDED_OFF_LOOPBACK.into_iter();
+    needed.filter(|name| !settings.is_given(name)).collect()
+}
+
+/// Warns if other hosts may hold any number of connections for any time. `missing` are the
+/// [`missing_limits`], `endpoints` those as bound.
+pub(super) fn warn_of_missing_limits(missing: &[&str], endpoints: &[(Service, Endpoint)]) {
+    if missing.is_empty() {
+        return;
+    }
+    let is_open = |(_, endpoint): &&(Service, Endpoint)| match endpoint {
+        Endpoint::Tcp(address) => !is_loopback(address),
+        Endpoint::Udp(_) | Endpoint::Unix(_) => false,
+    };
+    if let Some((service, endpoint)) = endpoints.iter().find(is_open) {
+        let options = missing.join(" and --");
+        warn!(
+            "{service} on {endpoint} is open to other hosts; set --{options}, or to off if no limit \
+             is meant"
+        );
+    }
+}
+
+fn is_loopback(address: &HostPort) -> bool {
+    let ip = address.host.parse::<IpAddr>();
+    ip.is_ok_and(|ip| ip.to_canonical().is_loopback())
+}
+
 /// A datagram with a forged source makes the server send to a host that sent no request.
-pub(super) fn warn_of_reflection(config: &Config) {
-    let limits = &config.limits;
+pub(super) fn warn_of_reflection(limits: &Limits, endpoints: &[(Service, Endpoint)]) {
     if limits.udp_rate.is_some() || limits.udp_rate_per_source.is_some() {
         return;
     }
-    for (service, endpoint) in &config.services {
+    for (service, endpoint) in endpoints {
         if let Endpoint::Udp(address) = endpoint
             && *service != Service::Discard
-            && !address
-                .host
-                .parse::<IpAddr>()
-                .is_ok_and(|ip| ip.is_loopback())
+            && !is_loopback(address)
         {
             warn!(
                 "{service} on {endpoint} answers forged sources too, at an unlimited rate; set --udp-rate-per-source and --udp-rate"

@@ -1,11 +1,19 @@
 //! The worker's UDP sockets, which share one batch in turn.
 
+use std::net::IpAddr;
+
+use tracing::warn;
+
 use super::context::Context;
 use super::kernel::Kernel;
+use crate::metrics::DropReason;
 use crate::net::datagram::Batch;
 use crate::net::readiness::Readiness;
 use crate::service::Service;
 use crate::udp::{DatagramSocket, Datagrams, Guard, Next};
+
+/// How often a worker logs that it drops datagrams beyond the rate of a source.
+const LOG_INTERVAL_NS: u64 = 60_000_000_000;
 
 /// The UDP sockets of a worker, with their shared batch and guard.
 #[derive(Debug)]
@@ -13,6 +21,8 @@ pub(super) struct DatagramTable<D> {
     sockets: Vec<Served<D>>,
     batch: Batch,
     guard: Guard,
+    /// When a dropped datagram is logged again.
+    next_log_ns: Option<u64>,
 }
 
 /// A UDP socket for a worker to serve.
@@ -51,6 +61,7 @@ impl<D: DatagramSocket> DatagramTable<D> {
             sockets: sockets.collect(),
             batch: Batch::new(),
             guard,
+            next_log_ns: None,
         })
     }
 
@@ -94,13 +105,18 @@ impl<D: DatagramSocket> DatagramTable<D> {
             metrics,
             ..
         } = cx;
+        let mut limited = None;
         let next = datagrams.pump(
             &mut self.batch,
             &self.guard,
             |source, count| {
                 let now_ns = || clock.now_ns(kernel);
                 let admission = &control.admission;
-                admission.udp_allowance(&rules.policy, source, now_ns, count)
+                let allowance = admission.udp_allowance(&rules.policy, source, now_ns, count);
+                if allowance.over_source_rate > 0 {
+                    limited = Some(source);
+                }
+                allowance
             },
             metrics,
         );
@@ -109,6 +125,27 @@ impl<D: DatagramSocket> DatagramTable<D> {
         if served.short_of_memory {
             cx.retry_for_memory();
         }
+        if let Some(source) = limited {
+            self.log_limited(source, cx);
+        }
+    }
+
+    /// Logs that a source is beyond its rate, once in a while: the metric counts each datagram.
+    #[cold]
+    fn log_limited<K: Kernel>(&mut self, source: IpAddr, cx: &mut Context<K>) {
+        let now_ns = cx.now_ns();
+        if self.next_log_ns.is_some_and(|next| now_ns < next) {
+            return;
+        }
+        self.next_log_ns = Some(now_ns.saturating_add(LOG_INTERVAL_NS));
+        let dropped = cx.metrics.udp_dropped(DropReason::RatePerSource).value();
+        warn!(
+            worker = cx.index,
+            %source,
+            dropped,
+            "drops datagrams beyond --udp-rate-per-source: another echo server or a benchmark sends \
+             them; for a benchmark set it to off"
+        );
     }
 
     /// Marks the sockets for which there was no memory as ready to run.

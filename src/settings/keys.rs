@@ -209,8 +209,24 @@ pub const KEYS: &[Key] = &[
         group: Group::Sockets,
         help: "End a connection whose peer acknowledges nothing for this long, TCP_USER_TIMEOUT.",
         default: "the kernel's",
-        apply: |s, text| parse::user_timeout(text).map(|v| s.config.tuning.user_timeout = Some(v)),
+        apply: |s, text| {
+            parse::or_off(text, parse::user_timeout).map(|v| s.config.tuning.user_timeout = v)
+        },
         show: |s| shown(s.config.tuning.user_timeout, units::format_duration),
+        ..VALUE
+    },
+    Key {
+        name: "keepalive",
+        value: "IDLE[,INTERVAL[,COUNT]]",
+        group: Group::Sockets,
+        help: "Probe a TCP connection after this silence and again at this interval, and end it \
+               after so many unanswered probes, such as 60s,10s,5; user-timeout overrides the \
+               count. The kernel's interval and count if they are left out.",
+        default: "off",
+        apply: |s, text| {
+            parse::or_off(text, parse::keepalive).map(|v| s.config.tuning.keepalive = v)
+        },
+        show: |s| shown(s.config.tuning.keepalive, |keepalive| keepalive.to_string()),
         ..VALUE
     },
     Key {
@@ -220,7 +236,9 @@ pub const KEYS: &[Key] = &[
         help: "Connections open at a time; more are accepted and closed.",
         default: "no limit",
         change: Change::Reload,
-        apply: |s, text| parse::limit(text).map(|v| s.config.limits.max_connections = Some(v)),
+        apply: |s, text| {
+            parse::or_off(text, parse::limit).map(|v| s.config.limits.max_connections = v)
+        },
         show: |s| shown(s.config.limits.max_connections, |n| n.to_string()),
         ..VALUE
     },
@@ -228,12 +246,12 @@ pub const KEYS: &[Key] = &[
         name: "max-connections-per-ip",
         value: "N",
         group: Group::Limits,
-        help: "Connections open at a time from one IPv4 address or one IPv6 /64; more are accepted \
-               and closed.",
+        help: "Connections open at a time from one IPv4 address or one IPv6 network (ipv6-prefix); \
+               more are accepted and closed.",
         default: "no limit",
         change: Change::Reload,
         apply: |s, text| {
-            parse::limit(text).map(|v| s.config.limits.max_connections_per_ip = Some(v))
+            parse::or_off(text, parse::limit).map(|v| s.config.limits.max_connections_per_ip = v)
         },
         show: |s| shown(s.config.limits.max_connections_per_ip, |n| n.to_string()),
         ..VALUE
@@ -245,8 +263,34 @@ pub const KEYS: &[Key] = &[
         help: "Connections served anew per second; more are accepted and closed.",
         default: "no limit",
         change: Change::Reload,
-        apply: |s, text| parse::rate(text).map(|v| s.config.limits.accept_rate = Some(v)),
+        apply: |s, text| parse::or_off(text, parse::rate).map(|v| s.config.limits.accept_rate = v),
         show: |s| shown(s.config.limits.accept_rate, |rate| rate.to_string()),
+        ..VALUE
+    },
+    Key {
+        name: "accept-rate-per-ip",
+        value: "RATE",
+        group: Group::Limits,
+        help: "Connections served anew per second from one IPv4 address or one IPv6 network \
+               (ipv6-prefix); more are accepted and closed.",
+        default: "no limit",
+        change: Change::Reload,
+        apply: |s, text| {
+            parse::or_off(text, parse::rate).map(|v| s.config.limits.accept_rate_per_ip = v)
+        },
+        show: |s| shown(s.config.limits.accept_rate_per_ip, |rate| rate.to_string()),
+        ..VALUE
+    },
+    Key {
+        name: "ipv6-prefix",
+        value: "N",
+        group: Group::Limits,
+        help: "Bits of an IPv6 address that count as one client, for limits per address and per \
+               source: 48 for a whole site, 128 for each address.",
+        default: "64",
+        change: Change::Reload,
+        apply: |s, text| parse::ipv6_prefix(text).map(|v| s.config.limits.ipv6_prefix = v),
+        show: |s| one(s.config.limits.ipv6_prefix),
         ..VALUE
     },
     Key {
@@ -283,7 +327,7 @@ pub const KEYS: &[Key] = &[
         default: "never",
         change: Change::Reload,
         apply: |s, text| {
-            parse::positive_duration(text).map(|v| s.config.limits.idle_timeout = Some(v))
+            parse::or_off(text, parse::positive_duration).map(|v| s.config.limits.idle_timeout = v)
         },
         show: |s| shown(s.config.limits.idle_timeout, units::format_duration),
         ..VALUE
@@ -297,7 +341,7 @@ pub const KEYS: &[Key] = &[
         default: "never",
         change: Change::Reload,
         apply: |s, text| {
-            parse::positive_duration(text).map(|v| s.config.limits.stall_timeout = Some(v))
+            parse::or_off(text, parse::positive_duration).map(|v| s.config.limits.stall_timeout = v)
         },
         show: |s| shown(s.config.limits.stall_timeout, units::format_duration),
         ..VALUE
@@ -320,7 +364,9 @@ pub const KEYS: &[Key] = &[
         help: "Close a connection this long after it was accepted, busy or not.",
         default: "never",
         change: Change::Reload,
-        apply: |s, text| parse::positive_duration(text).map(|v| s.config.limits.lifetime = Some(v)),
+        apply: |s, text| {
+            parse::or_off(text, parse::positive_duration).map(|v| s.config.limits.lifetime = v)
+        },
         show: |s| shown(s.config.limits.lifetime, units::format_duration),
         ..VALUE
     },
@@ -331,7 +377,7 @@ pub const KEYS: &[Key] = &[
         help: "Datagrams answered per second, over all sources; more are dropped.",
         default: "no limit",
         change: Change::Reload,
-        apply: |s, text| parse::rate(text).map(|v| s.config.limits.udp_rate = Some(v)),
+        apply: |s, text| parse::or_off(text, parse::rate).map(|v| s.config.limits.udp_rate = v),
         show: |s| shown(s.config.limits.udp_rate, |rate| rate.to_string()),
         ..VALUE
     },
@@ -339,12 +385,17 @@ pub const KEYS: &[Key] = &[
         name: "udp-rate-per-source",
         value: "RATE",
         group: Group::Udp,
-        help: "Datagrams answered per second from one IPv4 address or one IPv6 /64; more are \
-               dropped.",
-        default: "no limit",
+        help: "Datagrams answered per second from one IPv4 address or one IPv6 network \
+               (ipv6-prefix); more are dropped. A benchmark sets it to off.",
+        default: "1000",
         change: Change::Reload,
-        apply: |s, text| parse::rate(text).map(|v| s.config.limits.udp_rate_per_source = Some(v)),
-        show: |s| shown(s.config.limits.udp_rate_per_source, |rate| rate.to_string()),
+        apply: |s, text| {
+            parse::or_off(text, parse::rate).map(|v| s.config.limits.udp_rate_per_source = v)
+        },
+        show: |s| match s.config.limits.udp_rate_per_source {
+            Some(rate) => one(rate),
+            None => one(parse::OFF),
+        },
         ..VALUE
     },
     Key {

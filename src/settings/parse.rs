@@ -10,10 +10,25 @@ use crate::admission::rate::Rate;
 use crate::config::{Balance, Spin};
 use crate::net::affinity;
 use crate::net::endpoint::{Endpoint, HostPort};
+use crate::net::tuning::Keepalive;
 use crate::net::units;
 
 pub(super) fn from_str<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|error: T::Err| error.to_string())
+}
+
+/// The word that switches a limit off.
+pub(super) const OFF: &str = "off";
+
+/// A value, or [`OFF`].
+pub(super) fn or_off<T>(
+    text: &str,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<Option<T>, String> {
+    match text {
+        OFF => Ok(None),
+        _ => parse(text).map(Some),
+    }
 }
 
 pub(super) fn boolean(text: &str) -> Result<bool, String> {
@@ -73,13 +88,13 @@ pub(super) fn limit(text: &str) -> Result<NonZeroUsize, String> {
     usize::try_from(count)
         .ok()
         .and_then(NonZeroUsize::new)
-        .ok_or_else(|| "must be at least 1; leave it out for no limit".to_owned())
+        .ok_or_else(|| "must be at least 1, or off for no limit".to_owned())
 }
 
 pub(super) fn rate(text: &str) -> Result<f64, String> {
     let rate = units::parse_rate(text).map_err(|error| error.to_string())?;
     if rate <= 0.0 {
-        return Err("must be above 0; leave it out for no limit".to_owned());
+        return Err("must be above 0, or off for no limit".to_owned());
     }
     if !(Rate::MIN_PER_SECOND..=Rate::MAX_PER_SECOND).contains(&rate) {
         return Err("must be from 0.000000001 to 1G per second".to_owned());
@@ -113,7 +128,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 
 pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
     match duration(text)? {
-        Duration::ZERO => Err("must be longer than 0; leave it out for none".to_owned()),
+        Duration::ZERO => Err("must be longer than 0, or off for none".to_owned()),
         duration => Ok(duration),
     }
 }
@@ -127,6 +142,44 @@ pub(super) fn user_timeout(text: &str) -> Result<Duration, String> {
         ms if ms > i32::MAX as u128 => Err("must be at most 596h".to_owned()),
         _ => Ok(timeout),
     }
+}
+
+/// The kernel's bounds are MAX_TCP_KEEPIDLE, MAX_TCP_KEEPINTVL and MAX_TCP_KEEPCNT in
+/// include/net/tcp.h; it counts in whole seconds.
+pub(super) fn keepalive(text: &str) -> Result<Keepalive, String> {
+    const MAX_SECONDS: u64 = 32_767;
+    const MAX_COUNT: u64 = 127;
+    let seconds = |text: &str| {
+        let time = duration(text.trim())?;
+        if time.subsec_nanos() == 0 && (1..=MAX_SECONDS).contains(&time.as_secs()) {
+            Ok(time)
+        } else {
+            Err(format!(
+                "{} is not in whole seconds from 1s to {MAX_SECONDS}s",
+                units::format_duration(time)
+            ))
+        }
+    };
+    let probes = |text: &str| {
+        let count = units::parse_count(text.trim()).map_err(|error| error.to_string())?;
+        match count {
+            1..=MAX_COUNT => Ok(count as u32),
+            _ => Err(format!("{count} is not a count from 1 to {MAX_COUNT}")),
+        }
+    };
+    let mut parts = text.splitn(3, ',');
+    Ok(Keepalive {
+        idle: seconds(parts.next().unwrap_or_default())?,
+        interval: parts.next().map(seconds).transpose()?,
+        count: parts.next().map(probes).transpose()?,
+    })
+}
+
+pub(super) fn ipv6_prefix(text: &str) -> Result<u8, String> {
+    let length = text.parse().ok();
+    length
+        .filter(|length| (1..=128).contains(length))
+        .ok_or_else(|| "must be a number of bits from 1 to 128".to_owned())
 }
 
 pub(super) fn congestion(text: &str) -> Result<String, String> {

@@ -7,6 +7,7 @@ use std::path::Path;
 use super::file;
 use super::key::{Change, Group, Key, Kind};
 use super::keys::KEYS;
+use super::parse::OFF;
 use super::source::{Given, Origin, SettingsError, from_environment, from_flags, one_line};
 use super::values::Settings;
 use crate::config::Balance;
@@ -101,6 +102,8 @@ impl Resolved {
                 (Kind::Flag, [value]) => format!("{name} = {value} # {origin}"),
                 (_, [value]) if is_plain_number(value) => format!("{name} = {value} # {origin}"),
                 (_, [value]) => format!("{name} = {} # {origin}", quote(value)),
+                // A limit that a source switched off.
+                _ if self.is_given(name) => format!("{name} = \"{OFF}\" # {origin}"),
                 _ => format!("# {name} is unset: {}", key.default),
             };
             toml.push_str(&line);
@@ -113,7 +116,12 @@ impl Resolved {
     pub fn has_endpoints(&self) -> bool {
         Service::ALL
             .iter()
-            .any(|service| self.origins.contains_key(service.name()))
+            .any(|service| self.is_given(service.name()))
+    }
+
+    /// Whether any source gave this key.
+    pub(crate) fn is_given(&self, name: &str) -> bool {
+        self.origins.contains_key(name)
     }
 
     /// Adds the values of a source that is stronger than all earlier ones.

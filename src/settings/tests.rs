@@ -65,7 +65,7 @@ fn names_are_unique_and_spelled_as_flags() {
         let spelled = key
             .name
             .bytes()
-            .all(|b| b.is_ascii_lowercase() || b == b'-');
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         assert!(spelled, "{}", key.name);
         assert!(key.help.ends_with('.'), "{}", key.name);
         assert!(!key.default.is_empty(), "{}", key.name);
@@ -364,6 +364,18 @@ fn invalid_values_are_refused() {
         ("idle-timeout", "10"),
         ("user-timeout", "10us"),
         ("user-timeout", "597h"),
+        ("keepalive", "0"),
+        ("keepalive", "1500ms"),
+        ("keepalive", "10h"),
+        ("keepalive", "1m,"),
+        ("keepalive", "1m,10s,0"),
+        ("keepalive", "1m,10s,128"),
+        ("keepalive", "1m,10s,5,1"),
+        ("ipv6-prefix", "0"),
+        ("ipv6-prefix", "129"),
+        ("ipv6-prefix", "/64"),
+        ("accept-rate-per-ip", "never"),
+        ("workers", "off"),
         ("max-connections", "0"),
         ("accept-rate", "0"),
         ("udp-rate", "2G"),
@@ -401,6 +413,30 @@ fn each_printed_line_has_its_origin() {
         assert!(toml.lines().any(|l| l == line), "no `{line}` in\n{toml}");
     }
     assert_eq!(toml.lines().count(), KEYS.len());
+}
+
+/// A stronger source can take a limit back, and the printed settings say so.
+#[test]
+fn a_limit_is_switched_off_by_one_word() {
+    for key in KEYS {
+        let is_limit = key.default == "no limit" || key.default == "never";
+        if !is_limit && !["udp-rate-per-source", "user-timeout", "keepalive"].contains(&key.name) {
+            continue;
+        }
+        let limited = match key.value {
+            "DURATION" | "IDLE[,INTERVAL[,COUNT]]" => "7s",
+            _ => "7",
+        };
+        let file = format!("{} = '{limited}'", key.name);
+        assert_ne!(settings(&[], &[], &file), settings(&[], &[], ""), "{file}");
+        let off = resolve(&[(key.name, "off")], &[], &file).unwrap();
+        let printed = off.to_toml();
+        let line = format!("{} = \"off\" # --{}", key.name, key.name);
+        assert!(printed.lines().any(|it| it == line), "{line} in\n{printed}");
+        let shown = off.settings.to_json();
+        let value = &shown[key.name];
+        assert!(value.is_null() || value == "off", "{} {value}", key.name);
+    }
 }
 
 #[test]
@@ -459,6 +495,10 @@ fn values(key: &Key) -> &'static str {
         ("unix-mode", _) => "0?[0-7]{1,3}",
         ("balance", _) => "kernel|least-connections|incoming-cpu",
         ("user-timeout", _) => "[1-9][0-9]{0,2}(ms|s|m)",
+        ("keepalive", _) => "[1-9]s|[1-9]m,[1-9]s|90s,10s,[1-9]|off",
+        ("ipv6-prefix", _) => "[1-9]|[1-9][0-9]|12[0-8]",
+        ("idle-timeout", _) => "off|[1-9]m",
+        ("max-connections" | "udp-rate-per-source", _) => "off|[1-9]",
         ("stall-bytes", _) => "[1-9][0-9]{0,12}(k|MB)?",
         (_, "ENDPOINT") => "tcp://([a-z]{1,9}|\\[::1\\]):[0-9]{1,4}",
         (_, "BOOL") => "true|false|yes|no|0|1",

@@ -57,6 +57,36 @@ fn a_backlog_that_the_kernel_cuts_is_reported() {
     echod.wait_for_log("somaxconn");
 }
 
+/// Other hosts could hold any number of connections for any time.
+#[test]
+fn missing_limits_are_reported_if_other_hosts_can_connect() {
+    const TEXT: &str = "is open to other hosts; set ";
+    let off = ["--max-connections=off", "--idle-timeout=off"];
+    for (endpoint, limits, missing) in [
+        (
+            "tcp://0.0.0.0:0",
+            &[][..],
+            "--max-connections and --idle-timeout",
+        ),
+        ("tcp://[::]:0", &["--idle-timeout=1m"], "--max-connections"),
+        ("tcp://0.0.0.0:0", &off[..1], "--idle-timeout"),
+        ("tcp://0.0.0.0:0", &off, ""),
+        ("tcp://127.0.0.1:0", &[], ""),
+        ("tcp://localhost:0", &[], ""),
+        ("udp://0.0.0.0:0", &[], ""),
+    ] {
+        let mut args = vec!["--workers=1", "--echo", endpoint];
+        args.extend(limits);
+        let echod = Echod::start(&args);
+        echod.signal(Signal::TERM);
+        let exit = echod.wait_for_exit();
+        let lines: Vec<_> = exit.stderr.iter().filter(|it| it.contains(TEXT)).collect();
+        assert_eq!(lines.len(), usize::from(!missing.is_empty()), "{exit:#?}");
+        let expected = format!("{TEXT}{missing}, or to off");
+        assert!(lines.iter().all(|it| it.contains(&expected)), "{exit:#?}");
+    }
+}
+
 #[test]
 fn help_and_version_are_for_stdout() {
     for flag in ["--help", "--version"] {

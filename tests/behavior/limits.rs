@@ -8,8 +8,9 @@ use std::time::Duration;
 use echomark::metrics::{CloseReason, RefuseReason};
 use echomark::{Config, Limits, Service};
 
+use crate::support::echod::Echod;
 use crate::support::pattern::Pattern;
-use crate::support::{Client, Running, config, config_for, in_parallel, wait_until};
+use crate::support::{Client, Running, config, config_for, in_parallel, wait_for, wait_until};
 
 /// Longer than a busy machine delays a thread's next message.
 const LONG: Duration = Duration::from_secs(2);
@@ -335,4 +336,32 @@ fn an_unrelated_reload_disturbs_no_connection() {
     drop(idle);
     let metrics = server.wait_for_metrics("one close", |it| it.active == 1);
     assert_eq!(metrics.closed(CloseReason::IdleTimeout), 1);
+}
+
+/// The kernel probes a silent connection: its keep-alive timer runs (proc_net_tcp(5): timer 2), for
+/// no longer than the idle time.
+#[test]
+fn a_silent_connection_is_probed_by_the_kernel() {
+    let echod = Echod::start(&["--echo=tcp://127.0.0.1:0", "--keepalive=50s,9s,4"]);
+    let mut client = echod.connect();
+    client.echo(b"and now I am silent");
+    let own = client.local_addr().expect("an address").port();
+    let server = echod.address().port();
+    let ports = |line: &str| {
+        let port = |field: Option<&str>| u16::from_str_radix(field?.rsplit_once(':')?.1, 16).ok();
+        let mut fields = line.split_whitespace().skip(1);
+        Some((port(fields.next())?, port(fields.next())?))
+    };
+    // While sent bytes are unacknowledged, another timer runs.
+    let expires = wait_for("a keep-alive timer", || {
+        let table = std::fs::read_to_string("/proc/net/tcp").expect("a table");
+        let line = table
+            .lines()
+            .find(|line| ports(line) == Some((server, own)))?;
+        let (timer, expires) = line.split_whitespace().nth(5)?.split_once(':')?;
+        (timer == "02").then(|| u64::from_str_radix(expires, 16).expect("a number"))
+    });
+    /// The unit of the table is 1/100 s (USER_HZ).
+    const TICKS_PER_SECOND: u64 = 100;
+    assert!(expires <= 50 * TICKS_PER_SECOND, "{expires}");
 }

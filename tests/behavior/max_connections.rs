@@ -274,3 +274,31 @@ fn a_refusal_by_one_limit_takes_nothing_of_another() {
     assert_eq!(metrics.refused(RefuseReason::Denied), 20);
     assert_eq!(metrics.refused(RefuseReason::MaxConnections), 0);
 }
+
+/// Each address has a rate of its own; a Unix socket's peer has none.
+#[test]
+fn each_address_is_served_at_most_at_its_accept_rate() {
+    /// So low that it grants only its burst while the test runs.
+    const ONE_EVER: f64 = 1e-9;
+    const EACH: usize = 5;
+    for balance in BALANCES {
+        let server = with_limits(
+            balance,
+            Limits {
+                accept_rate_per_ip: Some(ONE_EVER),
+                ..Limits::default()
+            },
+        );
+        let served = in_parallel(4, |index| {
+            let source: IpAddr = format!("127.0.0.{}", index + 1).parse().unwrap();
+            let connect = |_: &usize| Client::connect_from(source, server.address());
+            (0..EACH)
+                .filter(|turn| is_served(&mut connect(turn)))
+                .count()
+        });
+        assert_eq!(served, [1; 4]);
+        let metrics = server.wait_for_all_closed(4);
+        let refused = metrics.refused(RefuseReason::AcceptRatePerIp);
+        assert_eq!(refused, 4 * (EACH as u64 - 1));
+    }
+}

@@ -10,8 +10,11 @@ use echomark::metrics::{DropReason, Snapshot};
 use echomark::{Config, Limits, Server, Service};
 use socket2::SockRef;
 
+use crate::support::echod::{Echod, Signal};
 use crate::support::pattern::Pattern;
-use crate::support::{Client, DEADLINE, Running, addresses, config_for, in_parallel, wait_for};
+use crate::support::{
+    Client, DEADLINE, Running, addresses, config_for, in_parallel, wait_for, wait_until,
+};
 
 const WORKERS: usize = 3;
 /// The most that a UDP datagram over IPv4 carries: 65 535 bytes less the headers.
@@ -21,7 +24,16 @@ fn serving(service: Service, host: &str) -> Config {
     Config {
         workers: NonZeroUsize::new(WORKERS).unwrap(),
         udp_chargen: true,
+        limits: without_rate(),
         ..config_for(service, &format!("udp://{host}:0"))
+    }
+}
+
+/// No rate of a source: tests send more than the default from one address.
+fn without_rate() -> Limits {
+    Limits {
+        udp_rate_per_source: None,
+        ..Limits::default()
     }
 }
 
@@ -270,7 +282,7 @@ fn all_sources_together_get_no_more_than_the_rate() {
     const EACH: u64 = 40;
     let server = with_limits(Limits {
         udp_rate: Some(ONE_EVER),
-        ..Limits::default()
+        ..without_rate()
     });
     in_parallel(SOURCES as usize, |index| {
         let socket = socket_on(&format!("127.0.0.{}", index + 1));
@@ -362,6 +374,79 @@ fn two_servers_on_one_port_do_not_answer_each_other() {
     assert!(is_empty(&forger));
     echo(&socket_on("127.0.0.1"), b"hello", other.address());
     assert_eq!(one.metrics().udp_received_datagrams, 0);
+}
+
+/// Two servers on different ports take each other for clients: only the default rate of a source
+/// ends their exchange.
+#[test]
+fn a_forged_datagram_does_not_circle_between_two_servers() {
+    const FORGED: usize = 32;
+    /// Far beyond what the rate allows in the time that so many answers take.
+    const MANY: u64 = 100_000;
+    let rate = Limits::default().udp_rate_per_source.expect("a default");
+    // The datagrams wait for the first server until the second has the port that they came from. No
+    // other test binds its address.
+    let first = Server::bind(config_for(Service::Echo, "udp://127.0.0.91:0"));
+    let first = first.expect("a free port");
+    let forger = UdpSocket::bind(("127.0.0.92", 0)).expect("a free port");
+    let port = forger.local_addr().expect("an address").port();
+    for _ in 0..FORGED {
+        send(&forger, b"echo of an echo", addresses(&first)[0]);
+    }
+    drop(forger);
+    let second = config_for(Service::Echo, &format!("udp://127.0.0.92:{port}"));
+    let second = Server::bind(second).expect("the forger's port");
+    let began = std::time::Instant::now();
+    let servers = [Running::run(first), Running::run(second)];
+    let over = |server: &Running| {
+        let metrics = server.metrics();
+        let dropped = metrics.udp_dropped(DropReason::RatePerSource);
+        assert!(metrics.udp_sent_datagrams < MANY, "they go on: {metrics:?}");
+        dropped
+    };
+    wait_until("dropped datagrams", || {
+        servers.iter().map(over).sum::<u64>() > 0
+    });
+    for server in &servers {
+        let sent = server.metrics().udp_sent_datagrams;
+        // The time is not limited: the longer it takes, the more answers are allowed.
+        let most = rate + 1.0 + began.elapsed().as_secs_f64() * rate;
+        assert!(sent as f64 <= most, "{sent} of at most {most}");
+    }
+}
+
+/// The limit bites by default: the log and the metric say so, and the log says it once. One word
+/// switches it off.
+#[test]
+fn the_default_rate_of_a_source_is_reported_and_can_be_switched_off() {
+    const COUNT: usize = 3000;
+    const DROPPED: &str = "echod_udp_dropped_datagrams_total{reason=\"rate_per_source\"}";
+    const RECEIVED: &str = "echod_udp_received_datagrams_total";
+    for off in [&[][..], &["--udp-rate-per-source=off"]] {
+        let mut args = vec!["--echo=udp://127.0.0.1:0", "--admin=127.0.0.1:0"];
+        args.extend(["--workers=1", "--recv-buffer=1MiB"]);
+        args.extend(off);
+        let mut echod = Echod::start(&args);
+        let to = echod.address_of("echo udp://");
+        let client = socket_on("127.0.0.1");
+        let began = std::time::Instant::now();
+        // The kernel may drop some.
+        while echod.metric(RECEIVED) < COUNT as u64 {
+            (0..50).for_each(|_| send(&client, b"again", to));
+        }
+        if off.is_empty() {
+            // The burst and what was granted since.
+            let granted = 1000.0 * (2.0 + began.elapsed().as_secs_f64());
+            assert!(echod.metric(DROPPED) as f64 >= COUNT as f64 - granted);
+            echod.wait_for_log("--udp-rate-per-source");
+        } else {
+            assert_eq!(echod.metric(DROPPED), 0);
+        }
+        echod.signal(Signal::TERM);
+        let exit = echod.wait_for_exit();
+        let lines = exit.stderr.iter().filter(|it| it.contains("beyond"));
+        assert_eq!(lines.count(), usize::from(off.is_empty()), "{exit:#?}");
+    }
 }
 
 /// A drain was requested before the first turn of the loop, with and without a connection that

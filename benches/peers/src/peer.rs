@@ -41,6 +41,18 @@ const SOCAT: &str = "socat TCP-LISTEN:{port},bind=127.0.0.1,fork,nodelay,backlog
 
 const XINETD: &str = "bash {package}/servers/xinetd.sh {port}";
 
+/// The option that switches off echod's rate for one source of datagrams: all of the load is one
+/// source. A build from before the option has no rate by default.
+fn without_udp_rate(program: &str) -> Vec<String> {
+    let option = ["--udp-rate-per-source", "off"];
+    let mut check = Command::new(program);
+    let checked = check.arg("--check-config").args(option).output();
+    match checked.is_ok_and(|it| it.status.success()) {
+        true => option.map(str::to_owned).to_vec(),
+        false => Vec::new(),
+    }
+}
+
 /// Name, command and traits; `{servers}` is the directory of this package's programs.
 const PEERS: [(&str, &str, &[Trait]); 15] = [
     ("echod", "{echod} --{kind} {url}", &[AllServices]),
@@ -197,8 +209,12 @@ impl Peer {
             let fill = |word: String, (name, value): &(&str, &str)| word.replace(name, value);
             values.iter().fold(word.to_owned(), fill)
         });
+        let mut command: Vec<String> = words.collect();
+        if service == Service::UdpEcho && self.command.contains(ECHOD) {
+            command.extend(without_udp_rate(&command[0]));
+        }
         Ok(Launch {
-            command: words.collect(),
+            command,
             port,
             service,
         })

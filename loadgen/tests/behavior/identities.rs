@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use echomark::net::endpoint::Endpoint;
-use echomark::{Config, Server, Service};
+use echomark::{Config, Limits, Server, Service};
 use loadgen::observer::Unobserved;
 use loadgen::plan::sizes::Sizes;
 use loadgen::plan::{Close, Direction, Load, Plan, Target, Workload};
@@ -52,6 +52,11 @@ impl Echod {
         let server = Server::bind(Config {
             services: vec![(service, endpoint)],
             workers: number(1),
+            // A test sends all it has from one address.
+            limits: Limits {
+                udp_rate_per_source: None,
+                ..Limits::default()
+            },
             ..Config::default()
         })
         .unwrap();

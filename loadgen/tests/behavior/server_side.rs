@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use echomark::internal::{About, Admin, Running, Status};
 use echomark::metrics::Snapshot;
-use echomark::{Balance, Config, Handle, Server, Service};
+use echomark::{Balance, Config, Handle, Limits, Server, Service};
 use loadgen::RunResult;
 use loadgen::plan::{Background, Close, Direction, Load, Plan, Target, Workload};
 use loadgen::result::Code;
@@ -34,6 +34,11 @@ impl Echod {
                 .map(|(service, endpoint)| (*service, endpoint.parse().unwrap()))
                 .collect(),
             workers: number(workers),
+            // A test sends all it has from one address.
+            limits: Limits {
+                udp_rate_per_source: None,
+                ..Limits::default()
+            },
             ..Config::default()
         })
         .unwrap();
