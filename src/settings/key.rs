@@ -9,7 +9,7 @@ pub const PREFIX: &str = "ECHOD_";
 pub const FILE_VARIABLE: &str = "ECHOD_CONFIG";
 
 /// One setting: its name, its meaning, and its conversion from and to text.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Key {
     /// The name in the file and, behind `--`, on the command line.
     pub name: &'static str,

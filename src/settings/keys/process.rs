@@ -1,0 +1,77 @@
+//! Life cycle, admin port and log.
+
+use super::{VALUE, one, shown};
+use crate::net::endpoint::HostPort;
+use crate::net::units;
+use crate::settings::key::{Group, Key};
+use crate::settings::parse;
+
+pub(super) const KEYS: &[Key] = &[
+    Key {
+        name: "drain-delay",
+        value: "DURATION",
+        group: Group::LifeCycle,
+        help: "Continue accepting for this long after SIGTERM or SIGINT, so that load balancers \
+               notice.",
+        default: "0",
+        apply: |s, text| parse::duration(text).map(|v| s.config.drain_delay = v),
+        show: |s| one(units::format_duration(s.config.drain_delay)),
+        ..VALUE
+    },
+    Key {
+        name: "drain-timeout",
+        value: "DURATION",
+        group: Group::LifeCycle,
+        help: "Then let open connections finish for up to this long; a second signal stops at once.",
+        default: "10s",
+        apply: |s, text| parse::duration(text).map(|v| s.config.drain_timeout = v),
+        show: |s| one(units::format_duration(s.config.drain_timeout)),
+        ..VALUE
+    },
+    Key {
+        name: "handover",
+        value: "PATH",
+        group: Group::LifeCycle,
+        help: "Unix socket over which a new echod takes the listening sockets from the running one.",
+        default: "none",
+        apply: |s, text| parse::socket_path(text).map(|v| s.config.handover = Some(v)),
+        show: |s| {
+            shown(s.config.handover.as_ref(), |path| {
+                path.display().to_string()
+            })
+        },
+        ..VALUE
+    },
+    Key {
+        name: "admin",
+        value: "HOST:PORT",
+        group: Group::Administration,
+        help: "Serve /metrics, /livez, /readyz and /info over HTTP here. Every \
+               client that can connect may read all of it.",
+        default: "off",
+        apply: |s, text| parse::admin(text).map(|v| s.config.admin = Some(v)),
+        show: |s| shown(s.config.admin.as_ref(), HostPort::to_string),
+        ..VALUE
+    },
+    Key {
+        name: "log-format",
+        value: "FORMAT",
+        group: Group::Logging,
+        help: "Format of log lines on stderr: text or json.",
+        default: "text",
+        apply: |s, text| parse::from_str(text).map(|v| s.log_format = v),
+        show: |s| one(s.log_format),
+        ..VALUE
+    },
+    Key {
+        name: "log-level",
+        value: "LEVEL",
+        group: Group::Logging,
+        help: "Log lines of this level and above: error, warn, info, debug (a line for each connection \
+               opened, closed or refused) or trace (the same as debug at present).",
+        default: "info",
+        apply: |s, text| parse::from_str(text).map(|v| s.log_level = v),
+        show: |s| one(s.log_level),
+        ..VALUE
+    },
+];

@@ -1,0 +1,86 @@
+//! Services and their endpoints.
+
+use super::{FLAG, LIST, VALUE, one, shown};
+use crate::net::endpoint::Endpoint;
+use crate::service::Service;
+use crate::settings::key::{Group, Key};
+use crate::settings::parse;
+use crate::settings::values::Settings;
+
+pub(super) const KEYS: &[Key] = &[
+    Key {
+        name: "echo",
+        value: "ENDPOINT",
+        group: Group::Services,
+        help: "Echo here (RFC 862): tcp://HOST:PORT, udp://HOST:PORT or unix:PATH, an IPv6 host in \
+               brackets; port 0 takes a free one. Endpoints of echo, discard and chargen belong \
+               together: a source that gives any of them replaces all that weaker sources gave.",
+        default: "tcp://127.0.0.1:7777 if there is no endpoint at all",
+        apply: |s, text| serve(s, Service::Echo, text),
+        show: |s| served(s, Service::Echo),
+        clear: clear_services,
+        ..LIST
+    },
+    Key {
+        name: "discard",
+        value: "ENDPOINT",
+        group: Group::Services,
+        help: "Discard input here (RFC 863), endpoints as for echo.",
+        default: "none",
+        apply: |s, text| serve(s, Service::Discard, text),
+        show: |s| served(s, Service::Discard),
+        clear: clear_services,
+        ..LIST
+    },
+    Key {
+        name: "chargen",
+        value: "ENDPOINT",
+        group: Group::Services,
+        help: "Send characters without end here (RFC 864), endpoints as for echo but no unix:PATH; \
+               over UDP only with udp-chargen.",
+        default: "none",
+        apply: |s, text| serve(s, Service::Chargen, text),
+        show: |s| served(s, Service::Chargen),
+        clear: clear_services,
+        ..LIST
+    },
+    Key {
+        name: "udp-chargen",
+        group: Group::Services,
+        help: "Allow chargen over UDP. An answer is never larger than 512 bytes or than its \
+               request.",
+        apply: |s, text| parse::boolean(text).map(|v| s.config.udp_chargen = v),
+        show: |s| one(s.config.udp_chargen),
+        ..FLAG
+    },
+    Key {
+        name: "unix-mode",
+        value: "MODE",
+        group: Group::Services,
+        help: "Permissions of the files of Unix sockets, octal, such as 660.",
+        default: "the umask decides",
+        apply: |s, text| parse::mode(text).map(|v| s.config.unix_mode = Some(v)),
+        show: |s| shown(s.config.unix_mode, |mode| format!("{mode:o}")),
+        ..VALUE
+    },
+];
+
+fn serve(settings: &mut Settings, service: Service, text: &str) -> Result<(), String> {
+    let endpoint = parse::from_str::<Endpoint>(text)?;
+    settings.config.services.push((service, endpoint));
+    Ok(())
+}
+
+fn served(settings: &Settings, service: Service) -> Vec<String> {
+    let services = settings.config.services.iter();
+    services
+        .filter(|(of, _)| *of == service)
+        .map(|(_, endpoint)| endpoint.to_string())
+        .collect()
+}
+
+/// The endpoints of all services form one list, so that `--discard` on the command line also
+/// replaces the `echo` endpoints of a file.
+fn clear_services(settings: &mut Settings) {
+    settings.config.services.clear();
+}
