@@ -9,12 +9,12 @@ use loadgen::internal::Payload;
 
 fn verify(criterion: &mut Criterion) {
     let payload = Payload::new(1);
-    let stream = payload.stream(0, 0);
+    let mut stream = payload.stream(0, 0);
     let mut group = criterion.benchmark_group("verify");
     for size in [64_usize, 1024, 16 << 10, 64 << 10] {
         let mut pieces = [IoSlice::new(&[]); 9];
         let message: Vec<u8> = payload
-            .pieces(stream, 0, size as u64, &mut pieces)
+            .pieces(&mut stream, 0, size as u64, &mut pieces)
             .iter()
             .flat_map(|piece| piece.to_vec())
             .collect();
@@ -22,7 +22,7 @@ fn verify(criterion: &mut Criterion) {
         group.throughput(Throughput::Bytes(size as u64));
         group.bench_function(BenchmarkId::from_parameter(size), |bencher| {
             bencher.iter(|| {
-                let difference = payload.first_difference(stream, 0, black_box(&message));
+                let difference = payload.first_difference(&mut stream, 0, black_box(&message));
                 assert_eq!(difference, None);
             });
         });

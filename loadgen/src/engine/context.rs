@@ -22,16 +22,6 @@ pub(crate) struct Context {
     pub(crate) timeout_ns: u64,
     /// How the churn workload closes its connections.
     pub(crate) close: Close,
-    /// The messages completed by the last read.
-    pub(crate) unverified: Vec<Unverified>,
-}
-
-/// A message whose echo is complete, but not verified yet.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Unverified {
-    /// Its end in the stream of its connection.
-    pub(crate) end: u64,
-    pub(crate) counted: bool,
 }
 
 impl Context {
@@ -46,7 +36,6 @@ impl Context {
                 Workload::Churn { close } => close,
                 Workload::Request | Workload::Stream { .. } | Workload::Idle => Close::Orderly,
             },
-            unverified: Vec::new(),
         }
     }
 

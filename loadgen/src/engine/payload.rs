@@ -29,15 +29,37 @@ pub struct Payload {
     seed: u64,
 }
 
-/// Identifies the stream of one connection. Each reconnect gets a new stream.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct StreamId(u64);
+/// The stream of one connection. Each reconnect gets a new stream.
+#[derive(Clone, Copy, Debug)]
+pub struct ByteStream {
+    id: u64,
+    /// The block used last,
+    block: u64,
+    /// and where it begins in the table. Kept, because the next bytes are mostly of the same block.
+    begin: u16,
+}
 
-impl StreamId {
+impl ByteStream {
+    fn new(id: u64) -> Self {
+        Self {
+            id,
+            block: 0,
+            begin: Self::place(id, 0),
+        }
+    }
+
     /// Where a block begins in the table.
     #[inline]
-    fn begin_of(self, block: u64) -> usize {
-        mix(self.0.wrapping_add(block)) as usize % BLOCK
+    fn begin_of(&mut self, block: u64) -> usize {
+        if block != self.block {
+            self.begin = Self::place(self.id, block);
+            self.block = block;
+        }
+        usize::from(self.begin)
+    }
+
+    fn place(id: u64, block: u64) -> u16 {
+        (mix(id.wrapping_add(block)) % BLOCK as u64) as u16
     }
 }
 
@@ -50,8 +72,8 @@ impl Payload {
     }
 
     /// The stream of the `incarnation`-th socket of flow `flow`.
-    pub fn stream(&self, flow: usize, incarnation: u32) -> StreamId {
-        StreamId(mix(
+    pub fn stream(&self, flow: usize, incarnation: u32) -> ByteStream {
+        ByteStream::new(mix(
             self.seed ^ mix((flow as u64) << 32 | u64::from(incarnation))
         ))
     }
@@ -59,7 +81,7 @@ impl Payload {
     /// The bytes of `stream` from `position` on: the longest contiguous piece, at most `most`
     /// bytes, and at least one byte unless `most` is zero.
     #[inline]
-    pub fn piece(&self, stream: StreamId, position: u64, most: usize) -> &[u8] {
+    pub fn piece(&self, stream: &mut ByteStream, position: u64, most: usize) -> &[u8] {
         let within = (position % BLOCK as u64) as usize;
         let begin = stream.begin_of(position / BLOCK as u64) + within;
         &self.table[begin..begin + most.min(BLOCK - within)]
@@ -69,7 +91,7 @@ impl Payload {
     /// pieces.
     pub fn pieces<'a, 'b>(
         &'a self,
-        stream: StreamId,
+        stream: &mut ByteStream,
         position: u64,
         most: u64,
         pieces: &'b mut [IoSlice<'a>],
@@ -91,7 +113,13 @@ impl Payload {
 
     /// Builds the datagram with this sequence number: the number, then bytes of `stream`, `size`
     /// bytes in all.
-    pub fn fill_datagram(&self, stream: StreamId, sequence: u64, size: u32, bytes: &mut Vec<u8>) {
+    pub fn fill_datagram(
+        &self,
+        stream: &mut ByteStream,
+        sequence: u64,
+        size: u32,
+        bytes: &mut Vec<u8>,
+    ) {
         bytes.clear();
         bytes.extend_from_slice(&sequence.to_le_bytes());
         let begin = datagram_begin(sequence);
@@ -104,7 +132,7 @@ impl Payload {
     }
 
     /// Whether `bytes` are the datagram of `stream` with this sequence number.
-    pub fn is_datagram(&self, stream: StreamId, sequence: u64, bytes: &[u8]) -> bool {
+    pub fn is_datagram(&self, stream: &mut ByteStream, sequence: u64, bytes: &[u8]) -> bool {
         let Some((number, rest)) = bytes.split_at_checked(SEQUENCE_BYTES) else {
             return false;
         };
@@ -115,7 +143,12 @@ impl Payload {
     /// The first index at which `bytes`, received at `position` of `stream`, differ from the sent
     /// bytes.
     #[inline]
-    pub fn first_difference(&self, stream: StreamId, position: u64, bytes: &[u8]) -> Option<usize> {
+    pub fn first_difference(
+        &self,
+        stream: &mut ByteStream,
+        position: u64,
+        bytes: &[u8],
+    ) -> Option<usize> {
         if self.piece(stream, position, bytes.len()) == bytes {
             return None;
         }
@@ -124,7 +157,12 @@ impl Payload {
 
     /// The slow path: the bytes span several blocks or are wrong.
     #[cold]
-    fn find_difference(&self, stream: StreamId, position: u64, bytes: &[u8]) -> Option<usize> {
+    fn find_difference(
+        &self,
+        stream: &mut ByteStream,
+        position: u64,
+        bytes: &[u8],
+    ) -> Option<usize> {
         let mut done = 0;
         while done < bytes.len() {
             let rest = &bytes[done..];

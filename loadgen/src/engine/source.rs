@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::SeedableRng;
 
-use super::payload::{Payload, StreamId};
+use super::payload::{ByteStream, Payload};
 use super::schedule::Schedule;
 use super::slice::Contents;
 use super::task::Task;
@@ -78,7 +78,7 @@ impl MessageSource {
     #[inline]
     pub(crate) fn first_difference(
         &self,
-        stream: StreamId,
+        stream: &mut ByteStream,
         position: u64,
         bytes: &[u8],
     ) -> Option<usize> {
@@ -102,7 +102,7 @@ impl MessageSource {
     /// Verifies a datagram of `stream` that was sent with `size` bytes.
     pub(crate) fn datagram_contents(
         &self,
-        stream: StreamId,
+        stream: &mut ByteStream,
         sequence: u64,
         size: u32,
         bytes: &[u8],
@@ -116,7 +116,7 @@ impl MessageSource {
     }
 
     /// Builds the datagram of `stream` with this sequence number.
-    pub(crate) fn datagram(&mut self, stream: StreamId, sequence: u64, size: u32) -> &[u8] {
+    pub(crate) fn datagram(&mut self, stream: &mut ByteStream, sequence: u64, size: u32) -> &[u8] {
         self.payload
             .fill_datagram(stream, sequence, size, &mut self.datagram);
         &self.datagram

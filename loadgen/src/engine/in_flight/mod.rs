@@ -4,6 +4,7 @@
 
 mod datagrams;
 mod outcome;
+mod ring;
 mod stream;
 
 pub use datagrams::{Arrival, DatagramsInFlight, Next};

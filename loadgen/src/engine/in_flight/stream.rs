@@ -2,24 +2,23 @@
 //! its own size. It is queued with its intended time, outstanding once its first byte was written,
 //! and done when the last byte of its echo was read.
 
-use std::collections::VecDeque;
+use std::ops::Range;
 
 use super::outcome::{Abandoned, Done, Left, Sent};
+use super::ring::Ring;
 
 /// The queued and outstanding messages of one connection, oldest first.
 #[derive(Clone, Debug)]
 pub(crate) struct StreamInFlight {
     /// The maximum of outstanding messages. Others stay queued.
     depth: usize,
-    oldest: Option<Message>,
-    /// The other messages. The oldest is apart because it often is the only one, and then needs no
-    /// lookup and no allocation.
-    later: VecDeque<Message>,
-    /// The number of outstanding messages, counted from the oldest.
-    out: usize,
-    /// Stream position of the start of the oldest message,
-    oldest_begin: u64,
-    /// of the end of the last outstanding one,
+    /// The messages, with those that the last read completed.
+    messages: Ring<Message>,
+    /// The number of the oldest message that is not done,
+    oldest: usize,
+    /// and of the oldest one that is not outstanding but queued.
+    queued: usize,
+    /// Stream position of the end of the last outstanding message,
     out_end: u64,
     /// of the end of the last one within `depth`,
     admitted_end: u64,
@@ -31,7 +30,7 @@ pub(crate) struct StreamInFlight {
     counted_from: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Message {
     intended: u64,
     /// When the call began that wrote its first byte, if that is written.
@@ -44,15 +43,22 @@ struct Message {
     counted: bool,
 }
 
+/// A message whose echo is complete, but not verified yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unverified {
+    /// Stream position of its end.
+    pub(crate) end: u64,
+    pub(crate) counted: bool,
+}
+
 impl StreamInFlight {
     /// An empty queue. `depth` limits the outstanding messages.
     pub(crate) fn new(depth: Option<usize>) -> Self {
         Self {
             depth: depth.unwrap_or(usize::MAX),
-            oldest: None,
-            later: VecDeque::new(),
-            out: 0,
-            oldest_begin: 0,
+            messages: Ring::new(),
+            oldest: 0,
+            queued: 0,
             out_end: 0,
             admitted_end: 0,
             end: 0,
@@ -96,19 +102,15 @@ impl StreamInFlight {
         if !is_beyond_depth {
             self.admitted_end = self.end;
         }
-        if self.oldest.is_none() {
-            self.oldest = Some(message);
-        } else {
-            self.later.push_back(message);
-        }
+        self.messages.push(message);
         is_beyond_depth
     }
 
     /// Notes that the connection is full. Reports the intended time of each counted message that
     /// now begins to wait for it.
     pub(crate) fn hold(&mut self, mut newly_held: impl FnMut(u64)) {
-        let all = self.oldest.iter_mut().chain(&mut self.later);
-        for message in all.skip(self.out) {
+        for number in self.queued..self.messages.end() {
+            let message = &mut self.messages[number];
             if !std::mem::replace(&mut message.held, true) && message.counted {
                 newly_held(message.intended);
             }
@@ -121,12 +123,8 @@ impl StreamInFlight {
     pub(crate) fn wrote(&mut self, count: u64, began: u64, mut sent: impl FnMut(Sent)) -> u64 {
         let before = self.written;
         self.written += count;
-        while self.out_end < self.written
-            && let Some(message) = match self.out {
-                0 => self.oldest.as_mut(),
-                out => self.later.get_mut(out - 1),
-            }
-        {
+        while self.out_end < self.written {
+            let message = &mut self.messages[self.queued];
             sent(Sent {
                 intended: message.intended,
                 held: message.held,
@@ -134,7 +132,7 @@ impl StreamInFlight {
             });
             message.write_began = began;
             self.out_end = message.end;
-            self.out += 1;
+            self.queued += 1;
         }
         self.count(before, self.written)
     }
@@ -145,6 +143,7 @@ impl StreamInFlight {
     #[inline(always)]
     pub(crate) fn received(&mut self, count: u64) -> u64 {
         debug_assert!(count <= self.bytes_out(), "more than was written");
+        self.messages.remove_before(self.oldest);
         let before = self.received;
         self.received += count;
         self.count(before, self.received)
@@ -153,32 +152,32 @@ impl StreamInFlight {
     /// Takes the oldest message if its echo is complete.
     #[inline(always)]
     pub(crate) fn take_done(&mut self) -> Option<Done> {
-        let message = self.oldest.as_ref()?;
-        if message.end > self.received {
+        let message = self.messages[self.oldest];
+        if self.oldest == self.queued || message.end > self.received {
             return None;
         }
-        let done = Done {
+        self.oldest += 1;
+        if self.len() >= self.depth {
+            // Its slot goes to a queued message.
+            self.admitted_end = self.messages[self.oldest + self.depth - 1].end;
+        }
+        Some(Done {
             intended: message.intended,
             write_began: message.write_began,
             size: message.size,
             counted: message.counted,
-        };
-        self.oldest_begin = message.end;
-        self.out -= 1;
-        if self.later.is_empty() {
-            self.oldest = None;
-        } else {
-            self.admit_next();
-        }
-        Some(done)
+        })
     }
 
-    /// Gives the slot of the oldest message to the next queued one.
-    fn admit_next(&mut self) {
-        if let Some(admitted) = self.later.get(self.depth - 1) {
-            self.admitted_end = admitted.end;
-        }
-        self.oldest = self.later.pop_front();
+    /// The messages that were taken since the last bytes were received.
+    pub(crate) fn unverified(&self) -> impl Iterator<Item = Unverified> {
+        (self.messages.first()..self.oldest).map(|number| {
+            let message = &self.messages[number];
+            Unverified {
+                end: message.end,
+                counted: message.counted,
+            }
+        })
     }
 
     /// Starts a new connection. Outstanding messages are given up; queued messages stay, with their
@@ -186,13 +185,14 @@ impl StreamInFlight {
     /// out.
     pub(crate) fn restart(&mut self, timed_out_before: u64) -> Abandoned {
         let mut abandoned = Abandoned {
-            places: self.out,
+            places: self.out(),
             ..Abandoned::default()
         };
         let mut restarted = Self::new(Some(self.depth));
-        for (index, message) in self.iter().enumerate() {
-            if index >= self.out {
-                restarted.append(*message);
+        for number in self.oldest..self.messages.end() {
+            let message = self.messages[number];
+            if number >= self.queued {
+                restarted.append(message);
             } else if message.counted && message.write_began <= timed_out_before {
                 abandoned.timed_out += 1;
             } else if message.counted {
@@ -221,13 +221,6 @@ impl StreamInFlight {
         self.received
     }
 
-    /// Stream position of the start of the oldest message, which is the end of the last completed
-    /// one.
-    #[inline]
-    pub(crate) fn oldest_begin(&self) -> u64 {
-        self.oldest_begin
-    }
-
     /// Bytes written whose echo has not arrived. An echo can't be longer than that.
     #[inline]
     pub(crate) fn bytes_out(&self) -> u64 {
@@ -236,32 +229,36 @@ impl StreamInFlight {
 
     /// Number of outstanding messages that are written completely.
     pub(crate) fn written_whole(&self) -> usize {
-        self.out - usize::from(self.out_end > self.written)
+        self.out() - usize::from(self.out_end > self.written)
     }
 
     /// When the write of the oldest outstanding message began.
     pub(crate) fn oldest_write(&self) -> Option<u64> {
-        let oldest = self.oldest.as_ref().filter(|_| self.out > 0)?;
-        Some(oldest.write_began)
+        (self.out() > 0).then(|| self.messages[self.oldest].write_began)
     }
 
     /// Messages queued or outstanding.
     #[inline]
     pub(crate) fn len(&self) -> usize {
-        usize::from(self.oldest.is_some()) + self.later.len()
+        self.messages.end() - self.oldest
     }
 
     /// Counted messages that are outstanding or queued.
     pub(crate) fn left(&self) -> Left {
-        let counted = |message: &&Message| message.counted;
+        let counted = |numbers: Range<usize>| {
+            numbers
+                .filter(|&number| self.messages[number].counted)
+                .count()
+        };
         Left {
-            out: self.iter().take(self.out).filter(counted).count() as u64,
-            queued: self.iter().skip(self.out).filter(counted).count() as u64,
+            out: counted(self.oldest..self.queued) as u64,
+            queued: counted(self.queued..self.messages.end()) as u64,
         }
     }
 
-    fn iter(&self) -> impl Iterator<Item = &Message> {
-        self.oldest.iter().chain(&self.later)
+    /// The number of outstanding messages.
+    fn out(&self) -> usize {
+        self.queued - self.oldest
     }
 
     /// The number of counted bytes from `from` to `to`.

@@ -3,7 +3,7 @@
 use super::*;
 use proptest::prelude::*;
 
-fn bytes(payload: &Payload, stream: StreamId, position: u64, length: usize) -> Vec<u8> {
+fn bytes(payload: &Payload, stream: &mut ByteStream, position: u64, length: usize) -> Vec<u8> {
     let mut pieces = [IoSlice::new(&[]); 16];
     payload
         .pieces(stream, position, length as u64, &mut pieces)
@@ -15,13 +15,19 @@ fn bytes(payload: &Payload, stream: StreamId, position: u64, length: usize) -> V
 #[test]
 fn streams_of_two_connections_differ() {
     let payload = Payload::new(1);
-    let (a, b, c) = (
+    let (mut a, mut b, mut c) = (
         payload.stream(0, 0),
         payload.stream(1, 0),
         payload.stream(0, 1),
     );
-    assert_ne!(bytes(&payload, a, 0, 64), bytes(&payload, b, 0, 64));
-    assert_ne!(bytes(&payload, a, 0, 64), bytes(&payload, c, 0, 64));
+    assert_ne!(
+        bytes(&payload, &mut a, 0, 64),
+        bytes(&payload, &mut b, 0, 64)
+    );
+    assert_ne!(
+        bytes(&payload, &mut a, 0, 64),
+        bytes(&payload, &mut c, 0, 64)
+    );
 }
 
 proptest! {
@@ -33,14 +39,14 @@ proptest! {
         flip in 1_u8..=255,
     ) {
         let payload = Payload::new(7);
-        let stream = payload.stream(3, 0);
+        let mut stream = payload.stream(3, 0);
         let mut bytes = Vec::new();
-        payload.fill_datagram(stream, sequence, size, &mut bytes);
+        payload.fill_datagram(&mut stream, sequence, size, &mut bytes);
         prop_assert_eq!(bytes.len(), size as usize);
         prop_assert_eq!(sequence_of(&bytes), Some(sequence));
-        prop_assert!(payload.is_datagram(stream, sequence, &bytes));
+        prop_assert!(payload.is_datagram(&mut stream, sequence, &bytes));
         bytes[at.index(size as usize)] ^= flip;
-        prop_assert!(!payload.is_datagram(stream, sequence, &bytes));
+        prop_assert!(!payload.is_datagram(&mut stream, sequence, &bytes));
     }
 
     #[test]
@@ -50,17 +56,17 @@ proptest! {
         lengths in prop::collection::vec(1_usize..20_000, 1..6),
     ) {
         let payload = Payload::new(seed);
-        let stream = payload.stream(3, 0);
+        let mut stream = payload.stream(3, 0);
         let total: usize = lengths.iter().sum();
-        let whole = bytes(&payload, stream, position, total);
+        let whole = bytes(&payload, &mut stream, position, total);
         prop_assert_eq!(whole.len(), total);
         let mut at = 0;
         for length in lengths {
-            let part = bytes(&payload, stream, position + at as u64, length);
+            let part = bytes(&payload, &mut stream, position + at as u64, length);
             prop_assert_eq!(&part[..], &whole[at..at + length]);
             at += length;
         }
-        prop_assert_eq!(payload.first_difference(stream, position, &whole), None);
+        prop_assert_eq!(payload.first_difference(&mut stream, position, &whole), None);
     }
 
     #[test]
@@ -71,11 +77,11 @@ proptest! {
         flip in 1_u8..=255,
     ) {
         let payload = Payload::new(7);
-        let stream = payload.stream(0, 0);
-        let mut received = bytes(&payload, stream, position, length);
+        let mut stream = payload.stream(0, 0);
+        let mut received = bytes(&payload, &mut stream, position, length);
         let at = at.index(length);
         received[at] ^= flip;
-        prop_assert_eq!(payload.first_difference(stream, position, &received), Some(at));
+        prop_assert_eq!(payload.first_difference(&mut stream, position, &received), Some(at));
     }
 
     #[test]
@@ -84,8 +90,8 @@ proptest! {
         shift in 1_u64..100_000,
     ) {
         let payload = Payload::new(7);
-        let stream = payload.stream(0, 0);
-        let received = bytes(&payload, stream, position + shift, 32_768);
-        prop_assert!(payload.first_difference(stream, position, &received).is_some());
+        let mut stream = payload.stream(0, 0);
+        let received = bytes(&payload, &mut stream, position + shift, 32_768);
+        prop_assert!(payload.first_difference(&mut stream, position, &received).is_some());
     }
 }

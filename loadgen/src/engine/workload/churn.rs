@@ -9,7 +9,7 @@ use super::outgoing::{MAX_READS, stream_of, write};
 use crate::engine::connection::{Connection, Ended};
 use crate::engine::context::Context;
 use crate::engine::in_flight::{Abandoned, Done, Left, Sent};
-use crate::engine::payload::StreamId;
+use crate::engine::payload::ByteStream;
 use crate::engine::slice::Contents;
 use crate::engine::source::Order;
 use crate::engine::task::FlowShare;
@@ -19,7 +19,7 @@ use crate::plan::Close;
 #[derive(Debug)]
 pub(crate) struct Churn {
     connection: Connection,
-    stream: StreamId,
+    stream: ByteStream,
     exchange: Option<Exchange>,
     share: FlowShare,
 }
@@ -122,7 +122,13 @@ impl Flow for Churn {
             let position = u64::from(exchange.written);
             let began = monotonic_ns();
             let payload = &context.source.payload;
-            let written = write(&mut self.connection, payload, self.stream, position, left)?;
+            let written = write(
+                &mut self.connection,
+                payload,
+                &mut self.stream,
+                position,
+                left,
+            )?;
             let Some(count) = written else {
                 return Ok(());
             };
@@ -230,7 +236,7 @@ impl Churn {
         let position = u64::from(exchange.received);
         let difference = context
             .source
-            .first_difference(self.stream, position, bytes);
+            .first_difference(&mut self.stream, position, bytes);
         if let Some(offset) = difference {
             exchange.is_corrupt = true;
             let offset = position + offset as u64;

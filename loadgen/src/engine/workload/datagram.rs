@@ -5,7 +5,7 @@ use super::outgoing::stream_of;
 use crate::engine::connection::{Connection, Ended};
 use crate::engine::context::Context;
 use crate::engine::in_flight::{Arrival, DatagramsInFlight, Left};
-use crate::engine::payload::{StreamId, sequence_of};
+use crate::engine::payload::{ByteStream, sequence_of};
 use crate::engine::slice::Contents;
 use crate::engine::source::Order;
 use crate::engine::task::FlowShare;
@@ -18,7 +18,7 @@ const MAX_READS: usize = 32;
 pub(crate) struct Datagram {
     connection: Connection,
     in_flight: DatagramsInFlight,
-    stream: StreamId,
+    stream: ByteStream,
     share: FlowShare,
     /// Whether the kernel had no room for the next datagram. No event reports when it has.
     is_stuck: bool,
@@ -81,7 +81,7 @@ impl Flow for Datagram {
             }
             // Built first, so that building is not part of the write time.
             let source = &mut context.source;
-            let bytes = source.datagram(self.stream, next.sequence, next.size);
+            let bytes = source.datagram(&mut self.stream, next.sequence, next.size);
             context.recorder.clock.tick();
             let began = context.recorder.clock.now();
             let sent = self.connection.write(bytes);
@@ -142,7 +142,8 @@ impl Datagram {
         match arrival {
             Arrival::Echo { done, reordered } => {
                 let source = &context.source;
-                let contents = source.datagram_contents(self.stream, sequence, done.size, bytes);
+                let stream = &mut self.stream;
+                let contents = source.datagram_contents(stream, sequence, done.size, bytes);
                 if contents == Contents::Wrong {
                     context.recorder.record_corruption(flow.number, sequence);
                 }

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use crate::engine::connection::{Connection, Ended};
 use crate::engine::context::Context;
 use crate::engine::in_flight::StreamInFlight;
-use crate::engine::payload::{Payload, StreamId};
+use crate::engine::payload::{ByteStream, Payload};
 use crate::engine::recorder::Recorder;
 use crate::engine::source::Order;
 
@@ -18,7 +18,7 @@ const MAX_PIECES: usize = 9;
 /// The messages of a byte stream, and the stream that contains them.
 #[derive(Debug)]
 pub(super) struct Outgoing {
-    pub(super) stream: StreamId,
+    pub(super) stream: ByteStream,
     pub(super) in_flight: StreamInFlight,
 }
 
@@ -67,7 +67,7 @@ impl Outgoing {
         let (position, left) = (self.in_flight.write_position(), self.in_flight.writable());
         let payload = &context.source.payload;
         let recorder = &mut context.recorder;
-        let Some(count) = write(connection, payload, self.stream, position, left)? else {
+        let Some(count) = write(connection, payload, &mut self.stream, position, left)? else {
             self.hold(began, recorder);
             return Ok(ControlFlow::Break(()));
         };
@@ -87,7 +87,7 @@ impl Outgoing {
 }
 
 /// The stream of a connection.
-pub(super) fn stream_of(connection: &Connection, context: &Context) -> StreamId {
+pub(super) fn stream_of(connection: &Connection, context: &Context) -> ByteStream {
     let payload = &context.source.payload;
     payload.stream(connection.id.number, connection.incarnation)
 }
@@ -98,7 +98,7 @@ pub(super) fn stream_of(connection: &Connection, context: &Context) -> StreamId 
 pub(super) fn write(
     connection: &mut Connection,
     payload: &Payload,
-    stream: StreamId,
+    stream: &mut ByteStream,
     position: u64,
     left: u64,
 ) -> Result<Option<usize>, Ended> {
@@ -116,7 +116,7 @@ pub(super) fn write(
 fn write_pieces(
     connection: &mut Connection,
     payload: &Payload,
-    stream: StreamId,
+    stream: &mut ByteStream,
     position: u64,
     left: u64,
 ) -> Result<Option<usize>, Ended> {

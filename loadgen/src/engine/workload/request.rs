@@ -5,7 +5,7 @@ use echomark::net::clock::monotonic_ns;
 use super::flow::Flow;
 use super::outgoing::{MAX_READS, Outgoing};
 use crate::engine::connection::{Connection, Ended};
-use crate::engine::context::{Context, Unverified};
+use crate::engine::context::Context;
 use crate::engine::in_flight::Left;
 use crate::engine::recorder::Recorder;
 use crate::engine::slice::Contents;
@@ -119,7 +119,6 @@ impl Request {
         let position = in_flight.read_position();
         let counted = in_flight.received(count);
         context.recorder.record_bytes_in(count, counted);
-        context.unverified.clear();
         let mut done_counted = 0;
         while let Some(done) = self.outgoing.in_flight.take_done() {
             if context.recorder.clock.is_within_window() {
@@ -128,10 +127,6 @@ impl Request {
             }
             context.recorder.record_done(&done);
             done_counted += u64::from(done.counted);
-            context.unverified.push(Unverified {
-                end: self.outgoing.in_flight.oldest_begin(),
-                counted: done.counted,
-            });
             if let Some(order) = context.answered(self.connection.id.key) {
                 self.push(order, context);
             }
@@ -161,7 +156,7 @@ impl Request {
     /// completed message, of which `counted` count.
     #[inline(always)]
     fn verify(&mut self, position: u64, bytes: &[u8], counted: u64, context: &mut Context) {
-        let stream = self.outgoing.stream;
+        let stream = &mut self.outgoing.stream;
         let difference = context.source.first_difference(stream, position, bytes);
         if difference.is_some() || self.is_corrupt {
             self.verify_each(position, bytes, context);
@@ -174,12 +169,10 @@ impl Request {
     #[cold]
     fn verify_each(&mut self, position: u64, bytes: &[u8], context: &mut Context) {
         let Context {
-            source,
-            recorder,
-            unverified,
-            ..
+            source, recorder, ..
         } = context;
-        let (flow, stream) = (self.connection.id.number, self.outgoing.stream);
+        let Outgoing { stream, in_flight } = &mut self.outgoing;
+        let flow = self.connection.id.number;
         // The part up to `end`, from the end of the last part.
         let mut begin = position;
         let mut has_difference = |recorder: &mut Recorder, end: u64| {
@@ -191,7 +184,7 @@ impl Request {
             begin = end;
             difference.is_some()
         };
-        for message in unverified.iter() {
+        for message in in_flight.unverified() {
             let is_wrong = has_difference(recorder, message.end) | self.is_corrupt;
             self.is_corrupt = false;
             let contents = if is_wrong {
