@@ -1,4 +1,4 @@
-//! The command line of `echod`, and its settings from flags, environment and file. Only this file
+//! The command line of `echod`, and its settings from flags, environment and file. Only this part
 //! knows clap; its output is typed [`Settings`].
 
 use std::env;
@@ -12,7 +12,12 @@ use std::process::ExitCode;
 use clap::builder::NonEmptyStringValueParser;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap_complete::Shell;
 use echomark::internal::{FILE_VARIABLE, KEYS, Key, Kind, PREFIX, Resolved, Settings};
+
+mod manual;
+
+use manual::Page;
 
 /// A larger file is not a configuration.
 const MAX_FILE_LEN: u64 = 1 << 20;
@@ -33,13 +38,32 @@ pub(crate) enum Task {
     PrintConfig,
 }
 
-impl Cli {
-    /// # Errors
-    /// A mistake on the command line, or a request for help; both are for [`refuse`].
-    pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
-        command().try_get_matches_from(args).map(Self::from)
-    }
+/// What the command line asks for.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// A server, or a look at its settings.
+    Settings(Cli),
+    /// A page of the manual or the completions of a shell, for stdout.
+    Document(String),
+}
 
+/// Parses the command line.
+///
+/// # Errors
+/// A mistake on the command line, or a request for help; both are for [`refuse`].
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, clap::Error> {
+    let matches = command().try_get_matches_from(args)?;
+    if let Some(page) = matches.get_one::<Page>("man") {
+        return Ok(Request::Document(page.to_roff(command())));
+    }
+    if let Some(shell) = matches.get_one::<Shell>("completions") {
+        let script = manual::completions(*shell, command());
+        return Ok(Request::Document(script));
+    }
+    Ok(Request::Settings(Cli::from(matches)))
+}
+
+impl Cli {
     /// The settings by flags, environment and file.
     ///
     /// # Errors
@@ -122,12 +146,17 @@ pub(crate) fn refuse(error: clap::Error) -> ExitCode {
         error.kind(),
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
     ) {
-        return match print(&error.to_string()) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(problem) => fail(problem),
-        };
+        return show(&error.to_string());
     }
     refuse_mistake(&error.into())
+}
+
+/// Prints a text and ends the program.
+pub(crate) fn show(text: &str) -> ExitCode {
+    match print(text) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => fail(problem),
+    }
 }
 
 /// One line on stderr and exit code 2.
@@ -195,6 +224,29 @@ fn command() -> Command {
                 .help("Print all settings as a TOML file, with the origin of each, and exit")
                 .action(ArgAction::SetTrue)
                 .conflicts_with("check-config"),
+        )
+        .arg(
+            Arg::new("man")
+                .long("man")
+                .value_name("PAGE")
+                .help(
+                    "Print a page of the manual, in roff for man(1), and exit: echod (the default) \
+                     or echod.toml",
+                )
+                .hide_possible_values(true)
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value("echod")
+                .value_parser(value_parser!(Page))
+                .conflicts_with_all(["check-config", "print-config"]),
+        )
+        .arg(
+            Arg::new("completions")
+                .long("completions")
+                .value_name("SHELL")
+                .help("Print completions for this shell and exit")
+                .value_parser(value_parser!(Shell))
+                .conflicts_with_all(["check-config", "print-config", "man"]),
         )
         .args(KEYS.iter().map(argument))
 }
@@ -312,7 +364,13 @@ mod tests {
     fn tasks_exclude_each_other() {
         assert_eq!(parse(&["--check-config"]).task, Task::CheckConfig);
         assert_eq!(parse(&["--print-config"]).task, Task::PrintConfig);
-        assert!(Cli::parse(args(&["--check-config", "--print-config"])).is_err());
+        for pair in [
+            ["--check-config", "--print-config"],
+            ["--man", "--print-config"],
+            ["--man", "--completions=zsh"],
+        ] {
+            assert!(super::parse(args(&pair)).is_err(), "{pair:?}");
+        }
     }
 
     #[test]
@@ -326,7 +384,10 @@ mod tests {
 
     #[track_caller]
     fn parse(flags: &[&str]) -> Cli {
-        Cli::parse(args(flags)).expect("a valid command line")
+        match super::parse(args(flags)).expect("a valid command line") {
+            Request::Settings(cli) => cli,
+            Request::Document(_) => panic!("settings were asked for"),
+        }
     }
 
     fn args(flags: &[&str]) -> impl Iterator<Item = OsString> {

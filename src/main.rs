@@ -7,11 +7,12 @@ use tracing::warn;
 
 mod cli;
 
-use cli::{Cli, Task};
+use cli::{Request, Task};
 
 fn main() -> ExitCode {
-    let cli = match Cli::parse(std::env::args_os()) {
-        Ok(cli) => cli,
+    let cli = match cli::parse(std::env::args_os()) {
+        Ok(Request::Settings(cli)) => cli,
+        Ok(Request::Document(text)) => return cli::show(&text),
         Err(error) => return cli::refuse(error),
     };
     let resolved = match cli.resolve() {

@@ -9,7 +9,7 @@ mod exit;
 mod terminal;
 
 use cli::Command;
-use commands::{compare, merge, report, run, scenario, search};
+use commands::{compare, man, merge, report, run, scenario, search};
 
 fn main() -> ExitCode {
     let (command, matches) = match cli::parse() {
@@ -23,6 +23,8 @@ fn main() -> ExitCode {
         Command::Merge(args) => merge::run(&args),
         Command::Scenario(args) => scenario::run(&args),
         Command::Report(args) => report::run(&args),
+        Command::Man(args) => man::run(&args),
+        Command::Completions(args) => man::completions(&args),
     };
     outcome.map_or_else(|failure| failure.report(), ExitCode::from)
 }

@@ -13,6 +13,7 @@ use crate::exit::{Failure, USAGE};
 
 mod compare_args;
 mod keys;
+mod manual;
 mod output_args;
 mod parse;
 mod plan_args;
@@ -22,6 +23,7 @@ mod target_args;
 
 pub(crate) use compare_args::{Comparands, CompareArgs, ServerArg, SideArg};
 pub(crate) use keys::{Keys, Kind};
+pub(crate) use manual::{CompletionsArgs, ManArgs};
 pub(crate) use output_args::{OutputArgs, is_stdout};
 pub(crate) use plan_args::PlanArgs;
 pub(crate) use report_args::{Format, ReportArgs};
@@ -116,6 +118,10 @@ pub(crate) enum Command {
     Scenario(ScenarioArgs),
     /// Show a stored result as a page, a text, a table
     Report(ReportArgs),
+    /// Print a page of the manual, in roff for man(1)
+    Man(ManArgs),
+    /// Print completions for a shell
+    Completions(CompletionsArgs),
 }
 
 #[derive(Args, Debug)]

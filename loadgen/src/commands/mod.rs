@@ -2,6 +2,7 @@
 //! exit code.
 
 pub(crate) mod compare;
+pub(crate) mod man;
 pub(crate) mod merge;
 pub(crate) mod outputs;
 pub(crate) mod report;
