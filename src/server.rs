@@ -25,9 +25,12 @@ use crate::udp::Guard;
 
 mod assignment;
 mod handle;
+mod socket_counters;
 
 use assignment::Assignment;
 pub use handle::{Alive, Handle, Heartbeat};
+pub(crate) use socket_counters::EndpointCounts;
+use socket_counters::SocketCounters;
 
 /// A server with bound endpoints: clients can connect, and are served once [`Server::run`] is
 /// called.
@@ -78,6 +81,7 @@ impl Server {
         let bound = listen::bind_all(&config, inherited)?;
         warn_of_cut_backlog(&config);
         let to_pass = sockets_to_pass(&bound, &config)?;
+        let socket_counters = SocketCounters::new(&bound);
         let assigned: Vec<_> = bound.iter().map(|it| assign(it, &config)).collect();
         let cpus = cpus(&config);
         for (bound, assignment) in bound.iter().zip(&assigned) {
@@ -117,7 +121,7 @@ impl Server {
             reactors,
             endpoints,
             balances,
-            handle: Handle::new(control, wakers, to_pass),
+            handle: Handle::new(control, wakers, to_pass, socket_counters),
             cpus,
         })
     }

@@ -10,6 +10,7 @@ use serde_json::{Map, Value as Json};
 use super::exposition::{Family, Samples, Value};
 use super::http::Readiness;
 use crate::metrics::{Kind, METRICS, Snapshot, Values};
+use crate::server::EndpointCounts;
 
 /// The state of a server at one moment.
 #[derive(Clone, Debug)]
@@ -19,6 +20,8 @@ pub(super) struct Report {
     pub(super) readiness: Readiness,
     /// Every worker, in the order of their indices.
     pub(super) workers: Vec<Worker>,
+    /// The kernel's counts at each endpoint that has some.
+    pub(super) endpoints: Vec<(String, EndpointCounts)>,
     /// Log lines that were dropped.
     pub(super) log_dropped_lines: u64,
     /// The metrics of the process.
@@ -40,6 +43,15 @@ impl Report {
             sum += worker.counters;
         }
         sum
+    }
+
+    /// A value of each endpoint that has one.
+    fn per_endpoint(&self, value: impl Fn(&EndpointCounts) -> Option<u64>) -> Samples {
+        let endpoints = self.endpoints.iter();
+        let values = endpoints.filter_map(|(endpoint, counts)| {
+            Some((endpoint.clone(), Value::Integer(value(counts)?)))
+        });
+        labelled("endpoint", values)
     }
 
     fn per_worker(&self, value: impl Fn(&Worker) -> Value) -> Samples {
@@ -70,6 +82,7 @@ pub(super) fn families(report: &Report) -> Vec<Family> {
         },
     });
     let mut families: Vec<_> = counted.collect();
+    families.extend(of_endpoints(report));
     families.extend([
         Family {
             name: "echod_worker_cpu_seconds_total",
@@ -100,6 +113,46 @@ pub(super) fn families(report: &Report) -> Vec<Family> {
     ]);
     families.extend(report.process.iter().cloned());
     families
+}
+
+/// What the kernel counts at the sockets, up to the start of a drain.
+fn of_endpoints(report: &Report) -> [Family; 4] {
+    let of_datagrams = |counts: &EndpointCounts| match *counts {
+        EndpointCounts::Datagrams { dropped } => Some(dropped),
+        EndpointCounts::Connects { .. } => None,
+    };
+    let of_connects = |counts: &EndpointCounts| match *counts {
+        EndpointCounts::Connects { dropped, queue } => Some((dropped, queue)),
+        EndpointCounts::Datagrams { .. } => None,
+    };
+    [
+        Family {
+            name: "echod_udp_kernel_dropped_datagrams_total",
+            help: "Datagrams that the kernel dropped at the sockets of an endpoint: a receive buffer \
+                   was full.",
+            kind: Kind::Counter,
+            samples: report.per_endpoint(of_datagrams),
+        },
+        Family {
+            name: "echod_listen_dropped_connects_total",
+            help: "Segments of connects that the kernel dropped at the listeners of an endpoint: a \
+                   queue was full.",
+            kind: Kind::Counter,
+            samples: report.per_endpoint(|it| of_connects(it).map(|(dropped, _)| dropped)),
+        },
+        Family {
+            name: "echod_listen_queue_connections",
+            help: "Connections that wait in the kernel to be accepted.",
+            kind: Kind::Gauge,
+            samples: report.per_endpoint(|it| of_connects(it).map(|(_, queue)| queue.len)),
+        },
+        Family {
+            name: "echod_listen_queue_max_connections",
+            help: "Connections that may wait in the kernel to be accepted: the effective backlog.",
+            kind: Kind::Gauge,
+            samples: report.per_endpoint(|it| of_connects(it).map(|(_, queue)| queue.max)),
+        },
+    ]
 }
 
 /// One worker in `/info`: the per-worker metrics, and its accepted connections.
@@ -136,6 +189,7 @@ mod tests {
     use crate::admin::exposition::{json, text as exposition};
     use crate::admin::process;
     use crate::metrics::CloseReason;
+    use crate::net::socket::ListenQueue;
 
     fn report() -> Report {
         let metrics = crate::metrics::WorkerMetrics::default();
@@ -149,6 +203,19 @@ mod tests {
             version: "1.2.3",
             readiness: Readiness::Ready,
             workers: vec![worker, Worker::default()],
+            endpoints: vec![
+                (
+                    "udp://[::]:7".to_owned(),
+                    EndpointCounts::Datagrams { dropped: 4 },
+                ),
+                (
+                    "tcp://[::]:7".to_owned(),
+                    EndpointCounts::Connects {
+                        dropped: 5,
+                        queue: ListenQueue { len: 6, max: 7 },
+                    },
+                ),
+            ],
             log_dropped_lines: 0,
             process: Vec::new(),
         }
@@ -169,6 +236,10 @@ mod tests {
             "echod_accept_errors_total{error=\"EMFILE\"} 0",
             "echod_worker_cpu_seconds_total{worker=\"0\"} 1.25",
             "echod_draining 0",
+            "echod_udp_kernel_dropped_datagrams_total{endpoint=\"udp://[::]:7\"} 4",
+            "echod_listen_dropped_connects_total{endpoint=\"tcp://[::]:7\"} 5",
+            "echod_listen_queue_connections{endpoint=\"tcp://[::]:7\"} 6",
+            "echod_listen_queue_max_connections{endpoint=\"tcp://[::]:7\"} 7",
             "echod_build_info{version=\"1.2.3\"} 1",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} in\n{text}");

@@ -14,7 +14,7 @@ use super::{exposition, process};
 use crate::config::Balance;
 use crate::metrics::LOG_DROPPED_LINES;
 use crate::net::endpoint::Endpoint;
-use crate::server::Handle;
+use crate::server::{EndpointCounts, Handle};
 use crate::service::Service;
 
 /// Facts about a server that its handle does not provide.
@@ -63,6 +63,14 @@ impl Status {
         }
     }
 
+    fn endpoint_counts(&self) -> Vec<(String, EndpointCounts)> {
+        let endpoints = self.about.endpoints.iter();
+        let counts = endpoints.zip(self.handle.endpoint_counts());
+        counts
+            .filter_map(|((_, endpoint), counts)| Some((endpoint.to_string(), counts?)))
+            .collect()
+    }
+
     fn report(&self) -> Report {
         let workers = self.handle.workers().into_iter();
         let workers = workers.zip(self.handle.cpu_times());
@@ -72,6 +80,7 @@ impl Status {
             workers: workers
                 .map(|(counters, cpu_time)| Worker { counters, cpu_time })
                 .collect(),
+            endpoints: self.endpoint_counts(),
             log_dropped_lines: LOG_DROPPED_LINES.load(Ordering::Relaxed),
             process: process::families(self.process_start),
         }

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::socket_counters::{EndpointCounts, SocketCounters};
 use crate::config::Limits;
 use crate::listen::Inherited;
 use crate::metrics::Snapshot;
@@ -18,6 +19,7 @@ pub struct Handle {
     /// Descriptors for a successor; none without [`Config::handover`](crate::Config::handover).
     /// They keep the sockets open, so they are closed when an end is requested.
     to_pass: Arc<Mutex<Vec<Inherited>>>,
+    socket_counters: Arc<SocketCounters>,
     clocks: Arc<[ThreadClock]>,
 }
 
@@ -26,12 +28,14 @@ impl Handle {
         control: Arc<Control>,
         wakers: Arc<[mio::Waker]>,
         to_pass: Vec<Inherited>,
+        socket_counters: SocketCounters,
     ) -> Self {
         let workers = wakers.len();
         Self {
             control,
             wakers,
             to_pass: Arc::new(Mutex::new(to_pass)),
+            socket_counters: Arc::new(socket_counters),
             clocks: (0..workers).map(|_| ThreadClock::default()).collect(),
         }
     }
@@ -130,6 +134,13 @@ impl Handle {
         self.clocks.iter().map(ThreadClock::time).collect()
     }
 
+    /// The kernel's counts at each endpoint, in the order of
+    /// [`Server::endpoints`](crate::Server::endpoints), up to the start of a drain; `None` for an
+    /// endpoint at which it has none. Reading them does not disturb the workers.
+    pub(crate) fn endpoint_counts(&self) -> Vec<Option<EndpointCounts>> {
+        self.socket_counters.read()
+    }
+
     /// Whether a drain or a stop was requested; stays true.
     pub fn is_draining(&self) -> bool {
         self.control.requested() != Request::Serve
@@ -147,6 +158,7 @@ impl Handle {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clear();
+        self.socket_counters.release();
         self.control.request(request);
         self.wake();
     }

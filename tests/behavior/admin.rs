@@ -4,12 +4,15 @@ use std::collections::{HashMap, HashSet};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::num::NonZeroUsize;
+use std::time::Duration;
 
 use echomark::internal::{About, Admin, Running as Answering, Status};
-use echomark::{Balance, Config};
+use echomark::net::endpoint::Endpoint;
+use echomark::{Balance, Config, Handle, Server, Service};
 
+use crate::support::echod::metric;
 use crate::support::{
-    Client, DEADLINE, Running, closed, config, in_parallel, wait_for, wait_until,
+    Client, DEADLINE, Running, addresses, closed, config, in_parallel, wait_for, wait_until,
 };
 
 /// A server with an admin port. The port is answered until after the server has ended.
@@ -26,15 +29,7 @@ impl Administered {
         let address = admin.local_addr();
         let endpoints = config.services.clone();
         let server = Running::start(config);
-        let status = Status::new(
-            server.handle.clone(),
-            About {
-                endpoints,
-                balance: Balance::Kernel,
-                balances: vec![Balance::Kernel],
-                configuration: Box::new(|| "as \"resolved\"\n".into()),
-            },
-        );
+        let status = status(&server.handle, endpoints);
         Self {
             server,
             admin: address,
@@ -95,6 +90,18 @@ impl Response {
         let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
         lines.find_map(|(at, value)| (at == name).then_some(value))
     }
+}
+
+fn status(handle: &Handle, endpoints: Vec<(Service, Endpoint)>) -> Status {
+    Status::new(
+        handle.clone(),
+        About {
+            endpoints,
+            balance: Balance::Kernel,
+            balances: vec![Balance::Kernel],
+            configuration: Box::new(|| "as \"resolved\"\n".into()),
+        },
+    )
 }
 
 /// The result of a strict parser of the text format: each sample by its name with its labels.
@@ -216,6 +223,51 @@ fn a_scrape_counts_the_traffic() {
     ] {
         assert_eq!(after.value(sample), 0.0, "{sample}");
     }
+}
+
+/// Nobody accepts: the kernel completes as many connections as its queue holds and drops the next.
+#[test]
+fn connections_that_wait_or_find_the_queue_full_are_counted() {
+    const BACKLOG: u32 = 2;
+    let server = Server::bind(Config {
+        backlog: BACKLOG,
+        ..config()
+    });
+    let server = server.expect("a free port");
+    let (endpoints, address) = (server.endpoints().to_vec(), addresses(&server)[0]);
+    let admin = Admin::bind(&"127.0.0.1:0".parse().expect("an address")).expect("a free port");
+    let port = admin.local_addr();
+    let handle = server.handle();
+    let _answering = admin.start(status(&handle, endpoints)).expect("a thread");
+    let scrape = |name: &str| metric(port, &format!("{name}{{endpoint=\"tcp://{address}\"}}"));
+    let (waiting, dropped) = (
+        "echod_listen_queue_connections",
+        "echod_listen_dropped_connects_total",
+    );
+    // The kernel lets one more wait (sk_acceptq_is_full).
+    let queued = [(); BACKLOG as usize + 1].map(|()| Client::connect(address));
+    assert_eq!(
+        scrape("echod_listen_queue_max_connections"),
+        u64::from(BACKLOG)
+    );
+    wait_until("a full queue", || scrape(waiting) == queued.len() as u64);
+    assert_eq!(scrape(dropped), 0);
+    // It gets no answer, and asks again while it waits.
+    let patience = Duration::from_millis(100);
+    Client::try_connect_for(patience, address)
+        .err()
+        .expect("no place");
+    let before = scrape(dropped);
+    assert!(before > 0);
+    let server = Running::run(server);
+    for mut client in queued {
+        client.echo(b"at last");
+    }
+    wait_until("an empty queue", || scrape(waiting) == 0);
+    // The last counts remain.
+    server.handle.stop();
+    server.join();
+    assert!(scrape(dropped) >= before);
 }
 
 #[test]

@@ -415,6 +415,37 @@ fn a_forged_datagram_does_not_circle_between_two_servers() {
     }
 }
 
+/// While the server stands still, the kernel drops what the receive buffer does not hold.
+#[test]
+fn each_sent_datagram_is_received_or_dropped_by_the_kernel() {
+    const COUNT: u64 = 1000;
+    let mut args = vec!["--echo=udp://127.0.0.1:0", "--admin=127.0.0.1:0"];
+    args.extend([
+        "--workers=2",
+        "--recv-buffer=8KiB",
+        "--udp-rate-per-source=off",
+    ]);
+    let echod = Echod::start(&args);
+    let to = echod.address_of("echo udp://");
+    let of_kernel = format!("echod_udp_kernel_dropped_datagrams_total{{endpoint=\"udp://{to}\"}}");
+    assert_eq!(echod.metric(&of_kernel), 0);
+    echod.signal(Signal::STOP);
+    let clients: Vec<_> = (0..10).map(|_| socket_on("127.0.0.1")).collect();
+    for _ in 0..COUNT / 10 {
+        clients.iter().for_each(|it| send(it, &[7; 100], to));
+    }
+    echod.signal(Signal::CONT);
+    let mut counts = (0, 0);
+    wait_until("an account of every datagram", || {
+        let received = echod.metric("echod_udp_received_datagrams_total");
+        counts = (received, echod.metric(&of_kernel));
+        counts.0 + counts.1 >= COUNT
+    });
+    let (received, dropped) = counts;
+    assert_eq!(received + dropped, COUNT);
+    assert!(received > 0 && dropped > 0, "{counts:?}");
+}
+
 /// The limit bites by default: the log and the metric say so, and the log says it once. One word
 /// switches it off.
 #[test]

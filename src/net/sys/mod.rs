@@ -13,7 +13,7 @@ use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-pub(super) use socket::{discard, set_option};
+pub(super) use socket::{discard, dropped, listen_queue, set_option};
 pub(crate) use thread_clock::ThreadClock;
 
 /// Takes ownership of descriptors that a service manager passed by their numbers (sd_listen_fds(3)),

@@ -37,3 +37,46 @@ pub(in crate::net) fn set_option(
     check(unsafe { libc::setsockopt(fd, level, name, value, length) })?;
     Ok(())
 }
+
+/// Packets that the kernel dropped at a socket: SK_MEMINFO_DROPS of SO_MEMINFO (linux/sock_diag.h).
+///
+/// # Errors
+/// What getsockopt(2) reports.
+pub(in crate::net) fn dropped(socket: &impl AsFd) -> io::Result<u32> {
+    const DROPS: usize = libc::SK_MEMINFO_DROPS as usize;
+    let words: [u32; DROPS + 1] = read_option(socket, libc::SOL_SOCKET, libc::SO_MEMINFO)?;
+    Ok(words[DROPS])
+}
+
+/// The length of a TCP listener's queue and its maximum: tcpi_unacked and tcpi_sacked of TCP_INFO, as
+/// tcp_get_info in the kernel fills them for a listening socket.
+///
+/// # Errors
+/// What getsockopt(2) reports.
+pub(in crate::net) fn listen_queue(socket: &impl AsFd) -> io::Result<(u32, u32)> {
+    /// Eight bytes and four integers come first in struct tcp_info.
+    const UNACKED: usize = std::mem::offset_of!(libc::tcp_info, tcpi_unacked) / 4;
+    const SACKED: usize = std::mem::offset_of!(libc::tcp_info, tcpi_sacked) / 4;
+    let words: [u32; SACKED + 1] = read_option(socket, libc::IPPROTO_TCP, libc::TCP_INFO)?;
+    Ok((words[UNACKED], words[SACKED]))
+}
+
+/// The first `N` words of a socket option.
+fn read_option<const N: usize>(
+    socket: &impl AsFd,
+    level: libc::c_int,
+    name: libc::c_int,
+) -> io::Result<[u32; N]> {
+    let fd = socket.as_fd().as_raw_fd();
+    let mut words = [0_u32; N];
+    let mut length = size_of_val(&words) as libc::socklen_t;
+    let value = (&raw mut words).cast();
+    // SAFETY: getsockopt(2) writes at most `length` bytes to `value`, which has as many and lives
+    // across the call; every pattern of bits is a u32.
+    check(unsafe { libc::getsockopt(fd, level, name, value, &raw mut length) })?;
+    if (length as usize) < size_of_val(&words) {
+        // An older kernel has fewer fields.
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    Ok(words)
+}
