@@ -29,9 +29,7 @@ pub(super) struct Findings {
     /// Medians of both sides' runs.
     pub(super) base: Option<f64>,
     pub(super) new: Option<f64>,
-    /// Intervals of the logarithm: of the figure by itself, and the wider one that allows to judge
-    /// all figures together.
-    pub(super) shifts: Option<(Shift, Shift)>,
+    pub(super) evidence: Evidence,
     pub(super) method: Method,
     /// Rounds, or runs of the side with fewer.
     pub(super) runs: usize,
@@ -39,20 +37,46 @@ pub(super) struct Findings {
     pub(super) decisive_error: f64,
 }
 
+/// What the runs say of the logarithm of a figure's ratio.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Evidence {
+    /// A run lacks the figure.
+    Unknown,
+    /// No run of either side counted anything, for example a failed message: the sides are alike.
+    NothingCounted,
+    /// Intervals of the logarithm.
+    Intervals {
+        /// Of the figure by itself.
+        own: Shift,
+        /// The wider one that allows to judge all figures together.
+        decisive: Shift,
+    },
+}
+
+impl Evidence {
+    /// Both intervals.
+    fn shifts(self) -> Option<(Shift, Shift)> {
+        const NONE: Shift = Shift {
+            estimate: 0.0,
+            low: 0.0,
+            high: 0.0,
+        };
+        match self {
+            Self::Unknown => None,
+            Self::NothingCounted => Some((NONE, NONE)),
+            Self::Intervals { own, decisive } => Some((own, decisive)),
+        }
+    }
+}
+
 /// The verdict for `findings`.
 pub(super) fn judge(metric: Metric, findings: &Findings, threshold: f64) -> MetricComparison {
     let better = metric.better();
-    let verdict = findings
-        .shifts
-        .map_or(ComparisonVerdict::NotEnoughEvidence, |(_, decisive)| {
-            verdict(&decisive, better, threshold)
-        });
-    let rounds_needed = match (verdict, findings.shifts) {
-        (ComparisonVerdict::NotEnoughEvidence, Some((_, decisive))) => {
-            rounds_needed(&decisive, better, threshold, findings)
-        }
-        _ => None,
-    };
+    let shifts = findings.evidence.shifts();
+    let verdict = shifts.map_or(ComparisonVerdict::NotEnoughEvidence, |(_, decisive)| {
+        verdict(&decisive, better, threshold)
+    });
+    let open = shifts.filter(|_| verdict == ComparisonVerdict::NotEnoughEvidence);
     let interval = |shift: Shift, confidence| RatioInterval {
         low: finite(shift.low.exp()).filter(|_| shift.low.is_finite()),
         high: finite(shift.high.exp()),
@@ -64,19 +88,15 @@ pub(super) fn judge(metric: Metric, findings: &Findings, threshold: f64) -> Metr
         better,
         base: findings.base,
         new: findings.new,
-        ratio: findings
-            .shifts
-            .and_then(|(shift, _)| finite(shift.estimate.exp())),
+        ratio: shifts.and_then(|(shift, _)| finite(shift.estimate.exp())),
         // With several looks, it is wider than one look needs.
-        interval: findings
-            .shifts
-            .map(|(shift, _)| interval(shift, 1.0 - ERROR)),
-        decisive: findings
-            .shifts
-            .map(|(_, shift)| interval(shift, 1.0 - findings.decisive_error)),
+        interval: shifts.map(|(shift, _)| interval(shift, 1.0 - ERROR)),
+        decisive: shifts.map(|(_, shift)| interval(shift, 1.0 - findings.decisive_error)),
         sentence: String::new(),
         verdict,
-        rounds_needed,
+        rounds_needed: open
+            .and_then(|(_, decisive)| rounds_needed(&decisive, better, threshold, findings)),
+        min_rounds: open.and_then(|(_, decisive)| min_rounds(&decisive, findings)),
     };
     comparison.sentence = sentence(metric, &comparison, findings, threshold);
     comparison
@@ -113,21 +133,28 @@ fn verdict(shift: &Shift, better: Better, threshold: f64) -> ComparisonVerdict {
     }
 }
 
+/// The number of rounds below which the decisive interval has no ends, whatever they find. `None`
+/// if it has them.
+fn min_rounds(decisive: &Shift, findings: &Findings) -> Option<usize> {
+    (!is_bounded(decisive)).then(|| min_pairs(findings.decisive_error))
+}
+
+fn is_bounded(shift: &Shift) -> bool {
+    shift.low.is_finite() && shift.high.is_finite()
+}
+
 /// The number of further rounds after which the interval would exclude the threshold. Its width
-/// falls with the square root of the number of rounds.
+/// falls with the square root of the number of rounds. `None` if that is unknown, or too large.
 fn rounds_needed(
     decisive: &Shift,
     better: Better,
     threshold: f64,
     findings: &Findings,
 ) -> Option<usize> {
-    if findings.method == Method::SingleRuns {
-        // The variation between runs is unknown.
+    // A single run does not show the variation between runs, and an interval without ends has no
+    // width.
+    if findings.method == Method::SingleRuns || !is_bounded(decisive) {
         return None;
-    }
-    if !decisive.low.is_finite() || !decisive.high.is_finite() {
-        let least = min_pairs(findings.decisive_error);
-        return Some(least.saturating_sub(findings.runs).max(1));
     }
     let (worse, _) = limits(better, threshold);
     let distance = (worse - decisive.estimate).abs();
@@ -149,6 +176,9 @@ fn sentence(
     threshold: f64,
 ) -> String {
     let label = metric.label();
+    if let Evidence::NothingCounted = findings.evidence {
+        return format!("{label} is 0 in every run of both sides.");
+    }
     let Some((interval, ratio)) = comparison.interval.zip(comparison.ratio) else {
         return format!(
             "{label} is not known precisely enough in every run; measure longer (-d, -n)."
@@ -182,19 +212,26 @@ fn not_enough(comparison: &MetricComparison, findings: &Findings, percent: &str)
         (Method::Runs, runs) => format!("{} of each side cannot tell", count(runs, "run")),
         (Method::SingleRuns, _) => "one run of each side cannot tell".to_owned(),
     };
-    let more = match (findings.method, comparison.rounds_needed) {
-        (Method::SingleRuns, _) => {
+    let more = match (
+        findings.method,
+        comparison.min_rounds,
+        comparison.rounds_needed,
+    ) {
+        (Method::SingleRuns, ..) => {
             "store several runs of each (--repeat), or measure both in rounds".to_owned()
         }
-        (Method::PairedRounds, Some(more)) => {
+        (_, Some(least), _) => {
+            format!("fewer than {least} never can, and a small difference needs more than {least}")
+        }
+        (Method::PairedRounds, None, Some(more)) => {
             format!("about {} more would do", count(more, "round"))
         }
-        (Method::Runs, Some(more)) => {
+        (Method::Runs, None, Some(more)) => {
             format!("about {} more of each would do", count(more, "run"))
         }
-        (_, None) => format!("more than {MAX_ROUNDS} more would be needed"),
+        (_, None, None) => format!("more than {MAX_ROUNDS} more would be needed"),
     };
-    format!("{what} whether it is worse by more than {percent}; {more}")
+    format!("{what} whether that is worse by more than {percent}; {more}")
 }
 
 fn count(count: usize, noun: &str) -> String {
@@ -267,7 +304,10 @@ mod tests {
         Findings {
             base: Some(100.0),
             new: Some(104.0),
-            shifts: Some((shift, shift)),
+            evidence: Evidence::Intervals {
+                own: shift,
+                decisive: shift,
+            },
             method: Method::PairedRounds,
             runs,
             decisive_error: ERROR / 5.0,
@@ -294,8 +334,18 @@ mod tests {
             high: f64::INFINITY,
             ..wide
         };
+        for runs in [3, 5, 7] {
+            let comparison = judge(Metric::ResponseP99, &findings(unbounded, runs), 0.05);
+            // Eight rounds make an interval, and may still not decide.
+            assert_eq!(comparison.rounds_needed, None);
+            assert_eq!(comparison.min_rounds, Some(8));
+            assert!(
+                comparison.sentence.contains("fewer than 8 never can"),
+                "{}",
+                comparison.sentence
+            );
+        }
         let comparison = judge(Metric::ResponseP99, &findings(unbounded, 5), 0.05);
-        assert_eq!(comparison.rounds_needed, Some(3));
         let interval = comparison.decisive.unwrap();
         assert_eq!((interval.low, interval.high), (None, None));
         let hopeless = Shift {

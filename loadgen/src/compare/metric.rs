@@ -182,15 +182,21 @@ impl Reading {
         }
     }
 
+    /// Whether it is a share, and nothing was counted.
+    pub fn is_nothing(self) -> bool {
+        matches!(self, Self::Share { count: 0, .. })
+    }
+
     /// The logarithm of `new` over `base`.
     ///
     /// A share of zero has no logarithm, so a half is added to the count (Anscombe, "On Estimating
     /// Binomial Response Relations", Biometrika 43, 1956). If nothing was counted on either side,
     /// the sides are equal, whatever the totals.
     pub fn log_ratio(base: Self, new: Self) -> f64 {
-        match (base, new) {
-            (Self::Share { count: 0, .. }, Self::Share { count: 0, .. }) => 0.0,
-            _ => new.log() - base.log(),
+        if base.is_nothing() && new.is_nothing() {
+            0.0
+        } else {
+            new.log() - base.log()
         }
     }
 

@@ -1,6 +1,6 @@
 //! Comparison by rounds in which both sides were measured in turn.
 
-use super::judge::{Criteria, ERROR, Findings, judge};
+use super::judge::{Criteria, ERROR, Evidence, Findings, judge};
 use super::measured::{Measured, Round};
 use super::metric::{Metric, Reading};
 use super::summarize::{Setting, summarize};
@@ -26,6 +26,11 @@ pub fn of_rounds(setting: Setting, rounds: &[Round], criteria: &Criteria) -> Com
         .map(|&metric| {
             let ratios = known.iter().find(|(other, _)| *other == metric);
             let shift = |error| signed_rank::shift(&ratios?.1, error);
+            let evidence = match shift(error).zip(shift(decisive_error)) {
+                Some(_) if counts_nothing(rounds, metric) => Evidence::NothingCounted,
+                Some((own, decisive)) => Evidence::Intervals { own, decisive },
+                None => Evidence::Unknown,
+            };
             let side = |side: fn(&Round) -> &Measured| {
                 let values: Option<Vec<f64>> = rounds
                     .iter()
@@ -36,7 +41,7 @@ pub fn of_rounds(setting: Setting, rounds: &[Round], criteria: &Criteria) -> Com
             let findings = Findings {
                 base: side(|round| &round.base),
                 new: side(|round| &round.new),
-                shifts: shift(error).zip(shift(decisive_error)),
+                evidence,
                 method: Method::PairedRounds,
                 runs: rounds.len(),
                 decisive_error,
@@ -63,6 +68,12 @@ pub fn of_rounds(setting: Setting, rounds: &[Round], criteria: &Criteria) -> Com
 /// Whether every known figure is decided, so that more rounds are useless.
 pub fn is_decided(comparison: &Comparison) -> bool {
     comparison.verdict != ComparisonVerdict::NotEnoughEvidence
+}
+
+/// Whether no run of either side counted anything of the figure.
+fn counts_nothing(rounds: &[Round], metric: Metric) -> bool {
+    let mut runs = rounds.iter().flat_map(|round| [&round.base, &round.new]);
+    runs.all(|run| run.reading(metric).is_some_and(Reading::is_nothing))
 }
 
 /// The logarithm of new over base in each round; `None` if a round lacks the figure.

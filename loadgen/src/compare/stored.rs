@@ -6,12 +6,11 @@
 //! allowance, and only larger differences are established.
 
 use crate::analysis::statistics::median;
-use crate::analysis::statistics::signed_rank::Shift;
 use crate::analysis::statistics::welch::{self, Estimate};
 use crate::result::comparison::{ComparedSide, Comparison, Method, MetricComparison, Source};
 use crate::result::{RunResult, Statistics};
 
-use super::judge::{Criteria, ERROR, Findings, judge};
+use super::judge::{Criteria, ERROR, Evidence, Findings, judge};
 use super::metric::{Metric, Reading};
 use super::summarize::{Setting, summarize};
 use super::validity;
@@ -110,7 +109,7 @@ fn judge_all(
         let findings = Findings {
             base: medians.0,
             new: medians.1,
-            shifts: sides.map(|sides| (sides.shift(ERROR), sides.shift(decisive_error))),
+            evidence: sides.map_or(Evidence::Unknown, |sides| sides.evidence(decisive_error)),
             method,
             runs: runs(base).min(runs(new)),
             decisive_error,
@@ -147,9 +146,8 @@ impl Sides {
     fn of(metric: Metric, base: &RunResult, new: &RunResult) -> Option<Self> {
         let (base_readings, new_readings) = (readings(metric, base)?, readings(metric, new)?);
         let medians = (values(&base_readings), values(&new_readings));
-        let is_nothing = |reading: &Reading| matches!(reading, Reading::Share { count: 0, .. });
         let mut all = base_readings.iter().chain(&new_readings);
-        let estimates = if all.all(is_nothing) {
+        let estimates = if all.all(|reading| reading.is_nothing()) {
             None
         } else {
             Some((
@@ -160,15 +158,14 @@ impl Sides {
         Some(Self { medians, estimates })
     }
 
-    fn shift(&self, error: f64) -> Shift {
-        let alike = Shift {
-            estimate: 0.0,
-            low: 0.0,
-            high: 0.0,
-        };
-        self.estimates
-            .as_ref()
-            .map_or(alike, |(base, new)| welch::shift(base, new, error))
+    fn evidence(&self, decisive_error: f64) -> Evidence {
+        match &self.estimates {
+            None => Evidence::NothingCounted,
+            Some((base, new)) => Evidence::Intervals {
+                own: welch::shift(base, new, ERROR),
+                decisive: welch::shift(base, new, decisive_error),
+            },
+        }
     }
 }
 

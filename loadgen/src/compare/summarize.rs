@@ -99,6 +99,33 @@ fn sentence(
     if sentences.is_empty() {
         "Nothing was measured.".to_owned()
     } else {
-        sentences.join(" ")
+        joined(&sentences)
     }
+}
+
+/// Joins sentences of the form `figure: finding.`. A finding that holds for several figures in a row is
+/// said once.
+fn joined(sentences: &[&str]) -> String {
+    let finding = |sentence: &str| {
+        sentence
+            .rsplit_once(": ")
+            .map(|(_, finding)| finding.to_owned())
+    };
+    let groups = sentences.chunk_by(|a, b| finding(a).is_some() && finding(a) == finding(b));
+    let groups = groups.map(|group| match (group, finding(group[0])) {
+        ([first, others @ ..], Some(finding)) if !others.is_empty() => {
+            let mut text = first
+                .trim_end_matches(&finding)
+                .trim_end_matches(": ")
+                .to_owned();
+            for other in others {
+                let figure = other.trim_end_matches(&finding).trim_end_matches(": ");
+                text.push_str("; ");
+                text.push_str(&figure.replacen("The", "the", 1));
+            }
+            format!("{text}: {finding}")
+        }
+        _ => group.concat(),
+    });
+    groups.collect::<Vec<_>>().join(" ")
 }

@@ -183,11 +183,89 @@ fn figures_that_are_not_known_decide_nothing_and_cost_nothing() {
     assert_eq!(nothing.verdict, ComparisonVerdict::NotEnoughEvidence);
 }
 
+/// Rounds with so many failed messages of 1000 on each side.
+fn rounds_with_failures(number: usize, base: u64, new: u64) -> Vec<Round> {
+    let failing = |count| {
+        let failures = Reading::Share { count, of: 1000 };
+        measured(vec![(Metric::Failures, Some(failures))])
+    };
+    let round = Round {
+        first: Side::Base,
+        base: failing(base),
+        new: failing(new),
+    };
+    vec![round; number]
+}
+
+#[test]
+fn no_failures_against_none_are_no_open_question() {
+    for number in [1, 2, 3, 6, 20] {
+        let failures = |base, new| {
+            let rounds = rounds_with_failures(number, base, new);
+            let comparison = of_rounds(setting(), &rounds, &criteria(0.05));
+            let metrics = comparison.metrics.into_iter();
+            metrics.last().unwrap()
+        };
+        let none = failures(0, 0);
+        assert_eq!(none.verdict, ComparisonVerdict::NoChange, "{number}");
+        assert_eq!(none.ratio, Some(1.0));
+        assert!(
+            none.sentence.contains("0 in every run"),
+            "{}",
+            none.sentence
+        );
+        let is_open = failures(0, 1).verdict == ComparisonVerdict::NotEnoughEvidence;
+        assert_eq!(is_open, number < 6, "{number}");
+    }
+}
+
+/// Not enough rounds are named in at most some cases of chance, and never by a constant.
+#[test]
+fn as_many_rounds_as_are_named_do_in_most_cases() {
+    let mut random = Random::new(8);
+    let (mut named, mut did) = (0, 0);
+    for _ in 0..300 {
+        let rounds = rounds(&mut random, 60, 1.02);
+        let median = |number: usize| {
+            let comparison = of_rounds(setting(), &rounds[..number], &criteria(0.05));
+            comparison.metrics[1].clone()
+        };
+        let few = median(10);
+        let Some(more) = few.rounds_needed.filter(|&more| more <= 50) else {
+            continue;
+        };
+        named += 1;
+        did += usize::from(median(10 + more).verdict != ComparisonVerdict::NotEnoughEvidence);
+    }
+    assert!(named > 50, "{named}");
+    assert!(did * 3 > named * 2, "{did} of {named}");
+}
+
+#[test]
+fn what_holds_for_several_figures_is_said_once() {
+    let mut random = Random::new(9);
+    let comparison = of_rounds(setting(), &rounds(&mut random, 6, 1.0), &criteria(0.05));
+    let sentence = &comparison.sentence;
+    assert_eq!(
+        sentence.matches("6 rounds cannot tell").count(),
+        1,
+        "{sentence}"
+    );
+    for figure in [
+        "The achieved rate",
+        "; the median",
+        "; the p90",
+        "; the p99",
+    ] {
+        assert!(sentence.contains(figure), "{figure} is not in {sentence}");
+    }
+}
+
 #[test]
 fn a_comparison_survives_json() {
     let mut random = Random::new(4);
     let comparison = of_rounds(setting(), &rounds(&mut random, 4, 1.3), &criteria(0.05));
-    assert_eq!(comparison.metrics[0].rounds_needed, Some(4));
+    assert_eq!(comparison.metrics[0].min_rounds, Some(8));
     let json = serde_json::to_string(&comparison).unwrap();
     assert_eq!(
         serde_json::from_str::<Comparison>(&json).unwrap(),

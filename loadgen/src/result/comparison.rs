@@ -130,6 +130,10 @@ pub struct MetricComparison {
     /// With too little evidence: about how many rounds more, or runs of each side, would do if things
     /// go on as they did; null if that is not known.
     pub rounds_needed: Option<usize>,
+    /// With so few rounds that the decisive interval has no ends: the number of rounds below which it
+    /// never has; null otherwise. A small difference needs more.
+    #[serde(default)]
+    pub min_rounds: Option<usize>,
 }
 
 /// The unit of a figure.

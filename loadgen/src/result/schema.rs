@@ -110,6 +110,7 @@ fn constraints() -> Vec<(&'static str, Value)> {
         ("Comparison.confidence", between_0_and_1()),
         ("RatioInterval.confidence", between_0_and_1()),
         ("MetricComparison.rounds_needed", json!({"minimum": 1})),
+        ("MetricComparison.min_rounds", json!({"minimum": 2})),
         ("MetricComparison.name", json!({"enum": METRICS})),
     ];
     let positive = [
