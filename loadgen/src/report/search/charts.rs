@@ -2,7 +2,7 @@
 
 use echomark::net::units::format_duration_ns;
 
-use super::words;
+use super::words::{self, Standing};
 use crate::report::chart::{Axis, Band, Chart, Line, Marker, Stop};
 use crate::report::format::{count, duration, number, rate, seconds};
 use crate::report::scale::Scale;
@@ -29,10 +29,14 @@ pub(super) fn latency_by_load(result: &SearchResult, goal: usize, found: &GoalRe
         });
         Line::new(name, class, pieces.collect())
     };
-    let dots = |name, class, wanted: Class| {
+    let standing = |point: &CurvePoint| {
+        let class = point.classes.get(goal).copied();
+        words::standing(result, goal, point.load, class.unwrap_or(Class::Undecided))
+    };
+    let dots = |name, class, wanted: &[Standing]| {
         let points = points
             .iter()
-            .filter(|point| point.classes.get(goal) == Some(&wanted))
+            .filter(|point| wanted.contains(&standing(point)))
             .filter_map(|p| Some((p.load, quantile(p, 0.99).or_else(|| max(p))?)));
         Line::dots(name, class, points.collect())
     };
@@ -65,9 +69,13 @@ pub(super) fn latency_by_load(result: &SearchResult, goal: usize, found: &GoalRe
     lines.push(line("max", "max", &max));
     lines.push(line("p99", "p99", &|point| quantile(point, 0.99)));
     lines.push(line("p50", "response", &|point| quantile(point, 0.5)));
-    lines.push(dots("met", "met", Class::Lower));
-    lines.push(dots("missed", "missed", Class::Upper));
-    lines.push(dots("undecided", "undecided", Class::Undecided));
+    lines.push(dots("met", "met", &[Standing::Met]));
+    lines.push(dots("missed", "missed", &[Standing::Missed]));
+    lines.push(dots(
+        "mixed or undecided",
+        "undecided",
+        &[Standing::Mixed, Standing::Undecided],
+    ));
     Chart {
         title: "Latency by load".to_owned(),
         description: format!(
@@ -97,7 +105,7 @@ fn curve_stops(result: &SearchResult, goal: usize) -> Vec<Stop> {
             let point = &points[index];
             let response = point.response_ns.as_ref();
             let quantile = |q: f64| duration(response.and_then(|latency| latency.quantile(q)));
-            let class = point.classes.get(goal).map_or("?", words::class);
+            let class = words::class(result, goal, point);
             let before = points[index.saturating_sub(1)].load;
             let after = points[(index + 1).min(points.len() - 1)].load;
             Stop {
@@ -106,7 +114,7 @@ fn curve_stops(result: &SearchResult, goal: usize) -> Vec<Stop> {
                 at: point.load,
                 dots: Vec::new(),
                 text: format!(
-                    "{}: {class}\nachieved {}\np50 {}\np99 {}\nmax {}\n{} of {}",
+                    "{}: {class} trials met\nachieved {}\np50 {}\np99 {}\nmax {}\n{} of {}",
                     words::at(result.over, point.load),
                     rate(point.achieved),
                     quantile(0.5),

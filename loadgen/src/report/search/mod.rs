@@ -8,7 +8,7 @@ use crate::report::format::{duration, grouped, known, number, percent, seconds};
 use crate::report::{options, words as plan_words};
 use crate::result::Status;
 use crate::result::{GoalResult, SearchResult};
-use crate::search::GoalEnd;
+use crate::search::{Class, GoalEnd};
 
 mod charts;
 mod words;
@@ -38,12 +38,12 @@ impl Report for SearchResult {
                 if section.is_for(Medium::Page) {
                     goal_on_page(self, index, goal, section);
                 } else {
-                    goal_lines(self, goal, section);
+                    goal_lines(self, index, goal, section);
                 }
             });
         }
         document.section(TERMINAL_AND_COMMENT, "curve", "", |section| {
-            let curve = curve_table(self, None).without(&["offered /s", "p90", "p99.9"]);
+            let curve = curve_table(self, None).without(&["offered /s", "p90", "p99.9", "trials"]);
             if section.is_for(Medium::Terminal) {
                 section.table(curve.and("p99, logarithmic", bars(self)));
             } else {
@@ -73,18 +73,22 @@ impl Report for SearchResult {
         }
         records
     }
+
+    fn to_json(&self) -> serde_json::Result<String> {
+        serde_json::to_string(self)
+    }
 }
 
 /// The goals as a table.
 fn goals_table(result: &SearchResult) -> Table {
-    let rows = result.goals.iter().map(|found| {
+    let rows = result.goals.iter().enumerate().map(|(index, found)| {
         let load = |load: Option<f64>| known(load.map(|load| words::at(result.over, load)));
         [
             found.goal.to_string(),
             load(found.finding.lower),
             load(found.finding.upper),
             words::capacity(result, &found.finding).0,
-            words::goal_end(result, found),
+            words::goal_end(result, index, found),
         ]
     });
     let capacity = format!("capacity, {} CI", percent(result.confidence));
@@ -92,12 +96,35 @@ fn goals_table(result: &SearchResult) -> Table {
 }
 
 /// The findings for a goal: the bounds, their distance, and the throughput.
-fn bounds(result: &SearchResult, found: &GoalResult) -> Vec<Fact> {
+fn bounds(result: &SearchResult, index: usize, found: &GoalResult) -> Vec<Fact> {
     let (finding, terms) = (&found.finding, &found.goal.terms);
     let load = |load: Option<f64>| known(load.map(|load| words::at(result.over, load)));
+    // Trials may have met and missed the goal at one load.
+    let bound = |bound: Option<f64>, class, sure, mixed, about| {
+        let is_mixed = bound.is_some_and(|load| {
+            words::standing(result, index, load, class) == words::Standing::Mixed
+        });
+        let votes = bound.map_or_else(String::new, |load| {
+            format!("; {} trials met it", words::met_trials(result, index, load))
+        });
+        let name = if is_mixed { mixed } else { sure };
+        Fact::new(name, load(bound)).noted(format!("{about}{votes}"))
+    };
     vec![
-        Fact::new("met at", load(finding.lower)).noted("relevant lower bound"),
-        Fact::new("missed at", load(finding.upper)).noted("relevant upper bound"),
+        bound(
+            finding.lower,
+            Class::Lower,
+            "met at",
+            "met often enough at",
+            "relevant lower bound",
+        ),
+        bound(
+            finding.upper,
+            Class::Upper,
+            "missed at",
+            "missed too often at",
+            "relevant upper bound",
+        ),
         Fact::new("apart", known(finding.precision.map(percent)))
             .noted(format!("{} requested", percent(terms.precision))),
         Fact::new("throughput", load(finding.conditional_throughput))
@@ -105,7 +132,7 @@ fn bounds(result: &SearchResult, found: &GoalResult) -> Vec<Fact> {
     ]
 }
 
-fn goal_lines(result: &SearchResult, found: &GoalResult, section: &mut Section) {
+fn goal_lines(result: &SearchResult, index: usize, found: &GoalResult, section: &mut Section) {
     let finding = &found.finding;
     let name = found
         .goal
@@ -114,13 +141,13 @@ fn goal_lines(result: &SearchResult, found: &GoalResult, section: &mut Section) 
         .map_or_else(String::new, |name| format!("{name}: "));
     let terms = words::terms(found);
     section.line("goal", format!("{name}{} {terms}", found.goal));
-    section.facts("bounds", bounds(result, found));
+    section.facts("bounds", bounds(result, index, found));
     let (capacity, note) = words::capacity(result, finding);
     section.line("capacity", format!("{capacity} ({note})"));
     if let Some(dependence) = words::dependence(finding) {
         section.line("trials", dependence);
     }
-    section.line("ended", words::goal_end(result, found));
+    section.line("ended", words::goal_end(result, index, found));
 }
 
 /// The findings for a goal, and its view of latency by load.
@@ -133,7 +160,7 @@ fn goal_on_page(result: &SearchResult, index: usize, found: &GoalResult, section
         },
         badge: found.goal.name.clone().unwrap_or_default(),
         headline: found.goal.to_string(),
-        text: words::goal_end(result, found),
+        text: words::goal_end(result, index, found),
         reasons: Vec::new(),
     });
     let (capacity, mut note) = words::capacity(result, &found.finding);
@@ -141,7 +168,7 @@ fn goal_on_page(result: &SearchResult, index: usize, found: &GoalResult, section
         note = format!("{note}; {dependence}");
     }
     let mut facts = vec![Fact::new("capacity", capacity).noted(note)];
-    facts.extend(bounds(result, found));
+    facts.extend(bounds(result, index, found));
     facts.push(
         Fact::new("must hold", percent(1.0 - found.goal.terms.exceed_ratio))
             .noted(words::terms(found)),
@@ -164,10 +191,7 @@ fn curve_table(result: &SearchResult, goal: Option<usize>) -> Table {
     let rows = result.curve.iter().map(|point| {
         let response = point.response_ns.as_ref();
         let quantile = |q: f64| duration(response.and_then(|latency| latency.quantile(q)));
-        let classes = match goal {
-            Some(goal) => point.classes.get(goal..=goal).unwrap_or_default(),
-            None => &point.classes,
-        };
+        let goals = goal.map_or(0..result.goals.len(), |goal| goal..goal + 1);
         [
             number(point.load),
             number(point.offered),
@@ -178,11 +202,10 @@ fn curve_table(result: &SearchResult, goal: Option<usize>) -> Table {
             quantile(0.999),
             duration(response.map(|latency| latency.max())),
             grouped(point.trials),
-            classes
-                .iter()
-                .map(words::class)
+            goals
+                .map(|goal| words::class(result, goal, point))
                 .collect::<Vec<_>>()
-                .join(" "),
+                .join("; "),
         ]
     });
     let head = [
@@ -196,9 +219,9 @@ fn curve_table(result: &SearchResult, goal: Option<usize>) -> Table {
         "max",
         "trials",
         if goal.is_none() && result.goals.len() > 1 {
-            "goals"
+            "goals, trials that met"
         } else {
-            "goal"
+            "goal, trials that met"
         },
     ];
     let mut table = Table::new(head, rows).with_words(1);
@@ -304,6 +327,9 @@ fn how_to_read(section: &mut Section) {
         "The **bounds** are loads that were tried: the highest that met the goal below the first that \
          missed it, and the lowest that missed it. Their distance is the precision of the search, not its \
          certainty.",
+        "At a load, some trials may meet the goal and others miss it. **Met** and **missed** are said if \
+         all trials agree or the confidence interval excludes the contrary, else **mixed**, with the \
+         number of trials that met the goal.",
         "The **capacity** is the load up to which trials meet the goal as often as they must. Its \
          confidence interval holds however the search chose its trials.",
         "An objective such as p99<1ms allows 1 % of the due messages to be late, lost, failed or unsent.",
@@ -316,6 +342,7 @@ fn how_to_read(section: &mut Section) {
 mod tests {
     use super::*;
     use crate::report::text;
+    use crate::search::CapacityInterval;
 
     #[test]
     fn trials_that_depend_on_each_other_are_told_of() {
@@ -325,6 +352,55 @@ mod tests {
             search.goals[0].finding.dependence = dependence;
             let text = text::render(&search);
             assert_eq!(text.contains("3.4 of them count as one"), is_told, "{text}");
+        }
+    }
+
+    /// A load has trials of both outcomes, and the class is that of the majority: chance may have made
+    /// it.
+    #[test]
+    fn missed_is_said_with_evidence_only() {
+        let seed = include_bytes!("../../../../fuzz/seeds/search/unfinished");
+        let mut search: SearchResult = serde_json::from_slice(seed).expect("is a search");
+        let load = search.curve[0].load;
+        let trial = search.trials.iter().find(|trial| trial.load == load);
+        let trial = trial.expect("the curve is of trials").clone();
+        let mut shown = |met: usize, missed: usize, class, lower, upper| {
+            let outcomes = [vec![true; met], vec![false; missed]].concat();
+            let trials = outcomes.into_iter().map(|is_met| {
+                let mut trial = trial.clone();
+                trial.judgements = vec![Some(crate::search::Judgement {
+                    failed: 0.0,
+                    is_met,
+                })];
+                trial
+            });
+            search.trials = trials.collect();
+            search.curve.truncate(1);
+            search.curve[0].classes = vec![class];
+            let finding = &mut search.goals[0].finding;
+            finding.interval = Some(CapacityInterval { lower, upper });
+            (finding.lower, finding.upper) = match class {
+                Class::Lower => (Some(load), None),
+                Class::Upper => (None, Some(load)),
+                Class::Undecided => (None, None),
+            };
+            let text = text::render(&search);
+            text.split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        for (met, missed, class, lower, upper, words) in [
+            (2, 3, Class::Upper, None, None, "mixed, 2 of 5"),
+            (2, 3, Class::Upper, None, None, "missed too often at"),
+            (4, 1, Class::Lower, None, None, "mixed, 4 of 5"),
+            (4, 1, Class::Lower, None, None, "met often enough at"),
+            (0, 5, Class::Upper, None, None, "missed, 0 of 5"),
+            (5, 0, Class::Lower, None, None, "met, 5 of 5"),
+            (1, 0, Class::Undecided, None, None, "?, 1 of 1"),
+            // The interval is that of all loads' trials.
+            (2, 9, Class::Upper, None, Some(load), "missed, 2 of 11"),
+            (9, 2, Class::Lower, Some(load), None, "met, 9 of 11"),
+        ] {
+            let text = shown(met, missed, class, lower, upper);
+            assert!(text.contains(words), "{words} is not in {text}");
         }
     }
 }

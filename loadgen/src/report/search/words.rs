@@ -9,7 +9,7 @@ use crate::plan::Load;
 use crate::report::format::{UNKNOWN, count, number, percent};
 use crate::report::words::load_with;
 use crate::result::Verdict;
-use crate::result::{GoalResult, SearchResult, TrialOutcome, TrialResult};
+use crate::result::{CurvePoint, GoalResult, SearchResult, TrialOutcome, TrialResult};
 use crate::search::{Axis, Class, Finding, GoalEnd, Judgement, StopReason};
 
 /// Dependence is reported from this number of trials per independent one.
@@ -79,17 +79,20 @@ pub(super) fn dependence(finding: &Finding) -> Option<String> {
 }
 
 /// The end of the search for a goal.
-pub(super) fn goal_end(result: &SearchResult, goal: &GoalResult) -> String {
+pub(super) fn goal_end(result: &SearchResult, index: usize, goal: &GoalResult) -> String {
     let load = |load: f64| at(result.over, load);
+    let trials = |load: f64| format!("{} trials met it", met_trials(result, index, load));
     match goal.finding.end {
         GoalEnd::Found => "found: the bounds are as close as requested".to_owned(),
         GoalEnd::HighestMeets => format!(
-            "met at {}, the highest load allowed; look higher with --max",
-            load(result.limits.highest)
+            "met at {}, the highest load allowed ({}); look higher with --max",
+            load(result.limits.highest),
+            trials(result.limits.highest)
         ),
         GoalEnd::LowestMisses => format!(
-            "missed at {}, the lowest load allowed; look lower with --min",
-            load(result.limits.lowest)
+            "missed at {}, the lowest load allowed ({}); look lower with --min",
+            load(result.limits.lowest),
+            trials(result.limits.lowest)
         ),
         GoalEnd::ClientLimit { limit } => format!(
             "the client is the limit at {}{}",
@@ -192,13 +195,66 @@ fn client_codes(verdict: &Verdict) -> String {
         .join(", ")
 }
 
-/// The class of a load in words.
-pub(super) fn class(class: &Class) -> &'static str {
+/// What the trials at a load show about a goal.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Standing {
+    /// All met it, or the interval excludes that the capacity is lower.
+    Met,
+    /// All missed it, or the interval excludes that the capacity is higher.
+    Missed,
+    /// Some met it and some missed it, and chance may decide which were more.
+    Mixed,
+    /// They are too few.
+    Undecided,
+}
+
+/// What the trials at a load show about goal number `goal`.
+pub(super) fn standing(result: &SearchResult, goal: usize, load: f64, class: Class) -> Standing {
+    let finding = result.goals.get(goal).map(|found| &found.finding);
+    let interval = finding.and_then(|finding| finding.interval);
+    let known = interval
+        .filter(|interval| !interval.is_empty())
+        .unwrap_or_default();
+    let (met, judged) = votes(result, goal, load);
+    // A goal that allows no misses has no interval: a single miss decides.
+    let is_decided = interval.is_none();
     match class {
-        Class::Lower => "met",
-        Class::Upper => "missed",
-        Class::Undecided => "?",
+        _ if known.lower.is_some_and(|lower| load <= lower) => Standing::Met,
+        _ if known.upper.is_some_and(|upper| load >= upper) => Standing::Missed,
+        Class::Lower if is_decided || met == judged => Standing::Met,
+        Class::Upper if is_decided || met == 0 => Standing::Missed,
+        Class::Undecided if met == 0 || met == judged => Standing::Undecided,
+        Class::Lower | Class::Upper | Class::Undecided => Standing::Mixed,
     }
+}
+
+/// The number of trials at a load that met goal number `goal`, and of all that judged it.
+fn votes(result: &SearchResult, goal: usize, load: f64) -> (u64, u64) {
+    let trials = result.trials.iter().filter(|trial| trial.load == load);
+    let judgements = trials.filter_map(|trial| trial.judgements.get(goal).copied().flatten());
+    judgements.fold((0, 0), |(met, judged), judgement| {
+        (met + u64::from(judgement.is_met), judged + 1)
+    })
+}
+
+/// The number of trials at a load that met goal number `goal`, of how many.
+pub(super) fn met_trials(result: &SearchResult, goal: usize, load: f64) -> String {
+    let (met, judged) = votes(result, goal, load);
+    format!("{met} of {judged}")
+}
+
+/// What the trials at a load show about a goal, with their number.
+pub(super) fn class(result: &SearchResult, goal: usize, point: &CurvePoint) -> String {
+    let Some(&class) = point.classes.get(goal) else {
+        return "?".to_owned();
+    };
+    let word = match standing(result, goal, point.load, class) {
+        Standing::Met => "met",
+        Standing::Missed => "missed",
+        Standing::Mixed => "mixed",
+        Standing::Undecided => "?",
+    };
+    format!("{word}, {}", met_trials(result, goal, point.load))
 }
 
 /// A load with its unit.
