@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::{Duration, SystemTime};
 
-use crate::analysis::repeats::{add_latencies, add_latency};
+use crate::analysis::totals::{self, add_latency};
 use crate::plan::{Load, Plan, Target};
 use crate::result::{
     BackgroundResult, Host, IntervalResult, MergedPart, RampInterval, RunResult, Statistics,
@@ -32,7 +32,8 @@ const MAX_APART_OF_WINDOW: f64 = 0.05;
 /// The union of `parts`, each with its name, in the order of the report.
 ///
 /// # Errors
-/// One line for the user: there is no part, or the options in which two of them differ.
+/// One line for the user: there is no part, a run is in two of them, or the options in which two of
+/// them differ.
 pub fn merge(parts: Vec<(String, RunResult)>) -> Result<RunResult, String> {
     let Some((_, first)) = parts.first() else {
         return Err("there is nothing to merge".to_owned());
@@ -46,14 +47,13 @@ pub fn merge(parts: Vec<(String, RunResult)>) -> Result<RunResult, String> {
             )
         })?;
     }
+    let described = describe_all(&parts)?;
     let apart = not_together(&parts);
     let mut union: Option<RunResult> = None;
-    let mut described = Vec::new();
     for (name, mut part) in parts {
         for reason in &mut part.verdict.reasons {
             reason.text = format!("{name}: {}", reason.text);
         }
-        described.push(describe(name, &mut part));
         match &mut union {
             None => union = Some(part),
             Some(union) => add(union, part),
@@ -66,6 +66,8 @@ pub fn merge(parts: Vec<(String, RunResult)>) -> Result<RunResult, String> {
         union.repeats = None;
         union.verdict.reasons.extend(apart);
     }
+    // These are listed for each part.
+    (union.tcp, union.fairness, union.server) = (None, None, None);
     union.plan = plan;
     union.verdict = Verdict::from_reasons(union.verdict.reasons);
     union.merged = Some(described);
@@ -122,11 +124,11 @@ fn plus(a: NonZeroUsize, b: NonZeroUsize) -> NonZeroUsize {
     a.saturating_add(b.get())
 }
 
-/// Takes out of a part the values that do not add.
-fn describe(name: String, part: &mut RunResult) -> MergedPart {
+/// A part, with the values that do not add.
+fn describe(name: &str, part: &RunResult) -> MergedPart {
     let response = part.latency_ns.response.as_ref();
     MergedPart {
-        name,
+        name: name.to_owned(),
         started_at: part.started_at.clone(),
         host: part.host.clone(),
         duration_s: part.duration_s,
@@ -135,10 +137,48 @@ fn describe(name: String, part: &mut RunResult) -> MergedPart {
         response_p50_ns: response.and_then(|response| response.quantile(0.5)),
         response_p99_ns: response.and_then(|response| response.quantile(0.99)),
         status: part.verdict.status,
-        tcp: part.tcp.take(),
-        fairness: part.fairness.take(),
-        server: part.server.take(),
+        tcp: part.tcp.clone(),
+        fairness: part.fairness.clone(),
+        server: part.server.clone(),
     }
+}
+
+/// The runs that the parts consist of, which must all be different: the messages of a run that is in
+/// two parts, whatever their files are called, would count twice.
+fn describe_all(parts: &[(String, RunResult)]) -> Result<Vec<MergedPart>, String> {
+    let mut described = Vec::new();
+    let mut known: BTreeMap<String, &str> = BTreeMap::new();
+    for (name, part) in parts {
+        let runs = match &part.merged {
+            Some(runs) => runs.clone(),
+            None => vec![describe(name, part)],
+        };
+        for run in runs {
+            if let Some(other) = known.insert(identity(&run), name) {
+                return Err(format!(
+                    "{other} and {name} contain the same run, and its messages would count twice; give \
+                     each result once"
+                ));
+            }
+            described.push(run);
+        }
+    }
+    Ok(described)
+}
+
+/// What no two runs share: when and where a run was made, to the nanosecond what it took, and what
+/// it found.
+fn identity(run: &MergedPart) -> String {
+    format!(
+        "{} {:?} {} {} {} {:?} {:?}",
+        run.started_at,
+        run.host.name,
+        run.duration_s,
+        run.connections,
+        run.achieved,
+        run.response_p50_ns,
+        run.response_p99_ns
+    )
 }
 
 /// Whether the parts were measured at different times, so that their sum is meaningless.
@@ -172,9 +212,9 @@ fn not_together(parts: &[(String, RunResult)]) -> Option<Reason> {
 }
 
 /// Adds a part to the union.
-fn add(sum: &mut RunResult, next: RunResult) {
+fn add(sum: &mut RunResult, mut next: RunResult) {
+    totals::add(sum, &mut next);
     sum.started_at = earlier(&sum.started_at, next.started_at);
-    sum.interrupted |= next.interrupted;
     sum.host = both(&sum.host, &next.host);
     sum.duration_s = sum.duration_s.max(next.duration_s);
     sum.rate.target = sum.rate.target.zip(next.rate.target).map(|(a, b)| a + b);
@@ -183,10 +223,6 @@ fn add(sum: &mut RunResult, next: RunResult) {
     sum.rate.changes.extend(next.rate.changes);
     sum.throughput.sent_bits_per_s += next.throughput.sent_bits_per_s;
     sum.throughput.received_bits_per_s += next.throughput.received_bits_per_s;
-    sum.messages += next.messages;
-    sum.bytes += next.bytes;
-    sum.connections += next.connections;
-    add_latencies(&mut sum.latency_ns, next.latency_ns);
     sum.intervals = aligned(
         std::mem::take(&mut sum.intervals),
         next.intervals,
@@ -207,10 +243,6 @@ fn add(sum: &mut RunResult, next: RunResult) {
         .steal_ratio
         .zip(next.client.steal_ratio)
         .map(|(a, b)| a.max(b));
-    add_latency(&mut client.own_send_lag, next.client.own_send_lag);
-    add_latency(&mut client.hiccup, next.client.hiccup);
-    client.first_corruption = client.first_corruption.or(next.client.first_corruption);
-    sum.verdict.reasons.extend(next.verdict.reasons);
 }
 
 /// RFC 3339 in UTC with equal digits sorts by time.
@@ -261,12 +293,7 @@ fn aligned<T>(
 
 fn add_interval(sum: &mut IntervalResult, next: IntervalResult) {
     sum.end_s = sum.end_s.max(next.end_s);
-    sum.sent += next.sent;
-    sum.received += next.received;
-    sum.lost += next.lost;
-    sum.timed_out += next.timed_out;
-    sum.duplicated += next.duplicated;
-    sum.reordered += next.reordered;
+    sum.counts += next.counts;
     sum.sent_bytes += next.sent_bytes;
     sum.received_bytes += next.received_bytes;
     sum.opened += next.opened;

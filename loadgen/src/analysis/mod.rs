@@ -3,7 +3,7 @@
 //!
 //! - `aggregate`: slices to intervals, intervals to the total.
 //! - `summarize`: the total to a result; `tcp`: its TCP part. `repeats`: repeated runs to one
-//!   result.
+//!   result. `totals`: what adds up however results are combined.
 //! - [`statistics`]: the precision of the figures. `fairness`: fairness between connections.
 //! - [`verdict`]: whether the result is reliable.
 //! - `server_side`: the server's counters beside the client's.
@@ -17,4 +17,5 @@ pub(crate) mod server_side;
 pub(crate) mod statistics;
 pub(crate) mod summarize;
 pub(crate) mod tcp;
+pub(crate) mod totals;
 pub(crate) mod verdict;

@@ -3,14 +3,13 @@
 //! Histograms and counts add, so percentiles of the union are exact. The spread of the runs shows
 //! the variation that a single run can't show: between one set of connections and the next.
 
-use std::ops::AddAssign;
-
+use crate::analysis::totals;
 use crate::error::RunError;
 use crate::plan::Plan;
 use crate::result::statistics::Spread;
 use crate::result::{
-    Bytes, Client, Latencies, Latency, RepeatRun, RepeatSpread, Repeats, RunResult, Statistics,
-    ThreadResult, Throughput,
+    Client, Latency, RepeatRun, RepeatSpread, Repeats, RunResult, Statistics, ThreadResult,
+    Throughput,
 };
 use crate::result::{Code, Reason, Verdict};
 
@@ -62,7 +61,8 @@ fn number_reasons(reasons: &mut [Reason], run: usize) {
 }
 
 /// Adds a later run to an earlier one.
-fn add(sum: &mut RunResult, next: RunResult) {
+fn add(sum: &mut RunResult, mut next: RunResult) {
+    totals::add(sum, &mut next);
     let (before_s, after_s) = (sum.duration_s, next.duration_s);
     let total_s = before_s + after_s;
     let mean = |before: f64, after: f64| {
@@ -98,11 +98,6 @@ fn add(sum: &mut RunResult, next: RunResult) {
             interval
         }));
     sum.duration_s = total_s;
-    sum.interrupted |= next.interrupted;
-    sum.messages += next.messages;
-    sum.bytes += next.bytes;
-    sum.connections += next.connections;
-    add_latencies(&mut sum.latency_ns, next.latency_ns);
     // These describe single connections, which differ in each run. The last run's are kept.
     sum.ramp = next.ramp;
     sum.tcp = next.tcp;
@@ -116,24 +111,6 @@ fn add(sum: &mut RunResult, next: RunResult) {
         (sum, next) => sum.or(next),
     };
     add_client(&mut sum.client, next.client, &mean);
-    sum.verdict.reasons.extend(next.verdict.reasons);
-}
-
-pub(crate) fn add_latencies(sum: &mut Latencies, next: Latencies) {
-    add_latency(&mut sum.response, next.response);
-    add_latency(&mut sum.service, next.service);
-    add_latency(&mut sum.connect, next.connect);
-    add_latency(&mut sum.send_lag, next.send_lag);
-    add_latency(&mut sum.first_byte, next.first_byte);
-    add_latency(&mut sum.close, next.close);
-}
-
-pub(crate) fn add_latency<T: for<'a> AddAssign<&'a T>>(sum: &mut Option<T>, next: Option<T>) {
-    match (sum.as_mut(), next) {
-        (Some(sum), Some(next)) => *sum += &next,
-        (None, next) => *sum = next,
-        (Some(_), None) => {}
-    }
 }
 
 fn add_client(sum: &mut Client, next: Client, mean: &impl Fn(f64, f64) -> f64) {
@@ -148,16 +125,6 @@ fn add_client(sum: &mut Client, next: Client, mean: &impl Fn(f64, f64) -> f64) {
         };
     }
     sum.steal_ratio = mean_if_known(sum.steal_ratio, next.steal_ratio);
-    add_latency(&mut sum.own_send_lag, next.own_send_lag);
-    add_latency(&mut sum.hiccup, next.hiccup);
-    sum.first_corruption = sum.first_corruption.or(next.first_corruption);
-}
-
-impl AddAssign for Bytes {
-    fn add_assign(&mut self, next: Self) {
-        self.sent += next.sent;
-        self.received += next.received;
-    }
 }
 
 impl RepeatRun {

@@ -17,9 +17,9 @@ use crate::observer::Observer;
 use crate::plan::{Background, Plan};
 use crate::result::statistics::Trend;
 use crate::result::{
-    BackgroundResult, Bytes, Client, Connections, Corruption, Counts, IntervalLatency,
-    IntervalResult, Latencies, Latency, Messages, Rate, RateChange, RunResult, Statistics,
-    TcpInterval, ThreadResult, Throughput, Tool, Verdict,
+    BackgroundResult, Bytes, Client, Connections, Corruption, Counts, IntervalCounts,
+    IntervalLatency, IntervalResult, Latencies, Latency, Messages, Rate, RateChange, RunResult,
+    Statistics, TcpInterval, ThreadResult, Throughput, Tool, Verdict,
 };
 
 /// Percentiles with a confidence interval.
@@ -233,12 +233,7 @@ impl IntervalResult {
         Self {
             start_s,
             end_s,
-            sent: counts.sent,
-            received: counts.received,
-            lost: counts.lost,
-            timed_out: counts.timed_out,
-            duplicated: counts.duplicated,
-            reordered: counts.reordered,
+            counts: IntervalCounts::from(counts),
             sent_bytes: counts.bytes_out,
             received_bytes: counts.bytes_in,
             opened: counts.opened,

@@ -39,8 +39,39 @@ fn named(parts: Vec<RunResult>) -> Vec<(String, RunResult)> {
     parts
         .into_iter()
         .enumerate()
-        .map(|(index, part)| (format!("part {index}"), part))
+        .map(|(index, mut part)| {
+            // Two runs differ in that at least.
+            part.host.name = Some(format!("host {index}"));
+            (format!("part {index}"), part)
+        })
         .collect()
+}
+
+#[test]
+fn a_run_that_is_given_twice_is_refused() {
+    let parts = || named(vec![busy(1), busy(2), busy(3)]);
+    let twice = |mut again: (String, RunResult)| {
+        again.0 = "again".to_owned();
+        let mut parts = parts();
+        parts.push(again);
+        merge(parts).unwrap_err()
+    };
+    for part in parts() {
+        let problem = twice(part.clone());
+        let names = format!("{} and again contain the same run", part.0);
+        assert!(problem.contains(&names), "{problem}");
+    }
+    // Within a union, too, and in one that goes by another name.
+    let union = merge(parts()[..2].to_vec()).unwrap();
+    assert!(twice(("union".to_owned(), union.clone())).contains("same run"));
+    let all = merge(vec![("union".to_owned(), union), parts()[2].clone()]).unwrap();
+    let names: Vec<String> = all
+        .merged
+        .unwrap()
+        .into_iter()
+        .map(|part| part.name)
+        .collect();
+    assert_eq!(names, ["part 0", "part 1", "part 2"]);
 }
 
 fn close(a: f64, b: f64) -> bool {

@@ -21,6 +21,10 @@ macro_rules! counts {
         not_stored {
             $($(#[$unstored_doc:meta])* $unstored:ident,)*
         }
+        $(#[$interval_doc:meta])*
+        interval $Interval:ident {
+            $(#[doc = $interval_meaning:literal] $within:ident,)*
+        }
     ) => {
         /// How often what happened, as it is recorded. Messages are those intended for the window
         /// unless told otherwise.
@@ -72,6 +76,31 @@ macro_rules! counts {
                 }
             }
         )*
+
+        $(#[$interval_doc])*
+        #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+        #[cfg_attr(test, derive(schemars::JsonSchema))]
+        pub struct $Interval {
+            $(#[doc = $interval_meaning] pub $within: u64,)*
+        }
+
+        impl $Interval {
+            /// The keys of the counts, and their paths in the result.
+            pub(crate) const KEYS: &[(&str, &str)] =
+                &[$((stringify!($within), concat!("/", stringify!($within))),)*];
+        }
+
+        impl From<&Counts> for $Interval {
+            fn from(counts: &Counts) -> Self {
+                Self { $($within: counts.$within,)* }
+            }
+        }
+
+        impl AddAssign for $Interval {
+            fn add_assign(&mut self, other: Self) {
+                $(self.$within += other.$within;)*
+            }
+        }
     };
 }
 
@@ -149,6 +178,22 @@ counts! {
         bytes_sent,
         /// Payload bytes of messages of the window that came back.
         bytes_received,
+    }
+
+    /// The counts of one interval, by the time at which things happened.
+    interval IntervalCounts {
+        /// Messages handed to the kernel.
+        sent,
+        /// Echoes complete.
+        received,
+        /// Messages whose connection ended, datagrams given up.
+        lost,
+        /// Messages given up after the timeout.
+        timed_out,
+        /// Datagrams that came back again.
+        duplicated,
+        /// Datagrams that came back after a later one.
+        reordered,
     }
 }
 

@@ -27,7 +27,7 @@ pub mod stored;
 pub mod tcp;
 pub mod verdict;
 
-pub use counts::{Connections, Counts, Messages};
+pub use counts::{Connections, Counts, IntervalCounts, Messages};
 pub use fairness::{ConnectionShare, FairnessBasis, FairnessResult, Group, Groups};
 pub use latency::{IntervalLatency, Latency, Samples};
 pub use origin::{Host, Tool};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::counts::{Connections, Messages};
+use super::counts::{Connections, IntervalCounts, Messages};
 use super::fairness::FairnessResult;
 use super::latency::{IntervalLatency, Latency};
 use super::origin::{Host, Tool};
@@ -117,7 +117,7 @@ pub struct Bytes {
 }
 
 /// The latencies; one that does not apply is absent.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Latencies {
     /// From the intended time to the last byte of the echo.
@@ -149,18 +149,9 @@ pub struct IntervalResult {
     pub start_s: f64,
     /// End, in seconds from the start of the window.
     pub end_s: f64,
-    /// Messages handed to the kernel.
-    pub sent: u64,
-    /// Echoes complete.
-    pub received: u64,
-    /// Messages whose connection ended, datagrams given up.
-    pub lost: u64,
-    /// Messages given up after the timeout.
-    pub timed_out: u64,
-    /// Datagrams that came back again.
-    pub duplicated: u64,
-    /// Datagrams that came back after a later one.
-    pub reordered: u64,
+    /// Its counts.
+    #[serde(flatten)]
+    pub counts: IntervalCounts,
     /// Payload bytes handed to the kernel.
     pub sent_bytes: u64,
     /// Payload bytes that came back or were acknowledged.

@@ -131,6 +131,12 @@ fn results_that_do_not_add_are_refused() {
     let (a, b) = (path("a.json"), path("b.json"));
     assert_one_line(&run(&["merge", &a, &b]), 2, &[&a, &b, "size: 64 and 128"]);
     assert_one_line(&run(&["merge", "none.json"]), 2, &["none.json"]);
+    // The same run twice, by two names.
+    let copy = path("copy.json");
+    fs::copy(&a, &copy).unwrap();
+    for again in [&a, &copy] {
+        assert_one_line(&run(&["merge", &a, again]), 2, &[&a, again, "same run"]);
+    }
     assert_one_line(&run(&["merge"]), 2, &["RESULT"]);
     let output = run(&[
         "merge",

@@ -340,10 +340,13 @@ pub(crate) fn check_accounts(result: &RunResult) {
     let sum = |field: fn(&loadgen::result::IntervalResult) -> u64| -> u64 {
         intervals.iter().map(field).sum()
     };
-    assert_eq!(sum(|interval| interval.sent), messages.sent);
-    assert_eq!(sum(|interval| interval.received), messages.received);
-    assert_eq!(sum(|interval| interval.lost), messages.lost);
-    assert_eq!(sum(|interval| interval.timed_out), messages.timed_out);
+    assert_eq!(sum(|interval| interval.counts.sent), messages.sent);
+    assert_eq!(sum(|interval| interval.counts.received), messages.received);
+    assert_eq!(sum(|interval| interval.counts.lost), messages.lost);
+    assert_eq!(
+        sum(|interval| interval.counts.timed_out),
+        messages.timed_out
+    );
     assert!(
         intervals
             .windows(2)

@@ -328,7 +328,7 @@ fn a_rising_rate_rises_on_the_wire_and_in_the_intervals() {
                 .iter()
                 .filter(|served| (begin..end).contains(&served.arrived))
                 .count() as f64;
-            let sent = result.intervals[tenth as usize].sent as f64;
+            let sent = result.intervals[tenth as usize].counts.sent as f64;
             show(&format!(
                 "{tenth}: expected {expected}, arrived {arrived}, sent {sent}"
             ));

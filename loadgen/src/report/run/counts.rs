@@ -44,54 +44,51 @@ pub(super) fn describe(result: &RunResult, media: &[Medium], document: &mut Docu
 
 /// Outcomes of messages: the basic counts, and others above 0.
 fn messages(result: &RunResult) -> Vec<Fact> {
-    let messages = &result.messages;
-    let is_datagram = result.plan.is_datagram();
-    let mut facts = vec![
-        Fact::new("sent", grouped(messages.sent)),
-        Fact::new("received", grouped(messages.received)),
+    let mut usual = vec![
+        "sent",
+        "received",
+        "verified",
+        "corrupt",
+        "lost",
+        "unfinished",
     ];
-    facts.push(if result.plan.verify {
-        Fact::new("verified", grouped(messages.verified))
-    } else {
-        Fact::new("verified", "none")
-    });
-    facts.extend(shown([
-        ("corrupt", messages.corrupt, true),
-        ("stray", messages.stray, false),
-        ("duplicated", messages.duplicated, is_datagram),
-        ("reordered", messages.reordered, is_datagram),
-        ("lost", messages.lost, true),
-        ("late", messages.late, false),
-        ("timed out", messages.timed_out, false),
-        ("unfinished", messages.unfinished, true),
-        ("unsent", messages.unsent, false),
-    ]));
-    facts
+    if result.plan.is_datagram() {
+        usual.extend(["duplicated", "reordered"]);
+    }
+    let counts = result.messages.named().into_iter();
+    let shown = counts.filter(|&(name, _, count)| count > 0 || usual.contains(&name));
+    let fact = |(name, _, count): (&str, _, _)| match name {
+        "verified" if !result.plan.verify => Fact::new(name, "none"),
+        name => Fact::new(name.replace('_', " "), grouped(count)),
+    };
+    shown.map(fact).collect()
 }
 
 /// Outcomes of connections.
 fn sockets(result: &RunResult) -> Vec<Fact> {
-    let connections = &result.connections;
-    let is_idle = result.plan.workload == Workload::Idle;
-    let mut facts = shown([
-        ("opened", connections.opened, true),
-        ("failed", connections.failed, false),
-        ("reset", connections.reset, false),
-        ("closed by the server", connections.closed_by_peer, false),
-        ("not closed by the server", connections.unclosed, false),
-        ("refused", connections.refused, false),
-    ]);
-    if is_idle {
-        facts.push(Fact::new("held", grouped(connections.held)));
-    }
-    facts
+    let usual = match result.plan.workload {
+        Workload::Idle => &["opened", "held"][..],
+        _ => &["opened"],
+    };
+    let counts = result.connections.named().into_iter();
+    // Connections are usually held until the end.
+    let is_shown = |name, count| usual.contains(&name) || count > 0 && name != "held";
+    let shown = counts.filter(|&(name, _, count)| is_shown(name, count));
+    let fact = |(name, _, count): (&str, _, _)| {
+        let name = match name {
+            "closed_by_peer" => "closed by the server".to_owned(),
+            "unclosed" => "not closed by the server".to_owned(),
+            name => name.replace('_', " "),
+        };
+        Fact::new(name, grouped(count))
+    };
+    shown.map(fact).collect()
 }
 
-/// Counts that are always shown, and others above 0.
-pub(super) fn shown<const N: usize>(counts: [(&str, u64, bool); N]) -> Vec<Fact> {
-    counts
-        .into_iter()
-        .filter(|&(_, count, is_usual)| count > 0 || is_usual)
-        .map(|(name, count, _)| Fact::new(name, grouped(count)))
+/// Counts that are shown if something happened.
+pub(super) fn above_zero<const N: usize>(counts: [(&str, u64); N]) -> Vec<Fact> {
+    let happened = counts.into_iter().filter(|&(_, count)| count > 0);
+    happened
+        .map(|(name, count)| Fact::new(name, grouped(count)))
         .collect()
 }

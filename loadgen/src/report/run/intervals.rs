@@ -135,11 +135,14 @@ impl Column {
         Self {
             from_s: interval.start_s,
             to_s: interval.end_s,
-            sent: interval.sent,
-            received: interval.received,
+            sent: interval.counts.sent,
+            received: interval.counts.received,
             sent_bytes: interval.sent_bytes,
             received_bytes: interval.received_bytes,
-            missing: interval.lost.saturating_add(interval.timed_out),
+            missing: interval
+                .counts
+                .lost
+                .saturating_add(interval.counts.timed_out),
             response: Latencies {
                 p50: response(|latency| latency.p50),
                 p99: response(|latency| latency.p99),

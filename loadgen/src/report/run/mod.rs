@@ -68,7 +68,19 @@ impl Report for RunResult {
     }
 
     fn records(&self) -> Records {
-        Records::of(&records::COLUMNS, &self.intervals)
+        Records::of(&records::columns(), &self.intervals)
+    }
+
+    fn to_json(&self) -> serde_json::Result<String> {
+        let mut result = self.clone();
+        // They are by far the largest part, and only a merge needs them.
+        for interval in &mut result.intervals {
+            let latencies = [&mut interval.response, &mut interval.service];
+            for latency in latencies.into_iter().flatten() {
+                latency.histogram = None;
+            }
+        }
+        serde_json::to_string(&result)
     }
 }
 

@@ -1,16 +1,12 @@
 //! The columns of an interval.
 
-/// Names, and the paths of the values in the result. The names are the result's keys with their
-/// unit. Histograms are left out.
-pub(super) const COLUMNS: [(&str, &str); 23] = [
-    ("start_s", "/start_s"),
-    ("end_s", "/end_s"),
-    ("sent", "/sent"),
-    ("received", "/received"),
-    ("lost", "/lost"),
-    ("timed_out", "/timed_out"),
-    ("duplicated", "/duplicated"),
-    ("reordered", "/reordered"),
+use crate::result::IntervalCounts;
+
+/// Names of columns, and the paths of the values in the result. The names are the result's keys with
+/// their unit. Histograms are left out.
+const TIMES: [(&str, &str); 2] = [("start_s", "/start_s"), ("end_s", "/end_s")];
+/// The columns after the counts.
+const OTHERS: [(&str, &str); 15] = [
     ("sent_bytes", "/sent_bytes"),
     ("received_bytes", "/received_bytes"),
     ("opened", "/opened"),
@@ -28,6 +24,11 @@ pub(super) const COLUMNS: [(&str, &str); 23] = [
     ("background_received_bytes", "/background_received_bytes"),
 ];
 
+/// All columns.
+pub(super) fn columns() -> Vec<(&'static str, &'static str)> {
+    [&TIMES, IntervalCounts::KEYS, &OTHERS].concat()
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -42,12 +43,14 @@ mod tests {
         IntervalResult {
             start_s: 0.5,
             end_s: 1.0,
-            sent: 3,
-            received: 4,
-            lost: 5,
-            timed_out: 6,
-            duplicated: 7,
-            reordered: 8,
+            counts: IntervalCounts {
+                sent: 3,
+                received: 4,
+                lost: 5,
+                timed_out: 6,
+                duplicated: 7,
+                reordered: 8,
+            },
             sent_bytes: 9,
             received_bytes: 10,
             opened: 11,
@@ -100,7 +103,7 @@ mod tests {
     fn the_columns_are_the_keys_of_the_result() {
         let mut wanted = BTreeMap::new();
         flat("", &serde_json::to_value(interval()).unwrap(), &mut wanted);
-        let records = Records::of(&COLUMNS, &[interval()]);
+        let records = Records::of(&columns(), &[interval()]);
         let names = records.head.iter().map(|&name| name.to_owned());
         let found: BTreeMap<String, String> = names.zip(records.rows[0].iter().cloned()).collect();
         assert_eq!(found, wanted);
@@ -118,7 +121,7 @@ mod tests {
         gap.service = None;
         gap.tcp = None;
         gap.background_received_bytes = None;
-        let fields = Records::of(&COLUMNS, &[gap]).rows.remove(0);
+        let fields = Records::of(&columns(), &[gap]).rows.remove(0);
         assert_eq!(fields.join(","), "0.5,1,3,4,5,6,7,8,9,10,11,12,,,1,,,,,,,,");
     }
 }

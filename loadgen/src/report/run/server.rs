@@ -2,7 +2,7 @@
 
 use echomark::net::units::format_duration_ns;
 
-use super::counts::shown;
+use super::counts::above_zero;
 use crate::report::document::{Fact, Medium, Section, Table};
 use crate::report::format::{grouped, known, number, percent};
 use crate::result::ServerResult;
@@ -41,12 +41,12 @@ pub(super) fn describe(server: &ServerResult, section: &mut Section) {
     if let Some(window) = server.window.as_ref().filter(|_| !is_page) {
         section.facts(
             "",
-            shown([
-                ("full batches", window.loop_full_batches, false),
-                ("short writes", window.short_writes, false),
-                ("accept errors", window.accept_errors, false),
-                ("dropped datagrams", window.datagrams_dropped, false),
-                ("refused", server.accounts.server_refused, false),
+            above_zero([
+                ("full batches", window.loop_full_batches),
+                ("short writes", window.short_writes),
+                ("accept errors", window.accept_errors),
+                ("dropped datagrams", window.datagrams_dropped),
+                ("refused", server.accounts.server_refused),
             ]),
         );
     }

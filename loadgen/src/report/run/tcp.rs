@@ -2,7 +2,7 @@
 
 use echomark::net::units::format_duration_ns;
 
-use super::counts::shown;
+use super::counts::above_zero;
 use crate::report::chart::Share;
 use crate::report::document::{Block, Fact, Medium, Section, Table};
 use crate::report::format::{bits_per_second, grouped, number};
@@ -58,11 +58,11 @@ fn figures(tcp: &TcpResult) -> Vec<Fact> {
             facts.push(Fact::new("delivery", bits_per_second(delivery.median)));
         }
     }
-    facts.extend(shown([
-        ("retransmits", tcp.retransmits, true),
-        ("duplicates", tcp.duplicates, false),
-        ("reorderings", tcp.reorderings, false),
-        ("out of order", tcp.received_out_of_order, false),
+    facts.push(Fact::new("retransmits", grouped(tcp.retransmits)));
+    facts.extend(above_zero([
+        ("duplicates", tcp.duplicates),
+        ("reorderings", tcp.reorderings),
+        ("out of order", tcp.received_out_of_order),
     ]));
     facts
 }
