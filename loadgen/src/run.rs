@@ -69,6 +69,7 @@ pub fn run(
         }
     };
     let (targets, beside) = targets_of(plan, embedded.as_ref());
+    let clock = WallClock::start();
     let mut results = Vec::with_capacity(plan.repeat.get());
     let mut failure = None;
     for _ in 0..plan.repeat.get() {
@@ -77,7 +78,7 @@ pub fn run(
             thread::Builder::new()
                 .name("loadgen-coord".to_owned())
                 .spawn_scoped(scope, || {
-                    measure(plan, &targets, &beside, control, &mut *observer)
+                    measure(plan, &targets, &beside, control, &mut *observer, &clock)
                 })
                 .map_err(RunError::System)?
                 .join()
@@ -117,6 +118,27 @@ fn targets_of(plan: &Plan, embedded: Option<&Embedded>) -> (Vec<Endpoint>, Vec<E
     }
 }
 
+/// The time of day, read once: the windows of repeats follow each other even if the clock is set
+/// meanwhile.
+struct WallClock {
+    started: SystemTime,
+    started_ns: u64,
+}
+
+impl WallClock {
+    fn start() -> Self {
+        Self {
+            started: SystemTime::now(),
+            started_ns: monotonic_ns(),
+        }
+    }
+
+    /// The time of day at a time of the measuring threads' clock.
+    fn at(&self, ns: u64) -> SystemTime {
+        self.started + Duration::from_nanos(ns.saturating_sub(self.started_ns))
+    }
+}
+
 /// Makes one run. Longer than other functions, because the order of its steps decides what is
 /// measured, and shows here.
 fn measure(
@@ -125,8 +147,9 @@ fn measure(
     beside: &[Endpoint],
     control: &Control,
     observer: &mut dyn Observer,
+    clock: &WallClock,
 ) -> Result<RunResult, RunError> {
-    let started_at = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+    let started_at = humantime::format_rfc3339_millis(clock.at(monotonic_ns())).to_string();
     let background_plan = plan
         .background
         .as_ref()
@@ -167,8 +190,7 @@ fn measure(
     for group in &mut coordinator.groups {
         group.window_start = start + plan.warmup.as_nanos() as u64;
     }
-    let until_start = Duration::from_nanos(start.saturating_sub(monotonic_ns()));
-    observer.window(SystemTime::now() + until_start + plan.warmup);
+    observer.window(clock.at(coordinator.groups[0].window_start));
     if let Some(server_probe) = &server_probe {
         server_probe.window(coordinator.groups[0].window_start);
     }
