@@ -1,7 +1,7 @@
 //! The options of `compare`.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::parser::ValueSource;
@@ -72,7 +72,7 @@ pub(crate) struct CompareArgs {
     load: LoadArgs,
 
     /// Write the comparison here as JSON; -: to stdout, and nothing else there
-    #[arg(long, value_name = "FILE|-", help_heading = "Output")]
+    #[arg(long, value_name = "FILE|-", value_parser = parse::output, help_heading = "Output")]
     pub(crate) json: Option<PathBuf>,
 
     /// Do not exit with 97 if the runs can't be believed
@@ -280,7 +280,7 @@ fn side(text: &str) -> Result<SideArg, String> {
     let is_target = ["tcp:", "udp:", "unix:"]
         .iter()
         .any(|scheme| text.starts_with(scheme));
-    if is_target {
+    if is_target || parse::is_like_an_endpoint(text) && !Path::new(text).exists() {
         parse::endpoint(text).map(SideArg::Target)
     } else {
         Ok(SideArg::Result(text.into()))

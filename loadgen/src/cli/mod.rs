@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use loadgen::Plan;
@@ -16,6 +16,7 @@ mod keys;
 mod manual;
 mod output_args;
 mod parse;
+mod place;
 mod plan_args;
 mod report_args;
 mod search_args;
@@ -24,7 +25,8 @@ mod target_args;
 pub(crate) use compare_args::{Comparands, CompareArgs, ServerArg, SideArg};
 pub(crate) use keys::{Keys, Kind};
 pub(crate) use manual::{CompletionsArgs, ManArgs};
-pub(crate) use output_args::{OutputArgs, is_stdout};
+pub(crate) use output_args::OutputArgs;
+pub(crate) use place::{is_same, is_stdout};
 pub(crate) use plan_args::PlanArgs;
 pub(crate) use report_args::{Format, ReportArgs};
 pub(crate) use search_args::SearchArgs;
@@ -91,17 +93,56 @@ fn refuse(error: &clap::Error) -> ExitCode {
             let _ = error.print();
             ExitCode::from(USAGE)
         }
-        _ => Failure::usage(format!("{}; see {}", one_line(error), help())).report(),
+        _ => {
+            let problem = hint(error).unwrap_or_else(|| one_line(error));
+            Failure::usage(format!("{problem}; see {}", help())).report()
+        }
     }
 }
 
-/// The help of the called command. Not every error says which command it was.
+/// What helps more than clap's own words.
+fn hint(error: &clap::Error) -> Option<String> {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    match error.kind() {
+        ErrorKind::InvalidSubcommand => {
+            let called = text(ContextKind::InvalidSubcommand)?;
+            if parse::is_like_an_endpoint(called) {
+                return Some(format!(
+                    "`{called}` is no command; did you mean loadgen run {called}?"
+                ));
+            }
+            let command = command();
+            let names: Vec<&str> = command
+                .get_subcommands()
+                .map(clap::Command::get_name)
+                .collect();
+            let names = names.join(", ");
+            Some(format!(
+                "`{called}` is no command; the commands are {names}"
+            ))
+        }
+        ErrorKind::UnknownArgument => {
+            let unknown = text(ContextKind::InvalidArg)?;
+            let is_number = |rest: &str| rest.starts_with(|first: char| first.is_ascii_digit());
+            let negative = unknown.strip_prefix('-').is_some_and(is_number);
+            // clap names the first letter only.
+            let given = std::env::args().find(|argument| argument.starts_with(unknown));
+            negative.then(|| format!("{}: no value is negative", given.unwrap_or_default()))
+        }
+        _ => None,
+    }
+}
+
+/// The help of the called command.
 fn help() -> String {
     let called = std::env::args().nth(1).unwrap_or_default();
-    let commands = command();
-    let known = commands.find_subcommand(&called);
-    let name = known.map_or("run", |command| command.get_name());
-    format!("loadgen {name} --help")
+    match command().find_subcommand(&called) {
+        Some(known) => format!("loadgen {} --help", known.get_name()),
+        None => "loadgen --help".to_owned(),
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -154,7 +195,7 @@ pub(crate) struct MergeArgs {
     pub(crate) results: Vec<PathBuf>,
 
     /// Write the union here as JSON; -: to stdout, and nothing else there
-    #[arg(long, value_name = "FILE|-")]
+    #[arg(long, value_name = "FILE|-", value_parser = parse::output)]
     pub(crate) json: Option<PathBuf>,
 
     /// Exit with 0 even if the verdict is invalid

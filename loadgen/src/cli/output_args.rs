@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::parse;
+use super::place::{is_same, is_stdout};
+use crate::terminal::progress;
 
 /// Where the result goes.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Output")]
 pub(crate) struct OutputArgs {
     /// Write the result here as JSON; -: to stdout, and nothing else there
-    #[arg(long, value_name = "FILE|-")]
+    #[arg(long, value_name = "FILE|-", value_parser = parse::output)]
     pub(crate) json: Option<PathBuf>,
 
     /// Write the histograms of every interval here while running: an HdrHistogram interval log
@@ -28,7 +30,7 @@ pub(crate) struct OutputArgs {
     pub(crate) html: Option<PathBuf>,
 
     /// Write each interval here as a line of JSON while running; -: to stdout, and nothing else there
-    #[arg(long, value_name = "FILE|-")]
+    #[arg(long, value_name = "FILE|-", value_parser = parse::output)]
     pub(crate) ndjson: Option<PathBuf>,
 
     /// Write the result here in Prometheus' text format, to be pushed or collected
@@ -56,16 +58,25 @@ impl OutputArgs {
     pub(crate) fn check(&self) -> Result<(), String> {
         let places = self.places();
         for (index, (option, place)) in places.iter().enumerate() {
-            let earlier = places[..index].iter().find(|(_, other)| other == place);
+            let earlier = places[..index]
+                .iter()
+                .find(|(_, other)| is_same(other, place));
             if let Some((other, _)) = earlier {
                 return Err(format!(
-                    "--{other} and --{option} can't both go to {}",
+                    "--{other} and --{option} can't both go to {}; give each a file of its own",
                     place.display()
                 ));
             }
         }
         if self.tui && !io::stderr().is_terminal() {
             return Err("--tui draws on a terminal, and stderr is none; run without it".to_owned());
+        }
+        if self.tui && !progress::is_possible() {
+            return Err(
+                "--tui draws on the whole terminal, and TERM=dumb says that it has no cursor to \
+                 move; run without it, or set TERM to what the terminal is"
+                    .to_owned(),
+            );
         }
         if self.tui && self.ndjson.as_deref().is_some_and(is_stdout) && io::stdout().is_terminal() {
             return Err("--tui and --ndjson - can't both write to the terminal".to_owned());
@@ -92,9 +103,4 @@ impl OutputArgs {
         .filter_map(|(option, place)| Some((option, place.as_deref()?)))
         .collect()
     }
-}
-
-/// Whether a path is the sign for stdout.
-pub(crate) fn is_stdout(path: &Path) -> bool {
-    path == Path::new("-")
 }

@@ -1,11 +1,14 @@
 //! Values as users write them.
 
+use std::convert::Infallible;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use echomark::net::endpoint::Endpoint;
 use echomark::net::units;
+
+use super::place;
 
 /// More sockets or threads than any host can have.
 const MAX_COUNT: u64 = 10_000_000;
@@ -15,7 +18,32 @@ const MAX_BUFFER: u64 = 1 << 30;
 const MIN_INTERVAL: Duration = Duration::from_millis(10);
 
 pub(super) fn endpoint(text: &str) -> Result<Endpoint, String> {
-    text.parse().map_err(|error| format!("{error}"))
+    text.parse::<Endpoint>()
+        .map_err(|error| hint(text).unwrap_or_else(|| error.to_string()))
+}
+
+/// Whether the user probably means a server, although it is not written as one.
+pub(super) fn is_like_an_endpoint(text: &str) -> bool {
+    text.contains("://") || with_scheme(text).is_some()
+}
+
+/// What the user probably means.
+fn hint(text: &str) -> Option<String> {
+    let is_http = |scheme: &&str| text.starts_with(*scheme);
+    if ["http://", "https://", "ws://", "wss://"]
+        .iter()
+        .any(is_http)
+    {
+        return Some(
+            "loadgen speaks no HTTP; it measures echo servers, tcp://HOST:PORT".to_owned(),
+        );
+    }
+    with_scheme(text).map(|endpoint| format!("did you mean {endpoint}?"))
+}
+
+/// HOST:PORT as a TCP endpoint.
+fn with_scheme(text: &str) -> Option<Endpoint> {
+    format!("tcp://{text}").parse().ok()
 }
 
 pub(super) fn number(text: &str) -> Result<NonZeroUsize, String> {
@@ -55,11 +83,19 @@ pub(super) fn buffer(text: &str) -> Result<usize, String> {
     }
 }
 
-/// A path. `-` is refused, because it would create a file of that name.
+/// The path of an output that can go to stdout, as `-` or by the name of the open file.
+#[expect(clippy::unnecessary_wraps, reason = "value parsers return a Result")]
+pub(super) fn output(text: &str) -> Result<PathBuf, Infallible> {
+    Ok(place::of_output(text))
+}
+
+/// The path of an output that can't go to stdout.
 pub(super) fn file(text: &str) -> Result<PathBuf, String> {
-    match text {
-        "-" => Err("must be a file; only --json and --ndjson can go to stdout".to_owned()),
-        path => Ok(path.into()),
+    let path = place::of_output(text);
+    if place::is_stdout(&path) {
+        Err("must be a file; only --json and --ndjson can go to stdout".to_owned())
+    } else {
+        Ok(path)
     }
 }
 

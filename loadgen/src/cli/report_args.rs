@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use super::is_stdout;
+use super::{is_stdout, parse};
 
 #[derive(Args, Debug)]
 pub(crate) struct ReportArgs {
@@ -13,7 +13,7 @@ pub(crate) struct ReportArgs {
     pub(crate) result: PathBuf,
 
     /// Write the report here; what its name ends with says in which format: .html, .txt, .csv, .md
-    #[arg(short, long, value_name = "FILE|-")]
+    #[arg(short, long, value_name = "FILE|-", value_parser = parse::output)]
     output: Option<PathBuf>,
 
     /// The format, whatever the file's name

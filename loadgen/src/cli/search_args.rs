@@ -94,7 +94,7 @@ pub(crate) struct SearchArgs {
     max_time: Option<Duration>,
 
     /// Write the result here as JSON; -: to stdout, and nothing else there
-    #[arg(long, value_name = "FILE|-", help_heading = "Output")]
+    #[arg(long, value_name = "FILE|-", value_parser = parse::output, help_heading = "Output")]
     pub(crate) json: Option<PathBuf>,
 
     /// No progress and no table

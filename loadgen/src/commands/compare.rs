@@ -1,7 +1,6 @@
 //! `loadgen compare`: two stored results, or two servers measured in rounds.
 
-use std::fs;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -18,21 +17,25 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 use crate::cli::{Comparands, CompareArgs, ServerArg, SideArg, is_stdout};
-use crate::commands::outputs::OutputFile;
+use crate::commands::outputs::{OutputFile, not_written};
 use crate::commands::servers::Server;
-use crate::commands::signals;
+use crate::commands::{signals, stored};
 use crate::exit::{DONE, Failure, INTERRUPTED, INVALID, REGRESSION};
+use crate::terminal::progress;
 
 /// Compares, writes the result, and returns the exit code.
 pub(crate) fn run(matches: &ArgMatches) -> Result<u8, Failure> {
     let compare = matches.subcommand_matches("compare").unwrap_or(matches);
     let (args, comparands) = CompareArgs::resolve(compare).map_err(Failure::usage)?;
     let args = &args;
+    if let Comparands::Results(base, new) = &comparands {
+        stored::keep(&[base, new], args.json.as_deref())?;
+    }
     let file = args
         .json
         .as_deref()
         .filter(|path| !is_stdout(path))
-        .map(|path| OutputFile::open(path).map_err(|error| not_written(path, &error)))
+        .map(|path| OutputFile::open(path).map_err(|error| not_written(path, error)))
         .transpose()?;
     let comparison = match &comparands {
         Comparands::Results(base, new) => of_results(args, base, new)?,
@@ -64,11 +67,11 @@ fn deliver(
     let stdout = Path::new("-");
     if let (Some(file), Some(path)) = (file, &args.json) {
         file.write(|out| json::write(comparison, out))
-            .map_err(|error| not_written(path, &error))?;
+            .map_err(|error| not_written(path, error))?;
     }
     if args.json.as_deref().is_some_and(is_stdout) {
         return json::write(comparison, io::BufWriter::new(io::stdout().lock()))
-            .map_err(|error| not_written(stdout, &error));
+            .map_err(|error| not_written(stdout, error));
     }
     if args.quiet {
         return Ok(());
@@ -76,16 +79,7 @@ fn deliver(
     let table = text::render(comparison);
     io::stdout()
         .write_all(table.as_bytes())
-        .map_err(|error| not_written(stdout, &error))
-}
-
-pub(crate) fn not_written(path: &Path, error: &io::Error) -> Failure {
-    let place = if is_stdout(path) {
-        "to stdout".to_owned()
-    } else {
-        path.display().to_string()
-    };
-    Failure::of_run(format!("cannot write {place}: {error}"))
+        .map_err(|error| not_written(stdout, error))
 }
 
 fn now() -> String {
@@ -94,8 +88,8 @@ fn now() -> String {
 
 fn of_results(args: &CompareArgs, base: &Path, new: &Path) -> Result<Comparison, Failure> {
     let names = [base, new].map(|path| path.display().to_string());
-    let results = [read_result(base)?, read_result(new)?];
-    let stored = |side: usize| NamedResult {
+    let results = [stored::read_run(base)?, stored::read_run(new)?];
+    let named = |side: usize| NamedResult {
         name: &names[side],
         result: &results[side],
     };
@@ -103,7 +97,7 @@ fn of_results(args: &CompareArgs, base: &Path, new: &Path) -> Result<Comparison,
         threshold: args.threshold,
         looks: 1,
     };
-    compare::of_results(stored(0), stored(1), &criteria, now()).map_err(|differences| {
+    compare::of_results(named(0), named(1), &criteria, now()).map_err(|differences| {
         Failure::usage(format!(
             "{} and {} are of different plans and say nothing of each other; {}",
             names[0],
@@ -111,18 +105,6 @@ fn of_results(args: &CompareArgs, base: &Path, new: &Path) -> Result<Comparison,
             differences.join(", ")
         ))
     })
-}
-
-/// Reads the result of a run from a file.
-///
-/// # Errors
-/// A usage error: the file can't be read, or is no result.
-pub(crate) fn read_result(path: &Path) -> Result<RunResult, Failure> {
-    let problem = |what: String| Failure::usage(format!("{}: {what}", path.display()));
-    let text =
-        fs::read_to_string(path).map_err(|error| problem(format!("cannot read: {error}")))?;
-    serde_json::from_str(&text)
-        .map_err(|error| problem(format!("not a result of loadgen run: {error}")))
 }
 
 /// The rounds of a comparison.
@@ -298,7 +280,7 @@ impl<'a> Rounds<'a> {
     }
 
     fn has_progress(&self) -> bool {
-        !self.args.quiet && io::stderr().is_terminal()
+        !self.args.quiet && progress::is_possible()
     }
 }
 

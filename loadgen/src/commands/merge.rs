@@ -7,35 +7,39 @@ use loadgen::merge::merge;
 use loadgen::report::{json, text};
 
 use crate::cli::{MergeArgs, is_stdout};
-use crate::commands::compare::{not_written, read_result};
-use crate::commands::outputs::OutputFile;
+use crate::commands::outputs::{OutputFile, not_written};
+use crate::commands::stored;
 use crate::exit::{DONE, Failure, INVALID};
 
 /// Merges the results, writes the union, and returns the exit code.
 pub(crate) fn run(args: &MergeArgs) -> Result<u8, Failure> {
+    stored::keep(
+        &args.results.iter().collect::<Vec<_>>(),
+        args.json.as_deref(),
+    )?;
     let parts = args
         .results
         .iter()
-        .map(|path| Ok((path.display().to_string(), read_result(path)?)))
+        .map(|path| Ok((path.display().to_string(), stored::read_run(path)?)))
         .collect::<Result<Vec<_>, Failure>>()?;
     let union = merge(parts).map_err(Failure::usage)?;
     let stdout = Path::new("-");
     match args.json.as_deref() {
         Some(path) if is_stdout(path) => {
             json::write(&union, io::BufWriter::new(io::stdout().lock()))
-                .map_err(|error| not_written(stdout, &error))?;
+                .map_err(|error| not_written(stdout, error))?;
         }
         path => {
             if let Some(path) = path {
                 OutputFile::open(path)
                     .and_then(|file| file.write(|out| json::write(&union, out)))
-                    .map_err(|error| not_written(path, &error))?;
+                    .map_err(|error| not_written(path, error))?;
             }
             if !args.quiet {
                 let table = text::render(&union);
                 io::stdout()
                     .write_all(table.as_bytes())
-                    .map_err(|error| not_written(stdout, &error))?;
+                    .map_err(|error| not_written(stdout, error))?;
             }
         }
     }

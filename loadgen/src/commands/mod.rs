@@ -11,3 +11,4 @@ pub(crate) mod scenario;
 pub(crate) mod search;
 pub(crate) mod servers;
 pub(crate) mod signals;
+pub(crate) mod stored;

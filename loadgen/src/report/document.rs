@@ -18,6 +18,12 @@ pub trait Report {
 
     /// The table for programs: a header, and a row for each interval, trial or figure.
     fn records(&self) -> Records;
+
+    /// The result itself as JSON, to be read back from a page.
+    ///
+    /// # Errors
+    /// The error of serde.
+    fn to_json(&self) -> serde_json::Result<String>;
 }
 
 /// The medium of a report.

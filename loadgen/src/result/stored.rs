@@ -102,7 +102,7 @@ impl fmt::Display for StoredError {
         match self {
             Self::NotAResult(error) => write!(
                 f,
-                "not a result of loadgen ({error}); give the file that --json wrote"
+                "not a result of loadgen ({error}); give the file that --json wrote, or a page of --html"
             ),
             Self::Schema { schema } => write!(
                 f,

@@ -1,7 +1,9 @@
 //! The outputs of a run, during the run and at its end: complete and consistent with its result.
 
-use std::fs;
+use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -310,8 +312,111 @@ fn two_outputs_can_t_have_one_place() {
         let output = run_program(&[&["run"], &arguments[..]].concat());
         assert_one_line(&output, 2, &parts);
     }
-    let output = run_program(&["run", "--csv", "-"]);
-    assert_one_line(&output, 2, &["--csv", "must be a file"]);
+    for stdout in ["-", "/dev/stdout", "/proc/self/fd/1"] {
+        let output = run_program(&["run", "--csv", stdout]);
+        assert_one_line(&output, 2, &["--csv", "must be a file"]);
+    }
+}
+
+#[test]
+fn one_file_in_two_spellings_is_one_place() {
+    let directory = Directory::new("spellings");
+    let path = |name: &str| directory.path(name).display().to_string();
+    fs::write(path("old"), "old").unwrap();
+    fs::hard_link(path("old"), path("hard")).unwrap();
+    symlink("old", path("link")).unwrap();
+    for (one, other) in [
+        ("old", "./old"),
+        ("old", "hard"),
+        ("link", "old"),
+        ("new", "./new"),
+    ] {
+        let (one, other) = (path(one), path(other));
+        let output = run_program(&["run", "-d", "1h", "--json", &one, "--csv", &other]);
+        assert_one_line(&output, 2, &["--json and --csv", &other]);
+    }
+    assert_eq!(fs::read_to_string(path("old")).unwrap(), "old");
+}
+
+#[test]
+fn a_result_is_not_overwritten_by_what_is_made_of_it() {
+    let directory = Directory::new("inputs");
+    let path = |name: &str| directory.path(name).display().to_string();
+    let result = path("result.json");
+    let arguments = ["run", "-n", "50", "-c", "1", "-q", "--allow-invalid"];
+    let output = run_program(&[&arguments[..], &["--json", &result]].concat());
+    assert_success(&output);
+    let again = path("./result.json");
+    let measured = fs::read(&result).unwrap();
+    for arguments in [
+        &["report", &result, "--format", "html", "-o", &again][..],
+        &["merge", &result, "--json", &again],
+        &["compare", &result, &result, "--json", &again],
+    ] {
+        assert_one_line(&run_program(arguments), 2, &[&again, "overwritten"]);
+    }
+    assert_eq!(fs::read(&result).unwrap(), measured);
+}
+
+#[test]
+fn stdout_is_stdout_by_whatever_name() {
+    const RUN: [&str; 6] = ["run", "-n", "50", "-c", "1", "--allow-invalid"];
+    let is_json_alone = |stdout: &[u8]| {
+        let json: Value = serde_json::from_slice(stdout).unwrap();
+        schema::check_json(&json);
+    };
+    for name in ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"] {
+        let output = run_program(&[&RUN[..], &["--json", name]].concat());
+        assert_success(&output);
+        is_json_alone(&output.stdout);
+        let lines = run_program(&[&RUN[..], &["--ndjson", name]].concat());
+        assert!(parse_lines(&lines.stdout).len() > 1);
+    }
+    // A file that stdout is, and one that it is appended to.
+    let directory = Directory::new("stdout");
+    let path = directory.path("result.json");
+    let status = loadgen(&RUN)
+        .arg("--json")
+        .arg(&path)
+        .stdout(File::create(&path).unwrap())
+        .status();
+    assert!(status.unwrap().success());
+    is_json_alone(&fs::read(&path).unwrap());
+    let union = directory.path("union.json");
+    fs::write(&union, "before\n").unwrap();
+    let status = loadgen(&["merge", "--allow-invalid", "--json", "/dev/stdout"])
+        .arg(&path)
+        .stdout(File::options().append(true).open(&union).unwrap())
+        .status();
+    assert!(status.unwrap().success());
+    let appended = fs::read(&union).unwrap();
+    is_json_alone(appended.strip_prefix(b"before\n").unwrap());
+}
+
+#[test]
+fn a_read_only_file_is_refused_before_the_run() {
+    /// Any user but root, who may write every file.
+    const OTHER: u32 = 54_321;
+    let directory = Directory::new("read-only");
+    let path = directory.path("result.json");
+    fs::write(&path, "old").unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o444)).unwrap();
+    let mut command = loadgen(&["run", "-d", "1h", "--json"]);
+    if rustix::process::geteuid().is_root() {
+        chown(directory.path(""), Some(OTHER), Some(OTHER)).unwrap();
+        chown(&path, Some(OTHER), Some(OTHER)).unwrap();
+        // The program may lie where another user can't get at it.
+        let program = directory.path("loadgen");
+        fs::copy(env!("CARGO_BIN_EXE_loadgen"), &program).unwrap();
+        command = Command::new(program);
+        command
+            .args(["run", "-d", "1h", "--json"])
+            .uid(OTHER)
+            .gid(OTHER);
+    }
+    let output = command.arg(&path).output().unwrap();
+    assert_one_line(&output, 1, &[path.to_str().unwrap(), "Permission denied"]);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "old");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use loadgen::plan::{Background, Close, Direction, Load, Plan, Target, Workload};
 use loadgen::report::{csv, html, markdown, text};
 use loadgen::result::comparison::Comparison;
 use loadgen::result::{Code, Reason, Status};
-use loadgen::result::{IntervalLatency, IntervalResult, SearchResult};
+use loadgen::result::{IntervalCounts, IntervalLatency, IntervalResult, SearchResult};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
@@ -59,6 +59,9 @@ fn escaped(text: &str) -> String {
     page
 }
 
+/// The element with the result itself.
+const RESULT: &str = "<script type=\"application/json\"";
+
 #[test]
 fn no_text_of_a_result_becomes_markup() {
     let mut result = run(&Plan {
@@ -69,7 +72,9 @@ fn no_text_of_a_result_becomes_markup() {
     assert!(result.fairness.as_ref().unwrap().by_thread.is_some());
     const MARK: &str = "PLACEHOLDER";
     hostile(&mut result, MARK);
-    let page = html::render(&result);
+    // The result itself is not markup either, but JSON.
+    let shown = |page: &str| page.split_once(RESULT).unwrap().0.to_owned();
+    let page = shown(&html::render(&result));
     assert!(page.matches(MARK).count() >= 12, "it is in none");
     let cells = |markdown: &str| {
         let plain = markdown.replace(r"\\", "").replace(r"\|", "");
@@ -87,10 +92,14 @@ fn no_text_of_a_result_becomes_markup() {
             let is_shown_as_it_is = !words.chars().any(|c| {
                 c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
             });
+            let whole = html::render(&result);
             if is_shown_as_it_is {
                 let wanted = page.replace(MARK, &escaped(&words));
-                prop_assert!(html::render(&result) == wanted, "{words:?} became markup");
+                prop_assert!(shown(&whole) == wanted, "{words:?} became markup");
             }
+            let json = html::stored_result(whole.as_bytes()).unwrap();
+            let json: serde_json::Value = serde_json::from_slice(json).unwrap();
+            prop_assert_eq!(json["host"]["name"].as_str(), result.host.name.as_deref());
             prop_assert_eq!(cells(&markdown::render(&result)), plain_cells.clone());
             Ok(())
         })
@@ -223,8 +232,11 @@ fn a_result_that_lacks_everything_has_a_page() {
 fn with_intervals(change: impl Fn(&mut Vec<IntervalResult>)) -> String {
     let mut result = run(&plan(embedded()));
     let usual = IntervalResult {
-        sent: 1000,
-        received: 1000,
+        counts: IntervalCounts {
+            sent: 1000,
+            received: 1000,
+            ..IntervalCounts::default()
+        },
         response: Some(IntervalLatency {
             p50: Some(20_000),
             p99: Some(100_000),
@@ -254,13 +266,13 @@ fn stalls_are_marked() {
     assert!(page.contains("No stall") && !page.contains("band stall"));
     // All intervals are shown, and the slow one is not hidden.
     let page = with_intervals(|intervals| {
-        intervals[3].received = 501;
+        intervals[3].counts.received = 501;
         intervals[3].response.as_mut().unwrap().p99 = Some(1_000_000);
     });
     assert!(page.contains("No stall"));
     let page = with_intervals(|intervals| {
-        intervals[3].received = 400;
-        intervals[4].received = 0;
+        intervals[3].counts.received = 400;
+        intervals[4].counts.received = 0;
         intervals[4].response = None;
         intervals[9].response.as_mut().unwrap().p99 = Some(2_500_000);
         intervals[15].response.as_mut().unwrap().p50 = Some(400_000);
@@ -281,7 +293,7 @@ fn the_wait_after_the_window_is_no_stall() {
     let page = with_intervals(|intervals| {
         let mut wait = intervals[0].clone();
         (wait.start_s, wait.end_s) = (20.0, 22.0);
-        (wait.sent, wait.received) = (0, 3);
+        (wait.counts.sent, wait.counts.received) = (0, 3);
         wait.response.as_mut().unwrap().p99 = None;
         wait.response.as_mut().unwrap().p50 = Some(1_500_000_000);
         intervals.push(wait);
@@ -307,6 +319,7 @@ fn a_long_run_has_a_page_of_a_bounded_size() {
     check_markup(&page);
     assert!(page.len() < 1 << 20, "{}", page.len());
     assert!(page.contains("86 400 intervals are drawn as 400"));
+    assert!(!page.contains(RESULT) && page.contains("keep the file that --json wrote"));
 }
 
 /// A stored result and the output of its run.
@@ -448,6 +461,57 @@ fn a_comparison_reads_as_it_did() {
     assert!(markdown.contains(r"new\|.json"));
 }
 
+/// A page is all that is left of a run sometimes.
+#[test]
+fn the_result_is_read_back_from_its_page() {
+    let directory = Directory::new("page");
+    // A name that would end the element if it were written as it is.
+    let path = |name: &str| directory.path(name).display().to_string();
+    let json = path("<script><b>.json");
+    let run = ["run", "-n", "200", "-c", "1", "-q", "--allow-invalid"];
+    let output = run_program(&[&run[..], &["--json", &json, "--html", &path("run.html")]].concat());
+    assert_eq!(output.status.code(), Some(0));
+    let merged = path("merged.html");
+    let union = path("union.json");
+    let merge = ["merge", &json, "-q", "--allow-invalid", "--json", &union];
+    assert_eq!(run_program(&merge).status.code(), Some(0));
+    assert_eq!(
+        run_program(&["report", &union, "-o", &merged])
+            .status
+            .code(),
+        Some(0)
+    );
+    check_markup(&fs::read_to_string(&merged).unwrap());
+    let compared = path("compared.html");
+    let comparison = path("compared.json");
+    let compare = [
+        "compare",
+        &json,
+        &path("run.html"),
+        "--allow-invalid",
+        "--json",
+        &comparison,
+    ];
+    assert_eq!(run_program(&compare).status.code(), Some(0));
+    assert_eq!(
+        run_program(&["report", &comparison, "-o", &compared])
+            .status
+            .code(),
+        Some(0)
+    );
+    for (from, page) in [
+        (&json, path("run.html")),
+        (&union, merged),
+        (&comparison, compared),
+    ] {
+        for format in ["text", "csv", "html", "markdown"] {
+            let report = |result: &str| run_program(&["report", result, "--format", format]).stdout;
+            assert!(!report(from).is_empty());
+            assert_eq!(report(from), report(&page), "{page} as {format}");
+        }
+    }
+}
+
 #[test]
 fn what_can_t_be_reported_is_one_line() {
     let directory = Directory::new("no-report");
@@ -462,16 +526,16 @@ fn what_can_t_be_reported_is_one_line() {
     for (arguments, code, parts) in [
         (
             &["report", "/nonexistent/result"][..],
-            1,
+            2,
             &["/nonexistent/result", "cannot read"][..],
         ),
         (
             &["report", &text],
-            1,
+            2,
             &[&text, "not a result of loadgen", "--json"],
         ),
-        (&["report", &newer], 1, &[&newer, "schema 2"]),
-        (&["report", &half], 1, &[&half, "damaged"]),
+        (&["report", &newer], 2, &[&newer, "schema 2"]),
+        (&["report", &half], 2, &[&half, "damaged"]),
         (
             &["report", &text, "-o", "x.pdf"],
             2,

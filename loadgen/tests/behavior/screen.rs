@@ -130,6 +130,25 @@ impl Drop for TemporaryFile {
 }
 
 #[test]
+fn a_terminal_without_a_cursor_is_refused() {
+    require!("script");
+    let command = format!("exec {} run -d 1h --tui", env!("CARGO_BIN_EXE_loadgen"));
+    let output = Command::new("script")
+        .args(["--quiet", "--return", "--command", &command, "/dev/null"])
+        .env("SHELL", "/bin/sh")
+        .env("TERM", "dumb")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(2), "{shown}");
+    assert!(
+        shown.contains("TERM=dumb") && !shown.contains('\x1b'),
+        "{shown}"
+    );
+}
+
+#[test]
 fn progress_is_one_line_on_the_terminal_and_gone_before_the_table() {
     require!("script", "sh", "stty");
     let session = Session::start("-c 2 -d 1500ms -w 0 --allow-invalid");

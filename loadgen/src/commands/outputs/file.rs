@@ -1,7 +1,8 @@
 //! A file that is opened before a run and written after it.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -45,11 +46,12 @@ struct Replacement {
 
 impl OutputFile {
     /// Opens the future `path`, and keeps its present content. Written in place are symbolic links,
-    /// devices, pipes and mount points, which must not be replaced by a file, and files in a
-    /// directory without write permission, which can't be.
+    /// devices, pipes, mount points and files with several names, which must not be replaced by
+    /// another file, and files that can't be: those of another owner, and those in a directory
+    /// without write permission.
     ///
     /// # Errors
-    /// The file can't be written.
+    /// The file can't be written, for example because it is read-only.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let old = match fs::symlink_metadata(path) {
             Ok(old) => Some(old),
@@ -63,24 +65,23 @@ impl OutputFile {
                 replacement: Some(replacement),
             });
         };
-        if !old.is_file() || is_mount_point(path) {
-            return Self::in_place(path);
+        // A rename would replace a file that must not be written, too.
+        let in_place = Self::in_place(path)?;
+        if !old.is_file() || old.nlink() > 1 || is_mount_point(path) {
+            return Ok(in_place);
         }
-        match Replacement::create(path) {
-            Ok((file, replacement)) => {
-                file.set_permissions(old.permissions())?;
-                Ok(Self {
-                    file,
-                    replacement: Some(replacement),
-                })
-            }
+        match Replacement::like(path, &old) {
+            Ok((file, replacement)) => Ok(Self {
+                file,
+                replacement: Some(replacement),
+            }),
             Err(error)
                 if matches!(
                     error.kind(),
                     io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
                 ) =>
             {
-                Self::in_place(path)
+                Ok(in_place)
             }
             Err(error) => Err(error),
         }
@@ -123,6 +124,17 @@ impl OutputFile {
 }
 
 impl Replacement {
+    /// Creates a file with the owner and the mode of the old one.
+    fn like(path: &Path, old: &Metadata) -> io::Result<(File, Self)> {
+        let (file, replacement) = Self::create(path)?;
+        let new = file.metadata()?;
+        if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
+            fchown(&file, Some(old.uid()), Some(old.gid()))?;
+        }
+        file.set_permissions(old.permissions())?;
+        Ok((file, replacement))
+    }
+
     /// Creates a file with a new name in the directory of `path`. The name is short, because `path`
     /// may have the maximum length of a name.
     fn create(path: &Path) -> io::Result<(File, Self)> {
@@ -242,6 +254,35 @@ mod tests {
         assert!(!fs::metadata("/dev/null").unwrap().is_file());
         let error = write(Path::new("/dev/full"), "nothing").unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+    }
+
+    #[test]
+    fn a_file_with_several_names_keeps_them() {
+        let directory = Directory::new("names");
+        let (one, other) = (directory.0.join("one"), directory.0.join("other"));
+        fs::write(&one, "old and longer").unwrap();
+        fs::hard_link(&one, &other).unwrap();
+        write(&one, "new").unwrap();
+        assert_eq!(fs::read_to_string(&other).unwrap(), "new");
+        assert_eq!(fs::metadata(&one).unwrap().nlink(), 2);
+        assert_eq!(directory.names(), 2);
+    }
+
+    #[test]
+    fn a_file_keeps_its_owner() {
+        const OTHER: u32 = 54_321;
+        let directory = Directory::new("owner");
+        let path = directory.0.join("result");
+        fs::write(&path, "old and longer").unwrap();
+        if std::os::unix::fs::chown(&path, Some(OTHER), Some(OTHER)).is_err() {
+            // Only root can give a file to another user, and only root can keep it so.
+            return;
+        }
+        write(&path, "new").unwrap();
+        let file = fs::metadata(&path).unwrap();
+        assert_eq!((file.uid(), file.gid()), (OTHER, OTHER));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+        assert_eq!(directory.names(), 1);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use loadgen::result::IntervalResult;
 use loadgen::{Control, Plan, RunResult};
 
 use crate::cli::{OutputArgs, is_stdout};
+use crate::exit::Failure;
 use crate::terminal::progress;
 use crate::terminal::tui;
 
@@ -177,6 +178,11 @@ pub(crate) fn problem(path: &Path, error: impl ToString) -> String {
         path.display().to_string()
     };
     format!("cannot write {what}: {}", error.to_string())
+}
+
+/// The failure of an output.
+pub(crate) fn not_written(path: &Path, error: impl ToString) -> Failure {
+    Failure::of_run(problem(path, error))
 }
 
 /// The output that could not be written.

@@ -90,6 +90,10 @@ impl Report for Comparison {
     fn records(&self) -> Records {
         Records::of(&COLUMNS, &self.metrics)
     }
+
+    fn to_json(&self) -> serde_json::Result<String> {
+        serde_json::to_string(self)
+    }
 }
 
 /// A verdict in words.

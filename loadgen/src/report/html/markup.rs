@@ -31,6 +31,12 @@ impl Html {
         );
     }
 
+    /// Adds JSON for scripts.
+    pub(super) fn json(&mut self, json: &str) {
+        // `<` occurs within strings only, where its number means the same.
+        self.0.push_str(&json.replace('<', "\\u003c"));
+    }
+
     /// Adds text.
     pub(super) fn text(&mut self, text: impl Display) {
         // Writing to a String can't fail.

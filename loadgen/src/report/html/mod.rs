@@ -13,7 +13,19 @@ use markup::Html;
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");
 
-/// Renders a result.
+/// The start of every page.
+const DOCTYPE: &str = "<!DOCTYPE html>";
+/// What stands around the result in a page. Browsers neither show nor run such an element.
+const RESULT_BEGIN: &str = "<script type=\"application/json\" id=\"result\">";
+const RESULT_END: &str = "</script>";
+/// A page should be small enough to be attached to an issue.
+const MAX_RESULT_LEN: usize = 512 << 10;
+const WITH_RESULT: &str = "<p class=\"note\">This page contains the result itself: <code>loadgen \
+    report</code> and <code>loadgen compare</code> read it from here.</p>\n";
+const WITHOUT_RESULT: &str = "<p class=\"note\">The result itself is too long for this page: keep the \
+    file that --json wrote.</p>\n";
+
+/// Renders a result. The page contains the result itself, see [`stored_result`].
 pub fn render(report: &dyn Report) -> String {
     let document = report.document(Medium::Page);
     let mut out = Html::default();
@@ -27,16 +39,39 @@ pub fn render(report: &dyn Report) -> String {
         write_blocks(&section.blocks, &mut out);
         out.put("</section>\n");
     }
-    out.put("</main>\n<div id=\"tip\" role=\"status\" hidden></div>\n<script>\n");
+    let json = report.to_json().ok();
+    let json = json.filter(|json| json.len() <= MAX_RESULT_LEN);
+    out.put(if json.is_some() {
+        WITH_RESULT
+    } else {
+        WITHOUT_RESULT
+    });
+    out.put("</main>\n<div id=\"tip\" role=\"status\" hidden></div>\n");
+    if let Some(json) = json {
+        out.put(RESULT_BEGIN);
+        out.json(&json);
+        out.put(RESULT_END);
+    }
+    out.put("\n<script>\n");
     out.put(SCRIPT);
     out.put("</script>\n</body>\n</html>\n");
     out.into_string()
 }
 
+/// The result in a page, as JSON. `None` if there is none.
+pub fn stored_result(page: &[u8]) -> Option<&[u8]> {
+    let page = std::str::from_utf8(page).ok()?;
+    let page = page.strip_prefix(DOCTYPE)?;
+    let (_, rest) = page.split_once(RESULT_BEGIN)?;
+    let (json, _) = rest.split_once(RESULT_END)?;
+    Some(json.as_bytes())
+}
+
 /// Starts the page. Its Content-Security-Policy forbids everything that is not in the file.
 fn head(document: &Document, out: &mut Html) {
+    out.put(DOCTYPE);
     out.fill(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+        "\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src \
          'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action \
          'none'\">\n\
