@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
-use crate::net::endpoint::{Endpoint, HostPort};
+use crate::net::endpoint::{AdminAddress, Endpoint};
 use crate::net::tuning::TuningError;
 
 /// A failure of the whole server; each names the address or thread it happened on.
@@ -30,7 +30,7 @@ pub enum Error {
     /// The admin port could not be opened.
     Admin {
         /// As configured.
-        address: HostPort,
+        address: AdminAddress,
         /// The error of the resolver, bind(2) or listen(2).
         source: io::Error,
     },
@@ -84,7 +84,7 @@ impl fmt::Display for Error {
                 write!(f, ": {source}")
             }
             Self::Admin { address, source } => {
-                write!(f, "cannot listen on http://{address} (admin): {source}")
+                write!(f, "cannot listen on {} (admin): {source}", address.url())
             }
             Self::Tuning { endpoint, source } => write!(f, "{endpoint}: {source}"),
             Self::Handover(source) => {

@@ -4,11 +4,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
+use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
-use echomark::net::endpoint::HostPort;
+use echomark::net::endpoint::{AdminAddress, HostPort};
+use echomark::net::unix;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 /// Timeout of connecting, and of each read of the response.
@@ -20,9 +22,9 @@ const MAX_UPTIME_S: f64 = 1e12;
 /// Maximum of header fields in a response.
 const MAX_HEADER_FIELDS: usize = 64;
 
-/// The URL of an admin port: `http://HOST:PORT`.
+/// The URL of an admin port: `http://HOST:PORT` or `unix:PATH`.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct AdminUrl(HostPort);
+pub struct AdminUrl(AdminAddress);
 
 /// The used parts of `/info`.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
@@ -79,9 +81,21 @@ pub struct Counters {
 /// # Errors
 /// The port can't be reached, or its response is not from an echod.
 pub fn fetch(url: &AdminUrl) -> io::Result<Info> {
+    match &url.0 {
+        AdminAddress::Tcp(host) => fetch_over_tcp(host),
+        AdminAddress::Unix(path) => fetch_over_unix(path),
+    }
+}
+
+fn fetch_over_tcp(host: &HostPort) -> io::Result<Info> {
     let mut failure = io::Error::from(io::ErrorKind::NotFound);
-    for address in url.0.resolve()? {
-        match ask(address, url) {
+    for address in host.resolve()? {
+        let asked = TcpStream::connect_timeout(&address, TIMEOUT).and_then(|stream| {
+            stream.set_read_timeout(Some(TIMEOUT))?;
+            stream.set_write_timeout(Some(TIMEOUT))?;
+            ask(stream, host)
+        });
+        match asked {
             Ok(answer) => return read(&answer),
             Err(error) => failure = error,
         }
@@ -89,11 +103,14 @@ pub fn fetch(url: &AdminUrl) -> io::Result<Info> {
     Err(failure)
 }
 
-fn ask(address: SocketAddr, url: &AdminUrl) -> io::Result<Vec<u8>> {
-    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+fn fetch_over_unix(path: &Path) -> io::Result<Info> {
+    let stream = unix::connect(path)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
-    let host = &url.0;
+    read(&ask(stream, &"localhost")?)
+}
+
+fn ask(mut stream: impl Read + Write, host: &dyn fmt::Display) -> io::Result<Vec<u8>> {
     stream.write_all(
         format!("GET /info HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes(),
     )?;
@@ -118,6 +135,12 @@ pub fn read(answer: &[u8]) -> io::Result<Info> {
     };
     match head.code {
         Some(200) => {}
+        Some(421) => {
+            let way_out = "use its IP address, or start echod with --admin-host NAME";
+            return Err(not_echod(&format!(
+                "it does not know this host name; {way_out}"
+            )));
+        }
         code => return Err(not_echod(&format!("status {}", code.unwrap_or(0)))),
     }
     serde_json::from_slice(&answer[length..]).map_err(|error| not_echod(&error))
@@ -142,18 +165,23 @@ impl FromStr for AdminUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let rest = text.strip_prefix("http://").unwrap_or(text);
-        let rest = rest.strip_suffix("/info").unwrap_or(rest);
-        rest.trim_end_matches('/')
+        let address = if text.starts_with("unix:") {
+            text
+        } else {
+            let rest = text.strip_prefix("http://").unwrap_or(text);
+            let rest = rest.strip_suffix("/info").unwrap_or(rest);
+            rest.trim_end_matches('/')
+        };
+        address
             .parse()
             .map(Self)
-            .map_err(|problem| format!("{problem}; write http://HOST:PORT"))
+            .map_err(|problem| format!("{problem}; write http://HOST:PORT or unix:PATH"))
     }
 }
 
 impl fmt::Display for AdminUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}", self.0)
+        f.write_str(&self.0.url())
     }
 }
 
@@ -187,9 +215,44 @@ mod tests {
         }
         let url: AdminUrl = "http://[::1]:9777".parse().unwrap();
         assert_eq!(url.to_string(), "http://[::1]:9777");
-        for text in ["", "http://", "localhost", "https://localhost:1", "a:b"] {
+        let url: AdminUrl = "unix:/run/echod/info".parse().unwrap();
+        assert_eq!(url.to_string(), "unix:/run/echod/info");
+        for text in [
+            "",
+            "http://",
+            "localhost",
+            "https://localhost:1",
+            "a:b",
+            "unix:",
+        ] {
             assert!(text.parse::<AdminUrl>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_unix_socket_is_asked_as_a_port_is() {
+        let name = format!("loadgen-admin-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let (listener, file) = unix::listen(&path, 16, None).unwrap();
+        listener.set_nonblocking(false).unwrap();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                request.extend(byte);
+            }
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\n\r\n{\"version\": \"1\"}")
+                .unwrap();
+            String::from_utf8(request).unwrap()
+        });
+        let url: AdminUrl = format!("unix:{}", path.display()).parse().unwrap();
+        let problem = fetch(&url).unwrap_err().to_string();
+        file.remove();
+        assert!(problem.contains("missing field `pid`"), "{problem}");
+        assert!(server.join().unwrap().starts_with("GET /info HTTP/1.1\r\n"));
     }
 
     #[test]
@@ -212,6 +275,7 @@ mod tests {
         for (answer, part) in [
             ("SSH-2.0-OpenSSH_9.6\r\n\r\n", "not that of an echod"),
             ("HTTP/1.1 404 Not Found\r\n\r\n", "status 404"),
+            ("HTTP/1.1 421 Misdirected Request\r\n\r\n", "--admin-host"),
             ("HTTP/1.1 200 OK\r\n\r\n{}", "missing field"),
             ("HTTP/1.1 200 OK\r\n", "end of file"),
         ] {

@@ -1,13 +1,12 @@
 //! One connection of the admin port.
 
 use std::io::{self, Read, Write};
-use std::net::Shutdown;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use mio::net::TcpStream;
-
 use super::http::{self, MAX_HEAD_LEN, Pages, Parse};
+use crate::net::cidr::SourcePrefix;
+use crate::net::stream::{Socket, Stream};
 
 /// How long a connection may take from being accepted to the end of its response.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -20,10 +19,25 @@ const MAX_DISCARDED: usize = 1 << 20;
 /// One connection: a request, a response, a close.
 #[derive(Debug)]
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Socket,
+    /// None for a Unix socket.
+    pub(super) source: Option<SourcePrefix>,
     pub(super) accepted_at: Instant,
     pub(super) deadline: Instant,
     state: RequestState,
+}
+
+/// How far a connection has come, in the order in which connections are given up for new ones.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) enum Progress {
+    /// The response is out.
+    Answered,
+    /// No byte of a request has come.
+    Silent,
+    /// A part of the request has come.
+    Asking,
+    /// The response is being written.
+    Answering,
 }
 
 #[derive(Debug)]
@@ -38,9 +52,10 @@ enum RequestState {
 }
 
 impl Connection {
-    pub(super) fn new(stream: TcpStream, now: Instant) -> Self {
+    pub(super) fn new(stream: Socket, source: Option<SourcePrefix>, now: Instant) -> Self {
         Self {
             stream,
+            source,
             accepted_at: now,
             deadline: now + DEADLINE,
             state: RequestState::Reading(Vec::new()),
@@ -82,7 +97,7 @@ impl Connection {
             RequestState::Writing { response, written } => {
                 *written += self.stream.write(&response[*written..])?;
                 if *written == response.len() {
-                    self.stream.shutdown(Shutdown::Write)?;
+                    self.stream.shutdown_write()?;
                     self.state = RequestState::Lingering { discarded: 0 };
                 }
             }
@@ -95,6 +110,15 @@ impl Connection {
             }
         }
         Ok(ControlFlow::Continue(()))
+    }
+
+    pub(super) fn progress(&self) -> Progress {
+        match &self.state {
+            RequestState::Lingering { .. } => Progress::Answered,
+            RequestState::Reading(head) if head.is_empty() => Progress::Silent,
+            RequestState::Reading(_) => Progress::Asking,
+            RequestState::Writing { .. } => Progress::Answering,
+        }
     }
 
     fn write(&mut self, response: Vec<u8>) {

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
-use httparse::{Error, Request, Status};
+use httparse::{Error, Header, Request, Status};
 
 /// The most bytes in the head of a request: request line, header fields, empty line.
 pub const MAX_HEAD_LEN: usize = 8 << 10;
@@ -22,6 +22,9 @@ pub trait Pages {
     fn info(&self) -> String;
     /// Whether a load balancer should send clients here.
     fn readiness(&self) -> Readiness;
+    /// Whether a request may be meant for this server, by the host that it names, perhaps with a
+    /// port.
+    fn is_known_host(&self, host: &str) -> bool;
 }
 
 /// Whether the server accepts more clients.
@@ -53,7 +56,12 @@ pub fn respond(bytes_so_far: &[u8], pages: &impl Pages) -> Parse {
     let (answer, body) = match parsed {
         Ok(Status::Complete(_)) => {
             let method = request.method.unwrap_or_default();
-            let answer = answer(method, request.path.unwrap_or_default(), pages);
+            let target = request.path.unwrap_or_default();
+            let answer = if is_misdirected(target, request.headers, pages) {
+                Answer::MISDIRECTED
+            } else {
+                answer(method, target, pages)
+            };
             let body = if method == "HEAD" {
                 Body::Left
             } else {
@@ -114,6 +122,11 @@ impl Answer {
         body: Cow::Borrowed("only GET and HEAD\n"),
     };
     const REQUEST_TIMEOUT: Self = Self::text("408 Request Timeout", "the request took too long\n");
+    /// RFC 9110, section 15.5.20.
+    const MISDIRECTED: Self = Self::text(
+        "421 Misdirected Request",
+        "this host name is not known here; use an IP address, or start echod with --admin-host NAME\n",
+    );
     const URI_TOO_LONG: Self = Self::text("414 URI Too Long", "the request line is too long\n");
     const HEAD_TOO_LARGE: Self = Self::text(
         "431 Request Header Fields Too Large",
@@ -178,19 +191,36 @@ fn answer(method: &str, target: &str, pages: &impl Pages) -> Answer {
     }
 }
 
-/// The path of a target in origin-form, `/path?query`, or absolute-form, `http://host/path?query`,
-/// which every server has to understand (RFC 9112, 3.2.2).
+/// Whether the request names a host that is not this one. A page of a foreign name, which an attacker
+/// lets point here (DNS rebinding), makes a browser send such requests. A request that names no host
+/// is not from a browser.
+fn is_misdirected(target: &str, fields: &[Header<'_>], pages: &impl Pages) -> bool {
+    let in_fields = fields
+        .iter()
+        .filter(|field| field.name.eq_ignore_ascii_case("host"))
+        .map(|field| std::str::from_utf8(field.value).unwrap_or_default());
+    let mut named = in_fields.chain(split(target).0);
+    named.any(|host| !pages.is_known_host(host.trim()))
+}
+
+/// The path of a target.
 fn path_of(target: &str) -> &str {
+    let (_, path) = split(target);
+    path.split_once('?').map_or(path, |(path, _)| path)
+}
+
+/// The host, if there is one, and the path with the query of a target in origin-form, `/path?query`,
+/// or absolute-form, `http://host/path?query`, which every server has to understand (RFC 9112, 3.2.2).
+fn split(target: &str) -> (Option<&str>, &str) {
     const SCHEME: &str = "http://";
     let after_scheme = match target.get(..SCHEME.len()) {
         Some(scheme) if scheme.eq_ignore_ascii_case(SCHEME) => &target[SCHEME.len()..],
         _ => "",
     };
-    let path = match after_scheme.find('/') {
-        Some(start) => &after_scheme[start..],
-        None => target,
-    };
-    path.split_once('?').map_or(path, |(path, _)| path)
+    match after_scheme.find('/') {
+        Some(start) => (Some(&after_scheme[..start]), &after_scheme[start..]),
+        None => (None, target),
+    }
 }
 
 #[cfg(test)]
@@ -211,6 +241,10 @@ mod tests {
 
         fn readiness(&self) -> Readiness {
             self.0
+        }
+
+        fn is_known_host(&self, host: &str) -> bool {
+            host.starts_with("known")
         }
     }
 
@@ -238,7 +272,7 @@ mod tests {
 
     #[test]
     fn each_page_has_its_type() {
-        let response = expect("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", "200 OK");
+        let response = expect("GET /metrics HTTP/1.1\r\nHost: known\r\n\r\n", "200 OK");
         assert!(response.contains("Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n"));
         assert!(response.ends_with("\r\n\r\nup 1\n"));
         let response = expect("GET /info HTTP/1.0\r\n\r\n", "200 OK");
@@ -262,8 +296,8 @@ mod tests {
         for target in [
             "/livez?verbose",
             "/livez?",
-            "http://host:1/livez",
-            "HTTP://host/livez?x=/metrics",
+            "http://known:1/livez",
+            "HTTP://known/livez?x=/metrics",
         ] {
             let response = expect(&format!("GET {target} HTTP/1.1\r\n\r\n"), "200 OK");
             assert!(response.ends_with("alive\n"));
@@ -274,11 +308,33 @@ mod tests {
             "livez",
             "*",
             "http://host",
-            "http:///x",
+            "http://known/x",
             "/é",
         ] {
             expect(&format!("GET {target} HTTP/1.1\r\n\r\n"), "404 Not Found");
         }
+    }
+
+    #[test]
+    fn a_request_for_another_host_is_refused_before_anything_else() {
+        let misdirected = "421 Misdirected Request";
+        for fields in [
+            "Host: evil.example\r\n",
+            "host:evil.example:9777\r\n",
+            "Host:\r\n",
+            "Host: known\r\nHost: evil.example\r\n",
+            "Host: evil.example\r\nHost: known\r\n",
+        ] {
+            for start in ["GET /info", "POST /info", "GET /nowhere"] {
+                expect(&format!("{start} HTTP/1.1\r\n{fields}\r\n"), misdirected);
+            }
+        }
+        for target in ["http://evil.example/info", "http:///info"] {
+            let request = format!("GET {target} HTTP/1.1\r\nHost: known\r\n\r\n");
+            expect(&request, misdirected);
+        }
+        let response = text(b"GET / HTTP/1.1\r\nHost: \xff\r\n\r\n", &READY);
+        assert!(response.contains("421"), "{response}");
     }
 
     #[test]

@@ -1,10 +1,14 @@
 //! The admin port: `/metrics`, `/livez`, `/readyz` and `/info` over HTTP, on a thread of its own.
 //!
-//! `http` is the protocol, `metrics` the content of a scrape, `exposition` its formats, all pure;
-//! [`Status`] collects the values from a running server; `connection` is one client; this file is
-//! the thread with its sockets. The thread reads the workers' counters and never makes a worker
-//! wait. The port is meant for loopback but is safe in public: any client costs a bounded amount of
-//! memory and time, and the next client is answered.
+//! `http` is the protocol, `host` the names that a request may give, `metrics` the content of a scrape,
+//! `exposition` its formats, all pure; [`Status`] collects the values from a running server;
+//! `connection` is one client, `table` decides which one a new client replaces; this file is the
+//! thread with its sockets. The thread reads the workers' counters and never makes a worker wait.
+//!
+//! The port is meant for loopback but is safe in public: any client costs a bounded amount of memory
+//! and time, and the next client is answered. The kernel holds back clients that send nothing, a
+//! request that is there is answered in the turn that accepts it, and when all places are taken, a
+//! new client takes that of a client with its response, or of the address with the most clients.
 //!
 //! # `/readyz`
 //! 200 while the server accepts clients, 503 as soon as a drain or a stop is requested. `/livez` is
@@ -17,44 +21,58 @@
 //!   `connections_accepted`, `loop_iterations`, `loop_events`, `loop_full_batches`, `cpu_seconds`
 //! - `balance`: the configured distribution of connections over the workers
 //! - `endpoints`: for each endpoint its `service`, `endpoint` as bound, and effective `balance`
-//! - `configuration`: the resolved configuration in force
+//! - `configuration`: the resolved configuration in force; on an address off loopback, access lists
+//!   are numbers of prefixes
+//! - `sandbox`: what confines the process
 //! - `counters`: every metric under its name without `echod_`; a metric with a label is an object
 //!   keyed by the label's values
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 use tracing::{error, warn};
 
 mod connection;
 mod exposition;
+mod host;
 mod http;
 mod metrics;
 mod process;
 mod status;
+mod table;
 
+pub use host::HostNames;
 pub use http::{MAX_HEAD_LEN, Pages, Parse, Readiness, respond};
 pub use status::{About, Status};
 
 use crate::error::Error;
-use crate::net::endpoint::HostPort;
+use crate::listen::{self, Listener, Owner};
+use crate::net::cidr::{DEFAULT_IPV6_PREFIX, SourcePrefix};
+use crate::net::endpoint::{AdminAddress, Endpoint};
 use crate::net::errno::AcceptError;
+use crate::net::stream::Socket;
+use crate::net::tcp;
+use crate::net::unix::{self, SocketFile};
 use connection::Connection;
+use table::MAX_CONNECTIONS;
 
-/// Connections open at a time. A further one replaces the oldest, so that silent clients can't
-/// block others.
-const MAX_CONNECTIONS: usize = 64;
 /// Connections accepted in a turn, a fraction of [`MAX_CONNECTIONS`]: each can be answered before
 /// later ones replace it.
 const MAX_ACCEPTS_PER_TURN: usize = 16;
+/// Connections that wait in the kernel, which takes fewer if net.core.somaxconn is lower.
+const MAX_WAITING: u32 = 4096;
+/// The permissions of a Unix socket's file unless others are asked for: /info may tell more than
+/// other users should know.
+const DEFAULT_MODE: u32 = 0o600;
 /// The pause in accepting after descriptors or memory ran out.
 const RETRY: Duration = Duration::from_millis(100);
 /// The most bytes that one read takes.
@@ -68,36 +86,94 @@ const FIRST_CONNECTION: usize = 2;
 /// A bound admin port: clients can connect, and are answered once it is started.
 #[derive(Debug)]
 pub struct Admin {
-    listener: TcpListener,
-    local_addr: SocketAddr,
+    listener: Listener,
+    /// The listener, for a successor.
+    to_pass: OwnedFd,
+    /// As bound.
+    address: AdminAddress,
+    file: Option<SocketFile>,
     poll: Poll,
     waker: Waker,
 }
 
 impl Admin {
-    /// Binds the first address that `address` resolves to.
+    /// Binds the path, with these permissions, or the first address that `address` resolves to.
     ///
     /// # Errors
     /// [`Error::Admin`] names the address.
-    pub fn bind(address: &HostPort) -> Result<Self, Error> {
-        Self::listen(address).map_err(|source| Error::Admin {
+    pub fn bind(address: &AdminAddress, mode: Option<u32>) -> Result<Self, Error> {
+        Self::listen(address, mode).map_err(|source| Error::Admin {
             address: address.clone(),
             source,
         })
     }
 
-    fn listen(address: &HostPort) -> io::Result<Self> {
-        // A resolver that succeeds returns an address at least.
-        let address = address.resolve()?[0];
-        Self::on(std::net::TcpListener::bind(address)?)
+    fn listen(address: &AdminAddress, mode: Option<u32>) -> io::Result<Self> {
+        match address {
+            AdminAddress::Tcp(address) => {
+                // A resolver that succeeds returns an address at least.
+                let address = address.resolve()?[0];
+                Self::on_tcp(std::net::TcpListener::bind(address)?)
+            }
+            AdminAddress::Unix(path) => {
+                let mode = mode.unwrap_or(DEFAULT_MODE);
+                let (listener, file) = unix::listen(path, MAX_WAITING, Some(mode))?;
+                Self::on_unix(listener, path, file)
+            }
+        }
     }
 
     /// Takes over the listener of a predecessor.
     ///
     /// # Errors
-    /// When it is not a TCP listener, or there is no descriptor for an epoll instance.
+    /// When it is not a listening stream socket, its file is gone, or there is no descriptor for an
+    /// epoll instance.
     pub fn adopt(listener: OwnedFd) -> io::Result<Self> {
-        Self::on(listener.into())
+        match listen::endpoint_of(&listener)? {
+            Endpoint::Unix(path) => {
+                let file = SocketFile::at(&path)?;
+                Self::on_unix(listener.into(), &path, file)
+            }
+            Endpoint::Tcp(_) | Endpoint::Udp(_) => Self::on_tcp(listener.into()),
+        }
+    }
+
+    fn on_tcp(listener: std::net::TcpListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        tcp::set_backlog(&listener, MAX_WAITING)?;
+        // A client that sends nothing takes no place of one that does.
+        tcp::defer_accept(&listener)?;
+        let to_pass = listener.as_fd().try_clone_to_owned()?;
+        let address = AdminAddress::Tcp(listener.local_addr()?.into());
+        Self::on(Listener::tcp(listener, Owner::Us), to_pass, address, None)
+    }
+
+    fn on_unix(listener: UnixListener, path: &Path, file: SocketFile) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let to_pass = listener.as_fd().try_clone_to_owned()?;
+        let address = AdminAddress::Unix(path.to_owned());
+        let listener = Listener::unix(listener, Owner::UsWithFile(file.clone()));
+        Self::on(listener, to_pass, address, Some(file))
+    }
+
+    fn on(
+        mut listener: Listener,
+        to_pass: OwnedFd,
+        address: AdminAddress,
+        file: Option<SocketFile>,
+    ) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let registry = poll.registry();
+        registry.register(&mut listener, LISTENER, Interest::READABLE)?;
+        let waker = Waker::new(registry, WAKER)?;
+        Ok(Self {
+            listener,
+            to_pass,
+            address,
+            file,
+            poll,
+            waker,
+        })
     }
 
     /// Another descriptor of the listener, for a successor.
@@ -105,28 +181,17 @@ impl Admin {
     /// # Errors
     /// What dup(2) reports.
     pub fn listener_to_pass(&self) -> io::Result<OwnedFd> {
-        self.listener.as_fd().try_clone_to_owned()
-    }
-
-    fn on(listener: std::net::TcpListener) -> io::Result<Self> {
-        listener.set_nonblocking(true)?;
-        let local_addr = listener.local_addr()?;
-        let mut listener = TcpListener::from_std(listener);
-        let poll = Poll::new()?;
-        let registry = poll.registry();
-        registry.register(&mut listener, LISTENER, Interest::READABLE)?;
-        let waker = Waker::new(registry, WAKER)?;
-        Ok(Self {
-            listener,
-            local_addr,
-            poll,
-            waker,
-        })
+        self.to_pass.try_clone()
     }
 
     /// The address as bound, with the port that the kernel chose.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.local_addr
+    pub fn address(&self) -> &AdminAddress {
+        &self.address
+    }
+
+    /// The file of a Unix socket. It stays when the admin port ends: a successor may serve on it.
+    pub fn file(&self) -> Option<&SocketFile> {
+        self.file.as_ref()
     }
 
     /// Answers with `pages` on a thread of its own until [`Running`] is dropped.
@@ -187,7 +252,7 @@ impl Drop for Running {
 /// The state of an admin port's thread.
 struct AdminLoop {
     poll: Poll,
-    listener: TcpListener,
+    listener: Listener,
     /// Whether there may be more to accept: set by an event, cleared only by EAGAIN.
     is_acceptable: bool,
     /// When accepting resumes after a lack of descriptors or memory.
@@ -260,9 +325,9 @@ impl AdminLoop {
                 return;
             }
             match self.listener.accept() {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     self.has_failed = false;
-                    self.insert(stream, now);
+                    self.insert(stream, peer, now);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.is_acceptable = false
@@ -279,12 +344,11 @@ impl AdminLoop {
         }
     }
 
-    fn insert(&mut self, mut stream: TcpStream, now: Instant) {
-        if self.connections.len() == MAX_CONNECTIONS {
-            let by_age = self.connections.iter();
-            if let Some((oldest, _)) = by_age.min_by_key(|(_, it)| it.accepted_at) {
-                self.connections.remove(oldest);
-            }
+    fn insert(&mut self, mut stream: Socket, peer: Option<IpAddr>, now: Instant) {
+        if self.connections.len() == MAX_CONNECTIONS
+            && let Some(key) = table::to_give_up(&self.connections)
+        {
+            self.connections.remove(key);
         }
         let entry = self.connections.vacant_entry();
         let key = entry.key();
@@ -295,7 +359,8 @@ impl AdminLoop {
         );
         // Without events the connection can't be answered; dropping it closes it.
         if registered.is_ok() {
-            entry.insert(Connection::new(stream, now));
+            let source = peer.map(|peer| SourcePrefix::new(peer, DEFAULT_IPV6_PREFIX));
+            entry.insert(Connection::new(stream, source, now));
             self.drive(key);
         }
     }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 
+use super::host::HostNames;
 use super::http::{Pages, Readiness};
 use super::metrics::{self, Report, Worker};
 use super::{exposition, process};
@@ -27,6 +28,10 @@ pub struct About {
     pub balances: Vec<Balance>,
     /// Returns the configuration in force. Called for each `/info`, because a reload may change it.
     pub configuration: Box<dyn Fn() -> Value + Send>,
+    /// What confines the process, as JSON.
+    pub sandbox: Value,
+    /// The host names that a request may give.
+    pub hosts: HostNames,
 }
 
 impl fmt::Debug for About {
@@ -114,6 +119,7 @@ impl Pages for Status {
             "per_worker": report.workers.iter().map(metrics::worker_json).collect::<Value>(),
             "endpoints": endpoints.collect::<Value>(),
             "configuration": (self.about.configuration)(),
+            "sandbox": self.about.sandbox,
             "counters": exposition::json(&metrics::families(&report)),
         });
         format!("{info:#}\n")
@@ -125,5 +131,9 @@ impl Pages for Status {
         } else {
             Readiness::Ready
         }
+    }
+
+    fn is_known_host(&self, host: &str) -> bool {
+        self.about.hosts.contain(host)
     }
 }

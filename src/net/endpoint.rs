@@ -44,11 +44,7 @@ impl FromStr for Endpoint {
             problem,
         };
         if let Some(path) = text.strip_prefix("unix:") {
-            return match path.len() {
-                0 => Err(fail(EndpointProblem::NoPath)),
-                1..=MAX_PATH_LEN if !path.contains('\0') => Ok(Self::Unix(path.into())),
-                _ => Err(fail(EndpointProblem::BadPath)),
-            };
+            return socket_path(path).map(Self::Unix).map_err(fail);
         }
         let (scheme, rest) = text
             .split_once("://")
@@ -71,8 +67,63 @@ impl fmt::Display for Endpoint {
     }
 }
 
+/// Where an admin port listens: HTTP over TCP or over a Unix stream socket.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum AdminAddress {
+    /// `HOST:PORT`
+    Tcp(HostPort),
+    /// `unix:PATH`
+    Unix(PathBuf),
+}
+
+impl AdminAddress {
+    /// As a program announces it and as another asks for it: `http://HOST:PORT` or `unix:PATH`.
+    pub fn url(&self) -> String {
+        match self {
+            Self::Tcp(address) => format!("http://{address}"),
+            Self::Unix(_) => self.to_string(),
+        }
+    }
+
+    /// The same address as an endpoint of a service.
+    pub fn as_endpoint(&self) -> Endpoint {
+        match self {
+            Self::Tcp(address) => Endpoint::Tcp(address.clone()),
+            Self::Unix(path) => Endpoint::Unix(path.clone()),
+        }
+    }
+}
+
+impl FromStr for AdminAddress {
+    type Err = EndpointProblem;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.strip_prefix("unix:") {
+            Some(path) => socket_path(path).map(Self::Unix),
+            None => text.parse().map(Self::Tcp),
+        }
+    }
+}
+
+impl fmt::Display for AdminAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
 /// What fits `sun_path` with its terminating zero (unix(7)).
 const MAX_PATH_LEN: usize = 107;
+
+fn socket_path(path: &str) -> Result<PathBuf, EndpointProblem> {
+    match path.len() {
+        0 => Err(EndpointProblem::NoPath),
+        1..=MAX_PATH_LEN if !path.contains('\0') => Ok(path.into()),
+        _ => Err(EndpointProblem::BadPath),
+    }
+}
 
 /// A host name or IP address, without brackets, and a port.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::net::sockopt;
 use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 
+use super::sys;
 use super::tuning::{Tuning, TuningError, option};
 
 /// Why a group of listeners could not be created.
@@ -144,6 +145,16 @@ fn join(address: SocketAddr, tuning: &Tuning) -> Result<Socket, ListenError> {
 pub fn set_backlog(listener: &std::net::TcpListener, backlog: u32) -> io::Result<()> {
     let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
     SockRef::from(listener).listen(backlog)
+}
+
+/// Makes the kernel hold a connection back until its first byte has come, or for about a second
+/// (TCP_DEFER_ACCEPT, tcp(7)): accept(2) then returns clients that have sent something.
+///
+/// # Errors
+/// What setsockopt(2) reports.
+pub fn defer_accept(listener: &impl AsFd) -> io::Result<()> {
+    const SECONDS: libc::c_int = 1;
+    sys::set_option(listener, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, SECONDS)
 }
 
 /// Makes the kernel prefer this socket, in its SO_REUSEPORT group, for packets that come in on one

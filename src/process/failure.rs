@@ -99,7 +99,7 @@ fn way_out(error: &Error) -> Option<&'static str> {
         Error::Setup { .. } => {
             Some("fewer --workers need fewer descriptors and threads; see ulimit -n and -u")
         }
-        Error::Admin { .. } => Some("choose another address with --admin HOST:PORT"),
+        Error::Admin { .. } => Some("choose another address with --admin"),
         Error::Tuning { .. }
         | Error::Handover(_)
         | Error::Worker { .. }

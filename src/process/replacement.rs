@@ -66,11 +66,13 @@ impl Belongings {
 
     /// Gives the resources up: the server has ended, or a successor has taken over.
     pub(super) fn remove(&self, handle: &Handle) {
-        drop(lock(&self.admin).take());
-        if let Some(file) = lock(&self.offered).take()
-            && !handle.has_successor()
-        {
-            file.remove();
+        let admin = lock(&self.admin).take();
+        let files = [
+            admin.and_then(|admin| admin.file),
+            lock(&self.offered).take(),
+        ];
+        if !handle.has_successor() {
+            files.iter().flatten().for_each(SocketFile::remove);
         }
     }
 

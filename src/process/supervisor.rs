@@ -1,7 +1,6 @@
 //! The life of the process around its server: inherited sockets, announcements, shutdown.
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
 
@@ -13,6 +12,7 @@ use super::handover::Takeover;
 use super::reload::{Reloader, Resolve, SettingsInForce};
 use super::replacement::{self, Belongings, Role};
 use super::{signals, systemd, warnings};
+use crate::net::endpoint::AdminAddress;
 use crate::server::{Handle, Server};
 use crate::settings::Resolved;
 
@@ -42,6 +42,7 @@ pub fn serve(resolved: Resolved, resolve: Resolve) -> Result<(), Failure> {
     }
     // Bound before the server's sockets: a failure before those does not affect a predecessor.
     let admin = admin_port::bind(config, takeover.as_mut())?;
+    warnings::warn_of_admin(admin.as_ref());
     let server = Server::bind_with(config.clone(), inherited).map_err(Failure::Server)?;
     warnings::warn_of_reflection(&config.limits, server.endpoints());
     warnings::warn_of_missing_limits(&missing_limits, server.endpoints());
@@ -53,7 +54,7 @@ pub fn serve(resolved: Resolved, resolve: Resolve) -> Result<(), Failure> {
     let admin = admin
         .map(|admin| admin_port::start(admin, &server, &in_force))
         .transpose()?;
-    let announcement = announcement(&server, admin.as_ref().map(|admin| admin.address));
+    let announcement = announcement(&server, admin.as_ref().map(|admin| &admin.address));
     let belongings = Arc::new(Belongings::new(admin, &role));
     let reloader = Reloader {
         handle: handle.clone(),
@@ -82,13 +83,13 @@ pub fn serve(resolved: Resolved, resolve: Resolve) -> Result<(), Failure> {
 }
 
 /// The lines that scripts wait for.
-fn announcement(server: &Server, admin: Option<SocketAddr>) -> String {
+fn announcement(server: &Server, admin: Option<&AdminAddress>) -> String {
     let mut lines = String::new();
     for (service, endpoint) in server.endpoints() {
         lines += &format!("listening {service} {endpoint}\n");
     }
     if let Some(address) = admin {
-        lines += &format!("listening admin http://{address}\n");
+        lines += &format!("listening admin {}\n", address.url());
     }
     lines + "ready\n"
 }

@@ -4,12 +4,14 @@ use std::net::IpAddr;
 
 use tracing::warn;
 
+use super::admin_port;
+use crate::admin::Admin;
 use crate::config::{Config, Limits};
 use crate::net::descriptors;
 use crate::net::endpoint::{Endpoint, HostPort};
 use crate::reactor::MAX_REFUSED_LINGERING;
 use crate::service::Service;
-use crate::settings::Resolved;
+use crate::settings::{Audience, Resolved};
 
 /// Descriptors beyond those of workers and connections: the admin port (64 at most), logs, signals.
 const RESERVED_DESCRIPTORS: u64 = 96;
@@ -70,6 +72,19 @@ pub(super) fn warn_of_missing_limits(missing: &[&str], endpoints: &[(Service, En
 fn is_loopback(address: &HostPort) -> bool {
     let ip = address.host.parse::<IpAddr>();
     ip.is_ok_and(|ip| ip.to_canonical().is_loopback())
+}
+
+/// The admin port asks for no password.
+pub(super) fn warn_of_admin(admin: Option<&Admin>) {
+    if let Some(admin) = admin
+        && admin_port::audience(admin.address()) == Audience::Everybody
+    {
+        warn!(
+            "the admin port on {} tells metrics and the configuration to everybody who reaches it; \
+             keep it on a private network, or on loopback or unix:PATH",
+            admin.address().url()
+        );
+    }
 }
 
 /// A datagram with a forged source makes the server send to a host that sent no request.

@@ -25,6 +25,8 @@ pub struct Key {
     pub default: &'static str,
     /// Whether a running server can apply a new value.
     pub change: Change,
+    /// Who may know its values.
+    pub audience: Audience,
     /// Sets one value from text, or appends it to a list. An error names the mistake in the text.
     pub(super) apply: fn(&mut Settings, &str) -> Result<(), String>,
     /// The current values as text for `apply`; none if the key is unset.
@@ -88,6 +90,15 @@ pub enum Change {
     Reload,
     /// With the next start only.
     Restart,
+}
+
+/// Who may know the values of a [`Key`].
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Audience {
+    /// Every client of the admin port.
+    Everybody,
+    /// Users of this machine. Others learn how many values there are.
+    ThisMachine,
 }
 
 impl Key {

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use super::key::{Change, Group, Key, Kind};
+use super::key::{Audience, Change, Group, Key, Kind};
 use crate::net::units;
 
 mod limits;
@@ -20,6 +20,7 @@ const VALUE: Key = Key {
     help: "",
     default: "",
     change: Change::Restart,
+    audience: Audience::Everybody,
     apply: |_, _| Ok(()),
     show: |_| Vec::new(),
     // One value replaces another, so there is nothing to clear.

@@ -16,7 +16,7 @@ mod source;
 mod tests;
 mod values;
 
-pub use key::{Change, FILE_VARIABLE, Group, Key, Kind, PREFIX};
+pub use key::{Audience, Change, FILE_VARIABLE, Group, Key, Kind, PREFIX};
 pub use keys::KEYS;
 pub use resolve::Resolved;
 pub use source::SettingsError;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::admission::rate::Rate;
 use crate::config::{Balance, Spin};
 use crate::net::affinity;
-use crate::net::endpoint::{Endpoint, HostPort};
+use crate::net::endpoint::{AdminAddress, Endpoint};
 use crate::net::tuning::Keepalive;
 use crate::net::units;
 
@@ -204,10 +204,23 @@ pub(super) fn mode(text: &str) -> Result<u32, String> {
         })
 }
 
-pub(super) fn admin(text: &str) -> Result<HostPort, String> {
+pub(super) fn admin(text: &str) -> Result<AdminAddress, String> {
     text.parse().map_err(|problem| {
         format!("`{text}` is not an address: {problem}; write for example 127.0.0.1:9777")
     })
+}
+
+/// A name without a port, as it stands in the field `Host` of a request.
+pub(super) fn host_name(text: &str) -> Result<String, String> {
+    /// The longest name of DNS as text (RFC 1035, section 2.3.4).
+    const MAX_LEN: usize = 253;
+    let is_of_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    if text.is_empty() || text.len() > MAX_LEN || !text.bytes().all(is_of_name) {
+        return Err(format!(
+            "`{text}` is not a host name; write for example echod.example.org"
+        ));
+    }
+    Ok(text.to_ascii_lowercase())
 }
 
 pub(super) fn socket_path(text: &str) -> Result<PathBuf, String> {

@@ -5,13 +5,13 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::file;
-use super::key::{Change, Group, Key, Kind};
+use super::key::{Audience, Change, Group, Key, Kind};
 use super::keys::KEYS;
 use super::parse::OFF;
 use super::source::{Given, Origin, SettingsError, from_environment, from_flags, one_line};
 use super::values::Settings;
 use crate::config::Balance;
-use crate::net::endpoint::{Endpoint, HostPort};
+use crate::net::endpoint::{AdminAddress, Endpoint, HostPort};
 use crate::service::Service;
 
 impl Settings {
@@ -48,10 +48,14 @@ impl Settings {
         Ok(resolved)
     }
 
-    /// The value of every key, as a JSON value of its kind.
-    pub fn to_json(&self) -> serde_json::Value {
+    /// The value of every key that the audience may know, as a JSON value of its kind; of any other,
+    /// the number of its values.
+    pub fn to_json(&self, audience: Audience) -> serde_json::Value {
         let value = |key: &Key| {
             let values = (key.show)(self);
+            if key.audience > audience {
+                return values.len().into();
+            }
             match key.kind {
                 Kind::List => values.into(),
                 Kind::Flag => values.iter().any(|value| value == "true").into(),
@@ -193,10 +197,11 @@ impl Resolved {
             }
         }
         if let Some(admin) = &config.admin {
-            let admin_endpoint = Endpoint::Tcp(admin.clone());
+            let admin_endpoint = admin.as_endpoint();
             let mut endpoints = config.services.iter();
             if let Some((service, _)) = endpoints.find(|(_, e)| is_same(e, &admin_endpoint)) {
-                let problem = format!("{admin} is given to {service} already; choose another port");
+                let problem =
+                    format!("{admin} is given to {service} already; choose another address");
                 return Err(self.error("admin", problem));
             }
         }
@@ -207,9 +212,14 @@ impl Resolved {
         }
         if let Some(path) = &config.handover {
             let handover = Endpoint::Unix(path.clone());
-            if config.services.iter().any(|(_, e)| is_same(e, &handover)) {
-                let problem =
-                    format!("{handover} is an endpoint of a service; choose another path");
+            let admin = config.admin.as_ref().map(AdminAddress::as_endpoint);
+            let is_of = if config.services.iter().any(|(_, e)| *e == handover) {
+                Some("an endpoint of a service")
+            } else {
+                (admin.as_ref() == Some(&handover)).then_some("the admin port")
+            };
+            if let Some(is_of) = is_of {
+                let problem = format!("{handover} is {is_of}; choose another path");
                 return Err(self.error("handover", problem));
             }
         }

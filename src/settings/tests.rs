@@ -433,7 +433,7 @@ fn a_limit_is_switched_off_by_one_word() {
         let printed = off.to_toml();
         let line = format!("{} = \"off\" # --{}", key.name, key.name);
         assert!(printed.lines().any(|it| it == line), "{line} in\n{printed}");
-        let shown = off.settings.to_json();
+        let shown = off.settings.to_json(Audience::ThisMachine);
         let value = &shown[key.name];
         assert!(value.is_null() || value == "off", "{} {value}", key.name);
     }
@@ -492,6 +492,7 @@ fn the_example_is_accepted_and_mentions_every_key() {
 /// A regular expression for values that the key takes.
 fn values(key: &Key) -> &'static str {
     match (key.name, key.value) {
+        ("admin-host", _) => "[a-z0-9._-]{1,20}",
         ("unix-mode", _) => "0?[0-7]{1,3}",
         ("balance", _) => "kernel|least-connections|incoming-cpu",
         ("user-timeout", _) => "[1-9][0-9]{0,2}(ms|s|m)",
@@ -511,7 +512,7 @@ fn values(key: &Key) -> &'static str {
         (_, "NAME") => "[!-~]{1,15}",
         (_, "CIDR") => "10\\.[1-9][0-9]?\\.0\\.0/16|[1-9a-f][0-9a-f]{0,3}::/16|127\\.0\\.0\\.1",
         (_, "PATH") => "[^\0]{1,20}",
-        (_, "HOST:PORT") => "[a-z]{1,9}:[0-9]{1,4}",
+        (_, "HOST:PORT|unix:PATH") => "[a-z]{1,9}:[0-9]{1,4}|unix:/[a-z]{1,20}",
         (_, "FORMAT") => "text|json",
         (_, "LEVEL") => "error|warn|info|debug|trace",
         (name, value) => panic!("no values for {name} {value}"),

@@ -1,16 +1,21 @@
 //! The admin port reports the server's work, and none of its clients blocks another.
 
 use std::collections::{HashMap, HashSet};
+use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::num::NonZeroUsize;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::Command;
 use std::time::Duration;
 
-use echomark::internal::{About, Admin, Running as Answering, Status};
-use echomark::net::endpoint::Endpoint;
+use echomark::internal::{About, Admin, HostNames, Running as Answering, Status};
+use echomark::net::endpoint::{AdminAddress, Endpoint};
 use echomark::{Balance, Config, Handle, Server, Service};
 
-use crate::support::echod::metric;
+use crate::support::directory::Directory;
+use crate::support::echod::{Echod, PROGRAM, Signal, metric};
 use crate::support::{
     Client, DEADLINE, Running, addresses, closed, config, in_parallel, wait_for, wait_until,
 };
@@ -25,8 +30,7 @@ struct Administered {
 impl Administered {
     #[track_caller]
     fn start(config: Config) -> Self {
-        let admin = Admin::bind(&"127.0.0.1:0".parse().expect("an address")).expect("a free port");
-        let address = admin.local_addr();
+        let (admin, address) = bind_admin();
         let endpoints = config.services.clone();
         let server = Running::start(config);
         let status = status(&server.handle, endpoints);
@@ -92,6 +96,17 @@ impl Response {
     }
 }
 
+#[track_caller]
+fn bind_admin() -> (Admin, SocketAddr) {
+    let anywhere = "127.0.0.1:0".parse().expect("an address");
+    let admin = Admin::bind(&anywhere, None).expect("a free port");
+    let AdminAddress::Tcp(address) = admin.address() else {
+        panic!("{} is not TCP", admin.address());
+    };
+    let address = address.resolve().expect("an IP address")[0];
+    (admin, address)
+}
+
 fn status(handle: &Handle, endpoints: Vec<(Service, Endpoint)>) -> Status {
     Status::new(
         handle.clone(),
@@ -100,6 +115,8 @@ fn status(handle: &Handle, endpoints: Vec<(Service, Endpoint)>) -> Status {
             balance: Balance::Kernel,
             balances: vec![Balance::Kernel],
             configuration: Box::new(|| "as \"resolved\"\n".into()),
+            sandbox: "as \"entered\"\n".into(),
+            hosts: HostNames::Only(vec!["admin".to_owned(), "slow".to_owned()]),
         },
     )
 }
@@ -235,8 +252,7 @@ fn connections_that_wait_or_find_the_queue_full_are_counted() {
     });
     let server = server.expect("a free port");
     let (endpoints, address) = (server.endpoints().to_vec(), addresses(&server)[0]);
-    let admin = Admin::bind(&"127.0.0.1:0".parse().expect("an address")).expect("a free port");
-    let port = admin.local_addr();
+    let (admin, port) = bind_admin();
     let handle = server.handle();
     let _answering = admin.start(status(&handle, endpoints)).expect("a thread");
     let scrape = |name: &str| metric(port, &format!("{name}{{endpoint=\"tcp://{address}\"}}"));
@@ -453,6 +469,69 @@ fn silent_clients_block_no_other() {
     }
 }
 
+/// On a long way a request comes long after the connect, and many others connect meanwhile.
+#[test]
+fn a_flood_of_silent_clients_shuts_nobody_out() {
+    const ROUNDS: usize = 10;
+    let administered = Administered::start(config());
+    let mut silent = Vec::new();
+    let answered = (0..ROUNDS).filter(|_| {
+        let mut slow = Client::connect(administered.admin);
+        silent.extend((0..100).map(|_| Client::connect(administered.admin)));
+        // An answer shows that those before it were accepted, if they are at all.
+        administered.scrape();
+        answers(&mut slow)
+    });
+    // Where this process is held up for a second, the kernel no longer holds the clients back.
+    assert!(answered.count() > ROUNDS / 2);
+}
+
+#[test]
+fn a_flood_from_one_address_shuts_out_no_other_address() {
+    let administered = Administered::start(config());
+    let mut slow = Client::connect(administered.admin);
+    slow.send(b"G");
+    let flood: Vec<_> = (0..200)
+        .map(|_| {
+            let mut client = Client::connect_from([127, 0, 0, 2].into(), administered.admin);
+            client.send(b"GET /metrics HTTP/1.1");
+            client
+        })
+        .collect();
+    // An answer shows that the flood before it was accepted.
+    administered.scrape();
+    slow.send(b"ET /livez HTTP/1.1\r\n\r\n");
+    assert_eq!(Response::receive(&mut slow).status, 200);
+    drop(flood);
+}
+
+/// Whether a late request is answered.
+fn answers(client: &mut Client) -> bool {
+    let mut text = String::new();
+    // A connection that was given up is an error of either call.
+    client.write_all(b"GET /livez HTTP/1.1\r\n\r\n").is_ok()
+        && client.read_to_string(&mut text).is_ok()
+        && text.starts_with("HTTP/1.1 200 OK\r\n")
+}
+
+#[test]
+fn a_name_that_an_attacker_can_register_is_refused() {
+    let administered = Administered::start(config());
+    for (host, status) in [
+        ("evil.example", 421),
+        ("evil.example:9777", 421),
+        ("admin", 200),
+        ("localhost:9777", 200),
+        ("127.0.0.1:9777", 200),
+        ("[::1]", 200),
+    ] {
+        let request = format!("GET /info HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        let response = administered.ask(request.as_bytes());
+        assert_eq!(response.status, status, "{host}");
+        assert_eq!(response.body.contains("configuration"), status == 200);
+    }
+}
+
 #[test]
 fn slow_requests_are_answered_while_others_are() {
     const REQUEST: &[u8] = b"GET /livez HTTP/1.1\r\nHost: slow\r\n\r\n";
@@ -507,7 +586,8 @@ fn many_scrapes_at_once_are_all_whole() {
 #[test]
 fn an_address_in_use_is_an_error_that_names_it() {
     let administered = Administered::start(config());
-    let error = Admin::bind(&administered.admin.into()).expect_err("the port is taken");
+    let error = Admin::bind(&AdminAddress::Tcp(administered.admin.into()), None)
+        .expect_err("the port is taken");
     let text = error.to_string();
     assert!(
         text.contains(&format!("http://{}", administered.admin)),
@@ -530,4 +610,115 @@ fn clients_that_do_not_read_block_no_other() {
         // The other side may be gone already.
         let _ = client.shutdown(Shutdown::Both);
     }
+}
+
+/// A page of the program's admin port, over any stream.
+#[track_caller]
+fn page(mut stream: impl Read + Write, host: &str, path: &str) -> Response {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("send");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("a whole response");
+    Response::parse(&text)
+}
+
+#[test]
+fn names_of_the_host_and_by_option_are_answered() {
+    let args = ["--echo", "tcp://127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let names = ["--admin-host", "echod.default.svc"];
+    let echod = Echod::start_command(Command::new(PROGRAM).args(args).args(names));
+    let own = fs::read_to_string("/proc/sys/kernel/hostname").expect("a name");
+    let status = |host: &str| {
+        let admin = TcpStream::connect(echod.address_of("admin http://")).expect("a listener");
+        page(admin, host, "/livez").status
+    };
+    assert_eq!(status("echod.default.svc:9777"), 200);
+    assert_eq!(status(own.trim_end()), 200);
+    assert_eq!(status("other.default.svc"), 421);
+}
+
+#[test]
+fn off_loopback_everybody_is_told_less_and_the_user_warned() {
+    let args = [
+        "--echo",
+        "tcp://127.0.0.1:0",
+        "--deny",
+        "192.0.2.0/24",
+        "--deny",
+        "10.0.0.0/8",
+    ];
+    let denied = |admin: &str| {
+        let mut command = Command::new(PROGRAM);
+        let mut echod = Echod::start_command(command.args(args).args(["--admin", admin]));
+        let port = echod.address_of("admin http://").port();
+        let warned = admin.starts_with("0.0.0.0");
+        if warned {
+            echod.wait_for_log("tells metrics and the configuration to everybody");
+        }
+        let client = TcpStream::connect(("127.0.0.1", port)).expect("a listener");
+        let info = page(client, "127.0.0.1", "/info").body;
+        let info: serde_json::Value = serde_json::from_str(&info).expect("JSON");
+        echod.signal(Signal::TERM);
+        let exit = echod.wait_for_exit();
+        let told = exit.stderr.iter().any(|line| line.contains("to everybody"));
+        assert_eq!(told, warned, "{exit:#?}");
+        info["configuration"]["deny"].clone()
+    };
+    assert_eq!(denied("0.0.0.0:0"), 2);
+    assert_eq!(
+        denied("127.0.0.1:0"),
+        serde_json::json!(["192.0.2.0/24", "10.0.0.0/8"])
+    );
+}
+
+#[test]
+fn a_unix_socket_serves_its_user_and_is_removed_at_the_end() {
+    let directory = Directory::new();
+    let path = directory.join("admin.sock");
+    let admin = format!("unix:{}", path.display());
+    let args = ["--echo", "tcp://127.0.0.1:0", "--admin", &admin];
+    let echod = Echod::start(&args);
+    assert!(echod.listening().any(|it| it == format!("admin {admin}")));
+    let mode = fs::metadata(&path).expect("a file").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let connect = || UnixStream::connect(&path).expect("a listener");
+    assert_eq!(page(connect(), "anything", "/livez").body, "alive\n");
+    let info = page(connect(), "localhost", "/info").body;
+    let info: serde_json::Value = serde_json::from_str(&info).expect("JSON");
+    assert_eq!(info["configuration"]["admin"], admin.as_str());
+    echod.signal(Signal::TERM);
+    assert_eq!(echod.wait_for_exit().code, Some(0));
+    assert!(!fs::exists(&path).expect("a directory"));
+    // Another program's file stays.
+    let echod = Echod::start(&args);
+    fs::remove_file(&path).expect("remove");
+    let _other = UnixListener::bind(&path).expect("bind");
+    echod.signal(Signal::TERM);
+    assert_eq!(echod.wait_for_exit().code, Some(0));
+    assert!(fs::exists(&path).expect("a directory"));
+}
+
+#[test]
+fn a_unix_socket_is_passed_to_a_successor() {
+    let directory = Directory::new();
+    let path = directory.join("admin.sock");
+    let admin = format!("unix:{}", path.display());
+    let handover = format!("--handover={}", directory.join("handover").display());
+    let args = ["--echo", "tcp://127.0.0.1:0", "--admin", &admin, &handover];
+    let first = Echod::start(&args);
+    let second = Echod::start(&args);
+    assert_eq!(first.wait_for_exit().code, Some(0));
+    let pid = || {
+        let info = page(
+            UnixStream::connect(&path).expect("a listener"),
+            "x",
+            "/info",
+        )
+        .body;
+        serde_json::from_str::<serde_json::Value>(&info).expect("JSON")["pid"].clone()
+    };
+    assert_eq!(pid(), second.process_id());
+    second.signal(Signal::TERM);
+    assert_eq!(second.wait_for_exit().code, Some(0));
+    assert!(!fs::exists(&path).expect("a directory"));
 }

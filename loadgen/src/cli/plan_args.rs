@@ -155,8 +155,8 @@ pub(crate) struct LoadArgs {
     #[arg(long, help_heading = "Connections")]
     no_nodelay: bool,
 
-    /// Admin port of the measured echod, http://HOST:PORT: report its counters beside the client's
-    /// figures
+    /// Admin port of the measured echod, http://HOST:PORT or unix:PATH: report its counters beside
+    /// the client's figures
     #[arg(long, value_name = "URL", help_heading = "Connections")]
     server_admin: Option<AdminUrl>,
 

@@ -5,8 +5,9 @@ use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
-use echomark::internal::{About, Admin, Running, Status};
+use echomark::internal::{About, Admin, HostNames, Running, Status};
 use echomark::metrics::Snapshot;
+use echomark::net::endpoint::AdminAddress;
 use echomark::{Balance, Config, Handle, Limits, Server, Service};
 use loadgen::RunResult;
 use loadgen::plan::{Background, Close, Direction, Load, Plan, Target, Workload};
@@ -43,8 +44,11 @@ impl Echod {
         })
         .unwrap();
         let endpoints: Vec<_> = server.endpoints().to_vec();
-        let admin = Admin::bind(&"127.0.0.1:0".parse().unwrap()).unwrap();
-        let address = admin.local_addr();
+        let admin = Admin::bind(&"127.0.0.1:0".parse().unwrap(), None).unwrap();
+        let AdminAddress::Tcp(address) = admin.address() else {
+            panic!("{} is not TCP", admin.address());
+        };
+        let address = address.resolve().unwrap()[0];
         let handle = server.handle();
         let answering = admin
             .start(Status::new(
@@ -54,6 +58,8 @@ impl Echod {
                     endpoints: endpoints.clone(),
                     balance: Balance::Kernel,
                     configuration: Box::new(|| "none".into()),
+                    sandbox: "none".into(),
+                    hosts: HostNames::Any,
                 },
             ))
             .unwrap();

@@ -3,7 +3,7 @@
 use super::{LIST, VALUE, all, one, shown};
 use crate::net::cidr::Cidr;
 use crate::net::units;
-use crate::settings::key::{Change, Group, Key};
+use crate::settings::key::{Audience, Change, Group, Key};
 use crate::settings::parse;
 
 pub(super) const KEYS: &[Key] = &[
@@ -79,6 +79,7 @@ pub(super) const KEYS: &[Key] = &[
                one or more prefixes, all other addresses are denied.",
         default: "all addresses that are not denied",
         change: Change::Reload,
+        audience: Audience::ThisMachine,
         apply: |s, text| parse::from_str::<Cidr>(text).map(|v| s.config.limits.allow.push(v)),
         show: |s| all(&s.config.limits.allow),
         clear: |s| s.config.limits.allow.clear(),
@@ -92,6 +93,7 @@ pub(super) const KEYS: &[Key] = &[
                address decides, here and in allow; a prefix in both denies.",
         default: "none",
         change: Change::Reload,
+        audience: Audience::ThisMachine,
         apply: |s, text| parse::from_str::<Cidr>(text).map(|v| s.config.limits.deny.push(v)),
         show: |s| all(&s.config.limits.deny),
         clear: |s| s.config.limits.deny.clear(),

@@ -1,7 +1,7 @@
 //! Life cycle, admin port and log.
 
-use super::{VALUE, one, shown};
-use crate::net::endpoint::HostPort;
+use super::{LIST, VALUE, all, one, shown};
+use crate::net::endpoint::AdminAddress;
 use crate::net::units;
 use crate::settings::key::{Group, Key};
 use crate::settings::parse;
@@ -44,14 +44,29 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "admin",
-        value: "HOST:PORT",
+        value: "HOST:PORT|unix:PATH",
         group: Group::Administration,
         help: "Serve /metrics, /livez, /readyz and /info over HTTP here. Every \
-               client that can connect may read all of it.",
+               client that can connect may read all of it. A Unix socket has the permissions of \
+               unix-mode, or 600.",
         default: "off",
         apply: |s, text| parse::admin(text).map(|v| s.config.admin = Some(v)),
-        show: |s| shown(s.config.admin.as_ref(), HostPort::to_string),
+        show: |s| shown(s.config.admin.as_ref(), AdminAddress::to_string),
         ..VALUE
+    },
+    Key {
+        name: "admin-host",
+        value: "NAME",
+        group: Group::Administration,
+        help: "Also answer requests to the admin port for this name, such as that of a service in \
+               Kubernetes. Others are answered for IP addresses, localhost, the host in admin and \
+               this machine's name only, so that no web page can read it through a browser (DNS \
+               rebinding).",
+        default: "none",
+        apply: |s, text| parse::host_name(text).map(|v| s.config.admin_hosts.push(v)),
+        show: |s| all(&s.config.admin_hosts),
+        clear: |s| s.config.admin_hosts.clear(),
+        ..LIST
     },
     Key {
         name: "log-format",

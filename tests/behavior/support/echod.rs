@@ -255,7 +255,7 @@ pub(crate) fn metric(admin: SocketAddr, sample: &str) -> u64 {
 #[track_caller]
 fn page(admin: SocketAddr, path: &str) -> Option<String> {
     let mut client = Client::connect(admin);
-    client.send(format!("GET {path} HTTP/1.1\r\nHost: admin\r\n\r\n").as_bytes());
+    client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes());
     let mut text = String::new();
     client.read_to_string(&mut text).ok()?;
     let (_, body) = text.split_once("\r\n\r\n")?;
