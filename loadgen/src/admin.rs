@@ -74,6 +74,9 @@ pub struct Counters {
     pub udp_received_datagrams_total: u64,
     pub udp_sent_datagrams_total: u64,
     pub udp_dropped_datagrams_total: BTreeMap<String, u64>,
+    /// By endpoint. An earlier echod does not report it.
+    #[serde(default)]
+    pub udp_kernel_dropped_datagrams_total: BTreeMap<String, u64>,
 }
 
 /// Requests `/info`.

@@ -218,6 +218,8 @@ fn accounts(before: &Info, after: &Info, client: &ClientSide<'_>) -> ServerAccou
         client_opened: client.opened,
         server_accepted: difference(|counters| counters.connections_accepted_total),
         server_refused: difference(|counters| sum(&counters.connections_refused_total)),
+        server_over_source_rate: difference(|counters| dropped(counters, "rate_per_source")),
+        server_over_rate: difference(|counters| dropped(counters, "rate")),
         agree,
     }
 }
@@ -299,6 +301,9 @@ fn in_window(
         connections_refused: difference(|counters| sum(&counters.connections_refused_total)),
         accept_errors: difference(|counters| sum(&counters.accept_errors_total)),
         datagrams_dropped: difference(|counters| sum(&counters.udp_dropped_datagrams_total)),
+        datagrams_dropped_by_kernel: difference(|counters| {
+            sum(&counters.udp_kernel_dropped_datagrams_total)
+        }),
     }
 }
 
@@ -311,6 +316,12 @@ fn has_traffic(before: &Info, after: &Info) -> bool {
 
 fn grown(before: &Info, after: &Info, counter: fn(&Counters) -> u64) -> u64 {
     counter(&after.counters).saturating_sub(counter(&before.counters))
+}
+
+/// Datagrams that the server did not answer for this reason.
+fn dropped(counters: &Counters, reason: &str) -> u64 {
+    let dropped = &counters.udp_dropped_datagrams_total;
+    dropped.get(reason).copied().unwrap_or_default()
 }
 
 fn sum(counts: &std::collections::BTreeMap<String, u64>) -> u64 {
@@ -361,6 +372,8 @@ impl ServerResult {
                 connections_refused: window.connections_refused + next.connections_refused,
                 accept_errors: window.accept_errors + next.accept_errors,
                 datagrams_dropped: window.datagrams_dropped + next.datagrams_dropped,
+                datagrams_dropped_by_kernel: window.datagrams_dropped_by_kernel
+                    + next.datagrams_dropped_by_kernel,
             }),
             (window, next) => window.or(next),
         };
@@ -378,6 +391,8 @@ impl ServerResult {
         sum.client_opened += next.client_opened;
         sum.server_accepted += next.server_accepted;
         sum.server_refused += next.server_refused;
+        sum.server_over_source_rate += next.server_over_source_rate;
+        sum.server_over_rate += next.server_over_rate;
         sum.agree &= next.agree;
         self.derive();
     }

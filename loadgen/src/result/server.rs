@@ -66,6 +66,9 @@ pub struct ServerWindow {
     pub accept_errors: u64,
     /// Datagrams not answered.
     pub datagrams_dropped: u64,
+    /// Datagrams that the server's kernel dropped before the server saw them.
+    #[serde(default)]
+    pub datagrams_dropped_by_kernel: u64,
 }
 
 /// A worker over the window and the wait after it.
@@ -100,6 +103,12 @@ pub struct ServerAccounts {
     pub server_accepted: u64,
     /// Connections that it refused.
     pub server_refused: u64,
+    /// Datagrams that the server did not answer because their source was over its rate.
+    #[serde(default)]
+    pub server_over_source_rate: u64,
+    /// Datagrams that the server did not answer because all together were over the rate.
+    #[serde(default)]
+    pub server_over_rate: u64,
     /// Whether they agree, as far as they have to.
     pub agree: bool,
 }

@@ -73,6 +73,8 @@ pub enum Code {
     ServerSideMissing,
     /// A repeat could not be made; those before it are in the result.
     RepeatFailed,
+    /// The server left datagrams unanswered because of its limits on rates.
+    ServerLimited,
     /// The server counted other bytes than the client: others used it, or it is not the one that was
     /// measured.
     ServerDisagrees,

@@ -86,6 +86,7 @@ impl ClientState {
             | Code::NotHeld
             | Code::ServerSideMissing
             | Code::RepeatFailed
+            | Code::ServerLimited
             | Code::ServerDisagrees
             | Code::NotTogether
             | Code::FewSamples

@@ -29,17 +29,22 @@ pub(crate) struct Echod {
 
 impl Echod {
     pub(crate) fn start(services: &[(Service, &str)], workers: usize) -> Self {
+        // A test sends all it has from one address.
+        let limits = Limits {
+            udp_rate_per_source: None,
+            ..Limits::default()
+        };
+        Self::start_with(limits, services, workers)
+    }
+
+    fn start_with(limits: Limits, services: &[(Service, &str)], workers: usize) -> Self {
         let server = Server::bind(Config {
             services: services
                 .iter()
                 .map(|(service, endpoint)| (*service, endpoint.parse().unwrap()))
                 .collect(),
             workers: number(workers),
-            // A test sends all it has from one address.
-            limits: Limits {
-                udp_rate_per_source: None,
-                ..Limits::default()
-            },
+            limits,
             ..Config::default()
         })
         .unwrap();
@@ -267,6 +272,39 @@ fn other_clients_and_other_servers_show_in_the_accounts() {
         ..crate::support::plan(server(&plain))
     });
     assert!(codes(&result).contains(&&Code::ServerDisagrees));
+}
+
+/// By default an echod limits the rate of one source, which every measurement over UDP exceeds.
+#[test]
+fn a_server_that_limits_datagrams_is_named() {
+    let services = [(Service::Echo, "udp://127.0.0.1:0")];
+    let echod = Echod::start_with(Limits::default(), &services, 1);
+    let plan = Plan {
+        requests: std::num::NonZeroU64::new(6000),
+        duration: None,
+        timeout: Duration::from_millis(200),
+        load: constant(6000.0),
+        ..echod.plan()
+    };
+    let reason = |plan: &Plan, code: Code| {
+        let result = run(plan);
+        let mut reasons = result.verdict.reasons.into_iter();
+        let reason = reasons.find(|it| it.code == code);
+        (reason.map(|it| it.text), result.server)
+    };
+    let (text, server) = reason(&plan, Code::ServerLimited);
+    let over = server.unwrap().accounts.server_over_source_rate;
+    let text = text.expect("a reason");
+    assert!(over > 0 && text.contains(&over.to_string()), "{text}");
+    assert!(text.contains("--udp-rate-per-source off"), "{text}");
+    // Without its counters it may be the reason.
+    let plan = Plan {
+        server_admin: None,
+        ..plan
+    };
+    let (text, _) = reason(&plan, Code::Missing);
+    let text = text.expect("a reason");
+    assert!(text.contains("--udp-rate-per-source off"), "{text}");
 }
 
 #[test]

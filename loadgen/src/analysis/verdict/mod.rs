@@ -121,9 +121,16 @@ fn content(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
     }
     let missing = counts.lost + counts.timed_out + counts.unfinished;
     if missing > 0 {
+        // With the server's counters, a reason of its own tells.
+        let hint = if evidence.plan.is_datagram() && evidence.server.is_none() {
+            "; an echod limits the rate of one source unless it is started with \
+             --udp-rate-per-source off (--server-admin shows whether it did)"
+        } else {
+            ""
+        };
         reasons.push(Reason::suspect(
             Code::Missing,
-            format!("{missing} messages did not come back; the percentiles leave them out"),
+            format!("{missing} messages did not come back; the percentiles leave them out{hint}"),
         ));
     }
     let judged = counts.verified + counts.corrupt;
@@ -250,6 +257,28 @@ fn server(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
             return reasons.push(Reason::suspect(Code::ServerSideMissing, text));
         }
     };
+    for (count, limit, way_out) in [
+        (
+            accounts.server_over_source_rate,
+            "for one source",
+            "start it with --udp-rate-per-source off",
+        ),
+        (
+            accounts.server_over_rate,
+            "for all sources",
+            "raise its --udp-rate",
+        ),
+    ] {
+        if count > 0 {
+            reasons.push(Reason::suspect(
+                Code::ServerLimited,
+                format!(
+                    "the server left {count} datagrams unanswered, because they were over its rate \
+                     {limit}; {way_out}"
+                ),
+            ));
+        }
+    }
     if !accounts.agree {
         reasons.push(Reason::suspect(
             Code::ServerDisagrees,

@@ -46,6 +46,7 @@ pub(super) fn describe(server: &ServerResult, section: &mut Section) {
                 ("short writes", window.short_writes),
                 ("accept errors", window.accept_errors),
                 ("dropped datagrams", window.datagrams_dropped),
+                ("dropped by its kernel", window.datagrams_dropped_by_kernel),
                 ("refused", server.accounts.server_refused),
             ]),
         );
@@ -112,6 +113,10 @@ fn counters(server: &ServerResult, section: &mut Section) {
             ("connections refused", window.connections_refused),
             ("accept errors", window.accept_errors),
             ("datagrams dropped", window.datagrams_dropped),
+            (
+                "datagrams dropped by its kernel",
+                window.datagrams_dropped_by_kernel,
+            ),
         ];
         section.table(Table::new(
             ["in the window", ""],
