@@ -52,6 +52,18 @@ impl Echod {
         Self::spawn_with(command.stdout(Stdio::piped()).stderr(stderr)).wait_until_ready()
     }
 
+    /// As [`Echod::start_command`], for a start that may fail.
+    #[track_caller]
+    #[allow(dead_code, reason = "only one of the test programs has such starts")]
+    pub(crate) fn try_start_command(command: &mut Command) -> Result<Self, Exit> {
+        let mut echod = Self::spawn(command);
+        match echod.stdout.next_line_with("ready") {
+            Ok(()) => Ok(echod),
+            Err(RecvTimeoutError::Disconnected) => Err(echod.wait_for_exit()),
+            Err(RecvTimeoutError::Timeout) => panic!("echod neither got ready nor ended"),
+        }
+    }
+
     #[track_caller]
     pub(crate) fn wait_until_ready(self) -> Self {
         let mut echod = self;
@@ -122,6 +134,24 @@ impl Echod {
     #[track_caller]
     pub(crate) fn metric(&self, sample: &str) -> u64 {
         metric(self.address_of("admin http://"), sample)
+    }
+
+    /// The sum of all samples of a metric, whatever their labels. It needs an admin port.
+    #[track_caller]
+    #[allow(dead_code, reason = "only one of the test programs adds up")]
+    pub(crate) fn metric_sum(&self, name: &str) -> u64 {
+        let admin = self.address_of("admin http://");
+        let text = wait_for("/metrics", || page(admin, "/metrics"));
+        let samples = text.lines().filter_map(|line| line.strip_prefix(name));
+        samples
+            .filter_map(|rest| {
+                rest.strip_prefix('{')?
+                    .rsplit_once(' ')?
+                    .1
+                    .parse::<u64>()
+                    .ok()
+            })
+            .sum()
     }
 
     /// Its `/info`. It needs an admin port.
@@ -203,6 +233,25 @@ impl Echod {
     #[track_caller]
     pub(crate) fn private_bytes(&self) -> u64 {
         self.status_bytes("RssAnon:")
+    }
+
+    /// Its open descriptors of a kind, as /proc/PID/fd names them, such as `socket:`.
+    #[allow(dead_code, reason = "only one of the test programs counts them")]
+    pub(crate) fn descriptors(&self, kind: &str) -> usize {
+        let folder = format!("/proc/{}/fd", self.child.id());
+        let Ok(entries) = fs::read_dir(folder) else {
+            return 0;
+        };
+        entries
+            .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
+            .filter(|target| target.to_string_lossy().starts_with(kind))
+            .count()
+    }
+
+    /// Whether it has not ended.
+    #[allow(dead_code, reason = "only one of the test programs asks")]
+    pub(crate) fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
     }
 
     #[track_caller]

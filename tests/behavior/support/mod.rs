@@ -281,14 +281,15 @@ impl Client {
     /// Connects from an address of this machine.
     #[track_caller]
     pub(crate) fn connect_from(source: IpAddr, address: SocketAddr) -> Self {
-        let connect = || {
-            let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-            socket.bind(&SocketAddr::new(source, 0).into())?;
-            socket.connect_timeout(&address.into(), DEADLINE)?;
-            Self::new(socket.into())
-        };
-        connect()
+        Self::try_connect_from(source, address)
             .unwrap_or_else(|error| panic!("cannot connect from {source} to {address}: {error}"))
+    }
+
+    pub(crate) fn try_connect_from(source: IpAddr, address: SocketAddr) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        socket.bind(&SocketAddr::new(source, 0).into())?;
+        socket.connect_timeout(&address.into(), DEADLINE)?;
+        Self::new(socket.into())
     }
 
     fn new(stream: TcpStream) -> io::Result<Self> {

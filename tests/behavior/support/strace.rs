@@ -9,7 +9,18 @@ use super::wait_for;
 /// A command that becomes `program` with a tracer, which injects `faults`, such as
 /// `accept4:error=EMFILE:when=1..9` (strace(1)). Calls are counted per thread.
 pub(crate) fn with_faults(faults: &[&str], program: impl AsRef<Path>) -> Command {
+    with_recorded_faults(faults, program, "/dev/null")
+}
+
+/// As [`with_faults`]; the traced calls are written to `file`, those that failed on demand with the mark
+/// `(INJECTED)`.
+pub(crate) fn with_recorded_faults(
+    faults: &[&str],
+    program: impl AsRef<Path>,
+    file: impl AsRef<Path>,
+) -> Command {
     let mut command = tracer();
+    command.arg(format!("--output={}", file.as_ref().display()));
     // -D: the child is the program itself; the tracer is its grandchild and ends with it.
     // --seccomp-bpf: untraced calls run at full speed.
     command.args(["-D", "--seccomp-bpf", "-f"]);
