@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use loadgen::internal::Bench;
 use loadgen::plan::sizes::Sizes;
-use loadgen::plan::{Load, Pacing, Plan, SocketOptions, Target, Workload};
+use loadgen::plan::{Load, Pacing, Plan, Priority, SocketOptions, Target, Workload};
 
 const MESSAGE: usize = 64;
 
@@ -39,6 +39,7 @@ fn plan(connections: usize, verify: bool) -> Plan {
         verify,
         interval: Duration::from_secs(1),
         pacing: Pacing::Hybrid,
+        priority: Priority::Normal,
         sources: Vec::new(),
         socket: SocketOptions::default(),
         background: None,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use loadgen::observer::Unobserved;
 use loadgen::plan::sizes::Sizes;
-use loadgen::plan::{Load, Pacing, Plan, SocketOptions, Target, Workload};
+use loadgen::plan::{Load, Pacing, Plan, Priority, SocketOptions, Target, Workload};
 use loadgen::{Control, RunError};
 
 fn main() -> Result<(), RunError> {
@@ -32,6 +32,7 @@ fn main() -> Result<(), RunError> {
         verify: true,
         interval: Duration::from_millis(100),
         pacing: Pacing::Hybrid,
+        priority: Priority::Normal,
         sources: Vec::new(),
         socket: SocketOptions::default(),
         background: None,

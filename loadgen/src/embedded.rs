@@ -7,6 +7,7 @@ use std::thread;
 use echomark::net::endpoint::Endpoint;
 use echomark::{Config, Limits, Server, Service};
 
+use crate::engine::priority::Scheduling;
 use crate::error::RunError;
 
 /// An echod in this process, with real threads and real sockets.
@@ -18,7 +19,11 @@ pub(crate) struct Embedded {
 }
 
 impl Embedded {
-    pub(crate) fn start(workers: NonZeroUsize, services: &[Service]) -> Result<Self, RunError> {
+    pub(crate) fn start(
+        workers: NonZeroUsize,
+        services: &[Service],
+        scheduling: &Scheduling,
+    ) -> Result<Self, RunError> {
         let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
         let server = Server::bind(Config {
             services: services
@@ -31,6 +36,7 @@ impl Embedded {
                 udp_rate_per_source: None,
                 ..Limits::default()
             },
+            pin: scheduling.keeps_apart(),
             ..Config::default()
         })
         .map_err(RunError::Embedded)?;

@@ -13,7 +13,7 @@ use crate::plan::{Load, Plan, Target};
 use crate::result::{
     BackgroundResult, Host, IntervalResult, MergedPart, RampInterval, RunResult, Statistics,
 };
-use crate::result::{Code, Reason, Verdict};
+use crate::result::{Code, Reason};
 
 /// Options that add, or that differ between parts.
 const OF_A_PART: [&str; 6] = [
@@ -64,12 +64,11 @@ pub fn merge(parts: Vec<(String, RunResult)>) -> Result<RunResult, String> {
         // These describe one process. Blocks and connections of other processes are not in them.
         union.statistics = Statistics::default();
         union.repeats = None;
-        union.verdict.reasons.extend(apart);
+        union.verdict.add_reasons(apart);
     }
     // These are listed for each part.
     (union.tcp, union.fairness, union.server) = (None, None, None);
     union.plan = plan;
-    union.verdict = Verdict::from_reasons(union.verdict.reasons);
     union.merged = Some(described);
     Ok(union)
 }

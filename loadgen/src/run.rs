@@ -16,6 +16,7 @@ use crate::analysis::server_side::ServerProbe;
 use crate::analysis::summarize::{Context, summarize};
 use crate::embedded::Embedded;
 use crate::engine::hiccups::HiccupProbe;
+use crate::engine::priority::{MemoryLock, Scheduling};
 use crate::engine::sys;
 use crate::engine::task::Report;
 use crate::error::RunError;
@@ -57,6 +58,7 @@ pub fn run(
         rate.resolve(plan.warmup, plan.duration)
             .map_err(RunError::Rate)?;
     }
+    let scheduling = Scheduling::of(plan);
     let embedded = match &plan.target {
         Target::Servers { .. } => None,
         Target::Embedded { embedded_workers } => {
@@ -65,7 +67,7 @@ pub fn run(
                 .chain(beside.map(|background| Some(background.direction)))
                 .map(service_for)
                 .collect();
-            Some(Embedded::start(*embedded_workers, &services)?)
+            Some(Embedded::start(*embedded_workers, &services, &scheduling)?)
         }
     };
     let (targets, beside) = targets_of(plan, embedded.as_ref());
@@ -78,7 +80,15 @@ pub fn run(
             thread::Builder::new()
                 .name("loadgen-coord".to_owned())
                 .spawn_scoped(scope, || {
-                    measure(plan, &targets, &beside, control, &mut *observer, &clock)
+                    measure(
+                        plan,
+                        &targets,
+                        &beside,
+                        &scheduling,
+                        control,
+                        &mut *observer,
+                        &clock,
+                    )
                 })
                 .map_err(RunError::System)?
                 .join()
@@ -145,6 +155,7 @@ fn measure(
     plan: &Plan,
     targets: &[Endpoint],
     beside: &[Endpoint],
+    scheduling: &Scheduling,
     control: &Control,
     observer: &mut dyn Observer,
     clock: &WallClock,
@@ -161,14 +172,21 @@ fn measure(
         .transpose()?;
     let mut threads = Threads::default();
     let (reports_in, reports) = mpsc::channel();
-    spawn(plan, targets, control, &reports_in, &mut threads)?;
+    spawn(
+        plan,
+        targets,
+        scheduling,
+        control,
+        &reports_in,
+        &mut threads,
+    )?;
     if let Some(plan) = &background_plan {
         // It ends with the run, but its rate is not changed.
         let steady = control.with_own_rate();
-        spawn(plan, beside, &steady, &reports_in, &mut threads)?;
+        spawn(plan, beside, scheduling, &steady, &reports_in, &mut threads)?;
     }
     drop(reports_in);
-    let mut hiccup_probe = HiccupProbe::new();
+    let mut hiccup_probe = HiccupProbe::new(scheduling.clone());
     // If this fails, only a little precision is lost.
     let _ = sys::set_thread_nice(COORDINATOR_NICE);
 
@@ -186,6 +204,7 @@ fn measure(
     };
     observer.phase(Phase::Connecting);
     coordinator.await_connections(observer)?;
+    let memory_lock = scheduling.is_raised().then(MemoryLock::take).flatten();
     let start = monotonic_ns() + START_DELAY_NS;
     for group in &mut coordinator.groups {
         group.window_start = start + plan.warmup.as_nanos() as u64;
@@ -220,6 +239,7 @@ fn measure(
         started_at,
         steal_ratio,
         hiccup: hiccup_probe.finish(),
+        memory_locked: memory_lock.is_some(),
         rate_changes,
         background: plan.background.as_ref().zip(groups.next()),
         server_probe,

@@ -36,11 +36,21 @@ pub fn cpus_in_turn(threads: usize) -> io::Result<Vec<usize>> {
 /// # Errors
 /// `InvalidInput` for a number that no CPU can have, or what sched_setaffinity(2) reports.
 pub fn pin_thread(cpu: usize) -> io::Result<()> {
-    if cpu >= CpuSet::MAX_CPU {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
+    bind_thread(&[cpu])
+}
+
+/// Binds the calling thread to some CPUs.
+///
+/// # Errors
+/// As [`pin_thread`].
+pub fn bind_thread(cpus: &[usize]) -> io::Result<()> {
     let mut set = CpuSet::new();
-    set.set(cpu);
+    for &cpu in cpus {
+        if cpu >= CpuSet::MAX_CPU {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        set.set(cpu);
+    }
     Ok(sched_setaffinity(None, &set)?)
 }
 

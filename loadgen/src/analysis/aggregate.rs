@@ -13,7 +13,6 @@ use crate::engine::task::FlowReport;
 use crate::engine::tcp::TcpTotals;
 use crate::observer::{Live, Observer};
 use crate::plan::Plan;
-use crate::result::histogram;
 use crate::result::{IntervalLatency, IntervalResult, RampInterval};
 
 /// Maximum of blocks for the statistics of a run.
@@ -181,14 +180,7 @@ impl Aggregate {
         let full = self.window_start + self.division.begin_of(number + 1);
         // The statistics need slices of equal length.
         if end == full {
-            if slice.response.is_empty() && slice.counts.completed > 0 {
-                // A one-way stream has only a number of blocks.
-                let mut blocks = histogram::empty();
-                let _ = blocks.record_n(1, slice.counts.completed);
-                self.blocks.push(&blocks);
-            } else {
-                self.blocks.push(&slice.response);
-            }
+            self.blocks.push(&slice.response, slice.counts.completed);
         }
         observer.slice(&Live {
             elapsed: Duration::from_nanos(end.saturating_sub(self.window_start)),

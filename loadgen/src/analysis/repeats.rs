@@ -11,7 +11,7 @@ use crate::result::{
     Client, Latency, RepeatRun, RepeatSpread, Repeats, RunResult, Statistics, ThreadResult,
     Throughput,
 };
-use crate::result::{Code, Reason, Verdict};
+use crate::result::{Code, Reason};
 
 /// Combines `results`, at least one, in the order of the runs. `failure` is why the next run
 /// failed.
@@ -20,9 +20,11 @@ pub(crate) fn union(results: Vec<RunResult>, failure: Option<&RunError>, plan: &
     let mut union = add_up(results, plan);
     if let Some(error) = failure {
         let text = format!("repeat {} of {} failed: {error}", made + 1, plan.repeat);
-        let mut reasons = union.verdict.reasons;
-        reasons.insert(0, Reason::invalid(Code::RepeatFailed, text));
-        union.verdict = Verdict::from_reasons(reasons);
+        union
+            .verdict
+            .add_reasons([Reason::invalid(Code::RepeatFailed, text)]);
+        // The cause comes first.
+        union.verdict.reasons.rotate_right(1);
     }
     union
 }
@@ -46,7 +48,6 @@ fn add_up(mut results: Vec<RunResult>, plan: &Plan) -> RunResult {
     union.plan = plan.clone();
     // These describe a single run. The spread describes the precision of the union.
     union.statistics = Statistics::default();
-    union.verdict = Verdict::from_reasons(union.verdict.reasons);
     union.repeats = Some(Repeats {
         spread: RepeatSpread::of(&runs),
         runs,

@@ -14,7 +14,7 @@ use crate::engine::task::Account;
 use crate::engine::tcp::TcpTotals;
 use crate::observer::Unobserved;
 use crate::plan::sizes::Sizes;
-use crate::plan::{Load, Pacing, Plan, SocketOptions, Target, Workload};
+use crate::plan::{Load, Pacing, Plan, Priority, SocketOptions, Target, Workload};
 use crate::result::RunResult;
 
 /// The slices of each thread, one per interval.
@@ -42,6 +42,7 @@ pub(crate) fn plan(threads: usize) -> Plan {
         verify: true,
         interval: Duration::from_millis(100),
         pacing: Pacing::Hybrid,
+        priority: Priority::Normal,
         sources: Vec::new(),
         socket: SocketOptions::default(),
         background: None,
@@ -93,6 +94,7 @@ pub(crate) fn result(plan: &Plan, threads: &[Vec<Slice<BucketCounts>>]) -> RunRe
             targets: &[],
             started_at: "2026-01-01T00:00:00.000Z".to_owned(),
             steal_ratio: None,
+            memory_locked: false,
             hiccup: None,
             rate_changes: Vec::new(),
             background: None,

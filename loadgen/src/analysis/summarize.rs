@@ -7,8 +7,9 @@ use hdrhistogram::Histogram;
 
 use crate::analysis::aggregate::Aggregate;
 use crate::analysis::server_side::{ClientSide, ServerProbe};
+use crate::analysis::statistics::backlog::growth;
 use crate::analysis::statistics::interval::{quantile_interval, rate_interval};
-use crate::analysis::verdict::Evidence;
+use crate::analysis::verdict::{Evidence, MIN_ACHIEVED};
 use crate::analysis::{fairness, tcp};
 use crate::engine::slice::Slice;
 use crate::engine::task::Account;
@@ -17,13 +18,20 @@ use crate::observer::Observer;
 use crate::plan::{Background, Plan};
 use crate::result::statistics::Trend;
 use crate::result::{
-    BackgroundResult, Bytes, Client, Connections, Corruption, Counts, IntervalCounts,
-    IntervalLatency, IntervalResult, Latencies, Latency, Messages, Rate, RateChange, RunResult,
-    Statistics, TcpInterval, ThreadResult, Throughput, Tool, Verdict,
+    BackgroundResult, Bytes, Client, ClientScheduling, Connections, Corruption, Counts,
+    IntervalCounts, IntervalLatency, IntervalResult, Latencies, Latency, Messages, Rate,
+    RateChange, RunResult, Statistics, TcpInterval, ThreadResult, Throughput, Tool, Verdict,
 };
 
 /// Percentiles with a confidence interval.
 const ESTIMATED: [f64; 5] = [0.5, 0.9, 0.95, 0.99, 0.999];
+
+/// Up to this growth of the backlog, as a share of the offered load, the server kept up with it. It
+/// is what the verdict allows the achieved rate to lack.
+const MAX_GROWTH: f64 = 1.0 - MIN_ACHIEVED;
+/// The same where responses take longer than the window, or the window is too short, and so their
+/// growth can't be told from their scatter.
+const MAX_SPREAD: f64 = 0.1;
 
 /// The facts of a run besides its threads' reports.
 pub(crate) struct Context<'a> {
@@ -31,13 +39,14 @@ pub(crate) struct Context<'a> {
     pub(crate) started_at: String,
     pub(crate) steal_ratio: Option<f64>,
     pub(crate) hiccup: Option<Histogram<u64>>,
+    pub(crate) memory_locked: bool,
     pub(crate) rate_changes: Vec<RateChange>,
     pub(crate) background: Option<(&'a Background, Aggregate)>,
     pub(crate) server_probe: Option<ServerProbe>,
 }
 
 /// The result of a run. Longer than other functions, because it lists all fields of the result.
-pub(crate) fn summarize(aggregate: Aggregate, plan: &Plan, context: Context<'_>) -> RunResult {
+pub(crate) fn summarize(aggregate: Aggregate, plan: &Plan, mut context: Context<'_>) -> RunResult {
     let interrupted = aggregate
         .accounts
         .iter()
@@ -48,12 +57,15 @@ pub(crate) fn summarize(aggregate: Aggregate, plan: &Plan, context: Context<'_>)
     let rate = Rate {
         target: plan.target_rate(),
         offered: per_second(counts.issued, duration_s),
-        achieved: per_second(counts.completed, duration_s),
-        changes: context.rate_changes,
+        achieved: per_second(
+            aggregate.completed(duration_s, plan, &context.rate_changes),
+            duration_s,
+        ),
+        changes: std::mem::take(&mut context.rate_changes),
     };
     let statistics = aggregate.statistics();
     let latency_ns = latencies(&aggregate.total);
-    let client = aggregate.client(context.steal_ratio, context.hiccup);
+    let client = aggregate.client(&mut context);
     let messages = Messages::from(&counts);
     let bytes = Bytes {
         sent: counts.bytes_sent,
@@ -135,6 +147,37 @@ impl Aggregate {
         self.flows.iter().filter(|(_, flow)| flow.is_open).count() as u64
     }
 
+    /// The messages that the achieved rate counts.
+    ///
+    /// In an open loop these are the messages due in the window that came back, so that what
+    /// crosses an edge of the window counts once and where it was due. But when a backlog grew, the
+    /// server did not keep up, and only what came back within the window counts, as in a closed
+    /// loop and for streams without latency.
+    fn completed(&self, duration_s: f64, plan: &Plan, changes: &[RateChange]) -> u64 {
+        let counts = &self.total.counts;
+        let response = &self.total.response;
+        if !self.is_open_loop || response.is_empty() {
+            return counts.completed;
+        }
+        // A backlog that grows by a share of the window delays the last message by as much more
+        // than the first. The middle nine tenths of the messages show that without outliers.
+        let spread_ns = response.value_at_quantile(0.95) - response.value_at_quantile(0.05);
+        let spread = spread_ns as f64 / (0.9e9 * duration_s);
+        let block_ns = self.division.begin_of(1) as f64 * self.blocks.slices_per_block() as f64;
+        // Under a load that changes, a backlog may grow in a part of the window alone, as it does
+        // in a stall.
+        let is_steady = plan.has_steady_load() && changes.is_empty();
+        let has_kept_up = spread <= MAX_GROWTH
+            || (is_steady
+                && growth(&self.blocks, block_ns)
+                    .map_or(spread <= MAX_SPREAD, |growth| growth <= MAX_GROWTH));
+        if has_kept_up {
+            counts.received
+        } else {
+            counts.completed
+        }
+    }
+
     fn statistics(&self) -> Statistics {
         let slice = Duration::from_nanos(self.division.begin_of(1));
         Statistics {
@@ -149,8 +192,9 @@ impl Aggregate {
         }
     }
 
-    fn client(&self, steal_ratio: Option<f64>, hiccup: Option<Histogram<u64>>) -> Client {
+    fn client(&self, context: &mut Context<'_>) -> Client {
         let mut accounts = self.accounts.iter();
+        let granted = || self.accounts.iter().map(|account| account.scheduling);
         Client {
             threads: self
                 .accounts
@@ -158,12 +202,19 @@ impl Aggregate {
                 .copied()
                 .map(ThreadResult::from)
                 .collect(),
-            steal_ratio,
+            steal_ratio: context.steal_ratio,
             own_send_lag: Latency::new(self.total.own_send_lag()),
-            hiccup: hiccup.and_then(Latency::new),
+            hiccup: context.hiccup.take().and_then(Latency::new),
             first_corruption: accounts
                 .find_map(|account| account.corruption)
                 .map(|(connection, offset)| Corruption { connection, offset }),
+            scheduling: Some(ClientScheduling {
+                // The least that any thread got.
+                nice: granted().map(|granted| granted.nice).max().unwrap_or(0),
+                realtime: granted().all(|granted| granted.is_realtime),
+                own_cpus: granted().all(|granted| granted.is_kept_apart),
+                memory_locked: context.memory_locked,
+            }),
         }
     }
 

@@ -16,7 +16,11 @@ pub(crate) fn add(sum: &mut RunResult, next: &mut RunResult) {
     add_latency(&mut client.own_send_lag, other.own_send_lag.take());
     add_latency(&mut client.hiccup, other.hiccup.take());
     client.first_corruption = client.first_corruption.or(other.first_corruption);
-    sum.verdict.reasons.append(&mut next.verdict.reasons);
+    client.scheduling = client
+        .scheduling
+        .zip(other.scheduling)
+        .map(|(one, other)| one.least(other));
+    sum.verdict.union(&mut next.verdict);
 }
 
 fn add_latencies(sum: &mut Latencies, next: Latencies) {

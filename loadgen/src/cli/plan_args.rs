@@ -75,6 +75,10 @@ pub(crate) struct LoadArgs {
     #[arg(long, value_enum, default_value_t = PacingArg::Hybrid, help_heading = "Load")]
     pacing: PacingArg,
 
+    /// What the measuring threads ask of the scheduler, where the system allows it
+    #[arg(long, value_enum, default_value_t = PriorityArg::Auto, help_heading = "Load")]
+    priority: PriorityArg,
+
     /// Messages in flight on each connection [default: 1 in a closed loop, 4 in a stream; no bound in
     /// an open loop, where messages beyond it queue with their intended time]
     #[arg(short, long, value_name = "N", value_parser = parse::number, help_heading = "Load")]
@@ -215,6 +219,18 @@ enum PacingArg {
     Hybrid,
     /// Poll all the time; takes a processor for each thread
     Spin,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum PriorityArg {
+    /// Niceness -10, if a processor is left for the server
+    Auto,
+    /// No more than other programs
+    Normal,
+    /// Niceness -20
+    High,
+    /// SCHED_FIFO, if two processors are left for the server and the kernel; else as high
+    Realtime,
 }
 
 /// The parts of the trials' plan that a search decides.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use echomark::net::clock::monotonic_ns;
 use hdrhistogram::Histogram;
 
+use super::priority::Scheduling;
 use crate::result::histogram;
 
 /// Time between two wake-ups. Every hiccup longer than this is seen. The chance to see a shorter
@@ -26,18 +27,21 @@ pub(crate) struct HiccupProbe {
 }
 
 impl HiccupProbe {
-    /// A probe that waits for its start and inherits the caller's priority. If no thread can be
-    /// started, it records nothing.
-    pub(crate) fn new() -> Self {
+    /// A probe that waits for its start, with the priority of the measuring threads. If no thread can
+    /// be started, it records nothing.
+    pub(crate) fn new(scheduling: Scheduling) -> Self {
         let (start, start_receiver) = mpsc::channel();
         let stop = Arc::new(AtomicBool::new(false));
         let thread = {
             let stop = Arc::clone(&stop);
             thread::Builder::new()
                 .name("loadgen-hiccup".to_owned())
-                .spawn(move || match start_receiver.recv() {
-                    Ok(start) => look(start, &stop),
-                    Err(_) => histogram::empty(),
+                .spawn(move || {
+                    scheduling.apply_priority();
+                    match start_receiver.recv() {
+                        Ok(start) => look(start, &stop),
+                        Err(_) => histogram::empty(),
+                    }
                 })
                 .ok()
         };

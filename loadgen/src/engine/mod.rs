@@ -26,6 +26,7 @@ pub(crate) mod histogram;
 pub(crate) mod in_flight;
 pub(crate) mod interval;
 pub(crate) mod payload;
+pub(crate) mod priority;
 pub(crate) mod recorder;
 pub(crate) mod schedule;
 pub(crate) mod slice;

@@ -10,6 +10,7 @@ use super::cpu::CpuUse;
 use super::histogram::BucketCounts;
 use super::interval::Interval;
 use super::payload::Payload;
+use super::priority::{Granted, Scheduling};
 use super::schedule::Share;
 use super::slice::Slice;
 use super::sys::TcpInfo;
@@ -33,6 +34,7 @@ pub(crate) struct Task {
     pub(crate) go: Receiver<u64>,
     /// Each flag ends the run early: one is set by the user, the other when another thread fails.
     pub(crate) stop: [Arc<AtomicBool>; 2],
+    pub(crate) scheduling: Scheduling,
     /// The rate set by the user, as bits of an f64; 0 for the plan's rate.
     pub(crate) rate: Arc<AtomicU64>,
 }
@@ -115,6 +117,8 @@ pub(crate) struct Account {
     pub(crate) window_ended_at: u64,
     /// Its CPU time within the window.
     pub(crate) cpu: CpuUse,
+    /// What it got of the scheduler.
+    pub(crate) scheduling: Granted,
     /// The stop flag ended its window.
     pub(crate) was_interrupted: bool,
     /// Payload bytes written during the whole run,

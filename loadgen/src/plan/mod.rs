@@ -63,6 +63,9 @@ pub struct Plan {
     pub interval: Duration,
     /// How threads waited for the next message.
     pub pacing: Pacing,
+    /// What the measuring threads ask of the scheduler.
+    #[serde(default)]
+    pub priority: Priority,
     /// Networks and addresses that connections were made from in turn; empty for the kernel's choice.
     #[serde(with = "as_strings")]
     #[cfg_attr(test, schemars(with = "Vec<String>"))]
@@ -241,6 +244,23 @@ pub enum Pacing {
     Hybrid,
     /// Never sleeps while a message is still to come: a processor for each thread.
     Spin,
+}
+
+/// What measuring threads ask of the scheduler. Above normal, the memory is locked too, and threads
+/// keep off the CPUs of the embedded server's workers.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Priority {
+    /// Niceness -10, if the process may and a CPU is left for the server.
+    Auto,
+    /// No more than other programs.
+    #[default]
+    Normal,
+    /// Niceness -20.
+    High,
+    /// SCHED_FIFO, if two CPUs are left; else niceness -20.
+    Realtime,
 }
 
 impl Plan {

@@ -32,9 +32,9 @@ pub use fairness::{ConnectionShare, FairnessBasis, FairnessResult, Group, Groups
 pub use latency::{IntervalLatency, Latency, Samples};
 pub use origin::{Host, Tool};
 pub use run::{
-    BackgroundResult, Bytes, Client, Corruption, IntervalResult, Latencies, MergedPart,
-    RampInterval, Rate, RateChange, RepeatRun, RepeatSpread, Repeats, RunResult, Statistics,
-    ThreadResult, Throughput,
+    BackgroundResult, Bytes, Client, ClientScheduling, Corruption, IntervalResult, Latencies,
+    MergedPart, RampInterval, Rate, RateChange, RepeatRun, RepeatSpread, Repeats, RunResult,
+    Statistics, ThreadResult, Throughput,
 };
 pub use search::{
     CurvePoint, GoalResult, SearchKind, SearchResult, TrialFigures, TrialLatency, TrialOutcome,

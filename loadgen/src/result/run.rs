@@ -80,7 +80,8 @@ pub struct Rate {
     pub target: Option<f64>,
     /// Made due in the window, over its length.
     pub offered: f64,
-    /// Echoes complete in the window, over its length.
+    /// Messages of the window that came back, over its length. In a closed loop, and in an open one whose
+    /// backlog grew, echoes complete in the window.
     pub achieved: f64,
     /// Rates that the user asked for while the run went on.
     pub changes: Vec<RateChange>,
@@ -201,6 +202,35 @@ pub struct Client {
     pub hiccup: Option<Latency>,
     /// Where the first wrong byte was; null if there was none.
     pub first_corruption: Option<Corruption>,
+    /// What the measuring threads got of the scheduler; null in results of earlier versions.
+    #[serde(default)]
+    pub scheduling: Option<ClientScheduling>,
+}
+
+/// What the measuring threads got of the scheduler (--priority), at least.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct ClientScheduling {
+    /// Their niceness, if they are not in the real-time class.
+    pub nice: i32,
+    /// Whether they are in the real-time class SCHED_FIFO.
+    pub realtime: bool,
+    /// Whether they have other CPUs than the embedded server's workers.
+    pub own_cpus: bool,
+    /// Whether the memory was locked.
+    pub memory_locked: bool,
+}
+
+impl ClientScheduling {
+    /// What both got.
+    pub(crate) fn least(self, other: Self) -> Self {
+        Self {
+            nice: self.nice.max(other.nice),
+            realtime: self.realtime && other.realtime,
+            own_cpus: self.own_cpus && other.own_cpus,
+            memory_locked: self.memory_locked && other.memory_locked,
+        }
+    }
 }
 
 /// One measuring thread during the window.

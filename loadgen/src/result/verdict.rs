@@ -11,6 +11,11 @@ use serde::{Deserialize, Serialize};
 pub struct Verdict {
     /// The worst that any reason demands.
     pub status: Status,
+    /// The highest percentile of the response time that the client's own disturbances can't have made,
+    /// such as 99.9; null if there is none, or no response time. Beyond it, the tail may be the
+    /// client's.
+    #[serde(default)]
+    pub vouched_percentile: Option<f64>,
     /// Why; empty for a valid result.
     pub reasons: Vec<Reason>,
 }
@@ -113,6 +118,20 @@ pub enum Code {
 }
 
 impl Verdict {
+    /// Makes it the verdict on a union with another result: all reasons, and what both vouch for.
+    pub(crate) fn union(&mut self, other: &mut Self) {
+        let both = self.vouched_percentile.zip(other.vouched_percentile);
+        self.vouched_percentile = both.map(|(one, other)| one.min(other));
+        self.add_reasons(other.reasons.drain(..));
+    }
+
+    /// Adds reasons behind the others.
+    pub(crate) fn add_reasons(&mut self, reasons: impl IntoIterator<Item = Reason>) {
+        self.reasons.extend(reasons);
+        let worst = self.reasons.iter().map(|reason| reason.status).max();
+        self.status = worst.unwrap_or(Status::Valid);
+    }
+
     /// The verdict that `reasons` demand.
     pub(crate) fn from_reasons(reasons: Vec<Reason>) -> Self {
         Self {
@@ -121,6 +140,7 @@ impl Verdict {
                 .map(|reason| reason.status)
                 .max()
                 .unwrap_or(Status::Valid),
+            vouched_percentile: None,
             reasons,
         }
     }

@@ -13,6 +13,7 @@ use echomark::net::endpoint::Endpoint;
 use crate::engine::connection::Address;
 use crate::engine::histogram::BucketCounts;
 use crate::engine::payload::Payload;
+use crate::engine::priority::Scheduling;
 use crate::engine::slice::Slice;
 use crate::engine::task::{Failure, Report, Task};
 use crate::engine::worker::Worker;
@@ -29,6 +30,7 @@ const SPARE_SLICES: usize = 3;
 pub(super) fn spawn(
     plan: &Plan,
     targets: &[Endpoint],
+    scheduling: &Scheduling,
     control: &Control,
     reports: &Sender<Report>,
     threads: &mut Threads,
@@ -55,6 +57,7 @@ pub(super) fn spawn(
             reports: reports.clone(),
             go: go_receiver,
             stop: [control.stop_flag(), Arc::clone(&threads.abort)],
+            scheduling: scheduling.clone(),
             rate: control.rate_flag(),
         };
         let workload = plan.workload;

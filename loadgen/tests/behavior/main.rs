@@ -6,6 +6,7 @@ mod browser;
 mod calibration;
 mod compare;
 mod delivery;
+mod edges;
 mod faults;
 mod formats;
 mod identities;

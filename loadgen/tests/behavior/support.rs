@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 use echomark::net::endpoint::Endpoint;
 use loadgen::observer::Unobserved;
 use loadgen::plan::sizes::Sizes;
-use loadgen::plan::{Direction, Load, Pacing, Plan, SocketOptions, Spacing, Target, Workload};
+use loadgen::plan::{
+    Direction, Load, Pacing, Plan, Priority, SocketOptions, Spacing, Target, Workload,
+};
 use loadgen::profile::Profile;
 use loadgen::result::Code;
 use loadgen::{Control, RunError, RunResult};
@@ -263,6 +265,7 @@ pub(crate) fn plan(target: Target) -> Plan {
         verify: true,
         interval: Duration::from_millis(100),
         pacing: Pacing::Hybrid,
+        priority: Priority::Normal,
         sources: Vec::new(),
         socket: SocketOptions::default(),
         background: None,

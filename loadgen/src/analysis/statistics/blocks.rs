@@ -33,6 +33,9 @@ pub(crate) struct Block {
     /// Values and their counts, smallest first.
     values: Vec<(u64, u64)>,
     count: u64,
+    /// Messages completed in its time. They need not have samples: those of the warm-up do not
+    /// count, and a one-way stream has no latency.
+    completed: u64,
     is_coarse: bool,
 }
 
@@ -48,10 +51,13 @@ impl Blocks {
         }
     }
 
-    /// Adds the next time slice. Slices must have equal length, and all histograms the same bounds.
-    /// Empty slices must be added too.
-    pub(crate) fn push(&mut self, histogram: &Histogram<u64>) {
-        self.add(Block::of(histogram));
+    /// Adds the samples of the next time slice, in which so many messages were completed. Slices
+    /// must have equal length, and all histograms the same bounds. Empty slices must be added too.
+    pub(crate) fn push(&mut self, samples: &Histogram<u64>, completed: u64) {
+        self.add(Block {
+            completed,
+            ..Block::of(samples)
+        });
     }
 
     /// The complete blocks, in time order.
@@ -108,6 +114,7 @@ impl Block {
                 .map(|step| (step.value_iterated_to(), step.count_at_value()))
                 .collect(),
             count: histogram.len(),
+            completed: 0,
             is_coarse: false,
         }
         .bounded()
@@ -137,6 +144,11 @@ impl Block {
     /// Number of samples.
     pub(crate) fn count(&self) -> u64 {
         self.count
+    }
+
+    /// Number of messages completed in its time.
+    pub(crate) fn completed(&self) -> u64 {
+        self.completed
     }
 
     /// Numbers of samples larger than `value`, and equal to it. A value stands for all values that
@@ -195,6 +207,7 @@ impl Block {
         Self {
             values,
             count: self.count + other.count,
+            completed: self.completed + other.completed,
             is_coarse: self.is_coarse,
         }
         .bounded()
@@ -225,6 +238,7 @@ impl FromIterator<u64> for Block {
                 .map(|same| (same[0], same.len() as u64))
                 .collect(),
             count: sorted.len() as u64,
+            completed: sorted.len() as u64,
             is_coarse: false,
         }
     }
@@ -257,22 +271,22 @@ mod tests {
     fn too_many_blocks_become_half_as_many() {
         let mut blocks = Blocks::new(4);
         for slice in 1..=4 {
-            blocks.push(&histogram(&[slice]));
+            blocks.push(&histogram(&[slice]), 0);
         }
         assert_eq!(blocks.quantiles(0.5), [1, 2, 3, 4]);
-        blocks.push(&histogram(&[5, 5, 5]));
+        blocks.push(&histogram(&[5, 5, 5]), 0);
         assert_eq!(blocks.complete().len(), 2);
         assert_eq!(blocks.slices_per_block(), 2);
         assert_eq!(blocks.quantiles(1.0), [2, 4]);
-        blocks.push(&histogram::empty());
+        blocks.push(&histogram::empty(), 0);
         assert_eq!(blocks.quantiles(1.0), [2, 4, 5]);
     }
 
     #[test]
     fn a_block_without_samples_is_a_block_all_the_same() {
         let mut blocks = Blocks::new(4);
-        blocks.push(&histogram::empty());
-        blocks.push(&histogram(&[7]));
+        blocks.push(&histogram::empty(), 0);
+        blocks.push(&histogram(&[7]), 0);
         assert_eq!(blocks.complete().len(), 2);
         assert_eq!(blocks.complete()[0].quantile(0.5), None);
         assert_eq!(blocks.quantiles(0.5), [7]);
@@ -291,7 +305,7 @@ mod tests {
         ) {
             let mut blocks = Blocks::new(limit);
             for slice in &slices {
-                blocks.push(&histogram(slice));
+                blocks.push(&histogram(slice), 0);
             }
             prop_assert!(blocks.complete().len() <= limit.max(2).next_multiple_of(2));
             let length = blocks.slices_per_block();
@@ -324,7 +338,7 @@ mod tests {
                 histogram.record(value).unwrap();
             }
             exact.add(&histogram).unwrap();
-            blocks.push(&histogram);
+            blocks.push(&histogram, 0);
         }
         let value = exact.value_at_quantile(0.9);
         for block in blocks.complete() {

@@ -83,7 +83,7 @@ pub(crate) fn quantile_interval(
     })
 }
 
-/// The 95 % confidence interval of the rate of samples, by batch means, if each slice pushed to
+/// The 95 % confidence interval of the rate of completed messages, by batch means, if each slice pushed to
 /// `blocks` took `slice`. `None` if there are too few blocks, or no time.
 pub(crate) fn rate_interval(blocks: &Blocks, slice: Duration) -> Option<RateEstimate> {
     let block_s = slice.as_secs_f64() * blocks.slices_per_block() as f64;
@@ -93,7 +93,7 @@ pub(crate) fn rate_interval(blocks: &Blocks, slice: Duration) -> Option<RateEsti
     let counts: Vec<(f64, f64)> = blocks
         .complete()
         .iter()
-        .map(|block| (block.count() as f64, block_s))
+        .map(|block| (block.completed() as f64, block_s))
         .collect();
     let rate = quotient(&counts);
     let agreement = Agreement::of(counts)?;
@@ -285,11 +285,11 @@ mod tests {
 
         let mut few = Blocks::new(64);
         for _ in 1..MIN_BLOCKS {
-            few.push(&total);
+            few.push(&total, 0);
         }
         assert_eq!(quantile_interval(&few, &total, 0.5), None);
         assert_eq!(rate_interval(&few, Duration::from_secs(1)), None);
-        few.push(&total);
+        few.push(&total, 0);
         assert!(quantile_interval(&few, &total, 0.5).is_some());
 
         // One slow period of two blocks has all slow samples: a single event.

@@ -9,10 +9,12 @@
 //! - [`blocks`]: the samples of a run in a bounded number of blocks.
 //! - [`interval`]: confidence intervals of percentiles and rates.
 //! - [`warmup`]: warm-up and drift.
+//! - [`backlog`]: whether an open loop's messages wait longer and longer.
 //! - [`fairness`]: fairness between connections.
 //! - [`spread`]: the spread of repeats.
 //! - [`signed_rank`], [`welch`]: the difference between two sides.
 
+pub(crate) mod backlog;
 pub(crate) mod blocks;
 pub(crate) mod fairness;
 mod fit;

@@ -249,7 +249,7 @@ mod tests {
             let median = if block < 6 { 2_000_000 } else { 1_000_000 };
             histogram.record_n(median, 60).unwrap();
             histogram.record_n(50_000_000, 40).unwrap();
-            blocks.push(&histogram);
+            blocks.push(&histogram, 100);
         }
         let trend = Trend::of_medians(&blocks).unwrap();
         assert!(matches!(trend, Trend::Transient { from, .. } if from > 1_900_000.0));

@@ -7,38 +7,22 @@ use crate::plan::{Plan, Workload};
 use crate::result::statistics::Trend;
 use crate::result::{
     Client, Code, Counts, Latencies, Latency, Rate, Reason, ServerResult, Statistics, Status,
-    ThreadResult, Verdict,
+    Verdict,
 };
 
+mod client;
+mod vouched;
+
+pub(crate) use client::MAX_BUSY;
+
 /// Below this share of the offered rate, an open loop did not carry the requested load.
-const MIN_ACHIEVED: f64 = 0.99;
+pub(crate) const MIN_ACHIEVED: f64 = 0.99;
 /// Above this share of unsent messages, likewise.
 const MAX_UNSENT: f64 = 0.01;
 /// Above this share of the response time's p99, the client's own send lag distorts the measurement.
 pub(crate) const MAX_LAG: f64 = 0.1;
 /// Above this share of connects without a free port, this host was the limit.
 const MAX_OUT_OF_PORTS: f64 = 0.01;
-/// A busier thread has no reserve for bursts, and may measure its own queue.
-pub(crate) const MAX_BUSY: f64 = 0.85;
-/// A thread that waited for a CPU for a larger share of the time may have delayed the same share of
-/// its messages.
-const MAX_RUN_DELAY: f64 = 0.01;
-/// The cost of a wake-up without competition for the CPU.
-const WAKE_UP_NS: f64 = 10_000.0;
-/// Maximum share of time that a hypervisor may give to other guests.
-const MAX_STEAL: f64 = 0.01;
-/// Maximum of involuntary context switches of a thread per second. Used if the kernel does not
-/// report how long threads waited.
-const MAX_SWITCHES_PER_S: f64 = 50.0;
-/// A hiccup explains a tail if its share of the tail is larger than this,
-const MAX_HICCUP: f64 = 0.5;
-/// and if it is longer than this. Shorter hiccups are normal wake-ups.
-const MIN_HICCUP_NS: f64 = 250_000.0;
-/// A hiccup longer than any scheduler's time slice is no wait for a CPU: the host stood still, and
-/// samples of that time are missing.
-const STANDSTILL_NS: u64 = 10_000_000;
-/// Maximum share of time that the host may stand still.
-const MAX_STANDSTILL: f64 = 0.01;
 /// Minimum of messages for a p99.
 const MIN_SAMPLES: u64 = 1000;
 
@@ -68,10 +52,12 @@ impl Verdict {
         }
         connections(evidence, &mut reasons);
         server(evidence, &mut reasons);
-        threads(evidence, &mut reasons);
-        host(evidence, &mut reasons);
+        let vouched = client::judge(evidence, &mut reasons);
         sample(evidence, &mut reasons);
-        Self::from_reasons(reasons)
+        Self {
+            vouched_percentile: vouched,
+            ..Self::from_reasons(reasons)
+        }
     }
 
     /// The status of a running measurement, and the code of the first objection: the part of the
@@ -292,114 +278,6 @@ fn server(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
             ),
         ));
     }
-}
-
-/// Whether a client thread was the limit, or had to wait for a CPU.
-fn threads(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
-    const ADVICE: &str = "use a quieter host, pin the client to its own CPU (taskset), or raise its \
-        priority (nice -n -20)";
-    for (index, thread) in evidence.client.threads.iter().enumerate() {
-        if thread.busy_ratio > MAX_BUSY {
-            reasons.push(Reason::suspect(
-                Code::ClientBusy,
-                format!(
-                    "client thread {index} was busy for {:.0} % of the time and may be the limit; use \
-                     more threads (-t) or hosts, or offer less",
-                    thread.busy_ratio * 100.0
-                ),
-            ));
-        }
-        let per_second = thread.involuntary_switches as f64 / evidence.duration_s.max(1e-3);
-        match preemption(thread) {
-            Some(ratio) if ratio > MAX_RUN_DELAY => reasons.push(Reason::suspect(
-                Code::Preempted,
-                format!(
-                    "client thread {index} waited for a CPU for {:.1} % of the time; {ADVICE}",
-                    ratio * 100.0
-                ),
-            )),
-            None if per_second > MAX_SWITCHES_PER_S => reasons.push(Reason::suspect(
-                Code::Preempted,
-                format!(
-                    "client thread {index} was preempted {per_second:.0} times per second; {ADVICE}"
-                ),
-            )),
-            _ => {}
-        }
-    }
-}
-
-/// Whether the client's host was disturbed.
-fn host(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
-    if let Some(steal) = evidence.client.steal_ratio.filter(|&s| s > MAX_STEAL) {
-        reasons.push(Reason::suspect(
-            Code::Steal,
-            format!(
-                "the hypervisor gave {:.1} % of this host's CPU time to other guests (steal); use a \
-                 dedicated host",
-                steal * 100.0
-            ),
-        ));
-    }
-    if let Some(share) = standstill(evidence).filter(|&share| share > MAX_STANDSTILL) {
-        reasons.push(Reason::suspect(
-            Code::Standstill,
-            format!(
-                "this host stood still for {:.0} % of the time, and nothing was measured then; use a \
-                 quieter host",
-                share * 100.0
-            ),
-        ));
-    }
-    if let Some((percent, hiccup, response)) = hiccup(evidence) {
-        reasons.push(Reason::suspect(
-            Code::Hiccups,
-            format!(
-                "at p{percent}, scheduling hiccups of this host are {} and the response time is {}: \
-                 the tail may be the client's; use a quieter host",
-                format_duration_ns(hiccup),
-                format_duration_ns(response)
-            ),
-        ));
-    }
-}
-
-/// The share of time that a thread waited for a CPU, not counting wake-ups: a sleeping thread has
-/// one wake-up per message.
-fn preemption(thread: &ThreadResult) -> Option<f64> {
-    let (ratio, mean_ns) = thread.run_delay_ratio.zip(thread.run_delay_ns_mean)?;
-    Some(ratio * (1.0 - WAKE_UP_NS / mean_ns.max(WAKE_UP_NS)))
-}
-
-/// The share of the probe's samples so late that the host must have stood still.
-fn standstill(evidence: &Evidence<'_>) -> Option<f64> {
-    let hiccups = evidence.client.hiccup.as_ref()?;
-    let late = hiccups
-        .histogram()
-        .iter_recorded()
-        .filter(|value| value.value_iterated_to() > STANDSTILL_NS)
-        .map(|value| value.count_at_value())
-        .sum::<u64>();
-    Some(late as f64 / hiccups.count() as f64)
-}
-
-/// The first percentile at which hiccups of this host explain the tail, and both values there.
-/// Compared are their distances from their medians.
-fn hiccup(evidence: &Evidence<'_>) -> Option<(&'static str, f64, f64)> {
-    let hiccups = evidence.client.hiccup.as_ref()?;
-    let responses = evidence.latency_ns.response.as_ref()?;
-    let beyond_median = |latency: &Latency, quantile: f64| {
-        let median = latency.quantile(0.5)? as f64;
-        Some(latency.quantile(quantile)? as f64 - median)
-    };
-    [("99", 0.99), ("99.9", 0.999)]
-        .into_iter()
-        .find_map(|(percent, quantile)| {
-            let hiccup = beyond_median(hiccups, quantile)?;
-            let tail = beyond_median(responses, quantile)?;
-            let explains = hiccup > MIN_HICCUP_NS && hiccup > tail * MAX_HICCUP;
-            explains.then_some((percent, hiccup, responses.quantile(quantile)? as f64))
-        })
 }
 
 /// Whether there are enough messages, of one load.

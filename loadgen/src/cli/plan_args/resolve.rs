@@ -9,12 +9,13 @@ use echomark::net::endpoint::Endpoint;
 use loadgen::Plan;
 use loadgen::plan::sizes::{MIN_DATAGRAM, Sizes};
 use loadgen::plan::{
-    Background, Close, Direction, Load, Pacing, SocketOptions, Spacing, Target, Workload,
+    Background, Close, Direction, Load, Pacing, Priority, SocketOptions, Spacing, Target, Workload,
 };
 use loadgen::profile::Profile;
 
 use super::{
-    ArrivalsArg, CloseArg, DirectionArg, LoadArgs, MAX_IN_FLIGHT, PacingArg, WorkloadArg, constant,
+    ArrivalsArg, CloseArg, DirectionArg, LoadArgs, MAX_IN_FLIGHT, PacingArg, PriorityArg,
+    WorkloadArg, constant,
 };
 use crate::cli::parse::at_least_one;
 use crate::cli::target_args::{TargetArgs, is_datagram};
@@ -88,6 +89,12 @@ impl LoadArgs {
                 PacingArg::Sleep => Pacing::Sleep,
                 PacingArg::Hybrid => Pacing::Hybrid,
                 PacingArg::Spin => Pacing::Spin,
+            },
+            priority: match self.priority {
+                PriorityArg::Auto => Priority::Auto,
+                PriorityArg::Normal => Priority::Normal,
+                PriorityArg::High => Priority::High,
+                PriorityArg::Realtime => Priority::Realtime,
             },
             size: self.to_size(targets, workload)?,
             duration,

@@ -17,7 +17,10 @@ pub(crate) use alarm::Alarm;
 pub(crate) use connect::{connect, connect_datagram, reset_on_close};
 pub(crate) use socket_options::outgoing_queue;
 pub(crate) use tcp_info::{TcpInfo, tcp_info};
-pub(crate) use thread::{SchedulerStatistics, ThreadUsage, set_thread_nice, thread_usage};
+pub(crate) use thread::{
+    SchedulerStatistics, ThreadUsage, lock_memory, set_thread_nice, set_thread_realtime,
+    thread_usage, unlock_memory,
+};
 
 /// Converts the -1 of a system call into its errno.
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {

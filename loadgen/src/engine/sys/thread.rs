@@ -81,6 +81,38 @@ pub(crate) fn set_thread_nice(nice: i32) -> io::Result<()> {
     Ok(setpriority_process(None, nice)?)
 }
 
+/// Puts the calling thread into the real-time class SCHED_FIFO, with the lowest priority of that
+/// class (sched(7)): before all threads of normal classes, and behind the kernel's own real-time
+/// threads.
+///
+/// # Errors
+/// The error of sched_setscheduler(2): EPERM without CAP_SYS_NICE and RLIMIT_RTPRIO.
+pub(crate) fn set_thread_realtime() -> io::Result<()> {
+    let parameters = libc::sched_param { sched_priority: 1 };
+    // SAFETY: sched_setscheduler(2) reads a sched_param from the pointer, which is valid for reads.
+    // The id 0 is the calling thread.
+    check(unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &parameters) })?;
+    Ok(())
+}
+
+/// Keeps the memory that this process uses now from being paged out.
+///
+/// Memory that is mapped later is not locked: beyond RLIMIT_MEMLOCK, its allocation would fail.
+///
+/// # Errors
+/// The error of mlockall(2): ENOMEM or EPERM beyond RLIMIT_MEMLOCK.
+pub(crate) fn lock_memory() -> io::Result<()> {
+    // SAFETY: mlockall(2) takes flags only. Locked pages stay valid.
+    check(unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_ONFAULT) })?;
+    Ok(())
+}
+
+/// Lets this process's memory be paged out again.
+pub(crate) fn unlock_memory() {
+    // SAFETY: munlockall(2) takes nothing. It fails only if there is nothing to unlock.
+    unsafe { libc::munlockall() };
+}
+
 #[cfg(test)]
 mod tests {
     use echomark::net::clock::monotonic_ns;

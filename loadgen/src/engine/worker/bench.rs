@@ -10,6 +10,7 @@ use mio::Events;
 use super::thread::{MAX_EVENTS, Worker};
 use crate::engine::connection::Address;
 use crate::engine::payload::Payload;
+use crate::engine::priority::Scheduling;
 use crate::engine::slice::Slice;
 use crate::engine::task::{Report, Task};
 use crate::engine::workload::Request;
@@ -43,6 +44,7 @@ impl Bench {
             reports: reports_in,
             go: go_receiver,
             stop: Default::default(),
+            scheduling: Scheduling::default(),
             rate: Arc::default(),
         };
         let mut worker = Worker::new(task, spare_receiver).expect("an epoll instance");

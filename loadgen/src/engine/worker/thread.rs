@@ -14,12 +14,13 @@ use crate::engine::connection::{Connection, Dialer, FlowId};
 use crate::engine::context::Context;
 use crate::engine::histogram::BucketCounts;
 use crate::engine::interval::nanoseconds;
+use crate::engine::priority::Granted;
 use crate::engine::recorder::End;
 use crate::engine::schedule::{Arrivals, Schedule, Span};
 use crate::engine::slice::Slice;
 use crate::engine::source::Order;
 use crate::engine::sys::Alarm;
-use crate::engine::task::{Failure, Report, Task};
+use crate::engine::task::{Account, Failure, Report, Task};
 use crate::engine::tcp::TcpTotals;
 use crate::engine::workload::{Connects, Flow};
 use crate::plan::{Direction, Load, Pacing, Spacing, Workload};
@@ -68,6 +69,8 @@ pub(crate) struct Worker<F> {
     /// The end of the wait for echoes.
     pub(super) deadline: u64,
     pub(super) task: Task,
+    /// What the thread got of the scheduler.
+    scheduling: Granted,
 }
 
 impl<F: Flow> Worker<F> {
@@ -138,10 +141,12 @@ impl<F: Flow> Worker<F> {
             housekeeping_at: 0,
             deadline: u64::MAX,
             task,
+            scheduling: Granted::default(),
         })
     }
 
     fn live(mut self) -> Result<(), Failure> {
+        self.scheduling = self.task.scheduling.apply();
         self.connect_all()?;
         let Ok(start) = self.task.go.recv() else {
             return Ok(());
@@ -243,7 +248,10 @@ impl<F: Flow> Worker<F> {
         let counts = self.context.recorder.counts();
         counts.unfinished += unfinished;
         counts.unsent += unsent;
-        let account = self.context.recorder.finish();
+        let account = Account {
+            scheduling: self.scheduling,
+            ..self.context.recorder.finish()
+        };
         let (flows, tcp) = self.final_reports();
         // The receiver is gone only if the run has failed.
         let _ = self.task.reports.send(Report::Finished {

@@ -7,13 +7,14 @@ use crate::report::document::{Document, Fact, Medium, PAGE, Section, TERMINAL_AN
 use crate::report::format::{bits_per_second, count, duration, grouped, known, number, percent};
 use crate::report::options;
 use crate::result::{
-    BackgroundResult, ConnectionShare, FairnessBasis, FairnessResult, Groups, RunResult,
+    BackgroundResult, ClientScheduling, ConnectionShare, FairnessBasis, FairnessResult, Groups,
+    RunResult,
 };
 
 /// Maximum of groups of connections shown.
 const MAX_GROUPS: usize = 32;
-/// Maximum of slow connections' ports shown on a terminal.
-const MAX_PORTS: usize = 5;
+/// Maximum of slow connections named on a terminal.
+const MAX_NAMED: usize = 5;
 /// Below this index, a terminal lists the slow connections.
 const FAIR: f64 = 0.95;
 
@@ -158,12 +159,26 @@ fn describe_fairness(fairness: &FairnessResult, section: &mut Section) {
             ));
         });
     } else if is_unfair {
-        let ports = fairness.slowest.iter().filter_map(|share| share.local_port);
-        let ports: Vec<String> = ports.take(MAX_PORTS).map(|port| port.to_string()).collect();
-        if !ports.is_empty() {
-            section.line("", format!("slowest: local ports {}", ports.join(", ")));
-        }
+        section.line("", format!("had less: {}", had_less(fairness)));
     }
+}
+
+/// The slowest connections by number, with their ports and messages.
+fn had_less(fairness: &FairnessResult) -> String {
+    let slowest = fairness.slowest.iter().take(MAX_NAMED);
+    let named = slowest.map(|share| {
+        let port = share
+            .local_port
+            .map_or_else(String::new, |port| format!("port {port}, "));
+        let speed = match (fairness.basis, share.response_ns_mean) {
+            (FairnessBasis::Speed, Some(mean)) => {
+                format!("{} on average", format_duration_ns(mean))
+            }
+            _ => count(share.messages, "message"),
+        };
+        format!("connection {} ({port}{speed})", share.connection)
+    });
+    named.collect::<Vec<_>>().join(", ")
 }
 
 fn shares(which: &'static str, shares: &[ConnectionShare]) -> impl Iterator<Item = [String; 4]> {
@@ -223,6 +238,26 @@ fn describe_background(background: &BackgroundResult, section: &mut Section) {
     }
 }
 
+/// What the measuring threads got of the scheduler; `None` if nothing.
+fn scheduling_words(scheduling: &ClientScheduling) -> Option<String> {
+    let class = match (scheduling.realtime, scheduling.nice) {
+        (true, _) => "SCHED_FIFO".to_owned(),
+        (false, 0) => return None,
+        (false, nice) => format!("nice {nice}"),
+    };
+    let cpus = if scheduling.own_cpus {
+        ", on other CPUs than the server's"
+    } else {
+        ""
+    };
+    let memory = if scheduling.memory_locked {
+        ", memory locked"
+    } else {
+        ""
+    };
+    Some(format!("{class}{cpus}{memory}"))
+}
+
 fn client(result: &RunResult, section: &mut Section) {
     let threads = result.client.threads.iter().enumerate();
     section.table(Table::new(
@@ -245,6 +280,11 @@ fn client(result: &RunResult, section: &mut Section) {
             ]
         }),
     ));
+    if let Some(scheduling) = &result.client.scheduling
+        && let Some(words) = scheduling_words(scheduling)
+    {
+        section.line("priority", words);
+    }
     if let Some(steal) = result.client.steal_ratio {
         let steal = percent(steal);
         section.line(

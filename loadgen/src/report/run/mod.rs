@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use echomark::net::units::format_duration_ns;
 
-use crate::plan::{Direction, Load, Plan, Spacing};
+use crate::plan::{Direction, Load, Spacing};
 use crate::report::document::{
     COMMENT_AND_PAGE, Document, EVERYWHERE, Fact, Medium, PAGE, Records, Report, TERMINAL,
     TERMINAL_AND_COMMENT,
@@ -48,7 +48,7 @@ impl Report for RunResult {
                     Status::Suspect => "These figures may be distorted",
                     Status::Invalid => "These figures do not show what was asked for",
                 };
-                section.verdict(badge, headline, &self.verdict, &reassurance(&self.plan));
+                section.verdict(badge, headline, &self.verdict, &reassurance(self));
             });
         };
         verdict(&mut document, COMMENT_AND_PAGE);
@@ -111,13 +111,19 @@ fn load(result: &RunResult) -> String {
 }
 
 /// The meaning of a verdict without reasons.
-fn reassurance(plan: &Plan) -> String {
-    let bytes = if plan.verify {
+fn reassurance(result: &RunResult) -> String {
+    let bytes = if result.plan.verify {
         ", and every byte was verified"
     } else {
         ""
     };
-    format!("the client kept up, the load was sent as planned{bytes}")
+    let limit = match result.verdict.vouched_percentile {
+        Some(percentile) => {
+            format!("; the latencies hold up to p{percentile}, beyond may be the client's own")
+        }
+        None => String::new(),
+    };
+    format!("the client kept up, the load was sent as planned{bytes}{limit}")
 }
 
 /// The most important figures. On a page they include percentiles and failures, because its tables
