@@ -156,6 +156,14 @@ impl Stream for Memory {
         Ok(())
     }
 
+    fn reset_on_close(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn peek(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        unreachable!("there is memory for backlogs")
+    }
+
     fn drained_by_short_read(&self) -> bool {
         true
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::net::affinity;
 use crate::net::cidr::{Cidr, DEFAULT_IPV6_PREFIX};
 use crate::net::endpoint::{AdminAddress, Endpoint, HostPort};
+use crate::net::memory;
 use crate::net::tuning::Tuning;
 use crate::service::Service;
 
@@ -44,6 +45,9 @@ pub struct Config {
     /// Bytes of a worker's read buffer: the most that one read takes, and so the most memory for a
     /// peer that does not read.
     pub read_buffer: NonZeroUsize,
+    /// The most memory, in bytes over all workers, for what peers have sent and do not read back:
+    /// beyond it their input stays in the kernel. `None` is unlimited.
+    pub backlog_memory: Option<u64>,
     /// Access lists, maximum connections, rates and timeouts.
     pub limits: Limits,
     /// How long a drain continues accepting, so that load balancers notice the end of the server.
@@ -74,6 +78,7 @@ impl Default for Config {
             backlog: 4096,
             tuning: Tuning::default(),
             read_buffer: const { NonZeroUsize::new(256 << 10).unwrap() },
+            backlog_memory: Some(memory::share_for_backlogs()),
             limits: Limits::default(),
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(10),

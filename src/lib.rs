@@ -11,8 +11,8 @@
 //!   stream; the read buffer and the pipe that a worker lends to each connection in turn.
 //! - `udp`: one UDP socket of a worker, which answers in batches, and the guard against loops and
 //!   floods.
-//! - `timer`, `timeouts`, `spin`, `admission`, [`metrics`]: the parts of the above. They use no socket
-//!   and no clock.
+//! - `timer`, `timeouts`, `spin`, `admission`, `memory`, [`metrics`]: the parts of the above. They use
+//!   no socket and no clock.
 //! - `admin`: metrics, readiness and `/info` over HTTP, on a thread of its own.
 //! - `config`, `error`, `service`: the configuration, the errors and the services of a server.
 //! - `settings`: the configuration as text: flags, environment and file. Only the program uses it.
@@ -51,6 +51,7 @@ mod error;
 #[doc(hidden)]
 pub mod internal;
 mod listen;
+mod memory;
 pub mod metrics;
 pub mod net;
 mod process;

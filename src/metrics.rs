@@ -60,6 +60,8 @@ reasons! {
         Lifetime = "lifetime",
         /// It was still open at the end of the drain timeout.
         DrainTimeout = "drain_timeout",
+        /// There was no memory for the state of new limits.
+        Memory = "memory",
         /// The server was stopped at once.
         Stopped = "stopped",
         ;
@@ -81,6 +83,8 @@ reasons! {
         MaxConnections = "max_connections",
         /// The maximum number of connections from its address was open.
         MaxConnectionsPerIp = "max_connections_per_ip",
+        /// The process or the system had no memory for it, or no epoll watch.
+        Resources = "resources",
     }
 }
 
@@ -99,6 +103,8 @@ reasons! {
         RatePerSource = "rate_per_source",
         /// All sources together are beyond the rate.
         Rate = "rate",
+        /// There was no memory to keep the answer until the socket takes it.
+        Memory = "memory",
         /// It was truncated.
         Truncated = "truncated",
         /// The kernel refused to send the answer.
@@ -266,6 +272,8 @@ metrics! {
         sent_bytes: Counter = "echod_sent_bytes_total",
         /// Writes of which the socket took a part or nothing.
         short_writes: Counter = "echod_short_writes_total",
+        /// Reads that left their input in the kernel, because there was no memory to keep it.
+        peeked_reads: Counter = "echod_peeked_reads_total",
         /// Bytes read that wait for their peer to take them.
         backlog_bytes: Gauge = "echod_backlog_bytes",
         /// Connections accepted and served.

@@ -12,6 +12,7 @@ use tracing::warn;
 use crate::config::{Balance, Config};
 use crate::error::Error;
 use crate::listen::{self, Bound, Inherited, Keeper, Listener, Owner, Sockets};
+use crate::memory::Budget;
 use crate::metrics::Snapshot;
 use crate::net::affinity;
 use crate::net::endpoint::Endpoint;
@@ -92,7 +93,12 @@ impl Server {
         let balances: Vec<_> = assigned.iter().map(|it| it.balance).collect();
 
         let workers = config.workers.get();
-        let control = Arc::new(Control::new(&config.limits, workers, endpoints.len()));
+        let control = Arc::new(Control::new(
+            &config.limits,
+            Budget::new(config.backlog_memory),
+            workers,
+            endpoints.len(),
+        ));
         if has_predecessor {
             control.note_undecided();
         }

@@ -20,6 +20,7 @@ const SERVER: &[&str] = &[
     "timeouts",
     "timer",
     "spin",
+    "memory",
     "metrics",
     "config",
     "error",

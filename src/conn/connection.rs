@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::backlog::Backlog;
+use super::backlog::{Backlog, BacklogMemory};
 use crate::metrics::{CloseReason, WorkerMetrics};
 use crate::net::errno;
 use crate::net::readiness::Readiness;
@@ -11,7 +11,10 @@ use crate::service::Service;
 
 /// Reads of discarded input in one call of [`Conn::pump`]. It bounds how long one peer at full
 /// speed can occupy a worker.
-pub(super) const MAX_READS_PER_PUMP: usize = 4;
+pub(crate) const MAX_READS_PER_PUMP: usize = 4;
+/// Reads to take out bytes that were already written. An urgent mark divides them, and a call may
+/// be interrupted.
+const MAX_READS_OF_WRITTEN: usize = 16;
 
 /// What a connection needs after [`Conn::pump`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -52,6 +55,10 @@ pub(super) enum State {
     /// discarded: closing a socket with unread input resets the connection, and a reset may destroy
     /// what the peer has not read yet (RFC 9293 section 3.10.4; RFC 1122 section 4.2.2.13).
     Lingering(CloseReason),
+    /// We stopped serving it for this reason with data left that will not be echoed. Closing it
+    /// resets it, so that the peer does not take what it got for everything; until then the kernel
+    /// may still deliver what was echoed.
+    CutOff(CloseReason),
     Closed,
 }
 
@@ -91,10 +98,20 @@ impl<S: Stream> Conn<S> {
         self.ready |= readiness;
     }
 
-    /// Marks the connection as closed: it does nothing more until it is removed.
-    pub fn close(&mut self, metrics: &WorkerMetrics) {
-        self.drop_backlog(metrics);
+    /// Marks the connection as closed: it does nothing more until it is removed. If bytes are left
+    /// that will not be echoed, removing it resets it.
+    pub fn close(&mut self) {
+        if !self.backlog.is_empty() || matches!(self.state, State::CutOff(_)) {
+            // If it fails, the connection is gone already.
+            let _ = self.stream.reset_on_close();
+        }
         self.state = State::Closed;
+    }
+
+    /// Whether bytes that the peer sent would not come back if the connection ended now. Only an
+    /// echo owes its input.
+    pub(super) fn would_cut_off(&mut self) -> bool {
+        self.state == State::Echo && (!self.backlog.is_empty() || !self.stream.is_drained())
     }
 
     /// Marks the connection as queued to run and returns whether the mark is new.
@@ -107,10 +124,10 @@ impl<S: Stream> Conn<S> {
         std::mem::replace(&mut self.is_queued, false)
     }
 
-    /// The reason why the connection lingers, if it does.
+    /// The reason why the connection lingers, half-closed or about to be reset, if it does.
     pub fn lingering(&self) -> Option<CloseReason> {
         match self.state {
-            State::Lingering(reason) => Some(reason),
+            State::Lingering(reason) | State::CutOff(reason) => Some(reason),
             State::Echo | State::Discard | State::Chargen(_) | State::Closed => None,
         }
     }
@@ -130,25 +147,36 @@ impl<S: Stream> Conn<S> {
         self.backlog.len()
     }
 
-    pub(super) fn drop_backlog(&mut self, metrics: &WorkerMetrics) {
-        metrics.backlog_bytes.sub(self.backlog.clear() as u64);
+    /// Frees the backlog of a connection that is removed.
+    pub(crate) fn drop_backlog(&mut self, memory: &mut BacklogMemory, metrics: &WorkerMetrics) {
+        metrics.backlog_bytes.sub(self.backlog.clear(memory) as u64);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn backlog_cost(&self) -> usize {
+        self.backlog.cost()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_queued(&self) -> bool {
+        self.is_queued
     }
 
     /// Handles a failed call.
     #[cold]
-    pub(super) fn fail(&mut self, error: &io::Error, metrics: &WorkerMetrics) -> Next {
+    pub(super) fn fail(&mut self, error: &io::Error) -> Next {
         if errno::is_lack_of_memory(error) {
             Next::Retry
         } else if errno::is_disconnect(error) {
-            self.finish(CloseReason::Reset, metrics)
+            self.finish(CloseReason::Reset)
         } else {
-            self.finish(CloseReason::Error, metrics)
+            self.finish(CloseReason::Error)
         }
     }
 
     #[cold]
-    pub(super) fn finish(&mut self, reason: CloseReason, metrics: &WorkerMetrics) -> Next {
-        self.close(metrics);
+    pub(super) fn finish(&mut self, reason: CloseReason) -> Next {
+        self.close();
         Next::Close(reason)
     }
 
@@ -168,6 +196,39 @@ impl<S: Stream> Conn<S> {
         self.note_read(taken)
     }
 
+    /// Copies input without taking it.
+    pub(super) fn peek(&mut self, buffer: &mut [u8]) -> io::Result<Input> {
+        match self.stream.peek(buffer) {
+            Ok(0) => {
+                self.ready.remove(Readiness::READABLE);
+                Ok(Input::End)
+            }
+            Ok(count) => Ok(Input::Bytes(count)),
+            Err(error) => self.failed_read(error),
+        }
+    }
+
+    /// Takes bytes out of the stream that were peeked and written; they overwrite their copy.
+    ///
+    /// # Errors
+    /// The stream's own: without them it would echo these bytes again. They are there, so that a
+    /// passing error is tried again at once.
+    pub(super) fn take_written(&mut self, bytes: &mut [u8]) -> io::Result<()> {
+        let mut taken = 0;
+        for _ in 0..MAX_READS_OF_WRITTEN {
+            match self.stream.read(&mut bytes[taken..]) {
+                Ok(0) => break,
+                Ok(count) => taken += count,
+                Err(error) if is_passing(&error) => {}
+                Err(error) => return Err(error),
+            }
+            if taken == bytes.len() {
+                return Ok(());
+            }
+        }
+        Err(io::ErrorKind::UnexpectedEof.into())
+    }
+
     #[inline]
     fn note_read(&mut self, taken: io::Result<Taken>) -> io::Result<Input> {
         match taken {
@@ -175,20 +236,26 @@ impl<S: Stream> Conn<S> {
                 self.ready.remove(Readiness::READABLE);
                 Ok(Input::End)
             }
-            Ok(Taken { count, asked }) => {
-                // Fewer bytes than asked for: the stream is drained, and the next arrival raises an
-                // edge (epoll(7), question 9). This does not hold if an end or an error lies behind
-                // the bytes, for which no further edge comes, nor at an urgent mark, where a read
-                // stops with more behind it (tcp(7)).
-                if count < asked
-                    && !self.ready.intersects(Readiness::HANGUP | Readiness::URGENT)
-                    && self.stream.drained_by_short_read()
-                {
-                    self.ready.remove(Readiness::READABLE);
-                }
-                Ok(Input::Bytes(count))
+            Ok(taken) => {
+                self.note_taken(taken);
+                Ok(Input::Bytes(taken.count))
             }
             Err(error) => self.failed_read(error),
+        }
+    }
+
+    /// Records whether taking bytes drained the stream.
+    #[inline]
+    pub(super) fn note_taken(&mut self, Taken { count, asked }: Taken) {
+        // Fewer bytes than asked for: the stream is drained, and the next arrival raises an edge
+        // (epoll(7), question 9). This does not hold if an end or an error lies behind the bytes,
+        // for which no further edge comes, nor at an urgent mark, where a read stops with more
+        // behind it (tcp(7)).
+        if count < asked
+            && !self.ready.intersects(Readiness::HANGUP | Readiness::URGENT)
+            && self.stream.drained_by_short_read()
+        {
+            self.ready.remove(Readiness::READABLE);
         }
     }
 
@@ -210,6 +277,7 @@ impl<S: Stream> Conn<S> {
         &mut self,
         input: &[u8],
         outcome: io::Result<usize>,
+        memory: &mut BacklogMemory,
         metrics: &WorkerMetrics,
     ) -> io::Result<()> {
         let mut lack_of_memory = None;
@@ -232,13 +300,17 @@ impl<S: Stream> Conn<S> {
         metrics.sent_bytes.add(written as u64);
         metrics.short_writes.add(1);
         metrics.backlog_bytes.add(rest.len() as u64);
-        self.backlog.store(rest);
+        self.backlog = memory.keep(rest);
         lack_of_memory.map_or(Ok(()), Err)
     }
 
     /// Writes the backlog. Only the error means "would block", not a short write.
     #[cold]
-    pub(super) fn flush(&mut self, metrics: &WorkerMetrics) -> io::Result<Flushed> {
+    pub(super) fn flush(
+        &mut self,
+        memory: &mut BacklogMemory,
+        metrics: &WorkerMetrics,
+    ) -> io::Result<Flushed> {
         // Each round shortens the bounded backlog or leaves the loop.
         while !self.backlog.is_empty() {
             if !self.ready.is_writable() {
@@ -247,7 +319,7 @@ impl<S: Stream> Conn<S> {
             match self.stream.write(self.backlog.bytes()) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => {
-                    self.backlog.consume(written);
+                    self.backlog.consume(written, memory);
                     metrics.sent_bytes.add(written as u64);
                     metrics.backlog_bytes.sub(written as u64);
                 }
@@ -262,6 +334,12 @@ impl<S: Stream> Conn<S> {
         }
         Ok(Flushed::All)
     }
+}
+
+/// Whether the same call may succeed at once.
+fn is_passing(error: &io::Error) -> bool {
+    let passing = [io::ErrorKind::WouldBlock, io::ErrorKind::Interrupted];
+    passing.contains(&error.kind()) || errno::is_lack_of_memory(error)
 }
 
 /// The outcome of a read.

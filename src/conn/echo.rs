@@ -3,11 +3,12 @@
 use std::io;
 use std::ops::ControlFlow;
 
+use super::backlog::BacklogMemory;
 use super::connection::{Conn, Flushed, Input, Next};
-use super::scratch::Scratch;
+use super::scratch::{Lent, Scratch};
 use crate::metrics::{CloseReason, WorkerMetrics};
 use crate::net::readiness::Readiness;
-use crate::net::stream::Stream;
+use crate::net::stream::{Stream, Taken};
 
 /// Continue, or return this from [`Conn::pump`].
 type Flow = ControlFlow<Next>;
@@ -21,7 +22,8 @@ impl<S: Stream> Conn<S> {
         if self.backlog.is_empty()
             && self.ready.is_readable()
             && !self.is_bulk
-            && let ControlFlow::Break(next) = self.exchange(scratch.first(), metrics)
+            && let Some(lent) = scratch.first_lent()
+            && let ControlFlow::Break(next) = self.exchange(lent, metrics)
         {
             return next;
         }
@@ -38,18 +40,22 @@ impl<S: Stream> Conn<S> {
         let keeps_up = self.backlog.is_empty();
         if !keeps_up {
             self.is_bulk = false;
-            match self.flush(metrics) {
+            match self.flush(&mut scratch.memory, metrics) {
                 Ok(Flushed::All) => {}
                 Ok(Flushed::Blocked) => return Next::Wait,
                 Ok(Flushed::Interrupted) => return Next::Yield,
-                Err(error) => return self.fail(&error, metrics),
+                Err(error) => return self.fail(&error),
             }
         }
         if self.ready.is_readable() {
-            let flow = if keeps_up {
+            let flow = if !scratch.can_keep() {
+                self.exchange_peeked(scratch.first(), metrics)
+            } else if keeps_up {
                 self.exchange_much(scratch, metrics)
+            } else if let Some(lent) = scratch.first_lent() {
+                self.exchange(lent, metrics)
             } else {
-                self.exchange(scratch.first(), metrics)
+                Flow::Continue(())
             };
             if let ControlFlow::Break(next) = flow {
                 return next;
@@ -75,7 +81,7 @@ impl<S: Stream> Conn<S> {
             || !scratch.can_relay()
             || !self.stream.is_spliceable()
         {
-            return self.exchange(scratch.whole(), metrics);
+            return self.exchange(scratch.whole_lent(), metrics);
         }
         // The message had exactly the size of the first read.
         if !was_bulk && self.is_drained() {
@@ -83,15 +89,15 @@ impl<S: Stream> Conn<S> {
         }
         let relayed = match scratch.relay(&mut self.stream) {
             Some(Ok(relayed)) => relayed,
-            Some(Err(error)) => return Flow::Break(self.fail(&error, metrics)),
+            Some(Err(error)) => return Flow::Break(self.fail(&error)),
             // Only a read reveals why nothing moved.
-            None => return self.exchange(scratch.whole(), metrics),
+            None => return self.exchange(scratch.whole_lent(), metrics),
         };
         let (taken, rest) = (relayed.taken, relayed.rest);
         metrics.received_bytes.add(taken as u64);
         metrics.sent_bytes.add((taken - rest.len()) as u64);
         if !rest.is_empty() {
-            return self.keep(rest, relayed.outcome, metrics);
+            return self.keep(rest, relayed.outcome, relayed.memory, metrics);
         }
         self.is_bulk = scratch.is_bulk(taken);
         self.is_drained();
@@ -110,7 +116,8 @@ impl<S: Stream> Conn<S> {
 
     /// Reads and writes once.
     #[inline(always)]
-    fn exchange(&mut self, buffer: &mut [u8], metrics: &WorkerMetrics) -> Flow {
+    fn exchange(&mut self, lent: Lent<'_>, metrics: &WorkerMetrics) -> Flow {
+        let Lent { buffer, memory } = lent;
         match self.read(buffer) {
             Ok(Input::Bytes(count)) => {
                 metrics.received_bytes.add(count as u64);
@@ -120,33 +127,81 @@ impl<S: Stream> Conn<S> {
                         metrics.sent_bytes.add(count as u64);
                         Flow::Continue(())
                     }
-                    outcome => self.keep(input, outcome, metrics),
+                    outcome => self.keep(input, outcome, memory, metrics),
                 }
             }
-            nothing => Flow::Break(self.stop(nothing, metrics)),
+            nothing => Flow::Break(self.stop(nothing)),
         }
+    }
+
+    /// Writes input before it is taken out of the socket, and takes out only what was written: for
+    /// want of memory for a backlog, the rest stays in the kernel. Costs a system call more.
+    #[cold]
+    fn exchange_peeked(&mut self, buffer: &mut [u8], metrics: &WorkerMetrics) -> Flow {
+        metrics.peeked_reads.add(1);
+        let count = match self.peek(buffer) {
+            Ok(Input::Bytes(count)) => count,
+            nothing => return Flow::Break(self.stop(nothing)),
+        };
+        if !self.ready.is_writable() {
+            // The last write found no room, so an event reports when there is some.
+            return Flow::Break(Next::Wait);
+        }
+        let written = match self.stream.write(&buffer[..count]) {
+            Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.ready.remove(Readiness::WRITABLE);
+                metrics.short_writes.add(1);
+                return Flow::Break(Next::Wait);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                return Flow::Break(Next::Yield);
+            }
+            written => written,
+        };
+        let taken = written.and_then(|written| {
+            metrics.sent_bytes.add(written as u64);
+            self.take_written(&mut buffer[..written])?;
+            metrics.received_bytes.add(written as u64);
+            Ok(written)
+        });
+        match taken {
+            Ok(taken) if taken == count => self.note_taken(Taken {
+                count,
+                asked: buffer.len(),
+            }),
+            Ok(_) => metrics.short_writes.add(1),
+            Err(error) => return Flow::Break(self.fail(&error)),
+        }
+        Flow::Continue(())
     }
 
     /// Keeps what a write with this outcome left of `input`.
     #[cold]
-    fn keep(&mut self, input: &[u8], outcome: io::Result<usize>, metrics: &WorkerMetrics) -> Flow {
-        match self.keep_rest(input, outcome, metrics) {
+    fn keep(
+        &mut self,
+        input: &[u8],
+        outcome: io::Result<usize>,
+        memory: &mut BacklogMemory,
+        metrics: &WorkerMetrics,
+    ) -> Flow {
+        match self.keep_rest(input, outcome, memory, metrics) {
             Ok(()) => Flow::Continue(()),
-            Err(error) => Flow::Break(self.fail(&error, metrics)),
+            Err(error) => Flow::Break(self.fail(&error)),
         }
     }
 
     /// Handles a read without input.
     #[cold]
-    fn stop(&mut self, input: io::Result<Input>, metrics: &WorkerMetrics) -> Next {
+    fn stop(&mut self, input: io::Result<Input>) -> Next {
         match input {
             Ok(Input::Bytes(_) | Input::Interrupted) => Next::Yield,
             Ok(Input::Blocked) => Next::Wait,
             // All was returned, because nothing is read while there is a backlog. Closing sends FIN
             // behind the last echoed byte, as shutdown(2) would: all input was read, so it can't
             // become a reset.
-            Ok(Input::End) => self.finish(CloseReason::Finished, metrics),
-            Err(error) => self.fail(&error, metrics),
+            Ok(Input::End) => self.finish(CloseReason::Finished),
+            Err(error) => self.fail(&error),
         }
     }
 

@@ -9,6 +9,8 @@
 //! - The backlog is never larger than the read buffer, and while there is one, nothing is read.
 //! - Either the stream would block in the direction needed next, and an edge will come when that
 //!   changes, or the result was [`Next::Yield`] or [`Next::Retry`].
+//! - Nothing is read that could not be kept: without memory for a backlog, input is written while
+//!   it is still in the kernel, and only what was written is taken out.
 
 use crate::metrics::{CloseReason, WorkerMetrics};
 use crate::net::errno;
@@ -24,8 +26,9 @@ pub(crate) mod scratch;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use connection::MAX_READS_PER_PUMP;
 pub use connection::{Conn, Next};
-use connection::{Input, MAX_READS_PER_PUMP, State};
+use connection::{Input, State};
 use scratch::Scratch;
 
 impl<S: Stream> Conn<S> {
@@ -48,26 +51,32 @@ impl<S: Stream> Conn<S> {
             State::Discard => self.discard(scratch.whole(), metrics),
             State::Chargen(chargen) => self.chargen(chargen, scratch.whole(), metrics),
             State::Lingering(reason) => Ok(self.await_end(scratch.whole(), reason)),
-            State::Closed => Ok(Next::Wait),
+            // Its deadline ends it.
+            State::CutOff(_) | State::Closed => Ok(Next::Wait),
         };
         match next {
-            Ok(Next::Close(reason)) => self.finish(reason, metrics),
+            Ok(Next::Close(reason)) => self.finish(reason),
             Ok(next) => next,
-            Err(error) => self.fail(&error, metrics),
+            Err(error) => self.fail(&error),
         }
     }
 
-    /// Half-closes the connection by our own decision: nothing more is echoed, and input is
-    /// discarded until the peer closes too. The caller bounds that time.
+    /// Ends the connection by our own decision: nothing more is echoed. If everything came back, it
+    /// is half-closed, and input is discarded until the peer closes too; if not, it is going to be
+    /// reset. The caller bounds the time until then.
     pub fn linger(
         &mut self,
         reason: CloseReason,
         scratch: &mut Scratch<S::Pipe>,
         metrics: &WorkerMetrics,
     ) -> Next {
-        self.drop_backlog(metrics);
+        if self.would_cut_off() {
+            self.drop_backlog(&mut scratch.memory, metrics);
+            self.state = State::CutOff(reason);
+            return Next::Wait;
+        }
         if self.stream.shutdown_write().is_err() {
-            return self.finish(reason, metrics);
+            return self.finish(reason);
         }
         self.state = State::Lingering(reason);
         // A read that stopped at the short-read rule may have left an end unseen.

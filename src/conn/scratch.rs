@@ -3,7 +3,10 @@
 //! [`Conn::pump`](crate::conn::Conn::pump).
 
 use std::io;
+use std::sync::Arc;
 
+use super::backlog::BacklogMemory;
+use crate::memory::Budget;
 use crate::net::errno;
 use crate::net::pipe::Pipe;
 use crate::net::stream::Stream;
@@ -15,6 +18,8 @@ pub struct Scratch<P> {
     /// The most that the first read of a turn takes. A slow reader can force us to buffer only a
     /// small read, because a large one follows only a small one that was filled and fully written.
     first: usize,
+    /// For bytes that a connection read and its socket did not take.
+    pub(super) memory: BacklogMemory,
     pipe: Opened<P>,
     /// Whether the pipe has relayed anything yet.
     has_relayed: bool,
@@ -29,6 +34,12 @@ enum Opened<P> {
     No,
 }
 
+/// A buffer for one read, and the memory for what the socket does not take of it.
+pub(super) struct Lent<'a> {
+    pub(super) buffer: &'a mut [u8],
+    pub(super) memory: &'a mut BacklogMemory,
+}
+
 /// The outcome of a relay from input to output.
 #[derive(Debug)]
 pub(crate) struct Relayed<'a> {
@@ -36,21 +47,29 @@ pub(crate) struct Relayed<'a> {
     pub(crate) taken: usize,
     /// The taken bytes that the stream's output did not accept.
     pub(crate) rest: &'a [u8],
+    /// To keep them.
+    pub(crate) memory: &'a mut BacklogMemory,
     /// The outcome of the last write, which says why.
     pub(crate) outcome: io::Result<usize>,
 }
 
 impl<P: Pipe> Scratch<P> {
-    /// A buffer of `size` bytes. If that is more than [`Pipe::MIN_BULK`], a stream whose reads are
-    /// filled is relayed through a pipe.
+    /// A buffer of `size` bytes, with as much memory for backlogs as there is. If `size` is more
+    /// than [`Pipe::MIN_BULK`], a stream whose reads are filled is relayed through a pipe.
     pub fn new(size: usize) -> Self {
-        Self::with_first_read(size, P::MIN_BULK)
+        Self::within(Arc::new(Budget::new(None)), size)
     }
 
-    pub(crate) fn with_first_read(size: usize, first: usize) -> Self {
+    /// As [`Scratch::new`], with this budget for backlogs.
+    pub(crate) fn within(budget: Arc<Budget>, size: usize) -> Self {
+        Self::with_first_read(budget, size, P::MIN_BULK)
+    }
+
+    pub(crate) fn with_first_read(budget: Arc<Budget>, size: usize, first: usize) -> Self {
         Self {
             buffer: vec![0; size].into_boxed_slice(),
             first: size.min(first),
+            memory: BacklogMemory::new(budget, size),
             pipe: if size > first {
                 Opened::NotYet
             } else {
@@ -70,6 +89,38 @@ impl<P: Pipe> Scratch<P> {
     #[inline]
     pub(crate) fn first(&mut self) -> &mut [u8] {
         &mut self.buffer[..self.first]
+    }
+
+    /// As [`Scratch::first`], to read into; `None` if no backlog could be kept.
+    #[inline(always)]
+    pub(super) fn first_lent(&mut self) -> Option<Lent<'_>> {
+        self.memory.can_keep().then_some(Lent {
+            buffer: &mut self.buffer[..self.first],
+            memory: &mut self.memory,
+        })
+    }
+
+    /// The whole buffer to read into, after [`Scratch::can_keep`].
+    pub(super) fn whole_lent(&mut self) -> Lent<'_> {
+        Lent {
+            buffer: &mut self.buffer,
+            memory: &mut self.memory,
+        }
+    }
+
+    /// The memory for backlogs.
+    pub(crate) fn memory(&mut self) -> &mut BacklogMemory {
+        &mut self.memory
+    }
+
+    #[cfg(test)]
+    pub(crate) fn memory_held(&self) -> usize {
+        self.memory.held()
+    }
+
+    /// Whether all bytes of a read could be kept; tries to get the memory for it.
+    pub(super) fn can_keep(&mut self) -> bool {
+        self.memory.can_keep() || self.memory.prepare()
     }
 
     /// Whether [`Scratch::relay`] may move anything.
@@ -134,12 +185,14 @@ impl<P: Pipe> Scratch<P> {
             return Some(Ok(Relayed {
                 taken,
                 rest: &self.buffer[..rest],
+                memory: &mut self.memory,
                 outcome: Err(io::Error::other(error)),
             }));
         }
         Some(Ok(Relayed {
             taken,
             rest: &self.buffer[..rest],
+            memory: &mut self.memory,
             outcome,
         }))
     }

@@ -3,10 +3,13 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
+use std::sync::Arc;
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::memory::Budget;
+use crate::memory::allocation::faults;
 use crate::net::pipe::{Pipe, SplicePipe};
 use crate::service::Service;
 
@@ -31,6 +34,10 @@ struct Scripted {
     writes: VecDeque<Step>,
     output: Vec<u8>,
     shut_down: bool,
+    /// Closing it will reset it.
+    is_reset: bool,
+    /// Bytes that were peeked and not read yet.
+    peeked: usize,
     read_calls: usize,
     /// Whether the peer ends its stream after the input or stays silent.
     ends: bool,
@@ -55,6 +62,8 @@ impl Scripted {
             writes: VecDeque::new(),
             output: Vec::new(),
             shut_down: false,
+            is_reset: false,
+            peeked: 0,
             read_calls: 0,
             ends: true,
             read_edge: true,
@@ -81,6 +90,14 @@ impl Scripted {
 impl Read for Scripted {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.read_calls += 1;
+        if self.peeked > 0 {
+            let count = self.peeked.min(buffer.len());
+            buffer[..count].copy_from_slice(&self.input[self.sent..][..count]);
+            self.sent += count;
+            self.peeked = 0;
+            self.read_edge |= count < buffer.len() && !self.hangup && !self.urgent;
+            return Ok(count);
+        }
         let most = Self::next(&mut self.reads).inspect_err(|error| {
             if error.kind() == io::ErrorKind::WouldBlock {
                 self.read_edge = true;
@@ -122,6 +139,21 @@ impl Stream for Scripted {
     fn shutdown_write(&mut self) -> io::Result<()> {
         self.shut_down = true;
         Ok(())
+    }
+
+    fn reset_on_close(&mut self) -> io::Result<()> {
+        self.is_reset = true;
+        Ok(())
+    }
+
+    fn peek(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.peeked = 0;
+        let (sent, read_calls) = (self.sent, self.read_calls);
+        let peeked = self.read(buffer);
+        (self.sent, self.read_calls) = (sent, read_calls);
+        // What is peeked can be read.
+        self.peeked = *peeked.as_ref().unwrap_or(&0);
+        peeked
     }
 
     fn drained_by_short_read(&self) -> bool {
@@ -272,7 +304,7 @@ fn bulk(input: usize, writes: &[Step]) -> (Conn<Scripted>, Scratch<SplicePipe>, 
     conn.note(Readiness::READABLE);
     (
         conn,
-        Scratch::with_first_read(100, 10),
+        Scratch::with_first_read(Arc::new(Budget::new(None)), 100, 10),
         WorkerMetrics::default(),
     )
 }
@@ -343,31 +375,98 @@ fn a_greedy_peer_yields_after_its_budget() {
 #[test]
 fn lingering_discards_input_until_the_peer_ends() {
     let metrics = WorkerMetrics::default();
-    let mut conn = Conn::new(Scripted::new([9; 40]), Service::Echo);
-    conn.stream.writes = [Step::Move(3), Step::Block].into();
+    let mut conn = Conn::new(Scripted::new([9; 3]), Service::Echo);
+    conn.stream.ends = false;
     assert_eq!(pump(&mut conn, Readiness::READABLE, &metrics), Next::Wait);
-    conn.stream.reads = [Step::Move(16), Step::Block].into();
     let next = conn.linger(CloseReason::IdleTimeout, &mut scratch(16), &metrics);
     assert_eq!(next, Next::Wait);
     assert!(conn.stream.shut_down);
     assert_eq!(conn.lingering(), Some(CloseReason::IdleTimeout));
-    assert_eq!(metrics.backlog_bytes.value(), 0);
+    // What crossed the end is discarded.
+    conn.stream.input.extend([9; 40]);
+    conn.stream.ends = true;
     assert_eq!(
-        pump(
+        pump_on(
             &mut conn,
             Readiness::READABLE | Readiness::WRITABLE | Readiness::HANGUP,
             &metrics
         ),
         Next::Close(CloseReason::IdleTimeout)
     );
+    assert!(!conn.stream.is_reset);
     assert_eq!(conn.stream.output.len(), 3);
+}
+
+/// A connection that we end with a backlog, or with input that was not read yet.
+#[test]
+fn what_is_cut_off_ends_in_a_reset_and_not_in_an_end() {
+    for writes in [vec![Step::Move(3), Step::Block], vec![]] {
+        let metrics = WorkerMetrics::default();
+        let mut scratch = scratch(16);
+        let mut conn = Conn::new(Scripted::new([9; 40]), Service::Echo);
+        conn.stream.writes = writes.into();
+        conn.note(Readiness::READABLE);
+        conn.pump(&mut scratch, &metrics);
+        let echoed = conn.stream.output.len();
+        let next = conn.linger(CloseReason::Stalled, &mut scratch, &metrics);
+        assert_eq!(
+            (next, conn.lingering()),
+            (Next::Wait, Some(CloseReason::Stalled))
+        );
+        assert_eq!(metrics.backlog_bytes.value(), 0);
+        conn.note(Readiness::READABLE | Readiness::WRITABLE);
+        assert_eq!(conn.pump(&mut scratch, &metrics), Next::Wait);
+        conn.close();
+        let stream = &conn.stream;
+        assert!(stream.is_reset && !stream.shut_down);
+        assert_eq!(stream.output.len(), echoed, "nothing more is echoed");
+    }
+}
+
+#[test]
+fn a_discard_cuts_nothing_off() {
+    let metrics = WorkerMetrics::default();
+    let mut conn = Conn::new(Scripted::new([9; 40]), Service::Discard);
+    conn.linger(CloseReason::Lifetime, &mut scratch(16), &metrics);
+    assert!(conn.stream.shut_down);
+}
+
+#[test]
+fn a_connection_that_is_closed_with_a_backlog_is_reset() {
+    let metrics = WorkerMetrics::default();
+    let mut conn = Conn::new(Scripted::new([9; 10]), Service::Echo);
+    conn.stream.writes = [Step::Move(3), Step::Block].into();
+    assert_eq!(pump(&mut conn, Readiness::READABLE, &metrics), Next::Wait);
+    conn.close();
+    assert!(conn.stream.is_reset);
+}
+
+#[test]
+fn without_memory_for_a_backlog_input_stays_in_the_kernel() {
+    let metrics = WorkerMetrics::default();
+    let mut scratch = Scratch::with_first_read(Arc::new(Budget::new(Some(0))), 100, 10);
+    let mut conn = Conn::new(Scripted::new([9; 12]), Service::Echo);
+    conn.stream.ends = false;
+    conn.stream.writes = [Step::Move(3), Step::Block].into();
+    conn.note(Readiness::READABLE);
+    assert_eq!(conn.pump(&mut scratch, &metrics), Next::Yield);
+    assert_eq!(conn.pump(&mut scratch, &metrics), Next::Wait);
+    assert_eq!((conn.stream.sent, conn.stream.output.len()), (3, 3));
+    // Room for it is reported.
+    conn.note(Readiness::WRITABLE);
+    assert_eq!(conn.pump(&mut scratch, &metrics), Next::Wait);
+    assert_eq!((conn.stream.sent, conn.stream.output.len()), (12, 12));
+    assert_eq!(metrics.backlog_bytes.value(), 0);
+    assert_eq!(metrics.short_writes.value(), 2);
+    assert!(metrics.peeked_reads.value() >= 3);
 }
 
 #[test]
 fn a_closed_connection_does_nothing_more() {
     let metrics = WorkerMetrics::default();
     let mut conn = Conn::new(Scripted::new(*b"late"), Service::Echo);
-    conn.close(&metrics);
+    conn.close();
+    assert!(!conn.stream.is_reset, "nothing was cut off");
     assert_eq!(
         pump(
             &mut conn,
@@ -397,10 +496,12 @@ fn script() -> impl Strategy<Value = Vec<Step>> {
 fn drive(
     conn: &mut Conn<Scripted>,
     (buffer_len, first): (usize, usize),
+    memory: Option<u64>,
     flags: &[(bool, bool)],
 ) -> Result<CloseReason, TestCaseError> {
     let metrics = WorkerMetrics::default();
-    let mut scratch = Scratch::with_first_read(buffer_len, first);
+    let budget = Arc::new(Budget::new(memory));
+    let mut scratch = Scratch::with_first_read(Arc::clone(&budget), buffer_len, first);
     let mut flags = flags.iter().copied().cycle();
     let mut next = Next::Wait;
     for _ in 0..10_000 {
@@ -428,7 +529,13 @@ fn drive(
         prop_assert_eq!(metrics.received_bytes.value(), read as u64);
         prop_assert_eq!(metrics.sent_bytes.value(), written as u64);
         match next {
-            Next::Close(reason) => return Ok(reason),
+            Next::Close(reason) => {
+                conn.drop_backlog(&mut scratch.memory, &metrics);
+                prop_assert_eq!(metrics.backlog_bytes.value(), 0);
+                drop(scratch);
+                prop_assert_eq!(Some(budget.free() as u64), memory.or(Some(u64::MAX)));
+                return Ok(reason);
+            }
             Next::Wait | Next::Yield | Next::Retry => {
                 prop_assert_eq!(written + conn.backlog_len(), read);
             }
@@ -446,6 +553,8 @@ proptest! {
         buffer_len in 1_usize..64,
         first in 1_usize..64,
         is_spliceable in any::<bool>(),
+        memory in prop::option::of(0_u64..600),
+        failing_allocations in prop::option::of(any::<u64>()),
         flags in prop::collection::vec(any::<(bool, bool)>(), 1..8),
     ) {
         let mut stream = Scripted::new(input.clone());
@@ -453,7 +562,12 @@ proptest! {
         stream.reads = reads.into();
         stream.writes = writes.into();
         let mut conn = Conn::new(stream, Service::Echo);
-        let reason = drive(&mut conn, (buffer_len, first), &flags)?;
+        if let Some(seed) = failing_allocations {
+            faults::begin(seed);
+        }
+        let reason = drive(&mut conn, (buffer_len, first), memory, &flags);
+        faults::end();
+        let reason = reason?;
         prop_assert_eq!(reason, CloseReason::Finished);
         prop_assert_eq!(&conn.stream.output, &input);
     }
@@ -467,6 +581,7 @@ proptest! {
         buffer_len in 1_usize..64,
         first in 1_usize..64,
         is_spliceable in any::<bool>(),
+        memory in prop::option::of(0_u64..600),
         kind in prop_oneof![
             Just(io::ErrorKind::ConnectionReset),
             Just(io::ErrorKind::BrokenPipe),
@@ -479,13 +594,12 @@ proptest! {
         stream.reads = reads.into();
         stream.writes = writes.into();
         let mut conn = Conn::new(stream, Service::Echo);
-        let reason = drive(&mut conn, (buffer_len, first), &[(false, false)])?;
+        let reason = drive(&mut conn, (buffer_len, first), memory, &[(false, false)])?;
         let failed = conn.stream.reads.is_empty() && reset_reads
             || conn.stream.writes.is_empty() && !reset_reads;
         match reason {
             CloseReason::Finished => prop_assert_eq!(&conn.stream.output, &input),
             _ => prop_assert!(failed),
         }
-        prop_assert_eq!(conn.backlog_len(), 0, "closing frees the backlog");
     }
 }

@@ -1,5 +1,5 @@
 //! The programs' interface to the kernel: addresses, units, sockets and their options, clocks,
-//! processors.
+//! processors, memory.
 //!
 //! It knows no servers, connections or load, and imports no other module of this crate.
 
@@ -10,6 +10,7 @@ pub(crate) mod datagram;
 pub mod descriptors;
 pub mod endpoint;
 pub mod errno;
+pub(crate) mod memory;
 pub mod pipe;
 pub mod readiness;
 pub mod socket;

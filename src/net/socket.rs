@@ -25,6 +25,17 @@ pub fn receive(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
     }
 }
 
+/// Copies input of a connected socket and leaves it there: recv(2) with MSG_PEEK.
+///
+/// # Errors
+/// What recv(2) reports.
+pub fn peek(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
+    match rustix::net::recv(socket, buffer, RecvFlags::PEEK) {
+        Ok((count, _)) => Ok(count),
+        Err(errno) => Err(error(errno)),
+    }
+}
+
 /// Writes to a connected socket: send(2). A closed peer is an error and not a signal
 /// (MSG_NOSIGNAL).
 ///

@@ -3,10 +3,12 @@
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
+use socket2::SockRef;
 
 use crate::net::pipe::{Pipe, SplicePipe};
 use crate::net::{socket, sys};
@@ -25,6 +27,19 @@ pub trait Stream: Read + Write {
     /// # Errors
     /// What shutdown(2) reports; ENOTCONN when the peer is gone already.
     fn shutdown_write(&mut self) -> io::Result<()>;
+
+    /// Makes dropping the stream reset the connection and discard what was not sent yet: SO_LINGER
+    /// with a time of zero (socket(7)). A Unix socket ignores it.
+    ///
+    /// # Errors
+    /// What setsockopt(2) reports.
+    fn reset_on_close(&mut self) -> io::Result<()>;
+
+    /// Copies input and leaves it in the stream: recv(2) with `MSG_PEEK`.
+    ///
+    /// # Errors
+    /// As a read.
+    fn peek(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
 
     /// Whether a read that returned fewer bytes than asked for has drained the stream, unless a
     /// hang-up or urgent data was reported.
@@ -123,6 +138,14 @@ impl Stream for Socket {
             Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
             Self::Unix(stream) => stream.shutdown(Shutdown::Write),
         }
+    }
+
+    fn reset_on_close(&mut self) -> io::Result<()> {
+        SockRef::from(&*self).set_linger(Some(Duration::ZERO))
+    }
+
+    fn peek(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        socket::peek(self, buffer)
     }
 
     /// A read of a Unix socket also stops behind bytes that carried a descriptor (SCM_RIGHTS,

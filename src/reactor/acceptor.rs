@@ -1,5 +1,5 @@
-//! Accepting connections: in batches, within the limits, and with a pause when descriptors or
-//! memory run out.
+//! Accepting connections: in batches, within the limits, and with a pause when descriptors,
+//! memory or epoll watches run out.
 
 use std::io;
 use std::net::IpAddr;
@@ -17,7 +17,7 @@ use crate::service::Service;
 /// Connections accepted from one listener in a turn, so that a storm of connects can't starve open
 /// connections.
 const MAX_ACCEPTS: usize = 64;
-/// The pause in accepting after descriptors or memory ran out.
+/// The pause in accepting after descriptors, memory or epoll watches ran out.
 const RETRY_MS: u64 = 50;
 
 /// A worker's listeners and the state of accepting.
@@ -148,8 +148,11 @@ impl Acceptor {
                         let hand_off = hand_off.as_deref_mut();
                         if let Some(admitted) = self.admit(index, stream, peer, connections, cx)
                             && let Some(own) = self.pass_on(index, admitted, hand_off, cx)
+                            && let Err(error) = connections.open(own, cx)
                         {
-                            connections.open(own, cx);
+                            self.note_unserved(index, &error, cx);
+                        } else {
+                            self.note_success(cx);
                         }
                     }
                     Attempt::Failed => {}
@@ -195,7 +198,23 @@ impl Acceptor {
         }
     }
 
-    /// Pauses accepting: the next call would fail the same way, and the edge does not come again.
+    /// Pauses after a connection that could not be served, so that others wait in the queue. A
+    /// closing listener is emptied all the same: a refusal is better than the reset that closing the
+    /// listener would bring.
+    fn note_unserved<K: Kernel>(&mut self, index: usize, error: &io::Error, cx: &mut Context<K>) {
+        if self.listeners[index].state == State::Open {
+            self.pause(error, cx);
+        }
+    }
+
+    fn note_success<K>(&mut self, cx: &Context<K>) {
+        if std::mem::take(&mut self.has_failed) {
+            warn!(worker = cx.index, "accepting again");
+        }
+    }
+
+    /// Pauses accepting: the next connection would fail the same way, and the edge does not come
+    /// again.
     fn pause<K: Kernel>(&mut self, error: &io::Error, cx: &mut Context<K>) {
         if !self.has_failed {
             warn!(
@@ -218,9 +237,6 @@ impl Acceptor {
         connections: &mut Connections<K::Stream>,
         cx: &mut Context<K>,
     ) -> Option<Admitted<K::Stream>> {
-        if std::mem::take(&mut self.has_failed) {
-            warn!(worker = cx.index, "accepting again");
-        }
         match cx.acquire_permit(peer) {
             Ok(permit) => Some(Admitted {
                 stream,

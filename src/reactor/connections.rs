@@ -4,14 +4,15 @@
 //! - A connection keeps its key until [`Connections::remove_closed`], so that no stale event
 //!   reaches another connection.
 //! - A connection that yields waits behind all connections with events.
-//! - A connection that we half-close lingers for a second at most.
+//! - A connection that we end lingers for a second at most, half-closed or about to be reset.
 
 use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use slab::Slab;
-use tracing::{debug, field, warn};
+use tracing::{debug, field};
 
 use super::context::Context;
 use super::kernel::Kernel;
@@ -19,13 +20,15 @@ use super::token::Deadline;
 use crate::admission::Permit;
 use crate::conn::scratch::Scratch;
 use crate::conn::{Conn, Next};
+use crate::memory::Budget;
 use crate::metrics::{CloseReason, RefuseReason};
 use crate::net::readiness::Readiness;
 use crate::net::stream::Stream;
 use crate::service::Service;
 use crate::timeouts::{Activity, Blocked, Decision};
 
-/// How long a half-closed connection waits for its peer's end.
+/// How long a half-closed connection waits for its peer's end, and one that is going to be reset
+/// for its peer to take what was echoed.
 pub(super) const MAX_LINGER_MS: u64 = 1000;
 /// Refused connections of a worker that linger at a time; further ones are closed at once. Each
 /// holds a descriptor.
@@ -78,12 +81,12 @@ struct Limited {
 }
 
 impl<S: Stream> Connections<S> {
-    /// An empty table with a read buffer of `buffer_len` bytes, and a run queue with room for
-    /// `batch` connections, so that the first yields allocate nothing.
-    pub(super) fn new(buffer_len: usize, batch: usize) -> Self {
+    /// An empty table with this memory for backlogs, a read buffer of `buffer_len` bytes, and a run
+    /// queue with room for `batch` connections, so that the first yields allocate nothing.
+    pub(super) fn new(memory: &Arc<Budget>, buffer_len: usize, batch: usize) -> Self {
         Self {
             table: Slab::new(),
-            scratch: Scratch::new(buffer_len),
+            scratch: Scratch::within(Arc::clone(memory), buffer_len),
             run_queue: VecDeque::with_capacity(batch),
             short_of_memory: Vec::new(),
             closed: Vec::new(),
@@ -175,7 +178,7 @@ impl<S: Stream> Connections<S> {
             Next::Retry => {
                 if conn.enqueue() {
                     self.short_of_memory.push(key);
-                    cx.retry_for_memory();
+                    cx.retry_soon();
                 }
             }
             Next::Close(reason) => self.closed.push((key, reason)),
@@ -206,7 +209,10 @@ impl<S: Stream> Connections<S> {
     }
 
     /// Adds an admitted connection.
-    pub(super) fn open<K>(&mut self, admitted: Admitted<S>, cx: &mut Context<K>)
+    ///
+    /// # Errors
+    /// What kept it from being served: it is refused, and the next would be too.
+    pub(super) fn open<K>(&mut self, admitted: Admitted<S>, cx: &mut Context<K>) -> io::Result<()>
     where
         K: Kernel<Stream = S>,
     {
@@ -216,9 +222,9 @@ impl<S: Stream> Connections<S> {
             permit,
             peer,
         } = admitted;
-        cx.metrics.accepted.add(1);
         match self.insert(stream, service, cx) {
             Ok(key) => {
+                cx.metrics.accepted.add(1);
                 let peer = peer.map(field::display);
                 debug!(worker = cx.index, connection = key, %service, peer, "connection opened");
                 cx.metrics.active.add(1);
@@ -228,32 +234,42 @@ impl<S: Stream> Connections<S> {
                 if !cx.rules.timeouts.is_empty() {
                     self.start_timeouts(key, cx);
                 }
+                Ok(())
             }
-            Err(error) => {
-                warn!(worker = cx.index, %error, "cannot register a connection; closed it");
-                cx.metrics.closed(CloseReason::Error).add(1);
+            Err((stream, error)) => {
+                cx.metrics.refused(RefuseReason::Resources).add(1);
                 cx.control.admission.release(permit);
+                self.end_at_once(stream);
+                Err(error)
             }
         }
     }
 
     /// Closes a refused connection such that its peer reads an end and not a reset.
-    pub(super) fn refuse<K>(&mut self, mut stream: S, reason: RefuseReason, cx: &mut Context<K>)
+    pub(super) fn refuse<K>(&mut self, stream: S, reason: RefuseReason, cx: &mut Context<K>)
     where
         K: Kernel<Stream = S>,
     {
         cx.metrics.refused(reason).add(1);
         if self.refused_lingering >= MAX_REFUSED_LINGERING {
-            // If one of these fails, the peer is gone already. Its input is read first, so that
-            // closing does not reset the connection.
-            let _ = stream.shutdown_write();
-            let _ = stream.discard(self.scratch.whole());
+            self.end_at_once(stream);
             return;
         }
-        if let Ok(key) = self.insert(stream, Service::Discard, cx) {
-            self.refused_lingering += 1;
-            self.linger(key, CloseReason::Refused, cx);
+        match self.insert(stream, Service::Discard, cx) {
+            Ok(key) => {
+                self.refused_lingering += 1;
+                self.linger(key, CloseReason::Refused, cx);
+            }
+            Err((stream, _)) => self.end_at_once(stream),
         }
+    }
+
+    /// Closes a connection that was not served.
+    fn end_at_once(&mut self, mut stream: S) {
+        // If one of these fails, the peer is gone already. Its input is read first, so that closing
+        // does not reset the connection.
+        let _ = stream.shutdown_write();
+        let _ = stream.discard(self.scratch.whole());
     }
 
     /// Assigns a key to a connection and registers it, once, for all events.
@@ -262,13 +278,15 @@ impl<S: Stream> Connections<S> {
         mut stream: S,
         service: Service,
         cx: &mut Context<K>,
-    ) -> io::Result<usize>
+    ) -> Result<usize, (S, io::Error)>
     where
         K: Kernel<Stream = S>,
     {
         let vacant = self.table.vacant_entry();
         let key = vacant.key();
-        cx.kernel.register(&mut stream, key)?;
+        if let Err(error) = cx.kernel.register(&mut stream, key) {
+            return Err((stream, error));
+        }
         vacant.insert(Entry {
             conn: Conn::new(stream, service),
             limited: None,
@@ -276,7 +294,7 @@ impl<S: Stream> Connections<S> {
         Ok(key)
     }
 
-    /// Half-closes a connection by our own decision, and bounds its lingering.
+    /// Ends a connection by our own decision, and bounds its lingering.
     pub(super) fn linger<K>(&mut self, key: usize, reason: CloseReason, cx: &mut Context<K>)
     where
         K: Kernel<Stream = S>,
@@ -305,7 +323,7 @@ impl<S: Stream> Connections<S> {
             return;
         }
         if let Some(reason) = conn.lingering() {
-            conn.close(&cx.metrics);
+            conn.close();
             self.closed.push((key, reason));
             return;
         }
@@ -359,7 +377,8 @@ impl<S: Stream> Connections<S> {
     /// descriptor, which also removes it from the epoll instance.
     pub(super) fn remove_closed<K: Kernel>(&mut self, cx: &mut Context<K>) {
         while let Some((key, reason)) = self.closed.pop() {
-            let entry = self.table.remove(key);
+            let mut entry = self.table.remove(key);
+            entry.conn.drop_backlog(self.scratch.memory(), &cx.metrics);
             cx.timers.cancel(Deadline::Conn(key).id());
             if reason == CloseReason::Refused {
                 self.refused_lingering -= 1;
@@ -385,7 +404,7 @@ impl<S: Stream> Connections<S> {
         for (key, Entry { conn, .. }) in &mut self.table {
             let reason = conn.lingering().unwrap_or(reason);
             if !conn.is_closed() {
-                conn.close(&cx.metrics);
+                conn.close();
                 self.closed.push((key, reason));
             }
         }
@@ -429,6 +448,15 @@ impl<S: Stream> Connections<S> {
 
     pub(super) fn get(&self, key: usize) -> Option<&Conn<S>> {
         self.table.get(key).map(|entry| &entry.conn)
+    }
+
+    /// Entries of a key in the run queue.
+    pub(super) fn queue_entries(&self, key: usize) -> usize {
+        self.run_queue.iter().filter(|&&it| it == key).count()
+    }
+
+    pub(super) fn memory_held(&self) -> usize {
+        self.scratch.memory_held()
     }
 
     pub(super) fn refused_lingering(&self) -> usize {

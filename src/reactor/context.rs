@@ -10,8 +10,8 @@ use crate::admission::Permit;
 use crate::metrics::{RefuseReason, WorkerMetrics};
 use crate::timer::Timers;
 
-/// The delay before a retry after the kernel had no memory.
-const MEMORY_RETRY_MS: u64 = 20;
+/// The delay before a retry after the kernel had no memory, or did not wake another worker.
+const RETRY_MS: u64 = 20;
 
 /// One worker's context, lent to each part of its loop in turn.
 #[derive(Debug)]
@@ -75,10 +75,10 @@ impl<K: Kernel> Context<K> {
         self.timers.arm(deadline.id(), at);
     }
 
-    /// Arms the retry after a lack of memory.
-    pub(super) fn retry_for_memory(&mut self) {
-        if !self.timers.is_armed(Deadline::MemoryRetry.id()) {
-            self.arm(Deadline::MemoryRetry, MEMORY_RETRY_MS);
+    /// Arms the retry after a lack of memory or a failed wake-up.
+    pub(super) fn retry_soon(&mut self) {
+        if !self.timers.is_armed(Deadline::Retry.id()) {
+            self.arm(Deadline::Retry, RETRY_MS);
         }
     }
 

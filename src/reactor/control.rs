@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::admission::{Admission, Policy};
 use crate::config::Limits;
+use crate::memory::Budget;
 use crate::metrics::WorkerMetrics;
 use crate::timeouts::Timeouts;
 
@@ -15,6 +16,8 @@ pub(crate) struct Control {
     requested: AtomicU8,
     pub(crate) admission: Admission,
     pub(crate) metrics: Vec<Arc<WorkerMetrics>>,
+    /// For bytes that wait for their peers.
+    pub(crate) backlog_memory: Arc<Budget>,
     rules: Mutex<Arc<Rules>>,
     rules_version: AtomicU64,
     /// Whether the worker with this index has ended.
@@ -63,11 +66,17 @@ pub(crate) enum Request {
 
 impl Control {
     /// Control for `workers` workers and `endpoints` endpoints under these limits.
-    pub(crate) fn new(limits: &Limits, workers: usize, endpoints: usize) -> Self {
+    pub(crate) fn new(
+        limits: &Limits,
+        backlog_memory: Budget,
+        workers: usize,
+        endpoints: usize,
+    ) -> Self {
         Self {
             requested: AtomicU8::new(Request::Serve as u8),
             admission: Admission::new(),
             metrics: (0..workers).map(|_| Arc::default()).collect(),
+            backlog_memory: Arc::new(backlog_memory),
             rules: Mutex::new(Arc::new(Rules::new(limits))),
             rules_version: AtomicU64::new(0),
             ended: (0..workers).map(|_| AtomicBool::new(false)).collect(),

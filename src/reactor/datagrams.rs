@@ -1,11 +1,13 @@
 //! The worker's UDP sockets, which share one batch in turn.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use tracing::warn;
 
 use super::context::Context;
 use super::kernel::Kernel;
+use crate::memory::Budget;
 use crate::metrics::DropReason;
 use crate::net::datagram::Batch;
 use crate::net::readiness::Readiness;
@@ -47,13 +49,17 @@ struct Served<D> {
 
 impl<D: DatagramSocket> DatagramTable<D> {
     /// `None` without sockets: then no batch is allocated.
-    pub(super) fn new(endpoints: Vec<UdpEndpoint<D>>, guard: Guard) -> Option<Self> {
+    pub(super) fn new(
+        endpoints: Vec<UdpEndpoint<D>>,
+        guard: Guard,
+        memory: &Arc<Budget>,
+    ) -> Option<Self> {
         if endpoints.is_empty() {
             return None;
         }
         let sockets = endpoints.into_iter().map(|it| Served {
             endpoint: it.endpoint,
-            datagrams: Some(Datagrams::new(it.socket, it.service)),
+            datagrams: Some(Datagrams::new(it.socket, it.service, Arc::clone(memory))),
             has_more: true,
             short_of_memory: false,
         });
@@ -123,7 +129,7 @@ impl<D: DatagramSocket> DatagramTable<D> {
         served.has_more = next == Next::Yield;
         served.short_of_memory = next == Next::Retry;
         if served.short_of_memory {
-            cx.retry_for_memory();
+            cx.retry_soon();
         }
         if let Some(source) = limited {
             self.log_limited(source, cx);
@@ -178,5 +184,13 @@ impl<D: DatagramSocket> DatagramTable<D> {
                 datagrams.close(&cx.metrics);
             }
         }
+    }
+}
+
+#[cfg(test)]
+impl<D: DatagramSocket> DatagramTable<D> {
+    /// The open sockets, for the checks of the simulation.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Datagrams<D>> {
+        self.sockets.iter().filter_map(|it| it.datagrams.as_ref())
     }
 }

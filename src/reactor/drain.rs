@@ -84,7 +84,7 @@ impl Drain {
             Phase::Serving => false,
             Phase::Draining => {
                 connections.is_empty()
-                    && !hand_off.is_some_and(HandOff::has_senders)
+                    && !hand_off.is_some_and(|it| it.has_senders() || it.has_to_wake())
                     && !acceptor.has_open_listeners()
                     // A worker with only UDP sockets also serves for the drain delay.
                     && !cx.timers.is_armed(Deadline::StopAccepting.id())

@@ -84,13 +84,19 @@ impl<S> HandOff<S> {
         }
     }
 
-    /// Wakes the workers that received a connection.
-    pub(super) fn wake_receivers(&mut self, kernel: &impl Kernel) {
+    /// Wakes the workers that received a connection. Where that fails, another turn tries again.
+    pub(super) fn wake_receivers<K: Kernel>(&mut self, cx: &mut Context<K>) {
         for (worker, is_due) in self.to_wake.iter_mut().enumerate() {
-            if std::mem::take(is_due) {
-                kernel.wake(worker);
-            }
+            *is_due = *is_due && cx.kernel.wake(worker).is_err();
         }
+        if self.has_to_wake() {
+            cx.retry_soon();
+        }
+    }
+
+    /// Whether a worker does not know yet of a connection in its inbox.
+    pub(super) fn has_to_wake(&self) -> bool {
+        self.to_wake.contains(&true)
     }
 
     /// Whether a worker may still send to this one.
@@ -112,7 +118,8 @@ impl<S: Stream> HandOff<S> {
             let Ok(admitted) = self.inbox.try_recv() else {
                 break;
             };
-            connections.open(admitted, cx);
+            // A refusal is counted; this worker accepts nothing that it could stop accepting.
+            let _ = connections.open(admitted, cx);
             cx.control.remove_handed_off(cx.index);
         }
         self.has_senders = has_senders;
@@ -124,13 +131,14 @@ mod tests {
     use super::*;
     use crate::admission::Permit;
     use crate::config::Limits;
+    use crate::memory::Budget;
     use crate::service::Service;
 
     /// No inbox is emptied, as if the other workers hung.
     #[test]
     fn a_full_inbox_leaves_the_connection_to_the_sender() {
         const CONNECTIONS: usize = 5 * MAX_INBOX;
-        let control = Control::new(&Limits::default(), 3, 1);
+        let control = Control::new(&Limits::default(), Budget::new(None), 3, 1);
         let mut ends = HandOff::among(3, MAX_INBOX);
         let mut kept = Vec::new();
         for stream in 0..CONNECTIONS {

@@ -50,7 +50,10 @@ pub(crate) trait Kernel {
     fn release(&mut self, listener: usize);
 
     /// Wakes a worker of this server.
-    fn wake(&self, worker: usize);
+    ///
+    /// # Errors
+    /// What write(2) to its eventfd reports: the worker may sleep on.
+    fn wake(&self, worker: usize) -> io::Result<()>;
 }
 
 /// epoll, by mio.
@@ -157,10 +160,8 @@ impl Kernel for Epoll {
         self.release_with(listener, Listener::release);
     }
 
-    fn wake(&self, worker: usize) {
-        // Writing to an eventfd fails only if its counter is full, and then it wakes the worker
-        // too.
-        let _ = self.wakers[worker].wake();
+    fn wake(&self, worker: usize) -> io::Result<()> {
+        self.wakers[worker].wake()
     }
 }
 

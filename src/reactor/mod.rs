@@ -145,9 +145,13 @@ impl<K: Kernel> Reactor<K> {
         }
         Self {
             layout,
-            connections: Connections::new(config.read_buffer.get(), MAX_EVENTS),
+            connections: Connections::new(
+                &context.control.backlog_memory,
+                config.read_buffer.get(),
+                MAX_EVENTS,
+            ),
             acceptor,
-            datagrams: DatagramTable::new(datagrams, guard),
+            datagrams: DatagramTable::new(datagrams, guard, &context.control.backlog_memory),
             hand_off,
             reload: Reload::new(&context),
             drain: Drain::new(config.drain_delay, config.drain_timeout),
@@ -269,7 +273,7 @@ impl<K: Kernel> Reactor<K> {
             Deadline::EndDrain => {
                 drain::end(acceptor, connections, self.hand_off.as_mut(), context);
             }
-            Deadline::MemoryRetry => {
+            Deadline::Retry => {
                 connections.retry_short_of_memory();
                 if let Some(datagrams) = &mut self.datagrams {
                     datagrams.retry_short_of_memory();
@@ -309,7 +313,7 @@ impl<K: Kernel> Reactor<K> {
             if !self.acceptor.feeds_others() {
                 hand_off.stop_sending(&self.context.control);
             }
-            hand_off.wake_receivers(&self.context.kernel);
+            hand_off.wake_receivers(&mut self.context);
         }
     }
 

@@ -71,8 +71,8 @@ pub(super) enum Deadline {
     CloseListeners,
     /// The drain timeout is over.
     EndDrain,
-    /// Try again to serve connections for which the kernel had no memory.
-    MemoryRetry,
+    /// Try again to serve connections for which the kernel had no memory, and to wake workers.
+    Retry,
     /// The connection with this slab key may have broken a timeout or lingered long enough.
     Conn(usize),
 }
@@ -87,7 +87,7 @@ impl Deadline {
             1 => Self::StopAccepting,
             2 => Self::CloseListeners,
             3 => Self::EndDrain,
-            4 => Self::MemoryRetry,
+            4 => Self::Retry,
             id => Self::Conn(id - FIRST_CONN),
         }
     }
@@ -98,7 +98,7 @@ impl Deadline {
             Self::StopAccepting => 1,
             Self::CloseListeners => 2,
             Self::EndDrain => 3,
-            Self::MemoryRetry => 4,
+            Self::Retry => 4,
             Self::Conn(key) => key + FIRST_CONN,
         }
     }
@@ -127,7 +127,7 @@ mod tests {
             Deadline::StopAccepting,
             Deadline::CloseListeners,
             Deadline::EndDrain,
-            Deadline::MemoryRetry,
+            Deadline::Retry,
             Deadline::Conn(0),
             Deadline::Conn(9),
         ] {

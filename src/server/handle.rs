@@ -2,7 +2,10 @@
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
+
+use tracing::warn;
 
 use super::socket_counters::{EndpointCounts, SocketCounters};
 use crate::config::Limits;
@@ -164,12 +167,26 @@ impl Handle {
     }
 
     fn wake(&self) {
-        for waker in &*self.wakers {
-            // Writing to an eventfd fails only if its counter is full, and then it wakes the worker
-            // too.
-            let _ = waker.wake();
+        for (worker, waker) in self.wakers.iter().enumerate() {
+            if let Err(error) = wake(waker) {
+                warn!(worker, %error, "cannot wake a worker");
+            }
         }
     }
+}
+
+/// Wakes a worker. An eventfd that can't be written to has no other way to tell the worker, and
+/// without that it may sleep for ever: so it is tried again, for a second.
+fn wake(waker: &mio::Waker) -> io::Result<()> {
+    const MAX_TRIES: usize = 100;
+    const PAUSE: Duration = Duration::from_millis(10);
+    for _ in 1..MAX_TRIES {
+        if waker.wake().is_ok() {
+            return Ok(());
+        }
+        thread::sleep(PAUSE);
+    }
+    waker.wake()
 }
 
 /// Checks whether every worker's loop turns.

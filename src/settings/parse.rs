@@ -10,6 +10,7 @@ use crate::admission::rate::Rate;
 use crate::config::{Balance, Spin};
 use crate::net::affinity;
 use crate::net::endpoint::{AdminAddress, Endpoint};
+use crate::net::memory;
 use crate::net::tuning::Keepalive;
 use crate::net::units;
 
@@ -112,6 +113,16 @@ pub(super) fn buffer(text: &str) -> Result<NonZeroUsize, String> {
             units::format_size(MAX_BUFFER)
         )),
         size => Ok(NonZeroUsize::new(size as usize).unwrap_or(NonZeroUsize::MIN)),
+    }
+}
+
+pub(super) fn backlog_memory(text: &str) -> Result<Option<u64>, String> {
+    match text {
+        "off" => Ok(None),
+        "auto" => Ok(Some(memory::share_for_backlogs())),
+        _ => units::parse_size(text)
+            .map(Some)
+            .map_err(|error| format!("{error}; or auto, or off for no limit")),
     }
 }
 

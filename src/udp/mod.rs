@@ -4,8 +4,9 @@
 //! - An answer is never longer than its request, and its source is the request's destination.
 //! - A datagram that [`Guard`] or the admission refuses is not answered. Discard sends no answers,
 //!   so it skips both checks.
-//! - Answers that the socket does not take are kept, at most those of one batch. While there are
-//!   any, nothing is received: the kernel's receive buffer is the queue and drops the excess.
+//! - Answers that the socket does not take are kept, at most those of one batch and within the
+//!   memory for backlogs; without memory they are dropped. While there are any, nothing is received:
+//!   the kernel's receive buffer is the queue and drops the excess.
 //! - Unlike a stream, the socket is registered for reading only, and for writing only while answers
 //!   are kept: a stream wakes its writer when there is room again, but a datagram socket after each
 //!   sent datagram (sock_wfree in the kernel), which would cost a turn of the loop per answer.
@@ -16,6 +17,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use mio::Interest;
 
@@ -26,6 +28,8 @@ pub(crate) use guard::Guard;
 pub(crate) use socket::{DatagramSocket, EpollSocket};
 
 use crate::admission::UdpAllowance;
+use crate::memory::allocation::try_reserve_exact;
+use crate::memory::{Budget, cost};
 use crate::metrics::{DropReason, WorkerMetrics};
 use crate::net::datagram::{
     Batch, Datagram, Destination, MAX_SLOTS, Progress, SendCounts, UnsentAnswer,
@@ -69,6 +73,8 @@ pub(crate) struct Datagrams<S> {
     destination: Option<Destination>,
     /// Answers that the socket did not take.
     unsent: Vec<UnsentAnswer>,
+    /// For their bytes.
+    memory: Arc<Budget>,
     readable: bool,
     writable: bool,
     /// The offset of the next chargen datagram in its stream, at the start of a line.
@@ -78,12 +84,13 @@ pub(crate) struct Datagrams<S> {
 impl<S: DatagramSocket> Datagrams<S> {
     /// Serves `socket`. It is writable, like any fresh socket, and may be readable: an inherited
     /// one may have received datagrams before.
-    pub(crate) fn new(socket: S, service: Service) -> Self {
+    pub(crate) fn new(socket: S, service: Service, memory: Arc<Budget>) -> Self {
         Self {
             destination: socket.only_destination(),
             socket,
             service,
             unsent: Vec::new(),
+            memory,
             readable: true,
             writable: true,
             chargen_offset: 0,
@@ -129,7 +136,7 @@ impl<S: DatagramSocket> Datagrams<S> {
         metrics: &WorkerMetrics,
     ) -> Next {
         if self.flush(batch, metrics) == Progress::Blocked {
-            return Next::Wait;
+            return self.await_event();
         }
         let mut bytes = 0;
         for _ in 0..MAX_BATCHES_PER_PUMP {
@@ -157,7 +164,7 @@ impl<S: DatagramSocket> Datagrams<S> {
                 self.answer(index, batch, guard, &mut allowance, metrics);
             }
             if self.send(batch, metrics) == Progress::Blocked {
-                return Next::Wait;
+                return self.await_event();
             }
             if bytes >= MAX_BYTES_PER_PUMP {
                 break;
@@ -175,9 +182,16 @@ impl<S: DatagramSocket> Datagrams<S> {
         self.unsent.iter().map(UnsentAnswer::len).sum()
     }
 
+    /// The memory that they cost.
+    pub(crate) fn backlog_cost(&self) -> usize {
+        let costs = self.unsent.iter().map(|it| cost(it.copied_len()));
+        costs.sum()
+    }
+
     /// Closes the socket. Kept answers are lost, as any datagram may be.
     pub(crate) fn close(self, metrics: &WorkerMetrics) {
         metrics.backlog_bytes.sub(self.backlog_len() as u64);
+        self.memory.give_back(self.backlog_cost());
     }
 
     /// Counts the datagram in slot `index` and marks its answer, if it gets one.
@@ -239,18 +253,41 @@ impl<S: DatagramSocket> Datagrams<S> {
         let mut counts = SendCounts::default();
         let progress = self.socket.send(batch, &mut counts);
         count(counts, metrics);
-        if progress == Progress::Blocked {
-            self.keep(batch, metrics);
+        match progress {
+            Progress::Done => Progress::Done,
+            Progress::Blocked => self.keep(batch, metrics),
         }
-        progress
     }
 
+    /// Keeps the answers of `batch` that there is memory for; the others are dropped, as the kernel
+    /// would drop datagrams that it has no room for.
     #[cold]
-    fn keep(&mut self, batch: &Batch, metrics: &WorkerMetrics) {
-        self.unsent.extend(batch.unsent());
+    fn keep(&mut self, batch: &Batch, metrics: &WorkerMetrics) -> Progress {
+        let memory = &self.memory;
+        let has_room = try_reserve_exact(&mut self.unsent, MAX_SLOTS).is_ok();
+        for answer in batch.unsent() {
+            let cost = cost(answer.len());
+            let copy = if has_room && memory.try_take(cost) {
+                let copy = answer.try_copy();
+                memory.give_back(if copy.is_none() { cost } else { 0 });
+                copy
+            } else {
+                None
+            };
+            match copy {
+                Some(copy) => self.unsent.push(copy),
+                None => metrics
+                    .udp_dropped(DropReason::Memory)
+                    .add(answer.datagrams()),
+            }
+        }
         metrics.short_writes.add(1);
         metrics.backlog_bytes.add(self.backlog_len() as u64);
+        if self.unsent.is_empty() {
+            return Progress::Done;
+        }
         self.await_room();
+        Progress::Blocked
     }
 
     /// Requests an event for room to write. Existing room is reported at once.
@@ -258,8 +295,17 @@ impl<S: DatagramSocket> Datagrams<S> {
         let changed = self
             .socket
             .register(Interest::READABLE | Interest::WRITABLE);
-        // If epoll_ctl(2) fails, any other event leads to a try.
+        // If epoll_ctl(2) fails, no event comes.
         self.writable = changed.is_err();
+    }
+
+    /// What a socket without room needs, after [`Datagrams::await_room`].
+    fn await_event(&self) -> Next {
+        if self.writable {
+            Next::Retry
+        } else {
+            Next::Wait
+        }
     }
 
     /// Sends the kept answers.
@@ -270,7 +316,7 @@ impl<S: DatagramSocket> Datagrams<S> {
         if !self.writable {
             return Progress::Blocked;
         }
-        let before = self.backlog_len();
+        let before = (self.backlog_len(), self.backlog_cost());
         let mut counts = SendCounts::default();
         let progress = self
             .socket
@@ -278,7 +324,8 @@ impl<S: DatagramSocket> Datagrams<S> {
         count(counts, metrics);
         metrics
             .backlog_bytes
-            .sub((before - self.backlog_len()) as u64);
+            .sub((before.0 - self.backlog_len()) as u64);
+        self.memory.give_back(before.1 - self.backlog_cost());
         match progress {
             Progress::Done => {
                 self.unsent = Vec::new();

@@ -35,7 +35,7 @@ impl Served {
         let poll = Poll::new().unwrap();
         let registry = Arc::new(poll.registry().try_clone().unwrap());
         let socket = EpollSocket::new(socket, Token(0), registry).unwrap();
-        let datagrams = Datagrams::new(socket, service);
+        let datagrams = Datagrams::new(socket, service, Arc::new(Budget::new(None)));
         Self {
             poll,
             datagrams,

@@ -4,7 +4,6 @@
 //! Short counts are not possible this way: strace replaces the result of a call, not its effect.
 //! Socket buffers as small as the kernel allows make it cut reads and writes short by itself.
 
-use std::io::ErrorKind;
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
@@ -12,7 +11,7 @@ use crate::support::echod::{Echod, PROGRAM, Signal};
 use crate::support::pattern::Pattern;
 use crate::support::strace::with_faults;
 use crate::support::tools::require;
-use crate::support::{Client, wait_for, wait_until};
+use crate::support::{Client, End, wait_for, wait_until};
 
 const TCP: &str = "--echo=tcp://127.0.0.1:0";
 const ADMIN: &str = "--admin=127.0.0.1:0";
@@ -137,39 +136,84 @@ fn an_interrupted_wait_is_no_event_and_no_failure() {
     assert_eq!(echod.wait_for_exit().code, Some(0));
 }
 
-/// The kernel has no memory to register the third connection.
+/// The kernel has no memory to register the fifth connection, or no watch (max_user_watches).
 #[test]
-fn a_connection_that_cannot_be_registered_is_closed_and_returns_its_permit() {
+fn a_connection_that_cannot_be_registered_is_refused_and_returns_its_permit() {
     require!("strace");
-    for limit in ["--max-connections=1", "--max-connections-per-ip=1"] {
-        // The thread that starts the server makes two such calls, for the waker and the listener.
-        let mut echod = start(
-            &["epoll_ctl:error=ENOMEM:when=3"],
-            &[TCP, ONE_WORKER, limit],
-        );
-        for _ in 0..2 {
+    for (limit, error) in [
+        ("--max-connections=1", "ENOMEM"),
+        ("--max-connections-per-ip=1", "ENOSPC"),
+    ] {
+        // The thread that starts the server makes four such calls, for two wakers and listeners.
+        let fault = format!("epoll_ctl:error={error}:when=5");
+        let mut echod = start(&[&fault], &[TCP, ADMIN, ONE_WORKER, limit]);
+        for _ in 0..4 {
             let mut client = echod.connect();
             client.echo(b"one after the other");
             client.half_close();
             client.expect_end();
         }
-        expect_close(&mut echod.connect());
-        echod.wait_for_log("cannot register a connection");
+        echod.connect().expect_end();
+        echod.wait_for_log("cannot accept; trying again");
         let mut client = echod.connect();
         client.echo(b"the place is free");
+        echod.wait_for_log("accepting again");
+        let refused = "echod_connections_refused_total{reason=\"resources\"}";
+        assert_eq!(echod.metric(refused), 1);
+        assert_eq!(echod.metric("echod_connections_accepted_total"), 5);
         // Now it is taken.
         echod.connect().expect_end();
         client.echo(b"mine");
     }
 }
 
-/// An end or a reset, but no byte.
-#[track_caller]
-fn expect_close(client: &mut Client) {
-    let end = wait_for("the end", || client.receive_at_once(&mut [0]).transpose());
-    match end {
-        Ok(count) => assert_eq!(count, 0),
-        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+/// While no connection can be registered, each retry refuses one.
+#[test]
+fn without_epoll_watches_it_rests() {
+    require!("strace");
+    const REFUSED: u64 = 10;
+    // The first two calls are for the waker and the listener, and of the worker for the first two
+    // connections.
+    let echod = start(&["epoll_ctl:error=ENOSPC:when=3..12"], &[TCP, ONE_WORKER]);
+    let mut open: Vec<_> = (0..2).map(|_| echod.connect()).collect();
+    for client in &mut open {
+        client.echo(b"in time");
+    }
+    let (start, before) = (Instant::now(), echod.cpu_time());
+    let clients: Vec<_> = (0..REFUSED + 5).map(|_| echod.connect()).collect();
+    for mut client in clients {
+        client.half_close();
+        let ended = client.receive_all(Pattern(0));
+        assert_eq!(ended, (0, End::InOrder), "refused or served");
+    }
+    let (elapsed, used) = (start.elapsed(), echod.cpu_time() - before);
+    assert!(elapsed >= Duration::from_millis(40) * (REFUSED - 1) as u32);
+    assert!(used < elapsed / 2, "used {used:?} of {elapsed:?}");
+    for client in &mut open {
+        client.echo(b"as before");
+    }
+    echod.connect().echo(b"served again");
+}
+
+/// The waker's eventfd can't be written to for a while: a worker that was handed a connection
+/// learns of it all the same, and so do all workers of a signal.
+#[test]
+fn a_wake_up_that_fails_is_not_lost() {
+    require!("strace");
+    for error in ["EINTR", "ENOMEM"] {
+        let fault = format!("write:error={error}:when=2..5");
+        let echod = start(
+            &[&fault],
+            &[TCP, "--workers=2", "--balance=least-connections"],
+        );
+        for _ in 0..8 {
+            let mut client = echod.connect();
+            client.echo(b"handed over");
+            client.half_close();
+            client.expect_end();
+        }
+        echod.signal(Signal::TERM);
+        assert_eq!(echod.wait_for_exit().code, Some(0));
     }
 }
 

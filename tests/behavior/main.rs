@@ -29,6 +29,7 @@ mod library;
 mod limits;
 mod logging;
 mod max_connections;
+mod memory;
 mod policy_close;
 mod reload;
 mod replacement;

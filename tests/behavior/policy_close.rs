@@ -1,7 +1,6 @@
-//! Connections that the server ends by its own decision: the echo so far arrives although input is
-//! left unread, and then the end of the stream, not a reset.
+//! Connections that the server ends by its own decision: the echo so far arrives. Then comes the end
+//! of the stream if everything came back, and a reset if something was cut off.
 
-use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -10,7 +9,7 @@ use echomark::metrics::CloseReason;
 use echomark::{Config, Limits, Server};
 
 use crate::support::pattern::Pattern;
-use crate::support::{Client, Running, addresses, closed, config, wait_until};
+use crate::support::{Client, End, Running, addresses, closed, config, wait_until};
 
 fn closing_after(idle: Duration) -> Running {
     Running::start(Config {
@@ -57,7 +56,7 @@ fn a_connection_that_never_speaks_is_idle_too() {
 }
 
 #[test]
-fn the_echo_to_an_idle_peer_arrives_although_it_sent_more() {
+fn an_idle_peer_that_sent_more_than_came_back_is_reset() {
     let server = closing_after(Duration::from_secs(2));
     let pattern = Pattern(1);
     let mut client = Client::connect_with_buffers(server.address(), 64 << 10);
@@ -67,8 +66,56 @@ fn the_echo_to_an_idle_peer_arrives_although_it_sent_more() {
     // The client does nothing until the server has closed the connection.
     let metrics = server.wait_for_all_closed(1);
     assert_eq!(metrics.closed(CloseReason::IdleTimeout), 1);
-    client.receive_stream(pattern, 0, metrics.sent_bytes);
-    client.expect_end();
+    // Its own kernel has a part of the echo; the rest waited for room, and was cut off.
+    let (received, end) = client.receive_all(pattern);
+    assert_eq!(end, End::Reset);
+    assert!((1..=metrics.sent_bytes).contains(&received));
+}
+
+/// Output that waits for a peer is cut off by every limit that ends its connection.
+#[test]
+fn whatever_limit_cuts_an_echo_off_resets_the_connection() {
+    let unlimited = Limits::default();
+    let limit = Some(Duration::from_millis(500));
+    for (limits, reason) in [
+        (
+            Limits {
+                stall_timeout: limit,
+                ..unlimited.clone()
+            },
+            CloseReason::Stalled,
+        ),
+        (
+            Limits {
+                lifetime: limit,
+                ..unlimited
+            },
+            CloseReason::Lifetime,
+        ),
+    ] {
+        let server = Running::start(Config { limits, ..config() });
+        let pattern = Pattern(3);
+        let mut client = Client::connect_with_buffers(server.address(), 64 << 10);
+        // The limit may end it before it is stuck.
+        let stuck = || server.metrics().backlog_bytes > 0 || closed(&server.metrics()) > 0;
+        client.send_until_blocked(pattern, stuck);
+        let metrics = server.wait_for_all_closed(1);
+        assert_eq!(metrics.closed(reason), 1);
+        assert_eq!(client.receive_all(pattern).1, End::Reset, "{reason:?}");
+    }
+}
+
+/// A second signal ends the program at once.
+#[test]
+fn a_stop_that_cuts_an_echo_off_resets_the_connection() {
+    let server = Running::start(config());
+    let pattern = Pattern(4);
+    let mut client = Client::connect_with_buffers(server.address(), 64 << 10);
+    client.send_until_blocked(pattern, || server.metrics().backlog_bytes > 0);
+    server.handle.stop();
+    let metrics = server.join();
+    assert_eq!(metrics.closed(CloseReason::Stopped), 1);
+    assert_eq!(client.receive_all(pattern).1, End::Reset);
 }
 
 #[test]
@@ -84,7 +131,7 @@ fn the_echo_arrives_although_the_peer_continues_sending() {
     let mut client = Client::connect_with_buffers(server.address(), 64 << 10);
     let sender = Client::of(&client);
     let ended = AtomicBool::new(false);
-    let received = thread::scope(|scope| {
+    let (received, _) = thread::scope(|scope| {
         scope.spawn(|| {
             let mut sent = 0;
             let mut chunk = [0; 4096];
@@ -96,23 +143,34 @@ fn the_echo_arrives_although_the_peer_continues_sending() {
         });
         server.wait_for_metrics("backlog", |metrics| metrics.backlog_bytes > 0);
         server.handle.drain();
-        let mut received = 0;
-        let mut buffer = [0; 64 << 10];
-        loop {
-            let count = client.read(&mut buffer).expect("an end, not a reset");
-            if count == 0 {
-                break;
-            }
-            pattern.check(received, &buffer[..count]);
-            received += count as u64;
-        }
+        let received = client.receive_all(pattern);
         ended.store(true, Ordering::Relaxed);
         received
     });
     drop((client, sender));
     let metrics = server.join();
     assert_eq!(metrics.closed(CloseReason::DrainTimeout), 1, "{metrics:#?}");
-    assert_eq!(received, metrics.sent_bytes);
+    // Whether something was cut off depends on the moment.
+    assert_eq!(received, metrics.sent_bytes, "{metrics:#?}");
+}
+
+/// A stream that is under way when the drain timeout ends: it comes back in part.
+#[test]
+fn a_drain_that_cuts_an_echo_off_resets_the_connection() {
+    let server = Running::start(Config {
+        drain_timeout: Duration::from_millis(100),
+        ..config()
+    });
+    let pattern = Pattern(5);
+    let mut client = Client::connect_with_buffers(server.address(), 64 << 10);
+    client.send_until_blocked(pattern, || server.metrics().backlog_bytes > 0);
+    server.handle.drain();
+    server.wait_for_metrics("the end of the drain", |metrics| metrics.backlog_bytes == 0);
+    // What was echoed until then may be read for a moment.
+    let (received, end) = client.receive_all(pattern);
+    let metrics = server.join();
+    assert_eq!(metrics.closed(CloseReason::DrainTimeout), 1, "{metrics:#?}");
+    assert_eq!((received, end), (metrics.sent_bytes, End::Reset));
 }
 
 /// Both deadlines are due in one turn of the loop. The second must not cut short the lingering that

@@ -142,8 +142,8 @@ impl Batch {
         cursor.send(answers.len(), message, &mut transmit, counts)
     }
 
-    /// Copies of the marked answers that were not sent yet, in order, which outlive the batch.
-    pub(crate) fn unsent(&self) -> impl Iterator<Item = UnsentAnswer> + '_ {
+    /// The marked answers that were not sent yet, in order, to be copied out of the batch.
+    pub(crate) fn unsent(&self) -> impl Iterator<Item = Unsent<'_>> {
         (self.cursor.next..self.answers.len()).map(|number| {
             let answer = &self.answers[number];
             let message = message(answer, &self.bytes, &self.addresses, &self.received);
@@ -152,12 +152,7 @@ impl Batch {
             } else {
                 0
             };
-            UnsentAnswer {
-                to: *message.to,
-                from: message.from,
-                payload: message.payload[skip..].into(),
-                segment_len: message.segment_len,
-            }
+            Unsent(message.without(skip))
         })
     }
 
@@ -180,7 +175,7 @@ impl Batch {
         if let Some(first) = unsent.first_mut()
             && cursor.skip > 0
         {
-            first.payload = first.payload[cursor.skip..].into();
+            first.sent += cursor.skip;
         }
         progress
     }
@@ -235,18 +230,61 @@ impl Datagram<'_> {
     }
 }
 
+/// An answer in a batch that was not sent yet.
+#[derive(Debug)]
+pub(crate) struct Unsent<'a>(Message<'a>);
+
+impl Unsent<'_> {
+    /// Bytes of payload.
+    pub(crate) fn len(&self) -> usize {
+        self.0.payload.len()
+    }
+
+    /// How many datagrams this is.
+    pub(crate) fn datagrams(&self) -> u64 {
+        self.0.count()
+    }
+
+    /// A copy that outlives the batch; `None` if there is no memory for it.
+    pub(crate) fn try_copy(&self) -> Option<UnsentAnswer> {
+        let Message {
+            to,
+            from,
+            payload,
+            segment_len,
+        } = self.0;
+        let mut copy = Vec::new();
+        copy.try_reserve_exact(payload.len()).ok()?;
+        copy.extend_from_slice(payload);
+        Some(UnsentAnswer {
+            to: *to,
+            from,
+            payload: copy,
+            sent: 0,
+            segment_len,
+        })
+    }
+}
+
 /// An answer copied out of its batch, to be sent later.
 #[derive(Debug)]
 pub(crate) struct UnsentAnswer {
     to: RawAddress,
     from: Option<Destination>,
-    payload: Box<[u8]>,
+    payload: Vec<u8>,
+    /// Bytes of the payload that are done: whole datagrams of an aggregate.
+    sent: usize,
     segment_len: usize,
 }
 
 impl UnsentAnswer {
-    /// Bytes of payload.
+    /// Bytes of payload to send.
     pub(crate) fn len(&self) -> usize {
+        self.payload.len() - self.sent
+    }
+
+    /// Bytes of payload that were copied.
+    pub(crate) fn copied_len(&self) -> usize {
         self.payload.len()
     }
 
@@ -254,7 +292,7 @@ impl UnsentAnswer {
         Message {
             to: &self.to,
             from: self.from,
-            payload: &self.payload,
+            payload: &self.payload[self.sent..],
             segment_len: self.segment_len,
         }
     }

@@ -45,11 +45,11 @@ impl<'a> Message<'a> {
     }
 
     /// How many datagrams this is.
-    fn count(&self) -> u64 {
+    pub(super) fn count(&self) -> u64 {
         segment_count(self.payload.len(), self.segment_len)
     }
 
-    fn without(mut self, sent: usize) -> Self {
+    pub(super) fn without(mut self, sent: usize) -> Self {
         self.payload = &self.payload[sent..];
         self
     }

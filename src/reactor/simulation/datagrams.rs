@@ -123,6 +123,9 @@ impl DatagramSocket for SimDatagrams {
             interest |= Readiness::WRITABLE;
         }
         let holder = self.holder(&world);
+        if holder.is_some() && world.faults && world.random.one_in(10) {
+            return error(ENOMEM);
+        }
         let socket = &mut world.datagrams[self.index];
         // Existing readiness is reported at once.
         let edge = socket.readiness().intersects(interest);

@@ -12,6 +12,7 @@ use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::rc::Rc;
 
+use crate::memory::allocation;
 use crate::metrics::{CloseReason, DropReason, RefuseReason, Snapshot};
 use crate::net::readiness::Readiness;
 use crate::service::Service;
@@ -43,13 +44,14 @@ fn whatever_clients_and_kernel_do_the_promises_hold() {
     for reason in CloseReason::ALL {
         let count = sum.closed(reason);
         // Calls fail only by a reset.
-        let is_expected = reason != CloseReason::Error;
+        let is_expected = !matches!(reason, CloseReason::Error | CloseReason::Memory);
         assert_eq!(count > 0, is_expected, "{count} closed for {reason:?}");
     }
     for reason in [
         RefuseReason::AcceptRate,
         RefuseReason::MaxConnections,
         RefuseReason::MaxConnectionsPerIp,
+        RefuseReason::Resources,
     ] {
         assert!(sum.refused(reason) > 0, "none was refused for {reason:?}");
     }
@@ -57,12 +59,13 @@ fn whatever_clients_and_kernel_do_the_promises_hold() {
         DropReason::SourcePort,
         DropReason::OwnPort,
         DropReason::Rate,
+        DropReason::Memory,
         DropReason::SendError,
     ] {
         let count = sum.udp_dropped(reason);
         assert!(count > 0, "no datagram was dropped for {reason:?}");
     }
-    assert!(sum.short_writes > 0 && sum.udp_sent_datagrams > 0);
+    assert!(sum.short_writes > 0 && sum.peeked_reads > 0 && sum.udp_sent_datagrams > 0);
 }
 
 /// `SIMULATION_SEEDS=3000..1000000 cargo test --release -p echomark --lib -- --ignored campaign`
@@ -125,6 +128,11 @@ impl Run {
     fn new(seed: u64) -> Self {
         let mut random = Random(seed);
         let faults = random.one_in(2);
+        if faults {
+            allocation::faults::begin(seed);
+        } else {
+            allocation::faults::end();
+        }
         let mut world = World::new(random, faults);
         let random = &mut world.random;
         let services = [
@@ -320,6 +328,7 @@ impl Run {
         {
             let mut world = self.world.borrow_mut();
             world.faults = false;
+            allocation::faults::end();
             world.accept_fault = None;
             for client in world.clients.iter_mut().filter(|it| !it.gone) {
                 client.ended = true;

@@ -12,12 +12,14 @@ use super::world::*;
 use super::{BUFFER, SLACK_MS, STEPS};
 use crate::admission::Policy;
 use crate::config::{Config, Limits};
-use crate::conn::Conn;
+use crate::conn::{Conn, MAX_READS_PER_PUMP};
+use crate::memory::Budget;
 use crate::metrics::{CloseReason, DropReason, RefuseReason, Snapshot};
 use crate::net::readiness::Readiness;
 use crate::reactor::connections::MAX_LINGER_MS;
 use crate::reactor::{
-    Context, Control, HandOff, Listening, Reactor, Request, Rules, Share, TokenLayout, UdpEndpoint,
+    Context, Control, DatagramTable, Deadline, HandOff, Listening, Reactor, Request, Rules, Share,
+    TokenLayout, UdpEndpoint,
 };
 use crate::service::Service;
 use crate::timeouts::whole_ms;
@@ -36,6 +38,8 @@ pub(super) struct Server {
     limits: Limits,
     /// No reload has changed the limits, so they apply to every connection.
     same_limits: bool,
+    /// For backlogs; `None` is unlimited.
+    budget: Option<usize>,
     drain_timeout_ms: u64,
     pub(super) draining_since_ms: Option<u64>,
     is_stopped: bool,
@@ -56,8 +60,10 @@ impl Server {
             ..Config::default()
         };
         let max_inbox = 1 + random.below(3) as usize;
+        let budget = random.one_in(2).then(|| random.below(2000) as usize);
         drop(borrowed);
-        let control = Arc::new(Control::new(&limits, WORKERS, ENDPOINTS));
+        let memory = Budget::new(budget.map(|it| it as u64));
+        let control = Arc::new(Control::new(&limits, memory, WORKERS, ENDPOINTS));
         let mut workers = Vec::new();
         for (worker, hand_off) in HandOff::among(WORKERS, max_inbox).into_iter().enumerate() {
             let id = WorkerId { generation, worker };
@@ -78,6 +84,7 @@ impl Server {
             workers,
             limits,
             same_limits: true,
+            budget,
             drain_timeout_ms: drain_timeout_ms + whole_ms(config.drain_delay),
             draining_since_ms: None,
             is_stopped: false,
@@ -98,12 +105,21 @@ impl Server {
 
     /// One turn of a worker's loop, and its end if it has finished.
     pub(super) fn turn(&mut self, worker: usize, events: &mut Vec<(mio::Token, Readiness)>) {
+        let generation = self.generation;
+        let id = WorkerId { generation, worker };
         let Some(reactor) = &mut self.workers[worker] else {
             return;
         };
         // Its last wait ends now.
         reactor.context.forget_time();
+        let end_drain = Deadline::EndDrain.id();
+        let drain_ends = reactor.context.timers.deadline(end_drain);
+        begin_turn(&self.world, id, reactor);
         reactor.turn(events).unwrap();
+        let has_drain_ended = drain_ends.is_some()
+            && reactor.context.timers.deadline(end_drain) != drain_ends
+            && !reactor.acceptor.has_open_listeners();
+        end_turn(&self.world, id, reactor, has_drain_ended);
         if reactor.is_finished() {
             reactor.close_all();
             self.workers[worker] = None;
@@ -202,32 +218,68 @@ impl Server {
         let lingering = self.reactors().map(|it| it.connections.refused_lingering());
         assert_eq!(open, metrics.active + lingering.sum::<usize>() as u64);
 
-        let backlogs: usize = connections().map(|(_, conn)| conn.backlog_len()).sum();
-        let kept_answers = metrics.backlog_bytes - backlogs as u64;
-        assert!(
-            kept_answers == 0 || self.awaits_room(&world),
-            "answers wait for room that no event will tell of"
-        );
         assert!(connections().all(|(_, conn)| conn.backlog_len() <= BUFFER));
-        let now_ms = world.now_ms();
         for client in own() {
-            // Four reads each for two events, the run queue, the end of the drain and lingering.
-            assert!(client.reads_in_turn <= 5 * 4, "a greedy turn");
-            if client.is_open() && client.server_ended {
-                let lingers_ms = now_ms - client.server_ended_ms;
+            let reason = self.conn(client).and_then(Conn::lingering);
+            let is_served = reason.is_some_and(|it| it != CloseReason::Refused);
+            assert!(
+                !(is_served && client.was_cut_at_end),
+                "client {} takes a part for everything",
+                client.id
+            );
+            if let Some(since_ms) = client.lingers_since_ms.filter(|_| client.is_open()) {
+                let lingers_ms = world.now_ms() - since_ms;
                 assert!(lingers_ms <= MAX_LINGER_MS + SLACK_MS, "lingers too long");
             }
         }
+        self.check_memory(&world);
         self.check_datagrams(&metrics);
         if self.same_limits {
             self.check_limits(&world, &metrics);
         }
     }
 
-    /// Whether a UDP socket of this server asks for events when it has room.
-    fn awaits_room(&self, world: &World) -> bool {
+    /// Each kept byte is counted, and the budget is what is free, held by workers and in use.
+    fn check_memory(&self, world: &World) {
+        let (mut used, mut held) = (0, 0);
+        for (worker, reactor) in self.workers.iter().enumerate() {
+            let mut kept = 0;
+            if let Some(reactor) = reactor {
+                held += reactor.connections.memory_held();
+                for (_, conn) in reactor.connections.iter() {
+                    kept += conn.backlog_len();
+                    used += conn.backlog_cost();
+                }
+                for socket in reactor.datagrams.iter().flat_map(DatagramTable::iter) {
+                    kept += socket.backlog_len();
+                    used += socket.backlog_cost();
+                    assert!(
+                        socket.backlog_len() == 0
+                            || self.awaits_room(world, worker)
+                            || reactor.context.timers.is_armed(Deadline::Retry.id())
+                            || reactor
+                                .datagrams
+                                .as_ref()
+                                .is_some_and(DatagramTable::has_more),
+                        "answers wait for room that no event will tell of"
+                    );
+                }
+            }
+            let counted = self.control.metrics[worker].backlog_bytes.value();
+            assert_eq!(counted, kept as u64, "each kept byte is counted");
+        }
+        let free = self.control.backlog_memory.free();
+        if let Some(budget) = self.budget {
+            assert_eq!(free + held + used, budget);
+        }
+    }
+
+    /// Whether a worker's UDP socket asks for events when it has room.
+    fn awaits_room(&self, world: &World, worker: usize) -> bool {
+        let generation = self.generation;
+        let id = WorkerId { generation, worker };
         let mut holders = world.datagrams.iter().flat_map(|it| &it.holders);
-        holders.any(|it| it.worker.generation == self.generation && it.interest.is_writable())
+        holders.any(|it| it.worker == id && it.interest.is_writable())
     }
 
     /// Each datagram is answered, dropped for a reason, or waits to be answered.
@@ -245,7 +297,7 @@ impl Server {
         let now_ms = world.now_ms();
         for client in world.clients.iter().filter(own) {
             self.check_patience(client);
-            if client.server_ended || client.is_handed_off() {
+            if client.lingers_since_ms.is_some() || client.is_handed_off() {
                 continue;
             }
             let at_most = |since: u64, limit: Option<Duration>| {
@@ -275,7 +327,7 @@ impl Server {
         let limit_ms = limit.map_or(u64::MAX, whole_ms);
         // Both ends of the span are rounded down to whole milliseconds.
         assert!(
-            client.server_ended_ms + 1 >= since + limit_ms,
+            client.lingers_since_ms.unwrap_or(u64::MAX) + 1 >= since + limit_ms,
             "ended early"
         );
     }
@@ -285,6 +337,8 @@ impl Server {
         let world = self.world.borrow();
         let metrics = self.metrics();
         assert_eq!((metrics.active, metrics.backlog_bytes), (0, 0));
+        let free = self.control.backlog_memory.free();
+        assert!(self.budget.is_none_or(|it| it == free));
         assert_eq!(metrics.closed(CloseReason::Error), 0);
         let holds = |it: &Holder| it.worker.generation == self.generation;
         let listeners = world.listeners.iter().flat_map(|it| &it.holders);
@@ -312,6 +366,7 @@ impl Server {
             CloseReason::IdleTimeout,
             CloseReason::Stalled,
             CloseReason::Lifetime,
+            CloseReason::Memory,
         ]
         .map(|reason| metrics.closed(reason))
         .iter()
@@ -332,6 +387,61 @@ impl Server {
         let took = world.now_ms() - since;
         // Steps before the end of the run may have advanced the clock.
         assert!(took <= max + STEPS as u64 * 41, "the drain took {took} ms");
+    }
+}
+
+/// Records the state of a worker's connections before its turn.
+fn begin_turn(world: &RefCell<World>, id: WorkerId, reactor: &Reactor<Simulated>) {
+    for client in &mut world.borrow_mut().clients {
+        client.turn = ClientTurn::default();
+        if let Some((worker, key)) = client.key
+            && worker == id
+            && let Some(conn) = reactor.connections.get(key)
+        {
+            client.turn.was_queued = conn.is_queued();
+            client.turn.queue_entries = reactor.connections.queue_entries(key);
+            client.turn.was_lingering = conn.lingering().is_some();
+        }
+    }
+}
+
+/// Checks that no connection had more of a worker's turn than it may have, and notes those that the
+/// turn began to end.
+fn end_turn(
+    world: &RefCell<World>,
+    id: WorkerId,
+    reactor: &Reactor<Simulated>,
+    has_drain_ended: bool,
+) {
+    /// A first read; a relay that moves nothing, and the read that reveals why.
+    const MAX_ECHO_READS: usize = 3;
+    let mut world = world.borrow_mut();
+    let now_ms = world.now_ms();
+    for client in &mut world.clients {
+        let turn = client.turn;
+        let reads_per_call = if client.service == Service::Echo && !turn.was_lingering {
+            MAX_ECHO_READS
+        } else {
+            MAX_READS_PER_PUMP
+        };
+        // A call for each report; one for each entry of its key in the run queue, of which some may
+        // be left of closed connections with that key; one if a report has queued it; one at the end
+        // of a drain; and one that discards input, if it was half-closed.
+        let may_have_yielded = turn.events > 0 && !turn.was_queued;
+        let calls = turn.events
+            + turn.queue_entries
+            + usize::from(may_have_yielded)
+            + usize::from(has_drain_ended);
+        let most = calls * reads_per_call + usize::from(turn.was_ended) * MAX_READS_PER_PUMP;
+        assert!(
+            turn.reads <= most,
+            "a greedy turn: {turn:?}, at most {most}"
+        );
+        let conn = client.key.filter(|(worker, _)| *worker == id);
+        let conn = conn.and_then(|(_, key)| reactor.connections.get(key));
+        if conn.is_some_and(|it| it.lingering().is_some()) {
+            client.lingers_since_ms.get_or_insert(now_ms);
+        }
     }
 }
 

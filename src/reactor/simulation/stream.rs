@@ -33,8 +33,14 @@ impl Drop for SimStream {
         client.gone = true;
         client.key = None;
         client.edge = false;
-        client.cut_off = client.sent > client.read && !client.reset;
         // Without unread input, close(2) sends an end behind the last byte.
+        client.cut_off = (client.sent > client.read || client.resets_on_close) && !client.reset;
+        let is_whole = client.service != Service::Echo || client.written == client.sent;
+        assert!(
+            client.server_ended || client.reset || client.cut_off || is_whole,
+            "client {} takes a part for everything",
+            self.id
+        );
         client.server_ended = true;
     }
 }
@@ -54,12 +60,20 @@ impl SimStream {
         }
         let now_ms = world.now_ms();
         let client = &mut world.clients[self.id];
-        client.reads_in_turn += 1;
         if client.reset {
             return error(ECONNRESET);
         }
-        if client.service == Service::Echo && !client.server_ended {
-            assert_eq!(client.read, client.written, "read while a backlog waits");
+        if client.service == Service::Echo && client.written > client.read {
+            // Written before it is taken: only that may be taken now.
+            let written = client.written - client.read;
+            assert!(max as u64 <= written, "took what it did not echo");
+        } else {
+            client.turn.reads += 1;
+            let has_backlog = client.service == Service::Echo && client.read > client.written;
+            assert!(
+                !has_backlog || client.server_ended,
+                "read while a backlog waits"
+            );
         }
         client.forget_passed_marks();
         let count = reach(client).min(max as u64);
@@ -108,7 +122,7 @@ impl SimStream {
         client.written += count;
         client.last_moved_ms = now_ms;
         if client.service == Service::Echo {
-            assert!(client.written <= client.read, "echoed what was not read");
+            assert!(client.written <= client.peeked, "echoed what was not read");
         }
         self.note_progress(&mut world);
         Ok(count as usize)
@@ -163,7 +177,40 @@ impl Stream for SimStream {
         }
         client.server_ended = true;
         client.server_ended_ms = now_ms;
+        client.turn.was_ended = true;
+        client.was_cut_at_end = client.service == Service::Echo && client.sent > client.written;
         Ok(())
+    }
+
+    fn reset_on_close(&mut self) -> io::Result<()> {
+        self.world.borrow_mut().clients[self.id].resets_on_close = true;
+        Ok(())
+    }
+
+    /// As a read that takes nothing.
+    fn peek(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut world = self.world.borrow_mut();
+        if let Some(errno) = world.fault() {
+            return error(errno);
+        }
+        let client = &mut world.clients[self.id];
+        client.turn.reads += 1;
+        if client.reset {
+            return error(ECONNRESET);
+        }
+        assert_eq!(client.read, client.written, "peeked while a backlog waits");
+        client.forget_passed_marks();
+        let count = client.available(|read, mark| mark > read);
+        let count = count.min(buffer.len() as u64);
+        if count == 0 {
+            let is_end = client.ended && client.sent == client.read;
+            return if is_end { Ok(0) } else { error(EAGAIN) };
+        }
+        for (at, byte) in buffer[..count as usize].iter_mut().enumerate() {
+            *byte = client.byte(client.read + at as u64);
+        }
+        client.peeked = client.read + count;
+        Ok(count as usize)
     }
 
     fn drained_by_short_read(&self) -> bool {

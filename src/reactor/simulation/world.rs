@@ -13,6 +13,7 @@ pub(super) const EINTR: i32 = 4;
 pub(super) const EAGAIN: i32 = 11;
 pub(super) const ENOMEM: i32 = 12;
 pub(super) const EMFILE: i32 = 24;
+pub(super) const ENOSPC: i32 = 28;
 pub(super) const EPERM: i32 = 1;
 pub(super) const ECONNABORTED: i32 = 103;
 pub(super) const ECONNRESET: i32 = 104;
@@ -149,6 +150,8 @@ pub(super) struct Client {
     /// Bytes that arrived at the server; `read` counts those that it read.
     pub(super) sent: u64,
     pub(super) read: u64,
+    /// Bytes that it has seen: `read` or more.
+    pub(super) peeked: u64,
     /// The positions of unread urgent bytes.
     pub(super) marks: VecDeque<u64>,
     pub(super) ended: bool,
@@ -162,11 +165,33 @@ pub(super) struct Client {
     pub(super) server_ended_ms: u64,
     /// The server closed its socket.
     pub(super) gone: bool,
-    /// The server closed it with unread input, which resets the connection.
+    /// Closing it will reset it.
+    pub(super) resets_on_close: bool,
+    /// The server closed it such that it was reset.
     pub(super) cut_off: bool,
+    /// It had sent more than came back when the server half-closed it.
+    pub(super) was_cut_at_end: bool,
+    /// When the server began to end it by its own decision.
+    pub(super) lingers_since_ms: Option<u64>,
     pub(super) accepted_ms: u64,
     pub(super) last_moved_ms: u64,
-    pub(super) reads_in_turn: usize,
+    pub(super) turn: ClientTurn,
+}
+
+/// What a turn of a connection's worker did with it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ClientTurn {
+    pub(super) reads: usize,
+    /// Reports of the kernel.
+    pub(super) events: usize,
+    /// It had yielded before.
+    pub(super) was_queued: bool,
+    /// Entries of its key in the run queue.
+    pub(super) queue_entries: usize,
+    /// It lingered before.
+    pub(super) was_lingering: bool,
+    /// The server half-closed it.
+    pub(super) was_ended: bool,
 }
 
 impl Client {
@@ -213,6 +238,7 @@ impl Client {
     /// Records input that the server took.
     pub(super) fn take_input(&mut self, count: u64, now_ms: u64) {
         self.read += count;
+        self.peeked = self.peeked.max(self.read);
         if !self.server_ended {
             self.last_moved_ms = now_ms;
         }
@@ -316,6 +342,7 @@ impl World {
             edge: false,
             sent: 0,
             read: 0,
+            peeked: 0,
             marks: VecDeque::new(),
             ended: false,
             reset: false,
@@ -326,10 +353,13 @@ impl World {
             server_ended: false,
             server_ended_ms: 0,
             gone: false,
+            resets_on_close: false,
             cut_off: false,
+            was_cut_at_end: false,
+            lingers_since_ms: None,
             accepted_ms: 0,
             last_moved_ms: 0,
-            reads_in_turn: 0,
+            turn: ClientTurn::default(),
         });
         socket.queue.push_back(id);
         for holder in &mut socket.holders {

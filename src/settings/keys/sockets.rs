@@ -49,6 +49,24 @@ pub(super) const KEYS: &[Key] = &[
         ..VALUE
     },
     Key {
+        name: "backlog-memory",
+        value: "SIZE|auto|off",
+        group: Group::Sockets,
+        help: "Memory, over all workers, for input whose echo the peer does not take. Beyond it such \
+               input stays in the kernel, and an echo costs a system call more. auto: a quarter of \
+               what this process may use, at most 1GiB; off: no limit but one read-buffer for each \
+               peer.",
+        default: "auto",
+        apply: |s, text| parse::backlog_memory(text).map(|v| s.config.backlog_memory = v),
+        show: |s| {
+            one(s
+                .config
+                .backlog_memory
+                .map_or_else(|| "off".to_owned(), units::format_size))
+        },
+        ..VALUE
+    },
+    Key {
         name: "congestion",
         value: "NAME",
         group: Group::Sockets,

@@ -175,12 +175,23 @@ impl Echod {
     /// Sets its limit of descriptors.
     #[track_caller]
     pub(crate) fn limit_descriptors(&self, count: u64) {
+        self.limit(Resource::Nofile, count);
+    }
+
+    /// Limits its address space to this much more than it has now.
+    #[track_caller]
+    pub(crate) fn limit_memory(&self, headroom: u64) {
+        self.limit(Resource::As, self.status_bytes("VmSize:") + headroom);
+    }
+
+    #[track_caller]
+    fn limit(&self, resource: Resource, value: u64) {
         let limit = Rlimit {
-            current: Some(count),
-            maximum: Some(count),
+            current: Some(value),
+            maximum: Some(value),
         };
         let process = Pid::from_child(&self.child);
-        prlimit(Some(process), Resource::Nofile, limit).expect("prlimit(2)");
+        prlimit(Some(process), resource, limit).expect("prlimit(2)");
     }
 
     #[track_caller]

@@ -258,6 +258,14 @@ pub(crate) fn closed(metrics: &Snapshot) -> u64 {
         .sum()
 }
 
+/// How a stream ends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum End {
+    /// The peer shut its side down.
+    InOrder,
+    Reset,
+}
+
 /// A plain socket with a deadline for every call. Unlike the socket, it panics on errors.
 pub(crate) struct Client(TcpStream);
 
@@ -393,6 +401,28 @@ impl Client {
     pub(crate) fn receive_stream(&mut self, pattern: Pattern, from: u64, to: u64) {
         for (offset, len) in chunks(from, to) {
             pattern.check(offset, &self.receive(len));
+        }
+    }
+
+    /// Receives the stream to its end, checks it against `pattern`, and returns its length and how
+    /// it ended.
+    #[track_caller]
+    pub(crate) fn receive_all(&mut self, pattern: Pattern) -> (u64, End) {
+        let mut received = 0;
+        let mut buffer = [0; 64 << 10];
+        loop {
+            match self.0.read(&mut buffer) {
+                Ok(0) => return (received, End::InOrder),
+                Ok(count) => {
+                    pattern.check(received, &buffer[..count]);
+                    received += count as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                    return (received, End::Reset);
+                }
+                Err(error) => panic!("neither an end nor a reset: {error}"),
+            }
         }
     }
 

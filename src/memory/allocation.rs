@@ -1,0 +1,98 @@
+//! Allocations that report a lack of memory: the usual ones end the process (RLIMIT_AS, a limit on
+//! committed memory). What connections need uses these.
+
+/// There was no memory.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct OutOfMemory;
+
+impl From<std::collections::TryReserveError> for OutOfMemory {
+    fn from(_: std::collections::TryReserveError) -> Self {
+        Self
+    }
+}
+
+impl From<OutOfMemory> for std::io::Error {
+    fn from(_: OutOfMemory) -> Self {
+        std::io::ErrorKind::OutOfMemory.into()
+    }
+}
+
+/// A value on the heap. `Box::new` can't fail on stable Rust, but a vector of one can, and its
+/// block becomes a box of the same size without another allocation.
+pub(crate) fn try_box<T>(value: T) -> Result<Box<[T; 1]>, OutOfMemory> {
+    let mut only = Vec::new();
+    try_reserve_exact(&mut only, 1)?;
+    only.push(value);
+    only.try_into().map_err(|_| OutOfMemory)
+}
+
+/// A copy in a block of exactly its size.
+pub(crate) fn try_copy(bytes: &[u8]) -> Result<Vec<u8>, OutOfMemory> {
+    let mut copy = Vec::new();
+    try_reserve_exact(&mut copy, bytes.len())?;
+    copy.extend_from_slice(bytes);
+    Ok(copy)
+}
+
+/// Makes room for exactly this number of items more.
+pub(crate) fn try_reserve_exact<T>(vec: &mut Vec<T>, additional: usize) -> Result<(), OutOfMemory> {
+    #[cfg(test)]
+    faults::check()?;
+    Ok(vec.try_reserve_exact(additional)?)
+}
+
+/// Allocations that fail on demand, on this thread.
+#[cfg(test)]
+pub(crate) mod faults {
+    use std::cell::Cell;
+
+    use super::OutOfMemory;
+
+    thread_local! {
+        /// The state of the generator that decides; 0: none fails.
+        static STATE: Cell<u64> = const { Cell::new(0) };
+    }
+
+    /// One allocation in eight fails, by a sequence that the seed determines.
+    pub(crate) fn begin(seed: u64) {
+        STATE.set(seed | 1);
+    }
+
+    /// No allocation fails any more.
+    pub(crate) fn end() {
+        STATE.set(0);
+    }
+
+    /// xorshift64 (Marsaglia, 2003).
+    pub(super) fn check() -> Result<(), OutOfMemory> {
+        let mut state = STATE.get();
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        STATE.set(state);
+        if state % 8 == 1 {
+            Err(OutOfMemory)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_box_has_its_value_and_a_copy_its_bytes() {
+        assert_eq!(try_box(7).unwrap()[0], 7);
+        let copy = try_copy(b"abc").unwrap();
+        assert_eq!((copy.as_slice(), copy.capacity()), (&b"abc"[..], 3));
+    }
+
+    #[test]
+    fn more_memory_than_there_is_is_an_error() {
+        let mut bytes: Vec<u8> = Vec::new();
+        let most = isize::MAX as usize;
+        assert_eq!(try_reserve_exact(&mut bytes, most), Err(OutOfMemory));
+    }
+}
