@@ -12,10 +12,11 @@ pub use crate::process::handover::inventory::{Inventory, InventoryError};
 pub use crate::process::handover::{Offer, Takeover, TakeoverError};
 pub use crate::process::logging::Log;
 pub use crate::process::reload::Resolve;
+pub use crate::process::sandbox::{Confinement, ConfinementError, Files, enter};
 pub use crate::process::supervisor::serve;
 pub use crate::server::{Alive, Heartbeat};
 pub use crate::settings::{
     Audience, Change, FILE_VARIABLE, Group, KEYS, Key, Kind, LogFormat, LogLevel, PREFIX, Resolved,
-    Settings, SettingsError,
+    SandboxMode, Settings, SettingsError, UserName,
 };
 pub use crate::timer::Timers;

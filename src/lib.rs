@@ -4,7 +4,7 @@
 //! # The map, in reading order
 //! - `server`, `listen`: bind or inherit sockets, assign them to workers, run and join the workers;
 //!   [`Handle`] controls them.
-//! - `process`: the program around a server: log, signals, service manager, replacement.
+//! - `process`: the program around a server: log, signals, service manager, replacement, sandbox.
 //! - `reactor`: the event loop of one worker and its phases. It owns the epoll instance, the table of
 //!   connections, the timers and the worker's listeners.
 //! - `conn`: one connection and `Conn::pump`, the one function that moves its bytes, generic over the

@@ -19,10 +19,7 @@ fn main() -> ExitCode {
         Ok(resolved) => resolved,
         Err(mistake) => return cli::refuse_mistake(&mistake),
     };
-    let log = match Log::start(resolved.settings.log_format, resolved.settings.log_level) {
-        Ok(log) => log,
-        Err(error) => return cli::fail(format_args!("cannot start a thread for the log: {error}")),
-    };
+    let mut log = Log::start(resolved.settings.log_format, resolved.settings.log_level);
     if !resolved.unknown_variables.is_empty() {
         let names = resolved.unknown_variables.join(", ");
         warn!(
@@ -35,7 +32,7 @@ fn main() -> ExitCode {
         Task::PrintConfig => cli::print(&resolved.to_toml()),
         Task::Serve => {
             let resolve = move || cli.resolve_again().map_err(|mistake| mistake.to_string());
-            serve(resolved, Box::new(resolve)).map_err(|failure| failure.to_string())
+            serve(resolved, Box::new(resolve), &mut log).map_err(|failure| failure.to_string())
         }
     };
     match ended {

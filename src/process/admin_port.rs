@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use super::failure::Failure;
 use super::handover::Takeover;
 use super::reload::SettingsInForce;
+use super::sandbox::Confinement;
 use crate::admin::{self, About, Admin, HostNames, Status};
 use crate::config::Config;
 use crate::error::Error;
@@ -50,6 +51,7 @@ pub(super) fn start(
     admin: Admin,
     server: &Server,
     in_force: &SettingsInForce,
+    confinement: &Confinement,
 ) -> Result<AdminPort, Failure> {
     let (balance, hosts) = {
         let settings = in_force.lock();
@@ -64,7 +66,7 @@ pub(super) fn start(
             balance,
             balances: server.balances().to_vec(),
             configuration: Box::new(move || in_force.lock().to_json(audience)),
-            sandbox: serde_json::Value::Null,
+            sandbox: confinement.to_json(),
             hosts,
         },
     );

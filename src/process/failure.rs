@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 
 use super::handover::TakeoverError;
+use super::sandbox::ConfinementError;
 use crate::error::Error;
 use crate::net::endpoint::Endpoint;
 
@@ -23,6 +24,10 @@ pub enum Failure {
         /// The error of bind(2) or listen(2).
         source: io::Error,
     },
+    /// The user of the configuration does not exist, or is root.
+    User(String),
+    /// The process could not be confined as required.
+    Confinement(ConfinementError),
     /// The lines that scripts wait for could not be written to stdout.
     Announce(io::Error),
     /// A thread could not be started.
@@ -43,6 +48,8 @@ impl fmt::Display for Failure {
             Self::Offer { path, source } => {
                 write!(f, "cannot wait for a successor on {path}: {source}")
             }
+            Self::User(problem) => f.write_str(problem),
+            Self::Confinement(error) => error.fmt(f),
             Self::Announce(error) => write!(f, "cannot write to stdout: {error}"),
             Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
         }?;
@@ -61,7 +68,7 @@ impl Failure {
             Self::Passed(_) => Some("see Sockets= and FileDescriptorName= of the socket unit"),
             Self::Takeover(_) => Some("start beside it with another --handover path"),
             Self::Offer { .. } => Some("choose another path with --handover"),
-            Self::Announce(_) => None,
+            Self::User(_) | Self::Confinement(_) | Self::Announce(_) => None,
             Self::Thread(_) => Some("see ulimit -u"),
         }
     }

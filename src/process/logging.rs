@@ -14,7 +14,7 @@ use std::io::{self, IsTerminal, Write};
 use std::panic;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -39,23 +39,22 @@ const REPEAT_WINDOW: Duration = Duration::from_secs(60);
 /// The log of this process. Dropping it waits, within a bound, until all lines are written.
 #[derive(Debug)]
 #[must_use = "what is not written when the process ends is lost"]
-pub struct Log(Queue);
+pub struct Log {
+    queue: Queue,
+    /// Locked by the thread that writes the lines, once it runs.
+    lines: Arc<Mutex<Receiver<Vec<u8>>>>,
+    is_writing: bool,
+}
 
 impl Log {
-    /// Starts logging. From now on a panic is a line of the log too.
-    ///
-    /// # Errors
-    /// When no thread can be started.
-    pub fn start(format: LogFormat, level: LogLevel) -> io::Result<Self> {
+    /// Starts logging. From now on a panic is a line of the log too. Lines wait in the queue until
+    /// they are to be written.
+    pub fn start(format: LogFormat, level: LogLevel) -> Self {
         let (sender, lines) = mpsc::sync_channel(MAX_QUEUED_LINES);
         let queue = Queue {
             sender,
             unwritten: Arc::default(),
         };
-        let unwritten = Arc::clone(&queue.unwritten);
-        thread::Builder::new()
-            .name("echod-log".to_owned())
-            .spawn(move || write_lines(&lines, &unwritten))?;
         let writer = queue.clone();
         let builder = tracing_subscriber::fmt()
             .with_max_level(LevelFilter::from(level))
@@ -75,19 +74,46 @@ impl Log {
             let panic = panic.to_string().replace('\n', " ");
             error!(thread = thread.name(), "{panic}");
         }));
-        Ok(Self(queue))
+        Self {
+            queue,
+            lines: Arc::new(Mutex::new(lines)),
+            is_writing: false,
+        }
+    }
+
+    /// Starts the thread that writes the lines, unless it runs. The program calls it once the process
+    /// is confined, because the thread must be confined as well.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn start_writing(&mut self) -> io::Result<()> {
+        if self.is_writing {
+            return Ok(());
+        }
+        let lines = Arc::clone(&self.lines);
+        let unwritten = Arc::clone(&self.queue.unwritten);
+        thread::Builder::new()
+            .name("echod-log".to_owned())
+            .spawn(move || write_lines(lock(&lines).iter(), &unwritten))?;
+        self.is_writing = true;
+        Ok(())
     }
 
     /// Queues an unformatted line.
-    pub fn say(&self, line: impl fmt::Display) {
+    pub fn say(&mut self, line: impl fmt::Display) {
         self.flush();
-        self.0.push(format!("{line}\n").into_bytes());
+        self.queue.push(format!("{line}\n").into_bytes());
     }
 
-    fn flush(&self) {
+    fn flush(&mut self) {
         const PAUSE: Duration = Duration::from_millis(1);
+        if self.start_writing().is_err() {
+            // Without a thread to write for it, this one writes what there is.
+            write_lines(lock(&self.lines).try_iter(), &self.queue.unwritten);
+            return;
+        }
         let end = Instant::now() + MAX_FLUSH;
-        while self.0.unwritten.load(Ordering::Relaxed) > 0 && Instant::now() < end {
+        while self.queue.unwritten.load(Ordering::Relaxed) > 0 && Instant::now() < end {
             thread::park_timeout(PAUSE);
         }
     }
@@ -151,7 +177,11 @@ impl Write for Queue {
     }
 }
 
-fn write_lines(lines: &Receiver<Vec<u8>>, unwritten: &AtomicUsize) {
+fn lock(lines: &Mutex<Receiver<Vec<u8>>>) -> MutexGuard<'_, Receiver<Vec<u8>>> {
+    lines.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write_lines(lines: impl Iterator<Item = Vec<u8>>, unwritten: &AtomicUsize) {
     for line in lines {
         if io::stderr().write_all(&line).is_err() {
             count_dropped();

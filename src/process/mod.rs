@@ -6,6 +6,7 @@ pub(crate) mod handover;
 pub(crate) mod logging;
 pub(crate) mod reload;
 mod replacement;
+pub(crate) mod sandbox;
 mod signals;
 pub(crate) mod supervisor;
 mod systemd;

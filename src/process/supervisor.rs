@@ -1,6 +1,7 @@
 //! The life of the process around its server: inherited sockets, announcements, shutdown.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 
@@ -9,10 +10,14 @@ use tracing::info;
 use super::admin_port;
 use super::failure::Failure;
 use super::handover::Takeover;
+use super::logging::Log;
 use super::reload::{Reloader, Resolve, SettingsInForce};
 use super::replacement::{self, Belongings, Role};
+use super::sandbox::{self, Files, Identity};
 use super::{signals, systemd, warnings};
-use crate::net::endpoint::AdminAddress;
+use crate::admin::Admin;
+use crate::config::Config;
+use crate::net::endpoint::{AdminAddress, Endpoint};
 use crate::server::{Handle, Server};
 use crate::settings::Resolved;
 
@@ -20,10 +25,14 @@ use crate::settings::Resolved;
 ///
 /// # Errors
 /// [`Failure`] names the step that failed.
-pub fn serve(resolved: Resolved, resolve: Resolve) -> Result<(), Failure> {
+pub fn serve(resolved: Resolved, resolve: Resolve, log: &mut Log) -> Result<(), Failure> {
     let has_endpoints = resolved.has_endpoints();
     let missing_limits = warnings::missing_limits(&resolved);
+    let mut files = Files::default();
+    files.read.extend(resolved.file);
     let mut settings = resolved.settings;
+    let user = settings.user.as_ref().map(Identity::look_up).transpose();
+    let user = user.map_err(Failure::User)?;
     let config = &mut settings.config;
     warnings::warn_of_limits(config);
 
@@ -48,11 +57,17 @@ pub fn serve(resolved: Resolved, resolve: Resolve) -> Result<(), Failure> {
     warnings::warn_of_missing_limits(&missing_limits, server.endpoints());
     let role = Role::new(config.handover.as_deref(), takeover)?;
 
+    // Give privileges up while there is one thread: all others inherit what it may do.
+    files.sockets = socket_files(&server, admin.as_ref(), &settings.config);
+    let confinement =
+        sandbox::confine(user.as_ref(), settings.sandbox, &files).map_err(Failure::Confinement)?;
+
     // Start the threads beside the server.
+    log.start_writing().map_err(Failure::Thread)?;
     let handle = server.handle();
     let in_force = SettingsInForce::new(settings);
     let admin = admin
-        .map(|admin| admin_port::start(admin, &server, &in_force))
+        .map(|admin| admin_port::start(admin, &server, &in_force, &confinement))
         .transpose()?;
     let announcement = announcement(&server, admin.as_ref().map(|admin| &admin.address));
     let belongings = Arc::new(Belongings::new(admin, &role));
@@ -80,6 +95,19 @@ pub fn serve(resolved: Resolved, resolve: Resolve) -> Result<(), Failure> {
         "stopped"
     );
     Ok(())
+}
+
+/// The files of Unix sockets, which are removed at the end.
+fn socket_files(server: &Server, admin: Option<&Admin>, config: &Config) -> Vec<PathBuf> {
+    let admin = admin.map(|admin| admin.address().as_endpoint());
+    let endpoints = server.endpoints().iter().map(|(_, endpoint)| endpoint);
+    let paths = endpoints
+        .chain(&admin)
+        .filter_map(|endpoint| match endpoint {
+            Endpoint::Unix(path) => Some(path),
+            Endpoint::Tcp(_) | Endpoint::Udp(_) => None,
+        });
+    paths.chain(&config.handover).cloned().collect()
 }
 
 /// The lines that scripts wait for.

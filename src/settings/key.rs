@@ -63,6 +63,8 @@ pub enum Group {
     LifeCycle,
     /// The admin port and the hand-over.
     Administration,
+    /// The user and the sandbox of the process.
+    Confinement,
     /// The log on stderr.
     Logging,
 }
@@ -78,6 +80,7 @@ impl Group {
             Self::Udp => "UDP",
             Self::LifeCycle => "Life cycle",
             Self::Administration => "Administration",
+            Self::Confinement => "Confinement",
             Self::Logging => "Logging",
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::file;
 use super::key::{Audience, Change, Group, Key, Kind};
@@ -30,6 +30,7 @@ impl Settings {
     ) -> Result<Resolved, SettingsError> {
         let mut resolved = Resolved {
             settings: Self::default(),
+            file: file.map(|(path, _)| path.to_owned()),
             unknown_variables: Vec::new(),
             origins: BTreeMap::new(),
         };
@@ -80,6 +81,8 @@ impl Settings {
 pub struct Resolved {
     /// The merged settings.
     pub settings: Settings,
+    /// The configuration file.
+    pub file: Option<PathBuf>,
     /// Environment variables that start with [`PREFIX`](super::PREFIX) and set nothing, in alphabetical order.
     pub unknown_variables: Vec<String>,
     /// For every given key, its strongest source.

@@ -329,6 +329,14 @@ fn contradictions_are_refused() {
             "echo = 'unix:/run/x'\nhandover = '/run/x'",
             "2: handover: unix:/run/x is an endpoint of a service; choose another",
         ),
+        (
+            "echo = 'unix:/run/x'\nadmin = 'unix:/run/x'",
+            "2: admin: unix:/run/x is given to echo already; choose another",
+        ),
+        (
+            "admin = 'unix:/run/x'\nhandover = '/run/x'",
+            "2: handover: unix:/run/x is the admin port; choose another",
+        ),
     ] {
         let error = resolve(&[], &[], file).unwrap_err().to_string();
         assert!(error.starts_with(&format!("{FILE}:{text}")), "{error}");
@@ -381,6 +389,13 @@ fn invalid_values_are_refused() {
         ("udp-rate", "2G"),
         ("echo", "127.0.0.1:7"),
         ("admin", "http://127.0.0.1:9777"),
+        ("admin", "unix:"),
+        ("admin-host", "http://echod"),
+        ("admin-host", "echod:9777"),
+        ("user", ""),
+        ("user", "echo:"),
+        ("user", "a:b:c"),
+        ("sandbox", "on"),
         ("handover", ""),
         ("spin", "sometimes"),
         ("balance", "round-robin"),
@@ -514,6 +529,8 @@ fn values(key: &Key) -> &'static str {
         (_, "CIDR") => "10\\.[1-9][0-9]?\\.0\\.0/16|[1-9a-f][0-9a-f]{0,3}::/16|127\\.0\\.0\\.1",
         (_, "PATH") => "[^\0]{1,20}",
         (_, "HOST:PORT|unix:PATH") => "[a-z]{1,9}:[0-9]{1,4}|unix:/[a-z]{1,20}",
+        (_, "NAME[:GROUP]") => "[a-z0-9_-]{1,9}(:[a-z0-9_-]{1,9})?",
+        (_, "auto|off|require") => "auto|off|require",
         (_, "FORMAT") => "text|json",
         (_, "LEVEL") => "error|warn|info|debug|trace",
         (name, value) => panic!("no values for {name} {value}"),

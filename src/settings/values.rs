@@ -14,6 +14,83 @@ pub struct Settings {
     pub log_format: LogFormat,
     /// The least important log lines to print.
     pub log_level: LogLevel,
+    /// The user that the process becomes once its sockets are bound.
+    pub user: Option<UserName>,
+    /// Whether the process then enters a sandbox.
+    pub sandbox: SandboxMode,
+}
+
+/// A user, by name or number, and perhaps a group.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct UserName {
+    /// A name or a number.
+    pub user: String,
+    /// A name or a number; without it, the user's own group.
+    pub group: Option<String>,
+}
+
+impl FromStr for UserName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (user, group) = match text.split_once(':') {
+            Some((user, group)) => (user, Some(group)),
+            None => (text, None),
+        };
+        let is_name = |name: &str| !name.is_empty() && !name.contains([':', ',', '\n', '\0']);
+        if !is_name(user) || !group.is_none_or(is_name) {
+            return Err(format!("`{text}` is not NAME, NAME:GROUP or UID:GID"));
+        }
+        Ok(Self {
+            user: user.to_owned(),
+            group: group.map(str::to_owned),
+        })
+    }
+}
+
+impl fmt::Display for UserName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.user)?;
+        match &self.group {
+            Some(group) => write!(f, ":{group}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether the process enters a sandbox.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum SandboxMode {
+    /// As far as the kernel can.
+    #[default]
+    Auto,
+    /// It does not.
+    Off,
+    /// It does, or does not start.
+    Require,
+}
+
+impl FromStr for SandboxMode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "off" => Ok(Self::Off),
+            "require" => Ok(Self::Require),
+            _ => Err(format!("`{text}` is not auto, off or require")),
+        }
+    }
+}
+
+impl fmt::Display for SandboxMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Off => "off",
+            Self::Require => "require",
+        })
+    }
 }
 
 /// The format of log lines.

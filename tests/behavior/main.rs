@@ -34,6 +34,7 @@ mod policy_close;
 mod reload;
 mod replacement;
 mod reset;
+mod sandbox;
 mod support;
 mod systemd;
 mod udp;

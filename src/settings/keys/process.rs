@@ -1,4 +1,4 @@
-//! Life cycle, admin port and log.
+//! Life cycle, admin port, confinement and log.
 
 use super::{LIST, VALUE, all, one, shown};
 use crate::net::endpoint::AdminAddress;
@@ -67,6 +67,28 @@ pub(super) const KEYS: &[Key] = &[
         show: |s| all(&s.config.admin_hosts),
         clear: |s| s.config.admin_hosts.clear(),
         ..LIST
+    },
+    Key {
+        name: "user",
+        value: "NAME[:GROUP]",
+        group: Group::Confinement,
+        help: "Become this user of /etc/passwd, or UID:GID, once the sockets are bound, and give all \
+               privileges up.",
+        default: "the user that starts it",
+        apply: |s, text| parse::from_str(text).map(|v| s.user = Some(v)),
+        show: |s| s.user.iter().map(ToString::to_string).collect(),
+        ..VALUE
+    },
+    Key {
+        name: "sandbox",
+        value: "auto|off|require",
+        group: Group::Confinement,
+        help: "Then allow only the files (Landlock) and the system calls (seccomp) that serving needs. \
+               auto: as far as the kernel can; require: or don't start.",
+        default: "auto",
+        apply: |s, text| parse::from_str(text).map(|v| s.sandbox = v),
+        show: |s| one(s.sandbox),
+        ..VALUE
     },
     Key {
         name: "log-format",

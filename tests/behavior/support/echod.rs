@@ -33,6 +33,18 @@ pub(crate) struct Exit {
     pub(crate) stderr: Vec<String>,
 }
 
+/// Logged when root serves, as it may in a test.
+pub(crate) const OF_ROOT: &str = "root serves; --user NAME";
+
+impl Exit {
+    /// Its warnings and errors, except that root serves.
+    pub(crate) fn complaints(&self) -> impl Iterator<Item = &String> {
+        let is_complaint = |line: &str| line.contains("WARN") || line.contains("ERROR");
+        let lines = self.stderr.iter();
+        lines.filter(move |line| is_complaint(line) && !line.contains(OF_ROOT))
+    }
+}
+
 impl Echod {
     /// Starts `echod` with these arguments and returns when it prints `ready`.
     #[track_caller]
