@@ -75,8 +75,10 @@ impl Report for Comparison {
         });
         document.section(PAGE, "rounds", "Rounds", |section| rounds(self, section));
         document.section(PAGE, "plan", "Plan and host", |section| {
-            section.counts("", "base", side(&self.base));
-            section.counts("", "new", side(&self.new));
+            let common = common_plan(self);
+            section.counts("", "base", side(&self.base, &common));
+            section.counts("", "new", side(&self.new, &common));
+            section.counts("", "plan of both", common);
             let mut host = options::host(&self.host, &self.tool, &self.started_at);
             host.push(Fact::new("method", method(self.method)));
             host.push(Fact::new("threshold", percent(self.threshold)));
@@ -174,9 +176,15 @@ fn figures(comparison: &Comparison, section: &mut Section) {
         percent(comparison.confidence),
         percent(comparison.threshold)
     ));
-    section.details("In words", |section| {
-        section.list(comparison.metrics.iter().map(|metric| &metric.sentence));
-    });
+    // The verdict says the others.
+    let others = comparison.metrics.iter();
+    let others = others.filter(|metric| metric.verdict != comparison.verdict);
+    let sentences: Vec<&String> = others.map(|metric| &metric.sentence).collect();
+    if !sentences.is_empty() {
+        section.details("The other figures in words", |section| {
+            section.list(sentences)
+        });
+    }
 }
 
 fn validity(comparison: &Comparison, section: &mut Section) {
@@ -245,8 +253,8 @@ fn side_name(side: Side) -> &'static str {
     }
 }
 
-/// The source and the options of a side.
-fn side(side: &ComparedSide) -> Vec<Fact> {
+/// The source of a side, and the options in which it differs from the other.
+fn side(side: &ComparedSide, common: &[Fact]) -> Vec<Fact> {
     let source = match side.source {
         Source::Result => "a stored result",
         Source::Targets => "running servers",
@@ -257,7 +265,19 @@ fn side(side: &ComparedSide) -> Vec<Fact> {
         Fact::new("source", source),
         Fact::new("runs", grouped(side.runs as u64)),
     ];
+    let is_common = |fact: &Fact| common.iter().any(|other| other.name == fact.name);
     facts.extend(options::flat(&side.plan));
+    facts.retain(|fact| !is_common(fact));
+    facts
+}
+
+/// The options that both sides have.
+fn common_plan(comparison: &Comparison) -> Vec<Fact> {
+    let new: Vec<Fact> = options::flat(&comparison.new.plan);
+    let mut facts = options::flat(&comparison.base.plan);
+    let is_same =
+        |fact: &Fact, other: &Fact| (&fact.name, &fact.value) == (&other.name, &other.value);
+    facts.retain(|fact| new.iter().any(|other| is_same(fact, other)));
     facts
 }
 

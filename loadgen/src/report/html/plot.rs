@@ -14,8 +14,13 @@ use crate::report::scale::Scale;
 
 /// Width of the box with the lines, in its own units.
 const WIDTH: f64 = 1000.0;
+/// Maximum of characters of the last x label that is centered below its tick.
+const MAX_CENTERED_LABEL: usize = 5;
 /// Maximum of x labels on a narrow screen.
 const MAX_NARROW_LABELS: usize = 6;
+/// Height of the label of a marker in pixels, and the number of labels above each other.
+const MARKER_ROW: f64 = 15.0;
+const MARKER_ROWS: usize = 4;
 /// Height of a row of a forest plot in pixels.
 const FOREST_ROW: f64 = 26.0;
 
@@ -92,8 +97,14 @@ impl Chart {
         }
         let every = self.x.ticks.len().div_ceil(MAX_NARROW_LABELS).max(1);
         for (index, (tick, label)) in self.x.ticks.iter().enumerate() {
-            let x = percent(self.x.scale.place(*tick));
-            let class = if index % every == 0 { "x" } else { "x wide" };
+            let place = self.x.scale.place(*tick);
+            let x = percent(place);
+            let class = match index % every {
+                // Half of a long label would lie beside the page.
+                0 if place > 0.99 && label.chars().count() > MAX_CENTERED_LABEL => "x last",
+                0 => "x",
+                _ => "x wide",
+            };
             out.fill(
                 "<line x1=\"{}\" x2=\"{}\" y1=\"0\" y2=\"{}\"/><text class=\"{}\" x=\"{}\" \
                  y=\"{}\">{}</text>",
@@ -112,7 +123,7 @@ impl Chart {
     }
 
     fn markers(&self, out: &mut Html) {
-        for marker in &self.markers {
+        for (index, marker) in self.markers.iter().enumerate() {
             let place = self.x.scale.place(marker.at);
             let x = percent(place);
             let anchor = if place > 0.5 { "end" } else { "start" };
@@ -126,7 +137,8 @@ impl Chart {
                     &self.height,
                     &x,
                     &if place > 0.5 { -5 } else { 5 },
-                    &(self.height - 8.0),
+                    // Labels of neighbours lie above each other.
+                    &(self.height - 8.0 - MARKER_ROW * (index % MARKER_ROWS) as f64),
                     &anchor,
                     &marker.label,
                 ],

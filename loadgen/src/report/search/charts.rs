@@ -148,7 +148,7 @@ fn bound_markers(result: &SearchResult, found: &GoalResult) -> Vec<Marker> {
     let lower = found.finding.lower.map(|at| Marker {
         at,
         class: "limit",
-        label: format!("met at {}", words::at(result.over, at)),
+        label: format!("lower bound: {}", words::at(result.over, at)),
     });
     lower.into_iter().chain(client).collect()
 }
@@ -182,12 +182,15 @@ pub(super) fn course(result: &SearchResult) -> Chart {
             trials.map(|trial| (middle(trial), trial.load)).collect(),
         )
     };
-    let is_judged = |trial: &TrialResult| trial.outcome == TrialOutcome::Judged;
+    // A trial may say nothing about one goal, because of the client, and something about another.
     let meets_all = |trial: &TrialResult| {
-        trial
-            .judgements
-            .iter()
-            .all(|judgement| judgement.is_some_and(|judgement| judgement.is_met))
+        let mut judgements = trial.judgements.iter();
+        trial.outcome == TrialOutcome::Judged
+            && judgements.all(|judgement| judgement.is_some_and(|judgement| judgement.is_met))
+    };
+    let misses_one = |trial: &TrialResult| {
+        let mut judgements = trial.judgements.iter().flatten();
+        judgements.any(|judgement| !judgement.is_met)
     };
     let unit = words::short_unit(result.over);
     Chart {
@@ -202,14 +205,12 @@ pub(super) fn course(result: &SearchResult) -> Chart {
             number,
         ),
         lines: vec![
-            of("met", "met", &|trial| is_judged(trial) && meets_all(trial)),
-            of("missed", "missed", &|trial| {
-                is_judged(trial) && !meets_all(trial)
-            }),
+            of("met", "met", &meets_all),
+            of("missed", "missed", &misses_one),
             of(
                 "disturbed by the client, or not ended",
                 "undecided",
-                &|trial| !is_judged(trial),
+                &|trial| !meets_all(trial) && !misses_one(trial),
             ),
         ],
         stops: result

@@ -8,7 +8,7 @@ use crate::report::format::{duration, grouped, known, number, percent, seconds};
 use crate::report::{options, words as plan_words};
 use crate::result::Status;
 use crate::result::{GoalResult, SearchResult};
-use crate::search::{Class, GoalEnd};
+use crate::search::{Axis, Class, GoalEnd};
 
 mod charts;
 mod words;
@@ -54,10 +54,9 @@ impl Report for SearchResult {
             trials(self, section);
         });
         document.section(PAGE, "plan", "Plan and host", |section| {
-            section.counts("", "plan", options::flat(&self.plan));
-            let mut host = options::host(&self.host, &self.tool, &self.started_at);
-            host.push(Fact::new("confidence", self.confidence.to_string()));
-            host.extend(options::flat(&self.limits));
+            section.counts("", "plan of each trial", trial_plan(self));
+            section.counts("", "search", asked(self));
+            let host = options::host(&self.host, &self.tool, &self.started_at);
             section.counts("", "host", host);
             section.note(options::NOTE);
         });
@@ -77,6 +76,36 @@ impl Report for SearchResult {
     fn to_json(&self) -> serde_json::Result<String> {
         serde_json::to_string(self)
     }
+}
+
+/// The options that all trials have. Their load and length are the search's.
+fn trial_plan(result: &SearchResult) -> Vec<Fact> {
+    let load = match result.over {
+        Axis::Rate => "rate",
+        Axis::Connections => "connections",
+    };
+    let of_the_search = [load, "duration_s", "requests", "repeat"];
+    let mut facts = options::flat(&result.plan);
+    facts.retain(|fact| !of_the_search.contains(&fact.name.as_str()));
+    facts
+}
+
+/// What was asked for: the limits and the goals.
+fn asked(result: &SearchResult) -> Vec<Fact> {
+    let mut facts = vec![Fact::new("over", result.over.unit())];
+    facts.extend(options::flat(&result.limits));
+    facts.push(Fact::new("confidence", result.confidence.to_string()));
+    for (index, found) in result.goals.iter().enumerate() {
+        let goal = &found.goal;
+        let name = goal
+            .name
+            .clone()
+            .unwrap_or_else(|| format!("goal {}", index + 1));
+        facts.push(Fact::new(&name, goal.to_string()));
+        let terms = options::flat(&goal.terms).into_iter();
+        facts.extend(terms.map(|fact| Fact::new(format!("{name}: {}", fact.name), fact.value)));
+    }
+    facts
 }
 
 /// The goals as a table.

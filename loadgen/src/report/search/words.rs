@@ -248,6 +248,9 @@ pub(super) fn class(result: &SearchResult, goal: usize, point: &CurvePoint) -> S
     let Some(&class) = point.classes.get(goal) else {
         return "?".to_owned();
     };
+    if votes(result, goal, point.load).1 == 0 {
+        return UNKNOWN.to_owned();
+    }
     let word = match standing(result, goal, point.load, class) {
         Standing::Met => "met",
         Standing::Missed => "missed",
