@@ -154,7 +154,7 @@ pub fn set_backlog(listener: &std::net::TcpListener, backlog: u32) -> io::Result
 /// What setsockopt(2) reports.
 pub fn defer_accept(listener: &impl AsFd) -> io::Result<()> {
     const SECONDS: libc::c_int = 1;
-    sys::set_option(listener, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, SECONDS)
+    sys::set_option(listener, sys::socket::TCP_DEFER_ACCEPT, SECONDS)
 }
 
 /// Makes the kernel prefer this socket, in its SO_REUSEPORT group, for packets that come in on one

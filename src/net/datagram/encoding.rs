@@ -3,6 +3,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
+use crate::net::sys::messages::{AF_INET, AF_INET6, SOCKADDR_IN_LEN, SOCKADDR_IN6_LEN};
+use crate::net::sys::socket::{IP_PKTINFO, IPV6_PKTINFO, SocketOption, UDP_GRO, UDP_SEGMENT};
+
 /// The destination of a datagram.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Destination {
@@ -14,13 +17,10 @@ pub(crate) struct Destination {
     pub(crate) unicast: bool,
 }
 
-/// The length of the longest address used here, struct sockaddr_in6.
-const MAX_ADDRESS_LEN: usize = size_of::<libc::sockaddr_in6>();
-
 /// A socket address: struct sockaddr_in or sockaddr_in6.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C, align(8))]
-pub(super) struct RawAddress([u8; MAX_ADDRESS_LEN]);
+pub(super) struct RawAddress([u8; SOCKADDR_IN6_LEN]);
 
 impl RawAddress {
     /// The whole buffer, for the kernel to write to.
@@ -30,8 +30,8 @@ impl RawAddress {
 
     /// The bytes of the address.
     pub(super) fn bytes(&self) -> &[u8] {
-        if self.family() == libc::AF_INET {
-            &self.0[..size_of::<libc::sockaddr_in>()]
+        if self.family() == AF_INET {
+            &self.0[..SOCKADDR_IN_LEN]
         } else {
             &self.0
         }
@@ -41,11 +41,11 @@ impl RawAddress {
     pub(super) fn decode(&self) -> Option<SocketAddr> {
         let port = u16::from_be_bytes(array(&self.0, 2)?);
         match self.family() {
-            libc::AF_INET => {
+            AF_INET => {
                 let ip = Ipv4Addr::from(array::<4>(&self.0, 4)?);
                 Some(SocketAddr::new(ip.into(), port))
             }
-            libc::AF_INET6 => {
+            AF_INET6 => {
                 let flow = u32::from_ne_bytes(array(&self.0, 4)?);
                 let ip = Ipv6Addr::from(array::<16>(&self.0, 8)?);
                 let scope = u32::from_ne_bytes(array(&self.0, 24)?);
@@ -55,9 +55,9 @@ impl RawAddress {
         }
     }
 
-    fn family(&self) -> libc::c_int {
+    fn family(&self) -> u16 {
         let [a, b, ..] = self.0;
-        libc::c_int::from(libc::sa_family_t::from_ne_bytes([a, b]))
+        u16::from_ne_bytes([a, b])
     }
 }
 
@@ -66,7 +66,7 @@ impl RawAddress {
 const MAX_CONTROL_LEN: usize = 192;
 
 /// A control message's header: a size_t and two ints.
-const HEADER_LEN: usize = size_of::<usize>() + 2 * size_of::<libc::c_int>();
+const HEADER_LEN: usize = size_of::<usize>() + 2 * size_of::<i32>();
 
 /// A buffer for control messages, aligned as struct cmsghdr is.
 #[derive(Clone, Copy, Debug)]
@@ -88,7 +88,7 @@ impl Control {
                 // Routing chooses the interface.
                 let mut info = [0; 12];
                 info[4..8].copy_from_slice(&address.octets());
-                len = self.push(len, libc::IPPROTO_IP, libc::IP_PKTINFO, &info);
+                len = self.push(len, IP_PKTINFO, &info);
             }
             Some((IpAddr::V6(address), interface)) => {
                 let mut info = [0; 20];
@@ -97,13 +97,13 @@ impl Control {
                 if address.is_unicast_link_local() {
                     info[16..].copy_from_slice(&interface.to_ne_bytes());
                 }
-                len = self.push(len, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &info);
+                len = self.push(len, IPV6_PKTINFO, &info);
             }
             None => {}
         }
         if let Some(segment_len) = segment_len {
             let data = segment_len.to_ne_bytes();
-            len = self.push(len, libc::SOL_UDP, libc::UDP_SEGMENT, &data);
+            len = self.push(len, UDP_SEGMENT, &data);
         }
         &self.0[..len]
     }
@@ -111,17 +111,17 @@ impl Control {
     /// Decodes the control messages of a received datagram from the first `len` bytes.
     pub(super) fn decode(&self, len: usize) -> ControlInfo {
         let mut info = ControlInfo::default();
-        for (level, kind, data) in ControlMessages(&self.0[..len.min(MAX_CONTROL_LEN)]) {
-            match (level, kind) {
-                (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+        for (kind, data) in ControlMessages(&self.0[..len.min(MAX_CONTROL_LEN)]) {
+            match kind {
+                IP_PKTINFO => {
                     info.destination = ipv4_destination(data).or(info.destination);
                 }
                 // An IPv4 datagram on an IPv6 socket has both; the IPv4 message says more.
-                (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) if info.destination.is_none() => {
+                IPV6_PKTINFO if info.destination.is_none() => {
                     info.destination = ipv6_destination(data);
                 }
-                (libc::SOL_UDP, libc::UDP_GRO) => {
-                    let len = array(data, 0).map_or(0, libc::c_int::from_ne_bytes);
+                UDP_GRO => {
+                    let len = array(data, 0).map_or(0, i32::from_ne_bytes);
                     info.segment_len = usize::try_from(len).ok().filter(|&len| len > 0);
                 }
                 _ => {}
@@ -131,16 +131,16 @@ impl Control {
     }
 
     /// Writes a control message at offset `at` and returns the offset behind it (CMSG_SPACE(3)).
-    fn push(&mut self, at: usize, level: libc::c_int, kind: libc::c_int, data: &[u8]) -> usize {
+    fn push(&mut self, at: usize, kind: SocketOption, data: &[u8]) -> usize {
         let len = HEADER_LEN + data.len();
         let end = at + len.next_multiple_of(size_of::<usize>());
         let room = &mut self.0[at..end];
         let (header, room) = room.split_at_mut(HEADER_LEN);
         let (header_len, header) = header.split_at_mut(size_of::<usize>());
-        let (header_level, header_kind) = header.split_at_mut(size_of::<libc::c_int>());
+        let (header_level, header_kind) = header.split_at_mut(size_of::<i32>());
         header_len.copy_from_slice(&len.to_ne_bytes());
-        header_level.copy_from_slice(&level.to_ne_bytes());
-        header_kind.copy_from_slice(&kind.to_ne_bytes());
+        header_level.copy_from_slice(&kind.level.to_ne_bytes());
+        header_kind.copy_from_slice(&kind.name.to_ne_bytes());
         room[..data.len()].copy_from_slice(data);
         end
     }
@@ -182,22 +182,24 @@ fn ipv6_destination(data: &[u8]) -> Option<Destination> {
     })
 }
 
-/// The control messages in a buffer: level, type, data (cmsg(3)).
+/// The control messages in a buffer: level and type, data (cmsg(3)).
 struct ControlMessages<'a>(&'a [u8]);
 
 impl<'a> Iterator for ControlMessages<'a> {
-    type Item = (libc::c_int, libc::c_int, &'a [u8]);
+    type Item = (SocketOption, &'a [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {
         let buffer = self.0;
         let len = usize::from_ne_bytes(array(buffer, 0)?);
-        let level = libc::c_int::from_ne_bytes(array(buffer, size_of::<usize>())?);
-        let kind_at = size_of::<usize>() + size_of::<libc::c_int>();
-        let kind = libc::c_int::from_ne_bytes(array(buffer, kind_at)?);
+        let name_at = size_of::<usize>() + size_of::<i32>();
+        let kind = SocketOption {
+            level: i32::from_ne_bytes(array(buffer, size_of::<usize>())?),
+            name: i32::from_ne_bytes(array(buffer, name_at)?),
+        };
         let data = buffer.get(HEADER_LEN..len)?;
         let next = len.next_multiple_of(size_of::<usize>());
         self.0 = buffer.get(next..).unwrap_or_default();
-        Some((level, kind, data))
+        Some((kind, data))
     }
 }
 
@@ -209,18 +211,15 @@ fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::sys::messages::control_space;
+    use crate::net::sys::messages::{CMSGHDR, control_space};
     use proptest::prelude::*;
 
     #[test]
     fn our_layout_is_that_of_the_c_library() {
-        assert_eq!(HEADER_LEN, size_of::<libc::cmsghdr>());
-        assert_eq!(align_of::<Control>(), align_of::<libc::cmsghdr>());
+        assert_eq!((HEADER_LEN, align_of::<Control>()), CMSGHDR);
         let mut control = Control::default();
-        assert_eq!(control.push(0, 0, 0, &[0; 20]), control_space(20));
-        assert_eq!(size_of::<libc::in6_pktinfo>(), 20);
-        assert_eq!(size_of::<libc::in_pktinfo>(), 12);
-        assert_eq!(MAX_ADDRESS_LEN, 28);
+        assert_eq!(control.push(0, IPV6_PKTINFO, &[0; 20]), control_space(20));
+        assert_eq!((SOCKADDR_IN_LEN, SOCKADDR_IN6_LEN), (16, 28));
     }
 
     proptest! {
@@ -242,11 +241,15 @@ mod tests {
         ) {
             let mut control = Control::default();
             let mut len = 0;
-            for (level, kind, data) in &messages {
-                len = control.push(len, *level, *kind, data);
+            for (level, name, data) in &messages {
+                let kind = SocketOption {
+                    level: *level,
+                    name: *name,
+                };
+                len = control.push(len, kind, data);
             }
             let read: Vec<_> = ControlMessages(&control.0[..len])
-                .map(|(level, kind, data)| (level, kind, data.to_vec()))
+                .map(|(kind, data)| (kind.level, kind.name, data.to_vec()))
                 .collect();
             prop_assert_eq!(read, messages);
         }

@@ -10,6 +10,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::encoding::Destination;
 use crate::net::sys::set_option;
+use crate::net::sys::socket::{IP_PKTINFO, IPV6_RECVPKTINFO, UDP_GRO};
 use crate::net::tcp::{ListenError, divide_families};
 use crate::net::tuning::Tuning;
 
@@ -104,16 +105,16 @@ fn prepare(socket: &Socket, address: SocketAddr, tuning: &Tuning) -> Result<(), 
 /// doesn't need it, which saves a tenth of the processor time.
 fn report_destinations(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     // An IPv6 socket may receive IPv4 too, and only this option tells broadcast from unicast there.
-    set_option(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
+    set_option(socket, IP_PKTINFO, 1)?;
     if address.is_ipv6() {
-        set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
+        set_option(socket, IPV6_RECVPKTINFO, 1)?;
     }
     Ok(())
 }
 
 /// Lets the kernel deliver datagrams of one sender as an aggregate, if it supports that.
 fn accept_aggregates(socket: &Socket) -> io::Result<()> {
-    match set_option(socket, libc::SOL_UDP, libc::UDP_GRO, 1) {
+    match set_option(socket, UDP_GRO, 1) {
         // Before Linux 5.0 there are no aggregates.
         Err(error) if Errno::from_io_error(&error) == Some(Errno::NOPROTOOPT) => Ok(()),
         result => result,
@@ -123,7 +124,7 @@ fn accept_aggregates(socket: &Socket) -> io::Result<()> {
 /// Makes a client's socket divide each send into datagrams of `len` bytes (UDP_SEGMENT).
 #[cfg(test)]
 pub(crate) fn cut_into_segments(socket: &impl std::os::fd::AsFd, len: u16) -> io::Result<()> {
-    set_option(socket, libc::SOL_UDP, libc::UDP_SEGMENT, len.into())
+    set_option(socket, crate::net::sys::socket::UDP_SEGMENT, len.into())
 }
 
 #[cfg(test)]

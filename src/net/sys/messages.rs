@@ -186,6 +186,20 @@ fn message_header(
     header
 }
 
+/// The family of struct sockaddr_in.
+pub(in crate::net) const AF_INET: u16 = libc::AF_INET as u16;
+/// The family of struct sockaddr_in6.
+pub(in crate::net) const AF_INET6: u16 = libc::AF_INET6 as u16;
+/// The length of struct sockaddr_in.
+pub(in crate::net) const SOCKADDR_IN_LEN: usize = size_of::<libc::sockaddr_in>();
+/// The length of struct sockaddr_in6, the longest address of a datagram.
+pub(in crate::net) const SOCKADDR_IN6_LEN: usize = size_of::<libc::sockaddr_in6>();
+
+/// The size and the alignment of struct cmsghdr.
+#[cfg(test)]
+pub(in crate::net) const CMSGHDR: (usize, usize) =
+    (size_of::<libc::cmsghdr>(), align_of::<libc::cmsghdr>());
+
 /// The space of a control message with `data_len` bytes (CMSG_SPACE(3)).
 #[cfg(test)]
 pub(in crate::net) fn control_space(data_len: u32) -> usize {

@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 pub(super) mod messages;
-mod socket;
+pub(super) mod socket;
 mod thread_clock;
 
 use std::io;

@@ -19,16 +19,47 @@ pub(in crate::net) fn discard(socket: &mio::net::TcpStream, max: usize) -> io::R
     usize::try_from(taken).map_err(|_| io::Error::last_os_error())
 }
 
+/// A socket option, or a kind of control message, which has the same numbers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::net) struct SocketOption {
+    pub(in crate::net) level: i32,
+    pub(in crate::net) name: i32,
+}
+
+impl SocketOption {
+    const fn new(level: libc::c_int, name: libc::c_int) -> Self {
+        Self { level, name }
+    }
+}
+
+/// ip(7).
+pub(in crate::net) const IP_PKTINFO: SocketOption =
+    SocketOption::new(libc::IPPROTO_IP, libc::IP_PKTINFO);
+/// ipv6(7).
+pub(in crate::net) const IPV6_PKTINFO: SocketOption =
+    SocketOption::new(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO);
+/// ipv6(7).
+pub(in crate::net) const IPV6_RECVPKTINFO: SocketOption =
+    SocketOption::new(libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO);
+/// udp(7).
+pub(in crate::net) const UDP_SEGMENT: SocketOption =
+    SocketOption::new(libc::SOL_UDP, libc::UDP_SEGMENT);
+/// udp(7).
+pub(in crate::net) const UDP_GRO: SocketOption = SocketOption::new(libc::SOL_UDP, libc::UDP_GRO);
+/// tcp(7).
+pub(in crate::net) const TCP_DEFER_ACCEPT: SocketOption =
+    SocketOption::new(libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT);
+
 /// Sets a socket option whose value is an int.
 ///
 /// # Errors
 /// What setsockopt(2) reports.
 pub(in crate::net) fn set_option(
     socket: &impl AsFd,
-    level: libc::c_int,
-    name: libc::c_int,
-    value: libc::c_int,
+    option: SocketOption,
+    value: i32,
 ) -> io::Result<()> {
+    let SocketOption { level, name } = option;
     let fd = socket.as_fd().as_raw_fd();
     let length = size_of_val(&value) as libc::socklen_t;
     let value = (&raw const value).cast();

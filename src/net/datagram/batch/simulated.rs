@@ -9,6 +9,7 @@ use super::{
 };
 use crate::net::datagram::encoding::RawAddress;
 use crate::net::datagram::send::Transmit;
+use crate::net::sys::messages::AF_INET;
 
 /// Sends by calling a function for each datagram.
 struct Simulated<F>(F);
@@ -87,7 +88,7 @@ impl From<SocketAddrV4> for RawAddress {
     fn from(address: SocketAddrV4) -> Self {
         let mut raw = Self::default();
         let buffer = raw.buffer();
-        buffer[..2].copy_from_slice(&(libc::AF_INET as libc::sa_family_t).to_ne_bytes());
+        buffer[..2].copy_from_slice(&AF_INET.to_ne_bytes());
         buffer[2..4].copy_from_slice(&address.port().to_be_bytes());
         buffer[4..8].copy_from_slice(&address.ip().octets());
         raw
