@@ -90,12 +90,7 @@ impl Cli {
             Some(PathBuf::from(path))
         });
         let text = file.as_deref().map(read).transpose()?;
-        let environment = env::vars_os().filter_map(|(name, value)| {
-            let name = name.into_string().ok()?;
-            // A value that is not UTF-8 is then refused, if the variable is one of ours.
-            name.starts_with(PREFIX)
-                .then(|| (name, value.to_string_lossy().into_owned()))
-        });
+        let environment = environment()?;
         Settings::resolve(
             &self.flags,
             environment,
@@ -106,6 +101,30 @@ impl Cli {
             problem: error.to_string(),
         })
     }
+}
+
+/// The variables with our prefix.
+fn environment() -> Result<Vec<(String, String)>, Mistake> {
+    let mut ours = Vec::new();
+    for (name, value) in env::vars_os() {
+        let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else {
+            continue;
+        };
+        match value.into_string() {
+            Ok(value) => ours.push((name.to_owned(), value)),
+            // Of an unknown variable only the name is used.
+            Err(_) if KEYS.iter().all(|key| key.variable() != name) => {
+                ours.push((name.to_owned(), String::new()));
+            }
+            Err(value) => {
+                return Err(Mistake {
+                    problem: format!("{name}: {value:?} is not UTF-8"),
+                    way_out: "",
+                });
+            }
+        }
+    }
+    Ok(ours)
 }
 
 /// A mistake in the configuration, as one line.

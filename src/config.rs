@@ -92,6 +92,19 @@ impl Config {
     pub fn pins_workers(&self) -> bool {
         self.pin || self.balance == Balance::IncomingCpu
     }
+
+    /// What speaks against a service on an endpoint, if anything does.
+    pub(crate) fn objection(&self, service: Service, endpoint: &Endpoint) -> Option<&'static str> {
+        match (service, endpoint) {
+            (Service::Chargen, Endpoint::Udp(_)) if !self.udp_chargen => {
+                Some("would answer to forged addresses; set udp-chargen as well if it is meant")
+            }
+            (Service::Chargen, Endpoint::Unix(_)) => {
+                Some("can't be: Unix sockets have echo and discard; write tcp://HOST:PORT")
+            }
+            _ => None,
+        }
+    }
 }
 
 /// The default of [`Limits::udp_rate_per_source`]. No client of an echo for diagnosis sends as

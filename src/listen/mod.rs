@@ -19,8 +19,10 @@ use crate::net::unix::{self, SocketFile};
 use crate::service::Service;
 
 mod listener;
+mod passed;
 
 pub(crate) use listener::{Listener, Owner};
+pub(crate) use passed::endpoint_of_passed;
 
 /// Sockets of an endpoint that another process bound and passed to this one.
 #[derive(Debug)]

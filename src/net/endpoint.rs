@@ -120,7 +120,8 @@ const MAX_PATH_LEN: usize = 107;
 fn socket_path(path: &str) -> Result<PathBuf, EndpointProblem> {
     match path.len() {
         0 => Err(EndpointProblem::NoPath),
-        1..=MAX_PATH_LEN if !path.contains('\0') => Ok(path.into()),
+        // A line end would break the line that announces the endpoint.
+        1..=MAX_PATH_LEN if !path.contains(char::is_control) => Ok(path.into()),
         _ => Err(EndpointProblem::BadPath),
     }
 }
@@ -268,7 +269,7 @@ impl fmt::Display for EndpointProblem {
             Self::NoBrackets => "an IPv6 host stands in brackets",
             Self::NotIpv6 => "what stands in brackets is not an IPv6 address",
             Self::NoPath => "its path is missing",
-            Self::BadPath => "its path is longer than 107 bytes or holds a zero byte",
+            Self::BadPath => "its path is longer than 107 bytes or holds a control character",
         })
     }
 }
@@ -277,6 +278,7 @@ impl fmt::Display for EndpointProblem {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::net::{Ipv4Addr, SocketAddrV6};
 
     #[test]
     fn endpoints_read_and_print_the_same() {
@@ -324,6 +326,8 @@ mod tests {
                 &format!("unix:/{}", "x".repeat(107)),
                 EndpointProblem::BadPath,
             ),
+            ("unix:/run/a\nready", EndpointProblem::BadPath),
+            ("unix:/run/a\0", EndpointProblem::BadPath),
         ] {
             let error = text.parse::<Endpoint>().unwrap_err();
             assert_eq!(error.problem, problem, "{text}");
@@ -338,7 +342,46 @@ mod tests {
         assert!(endpoint.resolve().is_err());
     }
 
+    fn socket_addresses() -> impl Strategy<Value = SocketAddr> {
+        let v6 = prop_oneof![
+            any::<u128>(),
+            // Link-local, IPv4-mapped, IPv4-compatible.
+            any::<u64>().prop_map(|host| 0xfe80 << 112 | u128::from(host)),
+            any::<u32>().prop_map(|v4| 0xffff << 32 | u128::from(v4)),
+            any::<u32>().prop_map(u128::from),
+        ];
+        (any::<bool>(), any::<u32>(), v6, 0..99_u32, any::<u16>()).prop_map(
+            |(is_v4, v4, v6, zone, port)| {
+                let v6 = Ipv6Addr::from_bits(v6);
+                let zone = if v6.is_unicast_link_local() { zone } else { 0 };
+                if is_v4 {
+                    SocketAddr::from((Ipv4Addr::from_bits(v4), port))
+                } else {
+                    SocketAddrV6::new(v6, port, 0, zone).into()
+                }
+            },
+        )
+    }
+
     proptest! {
+        /// What a server prints, a client can be given.
+        #[test]
+        fn a_printed_address_is_read_and_resolved_to_the_same(address in socket_addresses()) {
+            for endpoint in [Endpoint::Tcp(address.into()), Endpoint::Udp(address.into())] {
+                let read: Endpoint = endpoint.to_string().parse().unwrap();
+                prop_assert_eq!(&read, &endpoint);
+                prop_assert_eq!(read.resolve().unwrap(), [address]);
+            }
+        }
+
+        #[test]
+        fn a_printed_path_is_read_as_the_same(path in "\\PC{1,26}") {
+            let endpoint = Endpoint::Unix(path.into());
+            let printed = endpoint.to_string();
+            prop_assert_eq!(printed.lines().count(), 1);
+            prop_assert_eq!(printed.parse(), Ok(endpoint));
+        }
+
         #[test]
         fn no_text_makes_the_parser_panic(text in "(tcp://|udp://|unix:)?\\PC{0,20}") {
             if let Ok(endpoint) = text.parse::<Endpoint>() {

@@ -65,7 +65,9 @@ impl Failure {
     fn way_out(&self) -> Option<&'static str> {
         match self {
             Self::Server(error) => way_out(error),
-            Self::Passed(_) => Some("see Sockets= and FileDescriptorName= of the socket unit"),
+            Self::Passed(_) => Some(
+                "see ListenStream=, ListenDatagram=, Accept= and FileDescriptorName= of the socket unit",
+            ),
             Self::Takeover(_) => Some("start beside it with another --handover path"),
             Self::Offer { .. } => Some("choose another path with --handover"),
             Self::User(_) | Self::Confinement(_) | Self::Announce(_) => None,

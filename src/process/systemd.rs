@@ -4,6 +4,7 @@
 use std::env;
 use std::ffi::OsStr;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -31,10 +32,24 @@ pub(crate) fn passed_sockets(config: &Config) -> io::Result<Vec<Inherited>> {
     let sockets = sys::take_passed_descriptors(numbers.into_iter());
     let mut all: Vec<Inherited> = Vec::with_capacity(sockets.len());
     for (socket, name) in sockets.into_iter().zip(names) {
-        let address = listen::endpoint_of(&socket)
-            .map_err(|error| io::Error::new(error.kind(), format!("`{name}` is {error}")))?;
+        let refuse = |problem: String| {
+            let number = socket.as_raw_fd();
+            let problem = format!("descriptor {number}, named `{name}`, is {problem}");
+            io::Error::new(io::ErrorKind::InvalidInput, problem)
+        };
+        let address = listen::endpoint_of_passed(&socket).map_err(|what| {
+            refuse(format!(
+                "{what}; echod serves TCP sockets and Unix stream sockets with a path that listen, \
+                 and UDP sockets"
+            ))
+        })?;
         let (service, configured) = named_in(config, &address)
             .unwrap_or_else(|| (name.parse().unwrap_or(Service::Echo), address));
+        if let Some(problem) = config.objection(service, &configured) {
+            return Err(refuse(format!(
+                "{service} on {configured}, which {problem}"
+            )));
+        }
         // Several sockets of one address (ReusePort=) are one endpoint.
         let same = |it: &&mut Inherited| it.service == service && it.configured == configured;
         match all.iter_mut().find(same) {

@@ -238,7 +238,7 @@ pub(super) fn socket_path(text: &str) -> Result<PathBuf, String> {
     match format!("unix:{text}").parse() {
         Ok(Endpoint::Unix(path)) => Ok(path),
         _ => Err(format!(
-            "`{text}` is not a socket's path: it is empty, longer than 107 bytes or holds a zero byte"
+            "`{text}` is not a socket's path: it is empty, longer than 107 bytes or holds a control character"
         )),
     }
 }

@@ -179,18 +179,8 @@ impl Resolved {
         }
         for (index, (service, endpoint)) in config.services.iter().enumerate() {
             let fail = |problem| Err(self.error(service.name(), format!("{endpoint} {problem}")));
-            match (service, endpoint) {
-                (Service::Chargen, Endpoint::Udp(_)) if !config.udp_chargen => {
-                    return fail(
-                        "would answer to forged addresses; set udp-chargen as well if it is meant",
-                    );
-                }
-                (Service::Chargen, Endpoint::Unix(_)) => {
-                    return fail(
-                        "can't be: Unix sockets have echo and discard; write tcp://HOST:PORT",
-                    );
-                }
-                _ => {}
+            if let Some(objection) = config.objection(*service, endpoint) {
+                return fail(objection);
             }
             let earlier = &config.services[..index];
             if let Some((other, _)) = earlier.iter().find(|(_, e)| is_same(e, endpoint)) {

@@ -1,14 +1,20 @@
 //! The interface for scripts: the lines on stdout, the exit codes, and one line on stderr that
 //! names the mistake.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{self, Command};
 
+use echomark::net::endpoint::Endpoint;
+
 use crate::support::Client;
+use crate::support::directory::Directory;
 use crate::support::echod::{Echod, Exit, PROGRAM, Signal};
 
 #[test]
@@ -24,6 +30,48 @@ fn stdout_has_a_line_for_each_endpoint_and_then_ready() {
     assert_port(first.strip_prefix("listening echo tcp://127.0.0.1:"));
     assert_port(second.strip_prefix("listening echo tcp://[::1]:"));
     assert_eq!(ready, "ready");
+}
+
+/// Each printed endpoint can be given to a client as it stands.
+#[test]
+fn a_printed_endpoint_can_be_used() {
+    let directory = Directory::new();
+    let path = format!(
+        "--echo=unix:{}",
+        directory.join("with spaces, é and \"").display()
+    );
+    let args = [
+        "--workers=1",
+        "--echo=tcp://[::ffff:127.0.0.1]:0",
+        "--echo=tcp://0.0.0.0:0",
+        "--echo=tcp://localhost:0",
+        &path,
+    ];
+    let echod = Echod::start(&args);
+    let mut served = 0;
+    for line in echod.listening() {
+        let endpoint = line.strip_prefix("echo ").expect("a service");
+        match endpoint.parse().expect("an endpoint") {
+            Endpoint::Unix(path) => drop(UnixStream::connect(path).expect("a listener")),
+            endpoint => {
+                let address = endpoint.resolve().expect("an address")[0];
+                Client::connect(address).echo(b"by what was printed");
+            }
+        }
+        served += 1;
+    }
+    assert_eq!(served, 4);
+}
+
+#[test]
+fn what_would_be_printed_as_another_line_is_refused() {
+    let exit = run(&["--echo=unix:/tmp/echo\nready"]);
+    assert_failure(2, &exit, "control character");
+    let value = OsStr::from_bytes(b"unix:/tmp/\xff");
+    let mut command = Command::new(PROGRAM);
+    let exit = Echod::run_to_end(command.arg("--check-config").env("ECHOD_ECHO", value));
+    assert_failure(2, &exit, "ECHOD_ECHO");
+    assert!(exit.stderr[0].contains("not UTF-8"), "{exit:#?}");
 }
 
 #[track_caller]

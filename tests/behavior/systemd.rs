@@ -1,11 +1,13 @@
 //! The interface to a service manager, tested with a stand-in: notifications, the watchdog, passed
 //! sockets.
 
+use std::ffi::OsStr;
 use std::io::{IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
-use std::net::{Shutdown, SocketAddr, TcpListener, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{self, UnixDatagram, UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -21,6 +23,8 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
+
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::support::directory::Directory;
 use crate::support::echod::{Echod, PROGRAM, Signal};
@@ -251,6 +255,16 @@ fn become_an_activated_echod() {
 /// Starts `echod` with these sockets, each by its name, as a service manager does.
 #[track_caller]
 fn activate(sockets: &[(&str, BorrowedFd<'_>)], args: &[&str]) -> Echod {
+    activate_with(sockets, args, |command| Echod::start_command(command))
+}
+
+/// As [`activate`], and `run` starts the command.
+#[track_caller]
+fn activate_with<T>(
+    sockets: &[(&str, BorrowedFd<'_>)],
+    args: &[&str],
+    run: impl FnOnce(&mut Command) -> T,
+) -> T {
     /// A script that becomes its arguments, without descriptors inherited from the test's
     /// environment.
     const WITHOUT_DESCRIPTORS: &str = r#"exec "$0" "$@" 3<&- 4<&- 5<&- 6<&- 7<&- 8<&- 9<&-"#;
@@ -269,14 +283,12 @@ fn activate(sockets: &[(&str, BorrowedFd<'_>)], args: &[&str]) -> Echod {
             let text = [IoSlice::new(text.as_bytes())];
             sendmsg(&stream, &text, &mut control, SendFlags::empty()).expect("sendmsg");
         });
-        Echod::start_command(
-            Command::new("sh")
-                .args(["-c", WITHOUT_DESCRIPTORS])
-                .arg(env::current_exe().expect("a path"))
-                .args(["systemd::become_an_activated_echod", "--exact", "--ignored"])
-                .args(["--nocapture", "--test-threads=2"])
-                .env(MANAGER_SOCKET, &path),
-        )
+        run(Command::new("sh")
+            .args(["-c", WITHOUT_DESCRIPTORS])
+            .arg(env::current_exe().expect("a path"))
+            .args(["systemd::become_an_activated_echod", "--exact", "--ignored"])
+            .args(["--nocapture", "--test-threads=2"])
+            .env(MANAGER_SOCKET, &path))
     })
 }
 
@@ -394,6 +406,98 @@ fn a_passed_socket_with_the_address_of_an_endpoint_is_that_endpoint() {
     sockets.expect_echo_over_udp();
     sockets.expect_echo_over_unix();
     assert_eq!(echod.listening().count(), 4);
+}
+
+/// A mistake in a socket unit: the error says which descriptor, what it is and what is needed.
+#[test]
+fn a_passed_socket_that_can_t_be_served_is_described() {
+    require!("sh");
+    let directory = Directory::new();
+    let unix = |kind, address: &SockAddr| {
+        let socket = Socket::new(Domain::UNIX, kind, None).expect("a socket");
+        socket.bind(address).expect("a free path");
+        socket
+    };
+    let at = |name: &[u8]| {
+        let path = directory.join("").into_os_string().into_encoded_bytes();
+        let path = [&path[..], name].concat();
+        SockAddr::unix(OsStr::from_bytes(&path)).expect("a path")
+    };
+    let listening = |socket: Socket| {
+        socket.listen(1).expect("listen(2)");
+        socket
+    };
+    let abstract_name = format!("\0echomark-passed-{}", process::id());
+    let abstract_name = SockAddr::unix(&abstract_name).expect("a name");
+    let tcp = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = tcp.local_addr().expect("an address");
+    let client = TcpStream::connect(address).expect("a connection");
+    let idle = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let unbound = Socket::new(Domain::IPV4, Type::DGRAM, None).expect("a socket");
+    let sockets: [(OwnedFd, &str); 9] = [
+        (idle.into(), "a TCP socket that does not listen"),
+        (client.into(), "Accept=no"),
+        (unbound.into(), "a socket without an address"),
+        (
+            unix(Type::DGRAM, &at(b"datagrams")).into(),
+            "a Unix datagram socket",
+        ),
+        (
+            unix(Type::STREAM, &at(b"idle")).into(),
+            "a Unix socket that does not listen",
+        ),
+        (
+            listening(unix(Type::STREAM, &abstract_name)).into(),
+            "the abstract address @echomark-passed",
+        ),
+        (
+            listening(unix(Type::STREAM, &at(b"\xff"))).into(),
+            "\\xff, which is not printable text",
+        ),
+        (
+            listening(unix(Type::STREAM, &at(b"echo\nready"))).into(),
+            "echo\\nready, which is not printable text",
+        ),
+        (
+            fs::File::open("/dev/null").expect("a file").into(),
+            "not a socket",
+        ),
+    ];
+    for (socket, what) in &sockets {
+        let exit = activate_with(&[("my.socket", socket.as_fd())], &[], Echod::run_to_end);
+        assert_eq!(exit.code, Some(1), "{exit:#?}");
+        let line = exit.stderr.last().expect("a line");
+        for part in ["descriptor 3, named `my.socket`, is", what, "Accept="] {
+            assert!(line.contains(part), "no `{part}` in {line}");
+        }
+        assert!(!exit.stdout.iter().any(|line| line == "ready"), "{exit:#?}");
+    }
+}
+
+/// The name of a socket can't ask for more than the configuration allows.
+#[test]
+fn a_passed_socket_does_not_get_a_service_that_an_endpoint_could_not_have() {
+    require!("sh");
+    let sockets = Sockets::bind();
+    for (socket, problem) in [
+        (sockets.udp.as_fd(), "set udp-chargen"),
+        (sockets.unix.as_fd(), "Unix sockets have echo and discard"),
+    ] {
+        let exit = activate_with(&[("chargen", socket)], &[], Echod::run_to_end);
+        assert_eq!(exit.code, Some(1), "{exit:#?}");
+        let line = exit.stderr.last().expect("a line");
+        assert!(
+            line.contains("chargen on ") && line.contains(problem),
+            "{line}"
+        );
+    }
+    let echod = activate(&[("chargen", sockets.udp.as_fd())], &["--udp-chargen"]);
+    assert!(
+        echod
+            .listening()
+            .next()
+            .is_some_and(|it| it.starts_with("chargen udp://"))
+    );
 }
 
 /// The manager keeps the sockets and their queues.
