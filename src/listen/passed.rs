@@ -13,8 +13,7 @@ use crate::net::endpoint::Endpoint;
 /// The endpoint of a passed socket.
 ///
 /// # Errors
-/// What the descriptor is, if it can't be served, such as `a TCP
-/// socket that does not listen`.
+/// What the descriptor is, if it can't be served, such as `a TCP socket that does not listen`.
 pub(crate) fn endpoint_of_passed(socket: &OwnedFd) -> Result<Endpoint, String> {
     let socket = SockRef::from(socket);
     match (socket.domain(), socket.r#type()) {
