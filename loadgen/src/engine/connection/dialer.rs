@@ -6,12 +6,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use echomark::net::cidr::Cidr;
-use echomark::net::stream::Socket;
 use echomark::net::tuning::Tuning;
 use echomark::net::unix;
-use mio::net::{TcpStream, UdpSocket, UnixStream};
 
-use super::transport::Transport;
+use super::transport::{Kind, Transport};
 use crate::engine::sys;
 
 /// A target's address, after name resolution.
@@ -58,17 +56,15 @@ impl Dialer {
         match &self.addresses[target] {
             Address::Tcp(address) => {
                 let stream = sys::connect(*address, source, &self.tuning)?;
-                Ok(Transport::Stream(Socket::Tcp(TcpStream::from_std(stream))))
+                Ok(Transport::new(Kind::Tcp, stream))
             }
             Address::Udp(address) => {
                 let socket = sys::connect_datagram(*address, source, &self.tuning)?;
-                Ok(Transport::Datagram(UdpSocket::from_std(socket)))
+                Ok(Transport::new(Kind::Udp, socket))
             }
             Address::Unix(path) => {
                 let stream = unix::connect_nonblocking(path)?;
-                Ok(Transport::Stream(Socket::Unix(UnixStream::from_std(
-                    stream,
-                ))))
+                Ok(Transport::new(Kind::Unix, stream))
             }
         }
     }

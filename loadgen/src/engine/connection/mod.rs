@@ -1,15 +1,15 @@
 //! One connection of the client: connect, use, close, reconnect. A connected UDP socket counts as a
 //! connection too. Workloads decide how it is used.
 
-use std::io::{self, IoSlice, Write};
+use std::io::{self, IoSlice};
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use echomark::net::clock::monotonic_ns;
-use echomark::net::stream::{Socket, Stream};
 use echomark::net::{errno, socket};
-use mio::event::{Event, Source};
+use mio::event::Event;
 use mio::{Interest, Registry, Token};
+use socket2::SockRef;
 
 use crate::engine::sys::{self, TcpInfo};
 
@@ -18,7 +18,7 @@ mod transport;
 
 pub(crate) use dialer::{Address, Dialer};
 
-use transport::Transport;
+use transport::{Kind, Transport};
 
 /// The backoff before a reconnect after a connection that received nothing. Doubled each time, up
 /// to one second.
@@ -142,7 +142,7 @@ impl Connection {
         dialer: &mut Dialer,
         registry: &Registry,
     ) -> Result<Connect, Ended> {
-        let mut transport = match dialer.dial(self.id.target) {
+        let transport = match dialer.dial(self.id.target) {
             Ok(transport) => transport,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.state = State::Waiting { began };
@@ -154,21 +154,10 @@ impl Connection {
         self.drained_by_short_read = transport.drained_by_short_read();
         let interest = Interest::READABLE | Interest::WRITABLE;
         let token = Token(self.id.key);
-        let is_pending = match &mut transport {
-            Transport::Stream(socket) => {
-                socket
-                    .register(registry, token, interest)
-                    .map_err(Ended::NotConnected)?;
-                matches!(socket, Socket::Tcp(_))
-            }
-            Transport::Datagram(socket) => {
-                socket
-                    .register(registry, token, interest)
-                    .map_err(Ended::NotConnected)?;
-                false
-            }
-        };
-        if is_pending {
+        transport
+            .register(registry, token, interest)
+            .map_err(Ended::NotConnected)?;
+        if transport.kind() == Kind::Tcp {
             self.state = State::Connecting { transport, began };
             Ok(Connect::Pending)
         } else {
@@ -183,19 +172,16 @@ impl Connection {
         dialer: &mut Dialer,
         registry: &Registry,
     ) -> Result<Connect, Ended> {
-        let (stream, began) = match &self.state {
+        let (socket, began) = match &self.state {
             State::Waiting { began } => return self.connect_since(*began, dialer, registry),
-            State::Connecting {
-                transport: Transport::Stream(Socket::Tcp(stream)),
-                began,
-            } => (stream, *began),
+            State::Connecting { transport, began } => (SockRef::from(transport), *began),
             _ => return Ok(Connect::Pending),
         };
         let now = monotonic_ns();
-        if let Some(error) = stream.take_error().unwrap_or_else(Some) {
+        if let Some(error) = socket.take_error().unwrap_or_else(Some) {
             return Err(Ended::NotConnected(error));
         }
-        match stream.peer_addr() {
+        match socket.peer_addr() {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotConnected => {
                 return Ok(Connect::Pending);
@@ -245,7 +231,7 @@ impl Connection {
                 return Ok(None);
             };
             match socket::receive(transport, buffer) {
-                Ok(0) if matches!(transport, Transport::Stream(_)) => return Err(Ended::ByPeer),
+                Ok(0) if transport.kind() != Kind::Udp => return Err(Ended::ByPeer),
                 Ok(count) => {
                     self.has_heard = true;
                     self.barren = 0;
@@ -303,13 +289,10 @@ impl Connection {
         pieces: &[IoSlice<'_>],
     ) -> Result<Option<usize>, Ended> {
         while self.writable {
-            let State::Open {
-                transport: Transport::Stream(socket),
-            } = &mut self.state
-            else {
+            let State::Open { transport } = &self.state else {
                 return Ok(None);
             };
-            match socket.write_vectored(pieces) {
+            match transport.write_vectored(pieces) {
                 Ok(count) => return Ok(Some(count)),
                 Err(error) => {
                     if self.note_write_error(&error)?.is_break() {
@@ -352,12 +335,9 @@ impl Connection {
 
     /// Half-closes: tells the peer that no more bytes follow.
     pub(crate) fn shutdown_write(&mut self) {
-        if let State::Open {
-            transport: Transport::Stream(socket),
-        } = &mut self.state
-        {
+        if let State::Open { transport } = &self.state {
             // It fails only if the peer is gone, which the next read reports.
-            let _ = socket.shutdown_write();
+            let _ = transport.shutdown_write();
         }
     }
 
@@ -391,9 +371,9 @@ impl Connection {
     /// The TCP_INFO of the connection; `None` for other sockets.
     pub(crate) fn tcp_info(&self) -> Option<TcpInfo> {
         match &self.state {
-            State::Open {
-                transport: Transport::Stream(Socket::Tcp(stream)),
-            } => sys::tcp_info(stream).ok(),
+            State::Open { transport } if transport.kind() == Kind::Tcp => {
+                sys::tcp_info(transport).ok()
+            }
             _ => None,
         }
     }
@@ -415,21 +395,13 @@ impl Connection {
     /// The CPU that last processed its incoming packets, if the kernel reports it.
     pub(crate) fn incoming_cpu(&self) -> Option<usize> {
         let socket = self.socket()?;
-        socket2::SockRef::from(&socket).cpu_affinity().ok()
+        SockRef::from(&socket).cpu_affinity().ok()
     }
 
     /// The client's port, if there is one.
     pub(crate) fn local_port(&self) -> Option<u16> {
-        let address = match &self.state {
-            State::Open {
-                transport: Transport::Stream(Socket::Tcp(stream)),
-            } => stream.local_addr().ok()?,
-            State::Open {
-                transport: Transport::Datagram(socket),
-            } => socket.local_addr().ok()?,
-            _ => return None,
-        };
-        Some(address.port())
+        let address = SockRef::from(&self.socket()?).local_addr().ok()?;
+        Some(address.as_socket()?.port())
     }
 
     /// Whether it is time to reconnect.
@@ -476,12 +448,7 @@ impl Connection {
     }
 
     fn is_datagram(&self) -> bool {
-        matches!(
-            self.state,
-            State::Open {
-                transport: Transport::Datagram(_)
-            }
-        )
+        matches!(&self.state, State::Open { transport } if transport.kind() == Kind::Udp)
     }
 
     /// Whether there may be more to read.

@@ -1,6 +1,7 @@
 //! What is known of a connection before it is established.
 
 use super::*;
+use std::io::Write;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
