@@ -20,8 +20,9 @@ use crate::result::Counts;
 #[derive(Debug)]
 pub(crate) struct Recorder {
     pub(crate) clock: Clock,
-    slice: Box<Slice<BucketCounts>>,
+    slice: Slice<BucketCounts>,
     is_open_loop: bool,
+    /// Whether a message was complete in an earlier interval.
     has_received: bool,
     /// When the last message of the window was due or complete.
     progress_at: u64,
@@ -46,7 +47,7 @@ impl Recorder {
     pub(crate) fn new(task: &Task, spare: Receiver<Box<Slice<BucketCounts>>>) -> Self {
         Self {
             clock: Clock::new(&task.plan),
-            slice: Slice::touched(),
+            slice: *Slice::touched(),
             is_open_loop: task.plan.is_open_loop(),
             has_received: false,
             progress_at: 0,
@@ -112,11 +113,13 @@ impl Recorder {
     }
 
     fn hand_in(&mut self, elapsed: Elapsed) {
+        self.add_to_account(elapsed.interval);
         let slice = if self.slice.is_empty() {
             None
         } else {
-            let fresh = self.spare.try_recv().unwrap_or_default();
-            Some(std::mem::replace(&mut self.slice, fresh))
+            let mut slice = self.spare.try_recv().unwrap_or_default();
+            std::mem::swap(&mut *slice, &mut self.slice);
+            Some(slice)
         };
         // The receiver is gone only if the run has failed.
         let _ = self.reports.send(Report::Slice {
@@ -127,10 +130,21 @@ impl Recorder {
         });
     }
 
-    /// Records that a message of the window is due.
+    /// Adds the slice to the account of the whole run, and keeps of it what belongs to `interval`.
+    fn add_to_account(&mut self, interval: Interval) {
+        let counts = &mut self.slice.counts;
+        self.has_received |= counts.completed > 0;
+        self.account.bytes_out += counts.bytes_out;
+        self.account.bytes_in += counts.bytes_in;
+        if !matches!(interval, Interval::Within(_)) {
+            // Rates are those of the window.
+            (counts.completed, counts.bytes_out, counts.bytes_in) = (0, 0, 0);
+        }
+    }
+
+    /// Records that a message of the window is due, in the interval entered last.
     #[inline]
     pub(crate) fn record_issued(&mut self) {
-        self.enter_interval();
         self.slice.counts.issued += 1;
         self.progress_at = self.clock.now();
     }
@@ -159,14 +173,12 @@ impl Recorder {
         }
     }
 
-    /// Records a complete message without a latency, in the window if it counts.
+    /// Records a complete message without a latency.
     #[inline]
     pub(crate) fn record_received(&mut self, counted: bool) {
-        self.has_received = true;
         self.progress_at = self.clock.now();
-        let is_within_window = self.clock.is_within_window();
         let counts = &mut self.slice.counts;
-        counts.completed += u64::from(is_within_window);
+        counts.completed += 1;
         counts.received += u64::from(counted);
     }
 
@@ -191,26 +203,18 @@ impl Recorder {
     /// Records that `count` bytes were written, of which `counted` belong to messages that count.
     #[inline]
     pub(crate) fn record_bytes_out(&mut self, count: u64, counted: u64) {
-        self.account.bytes_out += count;
-        let is_within_window = self.clock.is_within_window();
         let counts = &mut self.slice.counts;
+        counts.bytes_out += count;
         counts.bytes_sent += counted;
-        if is_within_window {
-            counts.bytes_out += count;
-        }
     }
 
     /// Records that `count` bytes came back or were acknowledged, of which `counted` belong to
     /// messages that count.
     #[inline]
     pub(crate) fn record_bytes_in(&mut self, count: u64, counted: u64) {
-        self.account.bytes_in += count;
-        let is_within_window = self.clock.is_within_window();
         let counts = &mut self.slice.counts;
+        counts.bytes_in += count;
         counts.bytes_received += counted;
-        if is_within_window {
-            counts.bytes_in += count;
-        }
     }
 
     /// Records a connect that took `took` nanoseconds.
@@ -250,7 +254,7 @@ impl Recorder {
 
     /// Whether any message was complete.
     pub(crate) fn has_received(&self) -> bool {
-        self.has_received
+        self.has_received || self.slice.counts.completed > 0
     }
 
     /// Whether the schedule alone decides when messages are due.

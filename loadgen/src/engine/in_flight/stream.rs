@@ -152,8 +152,11 @@ impl StreamInFlight {
     /// Takes the oldest message if its echo is complete.
     #[inline(always)]
     pub(crate) fn take_done(&mut self) -> Option<Done> {
+        if self.oldest == self.queued {
+            return None;
+        }
         let message = self.messages[self.oldest];
-        if self.oldest == self.queued || message.end > self.received {
+        if message.end > self.received {
             return None;
         }
         self.oldest += 1;
@@ -206,7 +209,7 @@ impl StreamInFlight {
     /// Queued bytes that may be written now.
     #[inline]
     pub(crate) fn writable(&self) -> u64 {
-        self.admitted_end.saturating_sub(self.written)
+        self.admitted_end - self.written
     }
 
     /// Stream position of the next byte to write.

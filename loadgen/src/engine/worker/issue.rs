@@ -34,6 +34,7 @@ impl<F: Flow> Worker<F> {
     }
 
     fn queue(&mut self, due: Due) {
+        self.context.recorder.enter_interval();
         let order = self.context.issue(due.intended);
         let flow = self
             .flow_for(due)

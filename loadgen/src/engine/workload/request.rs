@@ -52,7 +52,8 @@ impl Flow for Request {
 
     #[inline(always)]
     fn receive(&mut self, context: &mut Context, buffer: &mut [u8]) -> Result<bool, Ended> {
-        for _ in 0..MAX_READS {
+        let mut reads = 1;
+        loop {
             let Some(count) = self.connection.read(buffer)? else {
                 return Ok(false);
             };
@@ -61,8 +62,11 @@ impl Flow for Request {
             if !self.connection.may_read() {
                 return Ok(false);
             }
+            if reads == MAX_READS {
+                return Ok(true);
+            }
+            reads += 1;
         }
-        Ok(true)
     }
 
     fn has_to_send(&self) -> bool {
@@ -156,11 +160,15 @@ impl Request {
     /// completed message, of which `counted` count.
     #[inline(always)]
     fn verify(&mut self, position: u64, bytes: &[u8], counted: u64, context: &mut Context) {
+        let source = &context.source;
+        if !source.is_verifying {
+            return;
+        }
         let stream = &mut self.outgoing.stream;
-        let difference = context.source.first_difference(stream, position, bytes);
-        if difference.is_some() || self.is_corrupt {
+        let difference = source.payload.first_difference(stream, position, bytes);
+        if self.is_corrupt || difference.is_some() {
             self.verify_each(position, bytes, context);
-        } else if context.source.is_verifying {
+        } else {
             context.recorder.counts().verified += counted;
         }
     }
