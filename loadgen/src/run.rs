@@ -26,6 +26,7 @@ use crate::plan::sizes::Sizes;
 use crate::plan::{Background, Direction, Load, Plan, Target, Workload};
 use crate::result::{RateChange, RunResult};
 
+mod addresses;
 mod threads;
 
 use threads::{Threads, error_of, spawn};
@@ -165,25 +166,42 @@ fn measure(
         .background
         .as_ref()
         .map(|background| background_plan(plan, background));
-    let mut server_probe = plan
-        .server_admin
-        .as_ref()
-        .map(ServerProbe::start)
-        .transpose()?;
+    let Some(addresses) = addresses::resolve(targets, plan.timeout, control)? else {
+        return Ok(stopped_before_connecting(plan, targets, started_at));
+    };
+    let mut server_probe = match plan.server_admin.clone() {
+        None => None,
+        Some(admin) => {
+            match addresses::unless_stopped(control, move || ServerProbe::start(&admin))? {
+                Some(server_probe) => Some(server_probe?),
+                None => return Ok(stopped_before_connecting(plan, targets, started_at)),
+            }
+        }
+    };
     let mut threads = Threads::default();
     let (reports_in, reports) = mpsc::channel();
     spawn(
         plan,
-        targets,
+        &addresses,
         scheduling,
         control,
         &reports_in,
         &mut threads,
     )?;
-    if let Some(plan) = &background_plan {
+    if let Some(background_plan) = &background_plan {
+        let Some(addresses) = addresses::resolve(beside, plan.timeout, control)? else {
+            return Ok(stopped_before_connecting(plan, targets, started_at));
+        };
         // It ends with the run, but its rate is not changed.
         let steady = control.with_own_rate();
-        spawn(plan, beside, scheduling, &steady, &reports_in, &mut threads)?;
+        spawn(
+            background_plan,
+            &addresses,
+            scheduling,
+            &steady,
+            &reports_in,
+            &mut threads,
+        )?;
     }
     drop(reports_in);
     let mut hiccup_probe = HiccupProbe::new(scheduling.clone());
@@ -245,6 +263,25 @@ fn measure(
         server_probe,
     };
     Ok(summarize(main, plan, context))
+}
+
+/// The result of a run that the user stopped before its first connect.
+fn stopped_before_connecting(plan: &Plan, targets: &[Endpoint], started_at: String) -> RunResult {
+    let mut aggregate = Aggregate::new(plan);
+    for account in &mut aggregate.accounts {
+        account.was_interrupted = true;
+    }
+    let context = Context {
+        targets,
+        started_at,
+        steal_ratio: None,
+        hiccup: None,
+        memory_locked: false,
+        rate_changes: Vec::new(),
+        background: None,
+        server_probe: None,
+    };
+    summarize(aggregate, plan, context)
 }
 
 /// The plan of the background streams of `plan`.

@@ -1,12 +1,9 @@
-//! The measuring threads of a run: start, target addresses, join.
+//! The measuring threads of a run: start and join.
 
-use std::io;
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::thread;
-use std::time::Duration;
 
 use echomark::net::endpoint::Endpoint;
 
@@ -29,16 +26,12 @@ const SPARE_SLICES: usize = 3;
 /// Starts the threads of `plan`.
 pub(super) fn spawn(
     plan: &Plan,
-    targets: &[Endpoint],
+    addresses: &Arc<[Address]>,
     scheduling: &Scheduling,
     control: &Control,
     reports: &Sender<Report>,
     threads: &mut Threads,
 ) -> Result<(), RunError> {
-    let addresses: Arc<[Address]> = targets
-        .iter()
-        .map(|target| address_of(target, plan.timeout))
-        .collect::<Result<_, _>>()?;
     let shared_plan = Arc::new(plan.clone());
     let payload = Arc::new(Payload::new(plan.seed));
     let is_datagram = addresses
@@ -53,7 +46,7 @@ pub(super) fn spawn(
             index,
             plan: Arc::clone(&shared_plan),
             payload: Arc::clone(&payload),
-            addresses: Arc::clone(&addresses),
+            addresses: Arc::clone(addresses),
             reports: reports.clone(),
             go: go_receiver,
             stop: [control.stop_flag(), Arc::clone(&threads.abort)],
@@ -106,35 +99,6 @@ impl Drop for Threads {
             let _ = thread.join();
         }
     }
-}
-
-/// Resolves a target. Of several addresses, the first that accepts a connection is used, as other
-/// clients do.
-fn address_of(target: &Endpoint, timeout: Duration) -> Result<Address, RunError> {
-    if let Endpoint::Unix(path) = target {
-        return Ok(Address::Unix(path.clone()));
-    }
-    let addresses = target.resolve().map_err(|source| RunError::Resolve {
-        target: target.clone(),
-        source,
-    })?;
-    if let (Endpoint::Udp(_), [first, ..]) = (target, &addresses[..]) {
-        return Ok(Address::Udp(*first));
-    }
-    if let [only] = addresses[..] {
-        return Ok(Address::Tcp(only));
-    }
-    let mut failure = io::Error::from(io::ErrorKind::NotFound);
-    for address in addresses {
-        match TcpStream::connect_timeout(&address, timeout) {
-            Ok(_) => return Ok(Address::Tcp(address)),
-            Err(error) => failure = error,
-        }
-    }
-    Err(RunError::NoConnection {
-        target: target.clone(),
-        source: failure,
-    })
 }
 
 /// The run's error for a thread's failure.
