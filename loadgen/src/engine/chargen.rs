@@ -2,25 +2,31 @@
 //! one character later than the line before. Two rings are in use. inetd and echod send the 95
 //! printable characters from the space on. xinetd sends the 93 characters from `!` to `}` and
 //! restarts after 95 lines.
+//!
+//! Both patterns repeat after 95 lines, so verification is a memcmp with a table of that cycle.
 
 /// Characters of a line, without and with its line end.
-const LINE: u64 = 72;
-const LINE_BYTES: u64 = LINE + 2;
+const LINE: usize = 72;
+const LINE_BYTES: usize = LINE + 2;
+/// Lines, and bytes, after which a pattern repeats.
+const LINES: usize = 95;
+const CYCLE: usize = LINES * LINE_BYTES;
+
+/// A pattern, from its first byte on: two cycles, so that one cycle is contiguous wherever it begins.
+type Table = [u8; 2 * CYCLE];
+
+static INETD: Table = table(b' ', 95);
+static XINETD: Table = table(b'!', 93);
 
 /// The pattern that a connection's server sends.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Pattern {
     /// No byte has arrived yet.
     Unknown,
-    /// `length` characters, beginning with `first`.
-    Ring {
-        /// The first character of the first line.
-        first: u8,
-        /// Characters of the ring.
-        length: u8,
-        /// Lines until the first line is repeated.
-        lines: u8,
-    },
+    /// The pattern of inetd and echod.
+    Inetd,
+    /// The pattern of xinetd.
+    Xinetd,
     /// Another pattern, which RFC 864 allows. It can't be verified.
     Foreign,
 }
@@ -31,44 +37,57 @@ impl Pattern {
     pub fn first_difference(&mut self, position: u64, bytes: &[u8]) -> Option<usize> {
         if *self == Self::Unknown {
             *self = match bytes.first()? {
-                b' ' => Self::Ring {
-                    first: b' ',
-                    length: 95,
-                    lines: 95,
-                },
-                b'!' => Self::Ring {
-                    first: b'!',
-                    length: 93,
-                    lines: 95,
-                },
+                b' ' => Self::Inetd,
+                b'!' => Self::Xinetd,
                 _ => Self::Foreign,
             };
         }
-        let Self::Ring {
-            first,
-            length,
-            lines,
-        } = *self
-        else {
-            return None;
-        };
-        let (mut line, mut column) = (position / LINE_BYTES, position % LINE_BYTES);
-        for (index, &byte) in bytes.iter().enumerate() {
-            let expected = match column {
-                LINE => b'\r',
-                column if column > LINE => b'\n',
-                column => first + ((line % u64::from(lines) + column) % u64::from(length)) as u8,
-            };
-            if byte != expected {
-                return Some(index);
+        let table = self.table()?;
+        let mut done = 0;
+        while done < bytes.len() {
+            let begin = ((position + done as u64) % CYCLE as u64) as usize;
+            let rest = &bytes[done..];
+            let got = &rest[..rest.len().min(CYCLE)];
+            let expected = &table[begin..begin + got.len()];
+            if got != expected {
+                let mut pairs = got.iter().zip(expected);
+                return Some(done + pairs.position(|(got, expected)| got != expected)?);
             }
-            column += 1;
-            if column == LINE_BYTES {
-                (line, column) = (line + 1, 0);
-            }
+            done += got.len();
         }
         None
     }
+
+    /// Whether every byte can be verified.
+    pub fn is_known(self) -> bool {
+        self.table().is_some()
+    }
+
+    fn table(self) -> Option<&'static Table> {
+        match self {
+            Self::Inetd => Some(&INETD),
+            Self::Xinetd => Some(&XINETD),
+            Self::Unknown | Self::Foreign => None,
+        }
+    }
+}
+
+/// The table for a ring of `length` characters that begins with `first`.
+const fn table(first: u8, length: usize) -> Table {
+    let mut table = [0; 2 * CYCLE];
+    let mut position = 0;
+    while position < table.len() {
+        let (line, column) = (position / LINE_BYTES, position % LINE_BYTES);
+        table[position] = if column < LINE {
+            first + ((line % LINES + column) % length) as u8
+        } else if column == LINE {
+            b'\r'
+        } else {
+            b'\n'
+        };
+        position += 1;
+    }
+    table
 }
 
 #[cfg(test)]
@@ -112,7 +131,7 @@ mod tests {
             let text = &[head, tail].concat()[..72];
             let mut pattern = Pattern::Unknown;
             assert_eq!(pattern.first_difference(0, b"!"), None);
-            let position = line * LINE_BYTES;
+            let position = line * LINE_BYTES as u64;
             assert_eq!(pattern.first_difference(position, text.as_bytes()), None);
         }
     }

@@ -146,10 +146,10 @@ impl Download {
                     recorder.counts().sent += 1;
                 }
                 self.share.messages += u64::from(is_within_window);
-                let contents = match (std::mem::take(&mut self.is_corrupt), self.pattern) {
-                    (true, _) => Contents::Wrong,
-                    (false, Pattern::Ring { .. }) => context.source.undisputed(),
-                    (false, _) => Contents::Unknown,
+                let contents = match std::mem::take(&mut self.is_corrupt) {
+                    true => Contents::Wrong,
+                    false if self.pattern.is_known() => context.source.undisputed(),
+                    false => Contents::Unknown,
                 };
                 recorder.record_received(self.is_counted);
                 recorder.record_contents(self.is_counted, contents);
