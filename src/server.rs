@@ -1,9 +1,9 @@
 //! A server's life: bind or inherit sockets, assign them to workers, run the workers, join them.
 
 use std::io;
-use std::net::UdpSocket;
+use std::net::{TcpListener, UdpSocket};
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use mio::Poll;
@@ -11,7 +11,7 @@ use tracing::warn;
 
 use crate::config::{Balance, Config};
 use crate::error::Error;
-use crate::listen::{self, Bound, Inherited, Keeper, Listener, Owner, Sockets};
+use crate::listen::{self, Bound, Inherited, Listener, Owner, Sockets};
 use crate::memory::Budget;
 use crate::metrics::Snapshot;
 use crate::net::affinity;
@@ -19,7 +19,7 @@ use crate::net::endpoint::Endpoint;
 use crate::net::stream::Socket;
 use crate::net::tcp;
 use crate::reactor::{
-    Control, Epoll, HandOff, Listening, MAX_INBOX, Reactor, Setup, Share, UdpEndpoint,
+    Control, Epoll, HandOff, Listening, MAX_INBOX, Origin, Reactor, Setup, Share, UdpEndpoint,
 };
 use crate::service::Service;
 use crate::udp::Guard;
@@ -29,6 +29,7 @@ mod handle;
 mod socket_counters;
 
 use assignment::Assignment;
+pub(crate) use handle::Standing;
 pub use handle::{Alive, Handle, Heartbeat};
 pub(crate) use socket_counters::EndpointCounts;
 use socket_counters::SocketCounters;
@@ -59,6 +60,9 @@ pub struct Server {
     handle: Handle,
     /// The CPU of each worker; empty if the workers are not pinned.
     cpus: Vec<usize>,
+    /// Sockets beside inherited ones, which listen once the workers run, each with its endpoint.
+    beside: Vec<(Endpoint, TcpListener)>,
+    backlog: u32,
 }
 
 impl Server {
@@ -71,18 +75,17 @@ impl Server {
     }
 
     /// As [`Server::bind`], with sockets that another process passed on: a running server that this
-    /// one replaces, or a service manager. If this server ends before `Handle::settle`, a running
-    /// server keeps its sockets.
+    /// one replaces, or a service manager.
     ///
     /// # Errors
     /// As [`Server::bind`].
     #[doc(hidden)]
     pub fn bind_with(config: Config, inherited: Vec<Inherited>) -> Result<Self, Error> {
-        let has_predecessor = inherited.iter().any(|it| it.keeper == Keeper::Predecessor);
         let bound = listen::bind_all(&config, inherited)?;
         warn_of_cut_backlog(&config);
         let to_pass = sockets_to_pass(&bound, &config)?;
         let socket_counters = SocketCounters::new(&bound);
+        let beside = beside(&bound)?;
         let assigned: Vec<_> = bound.iter().map(|it| assign(it, &config)).collect();
         let cpus = cpus(&config);
         for (bound, assignment) in bound.iter().zip(&assigned) {
@@ -99,10 +102,9 @@ impl Server {
             workers,
             endpoints.len(),
         ));
-        if has_predecessor {
-            control.note_undecided();
-        }
         let (polls, wakers) = polls(workers)?;
+        let inherited = bound.iter().enumerate().filter(|(_, it)| it.inherited > 0);
+        let inherited = inherited.map(|(index, _)| index).collect();
         let guard = Guard::new(endpoints.iter().filter_map(udp_port));
         let sockets = distribute(bound, &assigned, &config);
         let mut reactors = Vec::with_capacity(workers);
@@ -127,8 +129,10 @@ impl Server {
             reactors,
             endpoints,
             balances,
-            handle: Handle::new(control, wakers, to_pass, socket_counters),
+            handle: Handle::new(control, wakers, to_pass, inherited, socket_counters),
             cpus,
+            beside,
+            backlog: config.backlog,
         })
     }
 
@@ -154,37 +158,59 @@ impl Server {
     /// # Errors
     /// The first worker's failure.
     pub fn run(self) -> Result<Snapshot, Error> {
-        let Self {
-            reactors,
-            handle,
-            cpus,
-            ..
-        } = self;
-        let mut threads = Vec::with_capacity(reactors.len());
-        let mut result = Ok(());
-        for (worker, reactor) in reactors.into_iter().enumerate() {
-            let others = handle.clone();
-            let cpu = cpus.get(worker).copied();
-            let spawned = thread::Builder::new()
-                .name(format!("echod-{worker}"))
-                .spawn(move || run_worker(worker, reactor, cpu, &others));
-            match spawned {
-                Ok(thread) => threads.push(thread),
-                Err(source) => {
-                    handle.stop();
-                    result = Err(Error::Setup { worker, source });
-                    break;
-                }
-            }
-        }
+        let handle = self.handle.clone();
+        let result = self.run_workers();
+        handle.note_over();
+        result.map(|()| handle.metrics())
+    }
+
+    /// Returns once all workers have ended.
+    fn run_workers(self) -> Result<(), Error> {
+        let mut threads = Vec::with_capacity(self.reactors.len());
+        let mut result = self.start_workers(&mut threads);
         for (worker, thread) in threads.into_iter().enumerate() {
             // The thread catches panics, so joining can't fail.
             let ended = thread.join().unwrap_or(Err(Error::Panicked { worker }));
             result = result.and(ended);
         }
-        result.map(|()| handle.metrics())
+        result
+    }
+
+    /// Starts the workers together, when nothing can fail any more: until then nothing is accepted,
+    /// so a predecessor can go on as if this server had never been.
+    fn start_workers(self, threads: &mut Vec<WorkerThread>) -> Result<(), Error> {
+        let mut starts = Vec::with_capacity(self.reactors.len());
+        for (worker, reactor) in self.reactors.into_iter().enumerate() {
+            let others = self.handle.clone();
+            let cpu = self.cpus.get(worker).copied();
+            let (start, started) = mpsc::channel();
+            let thread = thread::Builder::new()
+                .name(format!("echod-{worker}"))
+                .spawn(move || match started.recv() {
+                    Ok(()) => run_worker(worker, reactor, cpu, &others),
+                    // Dropped: the start failed.
+                    Err(mpsc::RecvError) => Ok(()),
+                })
+                .map_err(setup_error(worker))?;
+            threads.push(thread);
+            starts.push(start);
+        }
+        for (endpoint, socket) in &self.beside {
+            tcp::set_backlog(socket, self.backlog).map_err(|source| Error::Bind {
+                endpoint: endpoint.clone(),
+                address: socket.local_addr().ok(),
+                source,
+            })?;
+        }
+        for start in starts {
+            // The thread waits for it.
+            let _ = start.send(());
+        }
+        Ok(())
     }
 }
+
+type WorkerThread = thread::JoinHandle<Result<(), Error>>;
 
 fn run_worker(
     worker: usize,
@@ -236,6 +262,16 @@ fn sockets_to_pass(bound: &[Bound], config: &Config) -> Result<Vec<Inherited>, E
     to_pass.collect::<io::Result<_>>().map_err(Error::Handover)
 }
 
+/// Other descriptors of the sockets that do not listen yet, each with its endpoint.
+fn beside(bound: &[Bound]) -> Result<Vec<(Endpoint, TcpListener)>, Error> {
+    let mut all = Vec::new();
+    for bound in bound {
+        let beside = bound.beside().map_err(Error::Handover)?;
+        all.extend(beside.into_iter().map(|it| (bound.configured.clone(), it)));
+    }
+    Ok(all)
+}
+
 fn assign(bound: &Bound, config: &Config) -> Assignment {
     let workers = config.workers.get();
     match &bound.sockets {
@@ -279,6 +315,9 @@ fn distribute(bound: Vec<Bound>, assigned: &[Assignment], config: &Config) -> Ve
     let mut workers = Vec::new();
     workers.resize_with(config.workers.get(), WorkerSockets::default);
     for (endpoint, (bound, assignment)) in bound.into_iter().zip(assigned).enumerate() {
+        let is_beside: Vec<_> = (0..bound.sockets.descriptors().len())
+            .map(|number| bound.is_beside(number))
+            .collect();
         let Bound { service, owner, .. } = bound;
         let share = match assignment.balance {
             Balance::LeastConnections => Share::LeastLoaded,
@@ -290,7 +329,12 @@ fn distribute(bound: Vec<Bound>, assigned: &[Assignment], config: &Config) -> Ve
             Owner::Us | Owner::UsWithFile(_) => u32::MAX,
         };
         let mut listen = |number, listener| {
-            let listening = Listening::new(endpoint, service, share, max_queued);
+            let origin = if is_beside[number] {
+                Origin::Beside
+            } else {
+                Origin::Endpoint
+            };
+            let listening = Listening::new(endpoint, origin, service, share, max_queued);
             let worker = &mut workers[assignment.worker_of(number)];
             worker.listeners.push((listening, listener));
         };

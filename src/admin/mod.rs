@@ -33,7 +33,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -75,6 +75,12 @@ const MAX_WAITING: u32 = 4096;
 const DEFAULT_MODE: u32 = 0o600;
 /// The pause in accepting after descriptors or memory ran out.
 const RETRY: Duration = Duration::from_millis(100);
+/// How long the end waits for the responses to clients that had connected before: as long as one
+/// connection may take.
+const MAX_FINISH: Duration = Duration::from_secs(5);
+/// How long a closing listener waits for handshakes under way, and for the first bytes of those that
+/// are complete.
+const HANDSHAKE: Duration = Duration::from_millis(200);
 /// The most bytes that one read takes.
 const MAX_READ: usize = 16 << 10;
 
@@ -199,10 +205,10 @@ impl Admin {
     /// # Errors
     /// The system has no thread to give.
     pub fn start(self, pages: Status) -> io::Result<Running> {
-        let stop = Arc::new(AtomicBool::new(false));
+        let stop = Arc::new(AtomicU8::new(SERVING));
         let server = AdminLoop {
             poll: self.poll,
-            listener: self.listener,
+            listener: Some(self.listener),
             is_acceptable: true,
             paused_until: None,
             has_failed: false,
@@ -226,21 +232,46 @@ impl Admin {
     }
 }
 
-/// A running admin port. Dropping it ends its thread and waits for the end, which comes at once.
+/// The end of an admin port's listener.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum End {
+    /// Another process has the socket and keeps it.
+    Left = 1,
+    /// It is closed.
+    Closed = 2,
+}
+
+/// No end yet.
+const SERVING: u8 = 0;
+
+/// A running admin port. Dropping it ends its thread and waits for the end, which comes once the
+/// clients that have connected are answered, within a bound.
 #[derive(Debug)]
 #[must_use = "the admin port ends when this is dropped"]
 pub struct Running {
-    stop: Arc<AtomicBool>,
+    /// [`SERVING`] or an [`End`].
+    stop: Arc<AtomicU8>,
     waker: Waker,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+impl Running {
+    /// Ends the thread as dropping does, without waiting for it.
+    pub fn stop(&self, end: End) {
+        // The first decision stands.
+        let (release, relaxed) = (Ordering::Release, Ordering::Relaxed);
+        let _ = self
+            .stop
+            .compare_exchange(SERVING, end as u8, release, relaxed);
         // Writing to an eventfd fails only if its counter is full, and then it wakes the thread
         // too.
         let _ = self.waker.wake();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop(End::Closed);
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -252,7 +283,8 @@ impl Drop for Running {
 /// The state of an admin port's thread.
 struct AdminLoop {
     poll: Poll,
-    listener: Listener,
+    /// `None` once closed.
+    listener: Option<Listener>,
     /// Whether there may be more to accept: set by an event, cleared only by EAGAIN.
     is_acceptable: bool,
     /// When accepting resumes after a lack of descriptors or memory.
@@ -263,7 +295,8 @@ struct AdminLoop {
     /// The read buffer of every connection in turn.
     buffer: Box<[u8]>,
     pages: Status,
-    stop: Arc<AtomicBool>,
+    /// [`SERVING`] or an [`End`].
+    stop: Arc<AtomicU8>,
 }
 
 impl AdminLoop {
@@ -273,19 +306,65 @@ impl AdminLoop {
     /// Only what epoll_wait(2) reports besides EINTR, which would be a defect.
     fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(MAX_CONNECTIONS + FIRST_CONNECTION);
-        while !self.stop.load(Ordering::Relaxed) {
-            match self.poll.poll(&mut events, self.timeout(Instant::now())) {
-                Ok(()) => {}
-                // A signal interrupted the wait. The batch may still hold the previous events.
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
-                Err(error) => return Err(error),
-            }
-            let now = Instant::now();
-            self.dispatch(&events);
-            self.expire(now);
-            self.accept(now);
+        while self.stop.load(Ordering::Relaxed) == SERVING {
+            let timeout = self.timeout(Instant::now());
+            self.turn(&mut events, timeout)?;
         }
+        self.finish(&mut events)
+    }
+
+    fn turn(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
+        match self.poll.poll(events, timeout) {
+            Ok(()) => {}
+            // A signal interrupted the wait. The batch may still hold the previous events.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
+            Err(error) => return Err(error),
+        }
+        let now = Instant::now();
+        self.dispatch(events);
+        self.expire(now);
+        self.accept(now);
         Ok(())
+    }
+
+    /// Accepts the clients that have connected, closes the listener, and answers all clients.
+    fn finish(&mut self, events: &mut Events) -> io::Result<()> {
+        let begin = Instant::now();
+        let end = begin + MAX_FINISH;
+        let mut close_at = begin;
+        if self.stop.load(Ordering::Acquire) == End::Closed as u8 {
+            if let Some(listener) = &mut self.listener
+                && let Err(error) = listener.refuse_new()
+            {
+                warn!(%error, "clients that connect while the admin port closes may be reset");
+            }
+            close_at += HANDSHAKE;
+        }
+        loop {
+            let now = Instant::now();
+            let is_time = now >= close_at;
+            // The last look at the queue.
+            self.is_acceptable |= is_time && self.listener.is_some();
+            let next = if is_time { end } else { close_at.min(end) };
+            let timeout = next.saturating_duration_since(now);
+            let timeout = self.timeout(now).map_or(timeout, |it| it.min(timeout));
+            self.turn(events, Some(timeout))?;
+            if is_time && !self.is_acceptable {
+                self.close_listener();
+            }
+            if now >= end || self.listener.is_none() && self.connections.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn close_listener(&mut self) {
+        if let Some(mut listener) = self.listener.take() {
+            // A successor may have the same socket, which would stay in this epoll instance
+            // (epoll(7), question 6). It was registered, so this can't fail.
+            let _ = self.poll.registry().deregister(&mut listener);
+        }
+        self.is_acceptable = false;
     }
 
     /// Accepting comes after the batch, so that no stale event reaches a connection on a reused
@@ -324,7 +403,11 @@ impl AdminLoop {
             if !self.is_acceptable || self.paused_until.is_some() {
                 return;
             }
-            match self.listener.accept() {
+            let Some(listener) = &self.listener else {
+                self.is_acceptable = false;
+                return;
+            };
+            match listener.accept() {
                 Ok((stream, peer)) => {
                     self.has_failed = false;
                     self.insert(stream, peer, now);

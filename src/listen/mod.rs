@@ -74,6 +74,9 @@ pub(crate) struct Bound {
     pub(crate) endpoint: Endpoint,
     pub(crate) sockets: Sockets,
     pub(crate) owner: Owner,
+    /// How many of the sockets, the first ones, were inherited. If there are any, the others were
+    /// bound beside them and do not listen yet.
+    pub(crate) inherited: usize,
 }
 
 /// The sockets of one endpoint.
@@ -88,6 +91,22 @@ pub(crate) enum Sockets {
 }
 
 impl Bound {
+    /// Whether the socket with this index was bound beside inherited ones.
+    pub(crate) fn is_beside(&self, index: usize) -> bool {
+        self.inherited > 0 && index >= self.inherited
+    }
+
+    /// Other descriptors of the sockets that were bound beside inherited ones.
+    pub(crate) fn beside(&self) -> io::Result<Vec<TcpListener>> {
+        match &self.sockets {
+            Sockets::Tcp(sockets) if self.inherited > 0 => {
+                let beside = sockets.iter().skip(self.inherited);
+                beside.map(TcpListener::try_clone).collect()
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
     /// Other descriptors of the same sockets, for a successor.
     pub(crate) fn to_pass(&self) -> io::Result<Inherited> {
         let descriptors = self.sockets.descriptors().into_iter();
@@ -119,8 +138,8 @@ impl Sockets {
 /// sockets that the configuration does not name are served if a service manager passed them, and
 /// closed otherwise.
 ///
-/// The likely failures come first: until a socket is added to a predecessor's group, the
-/// predecessor can continue unaffected.
+/// Nothing here affects a running predecessor: what is bound beside inherited sockets does not
+/// listen yet.
 pub(crate) fn bind_all(
     config: &Config,
     mut inherited: Vec<Inherited>,
@@ -229,6 +248,7 @@ fn bind(service: Service, configured: &Endpoint, config: &Config) -> Result<Boun
         endpoint: configured.clone(),
         sockets,
         owner,
+        inherited: 0,
     };
     bound.name_as_bound()?;
     Ok(bound)
@@ -313,8 +333,13 @@ fn adopt(inherited: Inherited, config: &Config) -> Result<Bound, Error> {
                 .ok_or_else(|| fail(ListenError::Socket(io::ErrorKind::InvalidInput.into())))?;
             let socket = adopt_unix(socket).map_err(|it| fail(ListenError::Socket(it)))?;
             if owner == Owner::Us {
-                let file = SocketFile::at(path).map_err(|it| fail(ListenError::Socket(it)))?;
-                owner = Owner::UsWithFile(file);
+                match SocketFile::at(path) {
+                    Ok(file) => owner = Owner::UsWithFile(file),
+                    // The predecessor was told to end just now, and says so when it is asked for
+                    // the grant.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(fail(ListenError::Socket(error))),
+                }
             }
             Sockets::Unix(socket)
         }
@@ -323,6 +348,7 @@ fn adopt(inherited: Inherited, config: &Config) -> Result<Bound, Error> {
         service,
         endpoint: configured.clone(),
         configured,
+        inherited: sockets.descriptors().len(),
         sockets,
         owner,
     };
@@ -341,8 +367,8 @@ fn adopt_unix(socket: OwnedFd) -> io::Result<UnixListener> {
 }
 
 impl Bound {
-    /// Binds more listeners for an inherited endpoint until each worker has one. From then on the
-    /// kernel gives some connections to this process only.
+    /// Binds more sockets for an inherited endpoint until each worker has one. Once they listen,
+    /// the kernel gives some connections to this process only.
     fn add_missing(&mut self, config: &Config) -> Result<(), Error> {
         let Sockets::Tcp(listeners) = &mut self.sockets else {
             return Ok(());
@@ -359,7 +385,7 @@ impl Bound {
             .map_err(ListenError::Socket)
             .and_then(|address| {
                 let tuning = tuning_for(&self.configured, address, config);
-                tcp::listen_beside(address, missing, config.backlog, &tuning)
+                tcp::bind_beside(address, missing, &tuning)
             });
         listeners.extend(more.map_err(|error| fail(&self.configured, None, error))?);
         Ok(())

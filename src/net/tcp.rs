@@ -66,24 +66,19 @@ pub fn listen(
     Ok(sockets.into_iter().map(Into::into).collect())
 }
 
-/// Binds `count` more listeners to an address that this user's listeners already share
-/// (SO_REUSEPORT).
+/// Binds `count` more sockets to an address that this user's listeners already share
+/// (SO_REUSEPORT). They get no connection before [`set_backlog`] makes them listen.
 ///
 /// # Errors
 /// As [`listen`].
-pub fn listen_beside(
+pub fn bind_beside(
     address: SocketAddr,
     count: usize,
-    backlog: u32,
     tuning: &Tuning,
 ) -> Result<Vec<std::net::TcpListener>, ListenError> {
-    let mut sockets = Vec::with_capacity(count);
-    for _ in 0..count {
-        let socket = join(address, tuning)?;
-        start_listening(&socket, backlog)?;
-        sockets.push(socket.into());
-    }
-    Ok(sockets)
+    (0..count)
+        .map(|_| Ok(join(address, tuning)?.into()))
+        .collect()
 }
 
 /// Makes a TCP listener of a socket that another process bound.
@@ -138,7 +133,8 @@ fn join(address: SocketAddr, tuning: &Tuning) -> Result<Socket, ListenError> {
     Ok(socket)
 }
 
-/// Changes the backlog of a listening socket: listen(2) may be called again.
+/// Makes a bound socket listen, or changes the backlog of a listening one: listen(2) may be called
+/// again.
 ///
 /// # Errors
 /// What listen(2) reports.

@@ -1,13 +1,15 @@
 //! The admin port of the program: bound before the server, run beside it, passed to a successor.
 
 use std::fs;
+use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::failure::Failure;
-use super::handover::Takeover;
+use super::handover::{AdminSocket, Takeover};
 use super::reload::SettingsInForce;
 use super::sandbox::Confinement;
-use crate::admin::{self, About, Admin, HostNames, Status};
+use crate::admin::{self, About, Admin, End, HostNames, Status};
 use crate::config::Config;
 use crate::error::Error;
 use crate::net::endpoint::AdminAddress;
@@ -15,15 +17,13 @@ use crate::net::unix::SocketFile;
 use crate::server::Server;
 use crate::settings::Audience;
 
-/// A running admin port.
+/// A running admin port, if there is one. Dropping it answers the clients that have connected.
 pub(super) struct AdminPort {
-    pub(super) address: AdminAddress,
-    /// For a successor.
-    pub(super) listener: OwnedFd,
-    /// The file of a Unix socket, which a server without a successor removes.
-    pub(super) file: Option<SocketFile>,
-    /// Ends when it is dropped.
-    _running: admin::Running,
+    running: Option<admin::Running>,
+    /// For a successor; `None` once given up.
+    listener: Mutex<Option<OwnedFd>>,
+    /// The file of a Unix socket, unless another server has it.
+    file: Mutex<Option<SocketFile>>,
 }
 
 /// Binds the admin port, if one is configured, or takes over the predecessor's.
@@ -38,6 +38,10 @@ pub(super) fn bind(
     let admin = match passed.map(Admin::adopt).transpose() {
         Ok(Some(admin)) if is_meant(address, admin.address()) => Ok(admin),
         Ok(_) => Admin::bind(address, config.unix_mode),
+        // The predecessor was told to end just now.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Admin::bind(address, config.unix_mode)
+        }
         Err(source) => Err(Error::Admin {
             address: address.clone(),
             source,
@@ -48,11 +52,18 @@ pub(super) fn bind(
 
 /// Starts to answer on the admin port.
 pub(super) fn start(
-    admin: Admin,
+    admin: Option<Admin>,
     server: &Server,
     in_force: &SettingsInForce,
     confinement: &Confinement,
 ) -> Result<AdminPort, Failure> {
+    let Some(admin) = admin else {
+        return Ok(AdminPort {
+            running: None,
+            listener: Mutex::default(),
+            file: Mutex::default(),
+        });
+    };
     let (balance, hosts) = {
         let settings = in_force.lock();
         (settings.config.balance, host_names(&settings.config))
@@ -70,14 +81,52 @@ pub(super) fn start(
             hosts,
         },
     );
+    let listener = admin
+        .listener_to_pass()
+        .map_err(|source| Failure::Server(Error::Handover(source)))?;
     Ok(AdminPort {
-        address: admin.address().clone(),
-        file: admin.file().cloned(),
-        listener: admin
-            .listener_to_pass()
-            .map_err(|source| Failure::Server(Error::Handover(source)))?,
-        _running: admin.start(status).map_err(Failure::Thread)?,
+        file: Mutex::new(admin.file().cloned()),
+        running: Some(admin.start(status).map_err(Failure::Thread)?),
+        listener: Mutex::new(Some(listener)),
     })
+}
+
+impl AdminPort {
+    /// Stops accepting, and leaves the socket and its file to another server. Returns at once.
+    pub(super) fn leave(&self) {
+        lock(&self.file).take();
+        self.stop(End::Left);
+    }
+
+    fn stop(&self, end: End) {
+        drop(lock(&self.listener).take());
+        if let Some(running) = &self.running {
+            running.stop(end);
+        }
+    }
+}
+
+impl AdminSocket for AdminPort {
+    fn listener_to_pass(&self) -> Option<OwnedFd> {
+        lock(&self.listener).as_ref()?.try_clone().ok()
+    }
+
+    fn give_up(&self) {
+        if let Some(file) = lock(&self.file).take() {
+            file.remove();
+        }
+        self.stop(End::Closed);
+    }
+}
+
+impl Drop for AdminPort {
+    fn drop(&mut self) {
+        self.give_up();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether a listener is bound to the configured address.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::handover::TakeoverError;
 use super::sandbox::ConfinementError;
@@ -60,7 +61,35 @@ impl fmt::Display for Failure {
     }
 }
 
+/// The first failure of a thread beside the workers, which ends the server.
+#[derive(Clone, Default)]
+pub(super) struct FirstFailure(Arc<Mutex<Option<Failure>>>);
+
+impl FirstFailure {
+    pub(super) fn note(&self, failure: Failure) {
+        self.lock().get_or_insert(failure);
+    }
+
+    pub(super) fn take(&self) -> Option<Failure> {
+        self.lock().take()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Failure>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Failure {
+    /// Whether an address is in use.
+    pub(super) fn is_of_used_address(&self) -> bool {
+        let source = match self {
+            Self::Server(Error::Bind { source, .. } | Error::Admin { source, .. })
+            | Self::Offer { source, .. } => source,
+            _ => return false,
+        };
+        source.kind() == io::ErrorKind::AddrInUse
+    }
+
     /// What the user can do about it, in terms of the command line.
     fn way_out(&self) -> Option<&'static str> {
         match self {

@@ -1,19 +1,36 @@
-//! The program's part in a replacement: releasing the predecessor once this server serves, offering
-//! the sockets to a successor, and removing files at the end.
+//! The program's part in a replacement: the sockets of this server, from a predecessor or bound anew;
+//! the predecessor's release once this server serves; the offer to a successor.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
-use std::time::Duration;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
-use super::admin_port::AdminPort;
-use super::failure::Failure;
-use super::handover::{Offer, Takeover};
+use super::admin_port::{self, AdminPort};
+use super::failure::{Failure, FirstFailure};
+use super::handover::{Answer, Claim, Confirmed, Offer, Takeover, TakeoverError};
 use super::systemd;
+use crate::admin::Admin;
+use crate::config::Config;
+use crate::listen::Inherited;
 use crate::net::unix::SocketFile;
-use crate::server::{Alive, Handle, Heartbeat};
+use crate::server::{Alive, Handle, Heartbeat, Server};
+
+/// How long a new server waits for the addresses of one that ends: long enough for one that empties
+/// its queues.
+const MAX_WAIT: Duration = Duration::from_secs(10);
+/// How long it waits for an address although no other server waits for a successor.
+const MAX_EXIT: Duration = Duration::from_secs(1);
+/// The pause between two tries to bind them.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// A server that has all of its sockets and may serve.
+pub(super) struct Prepared {
+    pub(super) server: Server,
+    pub(super) admin: Option<Admin>,
+    pub(super) role: Role,
+}
 
 /// The role of this process in a hand-over.
 pub(super) enum Role {
@@ -21,130 +38,164 @@ pub(super) enum Role {
     Alone,
     /// There is no predecessor.
     First(Offer),
-    /// This process takes over from a predecessor.
-    Successor(Takeover),
+    /// A predecessor has granted its sockets, and serves until this process does.
+    Successor(Box<Takeover>),
 }
 
-impl Role {
-    /// Call it once the endpoints are bound.
-    pub(super) fn new(path: Option<&Path>, takeover: Option<Takeover>) -> Result<Self, Failure> {
-        match (path, takeover) {
-            (_, Some(takeover)) => Ok(Self::Successor(takeover)),
-            (None, None) => Ok(Self::Alone),
-            (Some(path), None) => match Offer::bind(path) {
-                Ok(offer) => Ok(Self::First(offer)),
-                Err(source) => Err(Failure::Offer {
-                    path: path.display().to_string(),
-                    source,
-                }),
-            },
-        }
-    }
-}
-
-/// Resources that a server gives up when it ends or when a successor has taken over.
-pub(super) struct Belongings {
-    admin: Mutex<Option<AdminPort>>,
-    /// The file of our hand-over socket, once there is one.
-    offered: Mutex<Option<SocketFile>>,
-    /// Why the server was stopped, if no worker failed.
-    failure: Mutex<Option<Failure>>,
-}
-
-impl Belongings {
-    pub(super) fn new(admin: Option<AdminPort>, role: &Role) -> Self {
-        let offered = match role {
-            Role::First(offer) => Some(offer.file().clone()),
-            Role::Alone | Role::Successor(_) => None,
+/// Takes the sockets of a predecessor over, or binds all sockets. Waits, within a bound, for the
+/// addresses of a predecessor that is ending. `passed` are the sockets from a service manager.
+pub(super) fn prepare(config: &Config, passed: &[Inherited]) -> Result<Prepared, Failure> {
+    let Some(path) = &config.handover else {
+        let (server, admin) = bind(config, passed, None)?;
+        return Ok(Prepared {
+            server,
+            admin,
+            role: Role::Alone,
+        });
+    };
+    let begin = Instant::now();
+    let mut patience = Duration::ZERO;
+    loop {
+        let (failure, max) = match attempt(config, passed, path)? {
+            Attempt::Prepared(prepared) => return Ok(*prepared),
+            Attempt::InUse(failure) => (failure, MAX_EXIT),
+            Attempt::Wait(failure) => (failure, MAX_WAIT),
         };
-        Self {
-            admin: Mutex::new(admin),
-            offered: Mutex::new(offered),
-            failure: Mutex::new(None),
+        patience = patience.max(max);
+        if begin.elapsed() >= patience {
+            return Err(failure);
         }
-    }
-
-    /// Gives the resources up: the server has ended, or a successor has taken over.
-    pub(super) fn remove(&self, handle: &Handle) {
-        let admin = lock(&self.admin).take();
-        let files = [
-            admin.and_then(|admin| admin.file),
-            lock(&self.offered).take(),
-        ];
-        if !handle.has_successor() {
-            files.iter().flatten().for_each(SocketFile::remove);
-        }
-    }
-
-    /// Another descriptor of the admin port's listener, for a successor.
-    fn admin_listener(&self) -> Option<OwnedFd> {
-        let admin = lock(&self.admin);
-        admin.as_ref()?.listener.try_clone().ok()
-    }
-
-    pub(super) fn note_failure(&self, failure: Failure) {
-        *lock(&self.failure) = Some(failure);
-    }
-
-    pub(super) fn failure(&self) -> Option<Failure> {
-        lock(&self.failure).take()
+        thread::park_timeout(PAUSE);
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// The outcome of one try to get the sockets.
+enum Attempt {
+    Prepared(Box<Prepared>),
+    /// There is no predecessor, and an address is in use: perhaps a predecessor is closing its sockets
+    /// at its exit, one after the other.
+    InUse(Failure),
+    /// The predecessor is ending or busy: a later try may succeed.
+    Wait(Failure),
+}
+
+fn attempt(config: &Config, passed: &[Inherited], path: &Path) -> Result<Attempt, Failure> {
+    let busy = || Attempt::Wait(Failure::Takeover(TakeoverError::busy(path)));
+    let (left, outcome): (_, fn(Failure) -> Attempt) =
+        match Takeover::ask(path, config).map_err(Failure::Takeover)? {
+            Answer::Nobody => (None, Attempt::InUse),
+            Answer::Busy => return Ok(busy()),
+            Answer::Ending(file) => (file, Attempt::Wait),
+            Answer::Offer(mut takeover) => {
+                let (server, admin) = bind(config, passed, Some(&mut takeover))?;
+                match takeover
+                    .claim(&server.handle())
+                    .map_err(Failure::Takeover)?
+                {
+                    Claim::Granted => {
+                        return Ok(Attempt::Prepared(Box::new(Prepared {
+                            server,
+                            admin,
+                            role: Role::Successor(takeover),
+                        })));
+                    }
+                    Claim::Busy => return Ok(busy()),
+                    // Its sockets are closed before they are bound anew.
+                    Claim::Ending => (None, Attempt::Wait),
+                }
+            }
+        };
+    match start_afresh(config, passed, path, left) {
+        Ok(prepared) => Ok(Attempt::Prepared(Box::new(prepared))),
+        Err(failure) if failure.is_of_used_address() => Ok(outcome(failure)),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Binds all sockets, and at last the hand-over socket, instead of the file that a predecessor has
+/// left.
+fn start_afresh(
+    config: &Config,
+    passed: &[Inherited],
+    path: &Path,
+    left: Option<SocketFile>,
+) -> Result<Prepared, Failure> {
+    let (server, admin) = bind(config, passed, None)?;
+    if let Some(file) = left {
+        file.remove();
+    }
+    let offer = Offer::bind(path).map_err(|source| Failure::Offer {
+        path: path.display().to_string(),
+        source,
+    })?;
+    Ok(Prepared {
+        server,
+        admin,
+        role: Role::First(offer),
+    })
+}
+
+/// Binds what a predecessor does not pass on.
+fn bind(
+    config: &Config,
+    passed: &[Inherited],
+    mut takeover: Option<&mut Takeover>,
+) -> Result<(Server, Option<Admin>), Failure> {
+    // Another try may need these sockets again.
+    let others = passed.iter().map(Inherited::try_clone);
+    let mut inherited: Vec<_> = others.collect::<Result<_, _>>().map_err(Failure::Passed)?;
+    if let Some(takeover) = &mut takeover {
+        inherited.append(&mut takeover.endpoints);
+    }
+    let admin = admin_port::bind(config, takeover)?;
+    let server = Server::bind_with(config.clone(), inherited).map_err(Failure::Server)?;
+    Ok((server, admin))
 }
 
 /// Starts a thread that waits until the workers serve, releases the predecessor, and then offers
-/// our sockets to a successor.
-pub(super) fn start(handle: Handle, role: Role, belongings: Arc<Belongings>) -> io::Result<()> {
+/// our sockets to a successor, until the server has ended.
+pub(super) fn start(
+    handle: Handle,
+    role: Role,
+    admin: Arc<AdminPort>,
+    failure: FirstFailure,
+) -> io::Result<JoinHandle<()>> {
     thread::Builder::new()
         .name("echod-handover".to_owned())
         .spawn(move || {
             wait_until_served(&handle);
-            if let Some(offer) = take_over(&handle, role, &belongings) {
-                let admin = belongings.admin_listener();
-                offer.serve(&handle, admin.as_ref().map(AsFd::as_fd));
-                if handle.has_successor() {
-                    belongings.remove(&handle);
+            match confirm(&handle, role) {
+                Ok(Confirmed::Owner(Some(offer))) => offer.serve(&handle, &*admin),
+                Ok(Confirmed::Owner(None)) => {}
+                Ok(Confirmed::Left) => admin.leave(),
+                Err(error) => {
+                    failure.note(error);
+                    admin.leave();
                 }
             }
-        })?;
-    Ok(())
-}
-
-/// Tells the service manager and the predecessor that this server serves. Returns the socket for
-/// the next successor.
-fn take_over(handle: &Handle, role: Role, belongings: &Belongings) -> Option<Offer> {
-    // Held until the owner of the file is settled: the end of the server waits for that.
-    let mut offered = lock(&belongings.offered);
-    if handle.is_draining() {
-        // Too late to take over: the predecessor keeps serving.
-        return None;
-    }
-    systemd::ready();
-    let offer = match role {
-        Role::Alone => return None,
-        Role::First(offer) => offer,
-        Role::Successor(takeover) => match takeover.confirm(handle) {
-            Ok(offer) => offer,
-            Err(error) => {
-                // The predecessor keeps serving, so this server must stop.
-                belongings.note_failure(Failure::Takeover(error));
-                handle.drain();
-                return None;
+            if handle.has_successor() || handle.is_undecided() {
+                admin.leave();
             }
-        },
-    };
-    *offered = Some(offer.file().clone());
-    Some(offer)
+        })
 }
 
-/// Returns once every worker's loop turns.
+/// Tells the service manager and the predecessor that this server serves.
+fn confirm(handle: &Handle, role: Role) -> Result<Confirmed, Failure> {
+    if !handle.is_draining() {
+        systemd::ready();
+    }
+    match role {
+        Role::Alone => Ok(Confirmed::Owner(None)),
+        Role::First(offer) => Ok(Confirmed::Owner(Some(offer))),
+        Role::Successor(takeover) => takeover.confirm(handle).map_err(Failure::Takeover),
+    }
+}
+
+/// Returns once every worker's loop turns, or the server is told to end.
 fn wait_until_served(handle: &Handle) {
     const PAUSE: Duration = Duration::from_millis(1);
     let mut heartbeat = Heartbeat::new(handle.clone());
-    while heartbeat.check() == Alive::NotAll && !handle.is_draining() {
+    while heartbeat.check() == Alive::NotAll && !handle.is_draining() && !handle.is_over() {
         thread::park_timeout(PAUSE);
     }
 }

@@ -5,14 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 
-use tracing::info;
+use tracing::{error, info};
 
 use super::admin_port;
-use super::failure::Failure;
-use super::handover::Takeover;
+use super::failure::{Failure, FirstFailure};
 use super::logging::Log;
 use super::reload::{Reloader, Resolve, SettingsInForce};
-use super::replacement::{self, Belongings, Role};
+use super::replacement::{self, Prepared};
 use super::sandbox::{self, Files, Identity};
 use super::{signals, systemd, warnings};
 use crate::admin::Admin;
@@ -37,25 +36,20 @@ pub fn serve(resolved: Resolved, resolve: Resolve, log: &mut Log) -> Result<(), 
     warnings::warn_of_limits(config);
 
     // Inherit sockets, and bind the missing ones.
-    let mut inherited = systemd::passed_sockets(config).map_err(Failure::Passed)?;
-    if !inherited.is_empty() && !has_endpoints {
+    let passed = systemd::passed_sockets(config).map_err(Failure::Passed)?;
+    if !passed.is_empty() && !has_endpoints {
         // Passed sockets replace the default endpoint.
         config.services.clear();
     }
-    let mut takeover = match &config.handover {
-        Some(path) => Takeover::ask(path, config).map_err(Failure::Takeover)?,
-        None => None,
-    };
-    if let Some(takeover) = &mut takeover {
-        inherited.append(&mut takeover.endpoints);
-    }
-    // Bound before the server's sockets: a failure before those does not affect a predecessor.
-    let admin = admin_port::bind(config, takeover.as_mut())?;
+    let Prepared {
+        server,
+        admin,
+        role,
+    } = replacement::prepare(config, &passed)?;
+    drop(passed);
     warnings::warn_of_admin(admin.as_ref());
-    let server = Server::bind_with(config.clone(), inherited).map_err(Failure::Server)?;
-    warnings::warn_of_reflection(&config.limits, server.endpoints());
+    warnings::warn_of_reflection(&settings.config.limits, server.endpoints());
     warnings::warn_of_missing_limits(&missing_limits, server.endpoints());
-    let role = Role::new(config.handover.as_deref(), takeover)?;
 
     // Give privileges up while there is one thread: all others inherit what it may do.
     files.sockets = socket_files(&server, admin.as_ref(), &settings.config);
@@ -66,28 +60,29 @@ pub fn serve(resolved: Resolved, resolve: Resolve, log: &mut Log) -> Result<(), 
     log.start_writing().map_err(Failure::Thread)?;
     let handle = server.handle();
     let in_force = SettingsInForce::new(settings);
-    let admin = admin
-        .map(|admin| admin_port::start(admin, &server, &in_force, &confinement))
-        .transpose()?;
-    let announcement = announcement(&server, admin.as_ref().map(|admin| &admin.address));
-    let belongings = Arc::new(Belongings::new(admin, &role));
+    let announcement = announcement(&server, admin.as_ref().map(Admin::address));
+    let admin = Arc::new(admin_port::start(admin, &server, &in_force, &confinement)?);
+    let failure = FirstFailure::default();
     let reloader = Reloader {
         handle: handle.clone(),
         resolve,
         in_force,
     };
     // Before any report of readiness, which may bring the first signal.
-    signals::handle_signals(handle.clone(), reloader)
+    let replacement = signals::handle_signals(handle.clone(), reloader)
         .and_then(|()| systemd::keep_watchdog(handle.clone()))
-        .and_then(|()| announce(announcement, handle.clone(), Arc::clone(&belongings)))
-        .and_then(|()| replacement::start(handle.clone(), role, Arc::clone(&belongings)))
+        .and_then(|()| announce(announcement, handle.clone(), failure.clone()))
+        .and_then(|()| replacement::start(handle, role, Arc::clone(&admin), failure.clone()))
         .map_err(Failure::Thread)?;
 
-    // Run, and remove files at the end.
+    // Run. At the end the hand-over socket's file is removed and the last scrapes are answered.
     let total = server.run().map_err(Failure::Server);
-    belongings.remove(&handle);
+    if replacement.join().is_err() {
+        error!("the thread for replacements panicked");
+    }
+    drop(admin);
     let total = total?;
-    belongings.failure().map_or(Ok(()), Err)?;
+    failure.take().map_or(Ok(()), Err)?;
     info!(
         accepted = total.accepted,
         received_bytes = total.received_bytes,
@@ -124,7 +119,7 @@ fn announcement(server: &Server, admin: Option<&AdminAddress>) -> String {
 
 /// Writes to stdout in a thread of its own, so that a stalled reader delays nothing. If stdout is
 /// closed, no script waits; any other error would leave a script waiting, so it ends the server.
-fn announce(lines: String, handle: Handle, belongings: Arc<Belongings>) -> io::Result<()> {
+fn announce(lines: String, handle: Handle, failure: FirstFailure) -> io::Result<()> {
     thread::Builder::new()
         .name("echod-announce".to_owned())
         .spawn(move || {
@@ -132,7 +127,7 @@ fn announce(lines: String, handle: Handle, belongings: Arc<Belongings>) -> io::R
             if let Err(error) = written
                 && error.kind() != io::ErrorKind::BrokenPipe
             {
-                belongings.note_failure(Failure::Announce(error));
+                failure.note(Failure::Announce(error));
                 handle.stop();
             }
         })?;

@@ -8,6 +8,7 @@ use tracing::{debug, field, warn};
 
 use super::connections::{Admitted, Connections};
 use super::context::Context;
+use super::control::Origin;
 use super::hand_off::HandOff;
 use super::kernel::Kernel;
 use super::token::Deadline;
@@ -35,6 +36,7 @@ pub(super) struct Acceptor {
 pub(crate) struct Listening {
     /// The index of its endpoint in the server.
     endpoint: usize,
+    origin: Origin,
     /// The service of its connections.
     service: Service,
     share: Share,
@@ -74,9 +76,16 @@ enum Attempt<S> {
 }
 
 impl Listening {
-    pub(crate) fn new(endpoint: usize, service: Service, share: Share, max_queued: u32) -> Self {
+    pub(crate) fn new(
+        endpoint: usize,
+        origin: Origin,
+        service: Service,
+        share: Share,
+        max_queued: u32,
+    ) -> Self {
         Self {
             endpoint,
+            origin,
             service,
             share,
             max_queued,
@@ -294,10 +303,13 @@ impl Acceptor {
         }
     }
 
-    /// Releases the listeners that a successor took over.
+    /// Releases the listeners that another server keeps.
     pub(super) fn release_left<K: Kernel>(&mut self, cx: &mut Context<K>) {
         for index in 0..self.listeners.len() {
-            if cx.control.is_left(self.listeners[index].endpoint) {
+            let Listening {
+                endpoint, origin, ..
+            } = self.listeners[index];
+            if cx.control.is_left(endpoint, origin) {
                 self.close(index, cx);
             }
         }
@@ -310,14 +322,14 @@ impl Acceptor {
         }
     }
 
-    /// Closes a listener, or releases it if another server keeps the socket.
+    /// Closes a listener, or releases it if another server keeps or may keep the socket.
     fn close<K: Kernel>(&mut self, index: usize, cx: &mut Context<K>) {
         let listener = &mut self.listeners[index];
         listener.has_more = false;
         if std::mem::replace(&mut listener.state, State::Closed) == State::Closed {
             return;
         }
-        if cx.control.is_left(listener.endpoint) {
+        if cx.control.may_be_left(listener.endpoint, listener.origin) {
             cx.kernel.release(index);
         } else {
             cx.kernel.close(index);

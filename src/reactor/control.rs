@@ -22,12 +22,14 @@ pub(crate) struct Control {
     rules_version: AtomicU64,
     /// Whether the worker with this index has ended.
     ended: Vec<AtomicBool>,
-    /// Whether the sockets of the endpoint with this index were given to a successor.
-    released: Vec<AtomicBool>,
+    /// To whom the sockets of the endpoint with this index are left: 0 to nobody, else 1 more than
+    /// the [`LeftTo`].
+    left: Vec<AtomicU8>,
     /// Whether a successor has taken over, even if none of the endpoints.
     succeeded: AtomicBool,
-    /// Whether another server also has our listening sockets and may keep them: a successor that
-    /// has not confirmed yet, or a predecessor that has not released them yet.
+    /// Whether another server also serves, or may serve, on our listening sockets, and one of the
+    /// two will keep them: a successor that was granted them and does not report yet that it
+    /// serves, or a predecessor that has not released them yet. The decision comes soon.
     undecided: AtomicBool,
     /// Workers that may still hand connections to others.
     senders: AtomicUsize,
@@ -61,7 +63,28 @@ impl Rules {
 pub(crate) enum Request {
     Serve,
     Drain,
+    /// Drains, and gives all addresses up as soon as no connection is lost by it: another server
+    /// waits to bind them.
+    Vacate,
     Stop,
+}
+
+/// The server to which an endpoint's sockets are left.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum LeftTo {
+    /// The one that passed them to this server. It lacks those that were bound beside them.
+    Predecessor,
+    /// The one to which this server passed all of them.
+    Successor,
+}
+
+/// How a listener came to its endpoint.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Origin {
+    /// It was bound when the endpoint was, or inherited.
+    Endpoint,
+    /// It was bound beside inherited listeners, and no predecessor has it.
+    Beside,
 }
 
 impl Control {
@@ -80,7 +103,7 @@ impl Control {
             rules: Mutex::new(Arc::new(Rules::new(limits))),
             rules_version: AtomicU64::new(0),
             ended: (0..workers).map(|_| AtomicBool::new(false)).collect(),
-            released: (0..endpoints).map(|_| AtomicBool::new(false)).collect(),
+            left: (0..endpoints).map(|_| AtomicU8::new(0)).collect(),
             succeeded: AtomicBool::new(false),
             undecided: AtomicBool::new(false),
             senders: AtomicUsize::new(0),
@@ -98,6 +121,7 @@ impl Control {
         match self.requested.load(Ordering::Acquire) {
             0 => Request::Serve,
             1 => Request::Drain,
+            2 => Request::Vacate,
             _ => Request::Stop,
         }
     }
@@ -124,14 +148,24 @@ impl Control {
         self.ended[worker].load(Ordering::Relaxed)
     }
 
-    /// Leaves the sockets of this endpoint to a successor. The caller requests a drain afterwards.
-    pub(crate) fn release(&self, endpoint: usize) {
-        self.released[endpoint].store(true, Ordering::Relaxed);
+    /// Leaves the sockets of this endpoint to another server. The caller requests a drain
+    /// afterwards.
+    pub(crate) fn leave(&self, endpoint: usize, to: LeftTo) {
+        self.left[endpoint].store(1 + to as u8, Ordering::Relaxed);
     }
 
-    /// Whether another server keeps, or may keep, the sockets of this endpoint.
-    pub(crate) fn is_left(&self, endpoint: usize) -> bool {
-        self.released[endpoint].load(Ordering::Relaxed) || self.undecided.load(Ordering::Relaxed)
+    /// Whether another server keeps a socket of this endpoint.
+    pub(crate) fn is_left(&self, endpoint: usize, origin: Origin) -> bool {
+        match self.left[endpoint].load(Ordering::Relaxed) {
+            0 => false,
+            1 => origin == Origin::Endpoint,
+            _ => true,
+        }
+    }
+
+    /// Whether another server keeps or may keep a socket of this endpoint.
+    pub(crate) fn may_be_left(&self, endpoint: usize, origin: Origin) -> bool {
+        self.is_undecided() || self.is_left(endpoint, origin)
     }
 
     /// Records that another server has our sockets and may keep them.
@@ -141,7 +175,12 @@ impl Control {
 
     /// Records that the ownership of every socket is settled.
     pub(crate) fn note_decided(&self) {
-        self.undecided.store(false, Ordering::Relaxed);
+        // Release: a worker that sees the decision also sees to whom the sockets were left.
+        self.undecided.store(false, Ordering::Release);
+    }
+
+    pub(crate) fn is_undecided(&self) -> bool {
+        self.undecided.load(Ordering::Acquire)
     }
 
     /// Records that a successor has taken over. The caller requests a drain afterwards.

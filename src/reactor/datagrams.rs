@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tracing::warn;
 
 use super::context::Context;
+use super::control::Origin;
 use super::kernel::Kernel;
 use crate::memory::Budget;
 use crate::metrics::DropReason;
@@ -161,9 +162,11 @@ impl<D: DatagramSocket> DatagramTable<D> {
         }
     }
 
-    /// Releases the sockets that a successor took over.
+    /// Releases the sockets that another server keeps.
     pub(super) fn release_left<K: Kernel>(&mut self, cx: &Context<K>) {
-        self.close(cx, |endpoint| cx.control.is_left(endpoint));
+        self.close(cx, |endpoint| {
+            cx.control.is_left(endpoint, Origin::Endpoint)
+        });
     }
 
     /// Answers waiting datagrams, within one budget for each socket, and closes all sockets.

@@ -1,8 +1,11 @@
 //! The steps of a drain:
 //!
-//! 1. Sockets that a successor took over are released at once.
+//! 1. Sockets that another server keeps are released as soon as that is certain.
 //! 2. After the drain delay, new handshakes are refused.
 //! 3. After a pause for handshakes under way, each listener is emptied and closed.
+//!
+//!    While it is undecided whether another server keeps the sockets, the drain waits here: shutting
+//!    them down would cut that server off, and closing them could lose the connections in them.
 //! 4. After the drain timeout the remaining connections are closed, but not before the listeners:
 //!    connections that the kernel had completed are served first, even with a short timeout.
 
@@ -22,8 +25,8 @@ use crate::timeouts::whole_ms;
 
 /// How long a closing listener waits for handshakes under way.
 const HANDSHAKE_MS: u64 = 200;
-/// The interval at which the end of a drain checks for listeners that are not empty yet and for
-/// workers that may still hand over connections.
+/// The interval at which a drain checks for the owner of the sockets, and its end for listeners that
+/// are not empty yet and for workers that may still hand over connections.
 const GRACE_MS: u64 = 10;
 
 /// The state of a worker's drain.
@@ -32,6 +35,15 @@ pub(super) struct Drain {
     phase: Phase,
     delay_ms: u64,
     timeout_ms: u64,
+}
+
+/// Whether a drain skips its delay.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Haste {
+    None,
+    /// There is another server for the same addresses: load balancers need not notice the end of
+    /// this one.
+    Successor,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -50,21 +62,21 @@ impl Drain {
         }
     }
 
-    /// Begins the drain. Returns whether this was the first call.
-    pub(super) fn begin<K: Kernel>(&mut self, cx: &mut Context<K>) -> bool {
-        if self.phase != Phase::Serving {
-            return false;
-        }
-        self.phase = Phase::Draining;
-        // With a successor, load balancers notice nothing, so no delay is needed.
-        let delay_ms = if cx.control.has_successor() {
-            0
-        } else {
-            self.delay_ms
+    /// Begins the drain, or hurries one that has begun.
+    pub(super) fn begin<K: Kernel>(&mut self, haste: Haste, cx: &mut Context<K>) {
+        let is_new = self.phase == Phase::Serving;
+        let delay_ms = match haste {
+            Haste::None => self.delay_ms,
+            Haste::Successor => 0,
         };
-        cx.arm(Deadline::StopAccepting, delay_ms);
-        cx.arm(Deadline::EndDrain, delay_ms.saturating_add(self.timeout_ms));
-        true
+        if is_new {
+            self.phase = Phase::Draining;
+            cx.arm(Deadline::EndDrain, delay_ms.saturating_add(self.timeout_ms));
+        }
+        let is_waiting = cx.timers.is_armed(Deadline::StopAccepting.id());
+        if is_new || is_waiting && haste == Haste::Successor {
+            cx.arm(Deadline::StopAccepting, delay_ms);
+        }
     }
 
     /// Ends the worker at once.
@@ -100,6 +112,11 @@ pub(super) fn stop_accepting<K: Kernel>(
     connections: &Connections<K::Stream>,
     cx: &mut Context<K>,
 ) {
+    if cx.control.is_undecided() {
+        cx.arm(Deadline::StopAccepting, GRACE_MS);
+        return;
+    }
+    acceptor.release_left(cx);
     let connections = connections.len();
     info!(worker = cx.index, connections, "draining");
     acceptor.refuse_new(cx);
@@ -113,6 +130,10 @@ pub(super) fn end<K: Kernel>(
     mut hand_off: Option<&mut HandOff<K::Stream>>,
     cx: &mut Context<K>,
 ) {
+    if cx.control.is_undecided() {
+        cx.arm(Deadline::EndDrain, GRACE_MS);
+        return;
+    }
     if acceptor.has_open_listeners() && acceptor.is_paused() {
         // Descriptors or memory may be free again: a last try to accept waiting connections.
         acceptor.resume();

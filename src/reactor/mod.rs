@@ -30,10 +30,10 @@ pub(crate) use acceptor::{Listening, Share};
 use connections::Connections;
 pub(crate) use connections::MAX_REFUSED_LINGERING;
 use context::Context;
-pub(crate) use control::{Control, Request, Rules};
+pub(crate) use control::{Control, LeftTo, Origin, Request, Rules};
 use datagrams::DatagramTable;
 pub(crate) use datagrams::UdpEndpoint;
-use drain::Drain;
+use drain::{Drain, Haste};
 pub(crate) use hand_off::{HandOff, MAX_INBOX};
 pub(crate) use kernel::{Epoll, Kernel};
 use reload::Reload;
@@ -293,17 +293,25 @@ impl<K: Kernel> Reactor<K> {
         }
         match self.context.control.requested() {
             Request::Serve => {}
-            Request::Drain => self.begin_drain(),
+            Request::Drain if self.context.control.has_successor() => {
+                self.begin_drain(Haste::Successor);
+            }
+            Request::Drain => self.begin_drain(Haste::None),
+            Request::Vacate => {
+                self.begin_drain(Haste::Successor);
+                if let Some(datagrams) = &mut self.datagrams {
+                    datagrams.close_all(&mut self.context);
+                }
+            }
             Request::Stop => self.drain.stop(),
         }
     }
 
-    fn begin_drain(&mut self) {
-        if self.drain.begin(&mut self.context) {
-            self.acceptor.release_left(&mut self.context);
-            if let Some(datagrams) = &mut self.datagrams {
-                datagrams.release_left(&self.context);
-            }
+    fn begin_drain(&mut self, haste: Haste) {
+        self.drain.begin(haste, &mut self.context);
+        self.acceptor.release_left(&mut self.context);
+        if let Some(datagrams) = &mut self.datagrams {
+            datagrams.release_left(&self.context);
         }
     }
 

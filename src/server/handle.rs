@@ -1,7 +1,8 @@
 //! Control and counters of a server, from other threads.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -12,7 +13,18 @@ use crate::config::Limits;
 use crate::listen::Inherited;
 use crate::metrics::Snapshot;
 use crate::net::sys::ThreadClock;
-use crate::reactor::{Control, Request, Rules};
+use crate::reactor::{Control, LeftTo, Request, Rules};
+
+/// Whether a server can grant its sockets to a successor.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(crate) enum Standing {
+    /// It serves, and no successor has a grant.
+    Serving,
+    /// It was told to end.
+    Ending,
+    /// Another successor has a grant, or has taken over.
+    Busy,
+}
 
 /// Controls a running [`Server`](crate::Server); clones control the same one.
 #[derive(Clone, Debug)]
@@ -23,7 +35,13 @@ pub struct Handle {
     /// They keep the sockets open, so they are closed when an end is requested.
     to_pass: Arc<Mutex<Vec<Inherited>>>,
     socket_counters: Arc<SocketCounters>,
+    /// The endpoints whose sockets were inherited.
+    inherited: Arc<[usize]>,
     clocks: Arc<[ThreadClock]>,
+    /// Whether [`Server::run`](crate::Server::run) has ended.
+    is_over: Arc<AtomicBool>,
+    /// Woken when the server is told to end, and when it has ended.
+    observer: Arc<OnceLock<Arc<mio::Waker>>>,
 }
 
 impl Handle {
@@ -31,6 +49,7 @@ impl Handle {
         control: Arc<Control>,
         wakers: Arc<[mio::Waker]>,
         to_pass: Vec<Inherited>,
+        inherited: Arc<[usize]>,
         socket_counters: SocketCounters,
     ) -> Self {
         let workers = wakers.len();
@@ -39,6 +58,9 @@ impl Handle {
             wakers,
             to_pass: Arc::new(Mutex::new(to_pass)),
             socket_counters: Arc::new(socket_counters),
+            inherited,
+            is_over: Arc::default(),
+            observer: Arc::default(),
             clocks: (0..workers).map(|_| ThreadClock::default()).collect(),
         }
     }
@@ -85,39 +107,101 @@ impl Handle {
     /// [`Server::endpoints`](crate::Server::endpoints), for a successor. Empty without
     /// [`Config::handover`](crate::Config::handover), or once an end was requested.
     ///
-    /// From now on another server may own them: this one does not shut them down when it ends,
-    /// unless `Handle::settle` is called before.
-    ///
     /// # Errors
     /// What dup(2) reports.
     #[doc(hidden)]
     pub fn sockets_to_pass(&self) -> io::Result<Vec<Inherited>> {
-        let to_pass = self.to_pass.lock().unwrap_or_else(PoisonError::into_inner);
-        let passed = to_pass.iter().map(Inherited::try_clone);
-        let passed = passed.collect::<io::Result<Vec<_>>>()?;
-        // Under the lock: a later request to end sees the note, and an earlier one has removed the
-        // descriptors.
-        if !passed.is_empty() {
+        let to_pass = self.lock_to_pass();
+        to_pass.iter().map(Inherited::try_clone).collect()
+    }
+
+    fn lock_to_pass(&self) -> MutexGuard<'_, Vec<Inherited>> {
+        self.to_pass.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a successor could be granted the sockets now.
+    pub(crate) fn standing(&self) -> Standing {
+        if self.has_successor() || self.is_undecided() {
+            Standing::Busy
+        } else if self.is_draining() {
+            Standing::Ending
+        } else {
+            Standing::Serving
+        }
+    }
+
+    /// Grants the sockets of these endpoints to a successor, if this server can: the result is its
+    /// standing before. Until `release` or `keep` both servers serve, and a drain waits. `None` if
+    /// there is no such endpoint.
+    pub(crate) fn grant(&self, endpoints: &[usize]) -> Option<Standing> {
+        // Under the lock: a request to end comes either before or after the grant.
+        let to_pass = self.lock_to_pass();
+        let standing = self.standing();
+        if standing == Standing::Serving {
+            if endpoints.iter().any(|&endpoint| endpoint >= to_pass.len()) {
+                return None;
+            }
             self.control.note_undecided();
         }
-        Ok(passed)
+        Some(standing)
+    }
+
+    /// Records that another server may keep the sockets: the predecessor of this one.
+    pub(crate) fn note_undecided(&self) {
+        self.control.note_undecided();
+    }
+
+    /// Whether it is open which of two servers keeps the sockets.
+    pub(crate) fn is_undecided(&self) -> bool {
+        self.control.is_undecided()
     }
 
     /// Records that only this server owns the sockets: its predecessor has released them, or its
     /// successor has failed.
-    pub(crate) fn settle(&self) {
+    pub(crate) fn keep(&self) {
         self.control.note_decided();
+        self.wake();
     }
 
-    /// Leaves the endpoints with these indices to a successor that has their sockets, and drains:
-    /// the successor accepts the waiting connections.
+    /// Leaves the endpoints with these indices to a successor that serves them, and drains: the
+    /// successor accepts the waiting connections.
     pub(crate) fn release(&self, endpoints: &[usize]) {
         for &endpoint in endpoints {
-            self.control.release(endpoint);
+            self.control.leave(endpoint, LeftTo::Successor);
         }
         self.control.note_successor();
         self.control.note_decided();
         self.request(Request::Drain);
+    }
+
+    /// Leaves the inherited sockets to the predecessor, and drains.
+    pub(crate) fn leave(&self) {
+        for &endpoint in &*self.inherited {
+            self.control.leave(endpoint, LeftTo::Predecessor);
+        }
+        self.control.note_decided();
+        self.request(Request::Drain);
+    }
+
+    /// Drains, and gives all addresses up as soon as no connection is lost by it.
+    pub(crate) fn vacate(&self) {
+        self.request(Request::Vacate);
+    }
+
+    /// Sets the one waker that is woken when the server is told to end, and when it has ended.
+    pub(crate) fn notify(&self, waker: Arc<mio::Waker>) {
+        let _ = self.observer.set(waker);
+    }
+
+    /// Records the end of the server.
+    pub(super) fn note_over(&self) {
+        self.is_over.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// Whether the server has ended.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Acquire)
     }
 
     /// Whether a successor has taken over.
@@ -157,16 +241,19 @@ impl Handle {
     }
 
     fn request(&self, request: Request) {
-        self.to_pass
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+        let mut to_pass = self.lock_to_pass();
+        to_pass.clear();
         self.socket_counters.release();
         self.control.request(request);
+        drop(to_pass);
         self.wake();
     }
 
     fn wake(&self) {
+        if let Some(observer) = self.observer.get() {
+            // Its eventfd is written to as rarely as the workers'.
+            let _ = wake(observer);
+        }
         for (worker, waker) in self.wakers.iter().enumerate() {
             if let Err(error) = wake(waker) {
                 warn!(worker, %error, "cannot wake a worker");

@@ -11,11 +11,11 @@ use std::sync::{Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
-use echomark::internal::Takeover;
+use echomark::internal::{Answer, Claim, Confirmed, Takeover};
 use echomark::{Balance, Config, Handle, Server, Service};
 
 use crate::support::directory::Directory;
-use crate::support::generation::{Generation, wait_until_it_serves};
+use crate::support::generation::{Generation, ask, claim, confirm, wait_until_it_serves};
 use crate::support::pattern::Pattern;
 use crate::support::{AtEnd, Client, DEADLINE, Running, churn, in_parallel, wait_until};
 
@@ -124,8 +124,12 @@ fn a_successor_that_gives_up_leaves_the_server_as_it_was() {
     let mut before = server.server.connect();
     before.echo(b"before");
     for _ in 0..3 {
-        let takeover = Takeover::ask(&directory.join("handover"), &config);
-        drop(takeover.expect("an answer").expect("a server"));
+        drop(ask(&config));
+    }
+    // One that was granted the sockets.
+    for _ in 0..3 {
+        let mut takeover = ask(&config);
+        drop((claim(&mut takeover, &config), takeover));
     }
     // A client without the protocol.
     drop(UnixStream::connect(directory.join("handover")).expect("a connection"));
@@ -141,41 +145,76 @@ fn a_successor_that_gives_up_leaves_the_server_as_it_was() {
 fn without_a_predecessor_there_is_nothing_to_take_over() {
     let directory = Directory::new();
     let config = config(&directory, 1, &[TCP]);
-    let nobody = Takeover::ask(&directory.join("handover"), &config).expect("no error");
-    assert!(nobody.is_none());
+    let ask = || Takeover::ask(&directory.join("handover"), &config).expect("no error");
+    assert!(matches!(ask(), Answer::Nobody));
     // A killed server leaves its file.
     drop(UnixListener::bind(directory.join("handover")).expect("a socket"));
-    let nobody = Takeover::ask(&directory.join("handover"), &config).expect("no error");
-    assert!(nobody.is_none());
+    assert!(matches!(ask(), Answer::Nobody));
     let server = Generation::start(&config);
     server.server.connect().echo(b"started afresh");
 }
 
-/// A server that is told to end before the hand-over is settled leaves the sockets to the other.
+/// A server that is told to end after it has granted its sockets serves until the other does, and
+/// leaves them to it.
 #[test]
-fn a_drain_in_the_middle_leaves_the_sockets_to_the_successor() {
+fn a_drain_after_the_grant_leaves_the_sockets_to_the_successor() {
     let directory = Directory::new();
     let path = directory.join("echo");
     let unix = format!("unix:{}", path.display());
     let config = config(&directory, 2, &[TCP, (Service::Echo, &unix)]);
     let first = Generation::start(&config);
     let address = first.server.address();
-    let mut takeover = Takeover::ask(&directory.join("handover"), &config)
-        .expect("an answer")
-        .expect("a server");
-    let inherited = std::mem::take(&mut takeover.endpoints);
+    let mut takeover = ask(&config);
+    let second = claim(&mut takeover, &config);
     first.server.handle.drain();
-    let second = Running::run(Server::bind_with(config, inherited).expect("sockets"));
+    for _ in 0..20 {
+        Client::connect(address).echo(b"the first still serves");
+        echo_over_unix(&path);
+    }
+    let second = Running::run(second);
     wait_until_it_serves(&second);
-    takeover
-        .confirm(&second.handle)
-        .expect("nothing against it");
+    assert!(confirm(*takeover, &second.handle).is_some());
     first.join();
     Client::connect(address).echo(b"nobody filters");
     echo_over_unix(&path);
     second.handle.drain();
     second.join();
     assert!(!path.exists(), "the file was the successor's by then");
+}
+
+/// A server that is told to end before it has granted its sockets says so and empties them itself,
+/// although the other still has their descriptors.
+#[test]
+fn a_drain_before_the_grant_loses_no_connection() {
+    const WAITING: usize = 50;
+    let directory = Directory::new();
+    let path = directory.join("echo");
+    let unix = format!("unix:{}", path.display());
+    let config = config(&directory, 2, &[TCP, (Service::Echo, &unix)]);
+    let first = Generation::start(&config);
+    let address = first.server.address();
+    let mut takeover = ask(&config);
+    let mut clients: Vec<_> = (0..WAITING).map(|_| Client::connect(address)).collect();
+    first.server.handle.drain();
+    clients.extend((0..WAITING).filter_map(|_| {
+        // The closing listener ignores it, or it is the first's.
+        Client::try_connect_for(Duration::from_millis(10), address).ok()
+    }));
+    for client in &mut clients {
+        client.echo(b"the first serves");
+    }
+    drop(clients);
+    let inherited = std::mem::take(&mut takeover.endpoints);
+    let second = Server::bind_with(config.clone(), inherited).expect("sockets");
+    let claimed = takeover.claim(&second.handle()).expect("an answer");
+    assert_eq!(claimed, Claim::Ending);
+    drop((second, takeover));
+    assert!(matches!(
+        Takeover::ask(&directory.join("handover"), &config).expect("an answer"),
+        Answer::Ending(Some(_)) | Answer::Nobody
+    ));
+    first.join();
+    assert!(!path.exists());
 }
 
 #[test]
@@ -187,15 +226,13 @@ fn a_successor_that_is_told_to_end_before_it_confirms_leaves_the_sockets_to_the_
     let first = Generation::start(&config);
     let address = first.server.address();
     for end in [Handle::drain, Handle::stop] {
-        let mut takeover = Takeover::ask(&directory.join("handover"), &config)
-            .expect("an answer")
-            .expect("a server");
-        let inherited = std::mem::take(&mut takeover.endpoints);
-        let second = Running::run(Server::bind_with(config.clone(), inherited).expect("sockets"));
+        let mut takeover = ask(&config);
+        let second = Running::run(claim(&mut takeover, &config));
         wait_until_it_serves(&second);
         end(&second.handle);
+        let confirmed = takeover.confirm(&second.handle).expect("no failure");
+        assert!(matches!(confirmed, Confirmed::Left));
         second.join();
-        drop(takeover);
         for _ in 0..20 {
             Client::connect(address).echo(b"as if nothing had been");
             echo_over_unix(&path);
@@ -204,6 +241,81 @@ fn a_successor_that_is_told_to_end_before_it_confirms_leaves_the_sockets_to_the_
     let third = Generation::start(&config);
     first.join();
     third.server.connect().echo(b"replaced in the end");
+}
+
+/// A successor serves nothing before it is granted the sockets, and until then its additional
+/// sockets get no connection.
+#[test]
+fn a_successor_with_more_workers_gets_no_connection_before_it_serves() {
+    const CLIENTS: usize = 50;
+    let directory = Directory::new();
+    let first = Generation::start(&config(&directory, 1, &[TCP]));
+    let more = config(&directory, 8, &[TCP]);
+    for _ in 0..3 {
+        let mut takeover = ask(&more);
+        let inherited = std::mem::take(&mut takeover.endpoints);
+        let second = Server::bind_with(more.clone(), inherited).expect("sockets");
+        let mut clients: Vec<_> = (0..CLIENTS).map(|_| first.server.connect()).collect();
+        let claim = takeover.claim(&second.handle()).expect("an answer");
+        assert_eq!(claim, Claim::Granted);
+        clients.extend((0..CLIENTS).map(|_| first.server.connect()));
+        // As if it was killed.
+        drop((takeover, second));
+        for mut client in clients {
+            client.echo(b"the first serves");
+        }
+    }
+    let second = Generation::start(&more);
+    first.join();
+    second.server.connect().echo(b"replaced in the end");
+}
+
+/// Of two successors at the same time one is told at once to ask again.
+#[test]
+fn two_successors_do_not_both_take_over() {
+    let directory = Directory::new();
+    let config = config(&directory, 2, &[TCP]);
+    let first = Generation::start(&config);
+    let (mut one, mut other) = (ask(&config), ask(&config));
+    let second = claim(&mut one, &config);
+    let inherited = std::mem::take(&mut other.endpoints);
+    let third = Server::bind_with(config.clone(), inherited).expect("sockets");
+    let answer = other.claim(&third.handle()).expect("an answer");
+    assert_eq!(answer, Claim::Busy);
+    drop(third);
+    let path = directory.join("handover");
+    let answer = Takeover::ask(&path, &config).expect("an answer");
+    assert!(matches!(answer, Answer::Busy));
+    let second = Running::run(second);
+    wait_until_it_serves(&second);
+    assert!(confirm(*one, &second.handle).is_some());
+    first.join();
+    second.connect().echo(b"the second serves");
+}
+
+/// Clients of the hand-over socket that say nothing hold neither a successor up nor a drain.
+#[test]
+fn silent_clients_of_the_hand_over_socket_hold_nobody_up() {
+    const SILENT: usize = 24;
+    let directory = Directory::new();
+    let config = config(&directory, 2, &[TCP]);
+    let first = Generation::start(&config);
+    let silent = || {
+        let connect = |_| UnixStream::connect(directory.join("handover")).expect("a connection");
+        (0..SILENT).map(connect).collect::<Vec<_>>()
+    };
+    let before = silent();
+    let second = Generation::start(&config);
+    first.join();
+    let after = silent();
+    let mut clients: Vec<_> = (0..SILENT).map(|_| second.server.connect()).collect();
+    second.server.handle.drain();
+    for client in &mut clients {
+        client.echo(b"accepted before the drain");
+    }
+    drop(clients);
+    second.join();
+    drop((before, after));
 }
 
 /// A listener on the path that is not an echod.

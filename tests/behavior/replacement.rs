@@ -1,12 +1,17 @@
 //! Replacement of the real program by another process, without an effect on any client.
 
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use crate::support::directory::Directory;
-use crate::support::echod::{Echod, PROGRAM, Signal};
+use crate::support::echod::{Echod, PROGRAM, Signal, page};
 use crate::support::pattern::Pattern;
 use crate::support::strace::with_faults;
 use crate::support::tools::require;
@@ -84,7 +89,7 @@ fn ten_replacements_under_a_storm_disturb_no_client() {
     let admin = "--admin=127.0.0.1:0";
     let first = start(&path, &[TCP, admin, "--workers=2"]);
     let (address, admin_address) = (first.address(), first.address_of("admin http://"));
-    let present = std::sync::Mutex::new(Some(first));
+    let present = Mutex::new(Some(first));
     under_a_storm(address, |rounds| {
         for number in 0..REPLACEMENTS {
             let workers = format!("--workers={}", 1 + number % 3);
@@ -106,6 +111,171 @@ fn ten_replacements_under_a_storm_disturb_no_client() {
     last.signal(Signal::TERM);
     assert_eq!(last.wait_for_exit().code, Some(0));
     assert!(!path.exists(), "the last one removes the file");
+}
+
+/// Every scrape is answered, by one server or the other.
+#[test]
+fn no_scrape_is_lost_over_replacements() {
+    const REPLACEMENTS: usize = 15;
+    const SCRAPERS: usize = 3;
+    let directory = Directory::new();
+    let path = directory.join("handover");
+    let args = [TCP, "--admin=127.0.0.1:0", "--workers=1"];
+    let first = start(&path, &args);
+    let admin = first.address_of("admin http://");
+    let (stop, scrapes) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let last = Mutex::new(None);
+    in_parallel(SCRAPERS + 1, |index| {
+        if index == 0 {
+            let _stop = AtEnd(&stop);
+            let mut present = start(&path, &args);
+            for _ in 1..REPLACEMENTS {
+                let next = start(&path, &args);
+                expect_replaced(std::mem::replace(&mut present, next));
+                wait_for_rounds(&scrapes);
+            }
+            // The last one serves until no scrape is under way.
+            stop.store(true, Ordering::Relaxed);
+            *last.lock().expect("no panic") = Some(present);
+            return;
+        }
+        while !stop.load(Ordering::Relaxed) {
+            let metrics = page(admin, "/metrics").expect("a whole response");
+            assert!(metrics.contains("echod_build_info"));
+            scrapes.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    expect_replaced(first);
+}
+
+/// A request that has begun is answered by the server that has begun to read it.
+#[test]
+fn a_scrape_under_way_is_answered_after_the_replacement() {
+    let directory = Directory::new();
+    let path = directory.join("handover");
+    let args = [TCP, "--admin=127.0.0.1:0", "--workers=1"];
+    let mut first = start(&path, &args);
+    let admin = first.address_of("admin http://");
+    let mut scraper = Client::connect(admin);
+    scraper.send(b"GET /metrics HTTP/1.1\r\n");
+    // Accepted after it: so the first has accepted both.
+    first.info();
+    let _second = start(&path, &args);
+    first.wait_for_log("a successor serves");
+    scraper.send(b"Host: 127.0.0.1\r\n\r\n");
+    let mut response = String::new();
+    scraper.read_to_string(&mut response).expect("a response");
+    assert!(response.contains("echod_build_info"), "{response}");
+    assert_eq!(first.wait_for_exit().code, Some(0));
+}
+
+/// A client of the hand-over socket has descriptors of the listening sockets and says nothing more.
+/// All the same the server that is told to end serves every connection that waits.
+#[test]
+fn with_a_silent_successor_a_drain_loses_no_waiting_connection() {
+    const WAITING: usize = 600;
+    let directory = Directory::new();
+    let path = directory.join("handover");
+    let server = start(&path, &[TCP, "--workers=2"]);
+    let mut successor = UnixStream::connect(&path).expect("a connection");
+    successor
+        .write_all(b"{\"hello\":{\"version\":2}}\n")
+        .expect("send");
+    // The descriptors are under way.
+    successor.read_exact(&mut [0]).expect("an offer");
+    server.signal(Signal::STOP);
+    let mut clients: Vec<_> = (0..WAITING).map(|_| server.connect()).collect();
+    server.signal(Signal::TERM);
+    server.signal(Signal::CONT);
+    for client in &mut clients {
+        client.echo(b"accepted before the end");
+    }
+    drop(clients);
+    assert_eq!(server.wait_for_exit().code, Some(0));
+}
+
+/// It was told to end, and still has a connection: the next server waits until the old one has
+/// emptied its queues, and binds all addresses anew.
+#[test]
+fn a_server_can_start_while_the_old_one_drains() {
+    // Addresses that no other test uses, so that a port that was given up stays free.
+    const HOST: &str = "127.0.0.23";
+    let directory = Directory::new();
+    let (path, unix) = (directory.join("handover"), directory.join("echo"));
+    let unix = format!("--echo=unix:{}", unix.display());
+    let tcp = format!("--echo=tcp://{HOST}:0");
+    let udp = format!("--echo=udp://{HOST}:0");
+    let admin = format!("--admin={HOST}:0");
+    let mut old = start(&path, &[&tcp, &udp, &admin, &unix, "--drain-delay=10m"]);
+    let mut client = old.connect();
+    client.echo(b"before");
+    old.signal(Signal::TERM);
+    old.wait_for_log("a second signal stops");
+    client.echo(b"after the signal");
+    // The same addresses, by number.
+    let tcp = format!("--echo=tcp://{}", old.address());
+    let udp = format!("--echo=udp://{}", old.address_of("echo udp://"));
+    let admin = format!("--admin={}", old.address_of("admin http://"));
+    let all = [&*tcp, &udp, &admin, &unix];
+    let new = start(&path, &all);
+    new.connect().echo(b"the new one serves");
+    client.echo(b"the old one serves");
+    assert!(new.metric("echod_connections_accepted_total") > 0);
+    drop(client);
+    let exit = old.wait_for_exit();
+    assert_eq!(exit.code, Some(0), "{exit:#?}");
+    // The old one has left the new one's files alone.
+    assert!(path.exists());
+    let third = start(&path, &all);
+    expect_replaced(new);
+    third.connect().echo(b"replaced as ever");
+    third.signal(Signal::TERM);
+    assert_eq!(third.wait_for_exit().code, Some(0));
+    assert!(!path.exists());
+}
+
+/// Whenever the old one is told to end or killed, the new one starts.
+#[test]
+fn a_server_can_start_at_any_moment_of_the_old_ones_end() {
+    const ROUNDS: usize = 12;
+    let directory = Directory::new();
+    let path = directory.join("handover");
+    // An address that no other test uses, so that the port stays free.
+    let port = TcpListener::bind("127.0.0.24:0").expect("a port");
+    let echo = format!("--echo=tcp://{}", port.local_addr().expect("an address"));
+    drop(port);
+    let mut old = start(&path, &[&echo]);
+    for round in 0..ROUNDS {
+        let mut client = old.connect();
+        client.echo(b"before");
+        let new = Echod::spawn(Command::new(PROGRAM).args(args(&path, &[&echo])));
+        // From the start of the program to its service takes some milliseconds.
+        thread::park_timeout(Duration::from_millis(3 * round as u64));
+        let signal = [Signal::TERM, Signal::KILL][round % 2];
+        old.signal(signal);
+        let new = new.wait_until_ready();
+        new.connect().echo(b"started");
+        drop(client);
+        let exit = std::mem::replace(&mut old, new).wait_for_exit();
+        let expected = (signal == Signal::TERM).then_some(0);
+        // One that was replaced may have ended before it was killed.
+        assert!([expected, Some(0)].contains(&exit.code), "{exit:#?}");
+        assert!(path.exists());
+    }
+}
+
+/// A predecessor that dies before it sends anything is none.
+#[test]
+fn a_predecessor_that_says_nothing_is_none() {
+    let directory = Directory::new();
+    let path = directory.join("handover");
+    let predecessor = UnixListener::bind(&path).expect("a socket");
+    let dies = thread::spawn(move || drop(predecessor.accept().expect("a connection")));
+    let server = start(&path, &[TCP]);
+    dies.join().expect("no panic");
+    let successor = start(&path, &[TCP]);
+    assert_eq!(successor.address(), server.address());
+    expect_replaced(server);
 }
 
 /// A replacement without any common endpoint.

@@ -3,6 +3,7 @@
 
 use std::io::Write;
 
+mod hand_over;
 mod soak;
 #[path = "../behavior/support/mod.rs"]
 #[allow(

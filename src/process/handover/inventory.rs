@@ -1,7 +1,7 @@
 //! The list of sockets that a running server passes to its successor, as JSON:
 //!
 //! ```json
-//! {"version": 1, "items": [
+//! {"version": 2, "items": [
 //!     {"what": {"endpoint": {"service": "echo", "endpoint": "tcp://[::]:7", "keeper": "nobody"}},
 //!      "sockets": 4},
 //!     {"what": "offer", "sockets": 1}
@@ -16,8 +16,8 @@ use crate::listen::{Inherited, Keeper};
 use crate::net::endpoint::Endpoint;
 use crate::service::Service;
 
-/// The version of the whole protocol. A successor refuses any other.
-const VERSION: u32 = 1;
+/// The version of the whole protocol. Each side refuses any other.
+pub(super) const VERSION: u32 = 2;
 /// The most sockets in all: the kernel's default limit of descriptors of a process (fs.nr_open,
 /// proc_sys_fs(5)).
 const MAX_SOCKETS: usize = 1 << 20;
@@ -231,8 +231,8 @@ mod tests {
     }
 
     #[test]
-    fn the_form_of_version_1_stays() {
-        let json = r#"{"version": 1, "items": [{"what": {"endpoint": {"service": "discard",
+    fn the_form_of_version_2_stays() {
+        let json = r#"{"version": 2, "items": [{"what": {"endpoint": {"service": "discard",
             "endpoint": "tcp://[::]:9", "keeper": "service_manager"}}, "sockets": 4}]}"#;
         let inventory = Inventory::parse(json.as_bytes()).unwrap();
         assert_eq!(inventory.into_items(), [endpoint(4)]);
@@ -240,8 +240,8 @@ mod tests {
 
     #[test]
     fn another_version_is_told_whatever_else_it_says() {
-        let refusal = refusal(r#"{"version": 2, "items": "new"}"#);
-        assert!(refusal.contains("version 2"), "{refusal}");
+        let refusal = refusal(r#"{"version": 3, "items": "new"}"#);
+        assert!(refusal.contains("version 3"), "{refusal}");
     }
 
     #[test]
@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn errors_name_the_mistake() {
-        let json = r#"{"version": 1, "items": [{"what": {"endpoint": {"service": "chat",
+        let json = r#"{"version": 2, "items": [{"what": {"endpoint": {"service": "chat",
             "endpoint": "tcp://[::]:9", "keeper": "nobody"}}, "sockets": 1}]}"#;
         assert!(refusal(json).contains("`chat` is not a service"));
         assert!(refusal("").starts_with("not a list of sockets"));

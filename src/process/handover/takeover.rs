@@ -1,25 +1,36 @@
 //! The successor's side: it takes sockets over from a running server.
 
 use std::fmt;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use tracing::info;
+use tracing::{info, warn};
 
 use super::inventory::{Inventory, What};
+use super::machine::{Successor, TakeoverAction, TakeoverEvent};
 use super::offer::Offer;
-use super::protocol::{self, MAX_HEADER_LEN, Reply};
+use super::wire::{self, Reply, Request};
 use crate::config::Config;
 use crate::listen::{Inherited, Keeper};
-use crate::net::unix;
+use crate::net::unix::{self, SocketFile};
 use crate::server::Handle;
 
-/// The sockets that a predecessor passed on.
+/// How long an answer may take. A running server answers at once, one that is stopped not at all.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a server that waits for the release checks whether it was told to end.
+const CHECK: Duration = Duration::from_millis(50);
+/// How long such a server then waits for its predecessor to decide.
+const LAST_WORD_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A hand-over that a running server has agreed to. Dropping it leaves the sockets to that server.
 #[derive(Debug)]
 pub struct Takeover {
     stream: UnixStream,
+    state: Successor,
     /// The sockets of the endpoints in this server's configuration.
     pub endpoints: Vec<Inherited>,
     /// The admin port's listener, if the predecessor had one.
@@ -29,17 +40,50 @@ pub struct Takeover {
     path: PathBuf,
 }
 
+/// The answer at the path of a hand-over socket.
+#[derive(Debug)]
+pub enum Answer {
+    /// No server listens there.
+    Nobody,
+    /// The server was told to end, or ended just now. It leaves this file.
+    Ending(Option<SocketFile>),
+    /// Another successor is taking over; it can be asked again.
+    Busy,
+    /// It passes its sockets on.
+    Offer(Box<Takeover>),
+}
+
+/// The answer to a claim.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Claim {
+    /// This server may serve.
+    Granted,
+    /// The predecessor was told to end meanwhile; its sockets must not be used.
+    Ending,
+    /// Another successor was granted the sockets.
+    Busy,
+}
+
+/// The owner of the sockets in the end.
+#[derive(Debug)]
+pub enum Confirmed {
+    /// This server, which serves the next successor on this socket, if it could keep it.
+    Owner(Option<Offer>),
+    /// The predecessor: this server was told to end before it had reported that it serves.
+    Left,
+}
+
 impl Takeover {
-    /// Asks the server that listens on `path` for its sockets; `None` if there is no server.
+    /// Asks the server that listens on `path` for its sockets.
     ///
     /// # Errors
-    /// [`TakeoverError`] when the server violates the protocol.
-    pub fn ask(path: &Path, config: &Config) -> Result<Option<Self>, TakeoverError> {
+    /// [`TakeoverError`] when the server refuses or violates the protocol.
+    pub fn ask(path: &Path, config: &Config) -> Result<Answer, TakeoverError> {
         let fail = |source| TakeoverError {
             path: path.to_owned(),
             source,
         };
-        let stream = match unix::connect(path) {
+        let stream = match connect(path) {
             Ok(stream) => stream,
             // There is no server, or it has ended.
             Err(error)
@@ -48,40 +92,56 @@ impl Takeover {
                     io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
                 ) =>
             {
-                return Ok(None);
+                return Ok(Answer::Nobody);
             }
             Err(error) => return Err(fail(error)),
         };
-        Self::receive(stream, path, config).map(Some).map_err(fail)
-    }
-
-    fn receive(stream: UnixStream, path: &Path, config: &Config) -> io::Result<Self> {
-        protocol::begin(&stream)?;
-        let mut len = [0; 4];
-        (&stream).read_exact(&mut len)?;
-        let len = u32::from_be_bytes(len);
-        if len > MAX_HEADER_LEN {
-            return Err(io::Error::other("it does not speak this protocol"));
-        }
-        let mut header = vec![0; len as usize];
-        (&stream).read_exact(&mut header)?;
-        let inventory = Inventory::parse(&header).map_err(io::Error::other)?;
-        let mut takeover = Self {
+        let file = SocketFile::at(path).ok();
+        let takeover = Self {
             stream,
+            state: Successor::AwaitingOffer,
             endpoints: Vec::new(),
             admin: None,
             offer: None,
             taken: Vec::new(),
             path: path.to_owned(),
         };
-        let count = inventory.sockets();
-        let mut descriptors = protocol::receive_descriptors(&takeover.stream, count)?.into_iter();
+        takeover.receive(config, file).map_err(fail)
+    }
+
+    /// Says hello and waits for the offer. `file` is the socket's.
+    fn receive(mut self, config: &Config, file: Option<SocketFile>) -> io::Result<Answer> {
+        wire::check_peer(&self.stream)?;
+        self.stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+        self.stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
+        self.send(&Request::hello());
+        match self.next_action()? {
+            TakeoverAction::Prepare => {}
+            TakeoverAction::StartAfresh => return Ok(Answer::Ending(file)),
+            TakeoverAction::AskAgain => return Ok(Answer::Busy),
+            _ => return Err(does_not_speak()),
+        }
+        let (inventory, descriptors) = match wire::receive_offer(&self.stream) {
+            Ok(offer) => offer,
+            // It ended before it had sent all.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Ok(Answer::Ending(file));
+            }
+            Err(error) => return Err(error),
+        };
+        self.choose(inventory, descriptors, config);
+        Ok(Answer::Offer(Box::new(self)))
+    }
+
+    /// Keeps the sockets that this server's configuration names.
+    fn choose(&mut self, inventory: Inventory, descriptors: Vec<OwnedFd>, config: &Config) {
+        let mut descriptors = descriptors.into_iter();
         let mut wanted = config.services.clone();
         for (index, item) in inventory.into_items().into_iter().enumerate() {
             let mut sockets: Vec<_> = descriptors.by_ref().take(item.sockets).collect();
             match item.what {
-                What::Admin => takeover.admin = sockets.pop(),
-                What::Offer => takeover.offer = sockets.pop(),
+                What::Admin => self.admin = sockets.pop(),
+                What::Offer => self.offer = sockets.pop(),
                 What::Endpoint {
                     service,
                     endpoint,
@@ -101,70 +161,181 @@ impl Takeover {
                         wanted.swap_remove(at);
                     }
                     if wanted_at.is_some() || inherited.keeper == Keeper::ServiceManager {
-                        takeover.taken.push(index);
-                        takeover.endpoints.push(inherited);
+                        self.taken.push(index);
+                        self.endpoints.push(inherited);
                     }
                 }
             }
         }
-        Ok(takeover)
     }
 
-    /// Tells the predecessor that the server of `handle` serves its endpoints from now on, which
-    /// makes it drain, and returns the socket for the next successor. A predecessor that has ended
-    /// counts as agreeing.
+    /// Claims the sockets for the server of `handle`, which has bound all that it lacks and serves
+    /// nothing yet. A predecessor that has ended counts as agreeing.
     ///
     /// # Errors
-    /// [`TakeoverError`] when it refuses or does not answer: it keeps serving, and this server
-    /// should end.
-    pub fn confirm(self, handle: &Handle) -> Result<Offer, TakeoverError> {
-        let path = self.path.clone();
-        let offer = self
-            .try_confirm()
-            .map_err(|source| TakeoverError { path, source })?;
-        handle.settle();
-        Ok(offer)
-    }
-
-    fn try_confirm(self) -> io::Result<Offer> {
-        let answer = match self.report_taken() {
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
-                ) =>
-            {
-                String::new()
+    /// [`TakeoverError`] when it refuses or does not answer: it keeps serving, and this server must
+    /// not.
+    pub fn claim(&mut self, handle: &Handle) -> Result<Claim, TakeoverError> {
+        self.state = self.state.on(TakeoverEvent::Prepared).0;
+        self.send(&Request::Taken(self.taken.clone()));
+        match self.next_action() {
+            Ok(TakeoverAction::Start) => {
+                handle.note_undecided();
+                Ok(Claim::Granted)
             }
-            answer => answer?,
-        };
-        match answer.as_str() {
-            "done\n" => {}
-            "" => info!("the predecessor is gone"),
-            _ => return Err(io::Error::other("it keeps serving")),
-        }
-        let Some(listener) = self.offer else {
-            return Err(io::Error::other("it did not pass on the hand-over socket"));
-        };
-        match Offer::adopt(listener, &self.path) {
-            // A predecessor that ended for another reason has removed the file.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Offer::bind(&self.path),
-            offer => offer,
+            Ok(TakeoverAction::StartAfresh) => Ok(Claim::Ending),
+            Ok(TakeoverAction::AskAgain) => Ok(Claim::Busy),
+            Ok(_) => Err(self.error(does_not_speak())),
+            Err(error) => Err(self.error(error)),
         }
     }
 
-    fn report_taken(&self) -> io::Result<String> {
-        let mut reply = serde_json::to_vec(&Reply {
-            taken: self.taken.clone(),
-        })?;
-        reply.push(b'\n');
-        (&self.stream).write_all(&reply)?;
-        let mut answer = String::new();
-        BufReader::new(&self.stream)
-            .take(16)
-            .read_line(&mut answer)?;
-        Ok(answer)
+    /// Tells the predecessor that the server of `handle` serves, which makes it drain.
+    ///
+    /// # Errors
+    /// [`TakeoverError`] when the predecessor has taken the sockets back: this server should end.
+    pub fn confirm(mut self, handle: &Handle) -> Result<Confirmed, TakeoverError> {
+        let event = if handle.is_draining() || handle.is_over() {
+            TakeoverEvent::ToldToEnd
+        } else {
+            TakeoverEvent::Serving
+        };
+        let mut action;
+        (self.state, action) = self.state.on(event);
+        if action == TakeoverAction::SendServing {
+            self.send(&Request::Serving);
+            action = match self.last_word(handle) {
+                Ok(action) => action,
+                Err(error) => {
+                    handle.leave();
+                    return Err(self.error(error));
+                }
+            };
+        }
+        match action {
+            TakeoverAction::Own => {
+                handle.keep();
+                Ok(Confirmed::Owner(self.adopt_offer()))
+            }
+            _ => {
+                handle.leave();
+                Ok(Confirmed::Left)
+            }
+        }
     }
+
+    /// Waits for the predecessor's decision, which comes soon or ends with the predecessor. Only a
+    /// server that is told to end does not wait for one that is stopped.
+    fn last_word(&mut self, handle: &Handle) -> io::Result<TakeoverAction> {
+        self.stream.set_read_timeout(Some(CHECK))?;
+        let mut patience = None;
+        loop {
+            match wire::receive_line(&self.stream) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if !handle.is_draining() {
+                        continue;
+                    }
+                    let end = patience.get_or_insert_with(|| Instant::now() + LAST_WORD_TIMEOUT);
+                    if handle.is_over() || *end <= Instant::now() {
+                        return self.take(TakeoverEvent::TimedOut, None);
+                    }
+                }
+                reply => return self.take_reply(reply?),
+            }
+        }
+    }
+
+    /// A line of the predecessor, or the end of the connection, and the action that it leads to.
+    ///
+    /// # Errors
+    /// It refuses, does not answer, or sends something else.
+    fn next_action(&mut self) -> io::Result<TakeoverAction> {
+        match wire::receive_line(&self.stream) {
+            Ok(reply) => self.take_reply(reply),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.take(TakeoverEvent::TimedOut, None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn take_reply(&mut self, reply: Option<Reply>) -> io::Result<TakeoverAction> {
+        match reply {
+            Some(Reply::Offer) => self.take(TakeoverEvent::Offered, None),
+            Some(Reply::Granted) => self.take(TakeoverEvent::Granted, None),
+            Some(Reply::Released) => self.take(TakeoverEvent::Released, None),
+            Some(Reply::Refused(reason)) => self.take(TakeoverEvent::Refused, Some(reason)),
+            Some(Reply::Busy) => self.take(TakeoverEvent::Busy, None),
+            Some(Reply::Ending) => self.take(TakeoverEvent::Ending, None),
+            None => {
+                info!("the predecessor is gone");
+                self.take(TakeoverEvent::Closed, None)
+            }
+        }
+    }
+
+    /// Moves the state. A failure is an error.
+    fn take(&mut self, event: TakeoverEvent, reason: Option<String>) -> io::Result<TakeoverAction> {
+        let action;
+        (self.state, action) = self.state.on(event);
+        match (action, event) {
+            (TakeoverAction::Fail | TakeoverAction::LeaveAndFail, TakeoverEvent::TimedOut) => {
+                Err(io::Error::other("it does not answer"))
+            }
+            (TakeoverAction::Fail | TakeoverAction::LeaveAndFail, _) => {
+                Err(reason.map_or_else(does_not_speak, io::Error::other))
+            }
+            _ => Ok(action),
+        }
+    }
+
+    /// Sends a line. A failure is not an error: the predecessor may have closed the connection, and
+    /// then its last word or the end is read next.
+    fn send(&self, request: &Request) {
+        let _ = wire::send_line(&self.stream, request);
+    }
+
+    /// The socket for the next successor. A server without it serves all the same.
+    fn adopt_offer(&mut self) -> Option<Offer> {
+        let listener = self.offer.take();
+        let adopted = match listener.map(|it| Offer::adopt(it, &self.path)) {
+            Some(Ok(offer)) => Ok(offer),
+            // A predecessor that ended for another reason has removed the file.
+            Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Offer::bind(&self.path),
+        };
+        adopted
+            .inspect_err(|error| {
+                let path = self.path.display();
+                warn!(%path, %error, "cannot wait for a successor; this server can't be replaced");
+            })
+            .ok()
+    }
+
+    fn error(&self, source: io::Error) -> TakeoverError {
+        TakeoverError {
+            path: self.path.clone(),
+            source,
+        }
+    }
+}
+
+/// Connects, also when many others do at the moment.
+fn connect(path: &Path) -> io::Result<UnixStream> {
+    let end = Instant::now() + ANSWER_TIMEOUT;
+    loop {
+        match unix::connect(path) {
+            // The backlog is full.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < end => {
+                thread::park_timeout(CHECK);
+            }
+            result => return result,
+        }
+    }
+}
+
+fn does_not_speak() -> io::Error {
+    io::Error::other("it does not speak this version of the hand-over")
 }
 
 /// A predecessor that could not be replaced.
@@ -172,6 +343,16 @@ impl Takeover {
 pub struct TakeoverError {
     path: PathBuf,
     source: io::Error,
+}
+
+impl TakeoverError {
+    /// It has been busy with another successor for too long.
+    pub(crate) fn busy(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            source: io::Error::other("another server is taking over"),
+        }
+    }
 }
 
 impl fmt::Display for TakeoverError {

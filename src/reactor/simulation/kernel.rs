@@ -129,6 +129,7 @@ impl Kernel for Simulated {
 
     fn refuse_new(&mut self, listener: usize) -> io::Result<()> {
         if let Some(socket) = self.listeners[listener] {
+            self.expect_no_other_holder(socket);
             self.world.borrow_mut().listeners[socket].is_refusing = true;
         }
         Ok(())
@@ -137,13 +138,9 @@ impl Kernel for Simulated {
     fn close(&mut self, listener: usize) {
         let socket = self.listeners[listener].expect("closed twice");
         self.release(listener);
+        self.expect_no_other_holder(socket);
         let world = self.world.borrow();
         let socket = &world.listeners[socket];
-        let leaves = |it: &Holder| world.leaving.contains(&it.worker.generation);
-        assert!(
-            socket.holders.iter().all(leaves),
-            "shut down a socket that another server keeps"
-        );
         let lost = socket.queue.len();
         assert!(
             lost == 0 || world.accept_fault.is_some(),
@@ -171,6 +168,17 @@ impl Kernel for Simulated {
 }
 
 impl Simulated {
+    /// Checks that no other server keeps or may keep a listening socket.
+    fn expect_no_other_holder(&self, socket: usize) {
+        let world = self.world.borrow();
+        let leaves =
+            |it: &Holder| it.worker == self.id || world.leaving.contains(&it.worker.generation);
+        assert!(
+            world.listeners[socket].holders.iter().all(leaves),
+            "shut down a socket that another server keeps"
+        );
+    }
+
     /// Fetches the events that are owed, or some of them.
     fn collect(&self, world: &mut World, events: &mut Vec<(Token, Readiness)>) {
         let few = world.random.one_in(3);

@@ -280,7 +280,8 @@ impl Run {
     fn operate(&mut self, choice: u64) {
         match (choice, self.successor) {
             (113, _) => self.servers[self.newest].reload(),
-            (114, None) => self.servers[self.newest].drain(),
+            // Also while it is undecided which of the two keeps the sockets.
+            (114, _) => self.servers[self.newest].drain(),
             (115, Some(successor)) => self.take_over(successor),
             (116, Some(successor)) => self.fail(successor),
             (117.., None) if self.servers.len() < MAX_GENERATIONS => self.start_successor(),

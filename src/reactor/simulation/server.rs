@@ -18,8 +18,8 @@ use crate::metrics::{CloseReason, DropReason, RefuseReason, Snapshot};
 use crate::net::readiness::Readiness;
 use crate::reactor::connections::MAX_LINGER_MS;
 use crate::reactor::{
-    Context, Control, DatagramTable, Deadline, HandOff, Listening, Reactor, Request, Rules, Share,
-    TokenLayout, UdpEndpoint,
+    Context, Control, DatagramTable, Deadline, HandOff, LeftTo, Listening, Origin, Reactor,
+    Request, Rules, Share, TokenLayout, UdpEndpoint,
 };
 use crate::service::Service;
 use crate::timeouts::whole_ms;
@@ -155,7 +155,7 @@ impl Server {
     /// Leaves all endpoints to a successor, and drains.
     pub(super) fn release(&mut self) {
         for endpoint in 0..ENDPOINTS {
-            self.control.release(endpoint);
+            self.control.leave(endpoint, LeftTo::Successor);
         }
         self.world.borrow_mut().leaving.push(self.generation);
         self.control.note_successor();
@@ -461,7 +461,13 @@ fn listen(world: &Rc<RefCell<World>>, id: WorkerId) -> (Simulated, Vec<Listening
             edge: !socket.queue.is_empty(),
             interest: Readiness::READABLE,
         });
-        listening.push(Listening::new(endpoint, socket.service, share, 4096));
+        listening.push(Listening::new(
+            endpoint,
+            Origin::Endpoint,
+            socket.service,
+            share,
+            4096,
+        ));
     }
     // The worker runs at once.
     borrowed.thread(id).sleeps_until_ns = Some(0);

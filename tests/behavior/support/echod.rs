@@ -87,8 +87,9 @@ impl Echod {
         echod
     }
 
+    /// Starts a command and does not wait for it.
     #[track_caller]
-    fn spawn(command: &mut Command) -> Self {
+    pub(crate) fn spawn(command: &mut Command) -> Self {
         Self::spawn_with(
             command
                 .stdin(Stdio::null())
@@ -325,7 +326,7 @@ pub(crate) fn metric(admin: SocketAddr, sample: &str) -> u64 {
 
 /// The admin port's response for a page; `None` if it is incomplete.
 #[track_caller]
-fn page(admin: SocketAddr, path: &str) -> Option<String> {
+pub(crate) fn page(admin: SocketAddr, path: &str) -> Option<String> {
     let mut client = Client::connect(admin);
     client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes());
     let mut text = String::new();

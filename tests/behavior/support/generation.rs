@@ -3,9 +3,9 @@
 use std::thread::{self, JoinHandle};
 
 use echomark::internal::{Alive, Heartbeat};
-use echomark::internal::{Offer, Takeover};
+use echomark::internal::{Answer, Claim, Confirmed, Offer, Takeover};
 use echomark::metrics::CloseReason;
-use echomark::{Config, Server};
+use echomark::{Config, Handle, Server};
 
 use super::{Running, wait_until};
 
@@ -20,23 +20,23 @@ impl Generation {
     #[track_caller]
     pub(crate) fn start(config: &Config) -> Self {
         let path = config.handover.as_deref().expect("a path");
-        let mut takeover = Takeover::ask(path, config).expect("a predecessor that answers");
-        let inherited = takeover
-            .as_mut()
-            .map(|it| std::mem::take(&mut it.endpoints));
-        let server = Server::bind_with(config.clone(), inherited.unwrap_or_default());
-        let server = Running::run(server.expect("sockets"));
-        let offer = match takeover {
-            Some(takeover) => {
+        let (server, offer) = match Takeover::ask(path, config).expect("an answer") {
+            Answer::Offer(mut takeover) => {
+                let server = claim(&mut takeover, config);
+                let server = Running::run(server);
                 wait_until_it_serves(&server);
-                takeover
-                    .confirm(&server.handle)
-                    .expect("the predecessor lets go")
+                let offer = confirm(*takeover, &server.handle);
+                (server, offer.expect("a socket for the next successor"))
             }
-            None => Offer::bind(path).expect("a path to wait on"),
+            Answer::Busy => panic!("another server is taking over"),
+            Answer::Nobody | Answer::Ending(_) => {
+                let server = Server::bind(config.clone()).expect("a free port");
+                let offer = Offer::bind(path).expect("a path to wait on");
+                (Running::run(server), offer)
+            }
         };
         let handle = server.handle.clone();
-        let offering = thread::spawn(move || offer.serve(&handle, None));
+        let offering = thread::spawn(move || offer.serve(&handle, &()));
         Self { server, offering }
     }
 
@@ -49,6 +49,35 @@ impl Generation {
         assert_eq!(metrics.active, 0);
         assert_eq!(metrics.closed(CloseReason::DrainTimeout), 0);
         assert_eq!(metrics.closed(CloseReason::Reset), 0);
+    }
+}
+
+/// The server on a predecessor's sockets. It may serve, and does not yet.
+#[track_caller]
+pub(crate) fn claim(takeover: &mut Takeover, config: &Config) -> Server {
+    let inherited = std::mem::take(&mut takeover.endpoints);
+    let server = Server::bind_with(config.clone(), inherited).expect("sockets");
+    let claim = takeover.claim(&server.handle()).expect("an answer");
+    assert_eq!(claim, Claim::Granted);
+    server
+}
+
+/// Reports that the server serves, which the predecessor must accept.
+#[track_caller]
+pub(crate) fn confirm(takeover: Takeover, handle: &Handle) -> Option<Offer> {
+    match takeover.confirm(handle).expect("no failure") {
+        Confirmed::Owner(offer) => offer,
+        Confirmed::Left => None,
+    }
+}
+
+/// Asks for the sockets of a server that has to offer them.
+#[track_caller]
+pub(crate) fn ask(config: &Config) -> Box<Takeover> {
+    let path = config.handover.as_deref().expect("a path");
+    match Takeover::ask(path, config).expect("an answer") {
+        Answer::Offer(takeover) => takeover,
+        other => panic!("no offer but {other:?}"),
     }
 }
 
