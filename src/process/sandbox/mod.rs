@@ -123,21 +123,11 @@ pub(super) fn confine(
     }
     let mut confinement = enter(mode, files)?;
     confinement.user = identity.map(|identity| identity.name().to_owned());
-    let Confinement {
-        landlock, seccomp, ..
-    } = &confinement;
-    match &confinement.user {
-        Some(user) => info!(
-            user,
-            landlock = landlock.name(),
-            seccomp = seccomp.name(),
-            "confined"
-        ),
-        None => info!(
-            landlock = landlock.name(),
-            seccomp = seccomp.name(),
-            "confined"
-        ),
+    let parts = [confinement.landlock, confinement.seccomp];
+    if confinement.user.is_some() || parts != [Enforcement::None; 2] {
+        let user = confinement.user.as_deref();
+        let [landlock, seccomp] = parts.map(Enforcement::name);
+        info!(user, landlock, seccomp, "confined");
     }
     Ok(confinement)
 }
