@@ -69,9 +69,8 @@ mod tests {
         let budget = Budget::new(Some(TAKES as u64));
         let take_all = || (0..TAKES).filter(|_| budget.try_take(1)).count();
         let taken: usize = std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..WORKERS).map(|_| scope.spawn(take_all)).collect();
-            let taken = workers.into_iter().map(|it| it.join().unwrap());
-            taken.sum()
+            let workers = [(); WORKERS].map(|()| scope.spawn(take_all));
+            workers.map(|it| it.join().unwrap()).iter().sum()
         });
         assert_eq!((taken, budget.free()), (TAKES, 0));
     }

@@ -60,7 +60,7 @@ reasons! {
         Lifetime = "lifetime",
         /// It was still open at the end of the drain timeout.
         DrainTimeout = "drain_timeout",
-        /// There was no memory for the state of new limits.
+        /// There was no memory for its state.
         Memory = "memory",
         /// The server was stopped at once.
         Stopped = "stopped",

@@ -6,6 +6,8 @@
 //! most ten times before it is due. No clock is read: time is a number of ticks that the caller
 //! passes, and the reactor's tick is a millisecond.
 
+use crate::memory::allocation::{OutOfMemory, try_reserve};
+
 /// Slots per level: one bit each in a `u64`.
 const SLOTS: usize = 64;
 const SLOT_BITS: u32 = SLOTS.trailing_zeros();
@@ -46,6 +48,11 @@ impl Timers {
             heads: [[NIL; SLOTS]; LEVELS],
             nodes: Vec::new(),
         }
+    }
+
+    /// Makes room for the ids below `ids`, so that arming them allocates nothing.
+    pub(crate) fn try_reserve(&mut self, ids: usize) -> Result<(), OutOfMemory> {
+        try_reserve(&mut self.nodes, ids)
     }
 
     /// Sets the deadline of `id`, replacing the one it had. A deadline that is not in the future is

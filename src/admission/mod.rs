@@ -21,6 +21,7 @@ use access::AccessList;
 use rate::{Bucket, Rate, SourceBuckets};
 
 use crate::config::Limits;
+use crate::memory::allocation::{OutOfMemory, try_reserve_map};
 use crate::metrics::RefuseReason;
 use crate::net::cidr::SourcePrefix;
 
@@ -137,6 +138,8 @@ impl Admission {
                 RefuseReason::MaxConnectionsPerIp
             });
         }
+        let entries = open.len() + 1;
+        try_reserve_map(&mut open, entries).map_err(|OutOfMemory| RefuseReason::Resources)?;
         // Under the lock, so that the room found above is still there.
         self.acquire_total(policy, &rates)?;
         *open.entry(source).or_insert(0) += 1;

@@ -1,6 +1,9 @@
 //! Allocations that report a lack of memory: the usual ones end the process (RLIMIT_AS, a limit on
 //! committed memory). What connections need uses these.
 
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
+
 /// There was no memory.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct OutOfMemory;
@@ -39,6 +42,43 @@ pub(crate) fn try_reserve_exact<T>(vec: &mut Vec<T>, additional: usize) -> Resul
     #[cfg(test)]
     faults::check()?;
     Ok(vec.try_reserve_exact(additional)?)
+}
+
+/// Makes room for `total` items, and for some further ones if it has to grow, so that items can be
+/// added one by one.
+pub(crate) fn try_reserve<T>(vec: &mut Vec<T>, total: usize) -> Result<(), OutOfMemory> {
+    if total <= vec.capacity() {
+        return Ok(());
+    }
+    #[cfg(test)]
+    faults::check()?;
+    Ok(vec.try_reserve(total - vec.len())?)
+}
+
+/// As [`try_reserve`], for a queue.
+pub(crate) fn try_reserve_queue<T>(
+    queue: &mut VecDeque<T>,
+    total: usize,
+) -> Result<(), OutOfMemory> {
+    if total <= queue.capacity() {
+        return Ok(());
+    }
+    #[cfg(test)]
+    faults::check()?;
+    Ok(queue.try_reserve(total - queue.len())?)
+}
+
+/// As [`try_reserve`], for a map.
+pub(crate) fn try_reserve_map<K: Eq + Hash, V>(
+    map: &mut HashMap<K, V>,
+    total: usize,
+) -> Result<(), OutOfMemory> {
+    if total <= map.capacity() {
+        return Ok(());
+    }
+    #[cfg(test)]
+    faults::check()?;
+    Ok(map.try_reserve(total - map.len())?)
 }
 
 /// Allocations that fail on demand, on this thread.

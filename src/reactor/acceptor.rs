@@ -239,7 +239,7 @@ impl Acceptor {
 
     /// Applies the limits and refuses a connection that exceeds one.
     fn admit<K: Kernel>(
-        &mut self,
+        &self,
         index: usize,
         stream: K::Stream,
         peer: Option<IpAddr>,

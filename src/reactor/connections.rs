@@ -9,18 +9,20 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
+use std::ops::Range;
 use std::sync::Arc;
 
-use slab::Slab;
 use tracing::{debug, field};
 
 use super::context::Context;
 use super::kernel::Kernel;
+use super::table::Table;
 use super::token::Deadline;
 use crate::admission::Permit;
 use crate::conn::scratch::Scratch;
 use crate::conn::{Conn, Next};
 use crate::memory::Budget;
+use crate::memory::allocation::{OutOfMemory, try_box, try_reserve, try_reserve_queue};
 use crate::metrics::{CloseReason, RefuseReason};
 use crate::net::readiness::Readiness;
 use crate::net::stream::Stream;
@@ -47,7 +49,7 @@ pub(crate) struct Admitted<S> {
 /// A worker's connections, by their slab keys.
 #[derive(Debug)]
 pub(super) struct Connections<S: Stream> {
-    table: Slab<Entry<S>>,
+    table: Table<Entry<S>>,
     /// The buffer and pipe that connections use in turn.
     scratch: Scratch<S::Pipe>,
     /// Connections that yielded; some may be closed before their turn.
@@ -64,7 +66,7 @@ pub(super) struct Connections<S: Stream> {
 struct Entry<S> {
     conn: Conn<S>,
     /// `None` unless a limit needs it, so that an idle connection costs little.
-    limited: Option<Box<Limited>>,
+    limited: Option<Box<[Limited; 1]>>,
 }
 
 // Most connections are idle and cost this size; in debug builds mio's types are larger.
@@ -85,7 +87,7 @@ impl<S: Stream> Connections<S> {
     /// queue with room for `batch` connections, so that the first yields allocate nothing.
     pub(super) fn new(memory: &Arc<Budget>, buffer_len: usize, batch: usize) -> Self {
         Self {
-            table: Slab::new(),
+            table: Table::new(),
             scratch: Scratch::within(Arc::clone(memory), buffer_len),
             run_queue: VecDeque::with_capacity(batch),
             short_of_memory: Vec::new(),
@@ -99,7 +101,7 @@ impl<S: Stream> Connections<S> {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.table.is_empty()
+        self.table.len() == 0
     }
 
     /// Whether a connection waits for its next turn.
@@ -107,11 +109,20 @@ impl<S: Stream> Connections<S> {
         !self.run_queue.is_empty()
     }
 
-    /// The keys of connections that are neither closed nor lingering.
-    pub(super) fn served(&self) -> Vec<usize> {
-        let is_served = |conn: &Conn<S>| !conn.is_closed() && conn.lingering().is_none();
-        let served = self.table.iter().filter(|(_, it)| is_served(&it.conn));
-        served.map(|(key, _)| key).collect()
+    /// The keys of all connections, and perhaps others.
+    pub(super) fn keys(&self) -> Range<usize> {
+        self.table.keys()
+    }
+
+    /// Whether a key is that of a connection that is neither closed nor lingering.
+    pub(super) fn is_served(&mut self, key: usize) -> bool {
+        let entry = self.table.get_mut(key);
+        entry.is_some_and(|it| it.is_served())
+    }
+
+    /// The number of connections that are neither closed nor lingering.
+    pub(super) fn count_served(&mut self) -> usize {
+        self.keys().filter(|&key| self.is_served(key)).count()
     }
 
     /// Adds the kernel's report to a connection and pumps it.
@@ -172,13 +183,17 @@ impl<S: Stream> Connections<S> {
             Next::Wait => {}
             Next::Yield => {
                 if conn.enqueue() {
-                    self.run_queue.push_back(key);
+                    self.queue(key);
                 }
             }
             Next::Retry => {
                 if conn.enqueue() {
-                    self.short_of_memory.push(key);
                     cx.retry_soon();
+                    let total = self.short_of_memory.len() + 1;
+                    match try_reserve(&mut self.short_of_memory, total) {
+                        Ok(()) => self.short_of_memory.push(key),
+                        Err(OutOfMemory) => self.close(key, CloseReason::Memory),
+                    }
                 }
             }
             Next::Close(reason) => self.closed.push((key, reason)),
@@ -205,7 +220,30 @@ impl<S: Stream> Connections<S> {
 
     /// Queues the connections for which there was no memory.
     pub(super) fn retry_short_of_memory(&mut self) {
-        self.run_queue.extend(self.short_of_memory.drain(..));
+        while let Some(key) = self.short_of_memory.pop() {
+            self.queue(key);
+        }
+    }
+
+    /// Appends a marked connection to the run queue.
+    fn queue(&mut self, key: usize) {
+        let total = self.run_queue.len() + 1;
+        match try_reserve_queue(&mut self.run_queue, total) {
+            Ok(()) => self.run_queue.push_back(key),
+            Err(OutOfMemory) => self.close(key, CloseReason::Memory),
+        }
+    }
+
+    /// Closes a connection at once, unless it is closed.
+    fn close(&mut self, key: usize, reason: CloseReason) {
+        if let Some(Entry { conn, .. }) = self.table.get_mut(key)
+            && !conn.is_closed()
+        {
+            let reason = conn.lingering().unwrap_or(reason);
+            conn.close();
+            // Every connection has its room here.
+            self.closed.push((key, reason));
+        }
     }
 
     /// Adds an admitted connection.
@@ -222,14 +260,17 @@ impl<S: Stream> Connections<S> {
             permit,
             peer,
         } = admitted;
-        match self.insert(stream, service, cx) {
+        let is_limited = permit != Permit::default() || !cx.rules.timeouts.is_empty();
+        let limited = is_limited.then(Limited::default);
+        match self.insert(stream, service, limited, cx) {
             Ok(key) => {
                 cx.metrics.accepted.add(1);
                 let peer = peer.map(field::display);
                 debug!(worker = cx.index, connection = key, %service, peer, "connection opened");
                 cx.metrics.active.add(1);
-                if permit != Permit::default() {
-                    self.table[key].limited().permit = permit;
+                let entry = self.table.get_mut(key);
+                if let Some(limited) = entry.and_then(|it| it.limited.as_mut()) {
+                    limited[0].permit = permit;
                 }
                 if !cx.rules.timeouts.is_empty() {
                     self.start_timeouts(key, cx);
@@ -255,7 +296,7 @@ impl<S: Stream> Connections<S> {
             self.end_at_once(stream);
             return;
         }
-        match self.insert(stream, Service::Discard, cx) {
+        match self.insert(stream, Service::Discard, None, cx) {
             Ok(key) => {
                 self.refused_lingering += 1;
                 self.linger(key, CloseReason::Refused, cx);
@@ -277,20 +318,38 @@ impl<S: Stream> Connections<S> {
         &mut self,
         mut stream: S,
         service: Service,
+        limited: Option<Limited>,
         cx: &mut Context<K>,
     ) -> Result<usize, (S, io::Error)>
     where
         K: Kernel<Stream = S>,
     {
-        let vacant = self.table.vacant_entry();
-        let key = vacant.key();
+        let prepared = self.try_reserve(cx).and_then(|key| {
+            let limited = limited.map(try_box).transpose()?;
+            Ok((key, limited))
+        });
+        let (key, limited) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => return Err((stream, error.into())),
+        };
         if let Err(error) = cx.kernel.register(&mut stream, key) {
             return Err((stream, error));
         }
-        vacant.insert(Entry {
+        self.table.insert(Entry {
             conn: Conn::new(stream, service),
-            limited: None,
+            limited,
         });
+        Ok(key)
+    }
+
+    /// Makes room for one more connection, in the table and in what its end needs, and returns its
+    /// key.
+    fn try_reserve<K>(&mut self, cx: &mut Context<K>) -> Result<usize, OutOfMemory> {
+        let key = self.table.try_next_key()?;
+        try_reserve(&mut self.closed, self.table.len() + 1)?;
+        let timers = Deadline::Conn(key).id() + 1;
+        cx.timers.try_reserve(timers)?;
+        try_reserve(&mut cx.due, timers)?;
         Ok(key)
     }
 
@@ -323,11 +382,10 @@ impl<S: Stream> Connections<S> {
             return;
         }
         if let Some(reason) = conn.lingering() {
-            conn.close();
-            self.closed.push((key, reason));
+            self.close(key, reason);
             return;
         }
-        let Some(activity) = limited.as_mut().and_then(|it| it.activity.as_mut()) else {
+        let Some(activity) = limited.as_mut().and_then(|it| it[0].activity.as_mut()) else {
             return;
         };
         let blocked = if conn.is_blocked() {
@@ -348,8 +406,12 @@ impl<S: Stream> Connections<S> {
     where
         K: Kernel<Stream = S>,
     {
-        self.table[key].limited().activity = Some(Activity::new(cx.now_ms()));
-        self.expire(key, cx);
+        if let Some(entry) = self.table.get_mut(key)
+            && let Some(limited) = &mut entry.limited
+        {
+            limited[0].activity = Some(Activity::new(cx.now_ms()));
+            self.expire(key, cx);
+        }
     }
 
     /// Applies changed timeouts to open connections. The timeouts of a connection that had none
@@ -359,16 +421,28 @@ impl<S: Stream> Connections<S> {
         K: Kernel<Stream = S>,
     {
         let has_timeouts = !cx.rules.timeouts.is_empty();
-        for key in self.served() {
-            let entry = &mut self.table[key];
-            let is_timed = entry.activity().is_some();
-            if is_timed && !has_timeouts {
-                entry.limited().activity = None;
-                cx.timers.cancel(Deadline::Conn(key).id());
-            } else if is_timed {
-                self.expire(key, cx);
-            } else if has_timeouts {
-                self.start_timeouts(key, cx);
+        for key in self.keys() {
+            let Some(entry) = self.table.get_mut(key).filter(|it| it.is_served()) else {
+                continue;
+            };
+            match &mut entry.limited {
+                Some(limited) if limited[0].activity.is_some() => {
+                    if has_timeouts {
+                        self.expire(key, cx);
+                    } else {
+                        limited[0].activity = None;
+                        cx.timers.cancel(Deadline::Conn(key).id());
+                    }
+                }
+                _ if !has_timeouts => {}
+                Some(_) => self.start_timeouts(key, cx),
+                none => match try_box(Limited::default()) {
+                    Ok(limited) => {
+                        *none = Some(limited);
+                        self.start_timeouts(key, cx);
+                    }
+                    Err(OutOfMemory) => self.close(key, CloseReason::Memory),
+                },
             }
         }
     }
@@ -377,7 +451,9 @@ impl<S: Stream> Connections<S> {
     /// descriptor, which also removes it from the epoll instance.
     pub(super) fn remove_closed<K: Kernel>(&mut self, cx: &mut Context<K>) {
         while let Some((key, reason)) = self.closed.pop() {
-            let mut entry = self.table.remove(key);
+            let Some(mut entry) = self.table.remove(key) else {
+                continue;
+            };
             entry.conn.drop_backlog(self.scratch.memory(), &cx.metrics);
             cx.timers.cancel(Deadline::Conn(key).id());
             if reason == CloseReason::Refused {
@@ -392,8 +468,11 @@ impl<S: Stream> Connections<S> {
                     "connection closed"
                 );
                 cx.metrics.closed(reason).add(1);
-                let limited = entry.limited.map(|it| *it).unwrap_or_default();
-                cx.control.admission.release(limited.permit);
+                let permit = entry.limited.map_or_else(Permit::default, |it| {
+                    let [limited] = *it;
+                    limited.permit
+                });
+                cx.control.admission.release(permit);
             }
         }
     }
@@ -401,24 +480,21 @@ impl<S: Stream> Connections<S> {
     /// Closes every connection at once.
     pub(super) fn close_all<K: Kernel>(&mut self, reason: CloseReason, cx: &mut Context<K>) {
         debug!(worker = cx.index, left = self.len(), "stopped");
-        for (key, Entry { conn, .. }) in &mut self.table {
-            let reason = conn.lingering().unwrap_or(reason);
-            if !conn.is_closed() {
-                conn.close();
-                self.closed.push((key, reason));
-            }
+        for key in self.keys() {
+            self.close(key, reason);
         }
         self.remove_closed(cx);
     }
 }
 
 impl<S: Stream> Entry<S> {
-    fn limited(&mut self) -> &mut Limited {
-        self.limited.get_or_insert_default()
+    fn activity(&mut self) -> Option<&mut Activity> {
+        self.limited.as_mut().and_then(|it| it[0].activity.as_mut())
     }
 
-    fn activity(&mut self) -> Option<&mut Activity> {
-        self.limited.as_mut().and_then(|it| it.activity.as_mut())
+    /// Whether it is neither closed nor lingering.
+    fn is_served(&self) -> bool {
+        !self.conn.is_closed() && self.conn.lingering().is_none()
     }
 
     /// Records moved bytes. Activity does not re-arm the timer, which would cost every echo; only a
@@ -429,7 +505,7 @@ impl<S: Stream> Entry<S> {
         };
         let now_ms = cx.now_ms();
         let opened = activity.note(moved, &cx.rules.timeouts, now_ms);
-        let is_served = !self.conn.is_closed() && self.conn.lingering().is_none();
+        let is_served = self.is_served();
         let id = Deadline::Conn(key).id();
         if let Some(deadline) = opened.filter(|_| is_served)
             && cx.timers.deadline(id).is_none_or(|armed| deadline < armed)

@@ -24,6 +24,8 @@ pub(super) struct Context<K> {
     /// The limits that this worker applies now.
     pub(super) rules: Arc<Rules>,
     pub(super) timers: Timers,
+    /// For the deadlines of one turn: with room for every connection's.
+    pub(super) due: Vec<usize>,
     pub(super) clock: Clock,
 }
 
@@ -48,6 +50,7 @@ impl<K: Kernel> Context<K> {
             rules: control.rules(),
             control,
             timers: Timers::new(0),
+            due: Vec::new(),
             clock: Clock {
                 origin_ns: kernel.now_ns(),
                 now_ns: None,

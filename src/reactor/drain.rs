@@ -153,15 +153,18 @@ pub(super) fn end<K: Kernel>(
 }
 
 fn close_rest<K: Kernel>(connections: &mut Connections<K::Stream>, cx: &mut Context<K>) {
-    let open = connections.served();
-    if !open.is_empty() {
-        let connections = open.len();
+    let open = connections.count_served();
+    if open > 0 {
+        let connections = open;
         info!(
             worker = cx.index,
             connections, "the drain timeout is over, closing the remaining connections"
         );
     }
-    for key in open {
+    for key in connections.keys() {
+        if !connections.is_served(key) {
+            continue;
+        }
         // The connection may be new in this turn, with an event that did not fit into the batch:
         // its input is served first.
         connections.serve_late(key, Readiness::READABLE, cx);

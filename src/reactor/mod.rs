@@ -23,6 +23,7 @@ mod kernel;
 mod reload;
 #[cfg(test)]
 mod simulation;
+mod table;
 mod token;
 
 use acceptor::Acceptor;
@@ -66,7 +67,6 @@ pub(crate) struct Reactor<K: Kernel> {
     spin: SpinPolicy,
     /// Another thread has made a request or handed off a connection.
     is_woken: bool,
-    due: Vec<usize>,
 }
 
 /// The parts of a worker's loop.
@@ -157,7 +157,6 @@ impl<K: Kernel> Reactor<K> {
             drain: Drain::new(config.drain_delay, config.drain_timeout),
             spin: SpinPolicy::new(config.spin, context.now_ns()),
             is_woken: false,
-            due: Vec::new(),
             context,
         }
     }
@@ -245,7 +244,7 @@ impl<K: Kernel> Reactor<K> {
         if self.context.timers.is_empty() {
             return;
         }
-        let mut due = std::mem::take(&mut self.due);
+        let mut due = std::mem::take(&mut self.context.due);
         let now_ms = self.context.now_ms();
         self.context.timers.advance(now_ms, &mut due);
         for id in due.drain(..) {
@@ -256,7 +255,10 @@ impl<K: Kernel> Reactor<K> {
             }
             self.handle_deadline(Deadline::of(id));
         }
-        self.due = due;
+        // A connection that came meanwhile has made room in another one.
+        if due.capacity() > self.context.due.capacity() {
+            self.context.due = due;
+        }
     }
 
     fn handle_deadline(&mut self, deadline: Deadline) {

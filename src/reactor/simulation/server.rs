@@ -359,7 +359,9 @@ impl Server {
         });
         for address in ADDRESSES {
             let permit = self.control.admission.acquire(&one_each, address, || 0);
-            assert!(permit.is_ok(), "{address:?} still counts");
+            // An allocation may fail.
+            let counts = permit == Err(RefuseReason::MaxConnectionsPerIp);
+            assert!(!counts, "{address:?} still counts");
         }
         let cut: u64 = [
             CloseReason::DrainTimeout,
