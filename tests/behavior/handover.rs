@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use echomark::internal::{Answer, Claim, Confirmed, Takeover};
-use echomark::{Balance, Config, Handle, Server, Service};
+use echomark::{Balance, Config, Handle, Limits, Server, Service};
 
 use crate::support::directory::Directory;
 use crate::support::generation::{Generation, ask, claim, confirm, wait_until_it_serves};
@@ -28,6 +28,11 @@ fn config(directory: &Directory, workers: usize, endpoints: &[(Service, &str)]) 
         workers: NonZeroUsize::new(workers).expect("a number"),
         handover: Some(directory.join("handover")),
         drain_timeout: Duration::from_secs(600),
+        // A test sends all it has from one address.
+        limits: Limits {
+            udp_rate_per_source: None,
+            ..Limits::default()
+        },
         ..Config::default()
     }
 }
