@@ -35,6 +35,8 @@ pub(crate) struct Aggregate {
     /// The interval that is being filled.
     current: Option<OpenInterval>,
     pub(crate) intervals: Vec<IntervalResult>,
+    /// Bytes that came back within each of them, whatever their message.
+    pub(crate) arrived: Vec<u64>,
     pub(crate) ramp: Vec<RampInterval>,
     pub(crate) drain: Option<Slice>,
     pub(crate) blocks: Blocks,
@@ -70,6 +72,7 @@ impl Aggregate {
             open: BTreeMap::new(),
             current: None,
             intervals: Vec::new(),
+            arrived: Vec::new(),
             ramp: Vec::new(),
             drain: None,
             blocks: Blocks::new(BLOCKS),
@@ -228,6 +231,7 @@ impl Aggregate {
             interval.keep_histograms(slice);
         }
         self.intervals.push(interval);
+        self.arrived.push(slice.counts.bytes_in);
     }
 }
 

@@ -18,7 +18,7 @@ use crate::observer::Observer;
 use crate::plan::{Background, Plan};
 use crate::result::statistics::Trend;
 use crate::result::{
-    BackgroundResult, Bytes, Client, ClientScheduling, Connections, Corruption, Counts,
+    BackgroundResult, Bytes, Client, ClientScheduling, Connections, Counts,
     IntervalCounts, IntervalLatency, IntervalResult, Latencies, Latency, Messages, Rate,
     RateChange, RunResult, Statistics, TcpInterval, ThreadResult, Throughput, Tool, Verdict,
 };
@@ -52,7 +52,7 @@ pub(crate) fn summarize(aggregate: Aggregate, plan: &Plan, mut context: Context<
         .iter()
         .any(|account| account.was_interrupted);
     let duration_s = aggregate.duration_s();
-    let counts = aggregate.total.counts;
+    let counts = aggregate.total.counts.with_wrong_copies();
     let held = aggregate.held();
     let rate = Rate {
         target: plan.target_rate(),
@@ -193,7 +193,10 @@ impl Aggregate {
     }
 
     fn client(&self, context: &mut Context<'_>) -> Client {
-        let mut accounts = self.accounts.iter();
+        let corruptions = self
+            .accounts
+            .iter()
+            .filter_map(|account| account.corruption);
         let granted = || self.accounts.iter().map(|account| account.scheduling);
         Client {
             threads: self
@@ -205,9 +208,9 @@ impl Aggregate {
             steal_ratio: context.steal_ratio,
             own_send_lag: Latency::new(self.total.own_send_lag()),
             hiccup: context.hiccup.take().and_then(Latency::new),
-            first_corruption: accounts
-                .find_map(|account| account.corruption)
-                .map(|(connection, offset)| Corruption { connection, offset }),
+            first_corruption: corruptions
+                .min_by_key(|&(at, _)| at)
+                .map(|(_, first)| first),
             scheduling: Some(ClientScheduling {
                 // The least that any thread got.
                 nice: granted().map(|granted| granted.nice).max().unwrap_or(0),
@@ -285,8 +288,8 @@ impl IntervalResult {
             start_s,
             end_s,
             counts: IntervalCounts::from(counts),
-            sent_bytes: counts.bytes_out,
-            received_bytes: counts.bytes_in,
+            sent_bytes: counts.bytes_sent,
+            received_bytes: counts.bytes_received,
             opened: counts.opened,
             failed: counts.failed,
             response: IntervalLatency::new(&slice.response),
@@ -341,9 +344,9 @@ fn with_background(
     mut intervals: Vec<IntervalResult>,
     streams: Option<&Aggregate>,
 ) -> Vec<IntervalResult> {
-    let streams = streams.into_iter().flat_map(|streams| &streams.intervals);
-    for (interval, stream) in intervals.iter_mut().zip(streams) {
-        interval.background_received_bytes = Some(stream.received_bytes);
+    let streams = streams.into_iter().flat_map(|streams| &streams.arrived);
+    for (interval, &arrived) in intervals.iter_mut().zip(streams) {
+        interval.background_received_bytes = Some(arrived);
     }
     intervals
 }

@@ -67,6 +67,18 @@ impl Clock {
         self.tick();
     }
 
+    /// Changes the end of the window, unless the window is over. Returns whether it changed.
+    pub(crate) fn set_window_end(&mut self, end: u64) -> bool {
+        if self.is_draining() || end == self.window_end {
+            return false;
+        }
+        self.window_end = end;
+        if let Interval::Within(number) = self.interval {
+            self.boundary = self.slice_begin(number + 1).min(end);
+        }
+        true
+    }
+
     /// Ends the window at `now`, unless it has ended before.
     pub(crate) fn end_window(&mut self, now: u64) {
         self.window_start = self.window_start.min(now);

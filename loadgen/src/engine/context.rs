@@ -64,6 +64,12 @@ impl Context {
         self.now()
     }
 
+    /// Whether the timeout of what began at `since` is over.
+    #[inline]
+    pub(crate) fn is_overdue(&self, since: u64) -> bool {
+        since.saturating_add(self.timeout_ns) <= self.now()
+    }
+
     /// Creates the order for a message due at `intended`, and records it as issued.
     #[inline]
     pub(crate) fn issue(&mut self, intended: u64) -> Order {

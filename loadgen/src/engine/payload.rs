@@ -22,6 +22,9 @@ const BLOCK: usize = 16 << 10;
 /// Bytes of a datagram's sequence number.
 const SEQUENCE_BYTES: usize = MIN_DATAGRAM as usize;
 
+/// Bytes of a random stream that tell it from others.
+const MIN_DISTINCT: usize = 8;
+
 /// The table that contains all blocks of a run's streams.
 #[derive(Debug)]
 pub struct Payload {
@@ -131,13 +134,37 @@ impl Payload {
         }
     }
 
-    /// Whether `bytes` are the datagram of `stream` with this sequence number.
-    pub fn is_datagram(&self, stream: &mut ByteStream, sequence: u64, bytes: &[u8]) -> bool {
+    /// The first index at which `bytes` differ from the datagram of `stream` with this sequence
+    /// number; the length of `bytes` if they are too short for a sequence number.
+    pub fn datagram_difference(
+        &self,
+        stream: &mut ByteStream,
+        sequence: u64,
+        bytes: &[u8],
+    ) -> Option<usize> {
         let Some((number, rest)) = bytes.split_at_checked(SEQUENCE_BYTES) else {
-            return false;
+            return Some(bytes.len());
         };
+        let mut pairs = number.iter().zip(sequence.to_le_bytes());
         let position = datagram_begin(sequence) + SEQUENCE_BYTES as u64;
-        number == sequence.to_le_bytes() && self.first_difference(stream, position, rest).is_none()
+        pairs
+            .position(|(&got, expected)| got != expected)
+            .or_else(|| {
+                let index = self.first_difference(stream, position, rest)?;
+                Some(SEQUENCE_BYTES + index)
+            })
+    }
+
+    /// Whether the bytes behind the sequence number are those of the datagram of `stream` with this
+    /// number. Not if there are so few of them that others could be the same.
+    pub fn is_content_of(&self, stream: &mut ByteStream, sequence: u64, bytes: &[u8]) -> bool {
+        let position = datagram_begin(sequence) + SEQUENCE_BYTES as u64;
+        bytes
+            .split_at_checked(SEQUENCE_BYTES)
+            .is_some_and(|(_, rest)| {
+                rest.len() >= MIN_DISTINCT
+                    && self.first_difference(stream, position, rest).is_none()
+            })
     }
 
     /// The first index at which `bytes`, received at `position` of `stream`, differ from the sent

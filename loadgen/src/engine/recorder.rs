@@ -11,7 +11,7 @@ use super::interval::Interval;
 use super::slice::{Contents, Slice};
 use super::sys::TcpInfo;
 use super::task::{Account, Report, Task};
-use crate::result::Counts;
+use crate::result::{Corruption, Counts};
 
 /// Records the events of a thread's messages and connections.
 ///
@@ -188,9 +188,11 @@ impl Recorder {
         self.slice.record_contents(counted, contents);
     }
 
-    /// Records the position of a wrong byte: flow, and offset in its stream.
-    pub(crate) fn record_corruption(&mut self, flow: usize, offset: u64) {
-        self.account.corruption.get_or_insert((flow, offset));
+    /// Records the position of a wrong byte.
+    #[cold]
+    pub(crate) fn record_corruption(&mut self, position: Corruption) {
+        let now = self.clock.now();
+        self.account.corruption.get_or_insert((now, position));
     }
 
     /// Records abandoned messages.

@@ -99,19 +99,18 @@ impl MessageSource {
         }
     }
 
-    /// Verifies a datagram of `stream` that was sent with `size` bytes.
-    pub(crate) fn datagram_contents(
+    /// The first index at which `bytes` differ from the datagram of `stream` with this sequence
+    /// number, if verification is on. The size is not verified.
+    pub(crate) fn datagram_difference(
         &self,
         stream: &mut ByteStream,
         sequence: u64,
-        size: u32,
         bytes: &[u8],
-    ) -> Contents {
-        let is_whole = bytes.len() == size as usize;
-        if !is_whole || (self.is_verifying && !self.payload.is_datagram(stream, sequence, bytes)) {
-            Contents::Wrong
+    ) -> Option<usize> {
+        if self.is_verifying {
+            self.payload.datagram_difference(stream, sequence, bytes)
         } else {
-            self.undisputed()
+            None
         }
     }
 

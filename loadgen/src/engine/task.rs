@@ -16,6 +16,7 @@ use super::slice::Slice;
 use super::sys::TcpInfo;
 use super::tcp::TcpTotals;
 use crate::plan::Plan;
+use crate::result::Corruption;
 
 /// The input of a thread.
 #[derive(Debug)]
@@ -125,8 +126,8 @@ pub(crate) struct Account {
     pub(crate) bytes_out: u64,
     /// and payload bytes that came back or were acknowledged.
     pub(crate) bytes_in: u64,
-    /// The first wrong byte: flow, and offset in its stream.
-    pub(crate) corruption: Option<(usize, u64)>,
+    /// The first wrong byte: when it came, and its position.
+    pub(crate) corruption: Option<(u64, Corruption)>,
 }
 
 /// A flow's messages in the window.

@@ -210,6 +210,16 @@ impl Cursor {
         self.piece.time_ns(count)
     }
 
+    /// The number of messages due before `time_ns`, in a piece that is kept.
+    pub(crate) fn count(&self, time_ns: f64) -> f64 {
+        self.curve.count(time_ns)
+    }
+
+    /// The due time of a message further on, without moving to it.
+    pub(crate) fn look_up(&self, count: f64) -> Option<f64> {
+        self.curve.time_ns(count)
+    }
+
     /// Moves to the piece with `count`, and returns whether there is one.
     #[cold]
     fn advance_to(&mut self, count: f64) -> bool {

@@ -167,6 +167,8 @@ counts! {
         issued,
         /// Corrupt messages of the warm-up.
         corrupt_in_warm_up,
+        /// Verified datagrams that came back again with a wrong byte. Each is counted once.
+        wrong_copies,
         /// Echoes that were complete within the window, whenever their message was intended.
         completed,
         /// Payload bytes handed to the kernel within the window.
@@ -194,6 +196,19 @@ counts! {
         duplicated,
         /// Datagrams that came back after a later one.
         reordered,
+    }
+}
+
+impl Counts {
+    /// The counts of the whole run, in which a message of which a copy was wrong is corrupt and not
+    /// verified. An interval can't tell: the message may have been verified in an earlier one.
+    pub(crate) fn with_wrong_copies(self) -> Self {
+        Self {
+            verified: self.verified - self.wrong_copies,
+            corrupt: self.corrupt + self.wrong_copies,
+            wrong_copies: 0,
+            ..self
+        }
     }
 }
 

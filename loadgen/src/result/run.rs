@@ -153,9 +153,9 @@ pub struct IntervalResult {
     /// Its counts.
     #[serde(flatten)]
     pub counts: IntervalCounts,
-    /// Payload bytes handed to the kernel.
+    /// Payload bytes of the window's messages handed to the kernel.
     pub sent_bytes: u64,
-    /// Payload bytes that came back or were acknowledged.
+    /// Payload bytes of the window's messages that came back or were acknowledged.
     pub received_bytes: u64,
     /// Connections that stood.
     pub opened: u64,
@@ -252,13 +252,17 @@ pub struct ThreadResult {
 }
 
 /// A byte that came back wrong.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Corruption {
     /// Number of the connection in the run.
     pub connection: usize,
-    /// Offset in what was sent on it.
+    /// Offset in what was sent on it; over UDP, in the datagram.
     pub offset: u64,
+    /// Over UDP, the sequence number of the datagram: of the message that it answers, or if it answers
+    /// none, the one that it carries. Null over a stream, and of a datagram that is too short for one.
+    #[serde(default)]
+    pub sequence: Option<u64>,
 }
 
 /// How sure the figures are.

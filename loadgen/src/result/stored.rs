@@ -85,7 +85,7 @@ impl Stored {
 /// field's name. Seeds and what was asked for may be as large.
 fn beyond_count<'a>(field: &'a str, value: &'a Value) -> Option<(&'a str, u64)> {
     match value {
-        Value::Number(number) if !["seed", "requests"].contains(&field) => number
+        Value::Number(number) if !["seed", "requests", "sequence"].contains(&field) => number
             .as_u64()
             .filter(|&count| count > MOST)
             .map(|count| (field, count)),

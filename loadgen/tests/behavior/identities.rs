@@ -183,15 +183,15 @@ fn check_all(result: &RunResult, name: &str) {
         messages.sent + messages.unsent,
         "{name}: {messages:?}"
     );
+    // Bytes add up as their messages do, those of the wait after the window included.
     let sent_bytes: u64 = result.intervals.iter().map(|i| i.sent_bytes).sum();
+    let received_bytes: u64 = result.intervals.iter().map(|i| i.received_bytes).sum();
+    let bytes = &result.bytes;
     assert_eq!(
-        total(result.throughput.sent_bits_per_s / 8.0),
-        sent_bytes,
+        (sent_bytes, received_bytes),
+        (bytes.sent, bytes.received),
         "{name}"
     );
-    let received_bytes: u64 = result.intervals.iter().map(|i| i.received_bytes).sum();
-    let received = total(result.throughput.received_bits_per_s / 8.0);
-    assert_eq!(received, received_bytes, "{name}");
     if let Some(fairness) = &result.fairness {
         // All are listed, so they add up to the messages received in the window.
         let shares: u64 = fairness.slowest.iter().map(|share| share.messages).sum();

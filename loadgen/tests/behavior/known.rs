@@ -4,6 +4,9 @@
 //! each message within microseconds. It records the real times, including its own lateness. It
 //! yields its CPU between two polls, for the sake of other tests.
 
+pub(crate) mod datagrams;
+pub(crate) mod streams;
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io::{ErrorKind, Read, Write};

@@ -5,6 +5,8 @@ mod accounts;
 mod browser;
 mod calibration;
 mod compare;
+mod contents;
+mod deadlines;
 mod delivery;
 mod edges;
 mod faults;

@@ -51,6 +51,24 @@ fn codes(json: &Value) -> Vec<&str> {
 /// Leaves the client only this number of ports. The server has one of them.
 const TEN_PORTS: &str = "echo '40000 40009' > /proc/sys/net/ipv4/ip_local_port_range";
 
+/// Leaves the client the target's port alone. Nobody listens there.
+const ONE_PORT: &str = "echo '40004 40004' > /proc/sys/net/ipv4/ip_local_port_range";
+
+#[test]
+fn a_socket_connected_to_itself_is_no_server() {
+    require!("ip", "sh", "unshare");
+    for scheme in ["tcp", "udp"] {
+        let target = format!("{scheme}://127.0.0.1:40004");
+        let arguments = [&target, "-c", "1", "-t", "1", "-d", "200ms", "--json", "-"];
+        let Some(output) = run_in_namespace(ONE_PORT, &arguments) else {
+            skip!(NAMESPACE);
+        };
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains("refused"), "{stderr}");
+    }
+}
+
 const CHURN: [&str; 10] = [
     "--workload",
     "churn",

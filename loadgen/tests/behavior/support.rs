@@ -42,6 +42,8 @@ struct Shared {
     /// Number of them served now.
     served: AtomicU64,
     bytes: AtomicU64,
+    /// Sent on each connection before anything is read.
+    greeting: &'static [u8],
 }
 
 /// The behaviour of a server on the bytes read from one connection: it writes, and returns whether
@@ -86,9 +88,18 @@ impl PlainServer {
     /// at once.
     pub(crate) fn at_most(connections: u64) -> Self {
         Self::admitting(
+            b"",
             move |_, served| served < connections,
             |peer, bytes| peer.send(bytes),
         )
+    }
+
+    /// A server that speaks first on each connection, and then behaves.
+    pub(crate) fn greeting(
+        greeting: &'static [u8],
+        behavior: impl Fn(&mut Peer, &[u8]) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        Self::admitting(greeting, |_, _| true, behavior)
     }
 
     /// A server that serves the connections accepted by `admit` and closes the others at once.
@@ -96,17 +107,21 @@ impl PlainServer {
         admit: impl Fn(u64) -> bool + Send + 'static,
         behavior: impl Fn(&mut Peer, &[u8]) -> bool + Send + Sync + 'static,
     ) -> Self {
-        Self::admitting(move |number, _| admit(number), behavior)
+        Self::admitting(b"", move |number, _| admit(number), behavior)
     }
 
     /// The same, where `admit` gets the number of the connection and the number being served.
     fn admitting(
+        greeting: &'static [u8],
         admit: impl Fn(u64, u64) -> bool + Send + 'static,
         behavior: impl Fn(&mut Peer, &[u8]) -> bool + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared {
+            greeting,
+            ..Shared::default()
+        });
         let behavior: Arc<Behavior> = Arc::new(behavior);
         let acceptor = {
             let shared = Arc::clone(&shared);
@@ -165,6 +180,9 @@ fn serve(stream: TcpStream, shared: &Shared, behavior: &Behavior) {
         stream,
         received: 0,
     };
+    if !peer.send(shared.greeting) {
+        return;
+    }
     let mut buffer = vec![0; 64 << 10];
     while let Ok(count) = peer.stream.read(&mut buffer) {
         if count == 0 || !behavior(&mut peer, &buffer[..count]) {

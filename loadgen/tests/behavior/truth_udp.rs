@@ -1,100 +1,23 @@
 //! Datagrams: the server's treatment, and the outcome in the result.
 
-use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use echomark::net::endpoint::Endpoint;
 use loadgen::plan::{Load, Plan, Target};
 use loadgen::result::{Code, Status};
 use loadgen::{RunResult, plan::Workload};
 
 use crate::known::Known;
+use crate::known::datagrams::UdpServer;
 use crate::support::{codes, constant, number, plan, run};
 
 /// Messages of a run, for half a second.
-const MESSAGES: u64 = 1000;
+pub(crate) const MESSAGES: u64 = 1000;
 const RATE: f64 = 2000.0;
 
-/// A UDP server with a thread that treats each datagram by `behavior`.
-struct UdpServer {
-    address: SocketAddr,
-    stop: Arc<AtomicBool>,
-    thread: Option<thread::JoinHandle<()>>,
-}
-
-/// A datagram, its sender, and its number in order of arrival.
-struct Datagram<'a> {
-    socket: &'a UdpSocket,
-    from: SocketAddr,
-    number: u64,
-    bytes: &'a mut [u8],
-}
-
-impl Datagram<'_> {
-    fn answer(&self) {
-        self.socket.send_to(self.bytes, self.from).unwrap();
-    }
-}
-
-impl UdpServer {
-    fn start(mut behavior: impl FnMut(Datagram<'_>) + Send + 'static) -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let address = socket.local_addr().unwrap();
-        // Nothing may be lost but what the behaviour loses.
-        socket2::SockRef::from(&socket)
-            .set_recv_buffer_size(4 << 20)
-            .unwrap();
-        let stop = Arc::new(AtomicBool::new(false));
-        let thread = {
-            let stop = Arc::clone(&stop);
-            thread::spawn(move || {
-                let mut buffer = vec![0; 64 << 10];
-                let mut number = 0;
-                while let Ok((count, from)) = socket.recv_from(&mut buffer) {
-                    if stop.load(Ordering::Relaxed) {
-                        return;
-                    }
-                    behavior(Datagram {
-                        socket: &socket,
-                        from,
-                        number,
-                        bytes: &mut buffer[..count],
-                    });
-                    number += 1;
-                }
-            })
-        };
-        Self {
-            address,
-            stop,
-            thread: Some(thread),
-        }
-    }
-
-    fn target(&self) -> Target {
-        Target::Servers {
-            targets: vec![Endpoint::Udp(self.address.into())],
-        }
-    }
-}
-
-impl Drop for UdpServer {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        // Wakes the thread.
-        let waker = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let _ = waker.send_to(&[], self.address);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
 /// One flow at a constant rate, so that messages arrive in the order of sending.
-fn single(target: Target) -> Plan {
+pub(crate) fn single(target: Target) -> Plan {
     Plan {
         connections: number(1),
         load: constant(RATE),
@@ -258,9 +181,9 @@ fn each_changed_byte_is_a_corrupt_datagram() {
     assert_all_arrived(&result);
     assert_eq!(result.messages.corrupt, 20);
     assert_eq!(result.messages.verified, MESSAGES - 20);
-    // Over UDP it is the sequence number.
+    // Of datagram 7, byte 8 + 7 is the first one that is changed.
     let corruption = result.client.first_corruption.unwrap();
-    assert_eq!((corruption.connection, corruption.offset), (0, 7));
+    assert_eq!((corruption.sequence, corruption.offset), (Some(7), 15));
     assert_eq!(result.verdict.status, Status::Invalid);
     assert!(codes(&result).contains(&&Code::Corrupt));
 }

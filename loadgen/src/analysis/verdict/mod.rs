@@ -98,6 +98,15 @@ fn content(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
             Code::Corrupt,
             format!("{wrong} messages came back wrong: the target is not an echo server"),
         ));
+    } else if let Some(first) = &evidence.client.first_corruption {
+        reasons.push(Reason::invalid(
+            Code::Corrupt,
+            format!(
+                "the byte that came back at offset {} of connection {} was not sent there, and is \
+                 part of no complete message: the target is not an echo server",
+                first.offset, first.connection
+            ),
+        ));
     }
     if counts.received == 0 {
         reasons.push(Reason::invalid(

@@ -20,8 +20,8 @@ pub(crate) use dialer::{Address, Dialer};
 
 use transport::{Kind, Transport};
 
-/// The backoff before a reconnect after a connection that received nothing. Doubled each time, up
-/// to one second.
+/// The backoff before a reconnect after a connection without an answer. Doubled each time, up to one
+/// second.
 const FIRST_BACKOFF_NS: u64 = 10_000_000;
 const LAST_BACKOFF_NS: u64 = 1_000_000_000;
 
@@ -75,10 +75,12 @@ pub(crate) struct Connection {
     /// Whether a short read has drained the socket. Not after a hang-up was reported: the end of
     /// the stream may hide behind the bytes, and no further event reports it (epoll(7)).
     drained_by_short_read: bool,
-    /// Whether anything was received on this connection.
+    /// Whether a byte was received on this connection,
     has_heard: bool,
-    /// Consecutive connections that failed or ended before they received anything, or consecutive
-    /// refused datagrams.
+    /// and whether it answered a message.
+    has_answered: bool,
+    /// Consecutive connections that failed or ended without an answer, or consecutive refused
+    /// datagrams.
     pub(crate) barren: u32,
     /// Whether the last connection was established and ended before it received anything.
     pub(crate) was_closed_at_once: bool,
@@ -118,6 +120,7 @@ impl Connection {
             writable: false,
             drained_by_short_read: false,
             has_heard: false,
+            has_answered: false,
             barren: 0,
             was_closed_at_once: false,
             refused: 0,
@@ -182,6 +185,11 @@ impl Connection {
             return Err(Ended::NotConnected(error));
         }
         match socket.peer_addr() {
+            // If nobody listens, a port that the kernel chose may be the target's: simultaneous open
+            // (RFC 9293, section 3.5) connects the socket to itself.
+            Ok(peer) if socket.local_addr().is_ok_and(|local| local == peer) => {
+                return Err(Ended::NotConnected(io::ErrorKind::ConnectionRefused.into()));
+            }
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotConnected => {
                 return Ok(Connect::Pending);
@@ -202,9 +210,17 @@ impl Connection {
         self.readable = true;
         self.writable = true;
         self.has_heard = false;
+        self.has_answered = false;
         self.seen_retransmits = 0;
         self.opened_at = now;
         Connect::Done(now.saturating_sub(began))
+    }
+
+    /// Notes that a message was answered.
+    #[inline]
+    pub(crate) fn note_answer(&mut self) {
+        self.has_answered = true;
+        self.barren = 0;
     }
 
     /// Adds the readiness that the kernel reported.
@@ -234,7 +250,6 @@ impl Connection {
                 Ok(0) if transport.kind() != Kind::Udp => return Err(Ended::ByPeer),
                 Ok(count) => {
                     self.has_heard = true;
-                    self.barren = 0;
                     if count < buffer.len() && self.drained_by_short_read {
                         self.readable = false;
                     }
@@ -352,7 +367,12 @@ impl Connection {
     /// Closes the connection and notes the earliest time of the next one.
     pub(crate) fn close(&mut self, ended: &Ended, now: u64) {
         self.incarnation = self.incarnation.wrapping_add(1);
-        let is_barren = !self.has_heard && !matches!(ended, Ended::ByUs);
+        let is_barren = match ended {
+            Ended::ByUs => false,
+            // It is no echo server, and would do the same again at once.
+            Ended::Excess => true,
+            _ => !self.has_answered,
+        };
         let backoff = if is_barren {
             self.barren = self.barren.saturating_add(1);
             FIRST_BACKOFF_NS
@@ -361,8 +381,9 @@ impl Connection {
         } else {
             0
         };
-        self.was_closed_at_once = is_barren && matches!(ended, Ended::ByPeer | Ended::Broken);
+        self.was_closed_at_once = !self.has_heard && matches!(ended, Ended::ByPeer | Ended::Broken);
         self.has_heard = false;
+        self.has_answered = false;
         self.state = State::Down {
             retry_at: now + backoff,
         };
@@ -409,13 +430,11 @@ impl Connection {
         matches!(self.state, State::Down { retry_at } if retry_at <= now)
     }
 
-    /// Whether the connect takes longer than `timeout_ns`.
-    pub(crate) fn is_connect_overdue(&self, now: u64, timeout_ns: u64) -> bool {
+    /// When the connect began, if it is not complete.
+    pub(crate) fn connecting_since(&self) -> Option<u64> {
         match self.state {
-            State::Connecting { began, .. } | State::Waiting { began } => {
-                began.saturating_add(timeout_ns) <= now
-            }
-            State::Down { .. } | State::Open { .. } => false,
+            State::Connecting { began, .. } | State::Waiting { began } => Some(began),
+            State::Down { .. } | State::Open { .. } => None,
         }
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use echomark::net::tuning::Tuning;
+use mio::net::TcpStream;
 use mio::{Events, Poll};
 
 /// The end of the stream hides behind the bytes, and no event reports it again.
@@ -44,4 +45,34 @@ fn a_hangup_reported_while_connecting_is_not_forgotten() {
     let mut buffer = [0; 64];
     assert_eq!(connection.read(&mut buffer).unwrap(), Some(5));
     assert!(matches!(connection.read(&mut buffer), Err(Ended::ByPeer)));
+}
+
+/// Without a listener, the kernel may choose the target's port for the client.
+#[test]
+fn a_socket_that_is_connected_to_itself_is_refused() {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let any_port = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    socket.bind(&any_port.into()).unwrap();
+    let own = socket.local_addr().unwrap();
+    socket.connect(&own).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let stream = TcpStream::from_std(socket.into());
+    let poll = Poll::new().unwrap();
+    let address = Address::Tcp(own.as_socket().unwrap());
+    let mut dialer = Dialer::new(Arc::new([address]), Tuning::default(), Vec::new(), 0, 1);
+    let mut connection = Connection::new(FlowId {
+        key: 0,
+        number: 0,
+        target: 0,
+    });
+    connection.state = State::Connecting {
+        transport: Transport::Stream(Socket::Tcp(stream)),
+        began: 0,
+    };
+    match connection.finish_connect(&mut dialer, poll.registry()) {
+        Err(Ended::NotConnected(error)) => {
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        }
+        other => panic!("expected a refusal, got {other:?}"),
+    }
 }

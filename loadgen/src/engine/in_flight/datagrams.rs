@@ -22,9 +22,8 @@ pub struct DatagramsInFlight {
     /// The sent datagrams by sequence number, from `base` on.
     slots: VecDeque<Slot>,
     base: u64,
-    /// Abandoned datagrams before `base` without a late echo: sequence number, and whether they
-    /// count. In ascending order.
-    given_up: VecDeque<(u64, bool)>,
+    /// Abandoned datagrams before `base` without a late echo, in ascending order.
+    given_up: VecDeque<GivenUp>,
     /// No datagram before this sequence number is outstanding.
     settled_before: u64,
     out: usize,
@@ -49,11 +48,23 @@ struct Slot {
     counted: bool,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct GivenUp {
+    sequence: u64,
+    size: u32,
+    counted: bool,
+}
+
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum State {
     Out,
+    /// Its echo came.
     Done,
+    /// Its echo came, and it or a copy of it was wrong.
+    Wrong,
     GivenUp,
+    /// Its echo came after it was given up.
+    Late,
 }
 
 /// A datagram to send.
@@ -77,13 +88,17 @@ pub enum Arrival {
     },
     /// A second echo of the same datagram.
     Duplicate {
-        /// Whether the message counts.
+        /// Whether the message counts. If that is not remembered, it does not.
         counted: bool,
+        /// Its size in bytes, if that is remembered.
+        size: Option<u32>,
     },
     /// The echo of an abandoned datagram.
     Late {
         /// Whether the message counts.
         counted: bool,
+        /// Its size in bytes.
+        size: u32,
     },
     /// A datagram that answers none of those sent.
     Stray,
@@ -167,20 +182,23 @@ impl DatagramsInFlight {
         else {
             return self.received_long_after(sequence);
         };
-        let counted = slot.counted;
+        let (counted, size) = (slot.counted, slot.size);
         match slot.state {
-            State::Done => return Arrival::Duplicate { counted },
+            State::Done | State::Wrong | State::Late => {
+                let size = Some(size);
+                return Arrival::Duplicate { counted, size };
+            }
             State::GivenUp => {
                 // A further echo counts as a duplicate.
-                slot.state = State::Done;
-                return Arrival::Late { counted };
+                slot.state = State::Late;
+                return Arrival::Late { counted, size };
             }
             State::Out => slot.state = State::Done,
         }
         let done = Done {
             intended: slot.intended,
             write_began: slot.began,
-            size: slot.size,
+            size,
             counted,
         };
         self.out -= 1;
@@ -194,11 +212,37 @@ impl DatagramsInFlight {
     fn received_long_after(&mut self, sequence: u64) -> Arrival {
         let place = self
             .given_up
-            .binary_search_by_key(&sequence, |&(given_up, _)| given_up);
+            .binary_search_by_key(&sequence, |given_up| given_up.sequence);
         match place.ok().and_then(|index| self.given_up.remove(index)) {
-            Some((_, counted)) => Arrival::Late { counted },
-            None => Arrival::Duplicate { counted: false },
+            Some(GivenUp { counted, size, .. }) => Arrival::Late { counted, size },
+            None => Arrival::Duplicate {
+                counted: false,
+                size: None,
+            },
         }
+    }
+
+    /// Notes that an echo of the datagram with this sequence number was wrong. Returns whether it is
+    /// the first wrong one of a message that counts and whose echo came in time.
+    pub fn note_wrong(&mut self, sequence: u64) -> bool {
+        let index = sequence.checked_sub(self.base);
+        let slot = index.and_then(|index| self.slots.get_mut(index as usize));
+        match slot {
+            Some(slot) if slot.state == State::Done => {
+                slot.state = State::Wrong;
+                slot.counted
+            }
+            _ => false,
+        }
+    }
+
+    /// The datagrams that are remembered with their sizes, by sequence number: those that are out, and
+    /// those that were settled recently.
+    pub fn remembered(&self) -> impl Iterator<Item = Next> {
+        (self.base..).zip(&self.slots).map(|(sequence, slot)| Next {
+            sequence,
+            size: slot.size,
+        })
     }
 
     /// Gives up every datagram sent at or before `began`. They count as lost, because UDP does not
@@ -267,7 +311,11 @@ impl DatagramsInFlight {
                 if self.given_up.len() == GIVEN_UP {
                     self.given_up.pop_front();
                 }
-                self.given_up.push_back((self.base, slot.counted));
+                self.given_up.push_back(GivenUp {
+                    sequence: self.base,
+                    size: slot.size,
+                    counted: slot.counted,
+                });
             }
             self.base += 1;
         }

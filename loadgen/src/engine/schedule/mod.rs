@@ -48,6 +48,18 @@ impl Share {
         self.len() == 0
     }
 
+    /// The share's part of a number of messages, in proportion to its flows. The parts of all threads
+    /// add up to the number.
+    fn part_of(&self, messages: u64) -> u64 {
+        let flows_before = |thread: usize| {
+            let flows = self.total / self.stride * thread + (self.total % self.stride).min(thread);
+            flows as u128
+        };
+        let messages_before =
+            |thread| u128::from(messages) * flows_before(thread) / self.total as u128;
+        (messages_before(self.first + 1) - messages_before(self.first)) as u64
+    }
+
     /// The run-wide number of the thread's flow `flow`.
     pub fn global(&self, flow: usize) -> usize {
         self.first + flow * self.stride
@@ -85,7 +97,8 @@ pub struct Span {
     pub counted_from: u64,
     /// The end. No message is due at this time or later. `u64::MAX`: the window has no end.
     pub end: u64,
-    /// Maximum of counted messages that this thread issues.
+    /// Maximum of counted messages of the whole run; `u64::MAX` for no limit. In an open loop, the
+    /// window ends as soon as that number is due by the profile, unless it ends before.
     pub quota: u64,
 }
 
@@ -93,7 +106,10 @@ pub struct Span {
 #[derive(Debug)]
 pub struct Schedule {
     kind: Kind,
+    /// Its quota is what is left of this thread's part.
     span: Span,
+    /// The limit of messages at even distances.
+    limit: Option<Limit>,
     /// Until this time, a response makes the next message due: the end of the period in a closed
     /// loop, 0 in an open loop.
     answers_until: u64,
@@ -111,6 +127,20 @@ enum Kind {
         due: u64,
     },
 }
+
+/// A number of messages at even distances. All threads compute the same end of the window from it.
+#[derive(Clone, Copy, Debug)]
+struct Limit {
+    /// Counted messages of the whole run,
+    messages: f64,
+    /// and messages of the whole run before the window, including the fraction of the next one.
+    before: f64,
+    /// The end of the window without this limit.
+    window_end: u64,
+}
+
+/// Maximum error of a curve's count, which is a sum of a few products of doubles.
+const MAX_COUNT_ERROR: f64 = 1e-6;
 
 /// A time that is never reached.
 const NEVER: u64 = u64::MAX;
@@ -154,6 +184,7 @@ impl Schedule {
                 end: u64::MAX,
                 quota: 0,
             },
+            limit: None,
             answers_until: 0,
         }
     }
@@ -188,17 +219,56 @@ impl Schedule {
                 Kind::open(messages, &profile, span)
             }
         };
-        // Without flows, there is no sender.
-        let quota = if share.is_empty() { 0 } else { span.quota };
+        let is_even = matches!(
+            kind,
+            Kind::Open {
+                messages: Assignment::Even { .. },
+                ..
+            }
+        );
+        let quota = match span.quota {
+            // Without flows, there is no sender.
+            _ if share.is_empty() => 0,
+            u64::MAX => u64::MAX,
+            _ if is_even => u64::MAX,
+            messages => share.part_of(messages),
+        };
+        let limit = (is_even && span.quota < u64::MAX).then_some(Limit {
+            messages: span.quota as f64,
+            before: 0.0,
+            window_end: span.end,
+        });
         let answers_until = match &kind {
             Kind::Closed { .. } => span.end,
             Kind::Open { .. } => 0,
         };
-        Self {
+        let mut schedule = Self {
             kind,
             span: Span { quota, ..span },
+            limit,
             answers_until,
+        };
+        schedule.apply_limit(span.start);
+        schedule
+    }
+
+    /// Computes the end of the window from the limit of messages, at `now`.
+    fn apply_limit(&mut self, now: u64) {
+        let (Some(limit), Kind::Open { curve, .. }) = (&mut self.limit, &self.kind) else {
+            return;
+        };
+        let (start, counted_from) = (self.span.start, self.span.counted_from);
+        if now <= counted_from {
+            let before = curve.count(counted_from.saturating_sub(start) as f64);
+            // If a message is due at the start of the window, so is one at its end. Rounding must not
+            // make it the window's.
+            let nearest = before.round();
+            let is_whole = (before - nearest).abs() < MAX_COUNT_ERROR;
+            limit.before = if is_whole { nearest } else { before };
         }
+        let end = curve.look_up(limit.before + limit.messages);
+        let end = end.map_or(NEVER, |time_ns| due_at(start, time_ns));
+        self.span.end = limit.window_end.min(end);
     }
 
     /// Whether [`Schedule::pop`] has something to do at `now`.
@@ -241,8 +311,30 @@ impl Schedule {
         };
         if due.intended >= self.span.counted_from {
             self.span.quota -= 1;
+            if self.is_used_up() {
+                self.end_with_quota();
+            }
         }
         Some(due)
+    }
+
+    /// Ends an open loop's window when the next message would be due.
+    #[cold]
+    fn end_with_quota(&mut self) {
+        if let Kind::Open { due, .. } = self.kind {
+            self.span.end = self.span.end.min(due);
+        }
+    }
+
+    /// Whether every message of the quota was taken.
+    #[inline]
+    pub fn is_used_up(&self) -> bool {
+        self.span.quota == 0
+    }
+
+    /// The end of the window: no message is due at this time or later.
+    pub fn end(&self) -> u64 {
+        self.span.end
     }
 
     /// Records a response to a message of `flow` at `now`. Returns whether the flow's next message
@@ -269,6 +361,9 @@ impl Schedule {
     /// Ends the schedule at `now`, unless it has ended before.
     pub fn end_at(&mut self, now: u64) {
         self.span.end = self.span.end.min(now);
+        if let Some(limit) = &mut self.limit {
+            limit.window_end = limit.window_end.min(now);
+        }
         self.answers_until = self.answers_until.min(now);
     }
 
@@ -292,6 +387,7 @@ impl Schedule {
             let next = messages.position();
             curve.change_rate(time_ns, rate, next);
             *due = due_at(self.span.start, curve.time_ns(next));
+            self.apply_limit(now);
         }
     }
 

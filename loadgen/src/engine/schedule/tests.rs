@@ -491,3 +491,86 @@ proptest! {
         prop_assert!(due.iter().enumerate().all(|(n, due)| due.flow == n % 3));
     }
 }
+
+proptest! {
+    /// Wherever between two messages the window begins, and however the flows are spread over threads:
+    /// n messages at a rate are n gaps long.
+    #[test]
+    fn a_number_of_messages_at_even_distances_ends_every_thread_s_window_alike(
+        total in 1_usize..7,
+        threads in 1_usize..4,
+        messages in 1_u64..50,
+        warm_up_us in 0_u64..10_000,
+        rate in 100_u32..100_000,
+    ) {
+        let threads = threads.min(total);
+        let span = Span {
+            start: 1000,
+            counted_from: 1000 + warm_up_us * 1000,
+            end: u64::MAX,
+            quota: messages,
+        };
+        let arrivals = constant(f64::from(rate));
+        let issued = drain_all(&arrivals, total, threads, span);
+        let counted = issued.iter().filter(|&&(due, _)| due >= span.counted_from).count();
+        prop_assert_eq!(counted as u64, messages);
+        let length_ns = messages as f64 * 1e9 / f64::from(rate);
+        for first in 0..threads {
+            let schedule = Schedule::new(arrivals.clone(), share(total, first, threads), span);
+            let end = schedule.end() - span.counted_from;
+            prop_assert!((end as f64 - length_ns).abs() <= 1.0, "{end} {length_ns}");
+        }
+    }
+
+    #[test]
+    fn the_threads_parts_of_a_number_of_messages_add_up(
+        total in 1_usize..100,
+        threads in 1_usize..20,
+        messages in 0_u64..10_000,
+    ) {
+        let threads = threads.min(total);
+        let parts = (0..threads).map(|first| share(total, first, threads).part_of(messages));
+        prop_assert_eq!(parts.sum::<u64>(), messages);
+    }
+}
+
+#[test]
+fn the_window_of_a_number_of_messages_follows_the_rate() {
+    let span = Span {
+        start: 0,
+        counted_from: 0,
+        quota: 30,
+        ..FOREVER
+    };
+    let mut schedule = Schedule::new(constant(1000.0), share(1, 0, 1), span);
+    assert_eq!(schedule.end(), 30_000_000);
+    // Ten are due in the first 10 ms, and twenty in the next 200 ms.
+    assert_eq!(drain(&mut schedule, 9_999_999).len(), 10);
+    schedule.set_rate(10_000_000, 100.0);
+    assert_eq!(schedule.end(), 210_000_000);
+    assert_eq!(drain(&mut schedule, u64::MAX).len(), 20);
+    // An end that was set stays.
+    schedule.end_at(20_000_000);
+    schedule.set_rate(15_000_000, 1.0);
+    assert_eq!(schedule.end(), 20_000_000);
+}
+
+#[test]
+fn a_poisson_process_of_a_number_of_messages_ends_when_the_next_one_would_be_due() {
+    let arrivals = Arrivals::Poisson {
+        profile: "1000".parse().unwrap(),
+        seed: 3,
+    };
+    let span = Span {
+        quota: 50,
+        ..FOREVER
+    };
+    let mut schedule = Schedule::new(arrivals.clone(), share(1, 0, 1), span);
+    let mut longer = Schedule::new(arrivals, share(1, 0, 1), FOREVER);
+    assert_eq!(drain(&mut schedule, u64::MAX - 1).len(), 50);
+    let next = std::iter::from_fn(|| longer.pop(u64::MAX - 1))
+        .nth(50)
+        .unwrap();
+    assert!(schedule.is_used_up());
+    assert_eq!(schedule.end(), next.intended);
+}

@@ -95,7 +95,13 @@ fn start_connecting_datagrams(
         } else {
             error
         }
-    })
+    })?;
+    // If nobody receives there, the kernel may choose the target's own port: the socket would answer
+    // itself.
+    if socket.local_addr()?.as_socket() == Some(address) {
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
+    Ok(())
 }
 
 /// Binds the source address and leaves the port to connect(2).
@@ -234,6 +240,18 @@ mod tests {
         };
         let _first = connect().unwrap();
         assert!(is_port_exhaustion(&connect().unwrap_err()));
+    }
+
+    #[test]
+    fn a_datagram_socket_that_would_answer_itself_is_refused() {
+        let Some((source, port)) = own_source("127.9.8.5") else {
+            return;
+        };
+        let address = SocketAddr::new(source, port);
+        let socket = datagram_socket(address).unwrap();
+        choose_only_port(&socket, port).unwrap();
+        let error = start_connecting_datagrams(&socket, address, Some(source)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
     }
 
     #[test]

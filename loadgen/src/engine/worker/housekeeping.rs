@@ -11,8 +11,10 @@ use crate::engine::recorder::End;
 use crate::engine::task::Failure;
 use crate::engine::workload::{Connects, Flow};
 
-/// Interval of the checks for timeouts, reconnects and the stop flag.
-const HOUSEKEEPING_NS: u64 = 20_000_000;
+/// Maximum interval of the checks for timeouts, reconnects and the stop flag,
+const MAX_HOUSEKEEPING_NS: u64 = 20_000_000;
+/// and the minimum, if a timeout ends before: epoll_wait(2) counts milliseconds.
+const MIN_HOUSEKEEPING_NS: u64 = 1_000_000;
 /// How long an interrupted run waits for outstanding echoes.
 const INTERRUPTED_DRAIN_NS: u64 = 500_000_000;
 /// Consecutive connections of every flow that were closed before a byte came back, after which the
@@ -33,12 +35,14 @@ impl<F: Flow> Worker<F> {
         if now < self.housekeeping_at {
             return Ok(());
         }
-        self.housekeeping_at = now + HOUSEKEEPING_NS;
         if self.task.is_stopped() && !self.context.recorder.clock.is_draining() {
             self.interrupt(now);
         }
         self.apply_rate(now);
-        self.check_flows();
+        let deadline = self.check_flows();
+        // Of what begins from now on, no timeout ends before this.
+        let deadline = deadline.min(now.saturating_add(self.context.timeout_ns));
+        self.housekeeping_at = deadline.clamp(now + MIN_HOUSEKEEPING_NS, now + MAX_HOUSEKEEPING_NS);
         self.sample_tcp();
         self.check_target()
     }
@@ -64,40 +68,48 @@ impl<F: Flow> Worker<F> {
             self.rate_bits = bits;
             let rate = f64::from_bits(bits);
             self.context.source.schedule.set_rate(now, rate);
+            self.follow_schedule();
         }
     }
 
-    /// Ends overdue connections, and reconnects.
-    fn check_flows(&mut self) {
+    /// Ends overdue connections, and reconnects. Returns when the next timeout ends.
+    fn check_flows(&mut self) -> u64 {
+        let mut deadline = u64::MAX;
         let is_window_over = self.context.recorder.clock.is_window_over();
         if is_window_over {
             self.settle();
         }
         for key in 0..self.flows.len() {
-            let (now, timeout_ns) = (self.context.now(), self.context.timeout_ns);
             let flow = &mut self.flows[key];
-            if flow.connection().is_connect_overdue(now, timeout_ns) {
-                self.end(key, &Ended::NotConnected(io::ErrorKind::TimedOut.into()));
-                continue;
+            if let Some(since) = flow.connection().connecting_since() {
+                if self.context.is_overdue(since) {
+                    self.end(key, &Ended::NotConnected(io::ErrorKind::TimedOut.into()));
+                    continue;
+                }
+                deadline = deadline.min(since.saturating_add(self.context.timeout_ns));
             }
             if flow.connection().is_waiting_for_room() {
                 self.go_on_connecting(key);
                 continue;
             }
             // After the window, the drain deadline does the same and counts unfinished messages.
-            let overdue = flow
-                .overdue(&mut self.context)
-                .filter(|_| !is_window_over || self.connects == Connects::PerMessage);
+            let is_limited = !is_window_over || self.connects == Connects::PerMessage;
+            let overdue = flow.overdue(&mut self.context).filter(|_| is_limited);
             if let Some(ended) = overdue {
                 self.end(key, &ended);
             } else if self.connects == Connects::Always {
                 self.reconnect(key);
+            }
+            let waits_since = self.flows[key].waits_since().filter(|_| is_limited);
+            if let Some(since) = waits_since {
+                deadline = deadline.min(since.saturating_add(self.context.timeout_ns));
             }
             // The kernel may have had no room, and no event reports when it has.
             if self.flows[key].has_to_send() && self.flows[key].connection().can_write() {
                 self.dirty.push(key);
             }
         }
+        deadline
     }
 
     /// Reads the TCP_INFO of some connections: as many as fit into the time until the next message

@@ -34,6 +34,9 @@ impl<F: Flow> Worker<F> {
     }
 
     fn queue(&mut self, due: Due) {
+        if self.context.source.schedule.is_used_up() {
+            self.follow_schedule();
+        }
         self.context.recorder.enter_interval();
         let order = self.context.issue(due.intended);
         let flow = self

@@ -92,7 +92,8 @@ impl<F: Flow> Worker<F> {
     fn check_connects(&mut self, ramp: &mut Ramp) {
         for key in 0..ramp.next {
             let connection = self.flows[key].connection();
-            if connection.is_connect_overdue(self.context.now(), self.context.timeout_ns) {
+            let since = connection.connecting_since();
+            if since.is_some_and(|since| self.context.is_overdue(since)) {
                 let timeout = io::ErrorKind::TimedOut.into();
                 self.follow(key, Err(Ended::NotConnected(timeout)), ramp);
             } else if connection.is_waiting_for_room() {
@@ -110,7 +111,7 @@ impl<F: Flow> Worker<F> {
     }
 
     fn follow(&mut self, key: usize, result: Result<Connect, Ended>, ramp: &mut Ramp) {
-        match result {
+        match self.in_time(result) {
             Ok(Connect::Pending) => {}
             Ok(Connect::Done(took)) => {
                 ramp.connecting -= 1;

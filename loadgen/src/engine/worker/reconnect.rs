@@ -1,5 +1,7 @@
 //! Connections that end during the run, and their successors.
 
+use std::io;
+
 use echomark::net::errno;
 
 use super::thread::Worker;
@@ -9,7 +11,8 @@ use crate::engine::workload::{Connects, Flow};
 impl<F: Flow> Worker<F> {
     pub(super) fn connect(&mut self, key: usize) {
         let connection = self.flows[key].connection_mut();
-        match connection.connect(&mut self.dialer, self.poll.registry()) {
+        let result = connection.connect(&mut self.dialer, self.poll.registry());
+        match self.in_time(result) {
             Ok(connect) => {
                 self.note_connect(key, &connect);
             }
@@ -20,12 +23,23 @@ impl<F: Flow> Worker<F> {
     /// Continues a connect, and returns whether the connection is established.
     pub(super) fn go_on_connecting(&mut self, key: usize) -> bool {
         let connection = self.flows[key].connection_mut();
-        match connection.finish_connect(&mut self.dialer, self.poll.registry()) {
+        let result = connection.finish_connect(&mut self.dialer, self.poll.registry());
+        match self.in_time(result) {
             Ok(connect) => self.note_connect(key, &connect),
             Err(ended) => {
                 self.end(key, &ended);
                 false
             }
+        }
+    }
+
+    /// A connect that took longer than the timeout has failed.
+    pub(super) fn in_time(&self, result: Result<Connect, Ended>) -> Result<Connect, Ended> {
+        match result {
+            Ok(Connect::Done(took)) if took >= self.context.timeout_ns => {
+                Err(Ended::NotConnected(io::ErrorKind::TimedOut.into()))
+            }
+            result => result,
         }
     }
 
@@ -78,9 +92,11 @@ impl<F: Flow> Worker<F> {
 
     pub(super) fn reconnect(&mut self, key: usize) {
         let now = self.context.now();
-        let is_window_over = self.context.recorder.clock.is_window_over();
+        let flow = &self.flows[key];
+        // After the window, what was due in it may still be sent.
+        let has_use = !self.context.recorder.clock.is_window_over() || flow.has_to_send();
         // A failed connect waits for its backoff, so this does not recur at once.
-        if !is_window_over && self.flows[key].connection().wants_to_connect(now) {
+        if has_use && flow.connection().wants_to_connect(now) {
             self.connect(key);
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
@@ -171,8 +172,9 @@ impl<F: Flow> Worker<F> {
             start,
             counted_from: window_start,
             end: window_end,
-            quota: self.quota(),
+            quota: plan.requests.map_or(u64::MAX, NonZeroU64::get),
         });
+        let window_end = window_end.min(schedule.end());
         self.context.begin(schedule, window_start, window_end);
         self.deadline = window_end.saturating_add(self.context.timeout_ns);
         for key in 0..self.flows.len() {
@@ -185,15 +187,13 @@ impl<F: Flow> Worker<F> {
         }
     }
 
-    /// The thread's share of the counted messages.
-    fn quota(&self) -> u64 {
-        let plan = &self.task.plan;
-        plan.requests.map_or(u64::MAX, |requests| {
-            // The first threads take one more each until the remainder is used up.
-            let threads = plan.threads.get() as u64;
-            let rest = requests.get() % threads;
-            requests.get() / threads + u64::from((self.task.index as u64) < rest)
-        })
+    /// Ends the window with the schedule, whose end a number of messages, or a rate that the user set,
+    /// may have changed.
+    pub(super) fn follow_schedule(&mut self) {
+        let end = self.context.source.schedule.end();
+        if self.task.plan.requests.is_some() && self.context.recorder.clock.set_window_end(end) {
+            self.deadline = end.saturating_add(self.context.timeout_ns);
+        }
     }
 
     fn schedule(&self, span: Span) -> Schedule {
@@ -226,8 +226,11 @@ impl<F: Flow> Worker<F> {
         if now >= self.deadline {
             return true;
         }
-        let is_window_over =
-            self.context.recorder.clock.is_window_over() || self.task.plan.requests.is_some();
+        let clock = &self.context.recorder.clock;
+        // A closed loop's number of messages ends with the last answer.
+        let is_counted = self.task.plan.requests.is_some()
+            && (!self.context.recorder.is_open_loop() || clock.window_end() == u64::MAX);
+        let is_window_over = clock.is_window_over() || is_counted;
         let source = &self.context.source;
         is_window_over && source.outstanding == 0 && source.schedule.is_over(now)
     }

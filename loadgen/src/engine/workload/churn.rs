@@ -14,6 +14,7 @@ use crate::engine::slice::Contents;
 use crate::engine::source::Order;
 use crate::engine::task::FlowShare;
 use crate::plan::Close;
+use crate::result::Corruption;
 
 /// A flow of consecutive connections.
 #[derive(Debug)]
@@ -145,13 +146,13 @@ impl Flow for Churn {
         let Some(exchange) = self.exchange.take() else {
             return;
         };
+        if matches!(ended, Ended::Excess) && exchange.written > 0 {
+            context.recorder.counts().duplicated += 1;
+        }
         if exchange.closing_since.is_some() {
             context.recorder.counts().unclosed += u64::from(matches!(ended, Ended::Unclosed));
             context.free_place(self.connection.id.key);
             return;
-        }
-        if matches!(ended, Ended::Excess) {
-            context.recorder.counts().duplicated += 1;
         }
         let is_timeout = match ended {
             Ended::TimedOut => true,
@@ -174,13 +175,21 @@ impl Flow for Churn {
         );
     }
 
-    fn overdue(&mut self, context: &mut Context) -> Option<Ended> {
+    fn waits_since(&self) -> Option<u64> {
         let exchange = self.exchange?;
-        let is_over = |since: u64| since.saturating_add(context.timeout_ns) <= context.now();
-        match exchange.closing_since {
-            Some(since) => is_over(since).then_some(Ended::Unclosed),
-            None => is_over(exchange.began).then_some(Ended::TimedOut),
+        Some(exchange.closing_since.unwrap_or(exchange.began))
+    }
+
+    fn overdue(&mut self, context: &mut Context) -> Option<Ended> {
+        if !context.is_overdue(self.waits_since()?) {
+            return None;
         }
+        let is_closing = self.exchange?.closing_since.is_some();
+        Some(if is_closing {
+            Ended::Unclosed
+        } else {
+            Ended::TimedOut
+        })
     }
 
     fn left(&self) -> Left {
@@ -209,6 +218,9 @@ impl Churn {
             return Ended::ByPeer;
         };
         let now = context.tick();
+        if context.is_overdue(since) {
+            return Ended::Unclosed;
+        }
         context.recorder.enter_interval();
         if counted {
             context.recorder.record_close(now.saturating_sub(since));
@@ -218,13 +230,31 @@ impl Churn {
 
     fn take(&mut self, bytes: &[u8], context: &mut Context) -> Result<(), Ended> {
         let count = bytes.len() as u64;
-        context.recorder.enter_interval();
         let Some(exchange) = &mut self.exchange else {
             return Err(Ended::Excess);
         };
-        if u64::from(exchange.written - exchange.received) < count {
+        let position = u64::from(exchange.received);
+        let difference = context
+            .source
+            .first_difference(&mut self.stream, position, bytes)
+            .map(|index| position + index as u64);
+        let surplus =
+            (position + count > exchange.written.into()).then_some(exchange.written.into());
+        if let Some(offset) = difference.or(surplus) {
+            exchange.is_corrupt = true;
+            context.recorder.record_corruption(Corruption {
+                connection: self.connection.id.number,
+                offset,
+                sequence: None,
+            });
+        }
+        if surplus.is_some() {
             return Err(Ended::Excess);
         }
+        if exchange.closing_since.is_none() && context.is_overdue(exchange.began) {
+            return Err(Ended::TimedOut);
+        }
+        context.recorder.enter_interval();
         let now = context.now();
         let write_began = exchange.write_began.unwrap_or(now);
         if exchange.counted && exchange.received == 0 {
@@ -233,21 +263,11 @@ impl Churn {
         }
         let counted = if exchange.counted { count } else { 0 };
         context.recorder.record_bytes_in(count, counted);
-        let position = u64::from(exchange.received);
-        let difference = context
-            .source
-            .first_difference(&mut self.stream, position, bytes);
-        if let Some(offset) = difference {
-            exchange.is_corrupt = true;
-            let offset = position + offset as u64;
-            context
-                .recorder
-                .record_corruption(self.connection.id.number, offset);
-        }
         exchange.received += count as u32;
         if exchange.received < exchange.size {
             return Ok(());
         }
+        self.connection.note_answer();
         let done = Done {
             intended: exchange.intended,
             write_began: exchange.began,

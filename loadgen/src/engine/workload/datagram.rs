@@ -4,14 +4,19 @@ use super::flow::Flow;
 use super::outgoing::stream_of;
 use crate::engine::connection::{Connection, Ended};
 use crate::engine::context::Context;
-use crate::engine::in_flight::{Arrival, DatagramsInFlight, Left};
+use crate::engine::in_flight::{Arrival, DatagramsInFlight, Left, Next};
 use crate::engine::payload::{ByteStream, sequence_of};
 use crate::engine::slice::Contents;
 use crate::engine::source::Order;
 use crate::engine::task::FlowShare;
+use crate::result::Corruption;
 
 /// Maximum of datagrams read from one flow per turn.
 const MAX_READS: usize = 32;
+
+/// Maximum of sent datagrams that a wrong one is compared with, so that a server that answers wrongly
+/// costs a bounded time.
+const MAX_COMPARED: usize = 4096;
 
 /// A flow of datagrams.
 #[derive(Debug)]
@@ -107,16 +112,12 @@ impl Flow for Datagram {
         context.give_up(self.connection.id.key, abandoned);
     }
 
+    fn waits_since(&self) -> Option<u64> {
+        self.in_flight.oldest_write()
+    }
+
     fn overdue(&mut self, context: &mut Context) -> Option<Ended> {
-        let given_up = context.now().saturating_sub(context.timeout_ns);
-        if self
-            .in_flight
-            .oldest_write()
-            .is_some_and(|began| began <= given_up)
-        {
-            let abandoned = self.in_flight.expire(given_up);
-            context.give_up(self.connection.id.key, abandoned);
-        }
+        self.expire(context);
         None
     }
 
@@ -129,24 +130,59 @@ impl Flow for Datagram {
     }
 }
 
+/// A received datagram.
+#[derive(Clone, Copy, Debug)]
+struct Received<'a> {
+    bytes: &'a [u8],
+    /// The sequence number of the message that it answers, as far as can be told.
+    sequence: Option<u64>,
+    /// Where it differs from that message, if it does.
+    difference: Option<usize>,
+}
+
+impl Received<'_> {
+    /// Its first wrong byte, if it should have `size` bytes.
+    fn wrong_at(&self, size: Option<u32>) -> Option<usize> {
+        let length = self.bytes.len();
+        let size = size.map_or(length, |size| size as usize);
+        self.difference
+            .or_else(|| (length != size).then_some(length.min(size)))
+    }
+}
+
 impl Datagram {
     fn take(&mut self, bytes: &[u8], context: &mut Context) {
         context.recorder.enter_interval();
-        let (count, flow) = (bytes.len() as u64, self.connection.id);
-        let sequence = sequence_of(bytes);
-        let arrival = sequence.map_or(Arrival::Stray, |sequence| self.in_flight.received(sequence));
-        let sequence = sequence.unwrap_or(0);
-        let is_counted_echo = matches!(arrival, Arrival::Echo { done, .. } if done.counted);
-        let counted = if is_counted_echo { count } else { 0 };
+        // An answer after the timeout is late, whenever the timeouts were checked last.
+        self.expire(context);
+        let received = self.identify(bytes, context);
+        let arrival = received
+            .sequence
+            .map_or(Arrival::Stray, |sequence| self.in_flight.received(sequence));
+        let (size, counted) = match arrival {
+            Arrival::Echo { done, .. } => (Some(done.size), done.counted),
+            Arrival::Late { size, .. } => (Some(size), false),
+            Arrival::Duplicate { size, .. } => (size, false),
+            Arrival::Stray => (None, false),
+        };
+        let count = bytes.len() as u64;
+        let counted = if counted { count } else { 0 };
         context.recorder.record_bytes_in(count, counted);
+        let wrong_at = match arrival {
+            // Its sequence number is wrong.
+            Arrival::Stray => Some(received.sequence.map_or(bytes.len(), |_| 0)),
+            _ => received.wrong_at(size),
+        };
+        if let Some(offset) = wrong_at {
+            self.note_wrong(arrival, received.sequence, offset, context);
+        }
         match arrival {
             Arrival::Echo { done, reordered } => {
-                let source = &context.source;
-                let stream = &mut self.stream;
-                let contents = source.datagram_contents(stream, sequence, done.size, bytes);
-                if contents == Contents::Wrong {
-                    context.recorder.record_corruption(flow.number, sequence);
-                }
+                self.connection.note_answer();
+                let contents = match wrong_at {
+                    Some(_) => Contents::Wrong,
+                    None => context.source.undisputed(),
+                };
                 if context.recorder.clock.is_within_window() {
                     let now = context.now();
                     self.share.add(now.saturating_sub(done.intended));
@@ -154,18 +190,97 @@ impl Datagram {
                 context.recorder.counts().reordered += u64::from(reordered && done.counted);
                 context.recorder.record_done(&done);
                 context.recorder.record_contents(done.counted, contents);
-                if let Some(order) = context.answered(flow.key) {
+                if let Some(order) = context.answered(self.connection.id.key) {
                     self.push(order, context);
                 }
             }
-            Arrival::Duplicate { counted } => {
+            Arrival::Duplicate { counted, .. } => {
                 context.recorder.counts().duplicated += u64::from(counted);
             }
-            Arrival::Late { counted } => context.recorder.counts().late += u64::from(counted),
-            Arrival::Stray => {
-                context.recorder.counts().stray += 1;
-                context.recorder.record_corruption(flow.number, sequence);
-            }
+            Arrival::Late { counted, .. } => context.recorder.counts().late += u64::from(counted),
+            Arrival::Stray => context.recorder.counts().stray += 1,
+        }
+    }
+
+    /// Compares a datagram with the sent one whose sequence number it carries.
+    fn identify<'a>(&mut self, bytes: &'a [u8], context: &Context) -> Received<'a> {
+        let sequence = sequence_of(bytes);
+        let difference = sequence.and_then(|sequence| {
+            context
+                .source
+                .datagram_difference(&mut self.stream, sequence, bytes)
+        });
+        let received = Received {
+            bytes,
+            sequence,
+            difference,
+        };
+        if difference.is_some() {
+            self.identify_by_content(received, context)
+        } else {
+            received
+        }
+    }
+
+    /// If the other bytes of a wrong datagram are those of another message, its sequence number is
+    /// wrong. Of several such messages, the most similar number is taken.
+    #[cold]
+    fn identify_by_content<'a>(&self, received: Received<'a>, context: &Context) -> Received<'a> {
+        let (source, bytes) = (&context.source, received.bytes);
+        let carried = received.sequence.unwrap_or(0);
+        let mut stream = self.stream;
+        let answered = self
+            .in_flight
+            .remembered()
+            .take(MAX_COMPARED)
+            .filter(|sent| sent.size as usize == bytes.len())
+            .filter(|sent| {
+                source
+                    .payload
+                    .is_content_of(&mut stream, sent.sequence, bytes)
+            })
+            .min_by_key(|sent| (sent.sequence ^ carried).count_ones());
+        match answered {
+            Some(Next { sequence, .. }) => Received {
+                sequence: Some(sequence),
+                difference: source.datagram_difference(&mut stream, sequence, bytes),
+                ..received
+            },
+            None => received,
+        }
+    }
+
+    /// Records a wrong byte of an arrival.
+    #[cold]
+    fn note_wrong(
+        &mut self,
+        arrival: Arrival,
+        sequence: Option<u64>,
+        offset: usize,
+        context: &mut Context,
+    ) {
+        context.recorder.record_corruption(Corruption {
+            connection: self.connection.id.number,
+            offset: offset as u64,
+            sequence,
+        });
+        let is_new = sequence.is_some_and(|sequence| self.in_flight.note_wrong(sequence));
+        // The contents of the first echo are counted apart.
+        if is_new && matches!(arrival, Arrival::Duplicate { .. }) {
+            context.recorder.counts().wrong_copies += 1;
+        }
+    }
+
+    /// Gives up the datagrams whose timeout is over.
+    fn expire(&mut self, context: &mut Context) {
+        let given_up = context.now().saturating_sub(context.timeout_ns);
+        if self
+            .in_flight
+            .oldest_write()
+            .is_some_and(|began| began <= given_up)
+        {
+            let abandoned = self.in_flight.expire(given_up);
+            context.give_up(self.connection.id.key, abandoned);
         }
     }
 

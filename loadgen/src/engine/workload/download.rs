@@ -10,6 +10,7 @@ use crate::engine::in_flight::{Abandoned, Left};
 use crate::engine::slice::Contents;
 use crate::engine::source::Order;
 use crate::engine::task::FlowShare;
+use crate::result::Corruption;
 
 /// A stream from a chargen server.
 #[derive(Debug)]
@@ -72,6 +73,10 @@ impl Flow for Download {
                 return Ok(false);
             };
             context.tick();
+            if context.is_overdue(self.heard_at) {
+                return Err(Ended::TimedOut);
+            }
+            self.connection.note_answer();
             self.take(&buffer[..count], context);
         }
         Ok(self.connection.may_read())
@@ -102,9 +107,14 @@ impl Flow for Download {
         (self.partial, self.is_corrupt) = (0, false);
     }
 
+    fn waits_since(&self) -> Option<u64> {
+        self.connection.is_open().then_some(self.heard_at)
+    }
+
     fn overdue(&mut self, context: &mut Context) -> Option<Ended> {
-        let is_silent = self.heard_at.saturating_add(context.timeout_ns) <= context.now();
-        (self.connection.is_open() && is_silent).then_some(Ended::TimedOut)
+        context
+            .is_overdue(self.waits_since()?)
+            .then_some(Ended::TimedOut)
     }
 
     fn left(&self) -> Left {
@@ -132,8 +142,11 @@ impl Download {
                 && let Some(offset) = self.pattern.first_difference(self.position, head)
             {
                 self.is_corrupt = true;
-                let offset = self.position + offset as u64;
-                recorder.record_corruption(self.connection.id.number, offset);
+                recorder.record_corruption(Corruption {
+                    connection: self.connection.id.number,
+                    offset: self.position + offset as u64,
+                    sequence: None,
+                });
             }
             self.position += part as u64;
             self.partial += part as u32;

@@ -51,8 +51,12 @@ pub(crate) trait Flow: Sized {
     /// Gives up the outstanding messages of an ended connection.
     fn abandon(&mut self, ended: &Ended, context: &mut Context);
 
+    /// Since when the connection waits for the server: the begin of the time that the timeout limits.
+    /// The caller times connects.
+    fn waits_since(&self) -> Option<u64>;
+
     /// Whether an operation exceeds the timeout, which ends the connection. Overdue datagrams are
-    /// given up without ending it. The caller times connects.
+    /// given up without ending it.
     fn overdue(&mut self, context: &mut Context) -> Option<Ended>;
 
     /// Updates counts that change without an event, at the end of an interval.

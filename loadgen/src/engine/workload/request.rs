@@ -11,6 +11,7 @@ use crate::engine::recorder::Recorder;
 use crate::engine::slice::Contents;
 use crate::engine::source::Order;
 use crate::engine::task::FlowShare;
+use crate::result::Corruption;
 
 /// A flow of messages and their echoes.
 #[derive(Debug)]
@@ -78,7 +79,8 @@ impl Flow for Request {
     }
 
     fn abandon(&mut self, ended: &Ended, context: &mut Context) {
-        if matches!(ended, Ended::Excess) {
+        // Bytes that came before any were sent repeat no message.
+        if matches!(ended, Ended::Excess) && self.outgoing.in_flight.write_position() > 0 {
             context.recorder.counts().duplicated += 1;
         }
         let now = context.now();
@@ -92,9 +94,14 @@ impl Flow for Request {
         context.give_up(self.connection.id.key, abandoned);
     }
 
+    fn waits_since(&self) -> Option<u64> {
+        self.outgoing.in_flight.oldest_write()
+    }
+
     fn overdue(&mut self, context: &mut Context) -> Option<Ended> {
-        let began = self.outgoing.in_flight.oldest_write()?;
-        (began + context.timeout_ns <= context.now()).then_some(Ended::TimedOut)
+        context
+            .is_overdue(self.waits_since()?)
+            .then_some(Ended::TimedOut)
     }
 
     fn left(&self) -> Left {
@@ -111,13 +118,21 @@ impl Request {
     /// bytes after that, so that verification delays no message.
     ///
     /// # Errors
-    /// The server sent more than it had received, or the reason why the connection ended.
+    /// The server sent more than it had received, it answered after the timeout, or the reason why
+    /// the connection ended.
     #[inline(always)]
     fn take(&mut self, bytes: &[u8], context: &mut Context) -> Result<(), Ended> {
         let count = bytes.len() as u64;
         let in_flight = &mut self.outgoing.in_flight;
         if count > in_flight.bytes_out() {
-            return Err(Ended::Excess);
+            return Err(self.take_surplus(bytes, context));
+        }
+        // The others were written later.
+        if in_flight
+            .oldest_write()
+            .is_some_and(|began| context.is_overdue(began))
+        {
+            return Err(Ended::TimedOut);
         }
         context.recorder.enter_interval();
         let position = in_flight.read_position();
@@ -125,6 +140,7 @@ impl Request {
         context.recorder.record_bytes_in(count, counted);
         let mut done_counted = 0;
         while let Some(done) = self.outgoing.in_flight.take_done() {
+            self.connection.note_answer();
             if context.recorder.clock.is_within_window() {
                 let now = context.now();
                 self.share.add(now.saturating_sub(done.intended));
@@ -140,6 +156,20 @@ impl Request {
         let sent = self.send_from(due, context);
         self.verify(position, bytes, done_counted, context);
         sent
+    }
+
+    /// More came back than was sent. Records the first wrong byte, if need be the first surplus one.
+    #[cold]
+    fn take_surplus(&mut self, bytes: &[u8], context: &mut Context) -> Ended {
+        let Outgoing { stream, in_flight } = &mut self.outgoing;
+        let position = in_flight.read_position();
+        let difference = context.source.first_difference(stream, position, bytes);
+        context.recorder.record_corruption(Corruption {
+            connection: self.connection.id.number,
+            offset: difference.map_or(in_flight.write_position(), |index| position + index as u64),
+            sequence: None,
+        });
+        Ended::Excess
     }
 
     /// Writes the queued messages. The first call begins at `began`, if that is known.
@@ -180,14 +210,18 @@ impl Request {
             source, recorder, ..
         } = context;
         let Outgoing { stream, in_flight } = &mut self.outgoing;
-        let flow = self.connection.id.number;
+        let connection = self.connection.id.number;
         // The part up to `end`, from the end of the last part.
         let mut begin = position;
         let mut has_difference = |recorder: &mut Recorder, end: u64| {
             let part = &bytes[(begin - position) as usize..(end - position) as usize];
             let difference = source.first_difference(stream, begin, part);
             if let Some(offset) = difference {
-                recorder.record_corruption(flow, begin + offset as u64);
+                recorder.record_corruption(Corruption {
+                    connection,
+                    offset: begin + offset as u64,
+                    sequence: None,
+                });
             }
             begin = end;
             difference.is_some()

@@ -112,11 +112,16 @@ impl Flow for Upload {
         }
     }
 
+    fn waits_since(&self) -> Option<u64> {
+        let is_out = self.outgoing.in_flight.bytes_out() > 0;
+        is_out.then_some(self.progress_at)
+    }
+
     fn overdue(&mut self, context: &mut Context) -> Option<Ended> {
         self.settle(context);
-        let is_out = self.outgoing.in_flight.bytes_out() > 0;
-        let is_stalled = self.progress_at.saturating_add(context.timeout_ns) <= context.now();
-        (is_out && is_stalled).then_some(Ended::TimedOut)
+        context
+            .is_overdue(self.waits_since()?)
+            .then_some(Ended::TimedOut)
     }
 
     fn settle(&mut self, context: &mut Context) {
@@ -129,14 +134,12 @@ impl Flow for Upload {
             return;
         };
         self.progress_at = context.now();
-        in_flight.received(acknowledged);
-        context.recorder.record_bytes_in(acknowledged, 0);
+        let counted = in_flight.received(acknowledged);
+        context.recorder.record_bytes_in(acknowledged, counted);
         let is_within_window = context.recorder.clock.is_within_window();
         while let Some(block) = in_flight.take_done() {
             self.share.messages += u64::from(is_within_window);
             context.recorder.record_received(block.counted);
-            let size = u64::from(block.size);
-            context.recorder.counts().bytes_received += if block.counted { size } else { 0 };
             context.source.outstanding -= 1;
         }
     }

@@ -25,16 +25,15 @@ pub(super) fn describe(result: &RunResult, media: &[Medium], document: &mut Docu
         }
         section.counts("sockets", "connections and bytes", connections);
         if let Some(corruption) = result.client.first_corruption {
-            let unit = if result.plan.is_datagram() {
-                "datagram"
-            } else {
-                "offset"
-            };
+            let datagram = corruption
+                .sequence
+                .map(|sequence| format!(" of datagram {}", grouped(sequence)));
             section.line(
                 "",
                 format!(
-                    "first wrong byte: {unit} {} of connection {}",
+                    "first wrong byte: offset {}{} of connection {}",
                     grouped(corruption.offset),
+                    datagram.unwrap_or_default(),
                     corruption.connection
                 ),
             );

@@ -3,6 +3,12 @@
 use super::*;
 use proptest::prelude::*;
 
+/// A second echo that comes so late that nothing is known of the first.
+const FORGOTTEN: Arrival = Arrival::Duplicate {
+    counted: false,
+    size: None,
+};
+
 /// Queues and sends `count` datagrams, one each nanosecond.
 fn send(datagrams: &mut DatagramsInFlight, count: u64) {
     for time in 0..count {
@@ -24,14 +30,24 @@ fn arrivals_are_told_apart() {
         },
         reordered,
     };
+    let (twice, late) = (
+        Arrival::Duplicate {
+            counted: true,
+            size: Some(64),
+        },
+        Arrival::Late {
+            counted: true,
+            size: 64,
+        },
+    );
     assert_eq!(datagrams.received(1), echo(1, false));
     assert_eq!(datagrams.received(0), echo(0, true));
-    assert_eq!(datagrams.received(1), Arrival::Duplicate { counted: true });
+    assert_eq!(datagrams.received(1), twice);
     assert_eq!(datagrams.received(4), Arrival::Stray);
     let abandoned = datagrams.expire(2);
     assert_eq!((abandoned.places, abandoned.lost), (1, 1));
-    assert_eq!(datagrams.received(2), Arrival::Late { counted: true });
-    assert_eq!(datagrams.received(2), Arrival::Duplicate { counted: true });
+    assert_eq!(datagrams.received(2), late);
+    assert_eq!(datagrams.received(2), twice);
     assert_eq!(datagrams.received(3), echo(3, false));
     assert!(datagrams.is_empty());
     assert_eq!(datagrams.oldest_write(), None);
@@ -62,7 +78,7 @@ fn the_memory_of_what_is_settled_is_bounded() {
         datagrams.received(sequence);
     }
     assert!(datagrams.slots.len() <= HISTORY + 1);
-    assert_eq!(datagrams.received(0), Arrival::Duplicate { counted: false });
+    assert_eq!(datagrams.received(0), FORGOTTEN);
 }
 
 #[test]
@@ -78,8 +94,11 @@ fn one_that_was_given_up_is_late_however_many_were_settled_since() {
         }
     }
     assert_eq!(datagrams.expire(count).lost, count / 2);
-    let late = Arrival::Late { counted: true };
-    let duplicate = Arrival::Duplicate { counted: false };
+    let late = Arrival::Late {
+        counted: true,
+        size: 64,
+    };
+    let duplicate = FORGOTTEN;
     let newest = count - 1;
     assert_eq!(datagrams.received(newest), late);
     let remembered = newest - (HISTORY + GIVEN_UP) as u64;
@@ -89,6 +108,22 @@ fn one_that_was_given_up_is_late_however_many_were_settled_since() {
     // The memory of them is bounded too.
     assert!(datagrams.given_up.len() <= GIVEN_UP);
     assert_eq!(datagrams.received(1), duplicate);
+}
+
+#[test]
+fn only_the_first_wrong_copy_of_a_message_that_came_in_time_counts() {
+    let mut datagrams = DatagramsInFlight::new(None);
+    send(&mut datagrams, 3);
+    datagrams.received(0);
+    assert!(datagrams.note_wrong(0));
+    assert!(!datagrams.note_wrong(0), "it is counted already");
+    datagrams.expire(1);
+    datagrams.received(1);
+    assert!(!datagrams.note_wrong(1), "it was lost");
+    assert!(!datagrams.note_wrong(2), "it is out");
+    assert!(!datagrams.note_wrong(3), "it was not sent");
+    let remembered: Vec<u64> = datagrams.remembered().map(|next| next.sequence).collect();
+    assert_eq!(remembered, [0, 1, 2]);
 }
 
 proptest! {
