@@ -440,7 +440,7 @@ impl Coordinator<'_> {
                 tcp,
             } => {
                 let thread = worker - group * self.plan.threads.get();
-                self.groups[group].add_account(thread, account, flows, tcp);
+                self.groups[group].add_account(thread, *account, flows, tcp);
                 Ok(true)
             }
             Report::Failed { failure, .. } => Err(error_of(failure, self.targets[group])),

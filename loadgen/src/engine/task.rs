@@ -77,7 +77,7 @@ pub(crate) enum Report {
     /// The thread has finished and reported every slice.
     Finished {
         worker: usize,
-        account: Account,
+        account: Box<Account>,
         flows: Vec<FlowReport>,
         tcp: TcpTotals,
     },

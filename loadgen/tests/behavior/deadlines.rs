@@ -120,8 +120,11 @@ fn the_bytes_of_an_interval_are_those_of_its_messages() {
     });
     assert_eq!(result.messages.sent, 80);
     for interval in &result.intervals {
-        assert_eq!(interval.sent_bytes, interval.sent * SIZE as u64);
-        assert_eq!(interval.received_bytes, interval.received * SIZE as u64);
+        assert_eq!(interval.sent_bytes, interval.counts.sent * SIZE as u64);
+        assert_eq!(
+            interval.received_bytes,
+            interval.counts.received * SIZE as u64
+        );
     }
     let sent: u64 = result.intervals.iter().map(|i| i.sent_bytes).sum();
     let received: u64 = result.intervals.iter().map(|i| i.received_bytes).sum();

@@ -251,10 +251,10 @@ impl<F: Flow> Worker<F> {
         let counts = self.context.recorder.counts();
         counts.unfinished += unfinished;
         counts.unsent += unsent;
-        let account = Account {
+        let account = Box::new(Account {
             scheduling: self.scheduling,
             ..self.context.recorder.finish()
-        };
+        });
         let (flows, tcp) = self.final_reports();
         // The receiver is gone only if the run has failed.
         let _ = self.task.reports.send(Report::Finished {

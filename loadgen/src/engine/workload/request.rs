@@ -164,9 +164,10 @@ impl Request {
         let Outgoing { stream, in_flight } = &mut self.outgoing;
         let position = in_flight.read_position();
         let difference = context.source.first_difference(stream, position, bytes);
+        let surplus = in_flight.write_position();
         context.recorder.record_corruption(Corruption {
             connection: self.connection.id.number,
-            offset: difference.map_or(in_flight.write_position(), |index| position + index as u64),
+            offset: difference.map_or(surplus, |index| position + index as u64),
             sequence: None,
         });
         Ended::Excess
