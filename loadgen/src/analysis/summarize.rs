@@ -18,9 +18,9 @@ use crate::observer::Observer;
 use crate::plan::{Background, Plan};
 use crate::result::statistics::Trend;
 use crate::result::{
-    BackgroundResult, Bytes, Client, ClientScheduling, Connections, Counts,
-    IntervalCounts, IntervalLatency, IntervalResult, Latencies, Latency, Messages, Rate,
-    RateChange, RunResult, Statistics, TcpInterval, ThreadResult, Throughput, Tool, Verdict,
+    BackgroundResult, Bytes, Client, ClientScheduling, Connections, Counts, IntervalCounts,
+    IntervalLatency, IntervalResult, Latencies, Latency, Messages, Rate, RateChange, RunResult,
+    Statistics, TcpInterval, ThreadResult, Throughput, Tool, Verdict,
 };
 
 /// Percentiles with a confidence interval.
