@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use echomark::net::tuning::Tuning;
-use mio::net::TcpStream;
 use mio::{Events, Poll};
 
 /// The end of the stream hides behind the bytes, and no event reports it again.
@@ -56,7 +55,6 @@ fn a_socket_that_is_connected_to_itself_is_refused() {
     let own = socket.local_addr().unwrap();
     socket.connect(&own).unwrap();
     socket.set_nonblocking(true).unwrap();
-    let stream = TcpStream::from_std(socket.into());
     let poll = Poll::new().unwrap();
     let address = Address::Tcp(own.as_socket().unwrap());
     let mut dialer = Dialer::new(Arc::new([address]), Tuning::default(), Vec::new(), 0, 1);
@@ -66,7 +64,7 @@ fn a_socket_that_is_connected_to_itself_is_refused() {
         target: 0,
     });
     connection.state = State::Connecting {
-        transport: Transport::Stream(Socket::Tcp(stream)),
+        transport: Transport::new(Kind::Tcp, socket),
         began: 0,
     };
     match connection.finish_connect(&mut dialer, poll.registry()) {
