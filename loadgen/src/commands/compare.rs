@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use clap::ArgMatches;
 use echomark::net::clock::monotonic_ns;
-use loadgen::compare::{self, Criteria, Measured, NamedResult, Round, Setting};
+use loadgen::compare::{self, Criteria, End, Measured, NamedResult, Round, Setting};
 use loadgen::observer::Unobserved;
 use loadgen::plan::{Direction, Plan};
 use loadgen::report::{json, text, words};
@@ -241,11 +241,7 @@ impl<'a> Rounds<'a> {
         let setting = Setting {
             started_at: self.started_at.clone(),
             host: loadgen::describe_host(),
-            interrupted: matches!(end, End::Interrupted),
-            failure: match end {
-                End::Failed(problem) => Some(problem),
-                End::Complete | End::Interrupted => None,
-            },
+            end,
             base: side(0),
             new: side(1),
         };
@@ -282,15 +278,6 @@ impl<'a> Rounds<'a> {
     fn has_progress(&self) -> bool {
         !self.args.quiet && progress::is_possible()
     }
-}
-
-/// The end of the rounds.
-#[derive(Debug)]
-enum End {
-    Complete,
-    Interrupted,
-    /// A round could not be made.
-    Failed(String),
 }
 
 /// The service that a server must offer, as it announces it.

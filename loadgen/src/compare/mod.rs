@@ -21,7 +21,7 @@ pub use measured::{Measured, Round};
 pub use metric::{Metric, Reading};
 pub use rounds::{is_decided, of_rounds};
 pub use stored::{NamedResult, of_results};
-pub use summarize::Setting;
+pub use summarize::{End, Setting};
 
 #[cfg(test)]
 mod tests;

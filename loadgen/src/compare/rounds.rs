@@ -49,7 +49,7 @@ pub fn of_rounds(setting: Setting, rounds: &[Round], criteria: &Criteria) -> Com
             (metric, judge(metric, &findings, criteria.threshold))
         })
         .collect();
-    let validity = validity::of_rounds(rounds, setting.interrupted, setting.failure.as_deref());
+    let validity = validity::of_rounds(rounds, &setting.end);
     let rounds = rounds.iter().map(|round| ComparedRound {
         first: round.first,
         base: round.base.to_run(),

@@ -12,7 +12,7 @@ use crate::result::{RunResult, Statistics};
 
 use super::judge::{Criteria, ERROR, Evidence, Findings, judge};
 use super::metric::{Metric, Reading};
-use super::summarize::{Setting, summarize};
+use super::summarize::{End, Setting, summarize};
 use super::validity;
 
 /// The assumed standard deviation of a figure's logarithm between runs on one host
@@ -73,8 +73,11 @@ pub fn of_results(
     let setting = Setting {
         started_at,
         host: crate::host::describe(),
-        interrupted: base.result.interrupted || new.result.interrupted,
-        failure: None,
+        end: if base.result.interrupted || new.result.interrupted {
+            End::Interrupted
+        } else {
+            End::Complete
+        },
         base: side(base),
         new: side(new),
     };

@@ -15,14 +15,23 @@ pub struct Setting {
     pub started_at: String,
     /// The host.
     pub host: Host,
-    /// Whether it was ended early.
-    pub interrupted: bool,
-    /// Why no further round could be made.
-    pub failure: Option<String>,
+    /// How it ended.
+    pub end: End,
     /// The base: name, source and plan.
     pub base: ComparedSide,
     /// The new side.
     pub new: ComparedSide,
+}
+
+/// The end of the measurements.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum End {
+    /// All were made.
+    Complete,
+    /// The user ended them early.
+    Interrupted,
+    /// No further round could be made, for this reason.
+    Failed(String),
 }
 
 /// The comparison, from judged figures.
@@ -40,7 +49,7 @@ pub(super) fn summarize(
         kind: ComparisonKind::Comparison,
         tool: Tool::this(),
         started_at: setting.started_at,
-        interrupted: setting.interrupted,
+        interrupted: setting.end == End::Interrupted,
         host: setting.host,
         base: setting.base,
         new: setting.new,

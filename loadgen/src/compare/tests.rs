@@ -21,8 +21,7 @@ fn setting() -> Setting {
     Setting {
         started_at: "2026-01-01T00:00:00.000Z".to_owned(),
         host: Host::default(),
-        interrupted: false,
-        failure: None,
+        end: End::Complete,
         base: side("a"),
         new: side("b"),
     }

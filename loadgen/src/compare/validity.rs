@@ -7,6 +7,7 @@ use crate::result::comparison::Side;
 use crate::result::{Code, Reason, Status, Verdict};
 
 use super::measured::{Measured, Round};
+use super::summarize::End;
 
 /// Reasons for an invalid run that the client causes. On the new side, other reasons may be the
 /// effect that the comparison looks for.
@@ -16,10 +17,10 @@ const OF_THE_CLIENT: [Code; 2] = [Code::SendLag, Code::OutOfPorts];
 const MAX_INVALID: f64 = 0.25;
 
 /// Of rounds.
-pub(super) fn of_rounds(rounds: &[Round], interrupted: bool, failure: Option<&str>) -> Verdict {
+pub(super) fn of_rounds(rounds: &[Round], end: &End) -> Verdict {
     let mut reasons = Vec::new();
-    if let Some(failure) = failure {
-        reasons.push(Reason::invalid(Code::RoundFailed, failure.to_owned()));
+    if let End::Failed(problem) = end {
+        reasons.push(Reason::invalid(Code::RoundFailed, problem.clone()));
     }
     let runs = |side| rounds.iter().map(move |round| run(round, side));
     for (side, name) in [(Side::Base, "base"), (Side::New, "new")] {
@@ -55,7 +56,7 @@ pub(super) fn of_rounds(rounds: &[Round], interrupted: bool, failure: Option<&st
             reasons.push(Reason::suspect(Code::SuspectRuns, text));
         }
     }
-    if interrupted {
+    if *end == End::Interrupted {
         let text = format!("stopped early, after {} complete rounds", rounds.len());
         reasons.push(Reason::suspect(Code::Interrupted, text));
     }
