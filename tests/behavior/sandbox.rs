@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::{env, io};
 
 use echomark::internal::{Files, SandboxMode, enter};
@@ -253,6 +253,35 @@ fn what_serving_does_not_need_is_denied() {
         };
         assert_eq!(errno, expected.to_string(), "{attempt}: {text}");
     }
+}
+
+#[test]
+fn a_successor_that_can_t_be_confined_changes_nothing() {
+    require!("strace");
+    let directory = Directory::new();
+    let handover = format!("--handover={}", directory.join("handover").display());
+    let start = |command: &mut Command| {
+        command.args(["--echo=tcp://127.0.0.1:0", "--sandbox=require"]);
+        Echod::spawn_with(
+            command
+                .arg(&handover)
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped()),
+        )
+    };
+    if !kernel_is_able() {
+        skip!("Landlock of Linux 6.2 or newer");
+    }
+    let mut first = start(&mut Command::new(PROGRAM)).wait_until_ready();
+    let mut client = first.connect();
+    client.echo(b"before");
+    // It has been granted the sockets by then.
+    let second = start(&mut with_faults(&["seccomp:error=EINVAL"], PROGRAM));
+    let exit = second.wait_for_exit();
+    assert_eq!(exit.code, Some(1), "{exit:#?}");
+    first.wait_for_log("did not take over; still serving");
+    client.echo(b"after");
+    first.connect().echo(b"after");
 }
 
 /// The lines of these names in /proc/PID/status, once for each thread.
