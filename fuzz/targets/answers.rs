@@ -12,7 +12,7 @@ fuzz_target!(|bytes: &[u8]| {
     pattern.first_difference(head.len() as u64, tail);
 
     let payload = Payload::new(1);
-    let stream = payload.stream(0, 0);
+    let mut stream = payload.stream(0, 0);
     let mut datagrams = DatagramsInFlight::new(None);
     let (mut sent, mut done, mut lost) = (0, 0, 0);
     for (time, answer) in bytes.chunks(9).enumerate() {
@@ -27,7 +27,7 @@ fuzz_target!(|bytes: &[u8]| {
         } else {
             number % (sent + 1)
         };
-        payload.is_datagram(stream, sequence, answer);
+        payload.is_datagram(&mut stream, sequence, answer);
         if let Arrival::Echo { .. } = datagrams.received(sequence) {
             done += 1;
         }
