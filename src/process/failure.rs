@@ -82,10 +82,10 @@ impl FirstFailure {
 impl Failure {
     /// Whether an address is in use.
     pub(super) fn is_of_used_address(&self) -> bool {
-        let source = match self {
-            Self::Server(Error::Bind { source, .. } | Error::Admin { source, .. })
-            | Self::Offer { source, .. } => source,
-            _ => return false,
+        let (Self::Server(Error::Bind { source, .. } | Error::Admin { source, .. })
+        | Self::Offer { source, .. }) = self
+        else {
+            return false;
         };
         source.kind() == io::ErrorKind::AddrInUse
     }
