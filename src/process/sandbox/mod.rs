@@ -74,16 +74,6 @@ pub struct Confinement {
 }
 
 impl Confinement {
-    /// Without a sandbox.
-    const fn none(user: Option<String>, mode: SandboxMode) -> Self {
-        Self {
-            user,
-            mode,
-            landlock: Enforcement::None,
-            seccomp: Enforcement::None,
-        }
-    }
-
     /// As shown in `/info`.
     pub(super) fn to_json(&self) -> serde_json::Value {
         json!({
@@ -137,7 +127,12 @@ pub(super) fn confine(
 /// # Errors
 /// When a required sandbox can't be entered. The calling thread may be in a part of it.
 pub fn enter(mode: SandboxMode, files: &Files) -> Result<Confinement, ConfinementError> {
-    let mut confinement = Confinement::none(None, mode);
+    let mut confinement = Confinement {
+        user: None,
+        mode,
+        landlock: Enforcement::None,
+        seccomp: Enforcement::None,
+    };
     let missing = |what: &str, problem: &dyn fmt::Display| {
         let problem = format!("cannot enter the sandbox: {what}: {problem}");
         match mode {
