@@ -32,15 +32,17 @@ fn assert_all_arrived(result: &RunResult) {
 }
 
 /// As many were lost as the server dropped. On a busy machine others take longer than the timeout:
-/// they are lost too, and late, but for those whose answer comes when the run is over.
+/// they are lost too, and late, but for those whose answer comes when the run is over; and one that was
+/// sent late may not have had its time at the end.
 #[track_caller]
 fn assert_lost(result: &RunResult, dropped: u64) {
     const MAX_OUT: u64 = 16;
     let messages = &result.messages;
-    let is_explained = (dropped..=dropped + messages.late + MAX_OUT).contains(&messages.lost);
+    let missing = messages.lost + messages.unfinished;
+    let is_explained = (dropped..=dropped + messages.late + MAX_OUT).contains(&missing);
     assert!(is_explained, "{dropped} dropped: {messages:?}");
     if messages.late == 0 {
-        assert_eq!(messages.lost, dropped);
+        assert_eq!(missing, dropped);
     }
 }
 
@@ -66,8 +68,8 @@ fn as_many_are_lost_as_the_server_drops() {
     let dropped = dropped.load(Ordering::Relaxed);
     assert_eq!(dropped, 129);
     assert_lost(&result, dropped);
-    assert_eq!(result.messages.unfinished, 0);
-    assert_eq!(result.messages.received, MESSAGES - result.messages.lost);
+    let missing = result.messages.lost + result.messages.unfinished;
+    assert_eq!(result.messages.received, MESSAGES - missing);
     assert!(codes(&result).contains(&&Code::Missing));
 }
 
