@@ -7,7 +7,7 @@ use echomark::internal::{Answer, Claim, Confirmed, Offer, Takeover};
 use echomark::metrics::CloseReason;
 use echomark::{Config, Handle, Server};
 
-use super::{Running, wait_until};
+use super::{Running, wait_for, wait_until};
 
 /// A server that waits for its successor.
 pub(crate) struct Generation {
@@ -71,14 +71,18 @@ pub(crate) fn confirm(takeover: Takeover, handle: &Handle) -> Option<Offer> {
     }
 }
 
-/// Asks for the sockets of a server that has to offer them.
+/// Asks for the sockets of a server that has to offer them, perhaps once it has noticed the end of an
+/// earlier successor.
 #[track_caller]
 pub(crate) fn ask(config: &Config) -> Box<Takeover> {
     let path = config.handover.as_deref().expect("a path");
-    match Takeover::ask(path, config).expect("an answer") {
-        Answer::Offer(takeover) => takeover,
-        other => panic!("no offer but {other:?}"),
-    }
+    wait_for("an offer", || {
+        match Takeover::ask(path, config).expect("an answer") {
+            Answer::Offer(takeover) => Some(takeover),
+            Answer::Busy => None,
+            other => panic!("no offer but {other:?}"),
+        }
+    })
 }
 
 /// Returns once every worker's loop turns.
