@@ -16,14 +16,14 @@ pub mod sizes;
 
 use sizes::Sizes;
 
-/// Everything that decides a run. Part of the result, so that it can be repeated.
+/// All options of a run. Part of the result, so that the run can be repeated.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Plan {
-    /// What is measured.
+    /// The measured servers.
     #[serde(flatten)]
     pub target: Target,
-    /// What connections do.
+    /// The workload.
     #[serde(flatten)]
     pub workload: Workload,
     /// Connections in total.
@@ -33,50 +33,50 @@ pub struct Plan {
     /// When messages are due.
     #[serde(flatten)]
     pub load: Load,
-    /// Bytes of a message: a number if all are alike, else the text of their distribution.
+    /// Size of a message in bytes: a number if all are equal, else a distribution as text.
     pub size: Sizes,
-    /// Length of the measured window in seconds; null if a number of messages ended it.
+    /// Length of the measured window in seconds; null if a number of messages ends it.
     #[serde(rename = "duration_s", with = "optional_seconds")]
     #[cfg_attr(test, schemars(with = "Option<f64>"))]
     pub duration: Option<Duration>,
-    /// Seconds before the window in which messages flowed and were not counted.
+    /// Length of the warm-up before the window, in seconds; its messages are not counted.
     #[serde(rename = "warmup_s", with = "seconds")]
     #[cfg_attr(test, schemars(with = "f64"))]
     pub warmup: Duration,
-    /// Messages after which the window ended; null if there was no such number.
+    /// Number of messages that ends the window; null without a limit.
     pub requests: Option<NonZeroU64>,
-    /// Seconds over which the connections were made.
+    /// Time over which the connections are opened, in seconds.
     #[serde(rename = "ramp_s", with = "seconds")]
     #[cfg_attr(test, schemars(with = "f64"))]
     pub ramp: Duration,
-    /// Seconds that a connect or an echo may take.
+    /// Timeout of a connect or an echo, in seconds.
     #[serde(rename = "timeout_s", with = "seconds")]
     #[cfg_attr(test, schemars(with = "f64"))]
     pub timeout: Duration,
-    /// Decides payloads, sizes and Poisson arrivals.
+    /// Seed of payloads, sizes and Poisson arrivals.
     pub seed: u64,
-    /// Whether every byte that came back was compared.
+    /// Whether every received byte is compared.
     pub verify: bool,
     /// Length of the intervals in seconds.
     #[serde(rename = "interval_s", with = "seconds")]
     #[cfg_attr(test, schemars(with = "f64"))]
     pub interval: Duration,
-    /// How threads waited for the next message.
+    /// How threads wait until the next message is due.
     pub pacing: Pacing,
     /// What the measuring threads ask of the scheduler.
     #[serde(default)]
     pub priority: Priority,
-    /// Networks and addresses that connections were made from in turn; empty for the kernel's choice.
+    /// Source networks and addresses of connections, used in turn; empty for the kernel's choice.
     #[serde(with = "as_strings")]
     #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub sources: Vec<Cidr>,
     /// Options of the client's sockets.
     pub socket: SocketOptions,
-    /// Streams beside the workload; null if there were none.
+    /// Background streams; null if there are none.
     pub background: Option<Background>,
-    /// How often the run was to be made.
+    /// Number of runs.
     pub repeat: NonZeroUsize,
-    /// Where the server tells what it counts; null if it is not asked.
+    /// URL of the server's admin port; null if its counters are not read.
     #[serde(default)]
     pub server_admin: Option<AdminUrl>,
 }
@@ -86,38 +86,38 @@ pub struct Plan {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum Target {
-    /// Servers that others run.
+    /// Running servers.
     Servers {
-        /// Where they listen; at least one.
+        /// Their endpoints; at least one.
         #[serde(with = "as_strings")]
         #[cfg_attr(test, schemars(with = "Vec<String>"))]
         targets: Vec<Endpoint>,
     },
     /// An echod in this process, on a free loopback port, measured over real sockets.
     Embedded {
-        /// Its worker threads.
+        /// Number of its worker threads.
         embedded_workers: NonZeroUsize,
     },
 }
 
-/// What flows do on their connections.
+/// What the connections do.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "workload", rename_all = "lowercase")]
 pub enum Workload {
-    /// Messages go out and come back.
+    /// Messages to an echo server and back.
     Request,
-    /// Each message has a connection of its own: connect, exchange, close.
+    /// A new connection for each message: connect, exchange, close.
     Churn {
-        /// How the client closes.
+        /// How the client closes the connection.
         close: Close,
     },
-    /// Bytes flow as fast as they may.
+    /// A stream of bytes without a pace.
     Stream {
-        /// Which way.
+        /// The direction.
         direction: Direction,
     },
-    /// Connections are held, and now and then a message goes out on one of them.
+    /// Connections are held open, with an occasional message on one of them.
     Idle,
 }
 
@@ -126,13 +126,13 @@ pub enum Workload {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Close {
-    /// Half-close, wait for the server's, and close.
+    /// Half-close, wait for the server's close, and close.
     Orderly,
     /// Close with a reset, which leaves nothing in TIME_WAIT.
     Reset,
 }
 
-/// Which way a stream flows.
+/// The direction of a stream.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
@@ -184,15 +184,15 @@ impl Default for SocketOptions {
     }
 }
 
-/// Streams that flow beside the workload, from a thread of their own.
+/// Background streams, beside the workload, on their own thread.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Background {
-    /// How many.
+    /// Number of streams.
     pub streams: NonZeroUsize,
-    /// Which way they flow.
+    /// Their direction.
     pub direction: Direction,
-    /// Where to; empty for the targets of the run.
+    /// Their endpoints; empty for the targets of the run.
     #[serde(with = "as_strings")]
     #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub targets: Vec<Endpoint>,
@@ -203,46 +203,46 @@ pub struct Background {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "loop", rename_all = "lowercase")]
 pub enum Load {
-    /// An echo that comes back lets the next message go.
+    /// Each response triggers the next message.
     Closed {
         /// Messages in flight on each connection.
         pipeline: NonZeroUsize,
     },
-    /// Messages go by a schedule, whatever comes back.
+    /// A schedule triggers messages, independent of responses.
     Open {
         /// Messages per second over all connections; a number if it is constant, else a text.
         rate: Profile,
-        /// How the schedule spaces them.
+        /// The distances between messages.
         arrivals: Spacing,
-        /// The most messages in flight on each connection; those beyond it queue with their
+        /// Maximum of messages in flight on each connection; further messages queue with their
         /// intended time.
         pipeline: Option<NonZeroUsize>,
     },
 }
 
-/// How an open loop's schedule spaces messages.
+/// The distances between messages of an open loop.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Spacing {
-    /// At even distances.
+    /// Equal distances.
     Constant,
-    /// As a Poisson process.
+    /// A Poisson process.
     Poisson,
 }
 
-/// How a thread waits for the next message's time. Sleeping is on a timer of nanoseconds, but who
-/// sleeps gives the processor away and may get it back late.
+/// How a thread waits until the next message is due. Timers have nanoseconds, but a thread that sleeps
+/// gives its CPU away and may get it back late.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Pacing {
-    /// Sleeps until the message is due: leaves the processor to others, and sends late.
+    /// Sleeps until the message is due: uses little CPU time, and sends late.
     Sleep,
-    /// Sleeps until shortly before, and polls the rest.
+    /// Sleeps until shortly before, and polls from there.
     #[default]
     Hybrid,
-    /// Never sleeps while a message is still to come: a processor for each thread.
+    /// Polls without sleeping: each thread needs a CPU.
     Spin,
 }
 
@@ -269,7 +269,7 @@ impl Plan {
         matches!(self.load, Load::Open { .. })
     }
 
-    /// The rate that was asked for, in an open loop: its mean over the window.
+    /// The requested rate of an open loop: its mean over the window.
     pub fn target_rate(&self) -> Option<f64> {
         let Load::Open { rate, .. } = &self.load else {
             return None;
@@ -290,7 +290,7 @@ impl Plan {
         Some(curve.count(end_ns) / end_ns * 1e9)
     }
 
-    /// Which way a stream flows; `None` for other workloads.
+    /// The direction of a stream; `None` for other workloads.
     pub fn direction(&self) -> Option<Direction> {
         match self.workload {
             Workload::Stream { direction } => Some(direction),
@@ -298,7 +298,7 @@ impl Plan {
         }
     }
 
-    /// Whether each message has a connection of its own.
+    /// Whether each message has its own connection.
     pub fn has_connection_per_message(&self) -> bool {
         matches!(self.workload, Workload::Churn { .. })
     }

@@ -12,42 +12,42 @@ use super::origin::{Host, Tool};
 use super::verdict::{Code, Status, Verdict};
 use crate::plan::Plan;
 
-/// Two servers, or two results of one, held against each other.
+/// The comparison of two servers, or of two results.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Comparison {
     /// Version of this layout.
     pub schema: u32,
-    /// What the file is; a run's has no such key.
+    /// The kind of the file; the result of a run has no such key.
     pub kind: ComparisonKind,
-    /// What made it.
+    /// The program that made it.
     pub tool: Tool,
-    /// When, RFC 3339 in UTC.
+    /// Start time, RFC 3339 in UTC.
     pub started_at: String,
-    /// Whether it was ended before its time.
+    /// Whether it was ended early.
     pub interrupted: bool,
-    /// Where it was made.
+    /// The host of the client.
     pub host: Host,
-    /// What is compared with.
+    /// The base.
     pub base: ComparedSide,
-    /// What is compared.
+    /// The new side.
     pub new: ComparedSide,
-    /// How ratios and intervals were made.
+    /// The statistical method.
     pub method: Method,
     /// A regression is a figure that is worse by more than this share of the base's.
     pub threshold: f64,
     /// The chance that all intervals together, as decisive, contain the truth.
     pub confidence: f64,
-    /// Each figure by itself.
+    /// The compared figures.
     pub metrics: Vec<MetricComparison>,
-    /// The rounds that were measured, in their order; empty where stored results were compared.
+    /// The measured rounds in their order; empty for stored results.
     pub rounds: Vec<ComparedRound>,
-    /// What all figures come to: a regression if one of them is, then too little evidence if that of
-    /// one is, then an improvement if one is, else no change.
+    /// The overall verdict: a regression if a figure has one; else not enough evidence, if a figure has
+    /// too little; else an improvement, if a figure has one; else no change.
     pub verdict: ComparisonVerdict,
     /// The same in words.
     pub sentence: String,
-    /// Whether the measurements can be believed.
+    /// Whether the measurements are reliable.
     pub validity: Verdict,
 }
 
@@ -60,34 +60,34 @@ pub enum ComparisonKind {
     Comparison,
 }
 
-/// One of the two that are compared.
+/// One of the two sides.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ComparedSide {
-    /// As the user called it: a file, targets, or a command line.
+    /// Its name: a file, targets, or a command line.
     pub name: String,
-    /// Where its figures come from.
+    /// Source of its figures.
     pub source: Source,
-    /// Its runs: those that were made, or that a stored result is of.
+    /// Number of its runs.
     pub runs: usize,
-    /// What was asked of each.
+    /// The plan of each run.
     pub plan: Plan,
 }
 
-/// Where figures come from.
+/// Source of figures.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
     /// A stored result.
     Result,
-    /// Servers that others run, measured for the comparison.
+    /// Running servers, measured for the comparison.
     Targets,
     /// A server that was started for each round.
     Command,
 }
 
-/// How ratios and their intervals were made.
+/// The statistical method of ratios and intervals.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -97,8 +97,8 @@ pub enum Method {
     PairedRounds,
     /// From the runs of two stored results, by Welch's t.
     Runs,
-    /// From single stored runs: what each knows of its own exactness, and an allowance for what runs
-    /// differ by.
+    /// From single stored runs: the precision of each, and an allowance for the variation between
+    /// runs.
     SingleRuns,
 }
 
@@ -111,24 +111,24 @@ pub struct MetricComparison {
     pub name: Cow<'static, str>,
     /// Its unit.
     pub unit: Unit,
-    /// Which way is better.
+    /// Whether more or less is better.
     pub better: Better,
-    /// Median of the base's runs; null if a run does not tell it.
+    /// Median of the base's runs; null if a run lacks it.
     pub base: Option<f64>,
     /// Median of the new side's runs.
     pub new: Option<f64>,
-    /// New over base, as estimated from all runs; null if it cannot be estimated.
+    /// Estimate of new over base from all runs; null if there is none.
     pub ratio: Option<f64>,
-    /// Where the ratio lies, by this figure alone; null if nothing is known.
+    /// Confidence interval of the ratio, of this figure by itself; null if nothing is known.
     pub interval: Option<RatioInterval>,
-    /// Where it lies so surely that all figures may be judged together: this one decides.
+    /// The wider interval that decides: it allows to judge all figures together.
     pub decisive: Option<RatioInterval>,
-    /// What it comes to, in words.
+    /// The verdict on the figure, in words.
     pub sentence: String,
-    /// What it comes to.
+    /// The verdict on the figure.
     pub verdict: ComparisonVerdict,
-    /// With too little evidence: about how many rounds more, or runs of each side, would do if things
-    /// go on as they did; null if that is not known.
+    /// With too little evidence: about how many more rounds, or runs of each side, would be enough;
+    /// null if that is not known.
     pub rounds_needed: Option<usize>,
     /// With so few rounds that the decisive interval has no ends: the number of rounds below which it
     /// never has; null otherwise. A small difference needs more.
@@ -151,14 +151,14 @@ pub enum Unit {
     BitsPerSecond,
 }
 
-/// Which way a figure is better.
+/// Whether more or less of a figure is better.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Better {
-    /// More is.
+    /// More is better.
     Higher,
-    /// Less is.
+    /// Less is better.
     Lower,
 }
 
@@ -174,7 +174,7 @@ pub struct RatioInterval {
     pub confidence: f64,
 }
 
-/// What a figure, or all of them, come to.
+/// The verdict on a figure, or on all of them.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -183,32 +183,32 @@ pub enum ComparisonVerdict {
     Regression,
     /// Better by more than the threshold: the whole interval is beyond it.
     Improvement,
-    /// Not worse by more than the threshold, and not established to be better by more than it.
+    /// Not worse by more than the threshold, and not proven to be better by more than the threshold.
     NoChange,
     /// The threshold lies within the interval.
     NotEnoughEvidence,
 }
 
-/// Both sides measured once, one after the other.
+/// A round: both sides, measured one after the other.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ComparedRound {
-    /// Which side was measured first.
+    /// The side that was measured first.
     pub first: Side,
-    /// What was found of the base.
+    /// The run of the base.
     pub base: RoundRun,
-    /// What was found of the new side.
+    /// The run of the new side.
     pub new: RoundRun,
 }
 
-/// One of the two.
+/// A side of the comparison.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Side {
-    /// What is compared with.
+    /// The base.
     Base,
-    /// What is compared.
+    /// The new side.
     New,
 }
 
@@ -222,6 +222,6 @@ pub struct RoundRun {
     pub status: Status,
     /// The codes of the verdict's reasons.
     pub reasons: Vec<Code>,
-    /// Its figures by the names of the metrics; null if it could not tell one.
+    /// Its figures by the names of the metrics; null where one is not known.
     pub values: BTreeMap<String, Option<f64>>,
 }

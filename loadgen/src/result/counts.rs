@@ -26,7 +26,7 @@ macro_rules! counts {
             $(#[doc = $interval_meaning:literal] $within:ident,)*
         }
     ) => {
-        /// How often what happened, as it is recorded. Messages are those intended for the window
+        /// The recorded counts. Messages are those intended for the window
         /// unless told otherwise.
         #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
         pub struct Counts {
@@ -105,7 +105,7 @@ macro_rules! counts {
 }
 
 counts! {
-    /// What became of the messages intended for the window:
+    /// Outcomes of the messages intended for the window:
     /// `sent = received + lost + unfinished + timed_out` and `received = verified + corrupt`, unless
     /// verification is off.
     struct Messages {
@@ -188,7 +188,7 @@ counts! {
         sent,
         /// Echoes complete.
         received,
-        /// Messages whose connection ended, datagrams given up.
+        /// Messages whose connection ended, and datagrams that did not come back.
         lost,
         /// Messages given up after the timeout.
         timed_out,

@@ -5,7 +5,7 @@
 //! - [`counts`]: what is counted, declared once.
 //! - [`latency`], [`histogram`]: latencies keep their histograms, so results of several threads, runs or
 //!   hosts add without loss.
-//! - [`verdict`]: whether a result can be believed.
+//! - [`verdict`]: whether a result is reliable.
 //! - [`stored`]: reads any of them from a file.
 //!
 //! Data alone: other modules compute what stands here, and reports know nothing else.

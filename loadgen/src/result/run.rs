@@ -12,21 +12,21 @@ use super::tcp::{TcpInterval, TcpResult};
 use super::verdict::{Status, Verdict};
 use crate::plan::Plan;
 
-/// Everything that a run found, and what it took to find it.
+/// The result of a run: all figures, the plan and the host.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RunResult {
     /// Version of this layout.
     pub schema: u32,
-    /// What made the result.
+    /// The program that made the result.
     pub tool: Tool,
     /// Start of the run, RFC 3339 in UTC.
     pub started_at: String,
-    /// Whether the run was ended before its time.
+    /// Whether the run was ended early.
     pub interrupted: bool,
-    /// Where the client ran.
+    /// The host of the client.
     pub host: Host,
-    /// What was asked for, every option resolved.
+    /// The plan, with every option resolved.
     pub plan: Plan,
     /// Length of the measured window in seconds; that of all runs if there were several.
     pub duration_s: f64,
@@ -34,7 +34,7 @@ pub struct RunResult {
     pub rate: Rate,
     /// Of all messages in the window.
     pub throughput: Throughput,
-    /// What became of the messages intended for the window: sent = received + lost + unfinished +
+    /// Outcomes of the messages intended for the window: sent = received + lost + unfinished +
     /// timed_out, and received = verified + corrupt if the run verifies.
     pub messages: Messages,
     /// Payload of the messages intended for the window.
@@ -43,32 +43,32 @@ pub struct RunResult {
     pub connections: Connections,
     /// Distributions of nanoseconds; one that does not apply, or has no sample, is absent.
     pub latency_ns: Latencies,
-    /// How sure the figures are; empty for the union of several runs.
+    /// Precision of the figures; empty for the union of several runs.
     pub statistics: Statistics,
     /// The window cut into pieces, by the time at which things happened; the last may be the wait for
     /// echoes after the window. Repeats follow each other.
     pub intervals: Vec<IntervalResult>,
     /// The time before the warm-up, in which the connections were made, cut into pieces.
     pub ramp: Vec<RampInterval>,
-    /// What TCP says of the connections; null for other transports.
+    /// TCP_INFO of the connections; null for other transports.
     pub tcp: Option<TcpResult>,
-    /// How evenly the connections were served; null with a connection per message, or a single one.
+    /// Fairness between the connections; null with a connection per message, or a single one.
     pub fairness: Option<FairnessResult>,
-    /// The streams that flowed beside the workload; null if there were none.
+    /// The background streams; null if there were none.
     pub background: Option<BackgroundResult>,
-    /// The runs that this is the union of; null if there was one only.
+    /// The runs that this is the union of; null for a single run.
     pub repeats: Option<Repeats>,
     /// The results that this is the union of (loadgen merge), each with what does not add; null if it
     /// is of one process. In a union, statistics, tcp, fairness and server are null, and so are
     /// percentiles of an interval of which a part lacks the histogram.
     #[serde(default)]
     pub merged: Option<Vec<MergedPart>>,
-    /// What the server says of itself (--server-admin); null if it was not asked.
+    /// The server's own counters (--server-admin); null if they were not read.
     #[serde(default)]
     pub server: Option<ServerResult>,
-    /// What the client observed of itself in the window.
+    /// The client's own state in the window.
     pub client: Client,
-    /// Whether all this can be believed.
+    /// Whether the result is reliable.
     pub verdict: Verdict,
 }
 
@@ -76,22 +76,22 @@ pub struct RunResult {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Rate {
-    /// Asked for, as a mean over the window; null in a closed loop.
+    /// Requested rate, as a mean over the window; null in a closed loop.
     pub target: Option<f64>,
-    /// Made due in the window, over its length.
+    /// Messages that became due in the window, over its length.
     pub offered: f64,
     /// Messages of the window that came back, over its length. In a closed loop, and in an open one whose
     /// backlog grew, echoes complete in the window.
     pub achieved: f64,
-    /// Rates that the user asked for while the run went on.
+    /// Changes of the rate by the user during the run.
     pub changes: Vec<RateChange>,
 }
 
-/// A wish of the user during the run.
+/// A change of the rate by the user.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RateChange {
-    /// When, in seconds from the start of the window; negative before it.
+    /// Time in seconds from the start of the window; negative before it.
     pub at_s: f64,
     /// Messages per second from then on.
     pub rate: f64,
@@ -128,7 +128,7 @@ pub struct Latencies {
     /// echo.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<Latency>,
-    /// From the start of the connect call until the connection stood.
+    /// From the start of the connect call until the connection was open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connect: Option<Latency>,
     /// From the intended time to the start of the write call; open loop only.
@@ -142,7 +142,7 @@ pub struct Latencies {
     pub close: Option<Latency>,
 }
 
-/// What happened in one interval.
+/// Figures of one interval.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct IntervalResult {
@@ -157,22 +157,22 @@ pub struct IntervalResult {
     pub sent_bytes: u64,
     /// Payload bytes of the window's messages that came back or were acknowledged.
     pub received_bytes: u64,
-    /// Connections that stood.
+    /// Connections opened.
     pub opened: u64,
-    /// Connections that could not be made.
+    /// Connections that could not be opened.
     pub failed: u64,
     /// Response times of the echoes that were complete in the interval; null if there were none.
     pub response: Option<IntervalLatency>,
     /// Service times of the same.
     pub service: Option<IntervalLatency>,
-    /// Samples of TCP_INFO over the connections that were asked in the interval; null if none was.
+    /// Samples of TCP_INFO in the interval; null if there were none.
     pub tcp: Option<TcpInterval>,
-    /// What the streams beside the workload received; null if there were none, and in lines that are
-    /// written while the run goes on.
+    /// Payload bytes received by background streams; null if there were none, and in lines that are
+    /// written during the run.
     pub background_received_bytes: Option<u64>,
 }
 
-/// Connects in a piece of the time before the warm-up.
+/// Connects in an interval of the ramp.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RampInterval {
@@ -180,27 +180,27 @@ pub struct RampInterval {
     pub start_s: f64,
     /// End, in seconds from the first connect.
     pub end_s: f64,
-    /// Connections that stood.
+    /// Connections opened.
     pub opened: u64,
-    /// Connections that could not be made.
+    /// Connections that could not be opened.
     pub failed: u64,
     /// Connect times, in nanoseconds.
     pub connect: Option<IntervalLatency>,
 }
 
-/// What the client observed of itself during the window.
+/// The client's own state in the window.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Client {
-    /// Its measuring threads.
+    /// The measuring threads.
     pub threads: Vec<ThreadResult>,
-    /// Share of the host's processor time that its hypervisor gave to others; null if unknown.
+    /// Share of the host's CPU time that the hypervisor gave to other guests; null if unknown.
     pub steal_ratio: Option<f64>,
-    /// Send lag that was the client's own doing; null in a closed loop.
+    /// Send lag caused by the client itself; null in a closed loop.
     pub own_send_lag: Option<Latency>,
-    /// How late a thread was run that asked to be run at known times; null if unknown.
+    /// Delay with which a probe thread was woken up; null if unknown.
     pub hiccup: Option<Latency>,
-    /// Where the first wrong byte was; null if there was none.
+    /// The first wrong byte; null if there was none.
     pub first_corruption: Option<Corruption>,
     /// What the measuring threads got of the scheduler; null in results of earlier versions.
     #[serde(default)]
@@ -233,25 +233,23 @@ impl ClientScheduling {
     }
 }
 
-/// One measuring thread during the window.
+/// One measuring thread in the window.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ThreadResult {
-    /// Share of the time that it was on a processor.
+    /// Share of the time in which it ran on a CPU.
     pub cpu_ratio: f64,
-    /// The same without polling for the next message to be due.
+    /// The same, without polling until the next message is due.
     pub busy_ratio: f64,
-    /// Times that it was taken off the processor.
+    /// Number of involuntary context switches.
     pub involuntary_switches: u64,
-    /// Share of the time that it was ready to run and had no processor; null if the kernel does not
-    /// tell.
+    /// Share of the time in which it waited for a CPU; null if the kernel does not report it.
     pub run_delay_ratio: Option<f64>,
-    /// How long it had no processor each time that it was ready to run, on average, in nanoseconds;
-    /// null if the kernel does not tell.
+    /// Mean wait for a CPU in nanoseconds; null if the kernel does not report it.
     pub run_delay_ns_mean: Option<f64>,
 }
 
-/// A byte that came back wrong.
+/// A wrong byte.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Corruption {
@@ -265,33 +263,32 @@ pub struct Corruption {
     pub sequence: Option<u64>,
 }
 
-/// How sure the figures are.
+/// Precision of the figures.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Statistics {
     /// 95 % confidence interval of the achieved rate; null if the run is too short.
     pub rate: Option<RateEstimate>,
-    /// 95 % confidence intervals of percentiles of the response time; those that the run is too short for
-    /// are left out.
+    /// 95 % confidence intervals of percentiles of the response time. Percentiles for which the run is
+    /// too short are left out.
     pub response: Vec<QuantileEstimate>,
-    /// Whether the median of the response time changed in the course of the window; null if the
-    /// window is too short to tell.
+    /// Trend of the median response time within the window; null if the window is too short.
     pub trend: Option<Trend>,
 }
 
-/// The streams that flowed beside the workload.
+/// Background streams.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct BackgroundResult {
-    /// Theirs in the window.
+    /// Throughput in the window.
     pub throughput: Throughput,
-    /// Theirs in the window: handed to the kernel, and received or acknowledged.
+    /// Bytes in the window: handed to the kernel, and received or acknowledged.
     pub bytes: Bytes,
-    /// Theirs.
+    /// Their connections.
     pub connections: Connections,
-    /// Above 0 if bytes came back wrong.
+    /// Number of wrong blocks.
     pub corrupt: u64,
-    /// What TCP says of them; null for other transports.
+    /// TCP_INFO of the streams; null for other transports.
     pub tcp: Option<TcpResult>,
 }
 
@@ -299,13 +296,13 @@ pub struct BackgroundResult {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Repeats {
-    /// A few figures of each.
+    /// The main figures of each run.
     pub runs: Vec<RepeatRun>,
-    /// How far these figures spread; null where a run lacks one.
+    /// Spread of these figures; null where a run lacks one.
     pub spread: RepeatSpread,
 }
 
-/// One of the results that a union is made of, with what does not add.
+/// One of the results of a union, with the values that do not add.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct MergedPart {
@@ -313,7 +310,7 @@ pub struct MergedPart {
     pub name: String,
     /// Its start, RFC 3339 in UTC.
     pub started_at: String,
-    /// Where it was measured.
+    /// The host of its client.
     pub host: Host,
     /// Length of its window.
     pub duration_s: f64,
@@ -323,19 +320,19 @@ pub struct MergedPart {
     pub achieved: f64,
     /// Its median response time in nanoseconds.
     pub response_p50_ns: Option<u64>,
-    /// The 99th percentile of it.
+    /// Its 99th percentile of the response time.
     pub response_p99_ns: Option<u64>,
     /// Its verdict.
     pub status: Status,
-    /// What TCP says of its connections.
+    /// TCP_INFO of its connections.
     pub tcp: Option<TcpResult>,
-    /// How evenly its connections were served.
+    /// Fairness between its connections.
     pub fairness: Option<FairnessResult>,
-    /// What the server said to it.
+    /// The server's own counters.
     pub server: Option<ServerResult>,
 }
 
-/// A few figures of one run.
+/// The main figures of one run.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RepeatRun {
@@ -362,21 +359,20 @@ pub struct RepeatRun {
     /// Its 99th percentile.
     #[serde(default)]
     pub service_p99_ns: Option<u64>,
-    /// Messages that were due; null in results of before this was kept.
+    /// Messages that were due; null in results of earlier versions.
     #[serde(default)]
     pub due: Option<u64>,
-    /// Those that did not come back as they were sent: lost, timed out, unfinished, unsent or
-    /// corrupt.
+    /// Messages that were lost, timed out, unfinished, unsent or corrupt.
     #[serde(default)]
     pub failed: Option<u64>,
-    /// The server's processor time for a message in nanoseconds; null if it was not asked.
+    /// The server's CPU time per message in nanoseconds; null if its counters were not read.
     #[serde(default)]
     pub server_cpu_ns_per_message: Option<f64>,
     /// Its verdict.
     pub status: Status,
 }
 
-/// The spread of a few figures between runs; null where one of them lacks it.
+/// Spread of the main figures between runs; null where a run lacks one.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RepeatSpread {

@@ -11,47 +11,45 @@ use super::origin::{Host, Tool};
 use super::verdict::Verdict;
 use crate::plan::{Plan, seconds};
 
-/// The chance that the interval contains the capacity.
+/// The probability that the interval contains the capacity.
 pub const CONFIDENCE: f64 = 0.95;
 
-/// Everything that a search found, and every trial that it was found by.
+/// The result of a search: the findings and all trials.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SearchResult {
     /// Version of this layout.
     pub schema: u32,
-    /// What tells it from the result of a run, which has no such key.
+    /// The kind of the file; the result of a run has no such key.
     pub kind: SearchKind,
-    /// What made the result.
+    /// The program that made the result.
     pub tool: Tool,
     /// Start of the search, RFC 3339 in UTC.
     pub started_at: String,
-    /// Whether the user ended it before it was over.
+    /// Whether the user ended it early.
     pub interrupted: bool,
-    /// Where the client ran.
+    /// The host of the client.
     pub host: Host,
     /// The plan of the first trial. The others differ in their load, in the length of their window,
     /// in their seed, one more for each, and in threads where there are fewer connections than these.
     pub plan: Plan,
-    /// What a load is a number of.
+    /// The unit of a load.
     pub over: Axis,
-    /// Where the search was allowed to go, and for how long.
+    /// The limits of the search.
     pub limits: Limits,
-    /// With what chance an interval contains the capacity.
+    /// The probability that an interval contains the capacity.
     pub confidence: f64,
-    /// What was searched for, and what was found.
+    /// The goals and their findings.
     pub goals: Vec<GoalResult>,
     /// The lowest load that the client could not offer, for some goal; null if it never failed.
     pub client_limit: Option<f64>,
-    /// Why the search is over.
+    /// The reason for the end of the search.
     pub stop: StopReason,
-    /// How long the search took.
+    /// Duration of the search in seconds.
     pub spent_s: f64,
-    /// Every trial, in the order in which they were made. Each is a run of its own, with connections
-    /// of its own.
+    /// All trials in their order. Each is a run with its own connections.
     pub trials: Vec<TrialResult>,
-    /// Latency by load: for each load at which a trial was judged the union of these trials, by
-    /// increasing load.
+    /// Latency by load, ascending: for each load, the union of its judged trials.
     pub curve: Vec<CurvePoint>,
 }
 
@@ -64,7 +62,7 @@ pub enum SearchKind {
     Search,
 }
 
-/// What the load is a number of.
+/// The unit of the load.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
@@ -76,7 +74,7 @@ pub enum Axis {
     Connections,
 }
 
-/// Where the search may go, and for how long.
+/// The limits of a search.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Limits {
@@ -86,16 +84,16 @@ pub struct Limits {
     pub lowest: f64,
     /// The highest load that may be tried.
     pub highest: f64,
-    /// The most trials.
+    /// Maximum number of trials.
     pub max_trials: usize,
-    /// The longest that the search may take.
+    /// Maximum duration of the search.
     #[serde(rename = "max_time_s", with = "seconds")]
     #[cfg_attr(test, schemars(with = "f64"))]
     pub max_time: Duration,
 }
 
 impl Axis {
-    /// What the number counts, for people.
+    /// The unit in words.
     pub fn unit(self) -> &'static str {
         match self {
             Self::Rate => "messages/s",
@@ -104,19 +102,19 @@ impl Axis {
     }
 }
 
-/// One thing to find: the highest load at which all objectives hold.
+/// A goal: the highest load at which all objectives hold.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Goal {
-    /// What the user calls the goal.
+    /// Name given by the user.
     pub name: Option<String>,
     /// Conditions on a trial; all must hold.
     pub objectives: Vec<Objective>,
-    /// On what evidence.
+    /// The required evidence.
     pub terms: Terms,
 }
 
-/// On what evidence a load counts as meeting its objectives: the attributes of an MLRsearch goal
+/// The evidence required to decide about a load: the attributes of an MLRsearch goal
 /// (draft-ietf-bmwg-mlrsearch, section "Search Goal").
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -129,13 +127,13 @@ pub struct Terms {
     #[serde(rename = "final_trial_s", with = "seconds")]
     #[cfg_attr(test, schemars(with = "f64"))]
     pub final_trial: Duration,
-    /// Trials of this length together always decide about a load.
+    /// Total length of trials at a load that always decides about it.
     #[serde(rename = "duration_sum_s", with = "seconds")]
     #[cfg_attr(test, schemars(with = "f64"))]
     pub duration_sum: Duration,
-    /// The share of that time in which the objectives may be missed.
+    /// Share of that time in which the objectives may be missed.
     pub exceed_ratio: f64,
-    /// How far apart the bounds may be in the end, as a share of the upper one.
+    /// Maximum distance of the bounds in the end, as a share of the upper one.
     pub precision: f64,
 }
 
@@ -143,22 +141,22 @@ pub struct Terms {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct GoalResult {
-    /// What was searched for.
+    /// The goal.
     #[serde(flatten)]
     pub goal: Goal,
-    /// What was found.
+    /// The finding.
     pub finding: Finding,
 }
 
 impl GoalResult {
-    /// Whether the bounds are as close as was asked for, even if chance is not ruled out.
+    /// Whether the bounds are as close as requested, even if chance is not excluded.
     pub fn has_bounds(&self) -> bool {
         let reached = self.finding.precision;
         reached.is_some_and(|reached| reached <= self.goal.terms.precision)
     }
 }
 
-/// What was found for one goal.
+/// The finding for one goal.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Finding {
@@ -166,9 +164,9 @@ pub struct Finding {
     pub lower: Option<f64>,
     /// Relevant upper bound: the lowest load that misses the goal.
     pub upper: Option<f64>,
-    /// How far apart they are, as a share of the upper one.
+    /// Their distance, as a share of the upper one.
     pub precision: Option<f64>,
-    /// Load at the lower bound times the ratio of messages that typically met the objectives there.
+    /// Load at the lower bound, times the share of messages that typically met the objectives there.
     pub conditional_throughput: Option<f64>,
     /// Where the capacity lies, with the chance of `confidence`; an end that could not be shown is
     /// null, and the ends cross if no load fits all that was seen. Null if the goal leaves no room
@@ -179,40 +177,40 @@ pub struct Finding {
     /// no room for chance.
     #[serde(default)]
     pub dependence: Option<f64>,
-    /// How the search for the goal ended.
+    /// The end of the search for the goal.
     #[serde(flatten)]
     pub end: GoalEnd,
 }
 
-/// How the search for a goal ended.
+/// The end of the search for a goal.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "end", rename_all = "snake_case")]
 pub enum GoalEnd {
-    /// The bounds are as close as was asked for, and chance is ruled out.
+    /// The bounds are as close as requested, and chance is excluded.
     Found,
-    /// The goal is met at the highest load that was to be tried.
+    /// The goal is met at the highest allowed load.
     HighestMeets,
-    /// The goal is missed at the lowest load that was to be tried.
+    /// The goal is missed at the lowest allowed load.
     LowestMisses,
     /// The client cannot offer a load above the lower bound.
     ClientLimit {
         /// The lowest load that it could not offer.
         limit: f64,
     },
-    /// The capacity moved while it was searched for: no load fits all that was seen.
+    /// The capacity changed during the search: no load fits all trials.
     Unsteady,
-    /// The search was over before.
+    /// The search ended before the capacity was known.
     Unfinished,
 }
 
-/// Where the capacity lies.
+/// Confidence interval of the capacity.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CapacityInterval {
-    /// It is at least this; `None` if no load could be shown to be below it.
+    /// Lower end; `None` if no load is proven to be below the capacity.
     pub lower: Option<f64>,
-    /// It is below this; `None` if no load could be shown to be above it.
+    /// Upper end; `None` if no load is proven to be above the capacity.
     pub upper: Option<f64>,
 }
 
@@ -223,67 +221,67 @@ impl CapacityInterval {
         Some((upper - lower) / upper)
     }
 
-    /// Whether every load was ruled out: the capacity moved while it was searched for, or trials were
-    /// not independent.
+    /// Whether every load is excluded: the capacity changed during the search, or trials were not
+    /// independent.
     pub fn is_empty(&self) -> bool {
         self.width().is_some_and(|width| width <= 0.0)
     }
 }
 
-/// Why a search is over.
+/// The reason for the end of a search.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum StopReason {
-    /// There is nothing left to find for any goal; each says why.
+    /// Nothing is left to find for any goal; each goal has its own end.
     Finished,
-    /// As many trials were made as were allowed.
+    /// The maximum number of trials was reached.
     TrialsExhausted,
-    /// Another trial would take longer than was allowed.
+    /// Another trial would exceed the maximum duration.
     TimeExhausted,
     /// The user ended it.
     Interrupted,
-    /// The target could be measured at first and then no more.
+    /// The target could be measured at first, and later not.
     TargetLost,
 }
 
-/// One trial: a run of its own, with connections of its own.
+/// A trial: a run with its own connections.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TrialResult {
-    /// When it began, from the start of the search.
+    /// Its start in seconds from the start of the search.
     pub start_s: f64,
-    /// What it took, with connecting, warm-up and waiting for late answers.
+    /// Its total time in seconds, with connecting, warm-up and waiting for late responses.
     pub cost_s: f64,
-    /// The load as it was to be.
+    /// The planned load.
     pub load: f64,
-    /// Length that its window was to have.
+    /// Planned length of its window in seconds.
     pub planned_s: f64,
-    /// What it counts as.
+    /// Its outcome.
     pub outcome: TrialOutcome,
-    /// What it says about each goal, in their order: null where the client is in the way; empty if
-    /// the user ended it.
+    /// The judgement on each goal, in the goals' order: null if the client was the limit or disturbed;
+    /// empty if the user ended the trial.
     pub judgements: Vec<Option<Judgement>>,
-    /// Why it has no figures.
+    /// The reason why it has no figures.
     pub error: Option<String>,
-    /// What was measured; null if no connection could be made.
+    /// Its figures; null if no connection could be made.
     pub measured: Option<TrialFigures>,
 }
 
-/// What a trial counts as.
+/// The outcome of a trial.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TrialOutcome {
-    /// It says something about the server, for one goal at least.
+    /// It says something about the server for at least one goal.
     Judged,
-    /// The client could not do what was asked for, or may have been what failed the objectives.
+    /// The client could not offer the load, or may be the reason for the missed objectives.
     ClientFailed,
     /// The user ended it.
     Interrupted,
 }
 
-/// What a trial says about a goal.
+/// The judgement of a trial on a goal.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Judgement {
@@ -305,28 +303,28 @@ pub struct TrialFigures {
     pub achieved: f64,
     /// Messages that became due in the window.
     pub due: u64,
-    /// Share of them that never came back: lost, timed out, unfinished, unsent.
+    /// Share of the due messages that never came back: lost, timed out, unfinished or unsent.
     pub lost_ratio: f64,
-    /// Share of them that came back changed.
+    /// Share of the due messages that came back changed.
     pub corrupt_ratio: f64,
-    /// Share of the connections asked for that did not stand at the end; null where each message had
-    /// its own.
+    /// Share of the planned connections that were not open at the end; null with a connection per
+    /// message.
     pub missing_connections_ratio: Option<f64>,
     /// Response times of those that came back; a percentile is null if fewer than ten samples lie
     /// beyond it. Null if none came back.
     pub response_ns: Option<TrialLatency>,
-    /// Whether the trial can be believed, as a run of its own.
+    /// The verdict on the trial as a run.
     pub verdict: Verdict,
 }
 
-/// A few figures of a distribution of nanoseconds; null where fewer than ten samples lie beyond a
-/// percentile.
+/// The main figures of a distribution of nanoseconds; a percentile is null if fewer than ten samples
+/// lie beyond it.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TrialLatency {
     /// Number of samples.
     pub count: u64,
-    /// Smallest.
+    /// Minimum.
     pub min: u64,
     /// Arithmetic mean.
     pub mean: f64,
@@ -340,7 +338,7 @@ pub struct TrialLatency {
     pub p99: Option<u64>,
     /// 99.9th percentile.
     pub p99_9: Option<u64>,
-    /// Largest.
+    /// Maximum.
     pub max: u64,
 }
 
@@ -350,28 +348,29 @@ pub struct TrialLatency {
 pub struct CurvePoint {
     /// The load.
     pub load: f64,
-    /// How many trials there were.
+    /// Number of trials.
     pub trials: u64,
-    /// Length of their windows together.
+    /// Total length of their windows in seconds.
     pub duration_s: f64,
     /// Messages that became due in the windows, over their length.
     pub offered: f64,
     /// Echoes complete in the windows, over their length.
     pub achieved: f64,
-    /// What the load is to each goal, in their order.
+    /// The class of the load for each goal, in the goals' order.
     pub classes: Vec<Class>,
     /// Response times of all these trials; null if none came back.
     pub response_ns: Option<Latency>,
 }
 
-/// What a load is to a goal.
+/// The class of a load for a goal.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Class {
-    /// It meets the goal, whatever trials may still come within the duration sum.
+    /// It meets the goal in enough of its trials' time, whatever further trials within the duration
+    /// sum may find.
     Lower,
-    /// It misses the goal, whatever may still come.
+    /// It misses the goal in too much of its trials' time, whatever further trials may find.
     Upper,
     /// More trials are needed.
     Undecided,

@@ -4,59 +4,59 @@ use serde::{Deserialize, Serialize};
 
 use crate::admin::AdminUrl;
 
-/// What the server counted, beside what the client did.
+/// The server's counters, beside the client's.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ServerResult {
-    /// Where it was asked.
+    /// URL of its admin port.
     pub admin: AdminUrl,
     /// The server's version.
     pub version: String,
-    /// How it spreads connections over its workers.
+    /// Its policy to balance connections over workers.
     pub balance: String,
-    /// Its worker threads.
+    /// Number of worker threads.
     pub workers: usize,
-    /// What it did from the start of the window until nothing was out any more; null if the run ended
+    /// Its counters from the start of the window until no message was in flight; null if the run ended
     /// before its window, or the server answered too late for it.
     pub window: Option<ServerWindow>,
-    /// Processor time of its workers for a message, in nanoseconds; null if there was none.
+    /// CPU time of its workers per message, in nanoseconds; null without messages.
     pub cpu_ns_per_message: Option<f64>,
-    /// Processors that its workers were busy on.
+    /// Number of CPUs that its workers kept busy.
     pub cpu_ratio: Option<f64>,
-    /// Events that a turn of its loop found, on average.
+    /// Mean number of events per turn of its event loop.
     pub events_per_turn: Option<f64>,
-    /// Jain's index over the workers' events; null for a single one.
+    /// Jain's index over the workers' events; null with a single worker.
     pub balance_jain: Option<f64>,
-    /// Each worker over that time.
+    /// Each worker in the same time.
     pub per_worker: Vec<ServerWorker>,
-    /// Both sides' accounts of the whole run, from before the first connect until after the last
-    /// close.
+    /// Bytes and connections as counted by both sides, from before the first connect until after the
+    /// last close.
     pub accounts: ServerAccounts,
 }
 
-/// What the server counted in the window and the wait after it.
+/// The server's counters in the window and the wait after it.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ServerWindow {
     /// Length of that time in seconds.
     pub duration_s: f64,
-    /// Processor time of the workers in seconds.
+    /// CPU time of the workers in seconds.
     pub cpu_s: f64,
-    /// Messages that its bytes make, by their mean size; over UDP its datagrams.
+    /// Number of messages: its bytes divided by their mean size; over UDP its datagrams.
     pub messages: f64,
-    /// Bytes that it read.
+    /// Bytes read.
     pub received_bytes: u64,
-    /// Bytes that its sockets took.
+    /// Bytes written.
     pub sent_bytes: u64,
     /// Turns of its event loops.
     pub loop_iterations: u64,
     /// Events that the kernel returned.
     pub loop_events: u64,
-    /// Turns in which as many came as fit.
+    /// Turns in which the batch of events was full.
     pub loop_full_batches: u64,
-    /// Writes that the socket took in part or not at all: back-pressure.
+    /// Writes that the socket accepted in part or not at all: back-pressure.
     pub short_writes: u64,
-    /// Bytes that waited for their peer to take them, at the end.
+    /// Bytes in backlogs at the end, waiting for peers to read.
     pub backlog_bytes: u64,
     /// Connections accepted.
     pub connections_accepted: u64,
@@ -71,7 +71,7 @@ pub struct ServerWindow {
     pub datagrams_dropped_by_kernel: u64,
 }
 
-/// A worker over the window and the wait after it.
+/// A worker in the window and the wait after it.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ServerWorker {
@@ -81,27 +81,27 @@ pub struct ServerWorker {
     pub loop_iterations: u64,
     /// Events that the kernel returned.
     pub loop_events: u64,
-    /// Its processor time in seconds.
+    /// Its CPU time in seconds.
     pub cpu_s: f64,
 }
 
-/// What both sides counted over the whole run.
+/// Counters of both sides over the whole run.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ServerAccounts {
     /// Payload bytes handed to the kernel.
     pub client_sent_bytes: u64,
-    /// Payload bytes that came back; in a stream to the server, those acknowledged.
+    /// Payload bytes received; in a stream to the server, bytes acknowledged.
     pub client_received_bytes: u64,
     /// Bytes that the server read.
     pub server_received_bytes: u64,
-    /// Bytes that its sockets took.
+    /// Bytes written.
     pub server_sent_bytes: u64,
-    /// Connections that stood.
+    /// Connections opened by the client.
     pub client_opened: u64,
-    /// Connections that it served.
+    /// Connections that the server served.
     pub server_accepted: u64,
-    /// Connections that it refused.
+    /// Connections that the server refused.
     pub server_refused: u64,
     /// Datagrams that the server did not answer because their source was over its rate.
     #[serde(default)]
@@ -109,6 +109,6 @@ pub struct ServerAccounts {
     /// Datagrams that the server did not answer because all together were over the rate.
     #[serde(default)]
     pub server_over_rate: u64,
-    /// Whether they agree, as far as they have to.
+    /// Whether both sides agree, within what may differ.
     pub agree: bool,
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct QuantileEstimate {
-    /// Which percentile, as a share.
+    /// The percentile as a share, such as 0.99.
     pub quantile: f64,
     /// Its value in nanoseconds.
     pub value: u64,
@@ -16,9 +16,9 @@ pub struct QuantileEstimate {
     pub high: u64,
     /// Number of samples.
     pub samples: u64,
-    /// How many independent samples would tell as much.
+    /// The number of independent samples with the same information.
     pub effective_samples: f64,
-    /// Blocks that tell this.
+    /// Number of blocks of the estimate.
     pub batches: usize,
 }
 
@@ -32,27 +32,27 @@ pub struct RateEstimate {
     pub low: f64,
     /// Upper end.
     pub high: f64,
-    /// Blocks of equal time that tell this, merged until they hardly depended on each other.
+    /// Number of blocks of equal time, merged until they were almost independent.
     pub batches: usize,
 }
 
-/// How a figure went along in a run.
+/// The trend of a figure within a run.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Trend {
-    /// Nothing but chance, or a change too small to matter.
+    /// No change, or one that is due to chance or too small to matter.
     Steady,
     /// The beginning differs from the rest: the warm-up was not over.
     Transient {
-        /// Share of the window until the difference is gone but for a twentieth.
+        /// Share of the window after which a twentieth of the difference is left.
         until: f64,
         /// Level at the beginning.
         from: f64,
         /// Level of the rest.
         to: f64,
     },
-    /// It rose or fell all along.
+    /// It rose or fell during the whole window.
     Drift {
         /// Level at the beginning of the window.
         from: f64,
@@ -61,7 +61,7 @@ pub enum Trend {
     },
 }
 
-/// How one figure differs between repeats of a run, in the figure's unit.
+/// The spread of a figure between repeats, in the figure's unit.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Spread {
@@ -69,9 +69,9 @@ pub struct Spread {
     pub n: usize,
     /// Median.
     pub median: f64,
-    /// Smallest.
+    /// Minimum.
     pub min: f64,
-    /// Largest.
+    /// Maximum.
     pub max: f64,
     /// Arithmetic mean.
     pub mean: f64,
@@ -86,7 +86,7 @@ pub struct Spread {
     pub high: Option<f64>,
 }
 
-/// How evenly connections were served.
+/// Fairness between connections.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Fairness {
@@ -94,9 +94,8 @@ pub struct Fairness {
     pub connections: usize,
     /// Jain's index over the connections: 1 if all were served alike, 1/n if one of n had everything.
     pub jain_index: f64,
-    /// What the slowest 1 % of the connections, at least one, had on average, over what all had on
-    /// average.
+    /// Mean of the slowest 1 % of the connections, at least one, over the mean of all.
     pub slowest_ratio: f64,
-    /// What the fastest 1 % had, over what all had on average.
+    /// Mean of the fastest 1 %, over the mean of all.
     pub fastest_ratio: f64,
 }

@@ -15,7 +15,7 @@ const SCHEMA: u32 = 1;
 /// section 6), so a thousand results can be added.
 const MOST: u64 = 1 << 53;
 
-/// A result that was stored, of whatever kind.
+/// A stored result of any kind.
 #[derive(Clone, Debug)]
 pub enum Stored {
     /// Of a run.
@@ -26,19 +26,20 @@ pub enum Stored {
     Comparison(Box<Comparison>),
 }
 
-/// Why a file is not a result that can be read. Says so in a sentence that goes on after its name.
+/// Why a file can't be read as a result. Its text continues a sentence that begins with the file's
+/// name.
 #[derive(Debug)]
 #[expect(missing_docs, reason = "the fields are what the sentence says")]
 pub enum StoredError {
-    /// It is not JSON, or lacks what every result has.
+    /// It is not JSON, or lacks the keys of every result.
     NotAResult(serde_json::Error),
     /// A later version made it.
     Schema { schema: u32 },
-    /// No kind that is known.
+    /// Its kind is not known.
     Kind { kind: String },
-    /// It counts more than there can be.
+    /// A count is impossibly large.
     Count { field: String, count: u64 },
-    /// It says that it is a result, and is none.
+    /// It has the keys of a result, and is incomplete.
     Damaged(serde_json::Error),
 }
 
@@ -82,7 +83,7 @@ impl Stored {
 }
 
 /// The first number in a field of this name, or within it, that is too large for a count, with its
-/// field's name. Seeds and what was asked for may be as large.
+/// field's name. Seeds and requested numbers may be as large.
 fn beyond_count<'a>(field: &'a str, value: &'a Value) -> Option<(&'a str, u64)> {
     match value {
         Value::Number(number) if !["seed", "requests", "sequence"].contains(&field) => number

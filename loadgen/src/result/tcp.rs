@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What TCP says of the connections, at their end or at the end of the run.
+/// TCP_INFO of the connections, read at their end or at the end of the run.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TcpResult {
-    /// Connections that were asked.
+    /// Number of connections read.
     pub connections: u64,
-    /// Gauges over the connections that stood at the end; null if none did.
+    /// Gauges of the connections that were open at the end; null if there were none.
     pub at_end: Option<TcpGauges>,
     /// Segments retransmitted.
     pub retransmits: u64,
@@ -16,17 +16,17 @@ pub struct TcpResult {
     pub bytes_retransmitted: u64,
     /// Segments that the peer reported as received twice (RFC 2883).
     pub duplicates: u64,
-    /// Times that segments were found reordered.
+    /// Number of times that reordering was detected.
     pub reorderings: u64,
     /// Segments that arrived at the client out of order.
     pub received_out_of_order: u64,
-    /// Shares of the connections' life, which add up to 1.
+    /// Shares of the connections' lifetime, which add up to 1.
     pub shares: TcpShares,
     /// What limited the client's sending.
     pub limit: TcpLimit,
 }
 
-/// Shares of the connections' life; they add up to one.
+/// Shares of the connections' lifetime, which add up to 1.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TcpShares {
@@ -36,7 +36,7 @@ pub struct TcpShares {
     pub receive_window: f64,
     /// The client's send buffer was full.
     pub send_buffer: f64,
-    /// Data was out or under way.
+    /// Data was in flight or being sent.
     pub network: f64,
 }
 
@@ -46,7 +46,7 @@ pub struct TcpShares {
 pub struct TcpLimit {
     /// For programs: the largest of the shares.
     pub code: TcpLimitCode,
-    /// For people.
+    /// The same in words.
     pub text: String,
 }
 
@@ -65,7 +65,7 @@ pub enum TcpLimitCode {
     Network,
 }
 
-/// Gauges over the connections that stood at the end.
+/// Gauges of the connections that were open at the end.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TcpGauges {
@@ -73,29 +73,29 @@ pub struct TcpGauges {
     pub rtt_us: Gauge,
     /// Its mean deviation in microseconds.
     pub rttvar_us: Gauge,
-    /// Smallest round-trip time in microseconds; null if the kernel does not tell.
+    /// Minimum round-trip time in microseconds; null if the kernel does not report it.
     pub min_rtt_us: Option<Gauge>,
     /// Congestion window in segments.
     pub cwnd: Gauge,
-    /// Slow-start threshold in segments, of the connections that have one; null if none has.
+    /// Slow-start threshold in segments of the connections that have one; null if none has.
     pub ssthresh: Option<Gauge>,
-    /// Segments that are taken for lost.
+    /// Segments considered lost.
     pub lost: Gauge,
-    /// The latest rate of delivery; null if the kernel does not tell.
+    /// The latest delivery rate; null if the kernel does not report it.
     pub delivery_rate_bits_per_s: Option<Gauge>,
-    /// The rate that sending is paced to; null if it is not.
+    /// The pacing rate; null without pacing.
     pub pacing_rate_bits_per_s: Option<Gauge>,
 }
 
-/// A gauge over several connections.
+/// A gauge of several connections.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Gauge {
-    /// Smallest.
+    /// Minimum.
     pub min: f64,
     /// Median.
     pub median: f64,
-    /// Largest.
+    /// Maximum.
     pub max: f64,
 }
 
@@ -112,13 +112,13 @@ impl Gauge {
     }
 }
 
-/// Samples of TCP_INFO, averaged over the connections that were asked.
+/// Samples of TCP_INFO, averaged over the sampled connections.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TcpInterval {
     /// Mean of the smoothed round-trip times in microseconds.
     pub rtt_us_mean: f64,
-    /// The largest of them.
+    /// Maximum of the smoothed round-trip times.
     pub rtt_us_max: u32,
     /// Mean of the congestion windows in segments.
     pub cwnd_mean: f64,

@@ -1,35 +1,35 @@
-//! Whether a result can be believed, as it is stored. `analysis::verdict` judges runs, and
+//! Whether a result is reliable, as it is stored. `analysis::verdict` judges runs, and
 //! `compare::validity` comparisons.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Whether a result can be believed, and why not.
+/// Whether a result is reliable, and why not.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Verdict {
-    /// The worst that any reason demands.
+    /// The worst status of all reasons.
     pub status: Status,
     /// The highest percentile of the response time that the client's own disturbances can't have made,
     /// such as 99.9; null if there is none, or no response time. Beyond it, the tail may be the
     /// client's.
     #[serde(default)]
     pub vouched_percentile: Option<f64>,
-    /// Why; empty for a valid result.
+    /// The reasons; empty for a valid result.
     pub reasons: Vec<Reason>,
 }
 
-/// How far a result can be believed.
+/// How reliable a result is.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// Nothing speaks against it.
+    /// There is no objection.
     Valid,
-    /// Something may have bent it; the reason says what to do.
+    /// It may be distorted; the reason says what to do.
     Suspect,
-    /// It does not show what was asked for.
+    /// It does not show what the plan asks for.
     Invalid,
 }
 
@@ -37,15 +37,15 @@ pub enum Status {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Reason {
-    /// For programs.
+    /// Its kind, for programs.
     pub code: Code,
-    /// For people: the evidence, and what to do.
+    /// The evidence and what to do, for people.
     pub text: String,
-    /// What it makes of the result.
+    /// The status that it gives to the result.
     pub status: Status,
 }
 
-/// What a [`Reason`] is about.
+/// The kind of a [`Reason`].
 #[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -62,9 +62,9 @@ pub enum Code {
     RateNotAchieved,
     /// More than 1 % of the messages that were due never reached the kernel.
     Unsent,
-    /// Messages left late by the client's own doing.
+    /// The client sent messages late.
     SendLag,
-    /// The user changed the rate while the run went on.
+    /// The user changed the rate during the run.
     RateChanged,
     /// The client's host had no port left for some connects.
     OutOfPorts,
@@ -72,9 +72,9 @@ pub enum Code {
     ConnectionsFailed,
     /// The server did not close connections within the timeout.
     Unclosed,
-    /// Not all idle connections stood at the end.
+    /// Not all idle connections were open at the end.
     NotHeld,
-    /// The server ended, or was replaced, during the run, and its side is not known.
+    /// The server ended, or was replaced, during the run, so its counters are not known.
     ServerSideMissing,
     /// A repeat could not be made; those before it are in the result.
     RepeatFailed,
@@ -85,11 +85,11 @@ pub enum Code {
     ServerDisagrees,
     /// The parts of a union were not measured at the same time.
     NotTogether,
-    /// A client thread had no reserve.
+    /// A client thread was busy almost all of the time.
     ClientBusy,
-    /// A client thread had to wait for a processor.
+    /// A client thread had to wait for a CPU.
     Preempted,
-    /// The hypervisor gave the client host's time to others.
+    /// The hypervisor gave CPU time of the client's host to other guests.
     Steal,
     /// The client's host did not run the client at all for more than 1 % of the time.
     Standstill,
@@ -99,20 +99,20 @@ pub enum Code {
     FewSamples,
     /// The beginning of the window differs from the rest.
     WarmingUp,
-    /// The latency rose or fell all along the window.
+    /// The latency rose or fell during the whole window.
     Drift,
     // Of comparisons alone:
     /// A round could not be made; those before it are compared.
     RoundFailed,
-    /// Runs could not be believed.
+    /// Runs were invalid.
     InvalidRuns,
-    /// Runs may have been bent by something.
+    /// Runs were suspect.
     SuspectRuns,
     /// The stored results are of different hosts.
     HostsDiffer,
-    /// A side or the comparison was ended before its time.
+    /// A side or the comparison was ended early.
     Interrupted,
-    /// One of a later version.
+    /// A code of a later version.
     #[serde(untagged)]
     Unknown(Box<str>),
 }
