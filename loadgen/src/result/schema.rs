@@ -26,7 +26,8 @@ const COMMON: &str = "Keys may be added within schema 1; none is renamed or remo
     share of 1. What is not known is null, never a guess.";
 
 /// Properties that may be negative. All other numbers are at least 0.
-const SIGNED: [&str; 16] = [
+const SIGNED: [&str; 17] = [
+    "ClientScheduling.nice",
     "Rate.target",
     "RateChange.at_s",
     "RampInterval.start_s",
