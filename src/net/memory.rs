@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Component, Path};
+use std::sync::OnceLock;
 
 use rustix::process::{Resource, getrlimit};
 
@@ -10,9 +11,11 @@ use rustix::process::{Resource, getrlimit};
 /// no more than this, because a backlog saves a system call and nothing else.
 const MAX_SHARE: u64 = 1 << 30;
 
-/// The memory for backlogs that [`usable`] memory allows.
+/// The memory for backlogs that [`usable`] memory allows, as found by the first call: later, a
+/// sandbox may hide the system's files.
 pub(crate) fn share_for_backlogs() -> u64 {
-    usable().map_or(MAX_SHARE, |usable| (usable / 4).min(MAX_SHARE))
+    static SHARE: OnceLock<u64> = OnceLock::new();
+    *SHARE.get_or_init(|| usable().map_or(MAX_SHARE, |usable| (usable / 4).min(MAX_SHARE)))
 }
 
 /// The memory that this process may use: what the machine has, or less by its cgroup's limit or by
