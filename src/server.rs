@@ -17,6 +17,7 @@ use crate::metrics::Snapshot;
 use crate::net::affinity;
 use crate::net::endpoint::Endpoint;
 use crate::net::stream::Socket;
+use crate::net::sys;
 use crate::net::tcp;
 use crate::reactor::{
     Control, Epoll, HandOff, Listening, MAX_INBOX, Origin, Reactor, Setup, Share, UdpEndpoint,
@@ -165,9 +166,19 @@ impl Server {
     }
 
     /// Returns once all workers have ended.
-    fn run_workers(self) -> Result<(), Error> {
+    fn run_workers(mut self) -> Result<(), Error> {
         let mut threads = Vec::with_capacity(self.reactors.len());
+        // One request is enough for all.
+        let (return_freed, freed) = mpsc::sync_channel(1);
+        for reactor in &mut self.reactors {
+            reactor.ask_to_return_freed(return_freed.clone());
+        }
+        drop(return_freed);
         let mut result = self.start_workers(&mut threads);
+        // The last worker drops the last sender.
+        while freed.recv().is_ok() {
+            sys::return_freed_memory();
+        }
         for (worker, thread) in threads.into_iter().enumerate() {
             // The thread catches panics, so joining can't fail.
             let ended = thread.join().unwrap_or(Err(Error::Panicked { worker }));

@@ -6,6 +6,7 @@
 //! of memory.
 
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 
 use crate::memory::allocation::{self, OutOfMemory, try_box};
 use crate::memory::{Budget, cost};
@@ -90,6 +91,9 @@ impl Backlog {
 // The layout promise of the type's documentation.
 const _: () = assert!(size_of::<Backlog>() == size_of::<usize>());
 
+/// From this many freed bytes on, it pays to return them to the system.
+const MIN_RETURNED: usize = 16 << 20;
+
 /// A worker's memory for backlogs.
 #[derive(Debug)]
 pub(crate) struct BacklogMemory {
@@ -102,6 +106,11 @@ pub(crate) struct BacklogMemory {
     spare: Option<Block>,
     /// Whether the worker has all that a whole read may need.
     can_keep: bool,
+    /// Bytes in use, and the most since freed memory was last returned to the system.
+    used: usize,
+    peak: usize,
+    /// Asks a thread that may wait to return it: the C library keeps it otherwise.
+    return_freed: Option<SyncSender<()>>,
 }
 
 impl BacklogMemory {
@@ -113,9 +122,17 @@ impl BacklogMemory {
             max_len,
             spare: None,
             can_keep: false,
+            used: 0,
+            peak: 0,
+            return_freed: None,
         };
         memory.prepare();
         memory
+    }
+
+    /// Sends a request for each time that much of the memory was freed.
+    pub(crate) fn ask_to_return_freed(&mut self, requests: SyncSender<()>) {
+        self.return_freed = Some(requests);
     }
 
     /// Whether all bytes of a read could be kept. If not, input has to stay in the kernel.
@@ -156,14 +173,26 @@ impl BacklogMemory {
                 spare
             }),
         };
-        self.held -= block.as_ref().map_or(0, |block| block[0].cost());
+        let cost = block.as_ref().map_or(0, |block| block[0].cost());
+        self.held -= cost;
+        self.used += cost;
+        self.peak = self.peak.max(self.used);
         self.prepare();
         Backlog(block)
     }
 
     fn free(&mut self, block: Block) {
-        self.held += block[0].cost();
+        let freed = block[0].cost();
+        self.held += freed;
+        self.used = self.used.saturating_sub(freed);
         drop(block);
+        if self.peak >= MIN_RETURNED && self.used <= self.peak / 4 {
+            self.peak = self.used;
+            if let Some(return_freed) = &self.return_freed {
+                // If the queue is full, it is going to be returned.
+                let _ = return_freed.try_send(());
+            }
+        }
         // What two reads may need stays, so that backlogs that come and go rarely touch the budget.
         let needed = cost(self.max_len);
         if self.held > 2 * needed {
@@ -261,6 +290,24 @@ mod tests {
     fn kept_cost(workers: &[BacklogMemory], kept: &[Vec<Backlog>]) -> usize {
         let held: usize = workers.iter().map(BacklogMemory::held).sum();
         held + kept.iter().flatten().map(Backlog::cost).sum::<usize>()
+    }
+
+    #[test]
+    fn much_that_was_freed_is_returned_once() {
+        const BLOCK: usize = 1 << 20;
+        let (requests, received) = std::sync::mpsc::sync_channel(1);
+        let mut memory = BacklogMemory::new(Arc::new(Budget::new(None)), BLOCK);
+        memory.ask_to_return_freed(requests);
+        let mut kept: Vec<_> = (0..32).map(|_| memory.keep(&vec![1; BLOCK])).collect();
+        for backlog in &mut kept[..23] {
+            backlog.clear(&mut memory);
+        }
+        assert!(received.try_recv().is_err(), "a quarter is still in use");
+        for backlog in &mut kept[23..] {
+            backlog.clear(&mut memory);
+        }
+        assert!(received.try_recv().is_ok());
+        assert!(received.try_recv().is_err(), "little more was freed");
     }
 
     #[test]

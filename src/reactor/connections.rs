@@ -11,6 +11,7 @@ use std::io;
 use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 
 use tracing::{debug, field};
 
@@ -94,6 +95,11 @@ impl<S: Stream> Connections<S> {
             closed: Vec::new(),
             refused_lingering: 0,
         }
+    }
+
+    /// Sends a request for each time that much memory of backlogs was freed.
+    pub(super) fn ask_to_return_freed(&mut self, requests: SyncSender<()>) {
+        self.scratch.memory().ask_to_return_freed(requests);
     }
 
     pub(super) fn len(&self) -> usize {

@@ -10,6 +10,7 @@
 use std::io;
 use std::net::UdpSocket;
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 mod acceptor;
@@ -111,6 +112,11 @@ impl Reactor<Epoll> {
             setup.hand_off,
             config,
         ))
+    }
+
+    /// Sends a request for each time that much memory was freed, to be returned to the system.
+    pub(crate) fn ask_to_return_freed(&mut self, requests: SyncSender<()>) {
+        self.connections.ask_to_return_freed(requests);
     }
 
     /// Serves until asked to stop, or until asked to drain and the last connection is gone.

@@ -5,6 +5,7 @@
 
 #![allow(unsafe_code)]
 
+mod allocator;
 pub(super) mod messages;
 pub(super) mod socket;
 mod thread_clock;
@@ -13,6 +14,7 @@ use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+pub(crate) use allocator::return_freed_memory;
 pub(super) use socket::{discard, dropped, listen_queue, set_option};
 pub(crate) use thread_clock::ThreadClock;
 
