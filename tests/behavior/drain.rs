@@ -274,10 +274,10 @@ fn busy_connections_finish_and_a_storm_of_connects_is_served_or_refused() {
     });
 }
 
-/// Data under way at the end of the drain timeout is lost, but the echo so far is correct and ends
-/// without a reset.
+/// Data under way at the end of the drain timeout is lost, but the echo so far is correct; a reset
+/// tells those that lost something.
 #[test]
-fn without_a_drain_timeout_busy_connections_end_in_good_order() {
+fn without_a_drain_timeout_busy_connections_end_with_a_correct_part() {
     const STREAMS: usize = 200;
     const THREADS: usize = 4;
     let directory = Directory::new();
@@ -400,6 +400,8 @@ impl Stream {
         }
         match self.receive(moved) {
             Some(Ok(())) => true,
+            // Something was cut off.
+            Some(Err(error)) if error.kind() == ErrorKind::ConnectionReset => true,
             Some(Err(error)) => panic!("{error} instead of the end of the stream"),
             None => false,
         }
