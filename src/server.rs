@@ -64,6 +64,18 @@ pub struct Server {
     /// Sockets beside inherited ones, which listen once the workers run, each with its endpoint.
     beside: Vec<(Endpoint, TcpListener)>,
     backlog: u32,
+    /// Dropped with this server, also if it never runs.
+    _descriptors: Descriptors,
+}
+
+/// Closes the descriptors of a handle, which would keep the ports of a server that is gone.
+#[derive(Debug)]
+struct Descriptors(Handle);
+
+impl Drop for Descriptors {
+    fn drop(&mut self) {
+        self.0.close_descriptors();
+    }
 }
 
 impl Server {
@@ -126,11 +138,13 @@ impl Server {
             };
             reactors.push(Reactor::on_epoll(setup, &config).map_err(setup_error(index))?);
         }
+        let handle = Handle::new(control, wakers, to_pass, inherited, socket_counters);
         Ok(Self {
             reactors,
             endpoints,
             balances,
-            handle: Handle::new(control, wakers, to_pass, inherited, socket_counters),
+            _descriptors: Descriptors(handle.clone()),
+            handle,
             cpus,
             beside,
             backlog: config.backlog,
@@ -189,9 +203,9 @@ impl Server {
 
     /// Starts the workers together, when nothing can fail any more: until then nothing is accepted,
     /// so a predecessor can go on as if this server had never been.
-    fn start_workers(self, threads: &mut Vec<WorkerThread>) -> Result<(), Error> {
+    fn start_workers(&mut self, threads: &mut Vec<WorkerThread>) -> Result<(), Error> {
         let mut starts = Vec::with_capacity(self.reactors.len());
-        for (worker, reactor) in self.reactors.into_iter().enumerate() {
+        for (worker, reactor) in self.reactors.drain(..).enumerate() {
             let others = self.handle.clone();
             let cpu = self.cpus.get(worker).copied();
             let (start, started) = mpsc::channel();
@@ -206,9 +220,9 @@ impl Server {
             threads.push(thread);
             starts.push(start);
         }
-        for (endpoint, socket) in &self.beside {
-            tcp::set_backlog(socket, self.backlog).map_err(|source| Error::Bind {
-                endpoint: endpoint.clone(),
+        for (endpoint, socket) in self.beside.drain(..) {
+            tcp::set_backlog(&socket, self.backlog).map_err(|source| Error::Bind {
+                endpoint,
                 address: socket.local_addr().ok(),
                 source,
             })?;

@@ -193,6 +193,12 @@ impl Handle {
         let _ = self.observer.set(waker);
     }
 
+    /// Closes all descriptors of this handle and its clones.
+    pub(super) fn close_descriptors(&self) {
+        self.lock_to_pass().clear();
+        self.socket_counters.release();
+    }
+
     /// Records the end of the server.
     pub(super) fn note_over(&self) {
         self.is_over.store(true, Ordering::Release);

@@ -160,8 +160,15 @@ fn a_scrape_under_way_is_answered_after_the_replacement() {
     scraper.send(b"GET /metrics HTTP/1.1\r\n");
     // Accepted after it: so the first has accepted both.
     first.info();
-    let _second = start(&path, &args);
+    let second = start(&path, &args);
     first.wait_for_log("a successor serves");
+    // The first has stopped accepting once the second answers always.
+    let mut in_a_row = 0;
+    wait_until("answers of the second", || {
+        let is_second = second.info()["pid"] == second.process_id();
+        in_a_row = if is_second { in_a_row + 1 } else { 0 };
+        in_a_row == 20
+    });
     scraper.send(b"Host: 127.0.0.1\r\n\r\n");
     let mut response = String::new();
     scraper.read_to_string(&mut response).expect("a response");
