@@ -1,0 +1,91 @@
+//! The deadlines of connections: timeouts that began with them or came by a reload, and the end of
+//! their lingering.
+
+use super::{Connections, Entry, Limited};
+use crate::memory::allocation::{OutOfMemory, try_box};
+use crate::metrics::CloseReason;
+use crate::net::stream::Stream;
+use crate::reactor::context::Context;
+use crate::reactor::kernel::Kernel;
+use crate::reactor::token::Deadline;
+use crate::timeouts::{Activity, Blocked, Decision};
+
+impl<S: Stream> Connections<S> {
+    /// Handles a connection's deadline: it lingered long enough, broke a timeout, or gets a new
+    /// deadline.
+    pub(in crate::reactor) fn expire<K>(&mut self, key: usize, cx: &mut Context<K>)
+    where
+        K: Kernel<Stream = S>,
+    {
+        let Some(Entry { conn, limited }) = self.table.get_mut(key) else {
+            return;
+        };
+        if conn.is_closed() {
+            return;
+        }
+        if let Some(reason) = conn.lingering() {
+            self.close(key, reason);
+            return;
+        }
+        let Some(activity) = limited.as_mut().and_then(|it| it[0].activity.as_mut()) else {
+            return;
+        };
+        let blocked = if conn.is_blocked() {
+            Blocked::Yes
+        } else {
+            Blocked::No
+        };
+        let now_ms = cx.now_ms();
+        match activity.check(&cx.rules.timeouts, blocked, now_ms) {
+            Decision::Keep(Some(deadline)) => cx.timers.arm(Deadline::Conn(key).id(), deadline),
+            Decision::Keep(None) => cx.timers.cancel(Deadline::Conn(key).id()),
+            Decision::Close(reason) => self.linger(key, reason, cx),
+        }
+    }
+
+    /// Starts the timeouts of a connection.
+    pub(super) fn start_timeouts<K>(&mut self, key: usize, cx: &mut Context<K>)
+    where
+        K: Kernel<Stream = S>,
+    {
+        if let Some(entry) = self.table.get_mut(key)
+            && let Some(limited) = &mut entry.limited
+        {
+            limited[0].activity = Some(Activity::new(cx.now_ms()));
+            self.expire(key, cx);
+        }
+    }
+
+    /// Applies changed timeouts to open connections. The timeouts of a connection that had none
+    /// begin now.
+    pub(in crate::reactor) fn apply_timeouts<K>(&mut self, cx: &mut Context<K>)
+    where
+        K: Kernel<Stream = S>,
+    {
+        let has_timeouts = !cx.rules.timeouts.is_empty();
+        for key in self.keys() {
+            let Some(entry) = self.table.get_mut(key).filter(|it| it.is_served()) else {
+                continue;
+            };
+            match &mut entry.limited {
+                Some(limited) if limited[0].activity.is_some() => {
+                    if has_timeouts {
+                        self.expire(key, cx);
+                    } else {
+                        limited[0].activity = None;
+                        cx.timers.cancel(Deadline::Conn(key).id());
+                    }
+                }
+                _ if !has_timeouts => {}
+                Some(_) => self.start_timeouts(key, cx),
+                none => match try_box(Limited::default()) {
+                    Ok(limited) => {
+                        *none = Some(limited);
+                        self.start_timeouts(key, cx);
+                    }
+                    Err(OutOfMemory) => self.close(key, CloseReason::Memory),
+                },
+            }
+        }
+    }
+}
