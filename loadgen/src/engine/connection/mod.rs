@@ -349,7 +349,7 @@ impl Connection {
     }
 
     /// Half-closes: tells the peer that no more bytes follow.
-    pub(crate) fn shutdown_write(&mut self) {
+    pub(crate) fn shutdown_write(&self) {
         if let State::Open { transport } = &self.state {
             // It fails only if the peer is gone, which the next read reports.
             let _ = transport.shutdown_write();
