@@ -194,6 +194,7 @@ impl Schedule {
     /// If the window has no end, a profile without lengths stays at its first rate;
     /// [`Profile::resolve`] reports that in advance.
     pub fn new(arrivals: Arrivals, share: Share, span: Span) -> Self {
+        let is_even = matches!(arrivals, Arrivals::Constant { .. });
         let kind = match arrivals {
             Arrivals::Closed { depth } => Kind::Closed {
                 ready: (0..depth).flat_map(|_| 0..share.len()).collect(),
@@ -219,13 +220,6 @@ impl Schedule {
                 Kind::open(messages, &profile, span)
             }
         };
-        let is_even = matches!(
-            kind,
-            Kind::Open {
-                messages: Assignment::Even { .. },
-                ..
-            }
-        );
         let quota = match span.quota {
             // Without flows, there is no sender.
             _ if share.is_empty() => 0,
