@@ -16,7 +16,7 @@ use crate::analysis::server_side::ServerProbe;
 use crate::analysis::summarize::{Context, summarize};
 use crate::embedded::Embedded;
 use crate::engine::hiccups::HiccupProbe;
-use crate::engine::priority::{MemoryLock, Scheduling};
+use crate::engine::priority::{MemoryLock, Scheduling, SessionPriority};
 use crate::engine::sys;
 use crate::engine::task::Report;
 use crate::error::RunError;
@@ -24,7 +24,7 @@ use crate::host::CpuTicks;
 use crate::observer::{Control, Observer, Phase, Unobserved};
 use crate::plan::sizes::Sizes;
 use crate::plan::{Background, Direction, Load, Plan, Target, Workload};
-use crate::result::{RateChange, RunResult};
+use crate::result::{Code, RateChange, RunResult};
 
 mod addresses;
 mod threads;
@@ -60,6 +60,8 @@ pub fn run(
             .map_err(RunError::Rate)?;
     }
     let scheduling = Scheduling::of(plan);
+    let session = SessionPriority::take(&scheduling);
+    let session_nice = session.as_ref().map_or(0, |session| session.nice);
     let embedded = match &plan.target {
         Target::Servers { .. } => None,
         Target::Embedded { embedded_workers } => {
@@ -104,13 +106,22 @@ pub fn run(
                 break;
             }
         };
-        let is_interrupted = result.interrupted;
+        let result = with_session(result, session_nice);
+        let is_hopeless = result.interrupted || result.verdict.has(&Code::NoEcho);
         results.push(result);
-        if is_interrupted {
+        if is_hopeless {
             break;
         }
     }
     Ok(repeats::union(results, failure.as_ref(), plan))
+}
+
+/// Notes the niceness of the process's session.
+fn with_session(mut result: RunResult, nice: i32) -> RunResult {
+    if let Some(scheduling) = &mut result.client.scheduling {
+        scheduling.session_nice = nice;
+    }
+    result
 }
 
 /// The targets of the workload, and of the background streams.

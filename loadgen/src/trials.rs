@@ -11,8 +11,8 @@ use crate::observer::{Control, Unobserved};
 use crate::plan::{Load, Plan};
 use crate::profile::Profile;
 use crate::result::{
-    CurvePoint, GoalResult, Latency, Messages, RunResult, SearchKind, SearchResult, ThreadResult,
-    Tool, TrialFigures, TrialLatency, TrialOutcome, TrialResult,
+    Code, CurvePoint, GoalResult, Latency, Messages, RunResult, SearchKind, SearchResult,
+    ThreadResult, Tool, TrialFigures, TrialLatency, TrialOutcome, TrialResult,
 };
 use crate::run::run;
 use crate::search::{
@@ -247,7 +247,10 @@ fn judge(plan: &SearchPlan, result: &RunResult) -> Vec<Outcome> {
         response: result.latency_ns.response.as_ref().map(Latency::histogram),
     };
     let reasons = &result.verdict.reasons;
-    let codes: Vec<_> = reasons.iter().map(|reason| &reason.code).collect();
+    let mut codes: Vec<_> = reasons.iter().map(|reason| &reason.code).collect();
+    if has_doubtful_tail(result) {
+        codes.push(&Code::Hiccups);
+    }
     let client = ClientPart {
         codes: &codes,
         busy: busiest(&result.client.threads),
@@ -259,6 +262,14 @@ fn judge(plan: &SearchPlan, result: &RunResult) -> Vec<Outcome> {
     goals
         .map(|goal| Outcome::of(goal, &messages, &client))
         .collect()
+}
+
+/// Whether the client may have made the p99.9. The verdict has no reason for that, but an objective
+/// may be about it.
+fn has_doubtful_tail(result: &RunResult) -> bool {
+    let response = result.latency_ns.response.as_ref();
+    let is_reported = response.is_some_and(|response| response.quantile(0.999).is_some());
+    is_reported && result.verdict.vouched_percentile < Some(99.9)
 }
 
 /// The busy share of the busiest thread, of the time that it had a CPU.

@@ -14,6 +14,7 @@ pub(crate) mod repeats;
 #[cfg(test)]
 pub(crate) mod samples;
 pub(crate) mod server_side;
+pub(crate) mod service;
 pub(crate) mod statistics;
 pub(crate) mod summarize;
 pub(crate) mod tcp;

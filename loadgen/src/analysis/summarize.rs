@@ -7,6 +7,7 @@ use hdrhistogram::Histogram;
 
 use crate::analysis::aggregate::Aggregate;
 use crate::analysis::server_side::{ClientSide, ServerProbe};
+use crate::analysis::service::Service;
 use crate::analysis::statistics::backlog::growth;
 use crate::analysis::statistics::interval::{quantile_interval, rate_interval};
 use crate::analysis::verdict::{Evidence, MIN_ACHIEVED};
@@ -89,7 +90,9 @@ pub(crate) fn summarize(aggregate: Aggregate, plan: &Plan, mut context: Context<
                 || connections.reset + connections.closed_by_peer > 0,
         })
     });
+    let service = Service::of(&aggregate, plan);
     let verdict = Verdict::of(&Evidence {
+        service: &service,
         duration_s,
         plan,
         rate: &rate,
@@ -214,6 +217,7 @@ impl Aggregate {
             scheduling: Some(ClientScheduling {
                 // The least that any thread got.
                 nice: granted().map(|granted| granted.nice).max().unwrap_or(0),
+                session_nice: 0,
                 realtime: granted().all(|granted| granted.is_realtime),
                 own_cpus: granted().all(|granted| granted.is_kept_apart),
                 memory_locked: context.memory_locked,

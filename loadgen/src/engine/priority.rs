@@ -1,5 +1,6 @@
 //! The priority of measuring threads, and the CPUs they may use.
 
+use std::fs;
 use std::sync::Arc;
 use std::thread;
 
@@ -145,6 +146,50 @@ impl Scheduling {
     }
 }
 
+/// The niceness of this process's autogroup (sched(7)), raised until it is dropped. Where the kernel
+/// groups the processes of each session, niceness has no effect beyond the session, and its group's
+/// own does.
+#[derive(Debug)]
+pub(crate) struct SessionPriority {
+    before: i32,
+    pub(crate) nice: i32,
+}
+
+const AUTOGROUP: &str = "/proc/self/autogroup";
+const AUTOGROUPS_ENABLED: &str = "/proc/sys/kernel/sched_autogroup_enabled";
+
+impl SessionPriority {
+    /// `None` if there are no such groups, the group has this priority already, or the system
+    /// refuses.
+    pub(crate) fn take(scheduling: &Scheduling) -> Option<Self> {
+        let nice = match scheduling.class {
+            Class::Normal => return None,
+            Class::Nice(nice) | Class::RealtimeOrNice(nice) => nice,
+        };
+        if fs::read_to_string(AUTOGROUPS_ENABLED).ok()?.trim() != "1" {
+            return None;
+        }
+        let before = autogroup_nice(&fs::read_to_string(AUTOGROUP).ok()?)?;
+        if before <= nice {
+            return None;
+        }
+        fs::write(AUTOGROUP, nice.to_string()).ok()?;
+        Some(Self { before, nice })
+    }
+}
+
+impl Drop for SessionPriority {
+    fn drop(&mut self) {
+        // Lowering the priority is always allowed.
+        let _ = fs::write(AUTOGROUP, self.before.to_string());
+    }
+}
+
+/// The niceness in a line such as `/autogroup-25 nice 0`.
+fn autogroup_nice(line: &str) -> Option<i32> {
+    line.trim().rsplit_once("nice ")?.1.parse().ok()
+}
+
 /// Keeps the memory of this process from being paged out, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct MemoryLock(());
@@ -199,6 +244,13 @@ mod tests {
             let found = scheduling(priority, threads, usable).class;
             assert_eq!(found, class, "{priority:?}, {threads} threads on {usable}");
         }
+    }
+
+    #[test]
+    fn the_niceness_of_a_session_is_read() {
+        assert_eq!(autogroup_nice("/autogroup-25 nice 0\n"), Some(0));
+        assert_eq!(autogroup_nice("/autogroup-25 nice -10\n"), Some(-10));
+        assert_eq!(autogroup_nice("/\n"), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Records the events of a measuring thread: a slice for each interval, handed to the coordinator
 //! when the interval is over, and the thread's account of the whole run.
 
+use std::io;
 use std::sync::mpsc::{Receiver, Sender};
 
 use super::clock::{Clock, Elapsed};
@@ -10,7 +11,7 @@ use super::in_flight::{Abandoned, Done, Sent};
 use super::interval::Interval;
 use super::slice::{Contents, Slice};
 use super::sys::TcpInfo;
-use super::task::{Account, Report, Task};
+use super::task::{Account, Foreign, Report, Task};
 use crate::result::{Corruption, Counts};
 
 /// Records the events of a thread's messages and connections.
@@ -39,6 +40,8 @@ pub(crate) struct Recorder {
 pub(crate) enum End {
     /// The user stopped it.
     Interrupted,
+    /// The target is no echo server.
+    NoEcho,
     /// Every message came back or timed out.
     Complete,
 }
@@ -74,7 +77,7 @@ impl Recorder {
         }
         self.account.was_interrupted |= end == End::Interrupted;
         self.account.window_ended_at = match end {
-            End::Interrupted => now,
+            End::Interrupted | End::NoEcho => now,
             End::Complete => self.progress_at,
         };
         self.clock.end_window(now);
@@ -193,6 +196,34 @@ impl Recorder {
     pub(crate) fn record_corruption(&mut self, position: Corruption) {
         let now = self.clock.now();
         self.account.corruption.get_or_insert((now, position));
+    }
+
+    /// Notes that bytes came back as they were sent.
+    #[inline]
+    pub(crate) fn note_echo(&mut self) {
+        self.account.has_echo = true;
+    }
+
+    /// Notes the first bytes that came instead of an echo.
+    #[cold]
+    pub(crate) fn note_foreign(&mut self, bytes: &[u8]) {
+        self.account
+            .foreign
+            .get_or_insert_with(|| Foreign::new(bytes));
+    }
+
+    pub(crate) fn note_connect_error(&mut self, error: &io::Error) {
+        self.account.connect_errors.add(error);
+    }
+
+    /// Whether bytes came back as they were sent.
+    pub(crate) fn has_echo(&self) -> bool {
+        self.account.has_echo
+    }
+
+    /// Whether any byte was written.
+    pub(crate) fn has_written(&self) -> bool {
+        self.account.bytes_out > 0
     }
 
     /// Records abandoned messages.

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 
-use super::connection::Address;
+use rustix::io::Errno;
+
+use super::connection::{Address, Unserved};
 use super::cpu::CpuUse;
 use super::histogram::BucketCounts;
 use super::interval::Interval;
@@ -36,8 +38,19 @@ pub(crate) struct Task {
     /// Each flag ends the run early: one is set by the user, the other when another thread fails.
     pub(crate) stop: [Arc<AtomicBool>; 2],
     pub(crate) scheduling: Scheduling,
+    /// Whether the target echoes, as far as any thread of the plan knows.
+    pub(crate) echo: Arc<EchoState>,
     /// The rate set by the user, as bits of an f64; 0 for the plan's rate.
     pub(crate) rate: Arc<AtomicU64>,
+}
+
+/// What the threads of a plan tell each other of the target.
+#[derive(Debug, Default)]
+pub(crate) struct EchoState {
+    /// A byte came back as it was sent.
+    pub(crate) is_seen: AtomicBool,
+    /// A thread ended its window, because nothing came back right.
+    pub(crate) is_given_up: AtomicBool,
 }
 
 impl Task {
@@ -126,8 +139,74 @@ pub(crate) struct Account {
     pub(crate) bytes_out: u64,
     /// and payload bytes that came back or were acknowledged.
     pub(crate) bytes_in: u64,
+    /// Whether anything came back as it was sent.
+    pub(crate) has_echo: bool,
+    /// What came first, if it was something else.
+    pub(crate) foreign: Option<Foreign>,
+    /// Failed connects.
+    pub(crate) connect_errors: ConnectErrors,
     /// The first wrong byte: when it came, and its position.
     pub(crate) corruption: Option<(u64, Corruption)>,
+}
+
+/// The beginning of what a server sent instead of an echo.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Foreign {
+    bytes: [u8; Self::MAX_BYTES],
+    length: usize,
+}
+
+impl Foreign {
+    /// Enough to recognize a protocol, and few enough for a line.
+    const MAX_BYTES: usize = 32;
+
+    pub(crate) fn new(received: &[u8]) -> Self {
+        let length = received.len().min(Self::MAX_BYTES);
+        let mut bytes = [0; Self::MAX_BYTES];
+        bytes[..length].copy_from_slice(&received[..length]);
+        Self { bytes, length }
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
+/// The commonest error of failed connects (Boyer and Moore's majority vote).
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ConnectErrors {
+    errno: Option<i32>,
+    lead: u64,
+}
+
+impl ConnectErrors {
+    pub(crate) fn add(&mut self, error: &io::Error) {
+        let errno = error
+            .raw_os_error()
+            .unwrap_or(Errno::TIMEDOUT.raw_os_error());
+        self.vote(errno, 1);
+    }
+
+    /// Adds those of another thread.
+    pub(crate) fn merge(&mut self, other: Self) {
+        if let Some(errno) = other.errno {
+            self.vote(errno, other.lead);
+        }
+    }
+
+    fn vote(&mut self, errno: i32, votes: u64) {
+        if self.errno == Some(errno) {
+            self.lead += votes;
+        } else if self.lead >= votes {
+            self.lead -= votes;
+        } else {
+            (self.errno, self.lead) = (Some(errno), votes - self.lead);
+        }
+    }
+
+    pub(crate) fn commonest(&self) -> Option<i32> {
+        self.errno
+    }
 }
 
 /// A flow's messages in the window.
@@ -156,6 +235,8 @@ pub(crate) struct FlowReport {
     pub(crate) share: FlowShare,
     /// Whether a connection was open at the end.
     pub(crate) is_open: bool,
+    /// Why the server did not serve it; `None` if it did.
+    pub(crate) unserved: Option<Unserved>,
     /// The client's port of that connection,
     pub(crate) local_port: Option<u16>,
     /// the CPU that last processed its incoming packets (SO_INCOMING_CPU, socket(7)),

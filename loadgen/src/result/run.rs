@@ -213,6 +213,9 @@ pub struct Client {
 pub struct ClientScheduling {
     /// Their niceness, if they are not in the real-time class.
     pub nice: i32,
+    /// The niceness of the session's group of processes, if it was raised; 0 if not.
+    #[serde(default)]
+    pub session_nice: i32,
     /// Whether they are in the real-time class SCHED_FIFO.
     pub realtime: bool,
     /// Whether they have other CPUs than the embedded server's workers.
@@ -226,6 +229,7 @@ impl ClientScheduling {
     pub(crate) fn least(self, other: Self) -> Self {
         Self {
             nice: self.nice.max(other.nice),
+            session_nice: self.session_nice.max(other.session_nice),
             realtime: self.realtime && other.realtime,
             own_cpus: self.own_cpus && other.own_cpus,
             memory_locked: self.memory_locked && other.memory_locked,

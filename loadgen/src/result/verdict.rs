@@ -52,6 +52,10 @@ pub struct Reason {
 pub enum Code {
     /// Messages did not come back as they were sent.
     Corrupt,
+    /// The target accepts, and never answers, or answers something else from the first byte.
+    NoEcho,
+    /// The server closed, refused or never answered connections.
+    NotServed,
     /// No message came back in the window.
     NoData,
     /// Messages were sent and did not come back.
@@ -125,6 +129,11 @@ impl Verdict {
         self.add_reasons(other.reasons.drain(..));
     }
 
+    /// Whether there is a reason with this code.
+    pub(crate) fn has(&self, code: &Code) -> bool {
+        self.reasons.iter().any(|reason| reason.code == *code)
+    }
+
     /// Adds reasons behind the others.
     pub(crate) fn add_reasons(&mut self, reasons: impl IntoIterator<Item = Reason>) {
         self.reasons.extend(reasons);
@@ -181,7 +190,8 @@ mod tests {
             ("rate_not_achieved", Code::RateNotAchieved),
             ("no_data", Code::NoData),
             ("invalid_runs", Code::InvalidRuns),
-            ("not_served", Code::Unknown("not_served".into())),
+            ("not_served", Code::NotServed),
+            ("not_known_yet", Code::Unknown("not_known_yet".into())),
         ] {
             let json = format!("\"{name}\"");
             assert_eq!(serde_json::from_str::<Code>(&json).unwrap(), code);

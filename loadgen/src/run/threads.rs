@@ -34,6 +34,7 @@ pub(super) fn spawn(
 ) -> Result<(), RunError> {
     let shared_plan = Arc::new(plan.clone());
     let payload = Arc::new(Payload::new(plan.seed));
+    let echo = Arc::default();
     let is_datagram = addresses
         .iter()
         .any(|address| matches!(address, Address::Udp(_)));
@@ -51,6 +52,7 @@ pub(super) fn spawn(
             go: go_receiver,
             stop: [control.stop_flag(), Arc::clone(&threads.abort)],
             scheduling: scheduling.clone(),
+            echo: Arc::clone(&echo),
             rate: control.rate_flag(),
         };
         let workload = plan.workload;

@@ -75,6 +75,8 @@ impl ClientState {
                 Self::Disturbed
             }
             Code::Corrupt
+            | Code::NoEcho
+            | Code::NotServed
             | Code::NoData
             | Code::Missing
             | Code::NotVerified

@@ -45,6 +45,23 @@ fn assert_caught(output: &Output, expected: &[&str]) {
     );
 }
 
+/// What disturbances touched is not vouched for: of the messages beyond the vouched percentile, they
+/// are at most half.
+#[track_caller]
+fn assert_not_vouched(output: &Output, touched: impl Fn(f64) -> f64) {
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let count = json["latency_ns"]["response"]["count"].as_f64().unwrap();
+    let vouched = &json["verdict"]["vouched_percentile"];
+    if let Some(percentile) = vouched.as_f64() {
+        let beyond = count * (1.0 - percentile / 100.0);
+        let touched = touched(count);
+        assert!(
+            beyond + 1e-6 >= 2.0 * touched,
+            "p{percentile} of {count} messages, of which {touched} were touched"
+        );
+    }
+}
+
 /// Processes that occupy a CPU completely until they are dropped.
 struct Hogs(Vec<Child>);
 
@@ -88,7 +105,30 @@ fn a_processor_that_others_use_is_noticed() {
             .output()
             .unwrap();
         assert_caught(&output, &["send_lag", "preempted", "hiccups"]);
+        // With a third of the CPU, far more than a tenth of them.
+        assert_not_vouched(&output, |count| count / 10.0);
     }
+}
+
+/// The result of a client that is stopped for some time in a window of two seconds.
+fn frozen(target: &PlainServer, load: &[&str], length: Duration) -> Output {
+    let before = target.bytes();
+    let child = Command::new(loadgen())
+        .args(["run", &target.endpoint().to_string(), "-d", "2s", "-w", "0"])
+        .args(load)
+        .args(["--json", "-"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_until("messages flow", || target.bytes() > before + 64_000);
+    kill(&child, Signal::STOP);
+    let stopped_at = Instant::now();
+    while let Some(left) = length.checked_sub(stopped_at.elapsed()) {
+        thread::park_timeout(left);
+    }
+    kill(&child, Signal::CONT);
+    child.wait_with_output().unwrap()
 }
 
 #[test]
@@ -98,24 +138,22 @@ fn a_client_that_is_frozen_notices_it() {
         (&["-R", "2k"][..], &["send_lag"][..]),
         (&["-c", "4"], &["standstill"]),
     ] {
-        let before = target.bytes();
-        let child = Command::new(loadgen())
-            .args(["run", &target.endpoint().to_string(), "-d", "2s", "-w", "0"])
-            .args(load)
-            .args(["--json", "-"])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        wait_until("messages flow", || target.bytes() > before + 64_000);
-        kill(&child, Signal::STOP);
-        let stopped_at = Instant::now();
-        while let Some(left) = FREEZE.checked_sub(stopped_at.elapsed()) {
-            thread::park_timeout(left);
-        }
-        kill(&child, Signal::CONT);
-        assert_caught(&child.wait_with_output().unwrap(), expected);
+        let output = frozen(&target, load, FREEZE);
+        assert_caught(&output, expected);
+        // An open loop goes on meanwhile. A closed loop stops, and only what is in flight waits.
+        let is_open = load[0] == "-R";
+        assert_not_vouched(&output, |count| if is_open { count * 0.14 } else { 4.0 });
     }
+}
+
+#[test]
+fn a_short_freeze_spoils_what_it_touched_and_no_more() {
+    const SHORT: Duration = Duration::from_millis(25);
+    let target = PlainServer::echo();
+    let closed = frozen(&target, &["-c", "4"], SHORT);
+    assert_not_vouched(&closed, |_| 4.0);
+    let open = frozen(&target, &["-R", "2k"], SHORT);
+    assert_not_vouched(&open, |count| count * 0.012);
 }
 
 /// A network namespace for this test, until it is dropped.

@@ -23,6 +23,7 @@ mod schema;
 mod screen;
 mod search;
 mod server_side;
+mod service;
 mod support;
 mod timing;
 mod truth;

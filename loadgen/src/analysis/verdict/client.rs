@@ -89,7 +89,7 @@ fn percent(share: f64) -> String {
 /// Whether a client thread was the limit, or had to wait for a CPU.
 fn threads(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
     const ADVICE: &str = "use a quieter host, pin the client to its own CPU (taskset), or raise its \
-        priority (nice -n -20)";
+        priority (--priority high)";
     for (index, thread) in evidence.client.threads.iter().enumerate() {
         if thread.busy_ratio > MAX_BUSY {
             reasons.push(Reason::suspect(

@@ -2,8 +2,9 @@
 
 use echomark::net::units::format_duration_ns;
 
+use crate::analysis::service::Service;
 use crate::error::RunError;
-use crate::plan::{Plan, Workload};
+use crate::plan::Plan;
 use crate::result::statistics::Trend;
 use crate::result::{
     Client, Code, Counts, Latencies, Latency, Rate, Reason, ServerResult, Statistics, Status,
@@ -11,6 +12,7 @@ use crate::result::{
 };
 
 mod client;
+mod service;
 mod vouched;
 
 pub(crate) use client::MAX_BUSY;
@@ -21,8 +23,6 @@ pub(crate) const MIN_ACHIEVED: f64 = 0.99;
 const MAX_UNSENT: f64 = 0.01;
 /// Above this share of the response time's p99, the client's own send lag distorts the measurement.
 pub(crate) const MAX_LAG: f64 = 0.1;
-/// Above this share of connects without a free port, this host was the limit.
-const MAX_OUT_OF_PORTS: f64 = 0.01;
 /// Minimum of messages for a p99.
 const MIN_SAMPLES: u64 = 1000;
 
@@ -38,6 +38,7 @@ pub(crate) struct Evidence<'a> {
     pub(crate) client: &'a Client,
     /// The server's counters, if requested; an error if the server did not provide them.
     pub(crate) server: Option<Result<&'a ServerResult, &'a RunError>>,
+    pub(crate) service: &'a Service,
     /// Connections open at the end.
     pub(crate) held: u64,
 }
@@ -46,11 +47,11 @@ impl Verdict {
     /// Judges the evidence.
     pub(crate) fn of(evidence: &Evidence<'_>) -> Self {
         let mut reasons = Vec::new();
+        service::judge(evidence, &mut reasons);
         content(evidence, &mut reasons);
         if evidence.plan.is_open_loop() {
             schedule(evidence, &mut reasons);
         }
-        connections(evidence, &mut reasons);
         server(evidence, &mut reasons);
         let vouched = client::judge(evidence, &mut reasons);
         sample(evidence, &mut reasons);
@@ -192,52 +193,6 @@ fn schedule(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
         reasons.push(Reason::suspect(
             Code::RateChanged,
             "the rate was changed during the run, so the figures mix several loads".to_owned(),
-        ));
-    }
-}
-
-/// Whether all connections were established and stayed open.
-fn connections(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
-    let counts = evidence.counts;
-    if counts.out_of_ports > 0 {
-        let attempts = counts.opened + counts.failed;
-        let text = format!(
-            "{} of {attempts} connects found no free port on this host; use more source addresses \
-             (--source) or close with a reset (--close reset)",
-            counts.out_of_ports
-        );
-        let is_limit = counts.out_of_ports as f64 > MAX_OUT_OF_PORTS * attempts as f64;
-        reasons.push(if is_limit {
-            Reason::invalid(Code::OutOfPorts, text)
-        } else {
-            Reason::suspect(Code::OutOfPorts, text)
-        });
-    }
-    let failed = counts.failed - counts.out_of_ports;
-    if failed > 0 {
-        reasons.push(Reason::suspect(
-            Code::ConnectionsFailed,
-            format!("{failed} connects failed"),
-        ));
-    }
-    if counts.unclosed > 0 {
-        reasons.push(Reason::suspect(
-            Code::Unclosed,
-            format!(
-                "the server did not close {} connections within the timeout",
-                counts.unclosed
-            ),
-        ));
-    }
-    let wanted = evidence.plan.connections.get() as u64;
-    if evidence.plan.workload == Workload::Idle && evidence.held < wanted {
-        reasons.push(Reason::suspect(
-            Code::NotHeld,
-            format!(
-                "{} of {wanted} connections were open at the end: the others failed or were closed by \
-                 the server",
-                evidence.held
-            ),
         ));
     }
 }

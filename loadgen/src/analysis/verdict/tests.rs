@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::plan::sizes::Sizes;
-use crate::plan::{Load, Pacing, Priority, SocketOptions, Spacing, Target};
+use crate::plan::{Load, Pacing, Priority, SocketOptions, Spacing, Target, Workload};
 use crate::profile::Profile;
 use crate::result::histogram;
 use crate::result::{RateChange, ThreadResult};
@@ -24,6 +24,7 @@ pub(super) struct Case {
     pub(super) latency_ns: Latencies,
     pub(super) statistics: Statistics,
     pub(super) client: Client,
+    pub(super) service: Service,
     pub(super) held: u64,
 }
 
@@ -97,6 +98,10 @@ impl Case {
                 first_corruption: None,
                 scheduling: None,
             },
+            service: Service {
+                connections: 4,
+                ..Service::default()
+            },
             held: 4,
         }
     }
@@ -111,6 +116,7 @@ impl Case {
             statistics: &self.statistics,
             client: &self.client,
             server: None,
+            service: &self.service,
             held: self.held,
         }
     }
@@ -346,4 +352,52 @@ fn what_does_not_wait_for_the_end_is_known_before() {
         so_far(None, |c| c.lost = 1),
         (Status::Suspect, Some(Code::Missing))
     );
+}
+
+#[test]
+fn connections_that_are_not_served_come_first() {
+    let case = codes(|case| {
+        case.service.unserved = 3;
+        case.counts.failed = 144;
+        case.counts.unfinished = 3;
+    });
+    let expected = vec![Code::NotServed, Code::ConnectionsFailed, Code::Missing];
+    assert_eq!(case, (Status::Invalid, expected));
+    let mut case = Case::clean();
+    case.service = Service {
+        connections: 100,
+        unserved: 36,
+        cause: "closed by the server before it answered".to_owned(),
+        ..Service::default()
+    };
+    let text = &case.verdict().reasons[0].text;
+    assert!(text.starts_with("36 of 100 connections"), "{text}");
+}
+
+#[test]
+fn what_came_instead_of_an_echo_is_shown_and_says_what_to_do() {
+    let text = |bytes: &[u8]| {
+        let mut case = Case::clean();
+        case.service.instead = Some(crate::analysis::service::Instead {
+            bytes_out: 640,
+            bytes: bytes.to_vec(),
+        });
+        let verdict = case.verdict();
+        assert_eq!(verdict.reasons[0].code, Code::NoEcho);
+        verdict.reasons[0].text.clone()
+    };
+    for (bytes, words) in [
+        (&b""[..], "nothing came back"),
+        (
+            b"HTTP/1.1 400 Bad Request\r\n",
+            r"HTTP/1.1 400 Bad Request\r\n",
+        ),
+        (b"\x15\x03\x01\x00", "TLS"),
+        (b" !\"#$%&", "--direction down"),
+        (b"\x00\xff", r"\x00\xff"),
+    ] {
+        let text = text(bytes);
+        assert!(text.starts_with("640 bytes were sent"), "{text}");
+        assert!(text.contains(words), "{text}");
+    }
 }

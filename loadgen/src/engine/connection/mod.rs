@@ -9,14 +9,17 @@ use echomark::net::clock::monotonic_ns;
 use echomark::net::{errno, socket};
 use mio::event::Event;
 use mio::{Interest, Registry, Token};
+use rustix::io::Errno;
 use socket2::SockRef;
 
 use crate::engine::sys::{self, TcpInfo};
 
 mod dialer;
+mod ended;
 mod transport;
 
 pub(crate) use dialer::{Address, Dialer};
+pub(crate) use ended::{Ended, Unserved};
 
 use transport::{Kind, Transport};
 
@@ -34,25 +37,6 @@ pub(crate) struct FlowId {
     pub(crate) number: usize,
     /// The index of its target.
     pub(crate) target: usize,
-}
-
-/// Why a connection ended.
-#[derive(Debug)]
-pub(crate) enum Ended {
-    /// It was never established.
-    NotConnected(io::Error),
-    /// The server closed it in an orderly way.
-    ByPeer,
-    /// It was reset or failed.
-    Broken,
-    /// The server sent more bytes than it had received.
-    Excess,
-    /// An echo timed out.
-    TimedOut,
-    /// The client closed it after use.
-    ByUs,
-    /// The client closed it after use, and the server did not close within the timeout.
-    Unclosed,
 }
 
 /// The progress of a connect.
@@ -84,6 +68,8 @@ pub(crate) struct Connection {
     pub(crate) barren: u32,
     /// Whether the last connection was established and ended before it received anything.
     pub(crate) was_closed_at_once: bool,
+    /// Why the last connection was not served.
+    unserved: Unserved,
     /// Refused datagrams that were not reported yet.
     refused: u64,
     /// Retransmitted segments at the last sample of this connection.
@@ -123,6 +109,7 @@ impl Connection {
             has_answered: false,
             barren: 0,
             was_closed_at_once: false,
+            unserved: Unserved::Silent,
             refused: 0,
             seen_retransmits: 0,
             opened_at: 0,
@@ -367,6 +354,7 @@ impl Connection {
     /// Closes the connection and notes the earliest time of the next one.
     pub(crate) fn close(&mut self, ended: &Ended, now: u64) {
         self.incarnation = self.incarnation.wrapping_add(1);
+        self.unserved = Unserved::after(ended);
         let is_barren = match ended {
             Ended::ByUs => false,
             // It is no echo server, and would do the same again at once.
@@ -410,6 +398,20 @@ impl Connection {
         match &self.state {
             State::Open { transport } => Some(transport.as_fd()),
             State::Down { .. } | State::Waiting { .. } | State::Connecting { .. } => None,
+        }
+    }
+
+    /// Whether anything was received on this connection.
+    pub(crate) fn has_heard(&self) -> bool {
+        self.has_heard
+    }
+
+    /// Why the last connections were not served; [`Unserved::Silent`] if none ended so far.
+    pub(crate) fn unserved(&self) -> Unserved {
+        if self.is_refused_datagrams() {
+            Unserved::NotConnected(Errno::CONNREFUSED.raw_os_error())
+        } else {
+            self.unserved
         }
     }
 

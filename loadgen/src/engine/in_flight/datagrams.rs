@@ -144,6 +144,11 @@ impl DatagramsInFlight {
         }
     }
 
+    /// Whether any datagram was sent.
+    pub fn has_sent(&self) -> bool {
+        self.next_sequence() > 0
+    }
+
     /// The next datagram to send, if one is queued and the depth allows it.
     pub fn next(&self) -> Option<Next> {
         let queued = self.queue.front().filter(|_| self.out < self.depth)?;

@@ -45,6 +45,7 @@ impl Bench {
             go: go_receiver,
             stop: Default::default(),
             scheduling: Scheduling::default(),
+            echo: Arc::default(),
             rate: Arc::default(),
         };
         let mut worker = Worker::new(task, spare_receiver).expect("an epoll instance");

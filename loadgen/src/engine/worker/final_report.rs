@@ -2,6 +2,7 @@
 //! end are sampled after the measurement, so that sampling does not disturb it.
 
 use super::thread::Worker;
+use crate::engine::connection::Unserved;
 use crate::engine::sys::TcpInfo;
 use crate::engine::task::FlowReport;
 use crate::engine::tcp::TcpTotals;
@@ -20,6 +21,7 @@ impl<F: Flow> Worker<F> {
                     target: connection.id.target,
                     share: flow.share(),
                     is_open: connection.is_open(),
+                    unserved: unserved(flow),
                     local_port: connection.local_port(),
                     incoming_cpu: connection.incoming_cpu(),
                     tcp: tcp.map(Box::new),
@@ -37,4 +39,16 @@ impl<F: Flow> Worker<F> {
         self.tcp_totals.add(&info, lifetime_us);
         Some(info)
     }
+}
+
+/// Connections that failed, or ended without an answer, one after the other, after which a flow has
+/// lost its server.
+const MIN_BARREN: u32 = 2;
+
+/// Why the server did not serve a flow, or does no more; `None` if it does, or had nothing to do.
+fn unserved<F: Flow>(flow: &F) -> Option<Unserved> {
+    let connection = flow.connection();
+    let is_lost = !connection.is_open() && connection.barren >= MIN_BARREN;
+    let is_unserved = !flow.is_served() && flow.had_demand();
+    (is_lost || is_unserved).then(|| connection.unserved())
 }

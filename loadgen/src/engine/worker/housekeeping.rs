@@ -10,11 +10,14 @@ use crate::engine::interval::nanoseconds;
 use crate::engine::recorder::End;
 use crate::engine::task::Failure;
 use crate::engine::workload::{Connects, Flow};
+use crate::plan::Direction;
 
 /// Maximum interval of the checks for timeouts, reconnects and the stop flag,
 const MAX_HOUSEKEEPING_NS: u64 = 20_000_000;
 /// and the minimum, if a timeout ends before: epoll_wait(2) counts milliseconds.
 const MIN_HOUSEKEEPING_NS: u64 = 1_000_000;
+/// How long a target may leave everything unanswered; two fifths of the timeout if that is longer.
+const MIN_PATIENCE_NS: u64 = 1_900_000_000;
 /// How long an interrupted run waits for outstanding echoes.
 const INTERRUPTED_DRAIN_NS: u64 = 500_000_000;
 /// Consecutive connections of every flow that were closed before a byte came back, after which the
@@ -44,7 +47,37 @@ impl<F: Flow> Worker<F> {
         let deadline = deadline.min(now.saturating_add(self.context.timeout_ns));
         self.housekeeping_at = deadline.clamp(now + MIN_HOUSEKEEPING_NS, now + MAX_HOUSEKEEPING_NS);
         self.sample_tcp();
+        self.check_echo(now);
         self.check_target()
+    }
+
+    /// Ends the window if nothing comes back as it was sent: the target is no echo server.
+    fn check_echo(&mut self, now: u64) {
+        let recorder = &self.context.recorder;
+        let echo = &self.task.echo;
+        if recorder.clock.is_window_over() || echo.is_seen.load(Ordering::Relaxed) {
+            return;
+        }
+        if recorder.has_echo() {
+            echo.is_seen.store(true, Ordering::Relaxed);
+            return;
+        }
+        let is_silent =
+            recorder.has_written() || self.task.plan.direction() == Some(Direction::Down);
+        if is_silent {
+            self.silent_since.get_or_insert(now);
+        }
+        // Who expects slow answers allows them more time.
+        let patience = MIN_PATIENCE_NS.max(self.context.timeout_ns / 5 * 2);
+        let is_hopeless = self
+            .silent_since
+            .is_some_and(|since| since.saturating_add(patience) <= now);
+        if is_hopeless || echo.is_given_up.load(Ordering::Relaxed) {
+            echo.is_given_up.store(true, Ordering::Relaxed);
+            self.settle();
+            self.context.end_window(now, End::NoEcho);
+            self.deadline = now;
+        }
     }
 
     /// Ends the window now and shortens the wait for echoes.

@@ -77,6 +77,9 @@ impl<F: Flow> Worker<F> {
     }
 
     pub(super) fn count_end(&mut self, ended: &Ended) {
+        if let Ended::NotConnected(error) = ended {
+            self.context.recorder.note_connect_error(error);
+        }
         let counts = self.context.recorder.counts();
         match ended {
             Ended::NotConnected(error) => {

@@ -67,6 +67,8 @@ pub(crate) struct Worker<F> {
     /// The last rate set by the user.
     pub(super) rate_bits: u64,
     pub(super) housekeeping_at: u64,
+    /// Since when nothing came back as it was sent, although something was sent.
+    pub(super) silent_since: Option<u64>,
     /// The end of the wait for echoes.
     pub(super) deadline: u64,
     pub(super) task: Task,
@@ -140,6 +142,7 @@ impl<F: Flow> Worker<F> {
             context,
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
             housekeeping_at: 0,
+            silent_since: None,
             deadline: u64::MAX,
             task,
             scheduling: Granted::default(),

@@ -5,7 +5,7 @@
 use echomark::net::clock::monotonic_ns;
 
 use super::flow::Flow;
-use super::outgoing::{MAX_READS, stream_of, write};
+use super::outgoing::{FOREIGN_WITHIN, MAX_READS, stream_of, write};
 use crate::engine::connection::{Connection, Ended};
 use crate::engine::context::Context;
 use crate::engine::in_flight::{Abandoned, Done, Left, Sent};
@@ -240,6 +240,11 @@ impl Churn {
             .map(|index| position + index as u64);
         let surplus =
             (position + count > exchange.written.into()).then_some(exchange.written.into());
+        if difference.is_none() && exchange.written > 0 {
+            context.recorder.note_echo();
+        } else if position == 0 && difference.is_none_or(|offset| offset < FOREIGN_WITHIN as u64) {
+            context.recorder.note_foreign(bytes);
+        }
         if let Some(offset) = difference.or(surplus) {
             exchange.is_corrupt = true;
             context.recorder.record_corruption(Corruption {

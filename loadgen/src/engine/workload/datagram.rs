@@ -125,6 +125,10 @@ impl Flow for Datagram {
         self.in_flight.left()
     }
 
+    fn had_demand(&self) -> bool {
+        self.in_flight.has_sent()
+    }
+
     fn share(&self) -> FlowShare {
         self.share
     }
@@ -175,6 +179,9 @@ impl Datagram {
         };
         if let Some(offset) = wrong_at {
             self.note_wrong(arrival, received.sequence, offset, context);
+            context.recorder.note_foreign(bytes);
+        } else {
+            context.recorder.note_echo();
         }
         match arrival {
             Arrival::Echo { done, reordered } => {

@@ -121,6 +121,10 @@ impl Flow for Download {
         Left::default()
     }
 
+    fn had_demand(&self) -> bool {
+        true
+    }
+
     fn share(&self) -> FlowShare {
         self.share
     }
@@ -129,6 +133,8 @@ impl Flow for Download {
 impl Download {
     fn take(&mut self, mut bytes: &[u8], context: &mut Context) {
         let recorder = &mut context.recorder;
+        // The server may send any pattern.
+        recorder.note_echo();
         recorder.enter_interval();
         self.heard_at = recorder.clock.now();
         let is_within_window = recorder.clock.is_within_window();

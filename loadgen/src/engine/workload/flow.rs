@@ -65,6 +65,17 @@ pub(crate) trait Flow: Sized {
     /// Counted messages that are outstanding or queued.
     fn left(&self) -> Left;
 
+    /// Whether the server answered in the window, or on the present connection.
+    fn is_served(&self) -> bool {
+        self.share().messages > 0 || self.connection().has_heard()
+    }
+
+    /// Whether the server had something to do for the flow.
+    fn had_demand(&self) -> bool {
+        let left = self.left();
+        left.out + left.queued > 0 || self.connection().barren > 0
+    }
+
     /// The flow's messages in the window.
     fn share(&self) -> FlowShare;
 }

@@ -12,6 +12,8 @@ use crate::engine::source::Order;
 
 /// Maximum of reads from one flow per turn. The wait of other flows would be measured as latency.
 pub(super) const MAX_READS: usize = 4;
+/// A stream that differs this early is no echo: a few bytes may be equal by chance.
+pub(super) const FOREIGN_WITHIN: usize = 8;
 /// Maximum of payload table pieces in one write call: 128 KiB and more.
 const MAX_PIECES: usize = 9;
 

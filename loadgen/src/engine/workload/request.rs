@@ -3,7 +3,7 @@
 use echomark::net::clock::monotonic_ns;
 
 use super::flow::Flow;
-use super::outgoing::{MAX_READS, Outgoing};
+use super::outgoing::{FOREIGN_WITHIN, MAX_READS, Outgoing};
 use crate::engine::connection::{Connection, Ended};
 use crate::engine::context::Context;
 use crate::engine::in_flight::Left;
@@ -170,6 +170,9 @@ impl Request {
             offset: difference.map_or(surplus, |index| position + index as u64),
             sequence: None,
         });
+        if position == 0 {
+            self.note_first(bytes, context);
+        }
         Ended::Excess
     }
 
@@ -193,14 +196,31 @@ impl Request {
     fn verify(&mut self, position: u64, bytes: &[u8], counted: u64, context: &mut Context) {
         let source = &context.source;
         if !source.is_verifying {
-            return;
+            return context.recorder.note_echo();
         }
         let stream = &mut self.outgoing.stream;
         let difference = source.payload.first_difference(stream, position, bytes);
         if self.is_corrupt || difference.is_some() {
+            if position == 0 {
+                self.note_first(bytes, context);
+            }
             self.verify_each(position, bytes, context);
         } else {
+            context.recorder.note_echo();
             context.recorder.counts().verified += counted;
+        }
+    }
+
+    /// Notes whether the first bytes of a connection are an echo.
+    #[cold]
+    fn note_first(&mut self, bytes: &[u8], context: &mut Context) {
+        let stream = &mut self.outgoing.stream;
+        let written = self.outgoing.in_flight.write_position();
+        let difference = context.source.first_difference(stream, 0, bytes);
+        if written == 0 || difference.is_some_and(|offset| offset < FOREIGN_WITHIN) {
+            context.recorder.note_foreign(bytes);
+        } else {
+            context.recorder.note_echo();
         }
     }
 

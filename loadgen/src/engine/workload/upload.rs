@@ -135,6 +135,7 @@ impl Flow for Upload {
         };
         self.progress_at = context.now();
         let counted = in_flight.received(acknowledged);
+        context.recorder.note_echo();
         context.recorder.record_bytes_in(acknowledged, counted);
         let is_within_window = context.recorder.clock.is_within_window();
         while let Some(block) = in_flight.take_done() {
@@ -146,6 +147,11 @@ impl Flow for Upload {
 
     fn left(&self) -> Left {
         self.outgoing.in_flight.left()
+    }
+
+    fn is_served(&self) -> bool {
+        // A discard server sends nothing. What it acknowledged is served.
+        self.share.messages > 0 || self.outgoing.in_flight.read_position() > 0
     }
 
     fn share(&self) -> FlowShare {
