@@ -27,7 +27,9 @@ fuzz_target!(|bytes: &[u8]| {
         } else {
             number % (sent + 1)
         };
-        payload.is_datagram(&mut stream, sequence, answer);
+        let difference = payload.datagram_difference(&mut stream, sequence, answer);
+        assert!(difference.is_none_or(|index| index <= answer.len()));
+        payload.is_content_of(&mut stream, sequence, answer);
         if let Arrival::Echo { .. } = datagrams.received(sequence) {
             done += 1;
         }

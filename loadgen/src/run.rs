@@ -60,7 +60,7 @@ pub fn run(
             .map_err(RunError::Rate)?;
     }
     let scheduling = Scheduling::of(plan);
-    let session = SessionPriority::take(&scheduling);
+    let session = SessionPriority::take(plan.priority, &scheduling);
     let session_nice = session.as_ref().map_or(0, |session| session.nice);
     let embedded = match &plan.target {
         Target::Servers { .. } => None,

@@ -159,12 +159,13 @@ const AUTOGROUP: &str = "/proc/self/autogroup";
 const AUTOGROUPS_ENABLED: &str = "/proc/sys/kernel/sched_autogroup_enabled";
 
 impl SessionPriority {
-    /// `None` if there are no such groups, the group has this priority already, or the system
-    /// refuses.
-    pub(crate) fn take(scheduling: &Scheduling) -> Option<Self> {
-        let nice = match scheduling.class {
-            Class::Normal => return None,
-            Class::Nice(nice) | Class::RealtimeOrNice(nice) => nice,
+    /// `None` if the user asks for no such priority, there are no such groups, the group has this
+    /// priority already, or the system refuses.
+    pub(crate) fn take(priority: Priority, scheduling: &Scheduling) -> Option<Self> {
+        let nice = match (priority, scheduling.class) {
+            // It concerns every program of the session, and stays if this one is killed.
+            (Priority::Auto | Priority::Normal, _) | (_, Class::Normal) => return None,
+            (_, Class::Nice(nice) | Class::RealtimeOrNice(nice)) => nice,
         };
         if fs::read_to_string(AUTOGROUPS_ENABLED).ok()?.trim() != "1" {
             return None;

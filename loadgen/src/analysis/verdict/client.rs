@@ -2,12 +2,10 @@
 
 use echomark::net::units::format_duration_ns;
 
-use super::Evidence;
 use super::vouched::{Source, Vouched};
+use super::{Evidence, MAX_BUSY};
 use crate::result::{Code, Reason, ThreadResult};
 
-/// A busier thread has no reserve for bursts, and may measure its own queue.
-pub(crate) const MAX_BUSY: f64 = 0.85;
 /// A thread that waited for a CPU for a larger share of the time may have delayed the same share of
 /// its messages.
 const MAX_RUN_DELAY: f64 = 0.01;

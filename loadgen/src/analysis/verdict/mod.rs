@@ -15,12 +15,12 @@ mod client;
 mod service;
 mod vouched;
 
-pub(crate) use client::MAX_BUSY;
-
 /// Below this share of the offered rate, an open loop did not carry the requested load.
 pub(crate) const MIN_ACHIEVED: f64 = 0.99;
 /// Above this share of unsent messages, likewise.
 const MAX_UNSENT: f64 = 0.01;
+/// A busier thread has no reserve for bursts, and may measure its own queue.
+pub(crate) const MAX_BUSY: f64 = 0.85;
 /// Above this share of the response time's p99, the client's own send lag distorts the measurement.
 pub(crate) const MAX_LAG: f64 = 0.1;
 /// Minimum of messages for a p99.

@@ -5,7 +5,7 @@
 //! percentile holds while this share is at most half of the messages beyond it: then it lies
 //! between the true percentile and one half way to the next nine. docs/method.md derives the bounds.
 
-use super::{Evidence, MAX_LAG};
+use super::{Evidence, MAX_BUSY, MAX_LAG};
 use crate::plan::Plan;
 use crate::result::{Code, Latency, ThreadResult};
 
@@ -144,7 +144,7 @@ impl<'a> Bounds<'a> {
             is_busy: client
                 .threads
                 .iter()
-                .any(|thread| thread.busy_ratio > super::client::MAX_BUSY),
+                .any(|thread| thread.busy_ratio > MAX_BUSY),
         }
     }
 
