@@ -4,6 +4,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
+use slab::Slab;
+
 /// There was no memory.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct OutOfMemory;
@@ -44,6 +46,10 @@ pub(crate) fn try_reserve_exact<T>(vec: &mut Vec<T>, additional: usize) -> Resul
     Ok(vec.try_reserve_exact(additional)?)
 }
 
+/// The C library maps a block of this size alone (M_MMAP_THRESHOLD, mallopt(3)), so pages of it that
+/// are not used cost no memory.
+const MAPPED_ALONE: usize = 128 << 10;
+
 /// Makes room for `total` items, and for some further ones if it has to grow, so that items can be
 /// added one by one.
 pub(crate) fn try_reserve<T>(vec: &mut Vec<T>, total: usize) -> Result<(), OutOfMemory> {
@@ -52,7 +58,33 @@ pub(crate) fn try_reserve<T>(vec: &mut Vec<T>, total: usize) -> Result<(), OutOf
     }
     #[cfg(test)]
     faults::check()?;
+    if vec.is_empty() {
+        // Growing a block copies its unused room too, which would make that resident.
+        let alone = MAPPED_ALONE / size_of::<T>().max(1);
+        let room = total.max(2 * vec.capacity()).max(alone);
+        *vec = Vec::new();
+        return Ok(vec.try_reserve_exact(room)?);
+    }
     Ok(vec.try_reserve(total - vec.len())?)
+}
+
+/// Makes room for one more value. A slab's own growth ends the process where memory lacks, so a
+/// block of twice the size it will take is tried first, and freed. Another thread could still take
+/// that memory in between.
+pub(crate) fn try_reserve_slab<T>(slab: &mut Slab<T>) -> Result<(), OutOfMemory> {
+    /// A slab's first growth.
+    const MIN_CAPACITY: usize = 4;
+    if slab.len() < slab.capacity() {
+        return Ok(());
+    }
+    #[cfg(test)]
+    faults::check()?;
+    let capacity = (2 * slab.capacity()).max(MIN_CAPACITY);
+    // An entry is a value, or the key of the next free one.
+    let entry = size_of::<T>().max(size_of::<usize>()) + size_of::<usize>();
+    Vec::<u8>::new().try_reserve_exact(2 * capacity * entry)?;
+    slab.reserve_exact(capacity - slab.len());
+    Ok(())
 }
 
 /// As [`try_reserve`], for a queue.
@@ -127,6 +159,17 @@ mod tests {
         assert_eq!(try_box(7).unwrap()[0], 7);
         let copy = try_copy(b"abc").unwrap();
         assert_eq!((copy.as_slice(), copy.capacity()), (&b"abc"[..], 3));
+    }
+
+    #[test]
+    fn a_slab_has_room_for_the_next_value() {
+        let mut slab = Slab::new();
+        for value in 0..100 {
+            try_reserve_slab(&mut slab).unwrap();
+            let capacity = slab.capacity();
+            assert_eq!(slab.insert(value), value);
+            assert_eq!(slab.capacity(), capacity);
+        }
     }
 
     #[test]

@@ -13,17 +13,19 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
+use slab::Slab;
 use tracing::{debug, field};
 
 use super::context::Context;
 use super::kernel::Kernel;
-use super::table::Table;
 use super::token::Deadline;
 use crate::admission::Permit;
 use crate::conn::scratch::Scratch;
 use crate::conn::{Conn, Next};
 use crate::memory::Budget;
-use crate::memory::allocation::{OutOfMemory, try_box, try_reserve, try_reserve_queue};
+use crate::memory::allocation::{
+    OutOfMemory, try_box, try_reserve, try_reserve_queue, try_reserve_slab,
+};
 use crate::metrics::{CloseReason, RefuseReason};
 use crate::net::readiness::Readiness;
 use crate::net::stream::Stream;
@@ -52,7 +54,7 @@ pub(crate) struct Admitted<S> {
 /// A worker's connections, by their slab keys.
 #[derive(Debug)]
 pub(super) struct Connections<S: Stream> {
-    table: Table<Entry<S>>,
+    table: Slab<Entry<S>>,
     /// The buffer and pipe that connections use in turn.
     scratch: Scratch<S::Pipe>,
     /// Connections that yielded; some may be closed before their turn.
@@ -90,7 +92,7 @@ impl<S: Stream> Connections<S> {
     /// queue with room for `batch` connections, so that the first yields allocate nothing.
     pub(super) fn new(memory: &Arc<Budget>, buffer_len: usize, batch: usize) -> Self {
         Self {
-            table: Table::new(),
+            table: Slab::new(),
             scratch: Scratch::within(Arc::clone(memory), buffer_len),
             run_queue: VecDeque::with_capacity(batch),
             short_of_memory: Vec::new(),
@@ -109,7 +111,7 @@ impl<S: Stream> Connections<S> {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.table.len() == 0
+        self.table.is_empty()
     }
 
     /// Whether a connection waits for its next turn.
@@ -119,7 +121,7 @@ impl<S: Stream> Connections<S> {
 
     /// The keys of all connections, and perhaps others.
     pub(super) fn keys(&self) -> Range<usize> {
-        self.table.keys()
+        0..self.table.capacity()
     }
 
     /// Whether a key is that of a connection that is neither closed nor lingering.
@@ -353,7 +355,8 @@ impl<S: Stream> Connections<S> {
     /// Makes room for one more connection, in the table and in what its end needs, and returns its
     /// key.
     fn try_reserve<K>(&mut self, cx: &mut Context<K>) -> Result<usize, OutOfMemory> {
-        let key = self.table.try_next_key()?;
+        try_reserve_slab(&mut self.table)?;
+        let key = self.table.vacant_key();
         try_reserve(&mut self.closed, self.table.len() + 1)?;
         let timers = Deadline::Conn(key).id() + 1;
         cx.timers.try_reserve(timers)?;
@@ -381,7 +384,7 @@ impl<S: Stream> Connections<S> {
     /// descriptor, which also removes it from the epoll instance.
     pub(super) fn remove_closed<K: Kernel>(&mut self, cx: &mut Context<K>) {
         while let Some((key, reason)) = self.closed.pop() {
-            let Some(mut entry) = self.table.remove(key) else {
+            let Some(mut entry) = self.table.try_remove(key) else {
                 continue;
             };
             entry.conn.drop_backlog(self.scratch.memory(), &cx.metrics);

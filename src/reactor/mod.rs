@@ -24,7 +24,6 @@ mod kernel;
 mod reload;
 #[cfg(test)]
 mod simulation;
-mod table;
 mod token;
 
 use acceptor::Acceptor;

@@ -488,10 +488,9 @@ fn due_at(start: u64, time_ns: f64) -> u64 {
 
 /// An exponential variate by inversion.
 fn exponential(rng: &mut impl Rng, mean: f64) -> f64 {
-    // The fraction of a double between 1 and 2 is its lower 52 bits. The distance to 2 is in (0,
-    // 1], so the logarithm is finite. A conversion from an integer would be slower on x86: it can
-    // wait for the old contents of its register, that is for the previous message (27 ns instead of
-    // 11).
+    // The fraction of a double between 1 and 2 is its lower 52 bits. The distance to 2 is in (0, 1],
+    // so the logarithm is finite. A conversion from an integer would be slower on x86: it can wait for
+    // the old contents of its register, that is for the previous message (27 ns instead of 11).
     let below_two = f64::from_bits(1.0_f64.to_bits() | rng.next_u64() >> 12);
     -(2.0 - below_two).ln() * mean
 }
