@@ -223,7 +223,8 @@ impl Recorder {
 
     /// Whether any byte was written.
     pub(crate) fn has_written(&self) -> bool {
-        self.account.bytes_out > 0
+        // The account has those of slices that were handed in.
+        self.account.bytes_out + self.slice.counts.bytes_out > 0
     }
 
     /// Records abandoned messages.

@@ -1,14 +1,15 @@
 //! Targets that do not serve: no echo servers, and servers that leave connections out or end in the
 //! run. The verdict names the cause first.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use loadgen::RunResult;
 use loadgen::plan::Plan;
 use loadgen::result::{Code, Status};
 
-use crate::support::{PlainServer, codes, constant, number, plan, run, server};
+use crate::support::{PlainServer, codes, constant, number, plan, run, server, wait_until};
 
 /// The text of the first reason, which has this code.
 #[track_caller]
@@ -114,4 +115,30 @@ fn connections_that_are_never_answered_are_counted_first() {
     let text = first_reason(&result, &Code::NotServed);
     assert!(text.starts_with("3 of 8 connections"), "{text}");
     assert!(text.contains("no answer"), "{text}");
+}
+
+#[test]
+fn a_server_that_ends_in_the_run_is_the_first_reason() {
+    for load in [plan(crate::support::embedded()).load, constant(400.0)] {
+        let has_ended = Arc::new(AtomicBool::new(false));
+        let ends = Arc::clone(&has_ended);
+        let target = PlainServer::start(move |peer, bytes| {
+            peer.send(bytes) && !ends.load(Ordering::Relaxed)
+        });
+        let plan = Plan {
+            load,
+            duration: Some(Duration::from_secs(1)),
+            ..plan(server(&target))
+        };
+        let result = std::thread::scope(|scope| {
+            let running = scope.spawn(|| run(&plan));
+            wait_until("some echoes", || target.bytes() > 64 * 50);
+            has_ended.store(true, Ordering::Relaxed);
+            drop(target);
+            running.join().unwrap()
+        });
+        let text = first_reason(&result, &Code::NotServed);
+        assert!(text.contains("refused"), "{text}");
+        assert!(result.connections.failed > 0);
+    }
 }
