@@ -128,6 +128,7 @@ fn a_server_that_ends_in_the_run_is_the_first_reason() {
         let plan = Plan {
             load,
             duration: Some(Duration::from_secs(1)),
+            timeout: Duration::from_secs(1),
             ..plan(server(&target))
         };
         let result = std::thread::scope(|scope| {
