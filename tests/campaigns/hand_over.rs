@@ -15,33 +15,20 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::support::pattern::Choices;
 use crate::{number, say};
 
 /// The time after which a step counts as hanging.
 const DEADLINE: Duration = Duration::from_secs(60);
 /// A new server serves some milliseconds after it was started; later kills meet one that has taken
 /// over.
-const MAX_MOMENT_US: u64 = 60_000;
+const MAX_MOMENT_US: usize = 60_000;
 /// Clients that connect for each echo, clients that stay for a while, and clients that scrape.
 const CHURNERS: usize = 3;
 const STAYERS: usize = 2;
 const SCRAPERS: usize = 1;
 /// An address of this machine that no test uses.
 const HOST: &str = "127.0.0.31";
-
-/// A pseudo-random sequence (SplitMix64), the same for each seed.
-struct Random(u64);
-
-impl Random {
-    /// A number below `bound`.
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
-}
 
 /// What happens in a hand-over.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -239,7 +226,7 @@ struct Server {
 }
 
 impl Server {
-    fn spawn(plan: &Plan, random: &mut Random) -> Self {
+    fn spawn(plan: &Plan, random: &mut Choices) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_echod"))
             .arg(format!("--echo=tcp://{}", plan.address))
             .arg(format!("--admin={}", plan.admin))
@@ -324,7 +311,7 @@ struct Plan {
 }
 
 /// One hand-over. Returns the server that serves afterwards.
-fn hand_over(mut old: Server, plan: &Plan, random: &mut Random) -> (Server, Outcome) {
+fn hand_over(mut old: Server, plan: &Plan, random: &mut Choices) -> (Server, Outcome) {
     let fate = match random.below(10) {
         0..=3 => Fate::Calm,
         4..=5 => Fate::SuccessorKilled,
@@ -333,7 +320,7 @@ fn hand_over(mut old: Server, plan: &Plan, random: &mut Random) -> (Server, Outc
         _ => Fate::PredecessorToldToEnd,
     };
     let mut new = Server::spawn(plan, random);
-    let moment = Duration::from_micros(random.below(MAX_MOMENT_US));
+    let moment = Duration::from_micros(random.below(MAX_MOMENT_US) as u64);
     thread::park_timeout(moment);
     match fate {
         Fate::Calm => {
@@ -397,7 +384,7 @@ fn answers(path: &Path) -> bool {
 fn hand_over_campaign() {
     let rounds = number("CAMPAIGN_HAND_OVERS", 1000);
     let seed = number("CAMPAIGN_SEED", 1);
-    let mut random = Random(seed);
+    let mut random = Choices::new(seed);
     let directory = std::env::temp_dir().join(format!("echomark-campaign-{}", std::process::id()));
     std::fs::create_dir(&directory).expect("a directory");
     let free = || {
