@@ -17,6 +17,7 @@ use echomark::internal::{FILE_VARIABLE, KEYS, Key, Kind, PREFIX, Resolved, Setti
 
 mod manual;
 
+use crate::healthcheck::{self, Probe};
 use manual::Page;
 
 /// A larger file is not a configuration.
@@ -36,6 +37,8 @@ pub(crate) enum Task {
     Serve,
     CheckConfig,
     PrintConfig,
+    /// Asks a server with these settings how it is.
+    CheckHealth(Probe),
 }
 
 /// What the command line asks for.
@@ -178,6 +181,20 @@ pub(crate) fn show(text: &str) -> ExitCode {
     }
 }
 
+/// Asks the admin port of these settings; the answer goes to stdout, what is wrong to stderr.
+pub(crate) fn check_health(settings: &Settings, probe: Probe) -> ExitCode {
+    let Some(admin) = &settings.config.admin else {
+        return refuse_mistake(&Mistake {
+            problem: "--healthcheck asks the admin port, and --admin is not set".to_owned(),
+            way_out: HELP,
+        });
+    };
+    match healthcheck::ask(admin, probe) {
+        Ok(answer) => show(&format!("{answer}\n")),
+        Err(problem) => fail(problem),
+    }
+}
+
 /// One line on stderr and exit code 2.
 pub(crate) fn refuse_mistake(mistake: &Mistake) -> ExitCode {
     say(mistake);
@@ -245,6 +262,21 @@ fn command() -> Command {
                 .conflicts_with("check-config"),
         )
         .arg(
+            Arg::new("healthcheck")
+                .long("healthcheck")
+                .value_name("PROBE")
+                .help(
+                    "Ask the admin port of an echod that runs with these settings and exit: 0 if it is \
+                     healthy, 1 if not; livez (the default) or readyz",
+                )
+                .hide_possible_values(true)
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value("livez")
+                .value_parser(value_parser!(Probe))
+                .conflicts_with_all(["check-config", "print-config"]),
+        )
+        .arg(
             Arg::new("man")
                 .long("man")
                 .value_name("PAGE")
@@ -257,7 +289,7 @@ fn command() -> Command {
                 .require_equals(true)
                 .default_missing_value("echod")
                 .value_parser(value_parser!(Page))
-                .conflicts_with_all(["check-config", "print-config"]),
+                .conflicts_with_all(["check-config", "print-config", "healthcheck"]),
         )
         .arg(
             Arg::new("completions")
@@ -265,7 +297,7 @@ fn command() -> Command {
                 .value_name("SHELL")
                 .help("Print completions for this shell and exit")
                 .value_parser(value_parser!(Shell))
-                .conflicts_with_all(["check-config", "print-config", "man"]),
+                .conflicts_with_all(["check-config", "print-config", "healthcheck", "man"]),
         )
         .args(KEYS.iter().map(argument))
 }
@@ -302,13 +334,11 @@ impl From<ArgMatches> for Cli {
         Self {
             flags: flags.collect(),
             file: matches.get_one("config").cloned(),
-            task: match (
-                matches.get_flag("check-config"),
-                matches.get_flag("print-config"),
-            ) {
-                (true, _) => Task::CheckConfig,
-                (_, true) => Task::PrintConfig,
-                _ => Task::Serve,
+            task: match matches.get_one("healthcheck") {
+                Some(&probe) => Task::CheckHealth(probe),
+                None if matches.get_flag("check-config") => Task::CheckConfig,
+                None if matches.get_flag("print-config") => Task::PrintConfig,
+                None => Task::Serve,
             },
         }
     }
@@ -383,8 +413,13 @@ mod tests {
     fn tasks_exclude_each_other() {
         assert_eq!(parse(&["--check-config"]).task, Task::CheckConfig);
         assert_eq!(parse(&["--print-config"]).task, Task::PrintConfig);
+        let live = Task::CheckHealth(Probe::Live);
+        assert_eq!(parse(&["--healthcheck"]).task, live);
+        let ready = Task::CheckHealth(Probe::Ready);
+        assert_eq!(parse(&["--healthcheck=readyz"]).task, ready);
         for pair in [
             ["--check-config", "--print-config"],
+            ["--check-config", "--healthcheck"],
             ["--man", "--print-config"],
             ["--man", "--completions=zsh"],
         ] {

@@ -6,6 +6,7 @@ use echomark::internal::{Log, serve};
 use tracing::warn;
 
 mod cli;
+mod healthcheck;
 
 use cli::{Request, Task};
 
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
     let ended = match cli.task {
         Task::CheckConfig => cli::print("the configuration is valid\n"),
         Task::PrintConfig => cli::print(&resolved.to_toml()),
+        Task::CheckHealth(probe) => return cli::check_health(&resolved.settings, probe),
         Task::Serve => {
             let resolve = move || cli.resolve_again().map_err(|mistake| mistake.to_string());
             serve(resolved, Box::new(resolve), &mut log).map_err(|failure| failure.to_string())

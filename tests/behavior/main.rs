@@ -23,6 +23,7 @@ mod fairness;
 mod faults;
 mod half_close;
 mod handover;
+mod healthcheck;
 mod hostile;
 mod incoming_cpu;
 mod library;
