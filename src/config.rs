@@ -2,12 +2,11 @@
 //! a test).
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::net::affinity;
 use crate::net::cidr::{Cidr, DEFAULT_IPV6_PREFIX};
-use crate::net::endpoint::{AdminAddress, Endpoint, HostPort};
+use crate::net::endpoint::{Endpoint, HostPort};
 use crate::net::memory;
 use crate::net::tuning::Tuning;
 use crate::service::Service;
@@ -31,12 +30,6 @@ pub struct Config {
     pub unix_mode: Option<u32>,
     /// Whether chargen may be served over UDP, where a source address can be forged.
     pub udp_chargen: bool,
-    /// The address of the admin port: metrics, health and information over HTTP.
-    pub admin: Option<AdminAddress>,
-    /// Names by which the admin port may be addressed, beside those that are known to mean it.
-    pub admin_hosts: Vec<String>,
-    /// The Unix socket over which a new process takes the listening sockets over from a running one.
-    pub handover: Option<PathBuf>,
     /// Connections that the kernel may hold completed and not yet accepted, for each listener;
     /// the kernel cuts it to net.core.somaxconn (listen(2)).
     pub backlog: u32,
@@ -72,9 +65,6 @@ impl Default for Config {
             balance: Balance::Kernel,
             unix_mode: None,
             udp_chargen: false,
-            admin: None,
-            admin_hosts: Vec::new(),
-            handover: None,
             backlog: 4096,
             tuning: Tuning::default(),
             read_buffer: const { NonZeroUsize::new(256 << 10).unwrap() },

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
-use crate::net::endpoint::{AdminAddress, Endpoint};
+use crate::net::endpoint::Endpoint;
 use crate::net::tuning::TuningError;
 
 /// A failure of the whole server; each names the address or thread it happened on.
@@ -25,13 +25,6 @@ pub enum Error {
         /// The resolved address, if the host was a name.
         address: Option<SocketAddr>,
         /// The error of bind(2) or listen(2).
-        source: io::Error,
-    },
-    /// The admin port could not be opened.
-    Admin {
-        /// As configured.
-        address: AdminAddress,
-        /// The error of the resolver, bind(2) or listen(2).
         source: io::Error,
     },
     /// The kernel refused a socket option.
@@ -83,9 +76,6 @@ impl fmt::Display for Error {
                 }
                 write!(f, ": {source}")
             }
-            Self::Admin { address, source } => {
-                write!(f, "cannot listen on {} (admin): {source}", address.url())
-            }
             Self::Tuning { endpoint, source } => write!(f, "{endpoint}: {source}"),
             Self::Handover(source) => {
                 write!(f, "cannot prepare the hand-over to a successor: {source}")
@@ -102,7 +92,6 @@ impl std::error::Error for Error {
         match self {
             Self::Resolve { source, .. }
             | Self::Bind { source, .. }
-            | Self::Admin { source, .. }
             | Self::Setup { source, .. }
             | Self::Worker { source, .. }
             | Self::Handover(source) => Some(source),

@@ -68,6 +68,15 @@ pub struct Server {
     _descriptors: Descriptors,
 }
 
+/// Whether a server may pass its sockets to a successor, for which it keeps a second descriptor of each.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Succession {
+    /// It has no successor.
+    Never,
+    /// A successor may ask for the sockets.
+    Offered,
+}
+
 /// Closes the descriptors of a handle, which would keep the ports of a server that is gone.
 #[derive(Debug)]
 struct Descriptors(Handle);
@@ -84,7 +93,7 @@ impl Server {
     /// # Errors
     /// [`Error`] names the endpoint, or the worker that could not be set up.
     pub fn bind(config: Config) -> Result<Self, Error> {
-        Self::bind_with(config, Vec::new())
+        Self::bind_with(config, Vec::new(), Succession::Never)
     }
 
     /// As [`Server::bind`], with sockets that another process passed on: a running server that this
@@ -93,10 +102,14 @@ impl Server {
     /// # Errors
     /// As [`Server::bind`].
     #[doc(hidden)]
-    pub fn bind_with(config: Config, inherited: Vec<Inherited>) -> Result<Self, Error> {
+    pub fn bind_with(
+        config: Config,
+        inherited: Vec<Inherited>,
+        succession: Succession,
+    ) -> Result<Self, Error> {
         let bound = listen::bind_all(&config, inherited)?;
         warn_of_cut_backlog(&config);
-        let to_pass = sockets_to_pass(&bound, &config)?;
+        let to_pass = sockets_to_pass(&bound, succession)?;
         let socket_counters = SocketCounters::new(&bound);
         let beside = beside(&bound)?;
         let assigned: Vec<_> = bound.iter().map(|it| assign(it, &config)).collect();
@@ -278,9 +291,9 @@ fn warn_of_cut_backlog(config: &Config) {
     }
 }
 
-/// Other descriptors of all sockets, for a successor, if hand-over is configured.
-fn sockets_to_pass(bound: &[Bound], config: &Config) -> Result<Vec<Inherited>, Error> {
-    if config.handover.is_none() {
+/// Other descriptors of all sockets, if a successor may ask for them.
+fn sockets_to_pass(bound: &[Bound], succession: Succession) -> Result<Vec<Inherited>, Error> {
+    if succession == Succession::Never {
         return Ok(Vec::new());
     }
     let to_pass = bound.iter().map(Bound::to_pass);

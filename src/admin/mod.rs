@@ -27,6 +27,7 @@
 //! - `counters`: every metric under its name without `echod_`; a metric with a label is an object
 //!   keyed by the label's values
 
+use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -54,7 +55,6 @@ pub use host::HostNames;
 pub use http::{MAX_HEAD_LEN, Pages, Parse, Readiness, respond};
 pub use status::{About, Status};
 
-use crate::error::Error;
 use crate::listen::{self, Listener, Owner};
 use crate::net::cidr::{DEFAULT_IPV6_PREFIX, SourcePrefix};
 use crate::net::endpoint::{AdminAddress, Endpoint};
@@ -89,6 +89,28 @@ const WAKER: Token = Token(1);
 /// The token of the connection with key 0.
 const FIRST_CONNECTION: usize = 2;
 
+/// Why the admin port could not be opened.
+#[derive(Debug)]
+pub struct AdminError {
+    /// As configured.
+    pub address: AdminAddress,
+    /// The error of the resolver, bind(2) or listen(2).
+    pub source: io::Error,
+}
+
+impl fmt::Display for AdminError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { address, source } = self;
+        write!(f, "cannot listen on {} (admin): {source}", address.url())
+    }
+}
+
+impl std::error::Error for AdminError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
 /// A bound admin port: clients can connect, and are answered once it is started.
 #[derive(Debug)]
 pub struct Admin {
@@ -106,9 +128,9 @@ impl Admin {
     /// Binds the path, with these permissions, or the first address that `address` resolves to.
     ///
     /// # Errors
-    /// [`Error::Admin`] names the address.
-    pub fn bind(address: &AdminAddress, mode: Option<u32>) -> Result<Self, Error> {
-        Self::listen(address, mode).map_err(|source| Error::Admin {
+    /// [`AdminError`] names the address.
+    pub fn bind(address: &AdminAddress, mode: Option<u32>) -> Result<Self, AdminError> {
+        Self::listen(address, mode).map_err(|source| AdminError {
             address: address.clone(),
             source,
         })

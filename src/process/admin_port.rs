@@ -9,13 +9,12 @@ use super::failure::Failure;
 use super::handover::{AdminSocket, Takeover};
 use super::reload::SettingsInForce;
 use super::sandbox::Confinement;
-use crate::admin::{self, About, Admin, End, HostNames, Status};
-use crate::config::Config;
+use crate::admin::{self, About, Admin, AdminError, End, HostNames, Status};
 use crate::error::Error;
 use crate::net::endpoint::AdminAddress;
 use crate::net::unix::SocketFile;
 use crate::server::Server;
-use crate::settings::Audience;
+use crate::settings::{Audience, Settings};
 
 /// A running admin port, if there is one. Dropping it answers the clients that have connected.
 pub(super) struct AdminPort {
@@ -28,26 +27,26 @@ pub(super) struct AdminPort {
 
 /// Binds the admin port, if one is configured, or takes over the predecessor's.
 pub(super) fn bind(
-    config: &Config,
+    settings: &Settings,
     takeover: Option<&mut Takeover>,
 ) -> Result<Option<Admin>, Failure> {
-    let Some(address) = &config.admin else {
+    let Some(address) = &settings.admin else {
         return Ok(None);
     };
     let passed = takeover.and_then(|takeover| takeover.admin.take());
     let admin = match passed.map(Admin::adopt).transpose() {
         Ok(Some(admin)) if is_meant(address, admin.address()) => Ok(admin),
-        Ok(_) => Admin::bind(address, config.unix_mode),
+        Ok(_) => Admin::bind(address, settings.config.unix_mode),
         // The predecessor was told to end just now.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Admin::bind(address, config.unix_mode)
+            Admin::bind(address, settings.config.unix_mode)
         }
-        Err(source) => Err(Error::Admin {
+        Err(source) => Err(AdminError {
             address: address.clone(),
             source,
         }),
     };
-    admin.map(Some).map_err(Failure::Server)
+    admin.map(Some).map_err(Failure::Admin)
 }
 
 /// Starts to answer on the admin port.
@@ -66,7 +65,7 @@ pub(super) fn start(
     };
     let (balance, hosts) = {
         let settings = in_force.lock();
-        (settings.config.balance, host_names(&settings.config))
+        (settings.config.balance, host_names(&settings))
     };
     let in_force = in_force.clone();
     let audience = audience(admin.address());
@@ -159,11 +158,11 @@ pub(super) fn audience(bound: &AdminAddress) -> Audience {
 }
 
 /// The names by which a request may address the admin port.
-fn host_names(config: &Config) -> HostNames {
-    let Some(AdminAddress::Tcp(address)) = &config.admin else {
+fn host_names(settings: &Settings) -> HostNames {
+    let Some(AdminAddress::Tcp(address)) = &settings.admin else {
         return HostNames::Any;
     };
-    let mut names = config.admin_hosts.clone();
+    let mut names = settings.admin_hosts.clone();
     names.push(address.host.clone());
     // Without /proc, the name can be given by --admin-host.
     let own = fs::read_to_string("/proc/sys/kernel/hostname");

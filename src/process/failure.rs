@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::handover::TakeoverError;
 use super::sandbox::ConfinementError;
+use crate::admin::AdminError;
 use crate::error::Error;
 use crate::net::endpoint::Endpoint;
 
@@ -14,6 +15,8 @@ use crate::net::endpoint::Endpoint;
 pub enum Failure {
     /// The server could not start, or a worker failed.
     Server(Error),
+    /// The admin port could not be opened.
+    Admin(AdminError),
     /// The service manager passed an unsupported socket.
     Passed(io::Error),
     /// The running server could not be replaced.
@@ -39,6 +42,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Server(error) => error.fmt(f),
+            Self::Admin(error) => error.fmt(f),
             Self::Passed(error) => {
                 write!(
                     f,
@@ -82,7 +86,8 @@ impl FirstFailure {
 impl Failure {
     /// Whether an address is in use.
     pub(super) fn is_of_used_address(&self) -> bool {
-        let (Self::Server(Error::Bind { source, .. } | Error::Admin { source, .. })
+        let (Self::Server(Error::Bind { source, .. })
+        | Self::Admin(AdminError { source, .. })
         | Self::Offer { source, .. }) = self
         else {
             return false;
@@ -94,6 +99,7 @@ impl Failure {
     fn way_out(&self) -> Option<&'static str> {
         match self {
             Self::Server(error) => way_out(error),
+            Self::Admin(_) => Some("choose another address with --admin"),
             Self::Passed(_) => Some(
                 "see ListenStream=, ListenDatagram=, Accept= and FileDescriptorName= of the socket unit",
             ),
@@ -137,7 +143,6 @@ fn way_out(error: &Error) -> Option<&'static str> {
         Error::Setup { .. } => {
             Some("fewer --workers need fewer descriptors and threads; see ulimit -n and -u")
         }
-        Error::Admin { .. } => Some("choose another address with --admin"),
         Error::Tuning { .. }
         | Error::Handover(_)
         | Error::Worker { .. }

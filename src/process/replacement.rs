@@ -12,10 +12,10 @@ use super::failure::{Failure, FirstFailure};
 use super::handover::{Answer, Claim, Confirmed, Offer, Takeover, TakeoverError};
 use super::systemd;
 use crate::admin::Admin;
-use crate::config::Config;
 use crate::listen::Inherited;
 use crate::net::unix::SocketFile;
-use crate::server::{Alive, Handle, Heartbeat, Server};
+use crate::server::{Alive, Handle, Heartbeat, Server, Succession};
+use crate::settings::Settings;
 
 /// How long a new server waits for the addresses of one that ends: long enough for one that empties
 /// its queues.
@@ -44,9 +44,9 @@ pub(super) enum Role {
 
 /// Takes the sockets of a predecessor over, or binds all sockets. Waits, within a bound, for the
 /// addresses of a predecessor that is ending. `passed` are the sockets from a service manager.
-pub(super) fn prepare(config: &Config, passed: &[Inherited]) -> Result<Prepared, Failure> {
-    let Some(path) = &config.handover else {
-        let (server, admin) = bind(config, passed, None)?;
+pub(super) fn prepare(settings: &Settings, passed: &[Inherited]) -> Result<Prepared, Failure> {
+    let Some(path) = &settings.handover else {
+        let (server, admin) = bind(settings, passed, None)?;
         return Ok(Prepared {
             server,
             admin,
@@ -56,7 +56,7 @@ pub(super) fn prepare(config: &Config, passed: &[Inherited]) -> Result<Prepared,
     let begin = Instant::now();
     let mut patience = Duration::ZERO;
     loop {
-        let (failure, max) = match attempt(config, passed, path)? {
+        let (failure, max) = match attempt(settings, passed, path)? {
             Attempt::Prepared(prepared) => return Ok(*prepared),
             Attempt::InUse(failure) => (failure, MAX_EXIT),
             Attempt::Wait(failure) => (failure, MAX_WAIT),
@@ -79,15 +79,15 @@ enum Attempt {
     Wait(Failure),
 }
 
-fn attempt(config: &Config, passed: &[Inherited], path: &Path) -> Result<Attempt, Failure> {
+fn attempt(settings: &Settings, passed: &[Inherited], path: &Path) -> Result<Attempt, Failure> {
     let busy = || Attempt::Wait(Failure::Takeover(TakeoverError::busy(path)));
     let (left, outcome): (_, fn(Failure) -> Attempt) =
-        match Takeover::ask(path, config).map_err(Failure::Takeover)? {
+        match Takeover::ask(path, &settings.config).map_err(Failure::Takeover)? {
             Answer::Nobody => (None, Attempt::InUse),
             Answer::Busy => return Ok(busy()),
             Answer::Ending(file) => (file, Attempt::Wait),
             Answer::Offer(mut takeover) => {
-                let (server, admin) = bind(config, passed, Some(&mut takeover))?;
+                let (server, admin) = bind(settings, passed, Some(&mut takeover))?;
                 match takeover
                     .claim(&server.handle())
                     .map_err(Failure::Takeover)?
@@ -105,7 +105,7 @@ fn attempt(config: &Config, passed: &[Inherited], path: &Path) -> Result<Attempt
                 }
             }
         };
-    match start_afresh(config, passed, path, left) {
+    match start_afresh(settings, passed, path, left) {
         Ok(prepared) => Ok(Attempt::Prepared(Box::new(prepared))),
         Err(failure) if failure.is_of_used_address() => Ok(outcome(failure)),
         Err(failure) => Err(failure),
@@ -115,12 +115,12 @@ fn attempt(config: &Config, passed: &[Inherited], path: &Path) -> Result<Attempt
 /// Binds all sockets, and at last the hand-over socket, instead of the file that a predecessor has
 /// left.
 fn start_afresh(
-    config: &Config,
+    settings: &Settings,
     passed: &[Inherited],
     path: &Path,
     left: Option<SocketFile>,
 ) -> Result<Prepared, Failure> {
-    let (server, admin) = bind(config, passed, None)?;
+    let (server, admin) = bind(settings, passed, None)?;
     if let Some(file) = left {
         file.remove();
     }
@@ -137,7 +137,7 @@ fn start_afresh(
 
 /// Binds what a predecessor does not pass on.
 fn bind(
-    config: &Config,
+    settings: &Settings,
     passed: &[Inherited],
     mut takeover: Option<&mut Takeover>,
 ) -> Result<(Server, Option<Admin>), Failure> {
@@ -147,8 +147,13 @@ fn bind(
     if let Some(takeover) = &mut takeover {
         inherited.append(&mut takeover.endpoints);
     }
-    let admin = admin_port::bind(config, takeover)?;
-    let server = Server::bind_with(config.clone(), inherited).map_err(Failure::Server)?;
+    let admin = admin_port::bind(settings, takeover)?;
+    let succession = match settings.handover {
+        Some(_) => Succession::Offered,
+        None => Succession::Never,
+    };
+    let server = Server::bind_with(settings.config.clone(), inherited, succession)
+        .map_err(Failure::Server)?;
     Ok((server, admin))
 }
 

@@ -15,10 +15,9 @@ use super::replacement::{self, Prepared};
 use super::sandbox::{self, Files, Identity};
 use super::{signals, systemd, warnings};
 use crate::admin::Admin;
-use crate::config::Config;
 use crate::net::endpoint::{AdminAddress, Endpoint};
 use crate::server::{Handle, Server};
-use crate::settings::Resolved;
+use crate::settings::{Resolved, Settings};
 
 /// Serves until a signal, or a successor, ends it.
 ///
@@ -45,14 +44,14 @@ pub fn serve(resolved: Resolved, resolve: Resolve, log: &mut Log) -> Result<(), 
         server,
         admin,
         role,
-    } = replacement::prepare(config, &passed)?;
+    } = replacement::prepare(&settings, &passed)?;
     drop(passed);
     warnings::warn_of_admin(admin.as_ref());
     warnings::warn_of_reflection(&settings.config.limits, server.endpoints());
     warnings::warn_of_missing_limits(&missing_limits, server.endpoints());
 
     // Give privileges up while there is one thread: all others inherit what it may do.
-    files.sockets = socket_files(&server, admin.as_ref(), &settings.config);
+    files.sockets = socket_files(&server, admin.as_ref(), &settings);
     let confinement =
         sandbox::confine(user.as_ref(), settings.sandbox, &files).map_err(Failure::Confinement)?;
 
@@ -93,7 +92,7 @@ pub fn serve(resolved: Resolved, resolve: Resolve, log: &mut Log) -> Result<(), 
 }
 
 /// The files of Unix sockets, which are removed at the end.
-fn socket_files(server: &Server, admin: Option<&Admin>, config: &Config) -> Vec<PathBuf> {
+fn socket_files(server: &Server, admin: Option<&Admin>, settings: &Settings) -> Vec<PathBuf> {
     let admin = admin.map(|admin| admin.address().as_endpoint());
     let endpoints = server.endpoints().iter().map(|(_, endpoint)| endpoint);
     let paths = endpoints
@@ -102,7 +101,7 @@ fn socket_files(server: &Server, admin: Option<&Admin>, config: &Config) -> Vec<
             Endpoint::Unix(path) => Some(path),
             Endpoint::Tcp(_) | Endpoint::Udp(_) => None,
         });
-    paths.chain(&config.handover).cloned().collect()
+    paths.chain(&settings.handover).cloned().collect()
 }
 
 /// The lines that scripts wait for.

@@ -31,8 +31,8 @@ pub(crate) enum Standing {
 pub struct Handle {
     control: Arc<Control>,
     wakers: Arc<[mio::Waker]>,
-    /// Descriptors for a successor; none without [`Config::handover`](crate::Config::handover).
-    /// They keep the sockets open, so they are closed when an end is requested.
+    /// Descriptors for a successor; none with [`Succession::Never`](super::Succession::Never). They
+    /// keep the sockets open, so they are closed when an end is requested.
     to_pass: Arc<Mutex<Vec<Inherited>>>,
     socket_counters: Arc<SocketCounters>,
     /// The endpoints whose sockets were inherited.
@@ -104,8 +104,8 @@ impl Handle {
     }
 
     /// Other descriptors of the sockets of every endpoint, in the order of
-    /// [`Server::endpoints`](crate::Server::endpoints), for a successor. Empty without
-    /// [`Config::handover`](crate::Config::handover), or once an end was requested.
+    /// [`Server::endpoints`](crate::Server::endpoints), for a successor. Empty
+    /// with [`Succession::Never`](super::Succession::Never), or once an end was requested.
     ///
     /// # Errors
     /// What dup(2) reports.

@@ -189,7 +189,7 @@ impl Resolved {
                 ));
             }
         }
-        if let Some(admin) = &config.admin {
+        if let Some(admin) = &self.settings.admin {
             let admin_endpoint = admin.as_endpoint();
             let mut endpoints = config.services.iter();
             if let Some((service, _)) = endpoints.find(|(_, e)| is_same(e, &admin_endpoint)) {
@@ -203,9 +203,9 @@ impl Resolved {
             let problem = "balance incoming-cpu binds every worker to its CPU; leave this out";
             return Err(self.error("pin", problem.to_owned()));
         }
-        if let Some(path) = &config.handover {
+        if let Some(path) = &self.settings.handover {
             let handover = Endpoint::Unix(path.clone());
-            let admin = config.admin.as_ref().map(AdminAddress::as_endpoint);
+            let admin = self.settings.admin.as_ref().map(AdminAddress::as_endpoint);
             let is_of = if config.services.iter().any(|(_, e)| *e == handover) {
                 Some("an endpoint of a service")
             } else {

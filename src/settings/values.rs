@@ -1,15 +1,23 @@
 //! The settings as typed values.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::config::Config;
+use crate::net::endpoint::AdminAddress;
 
 /// The settings of the program `echod`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
     /// The server's configuration.
     pub config: Config,
+    /// The address of the admin port: metrics, health and information over HTTP.
+    pub admin: Option<AdminAddress>,
+    /// Names by which the admin port may be addressed, beside those that are known to mean it.
+    pub admin_hosts: Vec<String>,
+    /// The Unix socket over which a new process takes the listening sockets over from a running one.
+    pub handover: Option<PathBuf>,
     /// The format of log lines.
     pub log_format: LogFormat,
     /// The least important log lines to print.

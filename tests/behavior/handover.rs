@@ -12,21 +12,22 @@ use std::thread;
 use std::time::Duration;
 
 use echomark::internal::{Answer, Claim, Confirmed, Takeover};
-use echomark::{Balance, Config, Handle, Limits, Server, Service};
+use echomark::{Balance, Config, Handle, Limits, Service};
 
 use crate::support::directory::Directory;
-use crate::support::generation::{Generation, ask, claim, confirm, wait_until_it_serves};
+use crate::support::generation::{
+    Generation, ask, bind, claim, confirm, path_in, wait_until_it_serves,
+};
 use crate::support::pattern::Pattern;
 use crate::support::{AtEnd, Client, DEADLINE, Running, churn, in_parallel, wait_until};
 
-fn config(directory: &Directory, workers: usize, endpoints: &[(Service, &str)]) -> Config {
+fn config(workers: usize, endpoints: &[(Service, &str)]) -> Config {
     Config {
         services: endpoints
             .iter()
             .map(|(service, endpoint)| (*service, endpoint.parse().expect("an endpoint")))
             .collect(),
         workers: NonZeroUsize::new(workers).expect("a number"),
-        handover: Some(directory.join("handover")),
         drain_timeout: Duration::from_secs(600),
         // A test sends all it has from one address.
         limits: Limits {
@@ -63,7 +64,7 @@ fn fifty_replacements_in_a_row_under_a_storm_lose_nothing() {
         Balance::IncomingCpu,
     ];
     let directory = Directory::new();
-    let first = Generation::start(&config(&directory, 2, &[TCP]));
+    let first = Generation::start(&directory, &config(2, &[TCP]));
     let address = first.server.address();
     let present = Mutex::new(Some(first));
     let (stop, rounds) = (AtomicBool::new(false), AtomicUsize::new(0));
@@ -72,10 +73,13 @@ fn fifty_replacements_in_a_row_under_a_storm_lose_nothing() {
             let _stop = AtEnd(&stop);
             for number in 0..REPLACEMENTS {
                 let before = rounds.load(Ordering::Relaxed);
-                let successor = Generation::start(&Config {
-                    balance: BALANCES[number / 3 % BALANCES.len()],
-                    ..config(&directory, 1 + number % 3, &[TCP])
-                });
+                let successor = Generation::start(
+                    &directory,
+                    &Config {
+                        balance: BALANCES[number / 3 % BALANCES.len()],
+                        ..config(1 + number % 3, &[TCP])
+                    },
+                );
                 assert_eq!(successor.server.address(), address);
                 let predecessor = lock(&present).replace(successor);
                 predecessor.expect("a predecessor").join();
@@ -101,13 +105,13 @@ fn endpoints_come_and_go_with_the_configuration() {
     let directory = Directory::new();
     let discard = (Service::Discard, "tcp://127.0.0.1:0");
     let elsewhere = (Service::Echo, "tcp://127.0.0.13:0");
-    let first = Generation::start(&config(&directory, 2, &[TCP, elsewhere]));
+    let first = Generation::start(&directory, &config(2, &[TCP, elsewhere]));
     let [kept, left] = first.server.addresses[..] else {
         panic!("two endpoints");
     };
     let mut client = Client::connect(left);
     client.echo(b"before");
-    let second = Generation::start(&config(&directory, 2, &[discard, TCP]));
+    let second = Generation::start(&directory, &config(2, &[discard, TCP]));
     assert_eq!(second.server.addresses[1], kept);
     client.echo(b"during");
     wait_until("refused connects", || Client::try_connect(left).is_err());
@@ -124,23 +128,23 @@ fn endpoints_come_and_go_with_the_configuration() {
 #[test]
 fn a_successor_that_gives_up_leaves_the_server_as_it_was() {
     let directory = Directory::new();
-    let config = config(&directory, 2, &[TCP]);
-    let server = Generation::start(&config);
+    let config = config(2, &[TCP]);
+    let server = Generation::start(&directory, &config);
     let mut before = server.server.connect();
     before.echo(b"before");
     for _ in 0..3 {
-        drop(ask(&config));
+        drop(ask(&directory, &config));
     }
     // One that was granted the sockets.
     for _ in 0..3 {
-        let mut takeover = ask(&config);
+        let mut takeover = ask(&directory, &config);
         drop((claim(&mut takeover, &config), takeover));
     }
     // A client without the protocol.
-    drop(UnixStream::connect(directory.join("handover")).expect("a connection"));
+    drop(UnixStream::connect(path_in(&directory)).expect("a connection"));
     before.echo(b"after");
     server.server.connect().echo(b"after");
-    let successor = Generation::start(&config);
+    let successor = Generation::start(&directory, &config);
     drop(before);
     server.join();
     successor.server.connect().echo(b"replaced in the end");
@@ -149,13 +153,13 @@ fn a_successor_that_gives_up_leaves_the_server_as_it_was() {
 #[test]
 fn without_a_predecessor_there_is_nothing_to_take_over() {
     let directory = Directory::new();
-    let config = config(&directory, 1, &[TCP]);
-    let ask = || Takeover::ask(&directory.join("handover"), &config).expect("no error");
+    let config = config(1, &[TCP]);
+    let ask = || Takeover::ask(&path_in(&directory), &config).expect("no error");
     assert!(matches!(ask(), Answer::Nobody));
     // A killed server leaves its file.
-    drop(UnixListener::bind(directory.join("handover")).expect("a socket"));
+    drop(UnixListener::bind(path_in(&directory)).expect("a socket"));
     assert!(matches!(ask(), Answer::Nobody));
-    let server = Generation::start(&config);
+    let server = Generation::start(&directory, &config);
     server.server.connect().echo(b"started afresh");
 }
 
@@ -166,10 +170,10 @@ fn a_drain_after_the_grant_leaves_the_sockets_to_the_successor() {
     let directory = Directory::new();
     let path = directory.join("echo");
     let unix = format!("unix:{}", path.display());
-    let config = config(&directory, 2, &[TCP, (Service::Echo, &unix)]);
-    let first = Generation::start(&config);
+    let config = config(2, &[TCP, (Service::Echo, &unix)]);
+    let first = Generation::start(&directory, &config);
     let address = first.server.address();
-    let mut takeover = ask(&config);
+    let mut takeover = ask(&directory, &config);
     let second = claim(&mut takeover, &config);
     first.server.handle.drain();
     for _ in 0..20 {
@@ -195,10 +199,10 @@ fn a_drain_before_the_grant_loses_no_connection() {
     let directory = Directory::new();
     let path = directory.join("echo");
     let unix = format!("unix:{}", path.display());
-    let config = config(&directory, 2, &[TCP, (Service::Echo, &unix)]);
-    let first = Generation::start(&config);
+    let config = config(2, &[TCP, (Service::Echo, &unix)]);
+    let first = Generation::start(&directory, &config);
     let address = first.server.address();
-    let mut takeover = ask(&config);
+    let mut takeover = ask(&directory, &config);
     let mut clients: Vec<_> = (0..WAITING).map(|_| Client::connect(address)).collect();
     first.server.handle.drain();
     clients.extend((0..WAITING).filter_map(|_| {
@@ -210,12 +214,12 @@ fn a_drain_before_the_grant_loses_no_connection() {
     }
     drop(clients);
     let inherited = std::mem::take(&mut takeover.endpoints);
-    let second = Server::bind_with(config.clone(), inherited).expect("sockets");
+    let second = bind(&config, inherited);
     let claimed = takeover.claim(&second.handle()).expect("an answer");
     assert_eq!(claimed, Claim::Ending);
     drop((second, takeover));
     assert!(matches!(
-        Takeover::ask(&directory.join("handover"), &config).expect("an answer"),
+        Takeover::ask(&path_in(&directory), &config).expect("an answer"),
         Answer::Ending(Some(_)) | Answer::Nobody
     ));
     first.join();
@@ -227,11 +231,11 @@ fn a_successor_that_is_told_to_end_before_it_confirms_leaves_the_sockets_to_the_
     let directory = Directory::new();
     let path = directory.join("echo");
     let unix = format!("unix:{}", path.display());
-    let config = config(&directory, 2, &[TCP, (Service::Echo, &unix)]);
-    let first = Generation::start(&config);
+    let config = config(2, &[TCP, (Service::Echo, &unix)]);
+    let first = Generation::start(&directory, &config);
     let address = first.server.address();
     for end in [Handle::drain, Handle::stop] {
-        let mut takeover = ask(&config);
+        let mut takeover = ask(&directory, &config);
         let second = Running::run(claim(&mut takeover, &config));
         wait_until_it_serves(&second);
         end(&second.handle);
@@ -243,7 +247,7 @@ fn a_successor_that_is_told_to_end_before_it_confirms_leaves_the_sockets_to_the_
             echo_over_unix(&path);
         }
     }
-    let third = Generation::start(&config);
+    let third = Generation::start(&directory, &config);
     first.join();
     third.server.connect().echo(b"replaced in the end");
 }
@@ -254,12 +258,12 @@ fn a_successor_that_is_told_to_end_before_it_confirms_leaves_the_sockets_to_the_
 fn a_successor_with_more_workers_gets_no_connection_before_it_serves() {
     const CLIENTS: usize = 50;
     let directory = Directory::new();
-    let first = Generation::start(&config(&directory, 1, &[TCP]));
-    let more = config(&directory, 8, &[TCP]);
+    let first = Generation::start(&directory, &config(1, &[TCP]));
+    let more = config(8, &[TCP]);
     for _ in 0..3 {
-        let mut takeover = ask(&more);
+        let mut takeover = ask(&directory, &more);
         let inherited = std::mem::take(&mut takeover.endpoints);
-        let second = Server::bind_with(more.clone(), inherited).expect("sockets");
+        let second = bind(&more, inherited);
         let mut clients: Vec<_> = (0..CLIENTS).map(|_| first.server.connect()).collect();
         let claim = takeover.claim(&second.handle()).expect("an answer");
         assert_eq!(claim, Claim::Granted);
@@ -270,7 +274,7 @@ fn a_successor_with_more_workers_gets_no_connection_before_it_serves() {
             client.echo(b"the first serves");
         }
     }
-    let second = Generation::start(&more);
+    let second = Generation::start(&directory, &more);
     first.join();
     second.server.connect().echo(b"replaced in the end");
 }
@@ -279,16 +283,16 @@ fn a_successor_with_more_workers_gets_no_connection_before_it_serves() {
 #[test]
 fn two_successors_do_not_both_take_over() {
     let directory = Directory::new();
-    let config = config(&directory, 2, &[TCP]);
-    let first = Generation::start(&config);
-    let (mut one, mut other) = (ask(&config), ask(&config));
+    let config = config(2, &[TCP]);
+    let first = Generation::start(&directory, &config);
+    let (mut one, mut other) = (ask(&directory, &config), ask(&directory, &config));
     let second = claim(&mut one, &config);
     let inherited = std::mem::take(&mut other.endpoints);
-    let third = Server::bind_with(config.clone(), inherited).expect("sockets");
+    let third = bind(&config, inherited);
     let answer = other.claim(&third.handle()).expect("an answer");
     assert_eq!(answer, Claim::Busy);
     drop(third);
-    let path = directory.join("handover");
+    let path = path_in(&directory);
     let answer = Takeover::ask(&path, &config).expect("an answer");
     assert!(matches!(answer, Answer::Busy));
     let second = Running::run(second);
@@ -303,14 +307,14 @@ fn two_successors_do_not_both_take_over() {
 fn silent_clients_of_the_hand_over_socket_hold_nobody_up() {
     const SILENT: usize = 24;
     let directory = Directory::new();
-    let config = config(&directory, 2, &[TCP]);
-    let first = Generation::start(&config);
+    let config = config(2, &[TCP]);
+    let first = Generation::start(&directory, &config);
     let silent = || {
-        let connect = |_| UnixStream::connect(directory.join("handover")).expect("a connection");
+        let connect = |_| UnixStream::connect(path_in(&directory)).expect("a connection");
         (0..SILENT).map(connect).collect::<Vec<_>>()
     };
     let before = silent();
-    let second = Generation::start(&config);
+    let second = Generation::start(&directory, &config);
     first.join();
     let after = silent();
     let mut clients: Vec<_> = (0..SILENT).map(|_| second.server.connect()).collect();
@@ -327,14 +331,14 @@ fn silent_clients_of_the_hand_over_socket_hold_nobody_up() {
 #[test]
 fn a_stranger_is_not_believed() {
     let directory = Directory::new();
-    let listener = UnixListener::bind(directory.join("handover")).expect("a socket");
+    let listener = UnixListener::bind(path_in(&directory)).expect("a socket");
     let stranger = thread::spawn(move || {
         let (stream, _) = listener.accept().expect("a connection");
         (&stream)
             .write_all(&[0, 0, 0, 2, b'{', b'}'])
             .expect("write");
     });
-    let error = Takeover::ask(&directory.join("handover"), &config(&directory, 1, &[TCP]));
+    let error = Takeover::ask(&path_in(&directory), &config(1, &[TCP]));
     assert!(error.is_err());
     stranger.join().expect("no panic");
 }
@@ -350,7 +354,7 @@ fn unix_and_udp_sockets_are_taken_over_too() {
         (Service::Echo, unix.as_str()),
         (Service::Echo, "udp://127.0.0.1:0"),
     ];
-    let first = Generation::start(&config(&directory, 2, &endpoints));
+    let first = Generation::start(&directory, &config(2, &endpoints));
     let address = first.server.addresses[0];
     let present = Mutex::new(Some(first));
     let (stop, rounds) = (AtomicBool::new(false), AtomicUsize::new(0));
@@ -359,7 +363,7 @@ fn unix_and_udp_sockets_are_taken_over_too() {
             let _stop = AtEnd(&stop);
             for _ in 0..REPLACEMENTS {
                 let before = rounds.load(Ordering::Relaxed);
-                let successor = Generation::start(&config(&directory, 2, &endpoints));
+                let successor = Generation::start(&directory, &config(2, &endpoints));
                 let predecessor = lock(&present).replace(successor);
                 predecessor.expect("a predecessor").join();
                 wait_until("rounds", || rounds.load(Ordering::Relaxed) > before + 20);

@@ -15,7 +15,7 @@ use socket2::SockRef;
 
 use crate::support::directory::Directory;
 use crate::support::echod::Echod;
-use crate::support::generation::Generation;
+use crate::support::generation::{Generation, bind};
 use crate::support::tools::skip;
 use crate::support::{
     AtEnd, Client, DEADLINE, Running, churn, config, config_for, config_on, connect_until_refused,
@@ -188,17 +188,9 @@ fn the_affinity_mask_decides_which_cpus_have_workers() {
         Err(need) => skip!(need),
     };
     let last = cpus[cpus.len() - 1];
-    let server = on_cpu(last, || Server::bind(steered(2, config_with_handover())));
-    let server = server.expect("a free port");
+    // A successor's descriptors are what the test reads.
+    let server = on_cpu(last, || bind(&steered(2, config()), Vec::new()));
     assert_eq!(preferred(&server), [last; 2]);
-}
-
-fn config_with_handover() -> Config {
-    Config {
-        // The path is unused, but without it no descriptors are kept for the test to read.
-        handover: Some("unused".into()),
-        ..config()
-    }
 }
 
 /// The preferred CPU of each socket of the first endpoint.
@@ -220,13 +212,13 @@ fn inherited_sockets_get_the_successors_preference() {
         let with = |balance, workers| Config {
             balance,
             services: config_for(Service::Echo, endpoint).services,
-            ..steered(workers, config_with_handover())
+            ..steered(workers, config())
         };
-        let first = Server::bind(with(Balance::Kernel, 2)).expect("a port");
+        let first = bind(&with(Balance::Kernel, 2), Vec::new());
         assert_eq!(preferred(&first), [NONE; 2]);
         let succeed = |to: &Server, config| {
             let inherited = to.handle().sockets_to_pass().expect("descriptors");
-            Server::bind_with(config, inherited).expect("sockets")
+            bind(&config, inherited)
         };
         let second = succeed(&first, with(Balance::IncomingCpu, 3));
         let expected: Vec<_> = (0..preferred(&second).len()).map(cpu).collect();
@@ -254,11 +246,10 @@ fn a_successor_steers_inherited_sockets_and_loses_nothing() {
     let directory = Directory::new();
     let with = |balance, workers| Config {
         balance,
-        handover: Some(directory.join("handover")),
         drain_timeout: DEADLINE * 10,
         ..steered(workers, config())
     };
-    let mut present = Generation::start(&with(Balance::Kernel, 1));
+    let mut present = Generation::start(&directory, &with(Balance::Kernel, 1));
     let address = present.server.address();
     let (stop, rounds) = (AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {
@@ -271,7 +262,7 @@ fn a_successor_steers_inherited_sockets_and_loses_nothing() {
         }
         let _stop = AtEnd(&stop);
         for workers in [cpus.len(), 1, cpus.len() + 1, cpus.len()] {
-            let next = Generation::start(&with(Balance::IncomingCpu, workers));
+            let next = Generation::start(&directory, &with(Balance::IncomingCpu, workers));
             std::mem::replace(&mut present, next).join();
             let before = rounds.load(Ordering::Relaxed);
             wait_until("rounds", || rounds.load(Ordering::Relaxed) > before + 50);

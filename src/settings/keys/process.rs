@@ -34,12 +34,8 @@ pub(super) const KEYS: &[Key] = &[
         group: Group::LifeCycle,
         help: "Unix socket over which a new echod takes the listening sockets from the running one.",
         default: "none",
-        apply: |s, text| parse::socket_path(text).map(|v| s.config.handover = Some(v)),
-        show: |s| {
-            shown(s.config.handover.as_ref(), |path| {
-                path.display().to_string()
-            })
-        },
+        apply: |s, text| parse::socket_path(text).map(|v| s.handover = Some(v)),
+        show: |s| shown(s.handover.as_ref(), |path| path.display().to_string()),
         ..VALUE
     },
     Key {
@@ -50,8 +46,8 @@ pub(super) const KEYS: &[Key] = &[
                client that can connect may read all of it. A Unix socket has the permissions of \
                unix-mode, or 600.",
         default: "off",
-        apply: |s, text| parse::admin(text).map(|v| s.config.admin = Some(v)),
-        show: |s| shown(s.config.admin.as_ref(), AdminAddress::to_string),
+        apply: |s, text| parse::admin(text).map(|v| s.admin = Some(v)),
+        show: |s| shown(s.admin.as_ref(), AdminAddress::to_string),
         ..VALUE
     },
     Key {
@@ -63,9 +59,9 @@ pub(super) const KEYS: &[Key] = &[
                this machine's name only, so that no web page can read it through a browser (DNS \
                rebinding).",
         default: "none",
-        apply: |s, text| parse::host_name(text).map(|v| s.config.admin_hosts.push(v)),
-        show: |s| all(&s.config.admin_hosts),
-        clear: |s| s.config.admin_hosts.clear(),
+        apply: |s, text| parse::host_name(text).map(|v| s.admin_hosts.push(v)),
+        show: |s| all(&s.admin_hosts),
+        clear: |s| s.admin_hosts.clear(),
         ..LIST
     },
     Key {

@@ -1,12 +1,14 @@
 //! Servers in this process, each of which takes over from its predecessor.
 
+use std::path::PathBuf;
 use std::thread::{self, JoinHandle};
 
-use echomark::internal::{Alive, Heartbeat};
+use echomark::internal::{Alive, Heartbeat, Inherited, Succession};
 use echomark::internal::{Answer, Claim, Confirmed, Offer, Takeover};
 use echomark::metrics::CloseReason;
 use echomark::{Config, Handle, Server};
 
+use super::directory::Directory;
 use super::{Running, wait_for, wait_until};
 
 /// A server that waits for its successor.
@@ -16,10 +18,10 @@ pub(crate) struct Generation {
 }
 
 impl Generation {
-    /// Takes over from the server that listens on the path, if there is one.
+    /// Takes over from the server that waits for its successor in the directory, if there is one.
     #[track_caller]
-    pub(crate) fn start(config: &Config) -> Self {
-        let path = config.handover.as_deref().expect("a path");
+    pub(crate) fn start(directory: &Directory, config: &Config) -> Self {
+        let path = &path_in(directory);
         let (server, offer) = match Takeover::ask(path, config).expect("an answer") {
             Answer::Offer(mut takeover) => {
                 let server = claim(&mut takeover, config);
@@ -30,7 +32,7 @@ impl Generation {
             }
             Answer::Busy => panic!("another server is taking over"),
             Answer::Nobody | Answer::Ending(_) => {
-                let server = Server::bind(config.clone()).expect("a free port");
+                let server = bind(config, Vec::new());
                 let offer = Offer::bind(path).expect("a path to wait on");
                 (Running::run(server), offer)
             }
@@ -52,11 +54,23 @@ impl Generation {
     }
 }
 
+/// The hand-over socket of all generations of a test.
+pub(crate) fn path_in(directory: &Directory) -> PathBuf {
+    directory.join("handover")
+}
+
+/// A server with these sockets and new ones, all of which a successor may ask for.
+#[track_caller]
+pub(crate) fn bind(config: &Config, inherited: Vec<Inherited>) -> Server {
+    let server = Server::bind_with(config.clone(), inherited, Succession::Offered);
+    server.expect("inherited sockets or free ports")
+}
+
 /// The server on a predecessor's sockets. It may serve, and does not yet.
 #[track_caller]
 pub(crate) fn claim(takeover: &mut Takeover, config: &Config) -> Server {
     let inherited = std::mem::take(&mut takeover.endpoints);
-    let server = Server::bind_with(config.clone(), inherited).expect("sockets");
+    let server = bind(config, inherited);
     let claim = takeover.claim(&server.handle()).expect("an answer");
     assert_eq!(claim, Claim::Granted);
     server
@@ -74,8 +88,8 @@ pub(crate) fn confirm(takeover: Takeover, handle: &Handle) -> Option<Offer> {
 /// Asks for the sockets of a server that has to offer them, perhaps once it has noticed the end of an
 /// earlier successor.
 #[track_caller]
-pub(crate) fn ask(config: &Config) -> Box<Takeover> {
-    let path = config.handover.as_deref().expect("a path");
+pub(crate) fn ask(directory: &Directory, config: &Config) -> Box<Takeover> {
+    let path = &path_in(directory);
     wait_for("an offer", || {
         match Takeover::ask(path, config).expect("an answer") {
             Answer::Offer(takeover) => Some(takeover),
