@@ -42,7 +42,15 @@
 //! worker with the fewest. A connection stays with its worker.
 //!
 //! The invariants of the server are in ARCHITECTURE.md.
+//!
+//! # Features
+//! `program`, on by default: the program `echod`, with `process`, `admin` and `settings`. The
+//! library does without them and their dependencies: `default-features = false`.
 
+// What only the parts behind the feature use is no dead code where they are compiled.
+#![cfg_attr(not(feature = "program"), allow(dead_code, unused_imports))]
+
+#[cfg(feature = "program")]
 mod admin;
 mod admission;
 mod config;
@@ -54,10 +62,12 @@ mod listen;
 mod memory;
 pub mod metrics;
 pub mod net;
+#[cfg(feature = "program")]
 mod process;
 mod reactor;
 mod server;
 mod service;
+#[cfg(feature = "program")]
 mod settings;
 mod spin;
 mod timeouts;

@@ -1,9 +1,11 @@
 //! The rules of imports in ARCHITECTURE.md, checked on the `use` lines and paths of both crates:
-//! there are no import circles, and no part imports from a part above it.
+//! there are no import circles, and no part imports from a part above it. Beside them, what the
+//! libraries depend on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The parts of echod, from the top down. A part may import from itself and from parts below it.
 const SERVER: &[&str] = &[
@@ -61,6 +63,51 @@ fn the_server_imports_downwards() {
 fn the_load_generator_imports_downwards() {
     check(&Source::read("loadgen/src", "lib.rs"), LOADGEN);
     check(&Source::read("loadgen/src", "main.rs"), LOADGEN_PROGRAM);
+}
+
+/// Who uses a library compiles nothing that only its program needs.
+#[test]
+fn the_libraries_do_without_the_programs_dependencies() {
+    const PROGRAMS: &[&str] = &[
+        "clap",
+        "clap_complete",
+        "clap_mangen",
+        "landlock",
+        "ratatui",
+        "sd-notify",
+        "seccompiler",
+        "signal-hook",
+        "toml",
+        "tracing-subscriber",
+    ];
+    let whole = ["echomark", "loadgen"].map(|package| dependencies(package, &[]));
+    for &name in PROGRAMS {
+        let is_used = whole.iter().any(|of| of.contains(name));
+        assert!(is_used, "neither program depends on {name}");
+    }
+    for (package, others) in [("echomark", &["serde", "httparse"][..]), ("loadgen", &[])] {
+        let library = dependencies(package, &["--no-default-features"]);
+        for &name in PROGRAMS.iter().chain(others) {
+            assert!(!library.contains(name), "{package} depends on {name}");
+        }
+    }
+}
+
+/// The names of all packages that are compiled into a package.
+#[track_caller]
+fn dependencies(package: &str, options: &[&str]) -> BTreeSet<String> {
+    let tree = Command::new(env!("CARGO"))
+        .args(["tree", "--locked", "--offline", "--package", package])
+        .args(["--edges", "normal", "--prefix", "none"])
+        .args(options)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("cargo runs");
+    let problem = String::from_utf8_lossy(&tree.stderr);
+    assert!(tree.status.success(), "{problem}");
+    let tree = String::from_utf8(tree.stdout).expect("UTF-8");
+    let names = tree.lines().filter_map(|line| line.split(' ').next());
+    names.map(str::to_owned).collect()
 }
 
 #[track_caller]
@@ -219,7 +266,7 @@ fn statements(text: &str) -> Vec<String> {
         .map(|statement| {
             let lines = statement
                 .lines()
-                .filter(|line| !line.trim_start().starts_with("#["));
+                .filter(|line| !line.trim_start().starts_with('#'));
             lines.collect::<Vec<_>>().join(" ").trim().to_owned()
         })
         .collect()

@@ -17,6 +17,10 @@
 //!
 //! `examples/measure.rs` makes a run and reads its result.
 //!
+//! # Features
+//! `program`, on by default: what only the program `loadgen` needs. The library does without it and its
+//! dependencies: `default-features = false`.
+//!
 //! # Threads
 //! ```text
 //!   coordinator                            loadgen-0              loadgen-1      ...

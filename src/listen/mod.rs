@@ -6,7 +6,6 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 
-use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::config::{Balance, Config};
@@ -38,11 +37,9 @@ pub struct Inherited {
 }
 
 /// The other process that keeps a passed socket open.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Keeper {
     /// The server that this one replaces, until it has drained.
-    #[serde(rename = "nobody")]
     Predecessor,
     /// A service manager, for the next process that it starts.
     ServiceManager,

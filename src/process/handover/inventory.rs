@@ -50,12 +50,22 @@ pub(crate) enum What {
         #[serde(with = "as_text")]
         endpoint: Endpoint,
         /// The other process that keeps its sockets open.
+        #[serde(with = "KeeperName")]
         keeper: Keeper,
     },
     /// Serving the admin port.
     Admin,
     /// Waiting for the next successor.
     Offer,
+}
+
+/// The names of [`Keeper`]s in the list.
+#[derive(Deserialize, Serialize)]
+#[serde(remote = "Keeper", rename_all = "snake_case")]
+enum KeeperName {
+    #[serde(rename = "nobody")]
+    Predecessor,
+    ServiceManager,
 }
 
 impl Inventory {
