@@ -183,7 +183,7 @@ pub(crate) fn show(text: &str) -> ExitCode {
 
 /// Asks the admin port of these settings; the answer goes to stdout, what is wrong to stderr.
 pub(crate) fn check_health(settings: &Settings, probe: Probe) -> ExitCode {
-    let Some(admin) = &settings.config.admin else {
+    let Some(admin) = &settings.admin else {
         return refuse_mistake(&Mistake {
             problem: "--healthcheck asks the admin port, and --admin is not set".to_owned(),
             way_out: HELP,
