@@ -27,14 +27,13 @@ use crate::plan::{Background, Direction, Load, Plan, Target, Workload};
 use crate::result::{Code, RateChange, RunResult};
 
 mod addresses;
+mod start;
 mod threads;
 
 use threads::{Threads, error_of, spawn};
 
 /// Descriptors besides connections: standard streams, epoll instances, listeners.
 const SPARE_DESCRIPTORS: usize = 64;
-/// Time between the last connect and the start of the schedule, so that every thread is ready.
-const START_DELAY_NS: u64 = 5_000_000;
 /// How often the coordinator checks for interruptions and rate changes.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Niceness of the coordinator: measuring threads and the server go first (nice(1)).
@@ -234,7 +233,7 @@ fn measure(
     observer.phase(Phase::Connecting);
     coordinator.await_connections(observer)?;
     let memory_lock = scheduling.is_raised().then(MemoryLock::take).flatten();
-    let start = monotonic_ns() + START_DELAY_NS;
+    let start = start::next_start(&plan.load);
     for group in &mut coordinator.groups {
         group.window_start = start + plan.warmup.as_nanos() as u64;
     }

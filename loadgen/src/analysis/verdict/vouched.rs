@@ -102,6 +102,8 @@ impl Vouched {
 /// The evidence in the form that bounds need.
 struct Bounds<'a> {
     is_open_loop: bool,
+    response: &'a Latency,
+    service: Option<&'a Latency>,
     own_lag: Option<&'a Latency>,
     hiccups: Option<&'a Latency>,
     response_median: f64,
@@ -118,7 +120,7 @@ struct Bounds<'a> {
 }
 
 impl<'a> Bounds<'a> {
-    fn new(evidence: &Evidence<'a>, response: &Latency) -> Self {
+    fn new(evidence: &Evidence<'a>, response: &'a Latency) -> Self {
         let client = evidence.client;
         let duration_s = evidence.duration_s.max(1e-3);
         let messages = response.count() as f64;
@@ -129,6 +131,8 @@ impl<'a> Bounds<'a> {
             .fold(Waits::default(), Waits::plus);
         Self {
             is_open_loop: evidence.plan.is_open_loop(),
+            response,
+            service: evidence.latency_ns.service.as_ref(),
             own_lag: client
                 .own_send_lag
                 .as_ref()
@@ -153,7 +157,7 @@ impl<'a> Bounds<'a> {
     fn touched(&self, value: f64) -> (Source, f64) {
         let relevant_ns = (MAX_LAG * value).max(1.0);
         let shares = [
-            (Source::SendLag, self.by_send_lag(relevant_ns)),
+            (Source::SendLag, self.by_send_lag(value, relevant_ns)),
             (Source::Waits, self.by_waits(relevant_ns)),
             (Source::Hiccups, self.by_hiccups(value, relevant_ns)),
             (Source::Steal, self.by_steal()),
@@ -168,10 +172,18 @@ impl<'a> Bounds<'a> {
         (largest, sum)
     }
 
-    /// In an open loop each message tests whether the thread runs when it is due.
-    fn by_send_lag(&self, relevant_ns: f64) -> f64 {
-        self.own_lag
-            .map_or(0.0, |lag| BOTH_WAYS * share_above(lag, relevant_ns))
+    /// In an open loop each message tests whether the thread runs when it is due. It can have made a
+    /// percentile only of messages whose response time is above it while their service time is not:
+    /// the difference of the two is the lag.
+    fn by_send_lag(&self, value: f64, relevant_ns: f64) -> f64 {
+        let Some(lag) = self.own_lag else {
+            return 0.0;
+        };
+        let late = share_above(lag, relevant_ns);
+        let lifted = self.service.map_or(1.0, |service| {
+            share_above(self.response, value) - share_above(service, value)
+        });
+        BOTH_WAYS * late.min(lifted.max(0.0))
     }
 
     /// Only the number and the sum of the waits are known: so many may have been long enough. Each

@@ -7,6 +7,8 @@ use crate::result::histogram;
 fn of(change: impl FnOnce(&mut Case)) -> (Option<f64>, Option<Source>) {
     let mut case = Case::clean();
     case.latency_ns.response = Some(spread(100_000));
+    // Without it, what is late counts in full.
+    case.latency_ns.service = None;
     case.client.threads[0].run_delay_ratio = Some(0.0);
     change(&mut case);
     let vouched = Vouched::of(&case.evidence());
@@ -58,6 +60,25 @@ fn lateness_of_the_client_spoils_what_it_may_have_made_and_no_more() {
     assert_eq!(late(0.2, 20_000), (None, Some(Source::SendLag)));
     // It is too short to matter for all.
     assert_eq!(late(0.2, 9_000), (Some(99.99), None));
+}
+
+#[test]
+fn lateness_counts_where_it_makes_the_difference_between_service_and_response() {
+    let late = |service| {
+        of(|case| {
+            case.latency_ns.service = Some(service);
+            case.client.own_send_lag = Some(share(0.02, 20_000));
+        })
+    };
+    // Every slow message was slow in the server, and those that were late are among the fast ones.
+    assert_eq!(late(spread(100_000)), (Some(99.99), None));
+    // 3 of 1000 messages took 1 ms only because they were late. Twice that is beyond p99, not p95.
+    let mut service = histogram::empty();
+    service.record_n(100_000, 99_300).unwrap();
+    service.record_n(1_000_000, 600).unwrap();
+    service.record_n(10_000_000, 100).unwrap();
+    let service = Latency::new(service).unwrap();
+    assert_eq!(late(service), (Some(95.0), Some(Source::SendLag)));
 }
 
 #[test]
