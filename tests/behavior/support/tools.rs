@@ -105,7 +105,9 @@ extern "C" fn summarize() {
         .collect();
     let total: usize = skipped.values().sum();
     let which = counts.join(", ");
-    say(&format!("skipped {total} tests for want of tools: {which}"));
+    say(&format!(
+        "skipped {total} tests for want of what they need: {which}"
+    ));
 }
 
 /// Prints a line on stderr, which the test harness does not capture.
