@@ -176,6 +176,7 @@ fn outcome(call: &str, when: &str, error: &str, trace: &Path) -> Outcome {
     let what = format!("{call} with {error}");
     let (start, before) = (Instant::now(), echod.cpu_time());
     let echo = echod.address_of("echo tcp://");
+    let sockets_at_rest = echod.descriptors("socket:");
     for seed in 0..25 {
         // An error is the client's loss; a wrong byte panics.
         let _ = use_stream(echo, seed);
@@ -202,7 +203,7 @@ fn outcome(call: &str, when: &str, error: &str, trace: &Path) -> Outcome {
     // What an injected close(2) did not close can't be told from a leak.
     if *call != *"close" {
         wait_until("the end of all connections", || {
-            echod.descriptors("socket:") <= SOCKETS_AT_REST
+            echod.descriptors("socket:") <= sockets_at_rest
         });
     }
     echod.signal(Signal::TERM);
@@ -217,9 +218,6 @@ fn ended(echod: Echod, what: &str) -> Outcome {
     assert!(!exit.stderr.is_empty(), "{what}: no reason");
     Outcome::Ended
 }
-
-/// Three TCP listeners, one UDP socket, the log's and the notify socket's share.
-const SOCKETS_AT_REST: usize = 6;
 
 fn connect(address: SocketAddr) -> io::Result<Client> {
     let client = Client::try_connect(address)?;
