@@ -12,7 +12,7 @@ pub use crate::timer::Timers;
 pub use crate::{
     admin::{
         About, Admin, AdminError, End, HostNames, MAX_HEAD_LEN, Pages, Parse, Readiness, Running,
-        Status, respond,
+        SettingsStatus, Status, respond,
     },
     process::{
         failure::Failure,
@@ -26,7 +26,7 @@ pub use crate::{
         supervisor::serve,
     },
     settings::{
-        Audience, Change, FILE_VARIABLE, Group, KEYS, Key, Kind, LogFormat, LogLevel, PREFIX,
-        Resolved, SandboxMode, Settings, SettingsError, UserName,
+        Announce, Audience, Change, FILE_VARIABLE, Group, KEYS, Key, Kind, LogFormat, LogLevel,
+        PREFIX, Resolved, SandboxMode, Settings, SettingsError, UserName,
     },
 };

@@ -11,7 +11,7 @@ use tracing::warn;
 
 use crate::config::{Balance, Config};
 use crate::error::Error;
-use crate::listen::{self, Bound, Inherited, Listener, Owner, Sockets};
+use crate::listen::{self, Bound, Inherited, InheritedOptions, Listener, Owner, Sockets};
 use crate::memory::Budget;
 use crate::metrics::Snapshot;
 use crate::net::affinity;
@@ -114,9 +114,15 @@ impl Server {
         let beside = beside(&bound)?;
         let assigned: Vec<_> = bound.iter().map(|it| assign(it, &config)).collect();
         let cpus = cpus(&config);
-        for (bound, assignment) in bound.iter().zip(&assigned) {
-            prefer_cpus(bound, assignment, &cpus)?;
+        let cpu_of = |endpoint: usize, socket: usize| {
+            let assignment: &Assignment = &assigned[endpoint];
+            let cpu = cpus.get(assignment.worker_of(socket)).copied();
+            cpu.filter(|_| assignment.balance == Balance::IncomingCpu)
+        };
+        for (index, bound) in bound.iter().enumerate() {
+            prefer_cpus(bound, |socket| cpu_of(index, socket))?;
         }
+        let inherited_options = InheritedOptions::of(&bound, &config, cpu_of)?;
         let endpoints = bound.iter().map(|it| (it.service, it.endpoint.clone()));
         let endpoints: Vec<_> = endpoints.collect();
         let balances: Vec<_> = assigned.iter().map(|it| it.balance).collect();
@@ -151,7 +157,14 @@ impl Server {
             };
             reactors.push(Reactor::on_epoll(setup, &config).map_err(setup_error(index))?);
         }
-        let handle = Handle::new(control, wakers, to_pass, inherited, socket_counters);
+        let handle = Handle::new(
+            control,
+            wakers,
+            to_pass,
+            inherited,
+            inherited_options,
+            socket_counters,
+        );
         Ok(Self {
             reactors,
             endpoints,
@@ -409,25 +422,20 @@ fn cpus(config: &Config) -> Vec<usize> {
     })
 }
 
-/// Sets or resets SO_INCOMING_CPU of each socket: an inherited one may have a predecessor's value.
-fn prefer_cpus(bound: &Bound, assignment: &Assignment, cpus: &[usize]) -> Result<(), Error> {
+/// Sets or resets SO_INCOMING_CPU of each socket that no predecessor serves on.
+fn prefer_cpus(bound: &Bound, cpu_of: impl Fn(usize) -> Option<usize>) -> Result<(), Error> {
     if let Sockets::Unix(_) = bound.sockets {
         return Ok(());
     }
-    let by_cpu = assignment.balance == Balance::IncomingCpu;
-    for (number, socket) in bound.sockets.descriptors().into_iter().enumerate() {
-        let cpu = cpus.get(assignment.worker_of(number)).copied();
-        let cpu = cpu.filter(|_| by_cpu);
-        match tcp::prefer_cpu(&socket, cpu) {
-            Err(source) if cpu.is_some() => {
-                return Err(Error::Tuning {
-                    endpoint: bound.configured.clone(),
-                    source,
-                });
-            }
-            // A kernel that can't reset the option never had it set.
-            Ok(()) | Err(_) => {}
-        }
+    let first = if bound.is_of_predecessor() {
+        bound.inherited
+    } else {
+        0
+    };
+    let sockets = bound.sockets.descriptors().into_iter().enumerate();
+    for (number, socket) in sockets.skip(first) {
+        listen::prefer_cpu(&socket, cpu_of(number))
+            .map_err(|error| listen::fail(&bound.configured, None, error))?;
     }
     Ok(())
 }

@@ -35,7 +35,7 @@ pub(super) enum Samples {
 pub(super) enum Value {
     /// A count.
     Integer(u64),
-    /// A time in seconds.
+    /// A time in seconds, or a limit, which may be infinite.
     Real(f64),
 }
 
@@ -43,6 +43,8 @@ impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Integer(value) => value.fmt(f),
+            // Prometheus spells it with the sign.
+            Self::Real(f64::INFINITY) => f.write_str("+Inf"),
             Self::Real(value) => value.fmt(f),
         }
     }
@@ -105,7 +107,7 @@ fn escaped_label(value: &str) -> String {
 fn number(value: Value) -> Json {
     match value {
         Value::Integer(value) => value.into(),
-        // JSON has no infinity, and no time is infinite.
+        // JSON has no infinity: a limit that is off is null.
         Value::Real(value) => Number::from_f64(value).map_or(Json::Null, Json::Number),
     }
 }

@@ -24,6 +24,8 @@ pub(super) struct Report {
     pub(super) endpoints: Vec<(String, EndpointCounts)>,
     /// Log lines that were dropped.
     pub(super) log_dropped_lines: u64,
+    /// The metrics of the settings in force.
+    pub(super) settings: Vec<Family>,
     /// The metrics of the process.
     pub(super) process: Vec<Family>,
 }
@@ -111,6 +113,7 @@ pub(super) fn families(report: &Report) -> Vec<Family> {
             samples: labelled("version", [(report.version.to_owned(), Value::Integer(1))]),
         },
     ]);
+    families.extend(report.settings.iter().cloned());
     families.extend(report.process.iter().cloned());
     families
 }
@@ -188,6 +191,7 @@ mod tests {
     use super::*;
     use crate::admin::exposition::{json, text as exposition};
     use crate::admin::process;
+    use crate::admin::settings::{self, SettingsStatus};
     use crate::metrics::CloseReason;
     use crate::net::socket::ListenQueue;
 
@@ -217,6 +221,7 @@ mod tests {
                 ),
             ],
             log_dropped_lines: 0,
+            settings: settings::families(&SettingsStatus::default()),
             process: Vec::new(),
         }
     }

@@ -48,11 +48,13 @@ mod host;
 mod http;
 mod metrics;
 mod process;
+mod settings;
 mod status;
 mod table;
 
 pub use host::HostNames;
 pub use http::{MAX_HEAD_LEN, Pages, Parse, Readiness, respond};
+pub use settings::SettingsStatus;
 pub use status::{About, Status};
 
 use crate::listen::{self, Listener, Owner};

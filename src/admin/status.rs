@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::host::HostNames;
 use super::http::{Pages, Readiness};
 use super::metrics::{self, Report, Worker};
+use super::settings::{self, SettingsStatus};
 use super::{exposition, process};
 use crate::config::Balance;
 use crate::metrics::LOG_DROPPED_LINES;
@@ -28,6 +29,8 @@ pub struct About {
     pub balances: Vec<Balance>,
     /// Returns the configuration in force. Called for each `/info`, because a reload may change it.
     pub configuration: Box<dyn Fn() -> Value + Send>,
+    /// Returns what metrics tell of the settings in force. Called for each scrape.
+    pub settings: Box<dyn Fn() -> SettingsStatus + Send>,
     /// What confines the process, as JSON.
     pub sandbox: Value,
     /// The host names that a request may give.
@@ -87,6 +90,7 @@ impl Status {
                 .collect(),
             endpoints: self.endpoint_counts(),
             log_dropped_lines: LOG_DROPPED_LINES.load(Ordering::Relaxed),
+            settings: settings::families(&(self.about.settings)()),
             process: process::families(self.process_start),
         }
     }

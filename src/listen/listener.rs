@@ -9,7 +9,7 @@ use mio::{Interest, Registry, Token};
 use socket2::SockRef;
 
 use crate::net::stream::Socket;
-use crate::net::tcp;
+use crate::net::tcp::{self, Ignoring};
 use crate::net::unix::SocketFile;
 
 /// A listening socket, watched by mio.
@@ -19,6 +19,8 @@ pub(crate) struct Listener {
     owner: Owner,
     /// New connections are refused: once the queue is empty it stays empty.
     shut: bool,
+    /// Accepted connections have an option that refuses new ones.
+    passes_hops_on: bool,
 }
 
 #[derive(Debug)]
@@ -44,6 +46,7 @@ impl Listener {
             kind: Kind::Tcp(TcpListener::from_std(socket)),
             owner,
             shut: false,
+            passes_hops_on: false,
         }
     }
 
@@ -52,6 +55,7 @@ impl Listener {
             kind: Kind::Unix(UnixListener::from_std(socket)),
             owner,
             shut: false,
+            passes_hops_on: false,
         }
     }
 
@@ -60,6 +64,10 @@ impl Listener {
         match &self.kind {
             Kind::Tcp(listener) => {
                 let (stream, peer) = listener.accept()?;
+                if self.passes_hops_on {
+                    // If it fails, the connection is gone.
+                    let _ = tcp::take_all_hops(&stream);
+                }
                 Ok((Socket::Tcp(stream), Some(peer.ip())))
             }
             Kind::Unix(listener) => match listener.accept() {
@@ -91,7 +99,10 @@ impl Listener {
             file.remove();
         }
         match &self.kind {
-            Kind::Tcp(listener) => tcp::ignore_new_connections(listener),
+            Kind::Tcp(listener) => {
+                self.passes_hops_on = tcp::ignore_new_connections(listener)? == Ignoring::Hops;
+                Ok(())
+            }
             // Connects are refused from now on; queued connections can still be accepted
             // (unix_stream_connect and unix_accept in the kernel).
             Kind::Unix(listener) => SockRef::from(listener).shutdown(Shutdown::Read),

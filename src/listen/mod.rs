@@ -18,9 +18,11 @@ use crate::net::unix::{self, SocketFile};
 use crate::service::Service;
 
 mod listener;
+mod options;
 mod passed;
 
 pub(crate) use listener::{Listener, Owner};
+pub(crate) use options::{InheritedOptions, prefer_cpu};
 pub(crate) use passed::endpoint_of_passed;
 
 /// Sockets of an endpoint that another process bound and passed to this one.
@@ -91,6 +93,12 @@ impl Bound {
     /// Whether the socket with this index was bound beside inherited ones.
     pub(crate) fn is_beside(&self, index: usize) -> bool {
         self.inherited > 0 && index >= self.inherited
+    }
+
+    /// Whether a predecessor passed sockets on, and serves on them until it has released them. A
+    /// service manager does not serve.
+    pub(crate) fn is_of_predecessor(&self) -> bool {
+        self.inherited > 0 && self.owner != Owner::Another
     }
 
     /// Other descriptors of the sockets that were bound beside inherited ones.
@@ -304,22 +312,17 @@ fn adopt(inherited: Inherited, config: &Config) -> Result<Bound, Error> {
         Endpoint::Tcp(_) => {
             let mut listeners = Vec::with_capacity(sockets.len());
             for socket in sockets {
-                let listener = tcp::adopt_listener(socket, &config.tuning).map_err(fail)?;
-                if keeper == Keeper::Predecessor {
-                    // Our backlog may differ from the predecessor's.
-                    tcp::set_backlog(&listener, config.backlog)
-                        .map_err(|source| fail(ListenError::Socket(source)))?;
-                }
-                listeners.push(listener);
+                // Those of a predecessor follow once it grants the sockets.
+                let tuning = (keeper == Keeper::ServiceManager).then_some(&config.tuning);
+                listeners.push(tcp::adopt_listener(socket, tuning).map_err(fail)?);
             }
             Sockets::Tcp(listeners)
         }
         Endpoint::Udp(_) => {
             let mut adopted = Vec::with_capacity(sockets.len());
             for socket in sockets {
-                adopted.push(
-                    datagram::adopt_datagram_socket(socket.into(), &config.tuning).map_err(fail)?,
-                );
+                let tuning = (keeper == Keeper::ServiceManager).then_some(&config.tuning);
+                adopted.push(datagram::adopt_datagram_socket(socket.into(), tuning).map_err(fail)?);
             }
             Sockets::Udp(adopted)
         }
@@ -398,7 +401,8 @@ impl Bound {
     }
 }
 
-fn fail(endpoint: &Endpoint, address: Option<SocketAddr>, error: ListenError) -> Error {
+/// The error of an endpoint.
+pub(crate) fn fail(endpoint: &Endpoint, address: Option<SocketAddr>, error: ListenError) -> Error {
     match error {
         ListenError::Bind(source) | ListenError::Socket(source) => Error::Bind {
             endpoint: endpoint.clone(),

@@ -81,13 +81,14 @@ pub fn bind_beside(
         .collect()
 }
 
-/// Makes a TCP listener of a socket that another process bound.
+/// Makes a TCP listener of a socket that another process bound, with these options, or those that
+/// it has.
 ///
 /// # Errors
 /// `InvalidInput` when it is not a listening TCP socket; otherwise as [`listen`].
 pub fn adopt_listener(
     socket: OwnedFd,
-    tuning: &Tuning,
+    tuning: Option<&Tuning>,
 ) -> Result<std::net::TcpListener, ListenError> {
     let socket = Socket::from(socket);
     let is_listener = socket.is_listener()?;
@@ -97,8 +98,19 @@ pub fn adopt_listener(
     }
     socket.set_nonblocking(true)?;
     socket.set_cloexec(true)?;
-    prepare_listener(&socket, tuning)?;
+    if let Some(tuning) = tuning {
+        prepare_listener(&socket, tuning)?;
+    }
     Ok(socket.into())
+}
+
+/// Sets the options of a listener on which another process may have set others.
+///
+/// # Errors
+/// As [`listen`].
+pub fn prepare_inherited(socket: &Socket, tuning: &Tuning) -> Result<(), ListenError> {
+    tuning.reset_others(socket)?;
+    prepare_listener(socket, tuning)
 }
 
 /// Sets IPV6_V6ONLY if configured; possible only before bind(2).
@@ -178,16 +190,61 @@ fn start_listening(socket: &Socket, backlog: u32) -> Result<(), ListenError> {
         .map_err(ListenError::Bind)
 }
 
+/// How a listener ignores new connections.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Ignoring {
+    /// By a filter of its segments.
+    Filter,
+    /// By the least number of hops that a packet may have left. An accepted connection inherits it,
+    /// and needs [`take_all_hops`].
+    Hops,
+}
+
 /// Makes a listener drop new SYNs, while handshakes under way still complete and can be accepted:
 /// the first step of closing a listener without losing a connection.
 ///
+/// Some systems refuse a filter to other users than root. There the listener takes only packets
+/// that no router has passed on and that were sent with 255 hops, which those of a TCP connection
+/// are not: Linux sends 64, others 64 or 128.
+///
+/// # Errors
+/// What setsockopt(2) reports for both ways.
+pub fn ignore_new_connections(listener: &impl AsFd) -> io::Result<Ignoring> {
+    match drop_new_connections(listener) {
+        Ok(()) => Ok(Ignoring::Filter),
+        Err(_) => require_hops(listener, MAX_HOPS).map(|()| Ignoring::Hops),
+    }
+}
+
+/// Lets a connection take packets with any number of hops left, after [`Ignoring::Hops`].
+///
+/// # Errors
+/// What setsockopt(2) reports.
+pub fn take_all_hops(stream: &impl AsFd) -> io::Result<()> {
+    require_hops(stream, 0)
+}
+
+/// The most hops that a packet can have.
+const MAX_HOPS: libc::c_int = 255;
+
+/// Makes the kernel drop packets to a listener or a connection that have fewer hops left
+/// (IP_MINTTL, ip(7); IPV6_MINHOPCOUNT). A handshake under way is not looked at: it belongs neither
+/// to a listener nor to a connection (tcp_v4_rcv in the kernel).
+fn require_hops(socket: &impl AsFd, hops: libc::c_int) -> io::Result<()> {
+    if SockRef::from(socket).domain()? == Domain::IPV6 {
+        sys::set_option(socket, sys::socket::IPV6_MINHOPCOUNT, hops)?;
+    }
+    // An IPv6 listener takes IPv4 too.
+    sys::set_option(socket, sys::socket::IP_MINTTL, hops)
+}
+
 /// A classic BPF socket filter sees an incoming segment from its TCP header on (the kernel's
 /// tcp_filter); byte 13 holds the flags, and 0x02 is SYN. Returning 0 drops the segment. The peer
 /// sends it again later, when another listener answers or the port is closed.
 ///
 /// # Errors
 /// What setsockopt(2) with SO_ATTACH_FILTER reports.
-pub fn ignore_new_connections(listener: &impl AsFd) -> io::Result<()> {
+fn drop_new_connections(listener: &impl AsFd) -> io::Result<()> {
     const LOAD_BYTE_13: SockFilter = SockFilter::new(0x30, 0, 0, 13);
     const SKIP_NEXT_UNLESS_SYN: SockFilter = SockFilter::new(0x45, 0, 1, 0x02);
     const DROP: SockFilter = SockFilter::new(0x06, 0, 0, 0);
@@ -214,6 +271,7 @@ pub fn stream_socket(address: SocketAddr) -> io::Result<Socket> {
 mod tests {
     use super::*;
     use crate::net::tuning::Keepalive;
+    use std::io::{Read, Write};
     use std::net::{IpAddr, Ipv4Addr};
     use std::time::Duration;
 
@@ -305,18 +363,28 @@ mod tests {
 
     #[test]
     fn a_listener_that_ignores_new_connections_keeps_those_it_has() {
-        let listener = listen(LOOPBACK, 1, 16, &Tuning::default())
-            .unwrap()
-            .remove(0);
-        let address = listener.local_addr().unwrap();
-        let _before = std::net::TcpStream::connect(address).unwrap();
-        ignore_new_connections(&listener).unwrap();
-        let after = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200));
-        assert_eq!(after.unwrap_err().kind(), io::ErrorKind::TimedOut);
-        assert!(listener.accept().is_ok());
-        assert_eq!(
-            listener.accept().unwrap_err().kind(),
-            io::ErrorKind::WouldBlock
-        );
+        let ways: [fn(&std::net::TcpListener) -> io::Result<()>; 2] =
+            [drop_new_connections, |it| require_hops(it, MAX_HOPS)];
+        let hosts = ["127.0.0.1:0", "[::1]:0", "[::]:0", "0.0.0.0:0"];
+        for (host, ignore) in hosts.iter().flat_map(|host| ways.map(|way| (host, way))) {
+            let listener = listen(host.parse().unwrap(), 1, 16, &Tuning::default())
+                .unwrap()
+                .remove(0);
+            let address = listener.local_addr().unwrap();
+            let mut before = std::net::TcpStream::connect(address).unwrap();
+            ignore(&listener).unwrap();
+            let after = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200));
+            assert_eq!(after.unwrap_err().kind(), io::ErrorKind::TimedOut, "{host}");
+            let (mut accepted, _) = listener.accept().unwrap();
+            assert_eq!(
+                listener.accept().unwrap_err().kind(),
+                io::ErrorKind::WouldBlock
+            );
+            // The connection is whole.
+            take_all_hops(&accepted).unwrap();
+            before.write_all(b"x").unwrap();
+            accepted.set_nonblocking(false).unwrap();
+            accepted.read_exact(&mut [0]).unwrap();
+        }
     }
 }

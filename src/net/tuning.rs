@@ -9,9 +9,10 @@ use std::fs;
 use std::io;
 use std::time::Duration;
 
-use socket2::{Socket, TcpKeepalive};
+use socket2::{Socket, TcpKeepalive, Type};
 
-use super::units;
+use super::sys::socket::{RECV_BUFFER_LOCK, SEND_BUFFER_LOCK, SO_BUF_LOCK};
+use super::{sys, units};
 
 /// Options of a TCP socket, of which UDP has the buffer sizes; `None` leaves the kernel's default.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -86,6 +87,77 @@ impl Tuning {
         }
         Ok(())
     }
+}
+
+impl Tuning {
+    /// Gives a TCP or UDP socket the kernel's defaults, as a new socket has them, for all options
+    /// that these don't set: another process may have set them. IPV6_V6ONLY stays, because it can't
+    /// change once a socket is bound, and before Linux 5.14 so do the sizes of buffers.
+    ///
+    /// # Errors
+    /// [`TuningError`] names the option.
+    pub fn reset_others(&self, socket: &Socket) -> Result<(), TuningError> {
+        let fresh = fresh_like(socket).map_err(option("defaults of a socket"))?;
+        self.reset_buffers(socket, &fresh)
+            .map_err(option("buffer sizes to the kernel's default"))?;
+        if fresh.r#type().is_ok_and(|it| it == Type::STREAM) {
+            self.reset_tcp(socket, &fresh)
+                .map_err(option("TCP options to the kernel's defaults"))?;
+        }
+        Ok(())
+    }
+
+    fn reset_buffers(&self, socket: &Socket, fresh: &Socket) -> io::Result<()> {
+        let Ok(locked) = sys::socket::read_bits(socket, SO_BUF_LOCK) else {
+            // An older kernel can't let go of a size.
+            return Ok(());
+        };
+        let mut kept = locked;
+        // The kernel doubles what is set.
+        if self.recv_buffer.is_none() && locked & RECV_BUFFER_LOCK != 0 {
+            socket.set_recv_buffer_size(fresh.recv_buffer_size()? / 2)?;
+            kept &= !RECV_BUFFER_LOCK;
+        }
+        if self.send_buffer.is_none() && locked & SEND_BUFFER_LOCK != 0 {
+            socket.set_send_buffer_size(fresh.send_buffer_size()? / 2)?;
+            kept &= !SEND_BUFFER_LOCK;
+        }
+        if kept != locked {
+            sys::set_option(socket, SO_BUF_LOCK, kept.cast_signed())?;
+        }
+        Ok(())
+    }
+
+    fn reset_tcp(&self, socket: &Socket, fresh: &Socket) -> io::Result<()> {
+        if self.congestion.is_none() {
+            let name = fresh.tcp_congestion()?;
+            let end = name.iter().position(|&byte| byte == 0);
+            let name = &name[..end.unwrap_or(name.len())];
+            // Setting the one that it has may need a privilege.
+            if !socket.tcp_congestion()?.starts_with(name) {
+                socket.set_tcp_congestion(name)?;
+            }
+        }
+        if self.user_timeout.is_none() {
+            socket.set_tcp_user_timeout(None)?;
+        }
+        if self.keepalive.is_none() {
+            socket.set_keepalive(false)?;
+        }
+        let defaults = TcpKeepalive::new()
+            .with_time(fresh.tcp_keepalive_time()?)
+            .with_interval(fresh.tcp_keepalive_interval()?)
+            .with_retries(fresh.tcp_keepalive_retries()?);
+        let is_on = socket.keepalive()?;
+        // This also turns them on.
+        socket.set_tcp_keepalive(&defaults)?;
+        socket.set_keepalive(is_on)
+    }
+}
+
+/// A new socket of the same kind.
+fn fresh_like(socket: &Socket) -> io::Result<Socket> {
+    Socket::new(socket.domain()?, socket.r#type()?, socket.protocol()?)
 }
 
 impl Default for Tuning {
@@ -178,4 +250,59 @@ pub(super) fn option(option: &'static str) -> impl Fn(io::Error) -> TuningError 
 fn available_congestion() -> Option<String> {
     let text = fs::read_to_string("/proc/sys/net/ipv4/tcp_available_congestion_control").ok()?;
     Some(text.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::tcp::stream_socket;
+
+    #[test]
+    fn what_another_process_set_is_undone_unless_it_is_configured() {
+        let set = Tuning {
+            recv_buffer: Some(12_345),
+            send_buffer: Some(23_456),
+            congestion: Some("reno".to_owned()),
+            nodelay: true,
+            user_timeout: Some(Duration::from_secs(7)),
+            keepalive: Some(Keepalive {
+                idle: Duration::from_secs(50),
+                interval: Some(Duration::from_secs(9)),
+                count: Some(4),
+            }),
+            only_v6: false,
+        };
+        let [fresh, socket] = [(); 2].map(|()| {
+            let loopback = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+            stream_socket(loopback).unwrap()
+        });
+        set.apply(&socket).unwrap();
+        let kept = Tuning {
+            send_buffer: set.send_buffer,
+            ..Tuning::default()
+        };
+        kept.reset_others(&socket).unwrap();
+        assert_eq!(
+            socket.recv_buffer_size().unwrap(),
+            fresh.recv_buffer_size().unwrap()
+        );
+        assert_eq!(socket.send_buffer_size().unwrap(), 2 * 23_456);
+        // The kernel sizes the one buffer itself again, and not the other.
+        let locked = sys::socket::read_bits(&socket, SO_BUF_LOCK).unwrap();
+        assert_eq!(locked, SEND_BUFFER_LOCK);
+        assert_eq!(
+            socket.tcp_congestion().unwrap(),
+            fresh.tcp_congestion().unwrap()
+        );
+        assert_eq!(socket.tcp_user_timeout().unwrap(), None);
+        assert!(!socket.keepalive().unwrap());
+        let times = |it: &Socket| {
+            (
+                it.tcp_keepalive_time().unwrap(),
+                it.tcp_keepalive_interval().unwrap(),
+                it.tcp_keepalive_retries().unwrap(),
+            )
+        };
+        assert_eq!(times(&socket), times(&fresh));
+    }
 }

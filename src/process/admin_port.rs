@@ -67,7 +67,7 @@ pub(super) fn start(
         let settings = in_force.lock();
         (settings.config.balance, host_names(&settings))
     };
-    let in_force = in_force.clone();
+    let (in_force, metered) = (in_force.clone(), in_force.clone());
     let audience = audience(admin.address());
     let status = Status::new(
         server.handle(),
@@ -76,6 +76,7 @@ pub(super) fn start(
             balance,
             balances: server.balances().to_vec(),
             configuration: Box::new(move || in_force.lock().to_json(audience)),
+            settings: Box::new(move || metered.status()),
             sandbox: confinement.to_json(),
             hosts,
         },

@@ -67,7 +67,8 @@ impl Log {
                 let is_colored = io::stderr().is_terminal() && no_color_is_unset();
                 install(builder.with_ansi(is_colored).finish());
             }
-            LogFormat::Json => install(builder.json().finish()),
+            // The fields of a line stand beside its message, as log collectors expect.
+            LogFormat::Json => install(builder.json().flatten_event(true).finish()),
         }
         panic::set_hook(Box::new(|panic| {
             let thread = thread::current();

@@ -1,10 +1,12 @@
 //! Applies changed limits and access lists while the server runs.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use tracing::{error, info, warn};
 
 use super::systemd;
+use crate::admin::SettingsStatus;
 use crate::server::Handle;
 use crate::settings::{Resolved, Settings};
 
@@ -13,16 +15,62 @@ pub type Resolve = Box<dyn Fn() -> Result<Resolved, String> + Send>;
 
 /// The settings in force.
 #[derive(Clone, Debug)]
-pub(super) struct SettingsInForce(Arc<Mutex<Settings>>);
+pub(super) struct SettingsInForce {
+    settings: Arc<Mutex<Settings>>,
+    last_reload: Arc<Mutex<LastReload>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct LastReload {
+    is_good: bool,
+    /// When settings were last put in force.
+    applied_at: SystemTime,
+}
 
 impl SettingsInForce {
     pub(super) fn new(settings: Settings) -> Self {
-        Self(Arc::new(Mutex::new(settings)))
+        Self {
+            settings: Arc::new(Mutex::new(settings)),
+            last_reload: Arc::new(Mutex::new(LastReload {
+                is_good: true,
+                applied_at: SystemTime::now(),
+            })),
+        }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Settings> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.settings)
     }
+
+    /// What metrics tell of them.
+    pub(super) fn status(&self) -> SettingsStatus {
+        let LastReload {
+            is_good,
+            applied_at,
+        } = *lock(&self.last_reload);
+        let settings = self.lock();
+        SettingsStatus {
+            limits: settings.config.limits.clone(),
+            backlog_memory: settings.config.backlog_memory,
+            is_last_reload_good: is_good,
+            applied_at,
+        }
+    }
+
+    fn note_refusal(&self) {
+        lock(&self.last_reload).is_good = false;
+    }
+
+    fn note_success(&self) {
+        *lock(&self.last_reload) = LastReload {
+            is_good: true,
+            applied_at: SystemTime::now(),
+        };
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Reads the settings again and applies those that may change in a running server.
@@ -41,7 +89,10 @@ impl Reloader {
         }
         systemd::reloading();
         match (self.resolve)() {
-            Err(mistake) => error!(%mistake, "did not reload; the old settings stay"),
+            Err(mistake) => {
+                self.in_force.note_refusal();
+                error!(%mistake, "did not reload; the old settings stay");
+            }
             Ok(resolved) => self.apply(resolved),
         }
         systemd::ready();
@@ -59,6 +110,7 @@ impl Reloader {
         self.handle.set_limits(&settings.config.limits);
         in_force.config.limits = settings.config.limits;
         drop(in_force);
+        self.in_force.note_success();
         if !needing_restart.is_empty() {
             warn!(settings = needing_restart, "need a restart to take effect");
         }

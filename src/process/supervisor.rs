@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::process;
 use std::sync::Arc;
 use std::thread;
 
@@ -17,7 +18,7 @@ use super::{signals, systemd, warnings};
 use crate::admin::Admin;
 use crate::net::endpoint::{AdminAddress, Endpoint};
 use crate::server::{Handle, Server};
-use crate::settings::{Resolved, Settings};
+use crate::settings::{Announce, Resolved, Settings};
 
 /// Serves until a signal, or a successor, ends it.
 ///
@@ -59,7 +60,8 @@ pub fn serve(resolved: Resolved, resolve: Resolve, log: &mut Log) -> Result<(), 
     log.start_writing().map_err(Failure::Thread)?;
     let handle = server.handle();
     let in_force = SettingsInForce::new(settings);
-    let announcement = announcement(&server, admin.as_ref().map(Admin::address));
+    let announced = in_force.lock().announce;
+    let announcement = Announcement::of(&server, admin.as_ref().map(Admin::address));
     let admin = Arc::new(admin_port::start(admin, &server, &in_force, &confinement)?);
     let failure = FirstFailure::default();
     let reloader = Reloader {
@@ -70,7 +72,7 @@ pub fn serve(resolved: Resolved, resolve: Resolve, log: &mut Log) -> Result<(), 
     // Before any report of readiness, which may bring the first signal.
     let replacement = signals::handle_signals(handle.clone(), reloader)
         .and_then(|()| systemd::keep_watchdog(handle.clone()))
-        .and_then(|()| announce(announcement, handle.clone(), failure.clone()))
+        .and_then(|()| announcement.make(announced, handle.clone(), failure.clone()))
         .and_then(|()| replacement::start(handle, role, Arc::clone(&admin), failure.clone()))
         .map_err(Failure::Thread)?;
 
@@ -104,21 +106,56 @@ fn socket_files(server: &Server, admin: Option<&Admin>, settings: &Settings) -> 
     paths.chain(&settings.handover).cloned().collect()
 }
 
-/// The lines that scripts wait for.
-fn announcement(server: &Server, admin: Option<&AdminAddress>) -> String {
-    let mut lines = String::new();
-    for (service, endpoint) in server.endpoints() {
-        lines += &format!("listening {service} {endpoint}\n");
+/// What a started server tells: where it listens.
+struct Announcement {
+    endpoints: Vec<String>,
+    admin: Option<String>,
+    workers: usize,
+}
+
+impl Announcement {
+    fn of(server: &Server, admin: Option<&AdminAddress>) -> Self {
+        let endpoints = server.endpoints().iter();
+        Self {
+            endpoints: endpoints
+                .map(|(service, endpoint)| format!("{service} {endpoint}"))
+                .collect(),
+            admin: admin.map(AdminAddress::url),
+            workers: server.handle().workers().len(),
+        }
     }
-    if let Some(address) = admin {
-        lines += &format!("listening admin {}\n", address.url());
+
+    /// One line in the log, and on stdout, if it is wanted there, the lines that scripts wait for.
+    fn make(self, announce: Announce, handle: Handle, failure: FirstFailure) -> io::Result<()> {
+        info!(
+            version = env!("CARGO_PKG_VERSION"),
+            pid = process::id(),
+            workers = self.workers,
+            endpoints = self.endpoints.join(", "),
+            admin = self.admin,
+            "started"
+        );
+        match announce {
+            Announce::Stdout => print(self.lines(), handle, failure),
+            Announce::Off => Ok(()),
+        }
     }
-    lines + "ready\n"
+
+    fn lines(&self) -> String {
+        let mut lines = String::new();
+        for endpoint in &self.endpoints {
+            lines += &format!("listening {endpoint}\n");
+        }
+        if let Some(url) = &self.admin {
+            lines += &format!("listening admin {url}\n");
+        }
+        lines + "ready\n"
+    }
 }
 
 /// Writes to stdout in a thread of its own, so that a stalled reader delays nothing. If stdout is
 /// closed, no script waits; any other error would leave a script waiting, so it ends the server.
-fn announce(lines: String, handle: Handle, failure: FirstFailure) -> io::Result<()> {
+fn print(lines: String, handle: Handle, failure: FirstFailure) -> io::Result<()> {
     thread::Builder::new()
         .name("echod-announce".to_owned())
         .spawn(move || {

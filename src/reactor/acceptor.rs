@@ -4,7 +4,7 @@
 use std::io;
 use std::net::IpAddr;
 
-use tracing::{debug, field, warn};
+use tracing::warn;
 
 use super::connections::{Admitted, Connections};
 use super::context::Context;
@@ -254,13 +254,7 @@ impl Acceptor {
                 peer,
             }),
             Err(reason) => {
-                let (peer, reason_name) = (peer.map(field::display), reason.name());
-                debug!(
-                    worker = cx.index,
-                    peer,
-                    reason = reason_name,
-                    "connection refused"
-                );
+                cx.log_refusal(peer, reason);
                 connections.refuse(stream, reason, cx);
                 None
             }

@@ -3,8 +3,11 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use tracing::{debug, field, warn};
+
 use super::control::{Control, Rules};
 use super::kernel::Kernel;
+use super::refusals::Refusals;
 use super::token::Deadline;
 use crate::admission::Permit;
 use crate::metrics::{RefuseReason, WorkerMetrics};
@@ -27,6 +30,7 @@ pub(super) struct Context<K> {
     /// For the deadlines of one turn: with room for every connection's.
     pub(super) due: Vec<usize>,
     pub(super) clock: Clock,
+    pub(super) refusals: Refusals,
 }
 
 /// The time, read at most once per turn of the loop and only on demand.
@@ -51,6 +55,7 @@ impl<K: Kernel> Context<K> {
             control,
             timers: Timers::new(0),
             due: Vec::new(),
+            refusals: Refusals::default(),
             clock: Clock {
                 origin_ns: kernel.now_ns(),
                 now_ns: None,
@@ -82,6 +87,26 @@ impl<K: Kernel> Context<K> {
     pub(super) fn retry_soon(&mut self) {
         if !self.timers.is_armed(Deadline::Retry.id()) {
             self.arm(Deadline::Retry, RETRY_MS);
+        }
+    }
+
+    /// Tells a refusal in the log, unless another of this reason was told lately.
+    #[cold]
+    pub(super) fn log_refusal(&mut self, peer: Option<IpAddr>, reason: RefuseReason) {
+        let (worker, now_ms) = (self.index, self.now_ms());
+        let (peer, reason_name) = (peer.map(field::display), reason.name());
+        match self.refusals.note(reason, now_ms) {
+            Some(left_out) => {
+                let also = (left_out > 0).then_some(left_out);
+                warn!(
+                    worker,
+                    peer,
+                    reason = reason_name,
+                    also,
+                    "connection refused"
+                );
+            }
+            None => debug!(worker, peer, reason = reason_name, "connection refused"),
         }
     }
 

@@ -21,6 +21,7 @@ mod datagrams;
 mod drain;
 mod hand_off;
 mod kernel;
+mod refusals;
 mod reload;
 #[cfg(test)]
 mod simulation;

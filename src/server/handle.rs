@@ -10,7 +10,8 @@ use tracing::warn;
 
 use super::socket_counters::{EndpointCounts, SocketCounters};
 use crate::config::Limits;
-use crate::listen::Inherited;
+use crate::error::Error;
+use crate::listen::{Inherited, InheritedOptions};
 use crate::metrics::Snapshot;
 use crate::net::sys::ThreadClock;
 use crate::reactor::{Control, LeftTo, Request, Rules};
@@ -37,6 +38,8 @@ pub struct Handle {
     socket_counters: Arc<SocketCounters>,
     /// The endpoints whose sockets were inherited.
     inherited: Arc<[usize]>,
+    /// What is to be set on the sockets of a predecessor once it has granted them.
+    inherited_options: Arc<Mutex<InheritedOptions>>,
     clocks: Arc<[ThreadClock]>,
     /// Whether [`Server::run`](crate::Server::run) has ended.
     is_over: Arc<AtomicBool>,
@@ -50,6 +53,7 @@ impl Handle {
         wakers: Arc<[mio::Waker]>,
         to_pass: Vec<Inherited>,
         inherited: Arc<[usize]>,
+        inherited_options: InheritedOptions,
         socket_counters: SocketCounters,
     ) -> Self {
         let workers = wakers.len();
@@ -59,6 +63,7 @@ impl Handle {
             to_pass: Arc::new(Mutex::new(to_pass)),
             socket_counters: Arc::new(socket_counters),
             inherited,
+            inherited_options: Arc::new(Mutex::new(inherited_options)),
             is_over: Arc::default(),
             observer: Arc::default(),
             clocks: (0..workers).map(|_| ThreadClock::default()).collect(),
@@ -146,6 +151,21 @@ impl Handle {
         Some(standing)
     }
 
+    /// Sets this server's options on the sockets that a predecessor has granted. Only the first call
+    /// sets them.
+    ///
+    /// # Errors
+    /// [`Error`] names the endpoint.
+    #[doc(hidden)]
+    pub fn set_inherited_options(&self) -> Result<(), Error> {
+        self.take_inherited_options().set()
+    }
+
+    fn take_inherited_options(&self) -> InheritedOptions {
+        let options = self.inherited_options.lock();
+        std::mem::take(&mut *options.unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Records that another server may keep the sockets: the predecessor of this one.
     pub(crate) fn note_undecided(&self) {
         self.control.note_undecided();
@@ -196,6 +216,7 @@ impl Handle {
     /// Closes all descriptors of this handle and its clones.
     pub(super) fn close_descriptors(&self) {
         self.lock_to_pass().clear();
+        drop(self.take_inherited_options());
         self.socket_counters.release();
     }
 
@@ -249,6 +270,7 @@ impl Handle {
     fn request(&self, request: Request) {
         let mut to_pass = self.lock_to_pass();
         to_pass.clear();
+        drop(self.take_inherited_options());
         self.socket_counters.release();
         self.control.request(request);
         drop(to_pass);

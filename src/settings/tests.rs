@@ -531,6 +531,7 @@ fn values(key: &Key) -> &'static str {
         (_, "HOST:PORT|unix:PATH") => "[a-z]{1,9}:[0-9]{1,4}|unix:/[a-z]{1,20}",
         (_, "NAME[:GROUP]") => "[a-z0-9_-]{1,9}(:[a-z0-9_-]{1,9})?",
         (_, "auto|off|require") => "auto|off|require",
+        (_, "stdout|off") => "stdout|off",
         (_, "FORMAT") => "text|json",
         (_, "LEVEL") => "error|warn|info|debug|trace",
         (name, value) => panic!("no values for {name} {value}"),

@@ -18,6 +18,8 @@ pub struct Settings {
     pub admin_hosts: Vec<String>,
     /// The Unix socket over which a new process takes the listening sockets over from a running one.
     pub handover: Option<PathBuf>,
+    /// Where the lines go that scripts wait for.
+    pub announce: Announce,
     /// The format of log lines.
     pub log_format: LogFormat,
     /// The least important log lines to print.
@@ -97,6 +99,37 @@ impl fmt::Display for SandboxMode {
             Self::Auto => "auto",
             Self::Off => "off",
             Self::Require => "require",
+        })
+    }
+}
+
+/// Where the bound endpoints are announced, beside the log.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Announce {
+    /// On stdout.
+    #[default]
+    Stdout,
+    /// Nowhere.
+    Off,
+}
+
+impl FromStr for Announce {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "stdout" => Ok(Self::Stdout),
+            "off" => Ok(Self::Off),
+            _ => Err(format!("`{text}` is neither stdout nor off")),
+        }
+    }
+}
+
+impl fmt::Display for Announce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stdout => "stdout",
+            Self::Off => "off",
         })
     }
 }

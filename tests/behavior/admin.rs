@@ -10,7 +10,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Command;
 use std::time::Duration;
 
-use echomark::internal::{About, Admin, HostNames, Running as Answering, Status};
+use echomark::internal::{About, Admin, HostNames, Running as Answering, SettingsStatus, Status};
 use echomark::net::endpoint::{AdminAddress, Endpoint};
 use echomark::{Balance, Config, Handle, Server, Service};
 
@@ -115,6 +115,7 @@ fn status(handle: &Handle, endpoints: Vec<(Service, Endpoint)>) -> Status {
             balance: Balance::Kernel,
             balances: vec![Balance::Kernel],
             configuration: Box::new(|| "as \"resolved\"\n".into()),
+            settings: Box::new(SettingsStatus::default),
             sandbox: "as \"entered\"\n".into(),
             hosts: HostNames::Only(vec!["admin".to_owned(), "slow".to_owned()]),
         },

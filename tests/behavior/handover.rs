@@ -12,7 +12,9 @@ use std::thread;
 use std::time::Duration;
 
 use echomark::internal::{Answer, Claim, Confirmed, Takeover};
+use echomark::net::tuning::{Keepalive, Tuning};
 use echomark::{Balance, Config, Handle, Limits, Service};
+use socket2::SockRef;
 
 use crate::support::directory::Directory;
 use crate::support::generation::{
@@ -405,4 +407,83 @@ fn echo_over_udp(address: SocketAddr) {
     let mut back = [0; 64];
     let (count, _) = socket.recv_from(&mut back).expect("an answer");
     assert_eq!(&back[..count], b"by chance");
+}
+
+/// What a connection would inherit.
+#[derive(Debug, PartialEq)]
+struct Options {
+    nodelay: bool,
+    user_timeout: Option<Duration>,
+    keepalive: Option<Duration>,
+    keepalive_interval: Duration,
+    congestion: Vec<u8>,
+    recv_buffer: usize,
+}
+
+/// The options of a server's sockets, as a successor would get them.
+fn options(handle: &Handle) -> Vec<Options> {
+    let passed = handle.sockets_to_pass().expect("descriptors");
+    let sockets = passed.iter().flat_map(|it| &it.sockets);
+    sockets
+        .map(|socket| {
+            let socket = SockRef::from(socket);
+            let is_on = socket.keepalive().expect("an option");
+            Options {
+                nodelay: socket.tcp_nodelay().expect("an option"),
+                user_timeout: socket.tcp_user_timeout().expect("an option"),
+                keepalive: is_on.then(|| socket.tcp_keepalive_time().expect("an option")),
+                keepalive_interval: socket.tcp_keepalive_interval().expect("an option"),
+                congestion: socket.tcp_congestion().expect("an option"),
+                recv_buffer: socket.recv_buffer_size().expect("an option"),
+            }
+        })
+        .collect()
+}
+
+#[test]
+fn a_successor_sets_its_options_once_it_may_serve_and_leaves_none_of_its_predecessor_s() {
+    let directory = Directory::new();
+    let plain = config(2, &[TCP]);
+    let tuned = Config {
+        tuning: Tuning {
+            nodelay: false,
+            user_timeout: Some(Duration::from_secs(7)),
+            keepalive: Some(Keepalive {
+                idle: Duration::from_secs(50),
+                interval: Some(Duration::from_secs(9)),
+                count: Some(4),
+            }),
+            congestion: Some("reno".to_owned()),
+            recv_buffer: Some(12_345),
+            ..Tuning::default()
+        },
+        ..plain.clone()
+    };
+    let fresh = bind(&plain, Vec::new());
+    let defaults = options(&fresh.handle());
+    drop(fresh);
+
+    let first = Generation::start(&directory, &tuned);
+    let of_first = options(&first.server.handle);
+    assert_ne!(of_first, defaults);
+    assert_eq!(of_first[0].congestion[..4], *b"reno");
+
+    let mut takeover = ask(&directory, &plain);
+    let inherited = std::mem::take(&mut takeover.endpoints);
+    let second = bind(&plain, inherited);
+    assert_eq!(
+        options(&first.server.handle),
+        of_first,
+        "nothing is set yet"
+    );
+    let claim = takeover.claim(&second.handle()).expect("an answer");
+    assert_eq!(claim, Claim::Granted);
+    assert_eq!(options(&second.handle()), defaults);
+
+    let second = Running::run(second);
+    wait_until_it_serves(&second);
+    let offer = confirm(*takeover, &second.handle);
+    drop(offer);
+    first.join();
+    second.connect().echo(b"with the kernel's defaults");
 }

@@ -218,7 +218,10 @@ fn inherited_sockets_get_the_successors_preference() {
         assert_eq!(preferred(&first), [NONE; 2]);
         let succeed = |to: &Server, config| {
             let inherited = to.handle().sockets_to_pass().expect("descriptors");
-            bind(&config, inherited)
+            let server = bind(&config, inherited);
+            assert_eq!(preferred(&server)[..2], preferred(to)[..2], "not granted");
+            server.handle().set_inherited_options().expect("options");
+            server
         };
         let second = succeed(&first, with(Balance::IncomingCpu, 3));
         let expected: Vec<_> = (0..preferred(&second).len()).map(cpu).collect();

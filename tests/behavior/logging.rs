@@ -223,7 +223,7 @@ fn at_level_debug_each_connection_is_told_when_it_opens_and_closes() {
         assert_eq!(told(["connection closed", "finished"]), lines, "{exit:#?}");
         assert_eq!(
             told(["connection refused", "max_connections"]),
-            lines,
+            1,
             "{exit:#?}"
         );
     }
@@ -344,4 +344,81 @@ fn a_stdout_without_a_reader_stops_nothing() {
         assert_eq!(exit.code, Some(0), "{exit:#?}");
     }
     drop(reader);
+}
+
+#[test]
+fn a_line_tells_every_endpoint_and_stdout_can_be_left_empty() {
+    let mut command = Command::new(PROGRAM);
+    command.args([TCP, ADMIN, "--discard=udp://127.0.0.1:0", "--workers=2"]);
+    let mut echod = Echod::start_command(&mut command);
+    let address = echod.address();
+    echod.wait_for_log("started");
+    let udp = echod.address_of("discard udp://");
+    let admin = echod.address_of("admin http://");
+    for part in [
+        format!("echo tcp://{address}, discard udp://{udp}"),
+        format!("http://{admin}"),
+        "workers=2".to_owned(),
+        format!("pid={}", echod.process_id()),
+    ] {
+        assert_eq!(echod.logged(&part), 1, "{part}");
+    }
+
+    let mut command = Command::new(PROGRAM);
+    command.args([TCP, "--announce=off", "--log-format=json"]);
+    let mut echod = Echod::spawn(&mut command);
+    echod.wait_for_log("\"started\"");
+    echod.signal(Signal::TERM);
+    let exit = echod.wait_for_exit();
+    assert_eq!(exit.code, Some(0), "{exit:#?}");
+    assert!(exit.stdout.is_empty(), "{exit:#?}");
+}
+
+#[test]
+fn fields_of_a_json_line_stand_beside_its_message() {
+    let mut command = Command::new(PROGRAM);
+    command.args([TCP, "--log-format=json", "--max-connections=1"]);
+    let echod = Echod::start_command(&mut command);
+    let mut client = echod.connect();
+    client.echo(b"the only one");
+    echod.connect().expect_end();
+    echod.signal(Signal::INT);
+    echod.signal(Signal::INT);
+    let exit = echod.wait_for_exit();
+    let lines: Vec<serde_json::Value> = exit
+        .stderr
+        .iter()
+        .map(|line| serde_json::from_str(line).expect("an object in each line"))
+        .collect();
+    let refused = lines
+        .iter()
+        .find(|it| it["message"] == "connection refused");
+    let refused = refused.expect("the refusal");
+    assert_eq!(refused["reason"], "max_connections");
+    assert_eq!(refused["peer"], "127.0.0.1");
+    assert_eq!(refused["level"], "WARN");
+    assert!(
+        lines.iter().all(|it| it.get("fields").is_none()),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn a_flood_of_refusals_is_one_line() {
+    const REFUSED: usize = 50;
+    let mut command = Command::new(PROGRAM);
+    command.args([TCP, ADMIN, "--deny=127.0.0.0/8", "--workers=1"]);
+    let echod = Echod::start_command(&mut command);
+    for _ in 0..REFUSED {
+        echod.connect().expect_end();
+    }
+    let refused = "echod_connections_refused_total{reason=\"denied\"}";
+    assert_eq!(echod.metric(refused), REFUSED as u64);
+    echod.signal(Signal::TERM);
+    let exit = echod.wait_for_exit();
+    let told = exit
+        .stderr
+        .iter()
+        .filter(|it| it.contains("connection refused"));
+    assert_eq!(told.count(), 1, "{exit:#?}");
 }

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
-use echomark::internal::{About, Admin, HostNames, Running, Status};
+use echomark::internal::{About, Admin, HostNames, Running, SettingsStatus, Status};
 use echomark::metrics::Snapshot;
 use echomark::net::endpoint::AdminAddress;
 use echomark::{Balance, Config, Handle, Limits, Server, Service};
@@ -63,6 +63,7 @@ impl Echod {
                     endpoints: endpoints.clone(),
                     balance: Balance::Kernel,
                     configuration: Box::new(|| "none".into()),
+                    settings: Box::new(SettingsStatus::default),
                     sandbox: "none".into(),
                     hosts: HostNames::Any,
                 },

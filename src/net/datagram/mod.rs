@@ -12,7 +12,9 @@ mod socket;
 pub(crate) use batch::{Batch, Datagram, MAX_SLOTS, UnsentAnswer};
 pub(crate) use encoding::Destination;
 pub(crate) use send::{Progress, SendCounts};
-pub(crate) use socket::{adopt_datagram_socket, datagram_sockets, only_destination};
+pub(crate) use socket::{
+    adopt_datagram_socket, datagram_sockets, only_destination, prepare_inherited,
+};
 
 #[cfg(test)]
 pub(crate) use socket::cut_into_segments;

@@ -49,14 +49,14 @@ pub(crate) fn datagram_sockets(
     Ok(sockets)
 }
 
-/// Prepares an inherited UDP socket like a new one. Datagrams that it received earlier do not
-/// report their destination.
+/// Prepares an inherited UDP socket like a new one, with these options or those that it has.
+/// Datagrams that it received earlier do not report their destination.
 ///
 /// # Errors
 /// [`ListenError`] says which step failed; `InvalidInput` if it is not a UDP socket.
 pub(crate) fn adopt_datagram_socket(
     socket: UdpSocket,
-    tuning: &Tuning,
+    tuning: Option<&Tuning>,
 ) -> Result<UdpSocket, ListenError> {
     let address = socket.local_addr()?;
     let socket = Socket::from(socket);
@@ -64,8 +64,21 @@ pub(crate) fn adopt_datagram_socket(
     if protocol != Some(Protocol::UDP) {
         return Err(ListenError::Socket(io::ErrorKind::InvalidInput.into()));
     }
-    prepare(&socket, address, tuning)?;
+    if let Some(tuning) = tuning {
+        prepare(&socket, address, tuning)?;
+    }
     Ok(socket.into())
+}
+
+/// Sets the options of a UDP socket on which another process may have set others.
+///
+/// # Errors
+/// [`ListenError`] says which step failed.
+pub(crate) fn prepare_inherited(socket: &Socket, tuning: &Tuning) -> Result<(), ListenError> {
+    let address = socket.local_addr()?.as_socket();
+    let address = address.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+    tuning.reset_others(socket)?;
+    prepare(socket, address, tuning)
 }
 
 /// The single destination of all datagrams to a UDP socket bound to `address`, if `address` is a
@@ -163,7 +176,7 @@ mod tests {
     #[test]
     fn an_inherited_socket_is_adopted_if_it_is_one_of_udp() {
         let inherited = UdpSocket::bind("0.0.0.0:0").unwrap();
-        let adopted = adopt_datagram_socket(inherited, &Tuning::default()).unwrap();
+        let adopted = adopt_datagram_socket(inherited, Some(&Tuning::default())).unwrap();
         let port = adopted.local_addr().unwrap().port();
         let address = SocketAddr::new(LOOPBACK.ip(), port);
         let peer = UdpSocket::bind(LOOPBACK).unwrap();
@@ -179,7 +192,7 @@ mod tests {
         let stream = TcpListener::bind(LOOPBACK).unwrap();
         let stream = UdpSocket::from(OwnedFd::from(stream));
         assert!(matches!(
-            adopt_datagram_socket(stream, &Tuning::default()),
+            adopt_datagram_socket(stream, None),
             Err(ListenError::Socket(_))
         ));
     }

@@ -50,6 +50,29 @@ pub(in crate::net) const UDP_GRO: SocketOption = SocketOption::new(libc::SOL_UDP
 pub(in crate::net) const TCP_DEFER_ACCEPT: SocketOption =
     SocketOption::new(libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT);
 
+/// ip(7).
+pub(in crate::net) const IP_MINTTL: SocketOption =
+    SocketOption::new(libc::IPPROTO_IP, libc::IP_MINTTL);
+/// As IP_MINTTL, linux/in6.h.
+pub(in crate::net) const IPV6_MINHOPCOUNT: SocketOption =
+    SocketOption::new(libc::IPPROTO_IPV6, libc::IPV6_MINHOPCOUNT);
+/// Which of a socket's buffer sizes are fixed: the bits below. Since Linux 5.14.
+pub(in crate::net) const SO_BUF_LOCK: SocketOption =
+    SocketOption::new(libc::SOL_SOCKET, libc::SO_BUF_LOCK);
+/// A bit of SO_BUF_LOCK (linux/socket.h).
+pub(in crate::net) const SEND_BUFFER_LOCK: u32 = 1;
+/// A bit of SO_BUF_LOCK (linux/socket.h).
+pub(in crate::net) const RECV_BUFFER_LOCK: u32 = 2;
+
+/// The value of a socket option that is an int, as its bits.
+///
+/// # Errors
+/// What getsockopt(2) reports.
+pub(in crate::net) fn read_bits(socket: &impl AsFd, option: SocketOption) -> io::Result<u32> {
+    let [bits] = read_option(socket, option.level, option.name)?;
+    Ok(bits)
+}
+
 /// Sets a socket option whose value is an int.
 ///
 /// # Errors

@@ -181,6 +181,10 @@ impl Takeover {
         match self.next_action() {
             Ok(TakeoverAction::Start) => {
                 handle.note_undecided();
+                // The predecessor takes the grant back if this one goes away.
+                handle
+                    .set_inherited_options()
+                    .map_err(|error| self.error(io::Error::other(error)))?;
                 Ok(Claim::Granted)
             }
             Ok(TakeoverAction::StartAfresh) => Ok(Claim::Ending),

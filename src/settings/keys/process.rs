@@ -87,6 +87,17 @@ pub(super) const KEYS: &[Key] = &[
         ..VALUE
     },
     Key {
+        name: "announce",
+        value: "stdout|off",
+        group: Group::Logging,
+        help: "Where the lines `listening` and `ready` go that scripts wait for. The log has them in \
+               its line `started` too; off: only there, for a container that merges both outputs.",
+        default: "stdout",
+        apply: |s, text| parse::from_str(text).map(|v| s.announce = v),
+        show: |s| one(s.announce),
+        ..VALUE
+    },
+    Key {
         name: "log-format",
         value: "FORMAT",
         group: Group::Logging,
