@@ -72,7 +72,15 @@ impl Cli {
     /// # Errors
     /// [`Mistake`] names the origin of the first mistake.
     pub(crate) fn resolve(&self) -> Result<Resolved, Mistake> {
-        self.resolve_with(read)
+        let resolved = self.resolve_with(read)?;
+        if self.task == Task::CheckConfig {
+            let known = resolved.refuse_misspelt_variables();
+            known.map_err(|error| Mistake {
+                problem: error.to_string(),
+                way_out: "",
+            })?;
+        }
+        Ok(resolved)
     }
 
     /// The current settings, for a reload. The file must be a regular one: a pipe would block the

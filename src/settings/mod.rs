@@ -9,6 +9,7 @@
 mod file;
 mod key;
 mod keys;
+mod nearest;
 mod parse;
 mod resolve;
 mod source;

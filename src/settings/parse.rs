@@ -46,7 +46,8 @@ pub(super) fn workers(text: &str) -> Result<NonZeroUsize, String> {
     if text == "auto" {
         return Ok(affinity::usable_cpus());
     }
-    let workers = limit(text)?;
+    let workers = positive(text)?
+        .ok_or_else(|| "must be at least 1, or auto for one on each CPU".to_owned())?;
     if workers.get() > MAX_WORKERS {
         return Err(format!("at most {MAX_WORKERS} workers"));
     }
@@ -85,11 +86,13 @@ pub(super) fn backlog(text: &str) -> Result<u32, String> {
 }
 
 pub(super) fn limit(text: &str) -> Result<NonZeroUsize, String> {
+    positive(text)?.ok_or_else(|| "must be at least 1, or off for no limit".to_owned())
+}
+
+/// A count; `None` if it is 0, or none that this machine can count to.
+fn positive(text: &str) -> Result<Option<NonZeroUsize>, String> {
     let count = units::parse_count(text).map_err(|error| error.to_string())?;
-    usize::try_from(count)
-        .ok()
-        .and_then(NonZeroUsize::new)
-        .ok_or_else(|| "must be at least 1, or off for no limit".to_owned())
+    Ok(usize::try_from(count).ok().and_then(NonZeroUsize::new))
 }
 
 pub(super) fn rate(text: &str) -> Result<f64, String> {

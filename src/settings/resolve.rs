@@ -5,8 +5,9 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use super::file;
-use super::key::{Audience, Change, Group, Key, Kind};
-use super::keys::KEYS;
+use super::key::{Audience, Change, Group, Key, Kind, PREFIX};
+use super::keys::{self, KEYS};
+use super::nearest::nearest;
 use super::parse::OFF;
 use super::source::{Given, Origin, SettingsError, from_environment, from_flags, one_line};
 use super::values::Settings;
@@ -119,6 +120,26 @@ impl Resolved {
         toml
     }
 
+    /// Refuses a variable that sets nothing and that no orchestrator sets, because it is misspelt.
+    ///
+    /// # Errors
+    /// [`SettingsError`] names the first one, and what was probably meant.
+    pub fn refuse_misspelt_variables(&self) -> Result<(), SettingsError> {
+        let mut unknown = self.unknown_variables.iter();
+        let Some(name) = unknown.find(|name| !is_of_a_service(name)) else {
+            return Ok(());
+        };
+        let meant = name.strip_prefix(PREFIX).and_then(nearest);
+        let meant = meant.and_then(keys::named).map_or_else(
+            || "every one is a flag in capitals; see echod --help".to_owned(),
+            |key| format!("did you mean {}?", key.variable()),
+        );
+        Err(SettingsError {
+            origin: Some(Origin::Variable(name.clone())),
+            problem: format!("sets nothing; {meant}"),
+        })
+    }
+
     /// Whether any source gave an endpoint; otherwise the default is in force.
     pub fn has_endpoints(&self) -> bool {
         Service::ALL
@@ -228,6 +249,27 @@ impl Resolved {
             },
         }
     }
+}
+
+/// Whether Kubernetes sets a variable of this name for a service whose name begins with echod:
+/// `ECHOD_SERVICE_HOST`, `ECHOD_SERVICE_PORT_ECHO`, `ECHOD_ADMIN_PORT_9777_TCP_ADDR`.
+fn is_of_a_service(name: &str) -> bool {
+    let Some(name) = name.strip_prefix(PREFIX) else {
+        return false;
+    };
+    let parts: Vec<&str> = name.split('_').collect();
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    let is_service = |pair: &[&str]| matches!(pair, ["SERVICE", "HOST" | "PORT"]);
+    let is_link = |(index, part): (usize, &&str)| {
+        *part == "PORT"
+            && match &parts[index + 1..] {
+                [] => true,
+                [port, "TCP" | "UDP" | "SCTP"]
+                | [port, "TCP" | "UDP" | "SCTP", "PROTO" | "PORT" | "ADDR"] => is_number(port),
+                _ => false,
+            }
+    };
+    parts.windows(2).any(is_service) || parts.iter().enumerate().any(is_link)
 }
 
 /// Whether two endpoints can't both be bound. Port 0 is a different port each time.

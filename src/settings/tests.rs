@@ -194,6 +194,46 @@ fn endpoints_of_all_services_are_replaced_together() {
 }
 
 #[test]
+fn a_misspelt_variable_is_told_from_those_of_an_orchestrator() {
+    let refused = |name: &str| {
+        let resolved = resolve(&[], &[(name, "tcp://10.0.0.1:7")], "").unwrap();
+        resolved
+            .refuse_misspelt_variables()
+            .map_err(|e| e.to_string())
+    };
+    for name in [
+        "ECHOD_PORT",
+        "ECHOD_SERVICE_HOST",
+        "ECHOD_SERVICE_PORT",
+        "ECHOD_SERVICE_PORT_ECHO",
+        "ECHOD_PORT_7777_TCP",
+        "ECHOD_PORT_7777_UDP_PROTO",
+        "ECHOD_ADMIN_SERVICE_HOST",
+        "ECHOD_ADMIN_PORT",
+        "ECHOD_ADMIN_PORT_9777_TCP_ADDR",
+    ] {
+        assert_eq!(refused(name), Ok(()), "{name}");
+    }
+    for (name, hint) in [
+        ("ECHOD_WORKRS", "did you mean ECHOD_WORKERS?"),
+        (
+            "ECHOD_MAXCONNECTIONS",
+            "did you mean ECHOD_MAX_CONNECTIONS?",
+        ),
+        ("ECHOD_PORT_X_TCP", "see echod --help"),
+        ("ECHOD_", "see echod --help"),
+        ("ECHOD_COLOUR", "see echod --help"),
+    ] {
+        let error = refused(name).unwrap_err();
+        assert!(
+            error.starts_with(&format!("{name}: sets nothing; ")),
+            "{error}"
+        );
+        assert!(error.ends_with(hint), "{error}");
+    }
+}
+
+#[test]
 fn empty_variables_are_unset_and_unknown_ones_are_reported() {
     let resolved = resolve(
         &[],

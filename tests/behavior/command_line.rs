@@ -251,7 +251,7 @@ fn mistakes_on_the_command_line_are_named() {
         ("--idle-timeout=0", "--idle-timeout"),
         ("--drain-timeout=-1s", "--drain-timeout"),
         ("--spin=sometimes", "--spin"),
-        ("--workers=0", "--workers"),
+        ("--workers=0", "--workers: must be at least 1, or auto"),
         ("--workers=many", "--workers"),
         ("--backlog=0", "--backlog"),
         ("--max-connections=0", "--max-connections"),

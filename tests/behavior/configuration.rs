@@ -127,6 +127,19 @@ fn a_mistake_in_the_environment_names_the_variable() {
     );
 }
 
+#[test]
+fn a_misspelt_variable_is_an_error_of_the_check() {
+    let mut command = program();
+    command.env("ECHOD_MAX_CONECTIONS", "10");
+    let exit = Echod::run_to_end(command.arg("--check-config"));
+    assert_eq!(exit.code, Some(2), "{exit:#?}");
+    assert!(exit.stdout.is_empty(), "{exit:#?}");
+    assert_eq!(
+        exit.stderr,
+        ["echod: ECHOD_MAX_CONECTIONS: sets nothing; did you mean ECHOD_MAX_CONNECTIONS?"]
+    );
+}
+
 /// Kubernetes sets such variables for a service named echod.
 #[test]
 fn unknown_variables_are_reported_and_do_no_harm() {
