@@ -1,7 +1,9 @@
 //! Exit codes, and the one-line reason of a failed command.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+
+use loadgen::report::text;
 
 /// The command succeeded.
 pub(crate) const DONE: u8 = 0;
@@ -47,7 +49,17 @@ impl Failure {
     }
 }
 
-/// Writes the problem to stderr. A closed stderr is no reason to fail.
+/// Writes the problem to stderr: in one line, which a terminal gets in lines of its width. A closed
+/// stderr is no reason to fail.
 pub(crate) fn complain(problem: &str) {
-    let _ = writeln!(io::stderr(), "loadgen: {problem}");
+    let message = format!("loadgen: {problem}");
+    let _ = if io::stderr().is_terminal() {
+        write!(
+            io::stderr(),
+            "{}",
+            text::wrapped(&message, "loadgen: ".len())
+        )
+    } else {
+        writeln!(io::stderr(), "{message}")
+    };
 }

@@ -114,11 +114,18 @@ fn hint(error: &clap::Error) -> Option<String> {
                     "`{called}` is no command; did you mean loadgen run {called}?"
                 ));
             }
+            if let Some(ContextValue::Strings(alike)) = error.get(ContextKind::SuggestedSubcommand)
+                && let Some(alike) = alike.first()
+            {
+                return Some(format!(
+                    "`{called}` is no command; did you mean loadgen {alike}?"
+                ));
+            }
             let command = command();
-            let names: Vec<&str> = command
-                .get_subcommands()
-                .map(clap::Command::get_name)
-                .collect();
+            // As in the help.
+            let mut commands: Vec<&clap::Command> = command.get_subcommands().collect();
+            commands.sort_by_key(|command| command.get_display_order());
+            let names: Vec<&str> = commands.iter().map(|command| command.get_name()).collect();
             let names = names.join(", ");
             Some(format!(
                 "`{called}` is no command; the commands are {names}"

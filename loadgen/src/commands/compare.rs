@@ -9,7 +9,7 @@ use echomark::net::clock::monotonic_ns;
 use loadgen::compare::{self, Criteria, End, Measured, NamedResult, Round, Setting};
 use loadgen::observer::Unobserved;
 use loadgen::plan::{Direction, Plan};
-use loadgen::report::{json, text, words};
+use loadgen::report::{json, words};
 use loadgen::result::Status;
 use loadgen::result::comparison::{ComparedSide, Comparison, ComparisonVerdict, Side, Source};
 use loadgen::{Control, RunResult};
@@ -17,7 +17,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 use crate::cli::{Comparands, CompareArgs, ServerArg, SideArg, is_stdout};
-use crate::commands::outputs::{OutputFile, not_written};
+use crate::commands::outputs::{self, OutputFile, not_written};
 use crate::commands::servers::Server;
 use crate::commands::{signals, stored};
 use crate::exit::{DONE, Failure, INTERRUPTED, INVALID, REGRESSION};
@@ -76,10 +76,7 @@ fn deliver(
     if args.quiet {
         return Ok(());
     }
-    let table = text::render(comparison);
-    io::stdout()
-        .write_all(table.as_bytes())
-        .map_err(|error| not_written(stdout, error))
+    outputs::print(comparison).map_err(|error| not_written(stdout, error))
 }
 
 fn now() -> String {

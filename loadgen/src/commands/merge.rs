@@ -1,13 +1,13 @@
 //! `loadgen merge`: the union of results of several hosts or processes.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
 use loadgen::merge::merge;
-use loadgen::report::{json, text};
+use loadgen::report::json;
 
 use crate::cli::{MergeArgs, is_stdout};
-use crate::commands::outputs::{OutputFile, not_written};
+use crate::commands::outputs::{self, OutputFile, not_written};
 use crate::commands::stored;
 use crate::exit::{DONE, Failure, INVALID};
 
@@ -36,10 +36,7 @@ pub(crate) fn run(args: &MergeArgs) -> Result<u8, Failure> {
                     .map_err(|error| not_written(path, error))?;
             }
             if !args.quiet {
-                let table = text::render(&union);
-                io::stdout()
-                    .write_all(table.as_bytes())
-                    .map_err(|error| not_written(stdout, error))?;
+                outputs::print(&union).map_err(|error| not_written(stdout, error))?;
             }
         }
     }

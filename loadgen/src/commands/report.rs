@@ -2,11 +2,10 @@
 
 use std::io::{self, Write};
 
-use loadgen::report::{self, csv, html, markdown, text};
-use loadgen::result::Stored;
+use loadgen::report::{self, Report, csv, html, markdown, text};
 
 use crate::cli::{Format, ReportArgs};
-use crate::commands::outputs::{OutputFile, problem};
+use crate::commands::outputs::{OutputFile, print, problem};
 use crate::commands::stored;
 use crate::exit::{DONE, Failure};
 
@@ -14,20 +13,21 @@ use crate::exit::{DONE, Failure};
 pub(crate) fn run(args: &ReportArgs) -> Result<u8, Failure> {
     let format = args.format().map_err(Failure::usage)?;
     stored::keep(&[&args.result], args.output())?;
-    let report = render(&stored::read(&args.result)?, format);
-    let written = match args.output() {
-        Some(path) => OutputFile::open(path)
-            .and_then(|file| file.write(|out| out.write_all(report.as_bytes())))
+    let stored = stored::read(&args.result)?;
+    let report = report::of(&stored);
+    let written = match (args.output(), format) {
+        (Some(path), _) => OutputFile::open(path)
+            .and_then(|file| file.write(|out| out.write_all(render(report, format).as_bytes())))
             .map_err(|error| problem(path, error)),
-        None => io::stdout()
-            .write_all(report.as_bytes())
+        (None, Format::Text) => print(report).map_err(|error| problem("-".as_ref(), error)),
+        (None, _) => io::stdout()
+            .write_all(render(report, format).as_bytes())
             .map_err(|error| problem("-".as_ref(), error)),
     };
     written.map(|()| DONE).map_err(Failure::of_run)
 }
 
-fn render(stored: &Stored, format: Format) -> String {
-    let report = report::of(stored);
+fn render(report: &dyn Report, format: Format) -> String {
     match format {
         Format::Csv => csv::render(report),
         Format::Html => html::render(report),

@@ -1,12 +1,12 @@
 //! `loadgen search`: trials until the capacity is found.
 
-use std::io::{self, Write};
+use std::io;
 use std::time::{Duration, Instant};
 
 use clap::ArgMatches;
 use loadgen::SearchResult;
 use loadgen::observer::Unobserved;
-use loadgen::report::{format, json, text};
+use loadgen::report::{format, json};
 use loadgen::result::TrialResult;
 use loadgen::search::{Axis, GoalEnd, Search, StopReason};
 use loadgen::trials::{self, SearchObserver};
@@ -66,9 +66,7 @@ fn page(args: &SearchArgs, result: &SearchResult) -> Result<(), String> {
     if args.quiet {
         return Ok(());
     }
-    io::stdout()
-        .write_all(text::render(result).as_bytes())
-        .map_err(|error| format!("cannot write to stdout: {error}"))
+    outputs::print(result).map_err(|error| format!("cannot write to stdout: {error}"))
 }
 
 /// The worst exit code of all goals: an unreliable result, then a missed objective, then too little

@@ -39,6 +39,7 @@ pub enum Medium {
 
 /// Sets of media for a section.
 pub(super) const EVERYWHERE: &[Medium] = &[Medium::Terminal, Medium::Comment, Medium::Page];
+pub(super) const COMMENT: &[Medium] = &[Medium::Comment];
 pub(super) const TERMINAL: &[Medium] = &[Medium::Terminal];
 pub(super) const TERMINAL_AND_PAGE: &[Medium] = &[Medium::Terminal, Medium::Page];
 pub(super) const TERMINAL_AND_COMMENT: &[Medium] = &[Medium::Terminal, Medium::Comment];
@@ -266,6 +267,14 @@ impl Section {
             },
             reasons: verdict.reasons.clone(),
         });
+    }
+
+    /// The reasons of a verdict, a paragraph each.
+    pub(super) fn reasons(&mut self, reasons: &[Reason]) {
+        let labels = std::iter::once("reasons").chain(std::iter::repeat(""));
+        for (label, reason) in labels.zip(reasons) {
+            self.line(label, format!("{}: {}", reason.code, reason.text));
+        }
     }
 
     pub(super) fn judgement(&mut self, judgement: Judgement) {

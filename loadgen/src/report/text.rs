@@ -1,20 +1,53 @@
 //! A result as text for a terminal of 80 columns.
 
 use super::document::{Block, Document, Fact, Judgement, Medium, Report, Table};
+use crate::result::Status;
+
+mod table;
 
 /// Columns of a terminal.
 const WIDTH: usize = 80;
 /// Columns of the labels on the left.
 const LABEL: usize = 10;
+/// Bold in three colours, and back to what was before.
+const GREEN: &str = "\x1b[1;32m";
+const YELLOW: &str = "\x1b[1;33m";
+const RED: &str = "\x1b[1;31m";
+const PLAIN: &str = "\x1b[0m";
 /// Separator between figures of a line.
 const FACT_GAP: &str = "   ";
 /// Space between the columns of a table; the smaller one if the table is too wide.
 const COLUMN_GAPS: [usize; 2] = [2, 1];
 
-/// Renders a result.
+/// Whether the verdict has a colour.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Colors {
+    /// Plain text.
+    #[default]
+    None,
+    /// Escape sequences of ANSI terminals (ECMA-48, SGR).
+    Ansi,
+}
+
+/// Renders a result as plain text.
 pub fn render(report: &dyn Report) -> String {
-    let mut page = Page::default();
+    render_in(report, Colors::None)
+}
+
+/// Renders a result.
+pub fn render_in(report: &dyn Report, colors: Colors) -> String {
+    let mut page = Page {
+        colors,
+        ..Page::default()
+    };
     page.document(&report.document(Medium::Terminal));
+    page.text
+}
+
+/// Breaks a message for a terminal into lines, the further ones indented.
+pub fn wrapped(message: &str, indent: usize) -> String {
+    let mut page = Page::default();
+    page.wrapped(String::new(), indent, words(message), " ");
     page.text
 }
 
@@ -22,6 +55,7 @@ pub fn render(report: &dyn Report) -> String {
 #[derive(Default)]
 struct Page {
     text: String,
+    colors: Colors,
     /// Whether the last block was a table. A note follows it directly, other blocks after an empty
     /// line.
     is_after_table: bool,
@@ -69,14 +103,37 @@ impl Page {
         }
     }
 
+    /// The verdict. Its reasons are in a section of their own, behind the figures; here are their codes.
     fn judgement(&mut self, judgement: &Judgement) {
+        let mut codes: Vec<String> = Vec::new();
+        for reason in &judgement.reasons {
+            let code = reason.code.to_string();
+            if !codes.contains(&code) {
+                codes.push(code);
+            }
+        }
         let headline = match judgement.text.as_str() {
-            "" => judgement.badge.clone(),
+            "" if codes.is_empty() => judgement.badge.clone(),
+            "" => format!("{}: {}", judgement.badge, codes.join(", ")),
             text => format!("{}: {text}", judgement.badge),
         };
+        let start = self.text.len();
         self.line("verdict", &headline);
-        for reason in &judgement.reasons {
-            self.line("", &format!("{}: {}", reason.code, reason.text));
+        self.color(start, &judgement.badge, judgement.status);
+    }
+
+    /// Colours a word of the text that begins at `start`.
+    fn color(&mut self, start: usize, word: &str, status: Status) {
+        let color = match (self.colors, status) {
+            (Colors::None, _) => return,
+            (Colors::Ansi, Status::Valid) => GREEN,
+            (Colors::Ansi, Status::Suspect) => YELLOW,
+            (Colors::Ansi, Status::Invalid) => RED,
+        };
+        if let Some(at) = self.text[start..].find(word) {
+            let range = start + at..start + at + word.len();
+            self.text
+                .replace_range(range, &format!("{color}{word}{PLAIN}"));
         }
     }
 
@@ -93,16 +150,21 @@ impl Page {
             "" => fact.value.clone(),
             name => format!("{name} {}", fact.value),
         });
-        self.wrapped(label, facts, FACT_GAP);
+        self.wrapped(format!("{label:<LABEL$}"), LABEL, facts, FACT_GAP);
     }
 
     fn line(&mut self, label: &str, text: &str) {
-        self.wrapped(label, words(text), " ");
+        self.wrapped(format!("{label:<LABEL$}"), LABEL, words(text), " ");
     }
 
-    /// Breaks pieces into as many lines as they need.
-    fn wrapped(&mut self, label: &str, pieces: impl IntoIterator<Item = String>, gap: &str) {
-        let mut line = format!("{label:<LABEL$}");
+    /// Breaks pieces into as many lines as they need, and indents those after the first.
+    fn wrapped(
+        &mut self,
+        mut line: String,
+        indent: usize,
+        pieces: impl IntoIterator<Item = String>,
+        gap: &str,
+    ) {
         let mut is_first = true;
         for piece in pieces {
             if is_first {
@@ -110,7 +172,7 @@ impl Page {
                 is_first = false;
             } else if width(&line) + gap.len() + width(&piece) > WIDTH {
                 self.put(&line);
-                line = format!("{:LABEL$}{piece}", "");
+                line = format!("{:indent$}{piece}", "");
             } else {
                 line.push_str(gap);
                 line.push_str(&piece);
@@ -128,31 +190,9 @@ impl Page {
     }
 
     fn table(&mut self, table: &Table) {
-        let widths: Vec<usize> = (0..table.head.len())
-            .map(|column| {
-                let cells = table.rows.iter().filter_map(|row| row.get(column));
-                let widest = cells.chain([&table.head[column]]).map(|cell| width(cell));
-                widest.max().unwrap_or(0)
-            })
-            .collect();
-        let sum: usize = widths.iter().sum();
-        let gaps = widths.len().saturating_sub(1);
-        let gap = COLUMN_GAPS
-            .into_iter()
-            .find(|gap| sum + gap * gaps <= WIDTH)
-            .unwrap_or(COLUMN_GAPS[1]);
-        let figures = widths.len().saturating_sub(table.word_columns);
         self.gap();
-        for row in std::iter::once(&table.head).chain(&table.rows) {
-            let cells = row.iter().zip(&widths).enumerate();
-            let cells = cells.map(|(column, (cell, &width))| {
-                if column == 0 || column >= figures {
-                    format!("{cell:<width$}")
-                } else {
-                    format!("{cell:>width$}")
-                }
-            });
-            self.put(&cells.collect::<Vec<_>>().join(&" ".repeat(gap)));
+        for line in table::lines(table) {
+            self.put(&line);
         }
         self.is_after_table = true;
     }
@@ -196,13 +236,5 @@ mod tests {
             )
         );
         assert!(page.text.lines().all(|line| width(line) <= WIDTH));
-    }
-
-    #[test]
-    fn a_table_is_as_wide_as_its_cells() {
-        let mut page = Page::default();
-        let row = ["a", "12.5 µs", "met"].map(str::to_owned);
-        page.table(&Table::new(["load", "p50", "goal"], [row]).with_words(1));
-        assert_eq!(page.text, "load      p50  goal\na     12.5 µs  met\n");
     }
 }

@@ -70,9 +70,13 @@ fn a_mistake_on_the_command_line_is_one_line_and_exit_code_2() {
         (&["run", "-t", "3", "-c", "2"], &["3 threads", "-c"]),
         (
             &["frobnicate"],
-            &["`frobnicate`", "run, compare", "see loadgen --help"],
+            &["`frobnicate`", "run, search, compare", "see loadgen --help"],
         ),
-        (&["help", "frobnicate"], &["`frobnicate`", "run, compare"]),
+        (
+            &["help", "frobnicate"],
+            &["`frobnicate`", "run, search, compare"],
+        ),
+        (&["serch"], &["`serch`", "did you mean loadgen search?"]),
         (&["report", "none"], &["cannot read none"]),
         (&["merge", "none"], &["cannot read none"]),
         (&["compare", "none", "none"], &["cannot read none"]),

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::support::tools::require;
-use crate::support::{PlainServer, wait_until};
+use crate::support::{Directory, PlainServer, wait_until};
 
 /// Escape sequences that enter and leave the alternate screen (xterm, DECSET and DECRST 1049).
 const ENTER: &str = "\x1b[?1049h";
@@ -29,10 +29,13 @@ struct Session {
 impl Session {
     /// Runs `loadgen run` with `arguments`, in the words of a shell.
     fn start(arguments: &str) -> Self {
-        let command = format!(
-            "stty rows 24 cols 80; echo pid=$$.; exec {} run {arguments}",
-            env!("CARGO_BIN_EXE_loadgen")
-        );
+        let program = env!("CARGO_BIN_EXE_loadgen");
+        Self::run(&format!("exec {program} run {arguments}"))
+    }
+
+    /// Runs a command of a shell.
+    fn run(command: &str) -> Self {
+        let command = format!("stty rows 24 cols 80; echo pid=$$.; {command}");
         let mut script = Command::new("script")
             .args(["--quiet", "--return", "--command", &command, "/dev/null"])
             .env("SHELL", "/bin/sh")
@@ -106,8 +109,37 @@ fn after_screen(output: &str) -> &str {
     assert_eq!(output.matches(ENTER).count(), 1, "{output:?}");
     let (before, after) = output.rsplit_once(LEAVE).expect("the screen was left");
     assert!(before.contains(ENTER));
-    assert!(!after.contains('\x1b'), "{after:?}");
+    let plain = without_colors(after);
+    assert!(!plain.contains('\x1b'), "{after:?}");
     after
+}
+
+/// The text without its colours (SGR).
+fn without_colors(text: &str) -> String {
+    let mut parts = text.split("\x1b[");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(|c: char| !c.is_ascii_digit() && c != ';');
+        match end.map(|end| part.split_at(end)) {
+            Some((_, rest)) if rest.starts_with('m') => plain.push_str(&rest[1..]),
+            _ => {
+                plain.push_str("\x1b[");
+                plain.push_str(part);
+            }
+        }
+    }
+    plain
+}
+
+/// The lines that a command leaves on the terminal: without colours, and without the progress that was
+/// erased.
+fn lines(output: &str) -> Vec<String> {
+    let lines = without_colors(output);
+    let shown = |line: &str| {
+        let line = line.rsplit("\r\x1b[K").next().unwrap_or_default();
+        line.trim_end_matches('\r').to_owned()
+    };
+    lines.lines().map(shown).collect()
 }
 
 struct TemporaryFile(PathBuf);
@@ -177,6 +209,167 @@ fn progress_is_not_on_stdout_and_not_there_if_it_is_not_wanted() {
 }
 
 #[test]
+fn every_line_of_every_command_fits_into_80_columns() {
+    require!("script", "sh", "stty");
+    let directory = Directory::new("columns");
+    let path = |name: &str| directory.path(name).display().to_string();
+    let (one, two) = (
+        path("a result with a rather long name, of the base.json"),
+        path("2.json"),
+    );
+    let program = env!("CARGO_BIN_EXE_loadgen");
+    let servers = [PlainServer::echo(), PlainServer::echo()];
+    let [first, second] = [0, 1].map(|index| servers[index].endpoint().to_string());
+    let short = "-d 300ms -w 0 --allow-invalid";
+    let mut widest = 0;
+    let poisson = "-c 4 -R 2k --arrivals poisson";
+    // Each command, and what it shows if it did what it is for.
+    for (command, shown) in [
+        (
+            format!("run {short} {poisson} --seed 1 --json '{one}'"),
+            "Poisson",
+        ),
+        (
+            format!("run {short} {poisson} --seed 2 --json {two}"),
+            "seed 2",
+        ),
+        (format!("run {short} {poisson} --repeat 2"), "mean, 95 % CI"),
+        (
+            format!("run {short} -c 4 -t 2 -R 1k..20k {first} {second}"),
+            "thread 1",
+        ),
+        (format!("run {short} -c 3 --workload churn"), "1st byte"),
+        (format!("run {short} -c 2 --workload stream"), "blocks"),
+        (format!("run {short} -c 20 --workload idle"), "held 20"),
+        (
+            format!("run {short} -c 2 -p 8 -s uniform:64-1500 --background 1"),
+            "streams",
+        ),
+        (
+            "run -n 10 -c 1 --allow-invalid -w 0".to_owned(),
+            "few_samples: ",
+        ),
+        (
+            "run tcp://127.0.0.1:1 --quiet".to_owned(),
+            "is a server listening",
+        ),
+        ("run localhost:7777".to_owned(), "tcp://localhost:7777"),
+        ("help foo".to_owned(), "is no command"),
+        (String::new(), "Usage:"),
+        (
+            format!(
+                "search {first} -c 2 --trial 100ms --initial-trial 100ms --duration-sum 200ms --start 1k \
+                 --max 8k --max-trials 6 --goal 'web: p50<1s, errors<0.1%' \
+                 --goal 'batch: p99<5s, errors<50%'"
+            ),
+            "goals, trials that met",
+        ),
+        (
+            format!("compare {first} {second} -c 2 -d 100ms -w 0 --rounds 2 --allow-invalid"),
+            "95 % CI",
+        ),
+        (
+            format!("compare '{one}' '{one}' --allow-invalid"),
+            "95 % CI",
+        ),
+        (format!("report '{one}'"), "verdict "),
+        (
+            format!("merge '{one}' {two} --allow-invalid"),
+            "connections",
+        ),
+    ] {
+        let (_, output) = Session::run(&format!("exec {program} {command}")).finish();
+        let lines = lines(&output);
+        assert!(
+            lines.len() > 1 && output.contains(shown),
+            "{command}: {output}"
+        );
+        for line in &lines {
+            let columns = line.chars().count();
+            assert!(columns <= 80, "{command}: {columns} columns: {line}");
+            widest = widest.max(columns);
+        }
+    }
+    assert!(widest > 70, "the lines are those of 80 columns: {widest}");
+}
+
+/// The verdict, the rate and the percentiles are on the first screen of 24 lines, whatever the reasons.
+#[test]
+fn the_first_lines_say_what_matters() {
+    require!("script", "sh", "stty");
+    let (_, output) = Session::start("-n 20 -c 1 -w 0 --allow-invalid").finish();
+    let lines = lines(&output);
+    let at = |start: &str| {
+        let found = lines.iter().position(|line| line.starts_with(start));
+        found.unwrap_or_else(|| panic!("no {start}: {lines:#?}"))
+    };
+    let order = [
+        "target ",
+        "load ",
+        "verdict ",
+        "rate ",
+        "latency ",
+        "response ",
+        "reasons ",
+    ]
+    .map(at);
+    assert!(order.is_sorted(), "{order:?}: {lines:#?}");
+    assert!(order[5] <= 12, "{lines:#?}");
+    let head: Vec<&str> = lines[order[4]].split_whitespace().collect();
+    assert!(head.contains(&"p50") && head.contains(&"p99"), "{head:?}");
+    // The codes of the reasons stand in the verdict, and each is explained below.
+    let codes = lines[order[2]].split_once(": ").expect("reasons").1;
+    assert!(codes.contains("few_samples"), "{codes}");
+    for code in codes.split(", ") {
+        let explained = format!("{code}: ");
+        assert!(
+            lines[order[6]..]
+                .iter()
+                .any(|line| line.contains(&explained)),
+            "{lines:#?}"
+        );
+    }
+}
+
+#[test]
+fn the_verdict_has_a_colour_on_a_terminal_only_and_not_if_none_is_wanted() {
+    require!("script", "sh", "stty");
+    let program = env!("CARGO_BIN_EXE_loadgen");
+    let directory = Directory::new("colors");
+    let path = directory.path("result.json");
+    let path = path.display();
+    let make = format!("-n 20 -c 1 -w 0 --quiet --allow-invalid --json {path}");
+    assert_eq!(Session::start(&make).finish().0, Some(0));
+    let mut result: Value =
+        serde_json::from_slice(&std::fs::read(path.to_string()).unwrap()).unwrap();
+    for (status, badge) in [
+        ("valid", "\x1b[1;32mVALID\x1b[0m"),
+        ("suspect", "\x1b[1;33mSUSPECT\x1b[0m"),
+        ("invalid", "\x1b[1;31mINVALID\x1b[0m"),
+    ] {
+        result["verdict"]["status"] = status.into();
+        std::fs::write(path.to_string(), result.to_string()).unwrap();
+        let report = format!("{program} report {path}");
+        let (_, colored) = Session::run(&report).finish();
+        assert!(
+            colored.contains(&format!("verdict   {badge}")),
+            "{colored:?}"
+        );
+        assert_eq!(colored.matches('\x1b').count(), 2, "{colored:?}");
+        for plain in [
+            format!("NO_COLOR=1 {report}"),
+            format!("TERM=dumb {report}"),
+            format!("{report} | cat"),
+            format!("{report} -o {path}.txt; cat {path}.txt"),
+        ] {
+            let (_, output) = Session::run(&plain).finish();
+            assert!(!output.contains('\x1b'), "{plain}: {output:?}");
+            assert_eq!(lines(&output)[1..], lines(&colored)[1..], "{plain}");
+        }
+    }
+}
+
+#[test]
 fn the_screen_ends_with_the_run_and_the_result_comes_after_it() {
     require!("script", "sh", "stty");
     let file = TemporaryFile::new("screen");
@@ -242,9 +435,31 @@ fn a_run_that_fails_leaves_the_screen_and_says_why() {
     };
     let (code, output) = Session::start(&format!("{free_port} --tui")).finish();
     assert_eq!(code, Some(1), "{output}");
-    let after = after_screen(&output);
-    assert!(after.starts_with("loadgen: ") && after.contains(&free_port));
-    assert_eq!(after.lines().count(), 1, "{after:?}");
+    // One sentence, in lines of the terminal's width.
+    let lines = lines(after_screen(&output));
+    assert!(
+        lines[0].starts_with("loadgen: cannot connect to "),
+        "{lines:?}"
+    );
+    assert!(
+        lines[1..].iter().all(|line| line.starts_with("         ")),
+        "{lines:?}"
+    );
+    assert!(
+        lines.iter().all(|line| line.chars().count() <= 80),
+        "{lines:?}"
+    );
+    let words: Vec<&str> = lines
+        .iter()
+        .flat_map(|line| line.split_whitespace())
+        .collect();
+    assert_eq!(
+        words.join(" "),
+        format!(
+            "loadgen: cannot connect to {free_port}: Connection refused (os error 111); is a server \
+             listening there?"
+        )
+    );
 }
 
 #[test]

@@ -9,14 +9,13 @@ use loadgen::observer::Slice;
 use loadgen::observer::{Live, Observer, Phase};
 use loadgen::report::hlog::HistogramLog;
 use loadgen::report::ndjson::Ndjson;
-use loadgen::report::{csv, html, json, prometheus, text};
+use loadgen::report::{Report, csv, html, json, prometheus, text};
 use loadgen::result::IntervalResult;
 use loadgen::{Control, Plan, RunResult};
 
 use crate::cli::{OutputArgs, is_stdout};
 use crate::exit::Failure;
-use crate::terminal::progress;
-use crate::terminal::tui;
+use crate::terminal::{progress, style, tui};
 
 mod file;
 
@@ -113,9 +112,7 @@ impl<'a> Outputs<'a> {
             problems.note(Some(stdout), Some(written));
         }
         if !args.quiet && !args.takes_stdout() {
-            let table = text::render(result);
-            let written = io::stdout().write_all(table.as_bytes());
-            problems.note(Some(stdout), Some(written));
+            problems.note(Some(stdout), Some(print(result)));
         }
         // Last, because these may have to wait for a reader.
         problems.note(args.hlog.as_deref(), self.hlog.map(HistogramLog::finish));
@@ -160,6 +157,12 @@ impl Observer for Outputs<'_> {
         self.observers()
             .for_each(|observer| observer.drain(interval, samples));
     }
+}
+
+/// Writes the table of a result to stdout.
+pub(crate) fn print(report: &dyn Report) -> io::Result<()> {
+    let table = text::render_in(report, style::of_stdout());
+    io::stdout().write_all(table.as_bytes())
 }
 
 fn open<T>(

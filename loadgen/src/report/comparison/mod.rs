@@ -53,13 +53,22 @@ impl Report for Comparison {
         document.section(COMMENT_AND_PAGE, "verdict", "", |section| {
             section.judgement(verdict(self));
         });
+        document.section(TERMINAL, "verdict", "", |section| {
+            section.judgement(Judgement {
+                text: String::new(),
+                ..verdict(self)
+            });
+            for sentence in self.sentence.split_inclusive(". ") {
+                section.line("", sentence);
+            }
+        });
         document.section(EVERYWHERE, "figures", "New over base", |section| {
             figures(self, section);
         });
         document.section(COMMENT_AND_PAGE, "validity", "", |section| {
             validity(self, section);
         });
-        document.section(TERMINAL, "verdict", "", |section| {
+        document.section(TERMINAL, "validity", "", |section| {
             for reason in &self.validity.reasons {
                 let label = match reason.status {
                     Status::Valid => "valid",
@@ -67,10 +76,6 @@ impl Report for Comparison {
                     Status::Invalid => "INVALID",
                 };
                 section.line(label, format!("{}: {}", reason.code, reason.text));
-            }
-            section.line("verdict", badge(self.verdict));
-            for sentence in self.sentence.split_inclusive(". ") {
-                section.line("", sentence);
             }
         });
         document.section(PAGE, "rounds", "Rounds", |section| rounds(self, section));

@@ -287,7 +287,10 @@ fn histogram(drawn: &Drawn<'_>) -> Chart {
         .iter()
         .filter(|(name, _, _)| *name != "send lag")
         .collect();
-    let bars: Vec<BTreeMap<i32, u64>> = drawn.iter().map(|(_, _, latency)| bars(latency)).collect();
+    let bars: Vec<BTreeMap<i32, u64>> = drawn
+        .iter()
+        .map(|(_, _, latency)| bars(latency, BARS_PER_DECADE))
+        .collect();
     let first = bars.iter().filter_map(|bars| bars.keys().next()).min();
     let last = bars.iter().filter_map(|bars| bars.keys().next_back()).max();
     let (first, last) = (first.copied().unwrap_or(0), last.copied().unwrap_or(0) + 1);
@@ -357,13 +360,13 @@ fn histogram(drawn: &Drawn<'_>) -> Chart {
     }
 }
 
-/// Samples by bar number.
-fn bars(latency: &Latency) -> BTreeMap<i32, u64> {
+/// Samples by bar number, with so many bars for each factor of ten.
+pub(super) fn bars(latency: &Latency, per_decade: f64) -> BTreeMap<i32, u64> {
     let histogram = latency.histogram();
     let mut bars = BTreeMap::new();
     for step in histogram.iter_recorded() {
         let value = histogram.median_equivalent(step.value_iterated_to()).max(1);
-        let bar = ((value as f64).log10() * BARS_PER_DECADE).floor() as i32;
+        let bar = ((value as f64).log10() * per_decade).floor() as i32;
         *bars.entry(bar).or_default() += step.count_at_value();
     }
     bars
@@ -430,7 +433,7 @@ mod tests {
             histogram.record(value).unwrap();
         }
         let latency = Latency::new(histogram).unwrap();
-        let bars = bars(&latency);
+        let bars = bars(&latency, BARS_PER_DECADE);
         assert_eq!(bars.values().sum::<u64>(), latency.count());
         assert!(bars.keys().all(|&bar| edge(bar) < edge(bar + 1)));
     }

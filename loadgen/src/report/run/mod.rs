@@ -7,8 +7,7 @@ use echomark::net::units::format_duration_ns;
 
 use crate::plan::{Direction, Load, Spacing};
 use crate::report::document::{
-    COMMENT_AND_PAGE, Document, EVERYWHERE, Fact, Medium, PAGE, Records, Report, TERMINAL,
-    TERMINAL_AND_COMMENT,
+    COMMENT, Document, EVERYWHERE, Fact, Medium, PAGE, Records, Report, TERMINAL, TERMINAL_AND_PAGE,
 };
 use crate::report::format::{bits_per_second, count, duration, grouped, rate};
 use crate::report::words;
@@ -18,6 +17,7 @@ use crate::result::{RunResult, Throughput};
 mod confidence;
 mod counts;
 mod details;
+mod histogram;
 mod intervals;
 mod latency;
 mod over_time;
@@ -40,29 +40,33 @@ impl Report for RunResult {
             load: load(self),
             sections: Vec::new(),
         };
-        let verdict = |document: &mut Document, media: &[Medium]| {
-            document.section(media, "verdict", "", |section| {
-                let badge = words::status(self.verdict.status);
-                let headline = match self.verdict.status {
-                    Status::Valid => "These figures can be relied on",
-                    Status::Suspect => "These figures may be distorted",
-                    Status::Invalid => "These figures do not show what was asked for",
-                };
-                section.verdict(badge, headline, &self.verdict, &reassurance(self));
-            });
-        };
-        verdict(&mut document, COMMENT_AND_PAGE);
+        document.section(EVERYWHERE, "verdict", "", |section| {
+            let badge = words::status(self.verdict.status);
+            let headline = match self.verdict.status {
+                Status::Valid => "These figures can be relied on",
+                Status::Suspect => "These figures may be distorted",
+                Status::Invalid => "These figures do not show what was asked for",
+            };
+            section.verdict(badge, headline, &self.verdict, &reassurance(self));
+        });
         document.section(EVERYWHERE, "summary", "", |section| {
             section.facts("rate", summary(self, medium));
         });
-        counts::describe(self, TERMINAL_AND_COMMENT, &mut document);
+        counts::describe(self, COMMENT, &mut document);
         latency::describe(self, &mut document);
+        document.section(TERMINAL, "histogram", "", |section| {
+            if let Some(response) = &self.latency_ns.response {
+                section.table(histogram::table(response));
+            }
+        });
         document.section(PAGE, "time", "Over time", |section| {
             over_time::describe(self, section);
         });
-        counts::describe(self, PAGE, &mut document);
+        counts::describe(self, TERMINAL_AND_PAGE, &mut document);
         details::describe(self, &mut document);
-        verdict(&mut document, TERMINAL);
+        document.section(TERMINAL, "reasons", "", |section| {
+            section.reasons(&self.verdict.reasons);
+        });
         details::plan_and_host(self, &mut document);
         document
     }
