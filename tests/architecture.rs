@@ -37,6 +37,7 @@ const LOADGEN: &[&str] = &[
     "trials",
     "run",
     "embedded",
+    "import",
     "report",
     "merge",
     "compare",

@@ -9,6 +9,7 @@
 //! - `embedded`: the server of a run without a target.
 //! - `analysis`: from slices of a run to a result with its verdict.
 //! - [`admin`]: reads the server's own counters from its admin port.
+//! - [`import`]: reads results of other tools.
 //! - [`result`](mod@result): the stored result. [`report`]: its output formats.
 //! - [`search`]: the highest load that meets objectives, from trials to bounds. Pure. [`trials`]:
 //!   a search with runs as trials.
@@ -47,6 +48,7 @@ mod embedded;
 mod engine;
 mod error;
 mod host;
+pub mod import;
 #[doc(hidden)]
 pub mod internal;
 pub mod merge;

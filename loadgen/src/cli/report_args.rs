@@ -8,7 +8,8 @@ use super::{is_stdout, parse};
 
 #[derive(Args, Debug)]
 pub(crate) struct ReportArgs {
-    /// The result: a file that --json wrote; -: from stdin
+    /// The result: a file that --json wrote, a page of it, or an output of iperf3 -J, fortio -json, netperf
+    /// (-- -k or -o) or sockperf; -: from stdin
     #[arg(value_name = "RESULT|-")]
     pub(crate) result: PathBuf,
 

@@ -6,15 +6,18 @@ use std::time::SystemTime;
 
 use clap::ArgMatches;
 use echomark::net::clock::monotonic_ns;
-use loadgen::compare::{self, Criteria, End, Measured, NamedResult, Round, Setting};
+use loadgen::compare::{
+    self, Comparand, Criteria, End, Measured, Named, NamedResult, Round, Setting,
+};
 use loadgen::observer::Unobserved;
 use loadgen::plan::{Direction, Plan};
-use loadgen::report::{json, words};
-use loadgen::result::Status;
+use loadgen::report::{Report, json, words};
 use loadgen::result::comparison::{ComparedSide, Comparison, ComparisonVerdict, Side, Source};
+use loadgen::result::{SideBySide, Status, Stored};
 use loadgen::{Control, RunResult};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
+use serde::Serialize;
 
 use crate::cli::{Comparands, CompareArgs, ServerArg, SideArg, is_stdout};
 use crate::commands::outputs::{self, OutputFile, not_written};
@@ -38,7 +41,13 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<u8, Failure> {
         .map(|path| OutputFile::open(path).map_err(|error| not_written(path, error)))
         .transpose()?;
     let comparison = match &comparands {
-        Comparands::Results(base, new) => of_results(args, base, new)?,
+        Comparands::Results(base, new) => match Results::read(base, new)? {
+            Results::Runs(results) => of_results(args, [base, new], &results)?,
+            Results::Imported(beside) => {
+                deliver(args, file, &*beside)?;
+                return Ok(DONE);
+            }
+        },
         Comparands::Servers { base, new, looks } => {
             Rounds::new(args, [base, new], looks)?.make()?
         }
@@ -59,10 +68,10 @@ fn exit_code(args: &CompareArgs, comparison: &Comparison) -> u8 {
     }
 }
 
-fn deliver(
+fn deliver<T: Report + Serialize>(
     args: &CompareArgs,
     file: Option<OutputFile>,
-    comparison: &Comparison,
+    comparison: &T,
 ) -> Result<(), Failure> {
     let stdout = Path::new("-");
     if let (Some(file), Some(path)) = (file, &args.json) {
@@ -83,9 +92,56 @@ fn now() -> String {
     humantime::format_rfc3339_millis(SystemTime::now()).to_string()
 }
 
-fn of_results(args: &CompareArgs, base: &Path, new: &Path) -> Result<Comparison, Failure> {
-    let names = [base, new].map(|path| path.display().to_string());
-    let results = [stored::read_run(base)?, stored::read_run(new)?];
+/// Two stored results.
+enum Results {
+    /// Of loadgen.
+    Runs(Box<[RunResult; 2]>),
+    /// At least one of another tool.
+    Imported(Box<SideBySide>),
+}
+
+impl Results {
+    fn read(base: &Path, new: &Path) -> Result<Self, Failure> {
+        let paths = [base, new];
+        let both = (stored::read(base)?, stored::read(new)?);
+        let both = match both {
+            (Stored::Run(base), Stored::Run(new)) => {
+                return Ok(Self::Runs(Box::new([*base, *new])));
+            }
+            (base, new) => [base, new],
+        };
+        let names = paths.map(|path| path.display().to_string());
+        let mut loads = Vec::new();
+        for (path, stored) in paths.into_iter().zip(&both) {
+            loads.push(match stored {
+                Stored::Run(result) => words::load(&result.plan),
+                Stored::Imported(result) => result.load.clone(),
+                other => return Err(stored::no_run(path, stored::kind(other))),
+            });
+        }
+        let named = |side: usize| {
+            let result = match &both[side] {
+                Stored::Run(result) => Comparand::Run(result),
+                Stored::Imported(result) => Comparand::Imported(result),
+                other => return Err(stored::no_run(paths[side], stored::kind(other))),
+            };
+            Ok(Named {
+                name: &names[side],
+                load: &loads[side],
+                result,
+            })
+        };
+        let beside = compare::side_by_side(named(0)?, named(1)?, now());
+        Ok(Self::Imported(Box::new(beside)))
+    }
+}
+
+fn of_results(
+    args: &CompareArgs,
+    paths: [&Path; 2],
+    results: &[RunResult; 2],
+) -> Result<Comparison, Failure> {
+    let names = paths.map(|path| path.display().to_string());
     let named = |side: usize| NamedResult {
         name: &names[side],
         result: &results[side],

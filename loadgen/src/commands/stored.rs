@@ -4,14 +4,16 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use loadgen::RunResult;
 use loadgen::report::html;
 use loadgen::result::Stored;
+use loadgen::result::stored::StoredError;
+use loadgen::{RunResult, import};
 
 use crate::cli::{is_same, is_stdout};
 use crate::exit::Failure;
 
-/// Reads a result from a file: the JSON, or the page that contains it. `-` is stdin.
+/// Reads a result from a file: the JSON, the page that contains it, or the output of another tool. `-` is
+/// stdin.
 ///
 /// # Errors
 /// A usage error: the file can't be read, or is no result.
@@ -26,7 +28,12 @@ pub(crate) fn read(path: &Path) -> Result<Stored, Failure> {
     let unreadable = |problem: String| Failure::usage(format!("cannot read {name}: {problem}"));
     let content = content.map_err(|error| unreadable(error.to_string()))?;
     let json = html::stored_result(&content).unwrap_or(&content);
-    Stored::read(json).map_err(|error| unreadable(error.to_string()))
+    match (Stored::read(json), import::read(&content)) {
+        (Err(StoredError::NotAResult(_)), Some(imported)) => imported
+            .map(|result| Stored::Imported(Box::new(result)))
+            .map_err(|error| unreadable(error.to_string())),
+        (stored, _) => stored.map_err(|error| unreadable(error.to_string())),
+    }
 }
 
 /// Reads the result of a run from a file.
@@ -36,13 +43,27 @@ pub(crate) fn read(path: &Path) -> Result<Stored, Failure> {
 pub(crate) fn read_run(path: &Path) -> Result<RunResult, Failure> {
     let kind = match read(path)? {
         Stored::Run(result) => return Ok(*result),
-        Stored::Search(_) => "a search",
-        Stored::Comparison(_) => "a comparison",
+        stored => kind(&stored),
     };
-    Err(Failure::usage(format!(
+    Err(no_run(path, kind))
+}
+
+/// What a result is of, which is not of a run.
+pub(crate) fn kind(stored: &Stored) -> &'static str {
+    match stored {
+        Stored::Run(_) => "a run",
+        Stored::Search(_) => "a search",
+        Stored::Comparison(_) | Stored::SideBySide(_) => "a comparison",
+        Stored::Imported(_) => "another tool",
+    }
+}
+
+/// A usage error: the result of a run is needed.
+pub(crate) fn no_run(path: &Path, kind: &str) -> Failure {
+    Failure::usage(format!(
         "{} is the result of {kind}; give one of loadgen run",
         path.display()
-    )))
+    ))
 }
 
 /// Refuses an output that would overwrite a result that it is made from.

@@ -12,6 +12,7 @@ mod judge;
 mod measured;
 mod metric;
 mod rounds;
+mod side_by_side;
 mod stored;
 mod summarize;
 mod validity;
@@ -20,6 +21,7 @@ pub use judge::{Criteria, ERROR, MAX_ROUNDS, change};
 pub use measured::{Measured, Round};
 pub use metric::{Metric, Reading};
 pub use rounds::{is_decided, of_rounds};
+pub use side_by_side::{Comparand, Named, side_by_side};
 pub use stored::{NamedResult, of_results};
 pub use summarize::{End, Setting};
 

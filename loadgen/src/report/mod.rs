@@ -1,7 +1,7 @@
 //! Output formats of results, for people and programs, a file for each.
 //!
 //! Reports after a run are pure functions of the result. A result kind makes the contents
-//! ([`Report`]: `run`, `search`, `comparison`). [`text`], [`markdown`], [`html`] and [`csv`]
+//! ([`Report`]: `run`, `search`, `comparison`, `imported`, `side_by_side`). [`text`], [`markdown`], [`html`] and [`csv`]
 //! render them, whatever the kind. [`json`] and [`prometheus`] use the keys of the result itself.
 //! [`hlog`] and [`ndjson`] are written during a run, as its observers.
 
@@ -12,6 +12,7 @@ mod document;
 pub mod format;
 pub mod hlog;
 pub mod html;
+mod imported;
 pub mod json;
 pub mod markdown;
 pub mod ndjson;
@@ -20,6 +21,7 @@ pub mod prometheus;
 mod run;
 mod scale;
 mod search;
+mod side_by_side;
 mod stream;
 pub mod text;
 pub mod words;
@@ -35,5 +37,7 @@ pub fn of(stored: &Stored) -> &dyn Report {
         Stored::Run(result) => result.as_ref(),
         Stored::Search(result) => result.as_ref(),
         Stored::Comparison(result) => result.as_ref(),
+        Stored::Imported(result) => result.as_ref(),
+        Stored::SideBySide(result) => result.as_ref(),
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! - [`run`]: the result of a run, of repeats, or of a union. [`search`], [`comparison`]: those of the
 //!   other subcommands.
+//! - [`imported`]: what another tool measured. [`side_by_side`]: such a result beside another.
 //! - [`counts`]: what is counted, declared once.
 //! - [`latency`], [`histogram`]: latencies keep their histograms, so results of several threads, runs or
 //!   hosts add without loss.
@@ -14,6 +15,7 @@ pub mod comparison;
 pub mod counts;
 pub mod fairness;
 pub mod histogram;
+pub mod imported;
 pub mod latency;
 pub mod objective;
 pub mod origin;
@@ -22,6 +24,7 @@ pub mod run;
 mod schema;
 pub mod search;
 pub mod server;
+pub mod side_by_side;
 pub mod statistics;
 pub mod stored;
 pub mod tcp;
@@ -29,6 +32,7 @@ pub mod verdict;
 
 pub use counts::{Connections, Counts, IntervalCounts, Messages};
 pub use fairness::{ConnectionShare, FairnessBasis, FairnessResult, Group, Groups};
+pub use imported::ImportedResult;
 pub use latency::{IntervalLatency, Latency, Samples};
 pub use origin::{Host, Tool};
 pub use run::{
@@ -41,6 +45,7 @@ pub use search::{
     TrialResult,
 };
 pub use server::{ServerAccounts, ServerResult, ServerWindow, ServerWorker};
+pub use side_by_side::SideBySide;
 pub use stored::{Stored, StoredError};
 pub use tcp::{Gauge, TcpGauges, TcpInterval, TcpLimit, TcpLimitCode, TcpResult, TcpShares};
 pub use verdict::{Code, Reason, Status, Verdict};

@@ -219,7 +219,10 @@ fn divide_codes(definitions: &mut Map<String, Value>, is_comparison: bool) {
     else {
         panic!("a code is one of several");
     };
-    let all = std::mem::take(codes);
+    let mut all = std::mem::take(codes);
+    // Its own kind of file.
+    let imported = Code::Imported.to_string();
+    all.retain(|code| code["const"] != *imported);
     let (of_comparison, of_run): (Vec<Value>, Vec<Value>) = all.into_iter().partition(is_own);
     *codes = of_run;
     if is_comparison {

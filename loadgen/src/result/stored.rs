@@ -6,8 +6,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::comparison::Comparison;
+use super::imported::ImportedResult;
 use super::run::RunResult;
 use super::search::SearchResult;
+use super::side_by_side::SideBySide;
 
 /// The version of the layout that is read and written.
 const SCHEMA: u32 = 1;
@@ -24,6 +26,10 @@ pub enum Stored {
     Search(Box<SearchResult>),
     /// Of a comparison.
     Comparison(Box<Comparison>),
+    /// Of another tool.
+    Imported(Box<ImportedResult>),
+    /// Of another tool, beside another result.
+    SideBySide(Box<SideBySide>),
 }
 
 /// Why a file can't be read as a result. Its text continues a sentence that begins with the file's
@@ -74,6 +80,12 @@ impl Stored {
                 .map_err(StoredError::Damaged),
             Some("comparison") => serde_json::from_slice(json)
                 .map(Self::Comparison)
+                .map_err(StoredError::Damaged),
+            Some("imported") => serde_json::from_slice(json)
+                .map(Self::Imported)
+                .map_err(StoredError::Damaged),
+            Some("side_by_side") => serde_json::from_slice(json)
+                .map(Self::SideBySide)
                 .map_err(StoredError::Damaged),
             Some(kind) => Err(StoredError::Kind {
                 kind: kind.to_owned(),

@@ -105,6 +105,8 @@ pub enum Code {
     WarmingUp,
     /// The latency rose or fell during the whole window.
     Drift,
+    /// Another tool measured it: what its figures can't show.
+    Imported,
     // Of comparisons alone:
     /// A round could not be made; those before it are compared.
     RoundFailed,

@@ -94,6 +94,7 @@ impl ClientState {
             | Code::FewSamples
             | Code::WarmingUp
             | Code::Drift
+            | Code::Imported
             | Code::RoundFailed
             | Code::InvalidRuns
             | Code::SuspectRuns

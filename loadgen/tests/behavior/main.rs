@@ -12,6 +12,7 @@ mod edges;
 mod faults;
 mod formats;
 mod identities;
+mod import;
 mod known;
 mod merge;
 mod namespaces;
