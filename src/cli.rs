@@ -241,7 +241,7 @@ fn say(problem: impl fmt::Display) {
 fn command() -> Command {
     Command::new("echod")
         .version(env!("CARGO_PKG_VERSION"))
-        .about("Echo, discard and chargen services with one epoll event loop per core")
+        .about("Echo, discard, chargen and whoami services with one epoll event loop per core")
         .after_help(
             "Every setting may also stand in the environment (ECHOD_IDLE_TIMEOUT for \
              --idle-timeout, lists separated by commas) or, under the name of the flag, in a TOML \

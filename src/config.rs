@@ -41,6 +41,10 @@ pub struct Config {
     /// The most memory, in bytes over all workers, for what peers have sent and do not read back:
     /// beyond it their input stays in the kernel. `None` is unlimited.
     pub backlog_memory: Option<u64>,
+    /// Whether connections begin with a PROXY header, by which a proxy says whom it speaks for.
+    pub proxy_protocol: ProxyProtocol,
+    /// The environment variables that [`Service::Whoami`] tells, if they are set.
+    pub whoami_env: Vec<String>,
     /// Access lists, maximum connections, rates and timeouts.
     pub limits: Limits,
     /// How long a drain continues accepting, so that load balancers notice the end of the server.
@@ -69,6 +73,8 @@ impl Default for Config {
             tuning: Tuning::default(),
             read_buffer: const { NonZeroUsize::new(256 << 10).unwrap() },
             backlog_memory: Some(memory::share_for_backlogs()),
+            proxy_protocol: ProxyProtocol::default(),
+            whoami_env: DEFAULT_WHOAMI_ENV.map(str::to_owned).to_vec(),
             limits: Limits::default(),
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(10),
@@ -97,13 +103,27 @@ impl Config {
     }
 }
 
+/// The default of [`Config::whoami_env`]: by these names orchestrators and their users say which
+/// instance it is.
+const DEFAULT_WHOAMI_ENV: [&str; 5] = [
+    "HOSTNAME",
+    "POD_NAME",
+    "POD_NAMESPACE",
+    "NODE_NAME",
+    "SERVICE_NAME",
+];
+
 /// The default of [`Limits::udp_rate_per_source`]. No client of an echo for diagnosis sends as
 /// much, and an exchange that a forged datagram starts between two servers ends or stays below it.
 pub(crate) const DEFAULT_UDP_RATE_PER_SOURCE: f64 = 1000.0;
 
+/// The default of [`Limits::handshake_timeout`]: several retransmissions of a lost segment, and a key
+/// on slow hardware.
+const DEFAULT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Access lists, maximum connections, rates and timeouts: everything that may change while the
 /// server runs. `None` and empty mean unlimited, which is the default of all but
-/// `udp_rate_per_source`.
+/// `udp_rate_per_source` and `handshake_timeout`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
     /// The most connections open at a time over all workers; further ones are accepted and closed.
@@ -132,6 +152,11 @@ pub struct Limits {
     pub stall_bytes: u64,
     /// Closes a connection this long after it was accepted, busy or not.
     pub lifetime: Option<Duration>,
+    /// Closes a connection whose PROXY header is not complete after this time.
+    pub handshake_timeout: Option<Duration>,
+    /// The senders of PROXY headers that are believed. Without any, none is, except over Unix sockets,
+    /// where the permissions of the file decide.
+    pub proxy_from: Vec<Cidr>,
     /// The most datagrams answered per second over all sources, above 0, with a burst of one
     /// second's worth; further ones are dropped.
     pub udp_rate: Option<f64>,
@@ -154,6 +179,8 @@ impl Default for Limits {
             stall_timeout: None,
             stall_bytes: 1024,
             lifetime: None,
+            handshake_timeout: Some(DEFAULT_HANDSHAKE_TIMEOUT),
+            proxy_from: Vec::new(),
             udp_rate: None,
             udp_rate_per_source: Some(DEFAULT_UDP_RATE_PER_SOURCE),
         }
@@ -185,6 +212,31 @@ impl Balance {
             Self::Kernel => "kernel",
             Self::LeastConnections => "least-connections",
             Self::IncomingCpu => "incoming-cpu",
+        }
+    }
+}
+
+/// Whether connections over TCP and Unix sockets begin with a header of the PROXY protocol, version 1
+/// or 2.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum ProxyProtocol {
+    /// No: a header is input as any other.
+    #[default]
+    Off,
+    /// Those from [`Limits::proxy_from`] may. Until it is certain that one does not, or the handshake
+    /// timeout is over, its service does not begin.
+    Accept,
+    /// All do, and come from [`Limits::proxy_from`]; others are closed.
+    Require,
+}
+
+impl ProxyProtocol {
+    /// The name, as on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Accept => "accept",
+            Self::Require => "require",
         }
     }
 }

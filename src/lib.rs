@@ -64,6 +64,7 @@ pub mod metrics;
 pub mod net;
 #[cfg(feature = "program")]
 mod process;
+mod proxy_protocol;
 mod reactor;
 mod server;
 mod service;
@@ -74,7 +75,7 @@ mod timeouts;
 mod timer;
 mod udp;
 
-pub use config::{Balance, Config, Limits, Spin};
+pub use config::{Balance, Config, Limits, ProxyProtocol, Spin};
 pub use error::Error;
 pub use server::{Handle, Server};
 pub use service::Service;

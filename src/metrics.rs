@@ -60,6 +60,8 @@ reasons! {
         Lifetime = "lifetime",
         /// It was still open at the end of the drain timeout.
         DrainTimeout = "drain_timeout",
+        /// Its PROXY header was missing or bad, or names a client that is not served.
+        ProxyHeader = "proxy_header",
         /// There was no memory for its state.
         Memory = "memory",
         /// The server was stopped at once.
@@ -89,6 +91,40 @@ reasons! {
 }
 
 reasons! {
+    /// The versions of the PROXY protocol.
+    ProxyVersion {
+        /// A line of text.
+        V1 = "v1",
+        /// Binary.
+        V2 = "v2",
+    }
+}
+
+reasons! {
+    /// Why a connection that needs a PROXY header was not served.
+    ProxyError {
+        /// It comes from a sender whose headers are not believed.
+        Untrusted = "untrusted",
+        /// The peer closed it without having sent a byte, as a check of a port does.
+        NoData = "no_data",
+        /// It begins with something else.
+        Missing = "missing",
+        /// The header breaks the rules of the protocol.
+        Malformed = "malformed",
+        /// The header has a version, a command or an address family that the protocol does not have.
+        Unsupported = "unsupported",
+        /// The header is longer than 107 bytes in version 1, or 536 in version 2.
+        TooLong = "too_long",
+        /// The checksum of the header is wrong.
+        Checksum = "checksum",
+        /// The connection ended in the middle of the header.
+        Truncated = "truncated",
+        /// The header was not complete in time.
+        Timeout = "timeout",
+    }
+}
+
+reasons! {
     /// Why a datagram was not answered.
     DropReason {
         /// It came from port 0 or from a port of the system's services.
@@ -105,6 +141,8 @@ reasons! {
         Rate = "rate",
         /// There was no memory to keep the answer until the socket takes it.
         Memory = "memory",
+        /// It is shorter than the answer to it would be.
+        TooShort = "too_short",
         /// It was truncated.
         Truncated = "truncated",
         /// The kernel refused to send the answer.
@@ -302,6 +340,10 @@ metrics! {
         refused[reason: RefuseReason] = "echod_connections_refused_total",
         /// Datagrams not answered, by reason.
         udp_dropped[reason: DropReason] = "echod_udp_dropped_datagrams_total",
+        /// PROXY headers taken, by version.
+        proxy_headers[version: ProxyVersion] = "echod_proxy_headers_total",
+        /// Connections not served for want of a good PROXY header, by reason.
+        proxy_errors[reason: ProxyError] = "echod_proxy_errors_total",
         /// Failures of accept(2), by errno.
         accept_errors[error: AcceptError] = "echod_accept_errors_total",
     }
@@ -356,6 +398,12 @@ mod tests {
         }
         for reason in DropReason::ALL {
             worker.udp_dropped(reason).add(1);
+        }
+        for version in ProxyVersion::ALL {
+            worker.proxy_headers(version).add(1);
+        }
+        for reason in ProxyError::ALL {
+            worker.proxy_errors(reason).add(1);
         }
         for error in AcceptError::ALL {
             worker.accept_errors(error).add(1);

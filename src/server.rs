@@ -1,10 +1,10 @@
 //! A server's life: bind or inherit sockets, assign them to workers, run the workers, join them.
 
-use std::io;
 use std::net::{TcpListener, UdpSocket};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, mpsc};
 use std::thread;
+use std::{env, fs, io};
 
 use mio::Poll;
 use tracing::warn;
@@ -23,6 +23,7 @@ use crate::reactor::{
     Control, Epoll, HandOff, Listening, MAX_INBOX, Origin, Reactor, Setup, Share, UdpEndpoint,
 };
 use crate::service::Service;
+use crate::service::whoami::Whoami;
 use crate::udp::Guard;
 
 mod assignment;
@@ -128,12 +129,9 @@ impl Server {
         let balances: Vec<_> = assigned.iter().map(|it| it.balance).collect();
 
         let workers = config.workers.get();
-        let control = Arc::new(Control::new(
-            &config.limits,
-            Budget::new(config.backlog_memory),
-            workers,
-            endpoints.len(),
-        ));
+        let memory = Budget::new(config.backlog_memory);
+        let control = Control::new(&config.limits, memory, workers, endpoints.len());
+        let control = Arc::new(control.with(whoami(&config), config.proxy_protocol));
         let (polls, wakers) = polls(workers)?;
         let inherited = bound.iter().enumerate().filter(|(_, it)| it.inherited > 0);
         let inherited = inherited.map(|(index, _)| index).collect();
@@ -302,6 +300,17 @@ fn warn_of_cut_backlog(config: &Config) {
             config.backlog
         );
     }
+}
+
+/// What a server with whoami says of itself.
+fn whoami(config: &Config) -> Whoami {
+    if config.services.iter().all(|it| it.0 != Service::Whoami) {
+        return Whoami::default();
+    }
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let variables = config.whoami_env.iter();
+    let set = variables.filter_map(|name| Some((name.clone(), env::var(name).ok()?)));
+    Whoami::new(host.trim_end(), set)
 }
 
 /// Other descriptors of all sockets, if a successor may ask for them.

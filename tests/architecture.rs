@@ -23,6 +23,7 @@ const SERVER: &[&str] = &[
     "timer",
     "spin",
     "memory",
+    "proxy_protocol",
     "metrics",
     "config",
     "error",

@@ -148,6 +148,41 @@ impl Admission {
         })
     }
 
+    /// Checks and counts the client of a connection that was admitted without an address, because a
+    /// proxy tells it later.
+    ///
+    /// # Errors
+    /// The first reason not to serve the client; the permit stays as it was.
+    pub(crate) fn identify(
+        &self,
+        policy: &Policy,
+        permit: &mut Permit,
+        client: IpAddr,
+        now_ns: impl FnOnce() -> u64,
+    ) -> Result<(), RefuseReason> {
+        if !policy.access.admits(client) {
+            return Err(RefuseReason::Denied);
+        }
+        let source = policy.source(client);
+        let mut rates = self.accept_rates(policy, Some(source), now_ns);
+        // The connection took its part when it was accepted.
+        rates.total = None;
+        rates.check()?;
+        let Some(max) = policy.max_connections_per_ip else {
+            return rates.take();
+        };
+        let mut open = self.per_ip.lock(source);
+        if open.get(&source).is_some_and(|&open| open >= max.get()) {
+            return Err(RefuseReason::MaxConnectionsPerIp);
+        }
+        let entries = open.len() + 1;
+        try_reserve_map(&mut open, entries).map_err(|OutOfMemory| RefuseReason::Resources)?;
+        rates.take()?;
+        *open.entry(source).or_insert(0) += 1;
+        permit.counted = Some(source);
+        Ok(())
+    }
+
     /// Returns a permit taken by [`Admission::acquire`].
     pub(crate) fn release(&self, permit: Permit) {
         if let Some(source) = permit.counted {

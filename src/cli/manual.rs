@@ -53,6 +53,8 @@ fn program(command: Command) -> io::Result<String> {
         bold("--discard"),
         roman("|"),
         bold("--chargen"),
+        roman("|"),
+        bold("--whoami"),
         roman(" "),
         italic("ENDPOINT"),
         roman("]... ["),
@@ -61,7 +63,7 @@ fn program(command: Command) -> io::Result<String> {
     ]);
     section(&mut roff, "DESCRIPTION");
     roff.text(plain(
-        "echod serves echo (RFC 862), discard (RFC 863) and chargen (RFC 864) over TCP, UDP and Unix sockets, \
+        "echod serves echo (RFC 862), discard (RFC 863) and chargen (RFC 864) over TCP, UDP and Unix sockets, and whoami, which says who answers, \
          with one epoll event loop per core.",
     ));
     roff.control("PP", []);

@@ -1,6 +1,7 @@
 //! The state of one connection, and the stream operations that all services share.
 
 use std::io;
+use std::net::SocketAddr;
 
 use super::backlog::{Backlog, BacklogMemory};
 use crate::metrics::{CloseReason, WorkerMetrics};
@@ -26,6 +27,8 @@ pub enum Next {
     /// Another call after a pause: the kernel is out of memory and reports no event when it has
     /// some.
     Retry,
+    /// A look at the PROXY header, of which more may have come.
+    Header,
     /// Removal.
     Close(CloseReason),
 }
@@ -51,6 +54,8 @@ pub(super) enum State {
     Echo,
     Discard,
     Chargen(Chargen),
+    /// Its PROXY header is not there yet, and decides whether it is served.
+    AwaitingHeader,
     /// We half-closed the connection for this reason and wait for the peer's end. Input is
     /// discarded: closing a socket with unread input resets the connection, and a reset may destroy
     /// what the peer has not read yet (RFC 9293 section 3.10.4; RFC 1122 section 4.2.2.13).
@@ -60,6 +65,18 @@ pub(super) enum State {
     /// may still deliver what was echoed.
     CutOff(CloseReason),
     Closed,
+}
+
+impl State {
+    /// That of a new connection of a service.
+    pub(super) fn of(service: Service) -> Self {
+        match service {
+            // A whoami has sent its line when it begins.
+            Service::Echo | Service::Whoami => Self::Echo,
+            Service::Discard => Self::Discard,
+            Service::Chargen => Self::Chargen(Chargen::default()),
+        }
+    }
 }
 
 /// The state of the character generator.
@@ -81,15 +98,26 @@ impl<S: Stream> Conn<S> {
         Self {
             stream,
             backlog: Backlog::default(),
-            state: match service {
-                Service::Echo => State::Echo,
-                Service::Discard => State::Discard,
-                Service::Chargen => State::Chargen(Chargen::default()),
-            },
+            state: State::of(service),
             ready: Readiness::WRITABLE,
             is_queued: false,
             is_bulk: false,
         }
+    }
+
+    /// The addresses of the client and of our end, as far as they have some.
+    pub(crate) fn addresses(&self) -> (Option<SocketAddr>, Option<SocketAddr>) {
+        self.stream.addresses()
+    }
+
+    /// Its stream, to be registered.
+    pub(crate) fn stream_mut(&mut self) -> &mut S {
+        &mut self.stream
+    }
+
+    /// Its stream, of a connection that is not served.
+    pub(crate) fn into_stream(self) -> S {
+        self.stream
     }
 
     /// Adds readiness that the kernel reported.
@@ -128,7 +156,11 @@ impl<S: Stream> Conn<S> {
     pub fn lingering(&self) -> Option<CloseReason> {
         match self.state {
             State::Lingering(reason) | State::CutOff(reason) => Some(reason),
-            State::Echo | State::Discard | State::Chargen(_) | State::Closed => None,
+            State::Echo
+            | State::Discard
+            | State::Chargen(_)
+            | State::AwaitingHeader
+            | State::Closed => None,
         }
     }
 

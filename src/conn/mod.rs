@@ -22,6 +22,7 @@ mod chargen;
 mod connection;
 mod discard;
 mod echo;
+pub(crate) mod header;
 pub(crate) mod scratch;
 #[cfg(test)]
 mod tests;
@@ -53,6 +54,7 @@ impl<S: Stream> Conn<S> {
             State::Lingering(reason) => Ok(self.await_end(scratch.whole(), reason)),
             // Its deadline ends it.
             State::CutOff(_) | State::Closed => Ok(Next::Wait),
+            State::AwaitingHeader => Ok(Next::Header),
         };
         match next {
             Ok(Next::Close(reason)) => self.finish(reason),

@@ -536,6 +536,7 @@ fn drive(
                 prop_assert_eq!(Some(budget.free() as u64), memory.or(Some(u64::MAX)));
                 return Ok(reason);
             }
+            Next::Header => unreachable!("no header is waited for"),
             Next::Wait | Next::Yield | Next::Retry => {
                 prop_assert_eq!(written + conn.backlog_len(), read);
             }

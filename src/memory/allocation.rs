@@ -39,6 +39,13 @@ pub(crate) fn try_copy(bytes: &[u8]) -> Result<Vec<u8>, OutOfMemory> {
     Ok(copy)
 }
 
+/// Makes room for this number of bytes more in a text.
+pub(crate) fn try_reserve_text(text: &mut String, additional: usize) -> Result<(), OutOfMemory> {
+    #[cfg(test)]
+    faults::check()?;
+    Ok(text.try_reserve_exact(additional)?)
+}
+
 /// Makes room for exactly this number of items more.
 pub(crate) fn try_reserve_exact<T>(vec: &mut Vec<T>, additional: usize) -> Result<(), OutOfMemory> {
     #[cfg(test)]

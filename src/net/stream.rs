@@ -1,7 +1,7 @@
 //! The stream types of a connection.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
@@ -40,6 +40,11 @@ pub trait Stream: Read + Write {
     /// # Errors
     /// As a read.
     fn peek(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// The addresses of the peer and of our end, as far as they have some.
+    fn addresses(&self) -> (Option<SocketAddr>, Option<SocketAddr>) {
+        (None, None)
+    }
 
     /// Whether a read that returned fewer bytes than asked for has drained the stream, unless a
     /// hang-up or urgent data was reported.
@@ -146,6 +151,13 @@ impl Stream for Socket {
 
     fn peek(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         socket::peek(self, buffer)
+    }
+
+    fn addresses(&self) -> (Option<SocketAddr>, Option<SocketAddr>) {
+        match self {
+            Self::Tcp(stream) => (stream.peer_addr().ok(), stream.local_addr().ok()),
+            Self::Unix(_) => (None, None),
+        }
     }
 
     /// A read of a Unix socket also stops behind bytes that carried a descriptor (SCM_RIGHTS,

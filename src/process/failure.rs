@@ -127,15 +127,15 @@ fn way_out(error: &Error) -> Option<&'static str> {
         }),
         Error::Bind { source, .. } => Some(match source.kind() {
             io::ErrorKind::AddrInUse => {
-                "choose another port with --echo (or --discard, --chargen), or port 0 for a free one"
+                "choose another port with --echo (or --discard, --chargen, --whoami), or port 0 for a free one"
             }
             io::ErrorKind::PermissionDenied => {
                 "ports below 1024 need CAP_NET_BIND_SERVICE; choose a higher one with --echo (or \
-                 --discard, --chargen)"
+                 --discard, --chargen, --whoami)"
             }
             io::ErrorKind::AddrNotAvailable => {
                 "this machine does not have the address; choose one with --echo (or --discard, \
-                 --chargen), 0.0.0.0 or [::] for all"
+                 --chargen, --whoami), 0.0.0.0 or [::] for all"
             }
             _ => return None,
         }),

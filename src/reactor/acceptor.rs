@@ -6,12 +6,14 @@ use std::net::IpAddr;
 
 use tracing::warn;
 
-use super::connections::{Admitted, Connections};
+use super::connections::{Admitted, Connections, Introduction};
 use super::context::Context;
 use super::control::Origin;
 use super::hand_off::HandOff;
 use super::kernel::Kernel;
 use super::token::Deadline;
+use crate::config::ProxyProtocol;
+use crate::metrics::{ProxyError, RefuseReason};
 use crate::net::errno::AcceptError;
 use crate::service::Service;
 
@@ -63,6 +65,20 @@ enum State {
     /// Closes when its queue is empty, at the latest after this number of connections.
     Closing(u32),
     Closed,
+}
+
+/// How the server learns whom a connection from this sender is of.
+///
+/// # Errors
+/// The sender would have to introduce it, and is not believed.
+fn introduction<K>(sender: Option<IpAddr>, cx: &Context<K>) -> Result<Introduction, ProxyError> {
+    match cx.control.proxy_protocol {
+        ProxyProtocol::Off => Ok(Introduction::None),
+        ProxyProtocol::Accept if !cx.rules.believes(sender) => Ok(Introduction::None),
+        ProxyProtocol::Accept => Ok(Introduction::MayCome),
+        ProxyProtocol::Require if !cx.rules.believes(sender) => Err(ProxyError::Untrusted),
+        ProxyProtocol::Require => Ok(Introduction::MustCome),
+    }
 }
 
 /// The outcome of one accept.
@@ -246,12 +262,24 @@ impl Acceptor {
         connections: &mut Connections<K::Stream>,
         cx: &mut Context<K>,
     ) -> Option<Admitted<K::Stream>> {
-        match cx.acquire_permit(peer) {
+        let introduction = match introduction(peer, cx) {
+            Ok(introduction) => introduction,
+            Err(error) => {
+                cx.metrics.proxy_errors(error).add(1);
+                cx.log_refusal(peer, RefuseReason::Denied);
+                connections.refuse(stream, RefuseReason::Denied, cx);
+                return None;
+            }
+        };
+        // A proxy speaks for others, whose addresses come later.
+        let counted = peer.filter(|_| introduction == Introduction::None);
+        match cx.acquire_permit(counted) {
             Ok(permit) => Some(Admitted {
                 stream,
                 service: self.listeners[index].service,
                 permit,
                 peer,
+                introduction,
             }),
             Err(reason) => {
                 cx.log_refusal(peer, reason);

@@ -32,7 +32,10 @@ use crate::net::stream::Stream;
 use crate::service::Service;
 use crate::timeouts::Activity;
 
+mod introduction;
 mod timeouts;
+
+use introduction::Unidentified;
 
 /// How long a half-closed connection waits for its peer's end, and one that is going to be reset
 /// for its peer to take what was echoed.
@@ -49,6 +52,18 @@ pub(crate) struct Admitted<S> {
     pub(super) permit: Permit,
     /// The client's address, for the log.
     pub(super) peer: Option<IpAddr>,
+    pub(super) introduction: Introduction,
+}
+
+/// How a server learns whom a connection is of.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Introduction {
+    /// By the address of the socket.
+    None,
+    /// By a PROXY header, if it begins with one.
+    MayCome,
+    /// By a PROXY header.
+    MustCome,
 }
 
 /// A worker's connections, by their slab keys.
@@ -85,6 +100,8 @@ struct Limited {
     activity: Option<Activity>,
     /// For the limit per address.
     permit: Permit,
+    /// `None` once it is known whom the connection is of.
+    unidentified: Option<Unidentified>,
 }
 
 impl<S: Stream> Connections<S> {
@@ -185,7 +202,10 @@ impl<S: Stream> Connections<S> {
 
     /// Handles the result of `pump`; in steady state there is nothing to do.
     #[cold]
-    fn follow<K: Kernel>(&mut self, key: usize, next: Next, cx: &mut Context<K>) {
+    fn follow<K>(&mut self, key: usize, next: Next, cx: &mut Context<K>)
+    where
+        K: Kernel<Stream = S>,
+    {
         let Some(Entry { conn, .. }) = self.table.get_mut(key) else {
             return;
         };
@@ -206,6 +226,7 @@ impl<S: Stream> Connections<S> {
                     }
                 }
             }
+            Next::Header => self.look_for_header(key, cx),
             Next::Close(reason) => self.closed.push((key, reason)),
         }
     }
@@ -269,28 +290,42 @@ impl<S: Stream> Connections<S> {
             service,
             permit,
             peer,
+            introduction,
         } = admitted;
-        let is_limited = permit != Permit::default() || !cx.rules.timeouts.is_empty();
+        let is_limited = permit != Permit::default()
+            || !cx.rules.timeouts.is_empty()
+            || introduction != Introduction::None;
         let limited = is_limited.then(Limited::default);
-        match self.insert(stream, service, limited, cx) {
+        let conn = match introduction {
+            Introduction::None => Conn::new(stream, service),
+            Introduction::MayCome | Introduction::MustCome => Conn::awaiting_header(stream),
+        };
+        match self.insert(conn, limited, cx) {
             Ok(key) => {
                 cx.metrics.accepted.add(1);
-                let peer = peer.map(field::display);
-                debug!(worker = cx.index, connection = key, %service, peer, "connection opened");
+                let shown = peer.map(field::display);
+                debug!(worker = cx.index, connection = key, %service, peer = shown, "connection opened");
                 cx.metrics.active.add(1);
                 let entry = self.table.get_mut(key);
                 if let Some(limited) = entry.and_then(|it| it.limited.as_mut()) {
                     limited[0].permit = permit;
                 }
+                if introduction != Introduction::None {
+                    self.await_header(key, service, peer, introduction, cx);
+                    return Ok(());
+                }
                 if !cx.rules.timeouts.is_empty() {
                     self.start_timeouts(key, cx);
                 }
+                if service == Service::Whoami {
+                    self.greet(key, None, cx);
+                }
                 Ok(())
             }
-            Err((stream, error)) => {
+            Err((conn, error)) => {
                 cx.metrics.refused(RefuseReason::Resources).add(1);
                 cx.control.admission.release(permit);
-                self.end_at_once(stream);
+                self.end_at_once(conn.into_stream());
                 Err(error)
             }
         }
@@ -306,12 +341,12 @@ impl<S: Stream> Connections<S> {
             self.end_at_once(stream);
             return;
         }
-        match self.insert(stream, Service::Discard, None, cx) {
+        match self.insert(Conn::new(stream, Service::Discard), None, cx) {
             Ok(key) => {
                 self.refused_lingering += 1;
                 self.linger(key, CloseReason::Refused, cx);
             }
-            Err((stream, _)) => self.end_at_once(stream),
+            Err((conn, _)) => self.end_at_once(conn.into_stream()),
         }
     }
 
@@ -326,11 +361,10 @@ impl<S: Stream> Connections<S> {
     /// Assigns a key to a connection and registers it, once, for all events.
     fn insert<K>(
         &mut self,
-        mut stream: S,
-        service: Service,
+        mut conn: Conn<S>,
         limited: Option<Limited>,
         cx: &mut Context<K>,
-    ) -> Result<usize, (S, io::Error)>
+    ) -> Result<usize, (Conn<S>, io::Error)>
     where
         K: Kernel<Stream = S>,
     {
@@ -340,15 +374,12 @@ impl<S: Stream> Connections<S> {
         });
         let (key, limited) = match prepared {
             Ok(prepared) => prepared,
-            Err(error) => return Err((stream, error.into())),
+            Err(error) => return Err((conn, error.into())),
         };
-        if let Err(error) = cx.kernel.register(&mut stream, key) {
-            return Err((stream, error));
+        if let Err(error) = cx.kernel.register(conn.stream_mut(), key) {
+            return Err((conn, error));
         }
-        self.table.insert(Entry {
-            conn: Conn::new(stream, service),
-            limited,
-        });
+        self.table.insert(Entry { conn, limited });
         Ok(key)
     }
 

@@ -7,10 +7,10 @@ use tracing::{debug, field, warn};
 
 use super::control::{Control, Rules};
 use super::kernel::Kernel;
-use super::refusals::Refusals;
 use super::token::Deadline;
+use super::told::Told;
 use crate::admission::Permit;
-use crate::metrics::{RefuseReason, WorkerMetrics};
+use crate::metrics::{ProxyError, RefuseReason, WorkerMetrics};
 use crate::timer::Timers;
 
 /// The delay before a retry after the kernel had no memory, or did not wake another worker.
@@ -30,7 +30,8 @@ pub(super) struct Context<K> {
     /// For the deadlines of one turn: with room for every connection's.
     pub(super) due: Vec<usize>,
     pub(super) clock: Clock,
-    pub(super) refusals: Refusals,
+    pub(super) refusals: Told<{ RefuseReason::ALL.len() }>,
+    pub(super) proxy_errors: Told<{ ProxyError::ALL.len() }>,
 }
 
 /// The time, read at most once per turn of the loop and only on demand.
@@ -55,7 +56,8 @@ impl<K: Kernel> Context<K> {
             control,
             timers: Timers::new(0),
             due: Vec::new(),
-            refusals: Refusals::default(),
+            refusals: Told::default(),
+            proxy_errors: Told::default(),
             clock: Clock {
                 origin_ns: kernel.now_ns(),
                 now_ns: None,
@@ -95,7 +97,7 @@ impl<K: Kernel> Context<K> {
     pub(super) fn log_refusal(&mut self, peer: Option<IpAddr>, reason: RefuseReason) {
         let (worker, now_ms) = (self.index, self.now_ms());
         let (peer, reason_name) = (peer.map(field::display), reason.name());
-        match self.refusals.note(reason, now_ms) {
+        match self.refusals.note(reason as usize, now_ms) {
             Some(left_out) => {
                 let also = (left_out > 0).then_some(left_out);
                 warn!(
@@ -107,6 +109,43 @@ impl<K: Kernel> Context<K> {
                 );
             }
             None => debug!(worker, peer, reason = reason_name, "connection refused"),
+        }
+    }
+
+    /// Adds the client that a proxy told to a connection's permit.
+    pub(super) fn identify(
+        &mut self,
+        permit: &mut Permit,
+        client: IpAddr,
+    ) -> Result<(), RefuseReason> {
+        let Self {
+            clock,
+            control,
+            kernel,
+            rules,
+            ..
+        } = self;
+        let now_ns = || clock.now_ns(kernel);
+        let admission = &control.admission;
+        admission.identify(&rules.policy, permit, client, now_ns)
+    }
+
+    /// Tells in the log that a connection has no good PROXY header, with the same restraint.
+    #[cold]
+    pub(super) fn log_proxy_error(&mut self, error: ProxyError) {
+        let (worker, now_ms) = (self.index, self.now_ms());
+        let reason = error.name();
+        // A check of a port is no mistake.
+        if error == ProxyError::NoData {
+            debug!(worker, reason, "no PROXY header");
+            return;
+        }
+        match self.proxy_errors.note(error as usize, now_ms) {
+            Some(left_out) => {
+                let also = (left_out > 0).then_some(left_out);
+                warn!(worker, reason, also, "no good PROXY header");
+            }
+            None => debug!(worker, reason, "no good PROXY header"),
         }
     }
 

@@ -1,13 +1,16 @@
 //! The state that the workers of a server share: requests, limits in force, counts.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::admission::access::AccessList;
 use crate::admission::{Admission, Policy};
-use crate::config::Limits;
+use crate::config::{Limits, ProxyProtocol};
 use crate::memory::Budget;
 use crate::metrics::WorkerMetrics;
-use crate::timeouts::Timeouts;
+use crate::service::whoami::Whoami;
+use crate::timeouts::{Timeouts, whole_ms};
 
 /// Shared by all workers of one server. The data plane uses only the atomics; only a worker that
 /// was woken to apply new limits takes the lock.
@@ -18,6 +21,10 @@ pub(crate) struct Control {
     pub(crate) metrics: Vec<Arc<WorkerMetrics>>,
     /// For bytes that wait for their peers.
     pub(crate) backlog_memory: Arc<Budget>,
+    /// What it says of itself.
+    pub(crate) whoami: Arc<Whoami>,
+    /// Whether connections begin with a PROXY header.
+    pub(crate) proxy_protocol: ProxyProtocol,
     rules: Mutex<Arc<Rules>>,
     rules_version: AtomicU64,
     /// Whether the worker with this index has ended.
@@ -47,6 +54,10 @@ struct HandedOff(AtomicUsize);
 pub(crate) struct Rules {
     pub(crate) policy: Policy,
     pub(crate) timeouts: Timeouts,
+    /// Whose PROXY headers are believed; `None` for nobody's.
+    proxy_from: Option<AccessList>,
+    /// How long a PROXY header may take.
+    pub(crate) handshake_ms: Option<u64>,
 }
 
 impl Rules {
@@ -54,7 +65,16 @@ impl Rules {
         Self {
             policy: Policy::new(limits),
             timeouts: Timeouts::new(limits),
+            proxy_from: (!limits.proxy_from.is_empty())
+                .then(|| AccessList::new(&limits.proxy_from, &[])),
+            handshake_ms: limits.handshake_timeout.map(whole_ms),
         }
+    }
+
+    /// Whether a PROXY header from this sender is believed. Who has no address came through the file
+    /// of a Unix socket, whose permissions decide.
+    pub(crate) fn believes(&self, sender: Option<IpAddr>) -> bool {
+        sender.is_none_or(|sender| self.proxy_from.as_ref().is_some_and(|it| it.admits(sender)))
     }
 }
 
@@ -100,6 +120,8 @@ impl Control {
             admission: Admission::new(),
             metrics: (0..workers).map(|_| Arc::default()).collect(),
             backlog_memory: Arc::new(backlog_memory),
+            whoami: Arc::default(),
+            proxy_protocol: ProxyProtocol::Off,
             rules: Mutex::new(Arc::new(Rules::new(limits))),
             rules_version: AtomicU64::new(0),
             ended: (0..workers).map(|_| AtomicBool::new(false)).collect(),
@@ -108,6 +130,15 @@ impl Control {
             undecided: AtomicBool::new(false),
             senders: AtomicUsize::new(0),
             handed_off: (0..workers).map(|_| HandedOff::default()).collect(),
+        }
+    }
+
+    /// The same control of a server that says this of itself, and with connections that begin so.
+    pub(crate) fn with(self, whoami: Whoami, proxy_protocol: ProxyProtocol) -> Self {
+        Self {
+            whoami: Arc::new(whoami),
+            proxy_protocol,
+            ..self
         }
     }
 

@@ -13,6 +13,7 @@ use crate::metrics::DropReason;
 use crate::net::datagram::Batch;
 use crate::net::readiness::Readiness;
 use crate::service::Service;
+use crate::service::whoami::Whoami;
 use crate::udp::{DatagramSocket, Datagrams, Guard, Next};
 
 /// How often a worker logs that it drops datagrams beyond the rate of a source.
@@ -54,13 +55,14 @@ impl<D: DatagramSocket> DatagramTable<D> {
         endpoints: Vec<UdpEndpoint<D>>,
         guard: Guard,
         memory: &Arc<Budget>,
+        whoami: (&Arc<Whoami>, usize),
     ) -> Option<Self> {
         if endpoints.is_empty() {
             return None;
         }
         let sockets = endpoints.into_iter().map(|it| Served {
             endpoint: it.endpoint,
-            datagrams: Some(Datagrams::new(it.socket, it.service, Arc::clone(memory))),
+            datagrams: Some(served(it.socket, it.service, memory, whoami)),
             has_more: true,
             short_of_memory: false,
         });
@@ -187,6 +189,19 @@ impl<D: DatagramSocket> DatagramTable<D> {
                 datagrams.close(&cx.metrics);
             }
         }
+    }
+}
+
+fn served<D: DatagramSocket>(
+    socket: D,
+    service: Service,
+    memory: &Arc<Budget>,
+    (whoami, worker): (&Arc<Whoami>, usize),
+) -> Datagrams<D> {
+    let datagrams = Datagrams::new(socket, service, Arc::clone(memory));
+    match service {
+        Service::Whoami => datagrams.telling(whoami, worker),
+        Service::Echo | Service::Discard | Service::Chargen => datagrams,
     }
 }
 

@@ -132,6 +132,7 @@ mod tests {
     use crate::admission::Permit;
     use crate::config::Limits;
     use crate::memory::Budget;
+    use crate::reactor::connections::Introduction;
     use crate::service::Service;
 
     /// No inbox is emptied, as if the other workers hung.
@@ -147,6 +148,7 @@ mod tests {
                 service: Service::Echo,
                 permit: Permit::default(),
                 peer: None,
+                introduction: Introduction::None,
             };
             if let Some(admitted) = ends[0].pass_on(0, &control, admitted) {
                 control.metrics[0].active.add(1);

@@ -21,11 +21,11 @@ mod datagrams;
 mod drain;
 mod hand_off;
 mod kernel;
-mod refusals;
 mod reload;
 #[cfg(test)]
 mod simulation;
 mod token;
+mod told;
 
 use acceptor::Acceptor;
 pub(crate) use acceptor::{Listening, Share};
@@ -157,7 +157,12 @@ impl<K: Kernel> Reactor<K> {
                 MAX_EVENTS,
             ),
             acceptor,
-            datagrams: DatagramTable::new(datagrams, guard, &context.control.backlog_memory),
+            datagrams: DatagramTable::new(
+                datagrams,
+                guard,
+                &context.control.backlog_memory,
+                (&context.control.whoami, context.index),
+            ),
             hand_off,
             reload: Reload::new(&context),
             drain: Drain::new(config.drain_delay, config.drain_timeout),

@@ -1,9 +1,10 @@
-//! The services: echo, discard and chargen.
+//! The services: echo, discard, chargen and whoami.
 
 use std::fmt;
 use std::str::FromStr;
 
 pub(crate) mod chargen;
+pub(crate) mod whoami;
 
 /// A service of the echo protocol family.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -15,11 +16,14 @@ pub enum Service {
     /// RFC 864: characters are sent regardless of input; over UDP, one datagram per received
     /// datagram.
     Chargen,
+    /// A line of JSON about the server and the connection, and then as echo; over UDP, that line as
+    /// the answer to a datagram that is as long.
+    Whoami,
 }
 
 impl Service {
     /// Every service.
-    pub const ALL: [Self; 3] = [Self::Echo, Self::Discard, Self::Chargen];
+    pub const ALL: [Self; 4] = [Self::Echo, Self::Discard, Self::Chargen, Self::Whoami];
 
     /// The name, as on the command line.
     pub fn name(self) -> &'static str {
@@ -27,6 +31,7 @@ impl Service {
             Self::Echo => "echo",
             Self::Discard => "discard",
             Self::Chargen => "chargen",
+            Self::Whoami => "whoami",
         }
     }
 }
@@ -44,6 +49,6 @@ impl FromStr for Service {
         Self::ALL
             .into_iter()
             .find(|service| service.name() == text)
-            .ok_or_else(|| format!("`{text}` is not a service: echo, discard or chargen"))
+            .ok_or_else(|| format!("`{text}` is not a service: echo, discard, chargen or whoami"))
     }
 }

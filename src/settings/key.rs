@@ -57,6 +57,8 @@ pub enum Group {
     Sockets,
     /// Access lists, maximum connections, rates and timeouts.
     Limits,
+    /// Proxies in front of the server.
+    Proxy,
     /// Rates of UDP answers.
     Udp,
     /// Starting and ending.
@@ -77,6 +79,7 @@ impl Group {
             Self::Workers => "Workers",
             Self::Sockets => "Sockets",
             Self::Limits => "Limits",
+            Self::Proxy => "Proxies",
             Self::Udp => "UDP",
             Self::LifeCycle => "Life cycle",
             Self::Administration => "Administration",

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::admission::rate::Rate;
-use crate::config::{Balance, Spin};
+use crate::config::{Balance, ProxyProtocol, Spin};
 use crate::net::affinity;
 use crate::net::endpoint::{AdminAddress, Endpoint};
 use crate::net::memory;
@@ -74,6 +74,26 @@ pub(super) fn balance(text: &str) -> Result<Balance, String> {
             "`{text}` is not kernel, least-connections or incoming-cpu"
         )),
     }
+}
+
+pub(super) fn proxy_protocol(text: &str) -> Result<ProxyProtocol, String> {
+    [
+        ProxyProtocol::Off,
+        ProxyProtocol::Accept,
+        ProxyProtocol::Require,
+    ]
+    .into_iter()
+    .find(|it| it.name() == text)
+    .ok_or_else(|| format!("`{text}` is not off, accept or require"))
+}
+
+pub(super) fn variable(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.contains(['=', '\0']) {
+        return Err(format!(
+            "`{text}` is not the name of an environment variable"
+        ));
+    }
+    Ok(text.to_owned())
 }
 
 pub(super) fn backlog(text: &str) -> Result<u32, String> {

@@ -5,13 +5,13 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use super::file;
-use super::key::{Audience, Change, Group, Key, Kind, PREFIX};
+use super::key::{Audience, Change, Key, Kind, PREFIX};
 use super::keys::{self, KEYS};
 use super::nearest::nearest;
 use super::parse::OFF;
 use super::source::{Given, Origin, SettingsError, from_environment, from_flags, one_line};
 use super::values::Settings;
-use crate::config::Balance;
+use crate::config::{Balance, ProxyProtocol};
 use crate::net::endpoint::{AdminAddress, Endpoint, HostPort};
 use crate::service::Service;
 
@@ -156,7 +156,7 @@ impl Resolved {
     fn add(&mut self, given: Vec<Given>) -> Result<(), SettingsError> {
         for source in &given {
             (source.key.clear)(&mut self.settings);
-            if source.key.group == Group::Services && source.key.kind == Kind::List {
+            if Service::ALL.iter().any(|it| it.name() == source.key.name) {
                 // This source decides about all services, even to leave them empty.
                 for service in Service::ALL {
                     let origin = source.origin.clone();
@@ -191,7 +191,7 @@ impl Resolved {
         let config = &self.settings.config;
         if config.services.is_empty() {
             let problem =
-                "there is nothing to serve: give an endpoint for echo, discard or chargen";
+                "there is nothing to serve: give an endpoint for echo, discard, chargen or whoami";
             let given = Service::ALL
                 .into_iter()
                 .find(|service| self.origins.contains_key(service.name()))
@@ -210,6 +210,7 @@ impl Resolved {
                 ));
             }
         }
+        self.check_proxies()?;
         if let Some(admin) = &self.settings.admin {
             let admin_endpoint = admin.as_endpoint();
             let mut endpoints = config.services.iter();
@@ -236,6 +237,20 @@ impl Resolved {
                 let problem = format!("{handover} is {is_of}; choose another path");
                 return Err(self.error("handover", problem));
             }
+        }
+        Ok(())
+    }
+
+    /// Headers from nobody would be believed.
+    fn check_proxies(&self) -> Result<(), SettingsError> {
+        let config = &self.settings.config;
+        let is_tcp = |endpoint: &Endpoint| matches!(endpoint, Endpoint::Tcp(_));
+        if config.proxy_protocol != ProxyProtocol::Off
+            && config.limits.proxy_from.is_empty()
+            && config.services.iter().any(|(_, endpoint)| is_tcp(endpoint))
+        {
+            let problem = "needs the addresses of the proxies that are believed: give --proxy-from";
+            return Err(self.error("proxy-protocol", problem.to_owned()));
         }
         Ok(())
     }

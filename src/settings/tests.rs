@@ -570,6 +570,8 @@ fn values(key: &Key) -> &'static str {
         (_, "PATH") => "\\PC{1,20}",
         (_, "HOST:PORT|unix:PATH") => "[a-z]{1,9}:[0-9]{1,4}|unix:/[a-z]{1,20}",
         (_, "NAME[:GROUP]") => "[a-z0-9_-]{1,9}(:[a-z0-9_-]{1,9})?",
+        ("whoami-env", _) => "[A-Z_]{1,9}",
+        (_, "off|accept|require") => "off|accept|require",
         (_, "auto|off|require") => "auto|off|require",
         (_, "stdout|off") => "stdout|off",
         (_, "FORMAT") => "text|json",

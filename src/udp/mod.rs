@@ -23,6 +23,7 @@ use mio::Interest;
 
 mod guard;
 mod socket;
+mod whoami;
 
 pub(crate) use guard::Guard;
 pub(crate) use socket::{DatagramSocket, EpollSocket};
@@ -79,6 +80,8 @@ pub(crate) struct Datagrams<S> {
     writable: bool,
     /// The offset of the next chargen datagram in its stream, at the start of a line.
     chargen_offset: usize,
+    /// For whoami.
+    teller: Option<whoami::Teller>,
 }
 
 impl<S: DatagramSocket> Datagrams<S> {
@@ -94,6 +97,7 @@ impl<S: DatagramSocket> Datagrams<S> {
             readable: true,
             writable: true,
             chargen_offset: 0,
+            teller: None,
         }
     }
 
@@ -239,6 +243,7 @@ impl<S: DatagramSocket> Datagrams<S> {
             Service::Discard => {}
             // An empty datagram has a segment length of 0 and an empty answer.
             Service::Echo => batch.answer(index, len),
+            Service::Whoami => self.tell(index, granted, destination, batch, metrics),
             Service::Chargen => {
                 let (len, segment_len) = chargen_lens(len, segment_len);
                 let payload = chargen::from(self.chargen_offset, len);

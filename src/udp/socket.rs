@@ -14,6 +14,11 @@ pub(crate) trait DatagramSocket {
     /// The one destination of all datagrams; `None` if each datagram reports its own.
     fn only_destination(&self) -> Option<Destination>;
 
+    /// The port that it is bound to.
+    fn local_port(&self) -> Option<u16> {
+        None
+    }
+
     /// As [`Batch::receive`].
     ///
     /// # Errors
@@ -81,6 +86,10 @@ impl EpollSocket {
 }
 
 impl DatagramSocket for EpollSocket {
+    fn local_port(&self) -> Option<u16> {
+        self.socket.local_addr().ok().map(|it| it.port())
+    }
+
     fn only_destination(&self) -> Option<Destination> {
         let address = self.socket.local_addr().ok();
         address.and_then(datagram::only_destination)

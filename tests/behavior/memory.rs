@@ -73,6 +73,7 @@ fn without_any_budget_an_echo_only_costs_more() {
                 client.expect_end();
             }
             Service::Chargen => assert_eq!(client.receive(100_000).len(), 100_000),
+            Service::Whoami => unreachable!("not listed"),
         }
     }
 }

@@ -123,6 +123,20 @@ impl Batch {
         self.mark(index, Payload::Static(payload), segment_len);
     }
 
+    /// Marks slot `index` to be answered with a number of copies of `text`, each a datagram, in place
+    /// of what was received.
+    ///
+    /// # Panics
+    /// When the text is empty, or all copies are longer than what was received.
+    pub(crate) fn answer_with_copies(&mut self, index: usize, text: &[u8], copies: usize) {
+        let len = text.len() * copies;
+        assert!(len <= self.received[index].len, "as long as the request");
+        for copy in self.bytes[index * STRIDE..][..len].chunks_exact_mut(text.len()) {
+            copy.copy_from_slice(text);
+        }
+        self.mark(index, Payload::Received(len), text.len());
+    }
+
     /// Sends the marked answers in order, until all are sent or the socket takes no more, and adds
     /// the outcome to `counts`. Another call continues from there.
     pub(crate) fn send(&mut self, socket: &impl AsFd, counts: &mut SendCounts) -> Progress {

@@ -27,6 +27,10 @@ impl<S: Stream> Connections<S> {
             self.close(key, reason);
             return;
         }
+        if conn.is_awaiting_header() && cx.rules.handshake_ms.is_some() {
+            self.expire_header(key, cx);
+            return;
+        }
         let Some(activity) = limited.as_mut().and_then(|it| it[0].activity.as_mut()) else {
             return;
         };

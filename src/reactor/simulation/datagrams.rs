@@ -45,7 +45,7 @@ impl SimDatagrams {
                 && match socket.service {
                     Service::Echo => request == payload,
                     Service::Chargen => request.len() == payload.len() && is_of_chargen(payload),
-                    Service::Discard => false,
+                    Service::Discard | Service::Whoami => false,
                 }
         };
         let open = &mut socket.open_requests;

@@ -115,7 +115,7 @@ impl SimStream {
             let expected = match client.service {
                 Service::Echo => client.byte(offset),
                 Service::Chargen => chargen::from(offset as usize % chargen::CYCLE, 1)[0],
-                Service::Discard => panic!("discard answers nothing"),
+                Service::Discard | Service::Whoami => panic!("answers nothing here"),
             };
             assert_eq!(byte, expected, "byte {offset} of client {}", self.id);
         }

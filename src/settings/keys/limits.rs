@@ -100,6 +100,50 @@ pub(super) const KEYS: &[Key] = &[
         ..LIST
     },
     Key {
+        name: "proxy-protocol",
+        value: "off|accept|require",
+        group: Group::Proxy,
+        help: "Whether connections over TCP and Unix sockets begin with a PROXY header, version 1 or 2, \
+               whose client counts for limits, access lists and whoami. accept: those from proxy-from \
+               may; require: all do, others are closed.",
+        default: "off",
+        apply: |s, text| parse::proxy_protocol(text).map(|v| s.config.proxy_protocol = v),
+        show: |s| one(s.config.proxy_protocol.name()),
+        ..VALUE
+    },
+    Key {
+        name: "proxy-from",
+        value: "CIDR",
+        group: Group::Proxy,
+        help: "Believe PROXY headers from addresses of this prefix; over a Unix socket, whoever may open \
+               it is believed.",
+        default: "nobody",
+        change: Change::Reload,
+        audience: Audience::ThisMachine,
+        apply: |s, text| parse::from_str::<Cidr>(text).map(|v| s.config.limits.proxy_from.push(v)),
+        show: |s| all(&s.config.limits.proxy_from),
+        clear: |s| s.config.limits.proxy_from.clear(),
+        ..LIST
+    },
+    Key {
+        name: "handshake-timeout",
+        value: "DURATION",
+        group: Group::Proxy,
+        help: "Close a connection whose PROXY header is not complete after this time; with accept, \
+               serve it as one without.",
+        default: "10s",
+        change: Change::Reload,
+        apply: |s, text| {
+            parse::or_off(text, parse::positive_duration)
+                .map(|v| s.config.limits.handshake_timeout = v)
+        },
+        show: |s| match s.config.limits.handshake_timeout {
+            Some(timeout) => one(units::format_duration(timeout)),
+            None => one(parse::OFF),
+        },
+        ..VALUE
+    },
+    Key {
         name: "idle-timeout",
         value: "DURATION",
         group: Group::Limits,

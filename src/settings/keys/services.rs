@@ -1,6 +1,6 @@
 //! Services and their endpoints.
 
-use super::{FLAG, LIST, VALUE, one, shown};
+use super::{FLAG, LIST, VALUE, all, one, shown};
 use crate::net::endpoint::Endpoint;
 use crate::service::Service;
 use crate::settings::key::{Group, Key};
@@ -13,7 +13,7 @@ pub(super) const KEYS: &[Key] = &[
         value: "ENDPOINT",
         group: Group::Services,
         help: "Echo here (RFC 862): tcp://HOST:PORT, udp://HOST:PORT or unix:PATH, an IPv6 host in \
-               brackets; port 0 takes a free one. Endpoints of echo, discard and chargen belong \
+               brackets; port 0 takes a free one. Endpoints of all services belong \
                together: a source that gives any of them replaces all that weaker sources gave.",
         default: "tcp://127.0.0.1:7777 if there is no endpoint at all",
         apply: |s, text| serve(s, Service::Echo, text),
@@ -42,6 +42,29 @@ pub(super) const KEYS: &[Key] = &[
         apply: |s, text| serve(s, Service::Chargen, text),
         show: |s| served(s, Service::Chargen),
         clear: clear_services,
+        ..LIST
+    },
+    Key {
+        name: "whoami",
+        value: "ENDPOINT",
+        group: Group::Services,
+        help: "Greet each connection with a line of JSON about this server and the connection, and \
+               then echo, endpoints as for echo; over UDP, answer with that line what is as long.",
+        default: "none",
+        apply: |s, text| serve(s, Service::Whoami, text),
+        show: |s| served(s, Service::Whoami),
+        clear: clear_services,
+        ..LIST
+    },
+    Key {
+        name: "whoami-env",
+        value: "NAME",
+        group: Group::Services,
+        help: "Put this environment variable into the line of whoami, if it is set.",
+        default: "HOSTNAME, POD_NAME, POD_NAMESPACE, NODE_NAME, SERVICE_NAME",
+        apply: |s, text| parse::variable(text).map(|v| s.config.whoami_env.push(v)),
+        show: |s| all(&s.config.whoami_env),
+        clear: |s| s.config.whoami_env.clear(),
         ..LIST
     },
     Key {

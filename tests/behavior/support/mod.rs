@@ -342,6 +342,17 @@ impl Client {
         assert_eq!(sent.expect("send with MSG_OOB"), bytes.len());
     }
 
+    /// Receives a line, without its end; what there is of it before the end of the stream.
+    #[track_caller]
+    pub(crate) fn receive_line(&mut self) -> String {
+        let mut line = Vec::new();
+        let mut byte = [0];
+        while self.0.read(&mut byte).expect("a line") > 0 && byte != *b"\n" {
+            line.extend(byte);
+        }
+        String::from_utf8(line).expect("UTF-8")
+    }
+
     /// Sends `bytes` and expects them back.
     #[track_caller]
     pub(crate) fn echo(&mut self, bytes: &[u8]) {

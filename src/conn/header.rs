@@ -1,0 +1,107 @@
+//! The begin of a connection that waits for its PROXY header. The header stays in the kernel until it
+//! is whole, so that a connection needs no memory for a part of it.
+
+use std::io;
+
+use super::connection::{Conn, Input, Next, State};
+use super::scratch::Scratch;
+use crate::metrics::{CloseReason, ProxyError, WorkerMetrics};
+use crate::net::readiness::Readiness;
+use crate::net::stream::Stream;
+use crate::proxy_protocol::{self, Begin, Header, MAX_HEADER_LEN};
+use crate::service::Service;
+
+/// The begin of a connection, as far as it has come.
+#[derive(Debug)]
+pub(crate) enum Found<'a> {
+    /// An event reports more.
+    NotYet,
+    /// A header, which was taken out of the stream.
+    Header(Header<'a>),
+    /// Not a header. It is still in the stream.
+    Other,
+    /// Neither.
+    Failed(ProxyError),
+    /// The stream failed, or has to be tried again.
+    Ended(Next),
+}
+
+impl<S: Stream> Conn<S> {
+    /// A connection that does nothing before [`Conn::begin`].
+    pub(crate) fn awaiting_header(stream: S) -> Self {
+        let mut conn = Self::new(stream, Service::Echo);
+        conn.state = State::AwaitingHeader;
+        conn
+    }
+
+    /// Whether it waits for its header.
+    pub(crate) fn is_awaiting_header(&self) -> bool {
+        self.state == State::AwaitingHeader
+    }
+
+    /// Starts the service. Input may wait for it.
+    pub(crate) fn begin(&mut self, service: Service) {
+        self.state = State::of(service);
+        self.ready |= Readiness::READABLE;
+    }
+
+    /// Looks for the header, and takes it if it is whole.
+    pub(crate) fn find_header<'a>(&mut self, buffer: &'a mut [u8; MAX_HEADER_LEN]) -> Found<'a> {
+        if !self.ready.is_readable() {
+            return Found::NotYet;
+        }
+        let count = match self.peek(buffer) {
+            Ok(Input::Bytes(count)) => count,
+            Ok(Input::End) => return Found::Failed(ProxyError::NoData),
+            Ok(Input::Blocked) => return Found::NotYet,
+            Ok(Input::Interrupted) => return Found::Ended(Next::Yield),
+            Err(error) => return Found::Ended(self.fail(&error)),
+        };
+        let len = match proxy_protocol::parse(&buffer[..count]) {
+            Ok(Begin::Header(header)) => header.len,
+            Ok(Begin::Other) => return Found::Other,
+            Ok(Begin::Incomplete) if self.ready.intersects(Readiness::HANGUP) => {
+                return Found::Failed(ProxyError::Truncated);
+            }
+            Ok(Begin::Incomplete) => {
+                // What is there stays, and only more of it raises an edge.
+                self.ready.remove(Readiness::READABLE);
+                return Found::NotYet;
+            }
+            Err(error) => return Found::Failed(error),
+        };
+        if let Err(error) = self.take_written(&mut buffer[..len]) {
+            return Found::Ended(self.fail(&error));
+        }
+        match proxy_protocol::parse(&buffer[..len]) {
+            Ok(Begin::Header(header)) => Found::Header(header),
+            // What was peeked is what was read.
+            _ => Found::Ended(self.fail(&io::ErrorKind::InvalidData.into())),
+        }
+    }
+
+    /// Sends a text before anything else.
+    pub(crate) fn greet(
+        &mut self,
+        text: &[u8],
+        scratch: &mut Scratch<S::Pipe>,
+        metrics: &WorkerMetrics,
+    ) -> Next {
+        match self.stream.write(text) {
+            Ok(written) if written == text.len() => {
+                metrics.sent_bytes.add(written as u64);
+                Next::Wait
+            }
+            outcome => {
+                if !scratch.can_keep() {
+                    return self.finish(CloseReason::Memory);
+                }
+                match self.keep_rest(text, outcome, &mut scratch.memory, metrics) {
+                    // An event reports room, but not to one that has some.
+                    Ok(()) => Next::Yield,
+                    Err(error) => self.fail(&error),
+                }
+            }
+        }
+    }
+}
