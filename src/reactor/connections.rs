@@ -32,10 +32,10 @@ use crate::net::stream::Stream;
 use crate::service::Service;
 use crate::timeouts::Activity;
 
+#[cfg(test)]
+mod inspection;
 mod introduction;
 mod timeouts;
-
-use introduction::Unidentified;
 
 /// How long a half-closed connection waits for its peer's end, and one that is going to be reset
 /// for its peer to take what was echoed.
@@ -64,6 +64,15 @@ pub(super) enum Introduction {
     MayCome,
     /// By a PROXY header.
     MustCome,
+}
+
+/// A connection that is served once it is known whom it is of.
+#[derive(Clone, Copy, Debug)]
+struct Unidentified {
+    service: Service,
+    sender: Option<IpAddr>,
+    introduction: Introduction,
+    since_ms: u64,
 }
 
 /// A worker's connections, by their slab keys.
@@ -476,30 +485,5 @@ impl<S: Stream> Entry<S> {
         {
             cx.timers.arm(id, deadline);
         }
-    }
-}
-
-#[cfg(test)]
-impl<S: Stream> Connections<S> {
-    /// Each connection with its key, for the checks of the simulation.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &Conn<S>)> {
-        self.table.iter().map(|(key, entry)| (key, &entry.conn))
-    }
-
-    pub(super) fn get(&self, key: usize) -> Option<&Conn<S>> {
-        self.table.get(key).map(|entry| &entry.conn)
-    }
-
-    /// Entries of a key in the run queue.
-    pub(super) fn queue_entries(&self, key: usize) -> usize {
-        self.run_queue.iter().filter(|&&it| it == key).count()
-    }
-
-    pub(super) fn memory_held(&self) -> usize {
-        self.scratch.memory_held()
-    }
-
-    pub(super) fn refused_lingering(&self) -> usize {
-        self.refused_lingering
     }
 }

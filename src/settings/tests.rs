@@ -547,6 +547,7 @@ fn the_example_is_accepted_and_mentions_every_key() {
 /// A regular expression for values that the key takes.
 fn values(key: &Key) -> &'static str {
     match (key.name, key.value) {
+        ("whoami-env", _) => "[A-Z_]{1,9}",
         ("admin-host", _) => "[a-z0-9._-]{1,20}",
         ("unix-mode", _) => "0?[0-7]{1,3}",
         ("balance", _) => "kernel|least-connections|incoming-cpu",
@@ -570,7 +571,6 @@ fn values(key: &Key) -> &'static str {
         (_, "PATH") => "\\PC{1,20}",
         (_, "HOST:PORT|unix:PATH") => "[a-z]{1,9}:[0-9]{1,4}|unix:/[a-z]{1,20}",
         (_, "NAME[:GROUP]") => "[a-z0-9_-]{1,9}(:[a-z0-9_-]{1,9})?",
-        ("whoami-env", _) => "[A-Z_]{1,9}",
         (_, "off|accept|require") => "off|accept|require",
         (_, "auto|off|require") => "auto|off|require",
         (_, "stdout|off") => "stdout|off",

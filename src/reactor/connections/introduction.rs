@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use super::{Connections, Entry, Introduction};
+use super::{Connections, Entry, Introduction, Unidentified};
 use crate::conn::Next;
 use crate::conn::header::Found;
 use crate::memory::allocation::try_reserve_text;
@@ -16,15 +16,6 @@ use crate::reactor::kernel::Kernel;
 use crate::reactor::token::Deadline;
 use crate::service::Service;
 use crate::service::whoami::{Asked, Proxied};
-
-/// A connection that is served once it is known whom it is of.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Unidentified {
-    service: Service,
-    sender: Option<IpAddr>,
-    introduction: Introduction,
-    since_ms: u64,
-}
 
 impl<S: Stream> Connections<S> {
     /// Begins to wait for the header of a new connection.

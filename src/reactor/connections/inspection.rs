@@ -1,0 +1,29 @@
+//! What the checks of the simulation see of the table.
+
+use super::Connections;
+use crate::conn::Conn;
+use crate::net::stream::Stream;
+
+impl<S: Stream> Connections<S> {
+    /// Each connection with its key, for the checks of the simulation.
+    pub(in crate::reactor) fn iter(&self) -> impl Iterator<Item = (usize, &Conn<S>)> {
+        self.table.iter().map(|(key, entry)| (key, &entry.conn))
+    }
+
+    pub(in crate::reactor) fn get(&self, key: usize) -> Option<&Conn<S>> {
+        self.table.get(key).map(|entry| &entry.conn)
+    }
+
+    /// Entries of a key in the run queue.
+    pub(in crate::reactor) fn queue_entries(&self, key: usize) -> usize {
+        self.run_queue.iter().filter(|&&it| it == key).count()
+    }
+
+    pub(in crate::reactor) fn memory_held(&self) -> usize {
+        self.scratch.memory_held()
+    }
+
+    pub(in crate::reactor) fn refused_lingering(&self) -> usize {
+        self.refused_lingering
+    }
+}
