@@ -7,6 +7,8 @@ use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use super::sys;
+
 /// A transport address as a user writes it; the host may be a name.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Endpoint {
@@ -141,6 +143,7 @@ impl HostPort {
     /// # Errors
     /// The error of the resolver, and `NotFound` when it knows the name but no address.
     pub fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
+        sys::use_what_is_linked();
         let addresses: Vec<_> = (self.host.as_str(), self.port).to_socket_addrs()?.collect();
         if addresses.is_empty() {
             return Err(io::Error::new(

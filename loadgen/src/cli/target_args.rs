@@ -1,9 +1,9 @@
 //! What is measured.
 
-use std::net::{ToSocketAddrs, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 
 use clap::Args;
-use echomark::net::endpoint::{Endpoint, HostPort};
+use echomark::net::endpoint::Endpoint;
 
 use super::parse;
 
@@ -59,14 +59,12 @@ pub(super) fn is_datagram(target: &Endpoint) -> bool {
 
 /// Whether a target is a path or has an address of this host.
 fn is_local(target: &Endpoint) -> bool {
-    let (Endpoint::Tcp(HostPort { host, port }) | Endpoint::Udp(HostPort { host, port })) = target
-    else {
+    if matches!(target, Endpoint::Unix(_)) {
         return true;
-    };
-    (host.as_str(), *port)
-        .to_socket_addrs()
-        // Only an address of this host can be bound.
-        .is_ok_and(|mut addresses| {
-            addresses.any(|address| UdpSocket::bind((address.ip(), 0)).is_ok())
-        })
+    }
+    // Only an address of this host can be bound.
+    let is_bindable = |address: &SocketAddr| UdpSocket::bind((address.ip(), 0)).is_ok();
+    target
+        .resolve()
+        .is_ok_and(|addresses| addresses.iter().any(is_bindable))
 }

@@ -7,6 +7,7 @@
 
 mod allocator;
 pub(super) mod messages;
+mod resolver;
 pub(super) mod socket;
 mod thread_clock;
 
@@ -15,6 +16,7 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(crate) use allocator::return_freed_memory;
+pub(super) use resolver::use_what_is_linked;
 pub(super) use socket::{discard, dropped, listen_queue, set_option};
 pub(crate) use thread_clock::ThreadClock;
 
