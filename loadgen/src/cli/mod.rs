@@ -31,9 +31,18 @@ pub(crate) use plan_args::PlanArgs;
 pub(crate) use report_args::{Format, ReportArgs};
 pub(crate) use search_args::SearchArgs;
 
+/// What to try first. It is also the answer to a call without arguments.
+const START: &str = "\
+To begin with:
+  loadgen run                                         an echod inside of it, over loopback
+  loadgen run tcp://HOST:PORT -c 50 -R 20k            latency at 20 000 messages per second
+  loadgen search tcp://HOST:PORT --slo 'p99<1ms'      the highest rate that meets this
+  loadgen compare tcp://HOST:PORT tcp://HOST:PORT     which of two servers is better
+loadgen run --help has the options, loadgen man run the page of the manual.";
+
 /// Measures latency and throughput of echo servers, truthfully.
 #[derive(Debug, Parser)]
-#[command(name = "loadgen", version, max_term_width = 100)]
+#[command(name = "loadgen", version, max_term_width = 100, after_help = START)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,

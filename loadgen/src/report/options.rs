@@ -3,13 +3,35 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::report::document::Fact;
+use crate::report::document::{Fact, Section};
 use crate::report::format::UNKNOWN;
 use crate::result::{Host, Tool};
 
-/// The note below the tables.
-pub(super) const NOTE: &str =
-    "Every option as it was resolved, named as in the result file. – : not set, or not known.";
+/// Adds tables of options with their titles, and below them the names of those that have no value.
+pub(super) fn tables<const N: usize>(
+    section: &mut Section,
+    tables: [(&'static str, Vec<Fact>); N],
+) {
+    let mut unset: Vec<String> = Vec::new();
+    for (title, facts) in tables {
+        let (set, without): (Vec<_>, Vec<_>) =
+            facts.into_iter().partition(|fact| fact.value != UNKNOWN);
+        section.counts("", title, set);
+        for fact in without {
+            if !unset.contains(&fact.name) {
+                unset.push(fact.name);
+            }
+        }
+    }
+    let without = if unset.is_empty() {
+        String::new()
+    } else {
+        format!(" Not set, or not known: {}.", unset.join(", "))
+    };
+    section.note(format!(
+        "Every option as it was resolved, named as in the result file.{without}"
+    ));
+}
 
 /// Host, tool and time of a result.
 pub(super) fn host(host: &Host, tool: &Tool, started_at: &str) -> Vec<Fact> {

@@ -81,14 +81,17 @@ impl Report for Comparison {
         document.section(PAGE, "rounds", "Rounds", |section| rounds(self, section));
         document.section(PAGE, "plan", "Plan and host", |section| {
             let common = common_plan(self);
-            section.counts("", "base", side(&self.base, &common));
-            section.counts("", "new", side(&self.new, &common));
-            section.counts("", "plan of both", common);
+            let [base, new] = [&self.base, &self.new].map(|of| side(of, &common));
             let mut host = options::host(&self.host, &self.tool, &self.started_at);
             host.push(Fact::new("method", method(self.method)));
             host.push(Fact::new("threshold", percent(self.threshold)));
-            section.counts("", "host and method", host);
-            section.note(options::NOTE);
+            let tables = [
+                ("base", base),
+                ("new", new),
+                ("plan of both", common),
+                ("host and method", host),
+            ];
+            options::tables(section, tables);
         });
         document.section(PAGE, "reading", "How to read this", how_to_read);
         document
@@ -301,6 +304,5 @@ fn how_to_read(section: &mut Section) {
          enough evidence, and more rounds would help.",
         "Rounds are pairs: both sides were measured one after the other, so changes of the host between \
          rounds cancel out.",
-        "– stands for what is not known.",
     ]);
 }

@@ -65,23 +65,25 @@ pub(super) fn describe(result: &RunResult, document: &mut Document) {
 /// Adds the options, the host, and an explanation of the figures.
 pub(super) fn plan_and_host(result: &RunResult, document: &mut Document) {
     document.section(PAGE, "plan", "Plan and host", |section| {
-        section.counts("", "plan", options::flat(&result.plan));
         let mut host = options::host(&result.host, &result.tool, &result.started_at);
         host.push(Fact::new("duration_s", result.duration_s.to_string()));
-        section.counts("", "host", host);
-        section.note(options::NOTE);
+        options::tables(
+            section,
+            [("plan", options::flat(&result.plan)), ("host", host)],
+        );
     });
     document.section(PAGE, "reading", "How to read this", |section| {
         section.list([
             "**Response time** is what a user sees: from the time at which the message was due to the \
-             last byte of its echo. **Service time** begins at the write call. In a closed loop they are \
+             last byte of its echo. **Service time** begins at the write call; the difference is the \
+             **send lag**. In a closed loop they are \
              the same, and neither shows the messages that a slow response held back: to measure \
              latency, use an open loop.",
             "All latencies are full round trips, to three digits. Percentiles are of the messages that \
              came back; the others are counted as missing.",
             "A **95 % CI** (confidence interval) says how exactly this run knows a figure. Other runs may \
              differ by more: CPUs, memory and ports are assigned anew each time.",
-            "– stands for what is not known.",
+            "In tables without a note, – stands for what is not known.",
         ]);
     });
 }

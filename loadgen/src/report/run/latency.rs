@@ -66,16 +66,8 @@ fn charts(result: &RunResult, section: &mut Section) {
         return;
     }
     section.chart(percentiles(result, &drawn));
-    if !result.plan.is_open_loop() {
-        section.note(
-            "In a closed loop a message is due when it is written: response and service time are the \
-             same.",
-        );
-    }
     section.note(
-        "The axis is 1/(1−p): each step to the right leaves a tenth of the messages. **Response** time \
-         begins when a message was due, **service** time when it was written; the difference is the \
-         **send lag**. A curve is dotted where it rests on fewer than ten samples: there it shows chance, \
+        "The axis is 1/(1−p): each step to the right leaves a tenth of the messages. A curve is dotted where it rests on fewer than ten samples: there it shows chance, \
          not the server. Vertical bars are 95 % confidence intervals of the response time.",
     );
     section.chart(histogram(&drawn));

@@ -54,11 +54,15 @@ impl Report for SearchResult {
             trials(self, section);
         });
         document.section(PAGE, "plan", "Plan and host", |section| {
-            section.counts("", "plan of each trial", trial_plan(self));
-            section.counts("", "search", asked(self));
-            let host = options::host(&self.host, &self.tool, &self.started_at);
-            section.counts("", "host", host);
-            section.note(options::NOTE);
+            let tables = [
+                ("plan of each trial", trial_plan(self)),
+                ("search", asked(self)),
+                (
+                    "host",
+                    options::host(&self.host, &self.tool, &self.started_at),
+                ),
+            ];
+            options::tables(section, tables);
         });
         document.section(PAGE, "reading", "How to read this", how_to_read);
         document
