@@ -13,6 +13,7 @@ mod bulk;
 mod chargen;
 mod churn;
 mod command_line;
+mod completions;
 mod configuration;
 mod costs;
 mod descriptors;

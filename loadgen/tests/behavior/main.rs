@@ -5,6 +5,7 @@ mod accounts;
 mod browser;
 mod calibration;
 mod compare;
+mod completions;
 mod contents;
 mod deadlines;
 mod delivery;

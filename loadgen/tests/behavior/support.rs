@@ -22,6 +22,8 @@ use loadgen::{Control, RunError, RunResult};
 
 use crate::schema;
 
+#[path = "../../../tests/behavior/support/shells.rs"]
+pub(crate) mod shells;
 #[path = "../../../tests/behavior/support/tools.rs"]
 pub(crate) mod tools;
 

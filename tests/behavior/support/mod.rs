@@ -18,6 +18,7 @@ pub(crate) mod directory;
 pub(crate) mod echod;
 pub(crate) mod generation;
 pub(crate) mod pattern;
+pub(crate) mod shells;
 pub(crate) mod strace;
 pub(crate) mod tools;
 
