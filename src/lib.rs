@@ -78,4 +78,4 @@ mod udp;
 pub use config::{Balance, Config, Limits, ProxyProtocol, Spin};
 pub use error::Error;
 pub use server::{Handle, Server};
-pub use service::Service;
+pub use service::{Service, ServiceError};

@@ -53,6 +53,7 @@ const LOADGEN: &[&str] = &[
     "plan",
     "admin",
     "profile",
+    "text",
 ];
 const LOADGEN_PROGRAM: &[&str] = &["commands", "cli", "terminal", "exit"];
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use loadgen::internal::Bench;
 use loadgen::plan::sizes::Sizes;
-use loadgen::plan::{Load, Pacing, Plan, Priority, SocketOptions, Target, Workload};
+use loadgen::plan::{Load, Plan, Target};
 
 const MESSAGE: usize = 64;
 
@@ -23,7 +23,6 @@ fn plan(connections: usize, verify: bool) -> Plan {
         target: Target::Embedded {
             embedded_workers: number(1),
         },
-        workload: Workload::Request,
         connections: number(connections),
         threads: number(1),
         load: Load::Closed {
@@ -32,19 +31,11 @@ fn plan(connections: usize, verify: bool) -> Plan {
         size: Sizes::Fixed(MESSAGE as u32),
         duration: Some(Duration::from_secs(3600)),
         warmup: Duration::ZERO,
-        requests: None,
-        ramp: Duration::ZERO,
         timeout: Duration::from_secs(60),
         seed: 1,
         verify,
         interval: Duration::from_secs(1),
-        pacing: Pacing::Hybrid,
-        priority: Priority::Normal,
-        sources: Vec::new(),
-        socket: SocketOptions::default(),
-        background: None,
-        repeat: number(1),
-        server_admin: None,
+        ..Plan::default()
     }
 }
 

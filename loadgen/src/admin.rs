@@ -13,6 +13,8 @@ use echomark::net::endpoint::{AdminAddress, HostPort};
 use echomark::net::unix;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
+use crate::text::TextError;
+
 /// Timeout of connecting, and of each read of the response.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum size of a response: normally a few kilobytes, and a little for each worker.
@@ -165,7 +167,7 @@ fn not_echod(problem: &dyn fmt::Display) -> io::Error {
 }
 
 impl FromStr for AdminUrl {
-    type Err = String;
+    type Err = TextError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let address = if text.starts_with("unix:") {
@@ -178,7 +180,7 @@ impl FromStr for AdminUrl {
         address
             .parse()
             .map(Self)
-            .map_err(|problem| format!("{problem}; write http://HOST:PORT or unix:PATH"))
+            .map_err(|problem| format!("{problem}; write http://HOST:PORT or unix:PATH").into())
     }
 }
 

@@ -59,11 +59,13 @@ pub mod report;
 pub mod result;
 mod run;
 pub mod search;
+mod text;
 pub mod trials;
 
 pub use error::RunError;
 pub use host::describe as describe_host;
 pub use observer::{Control, Observer};
-pub use plan::Plan;
+pub use plan::{Plan, PlanBuilder, PlanError};
 pub use result::{RunResult, SearchResult};
 pub use run::run;
+pub use text::TextError;

@@ -277,6 +277,8 @@ impl fmt::Display for EndpointProblem {
     }
 }
 
+impl std::error::Error for EndpointProblem {}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,6 @@
 //! TCP listeners: bound, inherited, and closed without losing a connection.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -20,6 +21,25 @@ pub enum ListenError {
     Tuning(TuningError),
     /// Any other call failed.
     Socket(io::Error),
+}
+
+impl fmt::Display for ListenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bind(source) => write!(f, "cannot bind: {source}"),
+            Self::Tuning(source) => source.fmt(f),
+            Self::Socket(source) => write!(f, "a call on a socket failed: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for ListenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Bind(source) | Self::Socket(source) => Some(source),
+            Self::Tuning(source) => Some(source),
+        }
+    }
 }
 
 impl From<io::Error> for ListenError {

@@ -43,12 +43,32 @@ impl fmt::Display for Service {
 }
 
 impl FromStr for Service {
-    type Err = String;
+    type Err = ServiceError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Self::ALL
             .into_iter()
             .find(|service| service.name() == text)
-            .ok_or_else(|| format!("`{text}` is not a service: echo, discard, chargen or whoami"))
+            .ok_or_else(|| ServiceError {
+                text: text.to_owned(),
+            })
     }
 }
+
+/// A text that names no service.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ServiceError {
+    text: String,
+}
+
+impl fmt::Display for ServiceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = &self.text;
+        write!(
+            f,
+            "`{text}` is not a service: echo, discard, chargen or whoami"
+        )
+    }
+}
+
+impl std::error::Error for ServiceError {}

@@ -13,8 +13,7 @@ use crate::engine::slice::Slice;
 use crate::engine::task::Account;
 use crate::engine::tcp::TcpTotals;
 use crate::observer::Unobserved;
-use crate::plan::sizes::Sizes;
-use crate::plan::{Load, Pacing, Plan, Priority, SocketOptions, Target, Workload};
+use crate::plan::{Load, Plan, Target};
 use crate::result::RunResult;
 
 /// The slices of each thread, one per interval.
@@ -26,28 +25,17 @@ pub(crate) fn plan(threads: usize) -> Plan {
         target: Target::Servers {
             targets: vec!["tcp://127.0.0.1:7".parse().unwrap()],
         },
-        workload: Workload::Request,
         connections: NonZeroUsize::new(threads).unwrap(),
         threads: NonZeroUsize::new(threads).unwrap(),
         load: Load::Closed {
             pipeline: NonZeroUsize::MIN,
         },
-        size: Sizes::Fixed(64),
         duration: Some(Duration::from_secs(1)),
         warmup: Duration::ZERO,
-        requests: None,
-        ramp: Duration::ZERO,
         timeout: Duration::from_secs(5),
         seed: 1,
-        verify: true,
         interval: Duration::from_millis(100),
-        pacing: Pacing::Hybrid,
-        priority: Priority::Normal,
-        sources: Vec::new(),
-        socket: SocketOptions::default(),
-        background: None,
-        repeat: NonZeroUsize::MIN,
-        server_admin: None,
+        ..Plan::default()
     }
 }
 

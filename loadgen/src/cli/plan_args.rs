@@ -10,8 +10,8 @@ use echomark::net::endpoint::Endpoint;
 use echomark::net::units;
 use loadgen::Plan;
 use loadgen::admin::AdminUrl;
-use loadgen::plan::Direction;
 use loadgen::plan::sizes::Sizes;
+use loadgen::plan::{Direction, MAX_IN_FLIGHT};
 use loadgen::profile::Profile;
 use loadgen::search::Axis;
 
@@ -19,9 +19,6 @@ mod resolve;
 
 use super::parse::{self, at_least_one};
 use super::target_args::TargetArgs;
-
-/// Maximum of messages in flight in a closed loop, over all connections.
-pub(super) const MAX_IN_FLIGHT: usize = 1 << 20;
 
 /// What is measured, and how.
 #[derive(Args, Clone, Debug)]

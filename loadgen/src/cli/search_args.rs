@@ -7,12 +7,13 @@ use std::time::Duration;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, FromArgMatches, ValueEnum};
 use echomark::net::units::format_duration;
-use loadgen::plan::{Plan, Workload};
+use loadgen::TextError;
+use loadgen::plan::{MAX_IN_FLIGHT, Plan, Workload};
 use loadgen::profile::MAX_RATE;
 use loadgen::search::{Axis, Goal, Limits, MIN_MESSAGES, Objective, Preset, Terms, parse_ratio};
 use loadgen::trials::SearchPlan;
 
-use super::plan_args::{MAX_IN_FLIGHT, PlanArgs, Trial};
+use super::plan_args::{PlanArgs, Trial};
 use super::{one_line, parse};
 
 /// The default first load: low enough for any server, so that the search comes from below.
@@ -337,7 +338,7 @@ fn timeout(goals: &[Goal]) -> Duration {
     longest.unwrap_or_default().max(TIMEOUT)
 }
 
-fn named_goal(text: &str) -> Result<NamedGoal, String> {
+fn named_goal(text: &str) -> Result<NamedGoal, TextError> {
     let (name, objectives) = match text.split_once(':') {
         Some((name, objectives)) => (Some(name.trim().to_owned()), objectives),
         None => (None, text),

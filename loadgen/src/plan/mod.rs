@@ -12,9 +12,18 @@ use serde::{Deserialize, Serialize};
 use crate::admin::AdminUrl;
 use crate::profile::Profile;
 
+mod builder;
+pub mod defaults;
 pub mod sizes;
 
+pub use builder::{PlanBuilder, PlanError};
+
 use sizes::Sizes;
+
+/// Maximum of messages in flight in a closed loop over all connections: each is accounted for in memory.
+pub const MAX_IN_FLIGHT: usize = 1 << 20;
+/// Maximum payload of a UDP datagram over IPv4 (RFC 768).
+pub const MAX_DATAGRAM: u32 = 65_507;
 
 /// All options of a run. Part of the result, so that the run can be repeated.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]

@@ -7,6 +7,8 @@ use echomark::net::units;
 use rand_xoshiro::rand_core::Rng;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::text::TextError;
+
 /// Maximum size of a message: several of larger ones on many connections would not fit into memory.
 pub const MAX_MESSAGE: u32 = 64 << 20;
 /// Minimum size of a datagram: its sequence number.
@@ -101,7 +103,7 @@ fn below(rng: &mut impl Rng, bound: u64) -> u64 {
 }
 
 impl FromStr for Sizes {
-    type Err = String;
+    type Err = TextError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if let Some(range) = text.strip_prefix("uniform:") {
@@ -110,20 +112,19 @@ impl FromStr for Sizes {
                 .ok_or("write the smallest and the largest size, as in uniform:64-1500")?;
             let (least, most) = (size(least)?, size(most)?);
             if least > most {
-                return Err(format!(
-                    "{least} is more than {most}; the smallest comes first"
-                ));
+                let problem = format!("{least} is more than {most}; the smallest comes first");
+                return Err(problem.into());
             }
             return Ok(Self::Uniform { least, most });
         }
         if let Some(parts) = text.strip_prefix("mix:") {
             let parts: Vec<Part> = parts.split(',').map(part).collect::<Result<_, _>>()?;
             if parts.len() > MAX_PARTS {
-                return Err(format!("a mix has at most {MAX_PARTS} sizes"));
+                return Err(format!("a mix has at most {MAX_PARTS} sizes").into());
             }
             return Ok(Self::Mix(parts));
         }
-        size(text).map(Self::Fixed)
+        Ok(size(text).map(Self::Fixed)?)
     }
 }
 
@@ -238,7 +239,7 @@ mod tests {
             ("gauss:1", "gauss"),
         ] {
             let error = text.parse::<Sizes>().unwrap_err();
-            assert!(error.contains(part), "{text}: {error}");
+            assert!(error.to_string().contains(part), "{text}: {error}");
         }
     }
 

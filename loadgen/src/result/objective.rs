@@ -10,6 +10,8 @@ use std::time::Duration;
 use echomark::net::units::{format_duration, parse_duration};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
+use crate::text::TextError;
+
 /// A condition on a trial, as `p99<1ms`, `errors<0.1%` or `lost<=0`. `<` and `<=` mean the same.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Objective {
@@ -55,9 +57,9 @@ impl fmt::Display for Objective {
 }
 
 impl FromStr for Objective {
-    type Err = String;
+    type Err = TextError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, TextError> {
         let wrong = || {
             format!("'{text}' is no objective; write p99<1ms, p99.9<5ms, errors<0.1% or lost<=0")
         };
@@ -77,11 +79,12 @@ impl FromStr for Objective {
                 };
                 let percent: f64 = percent.parse().map_err(|_| wrong())?;
                 if !(percent > 0.0 && percent <= 100.0) {
-                    return Err(format!("'{text}': a percentile lies above 0 and up to 100"));
+                    let problem = "a percentile lies above 0 and up to 100";
+                    return Err(format!("'{text}': {problem}").into());
                 }
                 let limit = parse_duration(limit).map_err(|error| error.to_string())?;
                 if limit.is_zero() {
-                    return Err(format!("'{text}': nothing comes back within no time"));
+                    return Err(format!("'{text}': nothing comes back within no time").into());
                 }
                 Ok(Self::Late {
                     ratio: round(100.0 - percent) / 100.0,
@@ -168,7 +171,7 @@ mod tests {
             ("lost<-1%", "at least 0"),
         ] {
             let error = text.parse::<Objective>().expect_err(text);
-            assert!(error.contains(reason), "{text}: {error}");
+            assert!(error.to_string().contains(reason), "{text}: {error}");
         }
     }
 

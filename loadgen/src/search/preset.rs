@@ -4,6 +4,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::result::search::Terms;
+use crate::text::TextError;
 
 /// A consistent set of terms.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -57,14 +58,14 @@ impl Terms {
 }
 
 impl FromStr for Preset {
-    type Err = String;
+    type Err = TextError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, TextError> {
         match text {
             "quick" => Ok(Self::Quick),
             "thorough" => Ok(Self::Thorough),
             "rfc2544" => Ok(Self::Rfc2544),
-            _ => Err("must be quick, thorough or rfc2544".to_owned()),
+            _ => Err("must be quick, thorough or rfc2544".into()),
         }
     }
 }

@@ -12,10 +12,7 @@ use std::time::{Duration, Instant};
 
 use echomark::net::endpoint::Endpoint;
 use loadgen::observer::Unobserved;
-use loadgen::plan::sizes::Sizes;
-use loadgen::plan::{
-    Direction, Load, Pacing, Plan, Priority, SocketOptions, Spacing, Target, Workload,
-};
+use loadgen::plan::{Direction, Load, Plan, Spacing, Target};
 use loadgen::profile::Profile;
 use loadgen::result::Code;
 use loadgen::{Control, RunError, RunResult};
@@ -269,28 +266,17 @@ pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
 pub(crate) fn plan(target: Target) -> Plan {
     Plan {
         target,
-        workload: Workload::Request,
         connections: number(4),
         threads: number(1),
         load: Load::Closed {
             pipeline: number(1),
         },
-        size: Sizes::Fixed(64),
         duration: Some(Duration::from_millis(500)),
         warmup: Duration::ZERO,
-        requests: None,
-        ramp: Duration::ZERO,
         timeout: DEADLINE,
         seed: 1,
-        verify: true,
         interval: Duration::from_millis(100),
-        pacing: Pacing::Hybrid,
-        priority: Priority::Normal,
-        sources: Vec::new(),
-        socket: SocketOptions::default(),
-        background: None,
-        repeat: number(1),
-        server_admin: None,
+        ..Plan::default()
     }
 }
 

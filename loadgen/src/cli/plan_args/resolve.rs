@@ -9,13 +9,13 @@ use echomark::net::endpoint::Endpoint;
 use loadgen::Plan;
 use loadgen::plan::sizes::{MIN_DATAGRAM, Sizes};
 use loadgen::plan::{
-    Background, Close, Direction, Load, Pacing, Priority, SocketOptions, Spacing, Target, Workload,
+    Background, Close, Direction, Load, MAX_DATAGRAM, MAX_IN_FLIGHT, Pacing, Priority,
+    SocketOptions, Spacing, Target, Workload, defaults,
 };
 use loadgen::profile::Profile;
 
 use super::{
-    ArrivalsArg, CloseArg, DirectionArg, LoadArgs, MAX_IN_FLIGHT, PacingArg, PriorityArg,
-    WorkloadArg, constant,
+    ArrivalsArg, CloseArg, DirectionArg, LoadArgs, PacingArg, PriorityArg, WorkloadArg, constant,
 };
 use crate::cli::parse::at_least_one;
 use crate::cli::target_args::{TargetArgs, is_datagram};
@@ -23,21 +23,6 @@ use crate::cli::target_args::{TargetArgs, is_datagram};
 /// The embedded server's rate if neither a target nor a load is given: far below the capacity of
 /// one core, so that an idle two-core machine measures itself without being the bottleneck.
 pub(super) const SELF_TEST_RATE: f64 = 5_000.0;
-/// The rate of messages on held connections, over all of them.
-pub(super) const PROBE_RATE: f64 = 100.0;
-/// The window if neither its length nor a number of messages is given.
-const DEFAULT_WINDOW: Duration = Duration::from_secs(10);
-/// The default timeouts, on streams and over UDP, where datagrams may be lost.
-const STREAM_TIMEOUT: Duration = Duration::from_secs(5);
-pub(super) const DATAGRAM_TIMEOUT: Duration = Duration::from_secs(1);
-/// Maximum payload of a UDP datagram over IPv4 (RFC 768).
-const MAX_DATAGRAM: u32 = 65_507;
-/// The warm-up before a window with a duration.
-const DEFAULT_WARMUP: Duration = Duration::from_secs(1);
-const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
-/// The default interval is at least this part of the window, so that the result of a day is no
-/// larger than that of an hour.
-const MAX_INTERVALS: u32 = 3600;
 
 impl LoadArgs {
     /// Resolves every option for these targets; see [`PlanArgs::to_plan`]. Longer than other functions,
@@ -54,11 +39,8 @@ impl LoadArgs {
         self.check_background(targets, &is_given)?;
         self.check_socket_options(targets)?;
         let workload = self.to_workload(targets)?;
-        let connections = self.connections.unwrap_or_else(|| match workload {
-            Workload::Request | Workload::Churn { .. } => at_least_one(16),
-            Workload::Stream { .. } => NonZeroUsize::MIN,
-            Workload::Idle => at_least_one(1000),
-        });
+        let connections = self.connections;
+        let connections = connections.unwrap_or_else(|| defaults::connections(workload));
         let rate = self.to_rate(targets, workload, is_given)?;
         let duration = self.to_duration(rate.as_ref());
         let cpus = affinity::usable_cpus().get();
@@ -100,24 +82,19 @@ impl LoadArgs {
             duration,
             warmup: self.warmup.unwrap_or(match self.requests {
                 Some(_) => Duration::ZERO,
-                None => DEFAULT_WARMUP,
+                None => defaults::WARMUP,
             }),
             requests: self.requests,
             ramp: self.ramp,
-            timeout: self.timeout.unwrap_or_else(|| {
-                if targets.is_datagram() {
-                    DATAGRAM_TIMEOUT
-                } else {
-                    STREAM_TIMEOUT
-                }
-            }),
+            timeout: self
+                .timeout
+                .unwrap_or_else(|| defaults::timeout(targets.is_datagram())),
             seed: self.seed.unwrap_or_else(monotonic_ns),
             // A discard server returns nothing.
             verify: !self.no_verify && !is_up,
-            interval: self.interval.unwrap_or_else(|| {
-                let least = duration.unwrap_or_default() / MAX_INTERVALS;
-                DEFAULT_INTERVAL.max(least)
-            }),
+            interval: self
+                .interval
+                .unwrap_or_else(|| defaults::interval(duration)),
             sources: self.source.clone(),
             socket: SocketOptions {
                 recv_buffer: self.recv_buffer,
@@ -224,7 +201,7 @@ impl LoadArgs {
                 .into_iter()
                 .any(is_given);
         match (&self.rate, workload) {
-            (None, Workload::Idle) => constant(PROBE_RATE).map(Some),
+            (None, Workload::Idle) => constant(defaults::PROBE_RATE).map(Some),
             (None, _) if is_self_test => constant(SELF_TEST_RATE).map(Some),
             (rate, _) => Ok(rate.clone()),
         }
@@ -234,7 +211,7 @@ impl LoadArgs {
     fn to_duration(&self, rate: Option<&Profile>) -> Option<Duration> {
         self.duration.or_else(|| match self.requests {
             Some(_) => None,
-            None => rate.and_then(Profile::length).or(Some(DEFAULT_WINDOW)),
+            None => rate.and_then(Profile::length).or(Some(defaults::WINDOW)),
         })
     }
 
@@ -318,12 +295,10 @@ impl LoadArgs {
             if !matches!(self.pacing, PacingArg::Hybrid) {
                 return Err("--pacing needs a rate (-R)".to_owned());
             }
-            let usual = match workload {
-                Workload::Stream { .. } => 4,
-                Workload::Request | Workload::Churn { .. } | Workload::Idle => 1,
-            };
             return Ok(Load::Closed {
-                pipeline: self.pipeline.unwrap_or_else(|| at_least_one(usual)),
+                pipeline: self
+                    .pipeline
+                    .unwrap_or_else(|| defaults::pipeline(workload)),
             });
         };
         match rate.resolve(Duration::ZERO, duration) {
@@ -340,12 +315,8 @@ impl LoadArgs {
     }
 
     fn to_size(&self, targets: &TargetArgs, workload: Workload) -> Result<Sizes, String> {
-        let size = self.size.clone().unwrap_or_else(|| match workload {
-            // The largest size that most networks carry unfragmented.
-            Workload::Stream { .. } if targets.is_datagram() => Sizes::Fixed(1400),
-            Workload::Stream { .. } => Sizes::Fixed(64 << 10),
-            Workload::Request | Workload::Churn { .. } | Workload::Idle => Sizes::Fixed(64),
-        });
+        let size = self.size.clone();
+        let size = size.unwrap_or_else(|| defaults::size(workload, targets.is_datagram()));
         let is_within =
             (MIN_DATAGRAM..=MAX_DATAGRAM).contains(&size.least()) && size.most() <= MAX_DATAGRAM;
         if targets.is_datagram() && !is_within {

@@ -1,8 +1,8 @@
 use clap::CommandFactory;
 
-use loadgen::plan::{Close, Load, Pacing, Spacing, Target, Workload};
+use loadgen::plan::{Close, Load, Pacing, Spacing, Target, Workload, defaults};
 
-use super::resolve::{DATAGRAM_TIMEOUT, PROBE_RATE, SELF_TEST_RATE};
+use super::resolve::SELF_TEST_RATE;
 use super::*;
 use crate::cli::Cli;
 
@@ -102,10 +102,10 @@ fn each_workload_has_its_own_defaults() {
     let idle = plan("loadgen run --workload idle").unwrap();
     assert_eq!(
         (idle.connections.get(), idle.target_rate()),
-        (1000, Some(PROBE_RATE))
+        (1000, Some(defaults::PROBE_RATE))
     );
     let udp = plan("loadgen run udp://127.0.0.1:7").unwrap();
-    assert_eq!(udp.timeout, DATAGRAM_TIMEOUT);
+    assert_eq!(udp.timeout, defaults::timeout(true));
     let churn = plan("loadgen run --workload churn --close reset").unwrap();
     assert_eq!(
         churn.workload,
