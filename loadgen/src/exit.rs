@@ -15,7 +15,8 @@ pub(crate) const USAGE: u8 = 2;
 pub(crate) const INVALID: u8 = 97;
 /// A comparison found a regression.
 pub(crate) const REGRESSION: u8 = 98;
-/// A search found that the objective is not met.
+/// A search found that the objective is not met, or a run that servers have other shares of the
+/// connections than expected.
 pub(crate) const OBJECTIVE_NOT_MET: u8 = 99;
 /// The user ended it early.
 pub(crate) const INTERRUPTED: u8 = 130;

@@ -448,7 +448,9 @@ impl Coordinator<'_> {
                 account,
                 flows,
                 tcp,
+                backends,
             } => {
+                self.groups[group].backends.extend(backends);
                 let thread = worker - group * self.plan.threads.get();
                 self.groups[group].add_account(thread, *account, flows, tcp);
                 Ok(true)

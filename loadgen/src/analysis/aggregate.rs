@@ -5,6 +5,7 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use crate::analysis::statistics::blocks::Blocks;
+use crate::engine::backends::BackendReport;
 use crate::engine::histogram::BucketCounts;
 use crate::engine::interval::{Division, Interval};
 use crate::engine::slice::Slice;
@@ -43,6 +44,8 @@ pub(crate) struct Aggregate {
     pub(crate) accounts: Vec<Account>,
     pub(crate) flows: Vec<(usize, FlowReport)>,
     pub(crate) tcp: TcpTotals,
+    /// Each thread's.
+    pub(crate) backends: Vec<BackendReport>,
 }
 
 struct OpenSlice {
@@ -79,6 +82,7 @@ impl Aggregate {
             accounts: vec![Account::default(); threads],
             flows: Vec::new(),
             tcp: TcpTotals::default(),
+            backends: Vec::new(),
         }
     }
 

@@ -9,6 +9,7 @@
 //! - `server_side`: the server's counters beside the client's.
 
 pub(crate) mod aggregate;
+pub(crate) mod backends;
 pub(crate) mod fairness;
 pub(crate) mod repeats;
 #[cfg(test)]

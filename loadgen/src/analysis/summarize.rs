@@ -11,7 +11,7 @@ use crate::analysis::service::Service;
 use crate::analysis::statistics::backlog::growth;
 use crate::analysis::statistics::interval::{quantile_interval, rate_interval};
 use crate::analysis::verdict::{Evidence, MIN_ACHIEVED};
-use crate::analysis::{fairness, tcp};
+use crate::analysis::{backends, fairness, tcp};
 use crate::engine::slice::Slice;
 use crate::engine::task::Account;
 use crate::host;
@@ -91,6 +91,7 @@ pub(crate) fn summarize(aggregate: Aggregate, plan: &Plan, mut context: Context<
         })
     });
     let service = Service::of(&aggregate, plan);
+    let backends = backends::summarize(aggregate.backends);
     let verdict = Verdict::of(&Evidence {
         service: &service,
         duration_s,
@@ -120,6 +121,8 @@ pub(crate) fn summarize(aggregate: Aggregate, plan: &Plan, mut context: Context<
         statistics,
         tcp: tcp::summarize(&aggregate.tcp, &aggregate.flows, plan.direction()),
         fairness: fairness::of(&aggregate.flows, context.targets, plan),
+        expected_shares: backends::check(&backends, &plan.opening.expected_shares),
+        backends,
         intervals: with_background(aggregate.intervals, streams),
         ramp: aggregate.ramp,
         background: context

@@ -3,6 +3,7 @@
 
 use std::ops::AddAssign;
 
+use crate::analysis::backends;
 use crate::result::{Bytes, Latencies, RunResult};
 
 /// Adds to `sum` what adds up of `next`, and takes it from there.
@@ -20,6 +21,8 @@ pub(crate) fn add(sum: &mut RunResult, next: &mut RunResult) {
         .scheduling
         .zip(other.scheduling)
         .map(|(one, other)| one.least(other));
+    backends::add(&mut sum.backends, std::mem::take(&mut next.backends));
+    sum.expected_shares = backends::check(&sum.backends, &sum.plan.opening.expected_shares);
     sum.verdict.union(&mut next.verdict);
 }
 

@@ -11,7 +11,7 @@ use echomark::net::units;
 use loadgen::Plan;
 use loadgen::admin::AdminUrl;
 use loadgen::plan::sizes::Sizes;
-use loadgen::plan::{Direction, MAX_IN_FLIGHT};
+use loadgen::plan::{Direction, ExpectedShare, MAX_IN_FLIGHT};
 use loadgen::profile::Profile;
 use loadgen::search::Axis;
 
@@ -140,6 +140,37 @@ pub(crate) struct LoadArgs {
     )]
     source: Vec<Cidr>,
 
+    /// Begin each connection with a PROXY header, as a load balancer does
+    #[arg(long, value_enum, value_name = "VERSION", help_heading = "Connections")]
+    proxy_protocol: Option<ProxyArg>,
+
+    /// The clients that PROXY headers speak for, in turn: 192.0.2.0/24,2001:db8::7 [default: the
+    /// connection's own address]
+    #[arg(
+        long,
+        value_name = "CIDR",
+        value_delimiter = ',',
+        requires = "proxy_protocol",
+        help_heading = "Connections"
+    )]
+    proxy_source: Vec<Cidr>,
+
+    /// Read a line from the server on each connection before the first message, such as that of
+    /// echod --whoami, and report connections, messages and latency of each server by it
+    #[arg(long, help_heading = "Connections")]
+    greeting: bool,
+
+    /// Test whether the servers that greet have these shares of the connections, blue=70%,green=30%;
+    /// exit code 99 if not
+    #[arg(
+        long,
+        value_name = "ID=SHARE",
+        value_delimiter = ',',
+        requires = "greeting",
+        help_heading = "Connections"
+    )]
+    expect_share: Vec<ExpectedShare>,
+
     /// Receive buffer of each socket [default: the kernel's choice]
     #[arg(long, value_name = "SIZE", value_parser = parse::buffer, help_heading = "Connections")]
     recv_buffer: Option<usize>,
@@ -180,6 +211,14 @@ enum WorkloadArg {
     Stream,
     /// Connections are held, and tried now and then
     Idle,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ProxyArg {
+    /// A line of text
+    V1,
+    /// Binary
+    V2,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

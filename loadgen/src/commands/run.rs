@@ -7,7 +7,7 @@ use loadgen::{Control, Plan, RunResult};
 use crate::cli::{OutputArgs, RunArgs};
 use crate::commands::outputs::Outputs;
 use crate::commands::signals;
-use crate::exit::{DONE, Failure, INTERRUPTED, INVALID};
+use crate::exit::{DONE, Failure, INTERRUPTED, INVALID, OBJECTIVE_NOT_MET};
 
 /// Measures, writes the result, and returns the exit code.
 pub(crate) fn run(matches: &ArgMatches) -> Result<u8, Failure> {
@@ -36,6 +36,8 @@ pub(crate) fn exit_code(args: &OutputArgs, result: &RunResult) -> u8 {
         INTERRUPTED
     } else if result.verdict.status == Status::Invalid && !args.allow_invalid {
         INVALID
+    } else if result.expected_shares.as_ref().is_some_and(|it| !it.is_met) {
+        OBJECTIVE_NOT_MET
     } else {
         DONE
     }

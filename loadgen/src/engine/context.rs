@@ -2,6 +2,7 @@
 
 use std::sync::mpsc::Receiver;
 
+use super::backends::Backends;
 use super::histogram::BucketCounts;
 use super::in_flight::Abandoned;
 use super::interval::nanoseconds;
@@ -20,6 +21,9 @@ pub(crate) struct Context {
     /// The maximum of messages in flight on each connection.
     pub(crate) pipeline: Option<usize>,
     pub(crate) timeout_ns: u64,
+    /// The servers that greeted, if they do.
+    pub(crate) backends: Backends,
+    pub(crate) is_greeted: bool,
     /// How the churn workload closes its connections.
     pub(crate) close: Close,
 }
@@ -32,6 +36,8 @@ impl Context {
             source: MessageSource::new(task),
             pipeline: plan.pipeline().map(usize::from),
             timeout_ns: nanoseconds(plan.timeout),
+            backends: Backends::default(),
+            is_greeted: plan.opening.greeting,
             close: match plan.workload {
                 Workload::Churn { close } => close,
                 Workload::Request | Workload::Stream { .. } | Workload::Idle => Close::Orderly,

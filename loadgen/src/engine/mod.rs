@@ -13,9 +13,11 @@
 //! - [`payload`], [`chargen`]: the contents of messages, so that every wrong byte shows. Pure.
 //! - [`slice`](mod@slice), [`histogram`], [`tcp`]: counts, latencies and TCP samples of an
 //!   interval. They add up exactly. `interval`: the division of a run's time. Pure.
+//! - `backends`: the servers behind the targets, by their greetings.
 //! - `hiccups`: scheduling delays of this host.
 //! - `sys`: system calls that only a client needs.
 
+pub(crate) mod backends;
 pub(crate) mod chargen;
 pub(crate) mod clock;
 pub(crate) mod connection;

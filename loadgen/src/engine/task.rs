@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, Sender};
 
 use rustix::io::Errno;
 
+use super::backends::BackendReport;
 use super::connection::{Address, Unserved};
 use super::cpu::CpuUse;
 use super::histogram::BucketCounts;
@@ -93,6 +94,8 @@ pub(crate) enum Report {
         account: Box<Account>,
         flows: Vec<FlowReport>,
         tcp: TcpTotals,
+        /// The servers that greeted its connections.
+        backends: Vec<BackendReport>,
     },
     /// The thread can't continue.
     Failed { worker: usize, failure: Failure },

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use super::sizes::Sizes;
-use super::{Load, Pacing, Plan, Priority, SocketOptions, Target, Workload};
+use super::{Load, Opening, Pacing, Plan, Priority, SocketOptions, Target, Workload};
 
 /// The length of the window if neither it nor a number of messages is given.
 pub const WINDOW: Duration = Duration::from_secs(10);
@@ -85,6 +85,7 @@ impl Default for Plan {
             pacing: Pacing::default(),
             priority: Priority::default(),
             sources: Vec::new(),
+            opening: Opening::default(),
             socket: SocketOptions::default(),
             background: None,
             repeat: NonZeroUsize::MIN,

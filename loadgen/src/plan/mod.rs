@@ -14,9 +14,11 @@ use crate::profile::Profile;
 
 mod builder;
 pub mod defaults;
+pub mod opening;
 pub mod sizes;
 
 pub use builder::{PlanBuilder, PlanError};
+pub use opening::{ExpectedShare, Opening, ProxyVersion};
 
 use sizes::Sizes;
 
@@ -79,6 +81,9 @@ pub struct Plan {
     #[serde(with = "as_strings")]
     #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub sources: Vec<Cidr>,
+    /// What connections exchange before their first message; absent if nothing.
+    #[serde(default, skip_serializing_if = "Opening::is_none")]
+    pub opening: Opening,
     /// Options of the client's sockets.
     pub socket: SocketOptions,
     /// Background streams; null if there are none.

@@ -11,6 +11,7 @@
 //!
 //! Data alone: other modules compute what stands here, and reports know nothing else.
 
+pub mod backends;
 pub mod comparison;
 pub mod counts;
 pub mod fairness;
@@ -30,6 +31,7 @@ pub mod stored;
 pub mod tcp;
 pub mod verdict;
 
+pub use backends::{BackendResult, ShareResult, SharesResult};
 pub use counts::{Connections, Counts, IntervalCounts, Messages};
 pub use fairness::{ConnectionShare, FairnessBasis, FairnessResult, Group, Groups};
 pub use imported::ImportedResult;

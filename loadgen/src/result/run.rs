@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::backends::{BackendResult, SharesResult};
 use super::counts::{Connections, IntervalCounts, Messages};
 use super::fairness::FairnessResult;
 use super::latency::{IntervalLatency, Latency};
@@ -54,6 +55,12 @@ pub struct RunResult {
     pub tcp: Option<TcpResult>,
     /// Fairness between the connections; null with a connection per message, or a single one.
     pub fairness: Option<FairnessResult>,
+    /// The servers that greeted the connections (--greeting); absent if none was to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub backends: Vec<BackendResult>,
+    /// Whether they had the expected shares (--expect-share); absent if none was expected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_shares: Option<SharesResult>,
     /// The background streams; null if there were none.
     pub background: Option<BackgroundResult>,
     /// The runs that this is the union of; null for a single run.

@@ -55,7 +55,7 @@ pub(super) fn spawn(
             echo: Arc::clone(&echo),
             rate: control.rate_flag(),
         };
-        let workload = plan.workload;
+        let (workload, is_greeted) = (plan.workload, plan.opening.greeting);
         let thread = thread::Builder::new()
             .name(format!("loadgen-{}", first + index))
             .spawn(move || match workload {
@@ -68,7 +68,11 @@ pub(super) fn spawn(
                     direction: Direction::Down,
                 } => Worker::<Download>::run(task, spare_receiver),
                 Workload::Request | Workload::Idle | Workload::Stream { .. } => {
-                    Worker::<Request>::run(task, spare_receiver);
+                    if is_greeted {
+                        Worker::<Request<true>>::run(task, spare_receiver);
+                    } else {
+                        Worker::<Request<false>>::run(task, spare_receiver);
+                    }
                 }
             })
             .map_err(RunError::System)?;

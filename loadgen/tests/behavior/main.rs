@@ -2,6 +2,7 @@
 //! plain echo with a thread per connection, and servers that misbehave in one known way each.
 
 mod accounts;
+mod backends;
 mod browser;
 mod calibration;
 mod compare;

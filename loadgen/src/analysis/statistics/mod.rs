@@ -15,6 +15,7 @@
 //! - [`signed_rank`], [`welch`]: the difference between two sides.
 
 pub(crate) mod backlog;
+pub(crate) mod binomial;
 pub(crate) mod blocks;
 pub(crate) mod fairness;
 mod fit;

@@ -55,6 +55,7 @@ impl Case {
                 interval: Duration::from_secs(1),
                 pacing: Pacing::Hybrid,
                 priority: Priority::Normal,
+                opening: crate::plan::Opening::default(),
                 sources: Vec::new(),
                 socket: SocketOptions::default(),
                 background: None,

@@ -9,13 +9,14 @@ use echomark::net::endpoint::Endpoint;
 use loadgen::Plan;
 use loadgen::plan::sizes::{MIN_DATAGRAM, Sizes};
 use loadgen::plan::{
-    Background, Close, Direction, Load, MAX_DATAGRAM, MAX_IN_FLIGHT, Pacing, Priority,
-    SocketOptions, Spacing, Target, Workload, defaults,
+    Background, Close, Direction, Load, MAX_DATAGRAM, MAX_IN_FLIGHT, Opening, Pacing, Priority,
+    ProxyVersion, SocketOptions, Spacing, Target, Workload, defaults,
 };
 use loadgen::profile::Profile;
 
 use super::{
-    ArrivalsArg, CloseArg, DirectionArg, LoadArgs, PacingArg, PriorityArg, WorkloadArg, constant,
+    ArrivalsArg, CloseArg, DirectionArg, LoadArgs, PacingArg, PriorityArg, ProxyArg, WorkloadArg,
+    constant,
 };
 use crate::cli::parse::at_least_one;
 use crate::cli::target_args::{TargetArgs, is_datagram};
@@ -96,6 +97,7 @@ impl LoadArgs {
                 .interval
                 .unwrap_or_else(|| defaults::interval(duration)),
             sources: self.source.clone(),
+            opening: self.to_opening(targets, workload)?,
             socket: SocketOptions {
                 recv_buffer: self.recv_buffer,
                 send_buffer: self.send_buffer,
@@ -187,6 +189,55 @@ impl LoadArgs {
             )),
             None => Ok(()),
         }
+    }
+
+    /// What connections exchange before their first message.
+    fn to_opening(&self, targets: &TargetArgs, workload: Workload) -> Result<Opening, String> {
+        let opening = Opening {
+            proxy_protocol: self.proxy_protocol.map(|version| match version {
+                ProxyArg::V1 => ProxyVersion::V1,
+                ProxyArg::V2 => ProxyVersion::V2,
+            }),
+            proxy_sources: self.proxy_source.clone(),
+            greeting: self.greeting,
+            expected_shares: self.expect_share.clone(),
+        };
+        let option = if opening.greeting {
+            "--greeting"
+        } else if opening.proxy_protocol.is_some() {
+            "--proxy-protocol"
+        } else {
+            return Ok(opening);
+        };
+        if targets.is_datagram() {
+            return Err(format!("{option} is for connections, and a target is UDP"));
+        }
+        if targets.is_empty() {
+            return Err(format!(
+                "{option} needs a target: the embedded server expects messages at once"
+            ));
+        }
+        let is_one_way = matches!(
+            workload,
+            Workload::Stream {
+                direction: Direction::Up | Direction::Down
+            }
+        );
+        if opening.greeting && (is_one_way || self.background.is_some()) {
+            return Err(
+                "--greeting is for messages and their echoes, and not for one-way streams or \
+                 --background"
+                    .to_owned(),
+            );
+        }
+        let sum: f64 = opening.expected_shares.iter().map(|it| it.share).sum();
+        if sum > 1.0 + 1e-9 {
+            return Err(format!(
+                "the shares in --expect-share add up to {:.1} %, more than there is",
+                100.0 * sum
+            ));
+        }
+        Ok(opening)
     }
 
     fn to_rate(

@@ -9,8 +9,10 @@ use echomark::net::cidr::Cidr;
 use echomark::net::tuning::Tuning;
 use echomark::net::unix;
 
+use super::opening::Openings;
 use super::transport::{Kind, Transport};
 use crate::engine::sys;
+use crate::plan::Opening;
 
 /// A target's address, after name resolution.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -30,6 +32,8 @@ pub(crate) struct Dialer {
     /// Index of the next source address, and the step between this thread's indices.
     next_source: u128,
     stride: u128,
+    index: usize,
+    pub(super) openings: Openings,
 }
 
 impl Dialer {
@@ -48,7 +52,15 @@ impl Dialer {
             sources,
             next_source: index as u128,
             stride: threads as u128,
+            index,
+            openings: Openings::default(),
         }
+    }
+
+    /// The same, for connections that begin so.
+    pub(crate) fn opening(mut self, opening: &Opening) -> Self {
+        self.openings = Openings::new(opening.clone(), self.index, self.stride as usize);
+        self
     }
 
     pub(super) fn dial(&mut self, target: usize) -> io::Result<Transport> {

@@ -16,11 +16,13 @@ use crate::engine::sys::{self, TcpInfo};
 
 mod dialer;
 mod ended;
+mod opening;
 mod transport;
 
 pub(crate) use dialer::{Address, Dialer};
 pub(crate) use ended::{Ended, Unserved};
 
+use opening::{Exchange, Progress};
 use transport::{Kind, Transport};
 
 /// The backoff before a reconnect after a connection without an answer. Doubled each time, up to one
@@ -76,6 +78,8 @@ pub(crate) struct Connection {
     pub(crate) seen_retransmits: u32,
     /// When the connection was established.
     pub(crate) opened_at: u64,
+    /// The server's greeting, until it is taken.
+    greeting: Option<Box<str>>,
 }
 
 #[derive(Debug)]
@@ -90,6 +94,13 @@ enum State {
     Connecting {
         transport: Transport,
         began: u64,
+    },
+    /// Established, but the begin of the stream is still exchanged.
+    Introducing {
+        transport: Transport,
+        began: u64,
+        established: u64,
+        exchange: Exchange,
     },
     Open {
         transport: Transport,
@@ -113,6 +124,7 @@ impl Connection {
             refused: 0,
             seen_retransmits: 0,
             opened_at: 0,
+            greeting: None,
         }
     }
 
@@ -151,8 +163,63 @@ impl Connection {
             self.state = State::Connecting { transport, began };
             Ok(Connect::Pending)
         } else {
-            Ok(self.open(transport, began, monotonic_ns()))
+            self.introduce(transport, began, monotonic_ns(), dialer)
         }
+    }
+
+    /// Begins the stream of an established connection, and opens it if nothing is to be exchanged.
+    fn introduce(
+        &mut self,
+        transport: Transport,
+        began: u64,
+        now: u64,
+        dialer: &mut Dialer,
+    ) -> Result<Connect, Ended> {
+        let Some(exchange) = dialer.openings.begin(&transport) else {
+            return Ok(self.open(transport, began, now));
+        };
+        self.state = State::Introducing {
+            transport,
+            began,
+            established: now,
+            exchange,
+        };
+        self.go_on_introducing()
+    }
+
+    fn go_on_introducing(&mut self) -> Result<Connect, Ended> {
+        let state = std::mem::replace(&mut self.state, State::Down { retry_at: 0 });
+        let State::Introducing {
+            transport,
+            began,
+            established,
+            mut exchange,
+        } = state
+        else {
+            self.state = state;
+            return Ok(Connect::Pending);
+        };
+        match exchange.go_on(&transport)? {
+            Progress::Pending => {
+                self.state = State::Introducing {
+                    transport,
+                    began,
+                    established,
+                    exchange,
+                };
+                Ok(Connect::Pending)
+            }
+            Progress::Done(greeting) => {
+                self.greeting = greeting;
+                self.open(transport, began, monotonic_ns());
+                Ok(Connect::Done(established.saturating_sub(began)))
+            }
+        }
+    }
+
+    /// The server's greeting, once.
+    pub(crate) fn take_greeting(&mut self) -> Option<Box<str>> {
+        self.greeting.take()
     }
 
     /// Continues a connect. It is complete if there is no error and the socket has a peer
@@ -164,6 +231,7 @@ impl Connection {
     ) -> Result<Connect, Ended> {
         let (socket, began) = match &self.state {
             State::Waiting { began } => return self.connect_since(*began, dialer, registry),
+            State::Introducing { .. } => return self.go_on_introducing(),
             State::Connecting { transport, began } => (SockRef::from(transport), *began),
             _ => return Ok(Connect::Pending),
         };
@@ -184,7 +252,7 @@ impl Connection {
             Err(error) => return Err(Ended::NotConnected(error)),
         }
         match std::mem::replace(&mut self.state, State::Down { retry_at: 0 }) {
-            State::Connecting { transport, .. } => Ok(self.open(transport, began, now)),
+            State::Connecting { transport, .. } => self.introduce(transport, began, now, dialer),
             state => {
                 self.state = state;
                 Ok(Connect::Pending)
@@ -397,7 +465,10 @@ impl Connection {
     fn socket(&self) -> Option<BorrowedFd<'_>> {
         match &self.state {
             State::Open { transport } => Some(transport.as_fd()),
-            State::Down { .. } | State::Waiting { .. } | State::Connecting { .. } => None,
+            State::Down { .. }
+            | State::Waiting { .. }
+            | State::Connecting { .. }
+            | State::Introducing { .. } => None,
         }
     }
 
@@ -435,13 +506,18 @@ impl Connection {
     /// When the connect began, if it is not complete.
     pub(crate) fn connecting_since(&self) -> Option<u64> {
         match self.state {
-            State::Connecting { began, .. } | State::Waiting { began } => Some(began),
+            State::Connecting { began, .. }
+            | State::Waiting { began }
+            | State::Introducing { began, .. } => Some(began),
             State::Down { .. } | State::Open { .. } => None,
         }
     }
 
     pub(crate) fn is_connecting(&self) -> bool {
-        matches!(self.state, State::Connecting { .. } | State::Waiting { .. })
+        matches!(
+            self.state,
+            State::Connecting { .. } | State::Waiting { .. } | State::Introducing { .. }
+        )
     }
 
     /// Whether the connect has to be tried again, because no event will report progress.

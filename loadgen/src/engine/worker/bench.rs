@@ -19,7 +19,7 @@ use crate::plan::Plan;
 /// A measuring thread without a thread: the caller turns its loop.
 #[derive(Debug)]
 pub struct Bench {
-    worker: Worker<Request>,
+    worker: Worker<Request<false>>,
     events: Events,
     reports: Receiver<Report>,
     _go: Sender<u64>,

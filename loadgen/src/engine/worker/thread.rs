@@ -124,7 +124,8 @@ impl<F: Flow> Worker<F> {
                 plan.sources.clone(),
                 task.index,
                 plan.threads.get(),
-            ),
+            )
+            .opening(&plan.opening),
             connects: match plan.workload {
                 Workload::Churn { .. } => Connects::PerMessage,
                 Workload::Idle => Connects::Once,
@@ -265,6 +266,7 @@ impl<F: Flow> Worker<F> {
             account,
             flows,
             tcp,
+            backends: self.context.backends.reports(),
         });
     }
 }

@@ -23,6 +23,8 @@ pub(crate) struct Churn {
     stream: ByteStream,
     exchange: Option<Exchange>,
     share: FlowShare,
+    /// The number of the server that greeted the connection.
+    backend: usize,
 }
 
 /// A message and its connection.
@@ -49,6 +51,7 @@ impl Flow for Churn {
             connection,
             exchange: None,
             share: FlowShare::default(),
+            backend: 0,
         }
     }
 
@@ -85,6 +88,10 @@ impl Flow for Churn {
 
     fn connected(&mut self, took: u64, context: &mut Context) {
         self.stream = stream_of(&self.connection, context);
+        if context.is_greeted {
+            let greeting = self.connection.take_greeting();
+            self.backend = context.backends.enter(greeting.as_deref());
+        }
         if self.exchange.is_some_and(|exchange| exchange.counted) {
             context.recorder.record_connect(took);
         } else {
@@ -287,6 +294,10 @@ impl Churn {
         };
         if context.recorder.clock.is_within_window() {
             self.share.messages += 1;
+            if context.is_greeted {
+                let took = now.saturating_sub(done.intended);
+                context.backends.record(self.backend, took);
+            }
         }
         context.recorder.record_done(&done);
         context.recorder.record_contents(done.counted, contents);

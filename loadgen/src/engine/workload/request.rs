@@ -13,23 +13,27 @@ use crate::engine::source::Order;
 use crate::engine::task::FlowShare;
 use crate::result::Corruption;
 
-/// A flow of messages and their echoes.
+/// A flow of messages and their echoes. Only one that is greeted tells servers apart, so that others
+/// don't come across it.
 #[derive(Debug)]
-pub(crate) struct Request {
+pub(crate) struct Request<const GREETED: bool> {
     connection: Connection,
     outgoing: Outgoing,
     /// Whether the echo that is arriving has a wrong byte.
     is_corrupt: bool,
     share: FlowShare,
+    /// The number of the server that greeted the connection.
+    backend: usize,
 }
 
-impl Flow for Request {
+impl<const GREETED: bool> Flow for Request<GREETED> {
     fn new(connection: Connection, context: &Context) -> Self {
         Self {
             outgoing: Outgoing::new(&connection, context, context.pipeline),
             connection,
             is_corrupt: false,
             share: FlowShare::default(),
+            backend: 0,
         }
     }
 
@@ -48,6 +52,10 @@ impl Flow for Request {
 
     fn connected(&mut self, took: u64, context: &mut Context) {
         self.outgoing.connected(&self.connection, context);
+        if GREETED {
+            let greeting = self.connection.take_greeting();
+            self.backend = context.backends.enter(greeting.as_deref());
+        }
         context.recorder.record_connect(took);
     }
 
@@ -113,7 +121,7 @@ impl Flow for Request {
     }
 }
 
-impl Request {
+impl<const GREETED: bool> Request<GREETED> {
     /// Records every message that `bytes` complete, and writes the next messages. Verifies the
     /// bytes after that, so that verification delays no message.
     ///
@@ -144,6 +152,10 @@ impl Request {
             if context.recorder.clock.is_within_window() {
                 let now = context.now();
                 self.share.add(now.saturating_sub(done.intended));
+                if GREETED {
+                    let took = now.saturating_sub(done.intended);
+                    context.backends.record(self.backend, took);
+                }
             }
             context.recorder.record_done(&done);
             done_counted += u64::from(done.counted);

@@ -2,7 +2,7 @@
 
 use echomark::net::units::format_duration_ns;
 
-use super::{confidence, runs, server, tcp};
+use super::{backends, confidence, runs, server, tcp};
 use crate::report::document::{Document, Fact, Medium, PAGE, Section, TERMINAL_AND_PAGE, Table};
 use crate::report::format::{bits_per_second, count, duration, grouped, known, number, percent};
 use crate::report::options;
@@ -41,6 +41,9 @@ pub(super) fn describe(result: &RunResult, document: &mut Document) {
         if let Some(fairness) = &result.fairness {
             describe_fairness(fairness, section);
         }
+    });
+    document.section(TERMINAL_AND_PAGE, "backends", "Backends", |section| {
+        backends::describe(result, section);
     });
     document.section(
         TERMINAL_AND_PAGE,

@@ -14,6 +14,7 @@ use crate::report::words;
 use crate::result::Status;
 use crate::result::{RunResult, Throughput};
 
+mod backends;
 mod confidence;
 mod counts;
 mod details;
