@@ -1,7 +1,63 @@
-//! docs/reliability.md names a test for each promise: each of them exists.
+//! Documents are true where that can be checked: docs/reliability.md names a test for each promise, and each of
+//! them exists. Links lead to files that are there, and the site has every document.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The documents of a folder.
+fn documents(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths
+        .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
+        .collect()
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    let mut checked = 0;
+    let mut broken = Vec::new();
+    for folder in [root().to_owned(), root().join("docs")] {
+        for document in documents(&folder) {
+            // The links of the site's contents are those of the site.
+            if document.ends_with("docs/SUMMARY.md") {
+                continue;
+            }
+            let text = fs::read_to_string(&document).unwrap();
+            for link in text.split("](").skip(1) {
+                let (link, _) = link.split_once(')').unwrap();
+                let path = link.split('#').next().unwrap();
+                if link.contains("://") || path.is_empty() {
+                    continue;
+                }
+                checked += 1;
+                if !folder.join(path).exists() {
+                    broken.push(format!("{}: {link}", document.display()));
+                }
+            }
+        }
+    }
+    assert!(checked > 50, "{checked} links");
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
+fn the_site_has_every_document() {
+    let contents = fs::read_to_string(root().join("docs/SUMMARY.md")).unwrap();
+    for folder in [root().to_owned(), root().join("docs")] {
+        for document in documents(&folder) {
+            let name = document.file_name().unwrap().to_string_lossy().into_owned();
+            if name != "SUMMARY.md" {
+                let entry = format!("]({name})");
+                assert_eq!(contents.matches(&entry).count(), 1, "{name}");
+            }
+        }
+    }
+}
 
 #[test]
 fn the_tests_behind_the_promises_exist() {

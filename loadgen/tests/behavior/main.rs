@@ -10,6 +10,7 @@ mod completions;
 mod contents;
 mod deadlines;
 mod delivery;
+mod documents;
 mod edges;
 mod faults;
 mod formats;
