@@ -28,7 +28,7 @@ const MIN_DISTINCT: usize = 8;
 /// The table that contains all blocks of a run's streams.
 #[derive(Debug)]
 pub struct Payload {
-    table: Box<[u8; 2 * BLOCK]>,
+    table: [u8; 2 * BLOCK],
     seed: u64,
 }
 
@@ -36,41 +36,48 @@ pub struct Payload {
 #[derive(Clone, Copy, Debug)]
 pub struct ByteStream {
     id: u64,
-    /// The block used last,
-    block: u64,
+    /// The position at which the block used last begins,
+    block_begin: u64,
     /// and where it begins in the table. Kept, because the next bytes are mostly of the same block.
-    begin: u16,
+    table_begin: usize,
 }
 
 impl ByteStream {
     fn new(id: u64) -> Self {
         Self {
             id,
-            block: 0,
-            begin: Self::place(id, 0),
+            block_begin: 0,
+            table_begin: Self::place(id, 0),
         }
     }
 
-    /// Where a block begins in the table.
+    /// The index of `position` in its block, which is the one used last from now on.
     #[inline]
-    fn begin_of(&mut self, block: u64) -> usize {
-        if block != self.block {
-            self.begin = Self::place(self.id, block);
-            self.block = block;
+    fn enter(&mut self, position: u64) -> usize {
+        let within = position.wrapping_sub(self.block_begin);
+        if within < BLOCK as u64 {
+            return within as usize;
         }
-        usize::from(self.begin)
+        self.change_block(position);
+        (position % BLOCK as u64) as usize
     }
 
-    fn place(id: u64, block: u64) -> u16 {
-        (mix(id.wrapping_add(block)) % BLOCK as u64) as u16
+    #[cold]
+    fn change_block(&mut self, position: u64) {
+        self.block_begin = position - position % BLOCK as u64;
+        self.table_begin = Self::place(self.id, position / BLOCK as u64);
+    }
+
+    fn place(id: u64, block: u64) -> usize {
+        (mix(id.wrapping_add(block)) % BLOCK as u64) as usize
     }
 }
 
 impl Payload {
     /// A table and streams determined by `seed` alone.
     pub fn new(seed: u64) -> Self {
-        let mut table = Box::new([0; 2 * BLOCK]);
-        Xoshiro256PlusPlus::seed_from_u64(seed).fill_bytes(&mut *table);
+        let mut table = [0; 2 * BLOCK];
+        Xoshiro256PlusPlus::seed_from_u64(seed).fill_bytes(&mut table);
         Self { table, seed }
     }
 
@@ -83,11 +90,24 @@ impl Payload {
 
     /// The bytes of `stream` from `position` on: the longest contiguous piece, at most `most`
     /// bytes, and at least one byte unless `most` is zero.
-    #[inline]
     pub fn piece(&self, stream: &mut ByteStream, position: u64, most: usize) -> &[u8] {
-        let within = (position % BLOCK as u64) as usize;
-        let begin = stream.begin_of(position / BLOCK as u64) + within;
-        &self.table[begin..begin + most.min(BLOCK - within)]
+        let rest = self.rest_of_block(stream, position);
+        &rest[..most.min(rest.len())]
+    }
+
+    /// The `length` bytes of `stream` from `position` on, if they are one contiguous piece.
+    #[inline]
+    pub fn whole(&self, stream: &mut ByteStream, position: u64, length: usize) -> Option<&[u8]> {
+        self.rest_of_block(stream, position).get(..length)
+    }
+
+    /// The bytes of `stream` from `position` to the end of the block.
+    #[inline]
+    fn rest_of_block(&self, stream: &mut ByteStream, position: u64) -> &[u8] {
+        let within = stream.enter(position);
+        // The remainder, which changes nothing, shows the compiler that a whole block follows.
+        let begin = stream.table_begin % BLOCK;
+        &self.table[begin..begin + BLOCK][within..]
     }
 
     /// Fills `pieces` with the bytes from `position` on, up to `most` bytes, and returns the filled
@@ -176,10 +196,10 @@ impl Payload {
         position: u64,
         bytes: &[u8],
     ) -> Option<usize> {
-        if self.piece(stream, position, bytes.len()) == bytes {
-            return None;
+        match self.whole(stream, position, bytes.len()) {
+            Some(sent) if sent == bytes => None,
+            _ => self.find_difference(stream, position, bytes),
         }
-        self.find_difference(stream, position, bytes)
     }
 
     /// The slow path: the bytes span several blocks or are wrong.

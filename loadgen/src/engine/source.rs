@@ -1,5 +1,6 @@
 //! The source of a thread's messages: when each is due, its size and its contents.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -34,6 +35,8 @@ pub(crate) struct MessageSource {
     /// Whether received bytes are compared with the sent ones.
     pub(crate) is_verifying: bool,
     sizes: Sizes,
+    /// The size of all messages, if they are alike: nothing has to be drawn.
+    fixed_size: Option<NonZeroU32>,
     size_rng: Xoshiro256PlusPlus,
     /// Buffer for building a datagram.
     datagram: Vec<u8>,
@@ -50,6 +53,7 @@ impl MessageSource {
             schedule: Schedule::idle(),
             payload: Arc::clone(&task.payload),
             is_verifying: plan.verify,
+            fixed_size: plan.size.fixed().and_then(NonZeroU32::new),
             sizes: plan.size.clone(),
             size_rng: Xoshiro256PlusPlus::seed_from_u64(size_seed),
             datagram: Vec::new(),
@@ -65,7 +69,10 @@ impl MessageSource {
     /// The size of the next message.
     #[inline]
     pub(crate) fn draw_size(&mut self) -> u32 {
-        self.sizes.draw(&mut self.size_rng)
+        match self.fixed_size {
+            Some(size) => size.get(),
+            None => self.sizes.draw(&mut self.size_rng),
+        }
     }
 
     /// The maximum size of a message.

@@ -16,6 +16,10 @@ use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 use crate::profile::{Cursor, Curve, MAX_RATE, Profile};
 
+mod share;
+
+pub use share::Share;
+
 /// A due message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Due {
@@ -23,47 +27,6 @@ pub struct Due {
     pub flow: usize,
     /// Its intended send time. In a closed loop, the time of the call.
     pub intended: u64,
-}
-
-/// The flows of a run that a thread drives: every `stride`-th, beginning with `first`. The thread
-/// numbers its own flows from 0.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Share {
-    /// Flows of the whole run.
-    pub total: usize,
-    /// The thread's first flow.
-    pub first: usize,
-    /// Number of threads.
-    pub stride: usize,
-}
-
-impl Share {
-    /// Number of flows in the share.
-    pub fn len(&self) -> usize {
-        self.total.saturating_sub(self.first).div_ceil(self.stride)
-    }
-
-    /// Whether the share has no flows.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The share's part of a number of messages, in proportion to its flows. The parts of all threads
-    /// add up to the number.
-    fn part_of(&self, messages: u64) -> u64 {
-        let flows_before = |thread: usize| {
-            let flows = self.total / self.stride * thread + (self.total % self.stride).min(thread);
-            flows as u128
-        };
-        let messages_before =
-            |thread| u128::from(messages) * flows_before(thread) / self.total as u128;
-        (messages_before(self.first + 1) - messages_before(self.first)) as u64
-    }
-
-    /// The run-wide number of the thread's flow `flow`.
-    pub fn global(&self, flow: usize) -> usize {
-        self.first + flow * self.stride
-    }
 }
 
 /// The arrival process.
@@ -111,7 +74,7 @@ pub struct Schedule {
     /// The limit of messages at even distances.
     limit: Option<Limit>,
     /// Until this time, a response makes the next message due: the end of the period in a closed
-    /// loop, 0 in an open loop.
+    /// loop; 0 in an open loop, and when the quota is used up.
     answers_until: u64,
 }
 
@@ -233,8 +196,8 @@ impl Schedule {
             window_end: span.end,
         });
         let answers_until = match &kind {
-            Kind::Closed { .. } => span.end,
-            Kind::Open { .. } => 0,
+            Kind::Closed { .. } if quota > 0 => span.end,
+            Kind::Closed { .. } | Kind::Open { .. } => 0,
         };
         let mut schedule = Self {
             kind,
@@ -303,18 +266,26 @@ impl Schedule {
                 Due { flow, intended }
             }
         };
-        if due.intended >= self.span.counted_from {
+        self.take_from_quota(due.intended);
+        Some(due)
+    }
+
+    /// Counts a message that is taken against the quota, if it is due after the warm-up.
+    #[inline]
+    fn take_from_quota(&mut self, intended: u64) {
+        if intended >= self.span.counted_from {
             self.span.quota -= 1;
             if self.is_used_up() {
                 self.end_with_quota();
             }
         }
-        Some(due)
     }
 
-    /// Ends an open loop's window when the next message would be due.
+    /// No answer makes a message due any more. Ends an open loop's window when the next message would
+    /// be due.
     #[cold]
     fn end_with_quota(&mut self) {
+        self.answers_until = 0;
         if let Kind::Open { due, .. } = self.kind {
             self.span.end = self.span.end.min(due);
         }
@@ -336,11 +307,11 @@ impl Schedule {
     #[inline]
     pub fn answered(&mut self, flow: usize, now: u64) -> bool {
         // An answered message was sent after the start.
-        if now >= self.answers_until || self.span.quota == 0 {
+        if now >= self.answers_until {
             self.completed(flow);
             return false;
         }
-        self.span.quota -= u64::from(now >= self.span.counted_from);
+        self.take_from_quota(now);
         true
     }
 
