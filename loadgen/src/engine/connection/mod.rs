@@ -56,7 +56,9 @@ pub(crate) struct Connection {
     state: State,
     /// The number of earlier connections.
     pub(crate) incarnation: u32,
+    /// Whether it is open and a read may find something,
     readable: bool,
+    /// and whether it is open and a write may find room.
     writable: bool,
     /// Whether a short read has drained the socket. Not after a hang-up was reported: the end of
     /// the stream may hide behind the bytes, and no further event reports it (epoll(7)).
@@ -281,10 +283,15 @@ impl Connection {
     /// Adds the readiness that the kernel reported.
     #[inline]
     pub(crate) fn note(&mut self, event: &Event) {
+        // A socket whose writing side alone is closed has an error (epoll_ctl(2)).
+        let is_hung_up = || event.is_read_closed() || event.is_error();
+        if !self.is_open() {
+            self.drained_by_short_read &= !is_hung_up();
+            return;
+        }
         self.readable |= event.is_readable();
         self.writable |= event.is_writable();
-        // A socket whose writing side alone is closed has an error (epoll_ctl(2)).
-        if event.is_read_closed() || event.is_error() {
+        if is_hung_up() {
             self.readable = true;
             self.writable = true;
             self.drained_by_short_read = false;
@@ -440,6 +447,8 @@ impl Connection {
         self.was_closed_at_once = !self.has_heard && matches!(ended, Ended::ByPeer | Ended::Broken);
         self.has_heard = false;
         self.has_answered = false;
+        self.readable = false;
+        self.writable = false;
         self.state = State::Down {
             retry_at: now + backoff,
         };
@@ -531,7 +540,7 @@ impl Connection {
 
     /// Whether a message queued now could be written at once, as far as is known.
     pub(crate) fn can_write(&self) -> bool {
-        self.is_open() && self.writable
+        self.writable
     }
 
     /// Takes the number of datagrams refused since the last call.
