@@ -24,6 +24,8 @@ pub(crate) struct Context {
     /// The servers that greeted, if they do.
     pub(crate) backends: Backends,
     pub(crate) is_greeted: bool,
+    /// Until this time, no message of the thread's flows can be overdue.
+    pub(crate) none_overdue_until: u64,
     /// How the churn workload closes its connections.
     pub(crate) close: Close,
 }
@@ -38,6 +40,7 @@ impl Context {
             timeout_ns: nanoseconds(plan.timeout),
             backends: Backends::default(),
             is_greeted: plan.opening.greeting,
+            none_overdue_until: 0,
             close: match plan.workload {
                 Workload::Churn { close } => close,
                 Workload::Request | Workload::Stream { .. } | Workload::Idle => Close::Orderly,
@@ -68,6 +71,12 @@ impl Context {
     pub(crate) fn tick(&mut self) -> u64 {
         self.recorder.clock.tick();
         self.now()
+    }
+
+    /// Whether a message of any flow may be overdue. Cheaper than asking for one.
+    #[inline]
+    pub(crate) fn may_have_overdue(&self) -> bool {
+        self.now() >= self.none_overdue_until
     }
 
     /// Whether the timeout of what began at `since` is over.

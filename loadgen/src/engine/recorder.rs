@@ -169,9 +169,11 @@ impl Recorder {
     /// Records a message whose echo is complete. Its contents are recorded apart.
     #[inline]
     pub(crate) fn record_done(&mut self, done: &Done) {
-        self.record_received(done.counted);
+        let now = self.clock.now();
+        self.progress_at = now;
+        self.slice.counts.completed += 1;
         if done.counted {
-            let now = self.clock.now();
+            self.slice.counts.received += 1;
             self.slice.record_latency(done, now, self.is_open_loop);
         }
     }

@@ -18,6 +18,8 @@ pub(crate) struct StreamInFlight {
     oldest: usize,
     /// and of the oldest one that is not outstanding but queued.
     queued: usize,
+    /// How many more messages may be outstanding. Negative if there are more than `depth`.
+    room: isize,
     /// Stream position of the end of the last outstanding message,
     out_end: u64,
     /// of the end of the last one within `depth`,
@@ -26,7 +28,7 @@ pub(crate) struct StreamInFlight {
     end: u64,
     written: u64,
     received: u64,
-    /// Stream position of the first message that counts; `u64::MAX` if there is none.
+    /// Stream position of the end of the last message that does not count. All later ones count.
     counted_from: u64,
 }
 
@@ -40,7 +42,6 @@ struct Message {
     size: u32,
     /// Whether it had to wait for its connection, not only for the client.
     held: bool,
-    counted: bool,
 }
 
 /// A message whose echo is complete, but not verified yet.
@@ -54,23 +55,25 @@ pub(crate) struct Unverified {
 impl StreamInFlight {
     /// An empty queue. `depth` limits the outstanding messages.
     pub(crate) fn new(depth: Option<usize>) -> Self {
+        let depth = depth.unwrap_or(isize::MAX as usize);
         Self {
-            depth: depth.unwrap_or(usize::MAX),
+            depth,
             messages: Ring::new(),
             oldest: 0,
             queued: 0,
+            room: depth as isize,
             out_end: 0,
             admitted_end: 0,
             end: 0,
             written: 0,
             received: 0,
-            counted_from: u64::MAX,
+            counted_from: 0,
         }
     }
 
     /// Queues a message of `size` bytes, at least one, and returns whether it has to wait for its
     /// connection. `connected` is whether the connection could take it now, as far as is known;
-    /// `counted` is whether it belongs to the measured window.
+    /// `counted` is whether it belongs to the measured window, as all later ones do then.
     #[inline(always)]
     pub(crate) fn push(
         &mut self,
@@ -79,31 +82,34 @@ impl StreamInFlight {
         connected: bool,
         counted: bool,
     ) -> bool {
-        let is_beyond_depth = self.append(Message {
+        let message = Message {
             intended,
             write_began: 0,
             end: 0,
             size,
-            held: !connected || self.len() >= self.depth,
-            counted,
-        });
-        !connected || is_beyond_depth
+            held: !connected,
+        };
+        self.append(message, counted)
     }
 
-    /// Appends a message, and says whether it lies beyond the depth.
+    /// Appends a message, and returns whether it is held by the connection or beyond `depth`.
     #[inline(always)]
-    fn append(&mut self, mut message: Message) -> bool {
-        let is_beyond_depth = self.len() >= self.depth;
-        if message.counted && self.counted_from == u64::MAX {
-            self.counted_from = self.end;
-        }
+    fn append(&mut self, mut message: Message, counted: bool) -> bool {
+        let begin = self.end;
         self.end += u64::from(message.size);
         message.end = self.end;
-        if !is_beyond_depth {
+        if !counted {
+            debug_assert_eq!(self.counted_from, begin, "a message of the window is older");
+            self.counted_from = self.end;
+        }
+        self.room -= 1;
+        if self.room < 0 {
+            message.held = true;
+        } else {
             self.admitted_end = self.end;
         }
         self.messages.push(message);
-        is_beyond_depth
+        message.held
     }
 
     /// Notes that the connection is full. Reports the intended time of each counted message that
@@ -111,7 +117,8 @@ impl StreamInFlight {
     pub(crate) fn hold(&mut self, mut newly_held: impl FnMut(u64)) {
         for number in self.queued..self.messages.end() {
             let message = &mut self.messages[number];
-            if !std::mem::replace(&mut message.held, true) && message.counted {
+            let is_counted = message.end > self.counted_from;
+            if !std::mem::replace(&mut message.held, true) && is_counted {
                 newly_held(message.intended);
             }
         }
@@ -121,20 +128,20 @@ impl StreamInFlight {
     /// whose first byte was among them. Returns how many of the bytes count.
     #[inline(always)]
     pub(crate) fn wrote(&mut self, count: u64, began: u64, mut sent: impl FnMut(Sent)) -> u64 {
-        let before = self.written;
-        self.written += count;
-        while self.out_end < self.written {
-            let message = &mut self.messages[self.queued];
+        let (before, written) = (self.written, self.written + count);
+        let (mut queued, mut out_end) = (self.queued, self.out_end);
+        while out_end < written {
+            let message = &mut self.messages[queued];
+            message.write_began = began;
+            (queued, out_end) = (queued + 1, message.end);
             sent(Sent {
                 intended: message.intended,
                 held: message.held,
-                counted: message.counted,
+                counted: message.end > self.counted_from,
             });
-            message.write_began = began;
-            self.out_end = message.end;
-            self.queued += 1;
         }
-        self.count(before, self.written)
+        (self.queued, self.out_end, self.written) = (queued, out_end, written);
+        self.count(before, written)
     }
 
     /// Records that `count` bytes of the echo arrived, at most as many as are in flight.
@@ -155,21 +162,23 @@ impl StreamInFlight {
         if self.oldest == self.queued {
             return None;
         }
-        let message = self.messages[self.oldest];
+        let message = &self.messages[self.oldest];
         if message.end > self.received {
             return None;
         }
-        self.oldest += 1;
-        if self.len() >= self.depth {
-            // Its slot goes to a queued message.
-            self.admitted_end = self.messages[self.oldest + self.depth - 1].end;
-        }
-        Some(Done {
+        let done = Done {
             intended: message.intended,
             write_began: message.write_began,
             size: message.size,
-            counted: message.counted,
-        })
+            counted: message.end > self.counted_from,
+        };
+        self.oldest += 1;
+        if self.room < 0 {
+            // Its slot goes to a queued message.
+            self.admitted_end = self.messages[self.oldest + self.depth - 1].end;
+        }
+        self.room += 1;
+        Some(done)
     }
 
     /// The messages that were taken since the last bytes were received.
@@ -178,7 +187,7 @@ impl StreamInFlight {
             let message = &self.messages[number];
             Unverified {
                 end: message.end,
-                counted: message.counted,
+                counted: message.end > self.counted_from,
             }
         })
     }
@@ -194,11 +203,12 @@ impl StreamInFlight {
         let mut restarted = Self::new(Some(self.depth));
         for number in self.oldest..self.messages.end() {
             let message = self.messages[number];
+            let is_counted = message.end > self.counted_from;
             if number >= self.queued {
-                restarted.append(message);
-            } else if message.counted && message.write_began <= timed_out_before {
+                restarted.append(message, is_counted);
+            } else if is_counted && message.write_began <= timed_out_before {
                 abandoned.timed_out += 1;
-            } else if message.counted {
+            } else if is_counted {
                 abandoned.lost += 1;
             }
         }
@@ -241,7 +251,7 @@ impl StreamInFlight {
     }
 
     /// Messages queued or outstanding.
-    #[inline]
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.messages.end() - self.oldest
     }
@@ -250,7 +260,7 @@ impl StreamInFlight {
     pub(crate) fn left(&self) -> Left {
         let counted = |numbers: Range<usize>| {
             numbers
-                .filter(|&number| self.messages[number].counted)
+                .filter(|&number| self.messages[number].end > self.counted_from)
                 .count()
         };
         Left {

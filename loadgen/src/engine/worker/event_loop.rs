@@ -8,7 +8,6 @@ use mio::event::Event;
 use mio::{Events, Token};
 
 use super::thread::{ALARM, Worker};
-use crate::engine::connection::Ended;
 use crate::engine::task::Failure;
 use crate::engine::workload::Flow;
 
@@ -103,17 +102,20 @@ impl<F: Flow> Worker<F> {
         flow.connection_mut().note(event);
         if !flow.connection().is_open() {
             if self.go_on_connecting(key) && event.is_readable() {
-                self.receive(key);
+                self.receive(key, F::MAX_READS);
             }
             return;
         }
-        match flow.receive(&mut self.context, &mut self.buffer) {
+        let result = flow.receive(&mut self.context, &mut *self.buffer);
+        let key = flow.connection().id.key;
+        match result {
             Ok(false) => {
                 if flow.has_to_send() {
                     self.dirty.push(key);
                 }
             }
-            result => self.follow_up(key, result),
+            Ok(true) => self.receive(key, F::MAX_READS - 1),
+            Err(ended) => self.end(key, &ended),
         }
     }
 
@@ -123,29 +125,28 @@ impl<F: Flow> Worker<F> {
             let Some(key) = self.unread.pop() else {
                 return;
             };
-            self.receive(key);
+            self.receive(key, F::MAX_READS);
         }
     }
 
+    /// Reads from a flow until nothing is left, at most `reads` times.
     #[inline(never)]
-    fn receive(&mut self, key: usize) {
-        let result = self.flows[key].receive(&mut self.context, &mut self.buffer);
-        self.follow_up(key, result);
-    }
-
-    /// Handles the result of a flow's read.
-    #[inline(never)]
-    fn follow_up(&mut self, key: usize, result: Result<bool, Ended>) {
-        match result {
-            Ok(may_have_more) => {
-                if may_have_more {
-                    self.unread.push(key);
+    fn receive(&mut self, key: usize, mut reads: usize) {
+        loop {
+            let flow = &mut self.flows[key];
+            match flow.receive(&mut self.context, &mut *self.buffer) {
+                Ok(true) if reads > 1 => reads -= 1,
+                Ok(may_have_more) => {
+                    if flow.has_to_send() {
+                        self.dirty.push(key);
+                    }
+                    if may_have_more {
+                        self.unread.push(key);
+                    }
+                    return;
                 }
-                if self.flows[key].has_to_send() {
-                    self.dirty.push(key);
-                }
+                Err(ended) => return self.end(key, &ended),
             }
-            Err(ended) => self.end(key, &ended),
         }
     }
 }

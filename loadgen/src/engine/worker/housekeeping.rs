@@ -45,6 +45,9 @@ impl<F: Flow> Worker<F> {
         let deadline = self.check_flows();
         // Of what begins from now on, no timeout ends before this.
         let deadline = deadline.min(now.saturating_add(self.context.timeout_ns));
+        // After the window, the flows have no deadlines.
+        let is_window_over = self.context.recorder.clock.is_window_over();
+        self.context.none_overdue_until = if is_window_over { 0 } else { deadline };
         self.housekeeping_at = deadline.clamp(now + MIN_HOUSEKEEPING_NS, now + MAX_HOUSEKEEPING_NS);
         self.sample_tcp();
         self.check_echo(now);

@@ -51,7 +51,7 @@ pub(crate) struct Worker<F> {
     pub(super) connects: Connects,
     pub(super) flows: Vec<F>,
     pub(super) context: Context,
-    pub(super) buffer: Box<[u8]>,
+    pub(super) buffer: Box<[u8; BUFFER_BYTES]>,
     /// Flows with new data to write.
     pub(super) dirty: KeyQueue,
     /// Flows with more to read than their turn allowed.
@@ -107,6 +107,7 @@ impl<F: Flow> Worker<F> {
             F::new(connection, &context)
         };
         let flows: Vec<F> = (0..share.len()).map(flow).collect();
+        let buffer = vec![0; BUFFER_BYTES].into_boxed_slice();
         let plan = &task.plan;
         Ok(Self {
             poll,
@@ -141,7 +142,7 @@ impl<F: Flow> Worker<F> {
             rate_bits: 0,
             flows,
             context,
-            buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
+            buffer: buffer.try_into().expect("it has this length"),
             housekeeping_at: 0,
             silent_since: None,
             deadline: u64::MAX,

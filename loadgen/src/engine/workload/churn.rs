@@ -5,7 +5,7 @@
 use echomark::net::clock::monotonic_ns;
 
 use super::flow::Flow;
-use super::outgoing::{FOREIGN_WITHIN, MAX_READS, stream_of, write};
+use super::outgoing::{FOREIGN_WITHIN, stream_of, write};
 use crate::engine::connection::{Connection, Ended};
 use crate::engine::context::Context;
 use crate::engine::in_flight::{Abandoned, Done, Left, Sent};
@@ -100,16 +100,14 @@ impl Flow for Churn {
     }
 
     fn receive(&mut self, context: &mut Context, buffer: &mut [u8]) -> Result<bool, Ended> {
-        for _ in 0..MAX_READS {
-            let count = match self.connection.read(buffer) {
-                Ok(Some(count)) => count,
-                Ok(None) => return Ok(false),
-                Err(Ended::ByPeer) => return Err(self.closed_by_peer(context)),
-                Err(ended) => return Err(ended),
-            };
-            context.tick();
-            self.take(&buffer[..count], context)?;
-        }
+        let count = match self.connection.read(buffer) {
+            Ok(Some(count)) => count,
+            Ok(None) => return Ok(false),
+            Err(Ended::ByPeer) => return Err(self.closed_by_peer(context)),
+            Err(ended) => return Err(ended),
+        };
+        context.tick();
+        self.take(&buffer[..count], context)?;
         Ok(self.connection.may_read())
     }
 

@@ -11,9 +11,6 @@ use crate::engine::source::Order;
 use crate::engine::task::FlowShare;
 use crate::result::Corruption;
 
-/// Maximum of datagrams read from one flow per turn.
-const MAX_READS: usize = 32;
-
 /// Maximum of sent datagrams that a wrong one is compared with, so that a server that answers wrongly
 /// costs a bounded time.
 const MAX_COMPARED: usize = 4096;
@@ -30,6 +27,9 @@ pub(crate) struct Datagram {
 }
 
 impl Flow for Datagram {
+    /// A read takes one datagram.
+    const MAX_READS: usize = 32;
+
     fn new(connection: Connection, context: &Context) -> Self {
         Self {
             stream: stream_of(&connection, context),
@@ -61,15 +61,13 @@ impl Flow for Datagram {
     }
 
     fn receive(&mut self, context: &mut Context, buffer: &mut [u8]) -> Result<bool, Ended> {
-        for _ in 0..MAX_READS {
-            let read = self.connection.read(buffer);
-            context.recorder.counts().refused += self.connection.take_refused();
-            let Some(count) = read? else {
-                return Ok(false);
-            };
-            context.tick();
-            self.take(&buffer[..count], context);
-        }
+        let read = self.connection.read(buffer);
+        context.recorder.counts().refused += self.connection.take_refused();
+        let Some(count) = read? else {
+            return Ok(false);
+        };
+        context.tick();
+        self.take(&buffer[..count], context);
         Ok(self.connection.may_read())
     }
 

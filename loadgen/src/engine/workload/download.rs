@@ -2,7 +2,6 @@
 //! has arrived completely, or when its connection ends within it.
 
 use super::flow::Flow;
-use super::outgoing::MAX_READS;
 use crate::engine::chargen::Pattern;
 use crate::engine::connection::{Connection, Ended};
 use crate::engine::context::Context;
@@ -64,21 +63,19 @@ impl Flow for Download {
     }
 
     fn receive(&mut self, context: &mut Context, buffer: &mut [u8]) -> Result<bool, Ended> {
-        for _ in 0..MAX_READS {
-            if context.recorder.clock.is_window_over() {
-                // Bytes that arrive later belong to no window.
-                return Ok(false);
-            }
-            let Some(count) = self.connection.read(buffer)? else {
-                return Ok(false);
-            };
-            context.tick();
-            if context.is_overdue(self.heard_at) {
-                return Err(Ended::TimedOut);
-            }
-            self.connection.note_answer();
-            self.take(&buffer[..count], context);
+        if context.recorder.clock.is_window_over() {
+            // Bytes that arrive later belong to no window.
+            return Ok(false);
         }
+        let Some(count) = self.connection.read(buffer)? else {
+            return Ok(false);
+        };
+        context.tick();
+        if context.is_overdue(self.heard_at) {
+            return Err(Ended::TimedOut);
+        }
+        self.connection.note_answer();
+        self.take(&buffer[..count], context);
         Ok(self.connection.may_read())
     }
 

@@ -19,6 +19,9 @@ pub(crate) enum Connects {
 
 /// One flow of a thread.
 pub(crate) trait Flow: Sized {
+    /// Maximum of reads from one flow per turn. The wait of other flows would be measured as latency.
+    const MAX_READS: usize = 4;
+
     /// A flow without a connection.
     fn new(connection: Connection, context: &Context) -> Self;
 
@@ -33,7 +36,7 @@ pub(crate) trait Flow: Sized {
     /// Notes that the connection is established, after `took` nanoseconds.
     fn connected(&mut self, took: u64, context: &mut Context);
 
-    /// Reads and records data, up to the limit of one turn. Returns whether there may be more.
+    /// Reads once and records what came. Returns whether there may be more.
     ///
     /// # Errors
     /// Why the connection ended.

@@ -1,7 +1,6 @@
 //! The messages that a flow writes to a byte stream: their contents, and their state.
 
 use std::io::IoSlice;
-use std::ops::ControlFlow;
 
 use crate::engine::connection::{Connection, Ended};
 use crate::engine::context::Context;
@@ -10,8 +9,6 @@ use crate::engine::payload::{ByteStream, Payload};
 use crate::engine::recorder::Recorder;
 use crate::engine::source::Order;
 
-/// Maximum of reads from one flow per turn. The wait of other flows would be measured as latency.
-pub(super) const MAX_READS: usize = 4;
 /// A stream that differs this early is no echo: a few bytes may be equal by chance.
 pub(super) const FOREIGN_WITHIN: usize = 8;
 /// Maximum of payload table pieces in one write call: 128 KiB and more.
@@ -55,7 +52,8 @@ impl Outgoing {
         self.in_flight.writable() > 0
     }
 
-    /// Writes with one call that begins at `began`. Returns whether another call makes sense.
+    /// Writes with one call that begins at `began`. Returns the number of bytes; 0 if the socket
+    /// accepts nothing now.
     ///
     /// # Errors
     /// Why the connection ended.
@@ -65,20 +63,20 @@ impl Outgoing {
         connection: &mut Connection,
         context: &mut Context,
         began: u64,
-    ) -> Result<ControlFlow<()>, Ended> {
+    ) -> Result<u64, Ended> {
         let (position, left) = (self.in_flight.write_position(), self.in_flight.writable());
         let payload = &context.source.payload;
         let recorder = &mut context.recorder;
         let Some(count) = write(connection, payload, &mut self.stream, position, left)? else {
             self.hold(began, recorder);
-            return Ok(ControlFlow::Break(()));
+            return Ok(0);
         };
         let count = count as u64;
         let counted = self
             .in_flight
             .wrote(count, began, |sent| recorder.record_sent(sent, began));
         recorder.record_bytes_out(count, counted);
-        Ok(ControlFlow::Continue(()))
+        Ok(count)
     }
 
     /// Marks the queued messages as held by the connection from `now` on.
@@ -105,11 +103,9 @@ pub(super) fn write(
     left: u64,
 ) -> Result<Option<usize>, Ended> {
     let most = usize::try_from(left).unwrap_or(usize::MAX);
-    let piece = payload.piece(stream, position, most);
-    if piece.len() == most {
-        connection.write(piece)
-    } else {
-        write_pieces(connection, payload, stream, position, left)
+    match payload.whole(stream, position, most) {
+        Some(bytes) => connection.write(bytes),
+        None => write_pieces(connection, payload, stream, position, left),
     }
 }
 

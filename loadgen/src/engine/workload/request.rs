@@ -3,7 +3,7 @@
 use echomark::net::clock::monotonic_ns;
 
 use super::flow::Flow;
-use super::outgoing::{FOREIGN_WITHIN, MAX_READS, Outgoing};
+use super::outgoing::{FOREIGN_WITHIN, Outgoing};
 use crate::engine::connection::{Connection, Ended};
 use crate::engine::context::Context;
 use crate::engine::in_flight::Left;
@@ -61,21 +61,12 @@ impl<const GREETED: bool> Flow for Request<GREETED> {
 
     #[inline(always)]
     fn receive(&mut self, context: &mut Context, buffer: &mut [u8]) -> Result<bool, Ended> {
-        let mut reads = 1;
-        loop {
-            let Some(count) = self.connection.read(buffer)? else {
-                return Ok(false);
-            };
-            context.tick();
-            self.take(&buffer[..count], context)?;
-            if !self.connection.may_read() {
-                return Ok(false);
-            }
-            if reads == MAX_READS {
-                return Ok(true);
-            }
-            reads += 1;
-        }
+        let Some(count) = self.connection.read(buffer)? else {
+            return Ok(false);
+        };
+        context.tick();
+        self.take(&buffer[..count], context)?;
+        Ok(self.connection.may_read())
     }
 
     fn has_to_send(&self) -> bool {
@@ -83,7 +74,11 @@ impl<const GREETED: bool> Flow for Request<GREETED> {
     }
 
     fn send(&mut self, context: &mut Context) -> Result<(), Ended> {
-        self.send_from(None, context)
+        if self.has_to_send() {
+            self.send_from(monotonic_ns(), context)
+        } else {
+            Ok(())
+        }
     }
 
     fn abandon(&mut self, ended: &Ended, context: &mut Context) {
@@ -132,21 +127,36 @@ impl<const GREETED: bool> Request<GREETED> {
     fn take(&mut self, bytes: &[u8], context: &mut Context) -> Result<(), Ended> {
         let count = bytes.len() as u64;
         let in_flight = &mut self.outgoing.in_flight;
-        if count > in_flight.bytes_out() {
+        let position = in_flight.read_position();
+        if position + count > in_flight.write_position() {
             return Err(self.take_surplus(bytes, context));
         }
         // The others were written later.
-        if in_flight
-            .oldest_write()
-            .is_some_and(|began| context.is_overdue(began))
+        if context.may_have_overdue()
+            && in_flight
+                .oldest_write()
+                .is_some_and(|began| context.is_overdue(began))
         {
             return Err(Ended::TimedOut);
         }
         context.recorder.enter_interval();
-        let position = in_flight.read_position();
         let counted = in_flight.received(count);
         context.recorder.record_bytes_in(count, counted);
-        let mut done_counted = 0;
+        self.take_done(context);
+        // In a closed loop, a message is due when the read ended, and its write begins then.
+        let sent = if context.recorder.is_open_loop() {
+            self.send(context)
+        } else {
+            self.send_from(context.now(), context)
+        };
+        self.verify(position, bytes, context);
+        sent
+    }
+
+    /// Records the messages whose echoes are complete, and queues the next ones of a closed loop. They
+    /// are taken as right until they are verified.
+    #[inline(always)]
+    fn take_done(&mut self, context: &mut Context) {
         while let Some(done) = self.outgoing.in_flight.take_done() {
             self.connection.note_answer();
             if context.recorder.clock.is_within_window() {
@@ -158,16 +168,12 @@ impl<const GREETED: bool> Request<GREETED> {
                 }
             }
             context.recorder.record_done(&done);
-            done_counted += u64::from(done.counted);
+            let contents = context.source.undisputed();
+            context.recorder.record_contents(done.counted, contents);
             if let Some(order) = context.answered(self.connection.id.key) {
                 self.push(order, context);
             }
         }
-        // In a closed loop, a message is due when the read ended, and its write begins then.
-        let due = (!context.recorder.is_open_loop()).then(|| context.now());
-        let sent = self.send_from(due, context);
-        self.verify(position, bytes, done_counted, context);
-        sent
     }
 
     /// More came back than was sent. Records the first wrong byte, if need be the first surplus one.
@@ -188,43 +194,42 @@ impl<const GREETED: bool> Request<GREETED> {
         Ended::Excess
     }
 
-    /// Writes the queued messages. The first call begins at `began`, if that is known.
+    /// Writes the queued messages as far as the connection accepts them. The first call begins at
+    /// `began`.
     #[inline(always)]
-    fn send_from(&mut self, mut began: Option<u64>, context: &mut Context) -> Result<(), Ended> {
+    fn send_from(&mut self, mut began: u64, context: &mut Context) -> Result<(), Ended> {
         // Each iteration writes a part of the bounded queue or leaves the loop.
         while self.has_to_send() && self.connection.can_write() {
-            let began = began.take().unwrap_or_else(monotonic_ns);
             let written = self.outgoing.write(&mut self.connection, context, began)?;
-            if written.is_break() {
+            if !self.has_to_send() || written == 0 {
                 break;
             }
+            began = monotonic_ns();
         }
         Ok(())
     }
 
-    /// Compares the bytes from `position` on with the sent ones, and records the result for each
-    /// completed message, of which `counted` count.
+    /// Compares the bytes from `position` on with the sent ones. What is wrong is recorded.
     #[inline(always)]
-    fn verify(&mut self, position: u64, bytes: &[u8], counted: u64, context: &mut Context) {
-        let source = &context.source;
-        if !source.is_verifying {
-            return context.recorder.note_echo();
-        }
+    fn verify(&mut self, position: u64, bytes: &[u8], context: &mut Context) {
+        let Context {
+            source, recorder, ..
+        } = context;
         let stream = &mut self.outgoing.stream;
-        let difference = source.payload.first_difference(stream, position, bytes);
-        if self.is_corrupt || difference.is_some() {
-            if position == 0 {
-                self.note_first(bytes, context);
-            }
+        let is_wrong = source.is_verifying
+            && (self.is_corrupt
+                || source
+                    .payload
+                    .first_difference(stream, position, bytes)
+                    .is_some());
+        if is_wrong {
             self.verify_each(position, bytes, context);
         } else {
-            context.recorder.note_echo();
-            context.recorder.counts().verified += counted;
+            recorder.note_echo();
         }
     }
 
     /// Notes whether the first bytes of a connection are an echo.
-    #[cold]
     fn note_first(&mut self, bytes: &[u8], context: &mut Context) {
         let stream = &mut self.outgoing.stream;
         let written = self.outgoing.in_flight.write_position();
@@ -239,6 +244,9 @@ impl<const GREETED: bool> Request<GREETED> {
     /// The slow path, after a wrong byte: verifies each message separately.
     #[cold]
     fn verify_each(&mut self, position: u64, bytes: &[u8], context: &mut Context) {
+        if position == 0 {
+            self.note_first(bytes, context);
+        }
         let Context {
             source, recorder, ..
         } = context;
@@ -262,12 +270,10 @@ impl<const GREETED: bool> Request<GREETED> {
         for message in in_flight.unverified() {
             let is_wrong = has_difference(recorder, message.end) | self.is_corrupt;
             self.is_corrupt = false;
-            let contents = if is_wrong {
-                Contents::Wrong
-            } else {
-                source.undisputed()
-            };
-            recorder.record_contents(message.counted, contents);
+            if is_wrong {
+                recorder.counts().verified -= u64::from(message.counted);
+                recorder.record_contents(message.counted, Contents::Wrong);
+            }
         }
         // The rest belongs to the message whose echo is arriving.
         self.is_corrupt |= has_difference(recorder, position + bytes.len() as u64);

@@ -81,7 +81,7 @@ impl Flow for Upload {
             );
             let began = monotonic_ns();
             let written = self.outgoing.write(&mut self.connection, context, began)?;
-            if written.is_break() {
+            if written == 0 {
                 return Ok(());
             }
             if bytes_out == 0 {
