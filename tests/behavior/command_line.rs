@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{self, Command};
 
 use echomark::net::endpoint::Endpoint;
@@ -152,6 +152,30 @@ fn an_address_in_use_is_named() {
     let exit = run(&[&format!("--echo=tcp://{address}")]);
     assert_failure(1, &exit, &address);
     assert!(exit.stderr[0].contains("--echo"), "a way out: {exit:#?}");
+}
+
+/// docs/echod.md shows what echod prints, with some port in the place of 0.
+#[test]
+fn the_document_shows_what_is_printed() {
+    let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/echod.md");
+    let document = fs::read_to_string(document).expect("docs/echod.md");
+    let (_, block) = document.split_once("```text\n").expect("a block of text");
+    let (shown, rest) = block.split_once("```").expect("its end");
+    assert!(!rest.contains("```text"), "the one block of text");
+    let echod = Echod::start(&["--echo=tcp://127.0.0.1:0", "--workers=1"]);
+    echod.signal(Signal::TERM);
+    let printed = echod.wait_for_exit().stdout;
+    let without_port = |line: &str| {
+        line.trim_end_matches(|c: char| c.is_ascii_digit())
+            .to_owned()
+    };
+    assert_eq!(
+        shown.lines().map(without_port).collect::<Vec<_>>(),
+        printed
+            .iter()
+            .map(|line| without_port(line))
+            .collect::<Vec<_>>()
+    );
 }
 
 #[test]

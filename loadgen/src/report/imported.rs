@@ -13,7 +13,10 @@ impl Report for ImportedResult {
         let mut document = Document {
             medium,
             kind: "import",
-            started_at: self.started_at.clone().unwrap_or_default(),
+            started_at: self
+                .started_at
+                .clone()
+                .unwrap_or_else(|| "time not told".to_owned()),
             is_interrupted: self.interrupted,
             badge: words::status(self.verdict.status),
             subjects: vec![("target", target.clone()), ("tool", tool(self))],

@@ -9,7 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use loadgen::plan::Plan;
-use loadgen::report::html;
+use loadgen::report::{self, html};
+use loadgen::result::Stored;
 use serde_json::{Value, json};
 
 use crate::report::hostile;
@@ -330,4 +331,47 @@ fn the_page_works_in_a_browser_and_asks_for_nothing() {
         assert!(request == own || request.starts_with("data:"), "{request}");
     }
     assert!(complaints.is_empty(), "{complaints:?}");
+}
+
+/// Pairs of labels of a chart that touch or overlap.
+const TOUCHING: &str = "(() => {
+    const found = [];
+    for (const chart of document.querySelectorAll('svg')) {
+        const labels = [...chart.querySelectorAll('text')].map(text => [text.textContent,
+            text.getBoundingClientRect()]).filter(([text, box]) => text.trim() && box.width > 0);
+        labels.forEach(([one, a], index) => labels.slice(index + 1).forEach(([other, b]) => {
+            const across = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+            const down = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+            if (across > 0 && down > 2) found.push(one + ' | ' + other);
+        }));
+    }
+    return found.join(', ');
+})()";
+
+#[test]
+fn labels_of_charts_do_not_touch_on_narrow_and_wide_screens() {
+    require!("sh");
+    let Some(mut browser) = Browser::start() else {
+        skip_without!("chromium");
+    };
+    let directory = Directory::new("labels");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    for result in [
+        "docs/samples/run.json",
+        "docs/samples/suspect.json",
+        "docs/samples/compare.json",
+        "fuzz/seeds/search/unfinished",
+    ] {
+        let json = std::fs::read(root.join(result)).unwrap();
+        let stored = Stored::read(&json).unwrap();
+        let path = directory.path("page.html");
+        std::fs::write(&path, html::render(report::of(&stored))).unwrap();
+        for width in [420, 1200] {
+            browser.resize(width);
+            browser.open(&path);
+            assert_eq!(browser.evaluate(TOUCHING), "", "{result} at {width}");
+            let drawn = browser.evaluate("document.querySelectorAll('svg text').length");
+            assert!(drawn.as_u64() > Some(5), "{result}: {drawn}");
+        }
+    }
 }
