@@ -4,6 +4,8 @@
 //! Text is plain everywhere, and formats escape it. In a [`Block::Note`] and a [`Block::List`],
 //! words between two pairs of asterisks are emphasized.
 
+use std::io::Write;
+
 use serde::Serialize;
 use serde_json::Value;
 
@@ -24,6 +26,12 @@ pub trait Report {
     /// # Errors
     /// The error of serde.
     fn to_json(&self) -> serde_json::Result<String>;
+
+    /// Writes the result file.
+    ///
+    /// # Errors
+    /// The error of serde, or of `out`.
+    fn write_json(&self, out: &mut dyn Write) -> serde_json::Result<()>;
 }
 
 /// The medium of a report.

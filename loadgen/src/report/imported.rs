@@ -1,10 +1,12 @@
 //! The report of a result that another tool measured.
 
+use std::io::Write;
+
 use crate::report::document::{
     Document, EVERYWHERE, Fact, Medium, PAGE, Records, Report, TERMINAL, TERMINAL_AND_PAGE, Table,
 };
 use crate::report::format::{bits_per_second, duration, grouped, known, percent, rate, seconds};
-use crate::report::words;
+use crate::report::{json, words};
 use crate::result::imported::{ImportedLatency, ImportedResult};
 
 impl Report for ImportedResult {
@@ -63,7 +65,11 @@ impl Report for ImportedResult {
     }
 
     fn to_json(&self) -> serde_json::Result<String> {
-        serde_json::to_string(self)
+        json::compact(self)
+    }
+
+    fn write_json(&self, out: &mut dyn Write) -> serde_json::Result<()> {
+        json::pretty(self, out)
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
+use super::json;
 use super::stream::{Stream, StreamError};
 use crate::engine::slice::Slice;
 use crate::observer::Observer;
@@ -103,9 +104,9 @@ impl Observer for Ndjson {
 /// Writes each line at once, so that a reader sees it.
 fn write(lines: impl IntoIterator<Item = Line>, mut out: impl Write) -> io::Result<()> {
     for line in lines {
-        let mut text = serde_json::to_vec(&line)?;
-        text.push(b'\n');
-        out.write_all(&text)?;
+        let mut text = json::compact(&line)?;
+        text.push('\n');
+        out.write_all(text.as_bytes())?;
         out.flush()?;
     }
     Ok(())

@@ -1,11 +1,13 @@
 //! The report of two results beside each other.
 
+use std::io::Write;
+
 use crate::compare::change;
 use crate::report::document::{
     Document, EVERYWHERE, Fact, Medium, Records, Report, TERMINAL, TERMINAL_AND_PAGE, Table,
 };
 use crate::report::format::{bits_per_second, duration, known, percent, rate};
-use crate::report::words;
+use crate::report::{json, words};
 use crate::result::comparison::Unit;
 use crate::result::side_by_side::{Side, SideBySide};
 
@@ -72,7 +74,11 @@ impl Report for SideBySide {
     }
 
     fn to_json(&self) -> serde_json::Result<String> {
-        serde_json::to_string(self)
+        json::compact(self)
+    }
+
+    fn write_json(&self, out: &mut dyn Write) -> serde_json::Result<()> {
+        json::pretty(self, out)
     }
 }
 

@@ -1,13 +1,15 @@
 //! The report of a comparison: the verdict, each figure's ratio with its interval, the rounds, and both
 //! plans.
 
+use std::io::Write;
+
 use crate::compare::change;
 use crate::report::document::{
     Block, COMMENT_AND_PAGE, Document, EVERYWHERE, Fact, Judgement, Medium, PAGE, Records, Report,
     Section, TERMINAL, Table,
 };
 use crate::report::format::{count, grouped, known, percent};
-use crate::report::{options, words as plan_words};
+use crate::report::{json, options, words as plan_words};
 use crate::result::Status;
 use crate::result::comparison::{
     ComparedSide, Comparison, ComparisonVerdict, Method, MetricComparison, RatioInterval, Side,
@@ -102,7 +104,11 @@ impl Report for Comparison {
     }
 
     fn to_json(&self) -> serde_json::Result<String> {
-        serde_json::to_string(self)
+        json::compact(self)
+    }
+
+    fn write_json(&self, out: &mut dyn Write) -> serde_json::Result<()> {
+        json::pretty(self, out)
     }
 }
 

@@ -2,6 +2,7 @@
 //! server and client, and the plan.
 
 use std::fmt::Write as _;
+use std::io;
 
 use echomark::net::units::format_duration_ns;
 
@@ -10,7 +11,7 @@ use crate::report::document::{
     COMMENT, Document, EVERYWHERE, Fact, Medium, PAGE, Records, Report, TERMINAL, TERMINAL_AND_PAGE,
 };
 use crate::report::format::{bits_per_second, count, duration, grouped, rate};
-use crate::report::words;
+use crate::report::{json, words};
 use crate::result::Status;
 use crate::result::{RunResult, Throughput};
 
@@ -85,7 +86,11 @@ impl Report for RunResult {
                 latency.histogram = None;
             }
         }
-        serde_json::to_string(&result)
+        json::compact(&result)
+    }
+
+    fn write_json(&self, out: &mut dyn io::Write) -> serde_json::Result<()> {
+        json::pretty(self, out)
     }
 }
 

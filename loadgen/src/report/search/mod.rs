@@ -1,11 +1,13 @@
 //! The report of a search: the findings for each goal, latency by load, and the trials.
 
+use std::io::Write;
+
 use crate::report::document::{
     Document, Fact, Judgement, Medium, PAGE, Records, Report, Section, TERMINAL_AND_COMMENT,
     TERMINAL_AND_PAGE, Table,
 };
 use crate::report::format::{duration, grouped, known, number, percent, seconds};
-use crate::report::{options, words as plan_words};
+use crate::report::{json, options, words as plan_words};
 use crate::result::Status;
 use crate::result::{GoalResult, SearchResult};
 use crate::search::{Axis, Class, GoalEnd};
@@ -78,7 +80,11 @@ impl Report for SearchResult {
     }
 
     fn to_json(&self) -> serde_json::Result<String> {
-        serde_json::to_string(self)
+        json::compact(self)
+    }
+
+    fn write_json(&self, out: &mut dyn Write) -> serde_json::Result<()> {
+        json::pretty(self, out)
     }
 }
 
