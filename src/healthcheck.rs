@@ -40,7 +40,7 @@ impl Probe {
 /// Asks the admin port at this address, and returns what it says with a status of 200: `alive` or `ready`.
 ///
 /// # Errors
-/// One line that names the page: nobody listens, it took too long, or the status was another.
+/// One line that names the page: no socket listens, it took too long, or the status was another.
 pub(crate) fn ask(admin: &AdminAddress, probe: Probe) -> Result<String, String> {
     let path = probe.path();
     let fail = |problem: &dyn fmt::Display| format!("{}{path}: {problem}", admin.url());

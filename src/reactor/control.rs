@@ -29,8 +29,8 @@ pub(crate) struct Control {
     rules_version: AtomicU64,
     /// Whether the worker with this index has ended.
     ended: Vec<AtomicBool>,
-    /// To whom the sockets of the endpoint with this index are left: 0 to nobody, else 1 more than
-    /// the [`LeftTo`].
+    /// To which process the sockets of the endpoint with this index are left: 0 to none, else 1 more
+    /// than the [`LeftTo`].
     left: Vec<AtomicU8>,
     /// Whether a successor has taken over, even if none of the endpoints.
     succeeded: AtomicBool,

@@ -78,7 +78,7 @@ fn without_any_budget_an_echo_only_costs_more() {
     }
 }
 
-/// With a limit on its address space (RLIMIT_AS), the allocations for so many peers fail.
+/// With a limit on its address space (RLIMIT_AS), some allocations for these peers fail.
 #[test]
 fn at_the_limit_of_its_memory_it_goes_on() {
     const PEERS: usize = 2000;

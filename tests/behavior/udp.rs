@@ -381,7 +381,7 @@ fn two_servers_on_one_port_do_not_answer_each_other() {
 #[test]
 fn a_forged_datagram_does_not_circle_between_two_servers() {
     const FORGED: usize = 32;
-    /// Far beyond what the rate allows in the time that so many answers take.
+    /// Far beyond what the rate allows in the time that this many answers take.
     const MANY: u64 = 100_000;
     let rate = Limits::default().udp_rate_per_source.expect("a default");
     // The datagrams wait for the first server until the second has the port that they came from. No

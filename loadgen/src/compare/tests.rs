@@ -182,7 +182,7 @@ fn figures_that_are_not_known_decide_nothing_and_cost_nothing() {
     assert_eq!(nothing.verdict, ComparisonVerdict::NotEnoughEvidence);
 }
 
-/// Rounds with so many failed messages of 1000 on each side.
+/// Rounds in which `base` and `new` of 1000 messages failed on their sides.
 fn rounds_with_failures(number: usize, base: u64, new: u64) -> Vec<Round> {
     let failing = |count| {
         let failures = Reading::Share { count, of: 1000 };

@@ -76,7 +76,7 @@ impl Scheduling {
         Self::on(demand, affinity::usable_cpus().get(), &allowed)
     }
 
-    /// The scheduling on a host of so many usable CPUs out of the `allowed` ones.
+    /// The scheduling where the process may fill `usable` CPUs, and run on the `allowed` ones.
     fn on(demand: Demand, usable: usize, allowed: &[usize]) -> Self {
         let Demand {
             priority,

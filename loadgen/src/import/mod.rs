@@ -18,7 +18,7 @@ mod sockperf;
 
 /// A larger file is none of these outputs.
 pub const MAX_LEN: usize = 64 << 20;
-/// A percentile needs so many samples beyond it.
+/// The fewest samples beyond a percentile that support it.
 const MIN_BEYOND: f64 = 10.0;
 
 /// Why the output of a tool has no result. Its text continues a sentence that begins with the file's name.

@@ -354,7 +354,7 @@ impl Connection {
             // It may be gone; nothing depends on the message.
             OfferAction::SendBusy => drop(self.send(&Reply::Busy)),
             OfferAction::SendEnding => {
-                // Whether it arrives or not, somebody waits for the addresses.
+                // Whether it arrives or not, the successor waits for the addresses.
                 let _ = self.send(&Reply::Ending);
                 to.handle.vacate();
                 to.admin.give_up();

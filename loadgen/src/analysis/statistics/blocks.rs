@@ -51,7 +51,7 @@ impl Blocks {
         }
     }
 
-    /// Adds the samples of the next time slice, in which so many messages were completed. Slices
+    /// Adds the samples of the next time slice, and the number of messages completed in it. Slices
     /// must have equal length, and all histograms the same bounds. Empty slices must be added too.
     pub(crate) fn push(&mut self, samples: &Histogram<u64>, completed: u64) {
         self.add(Block {

@@ -186,8 +186,8 @@ impl<'a> Bounds<'a> {
         BOTH_WAYS * late.min(lifted.max(0.0))
     }
 
-    /// Only the number and the sum of the waits are known: so many may have been long enough. Each
-    /// delays the message that ended it, and those that come while it lasts.
+    /// Only the number and the sum of the waits are known. They bound how many were long enough; each
+    /// of these delays the message that ended it, and those that come while it lasts.
     fn by_waits(&self, relevant_ns: f64) -> f64 {
         let relevant = (self.waits.time_ns / relevant_ns).min(self.waits.number);
         relevant / self.messages + self.waited_ratio

@@ -242,7 +242,7 @@ impl Connection {
             return Err(Ended::NotConnected(error));
         }
         match socket.peer_addr() {
-            // If nobody listens, a port that the kernel chose may be the target's: simultaneous open
+            // If no socket listens, a port that the kernel chose may be the target's: simultaneous open
             // (RFC 9293, section 3.5) connects the socket to itself.
             Ok(peer) if socket.local_addr().is_ok_and(|local| local == peer) => {
                 return Err(Ended::NotConnected(io::ErrorKind::ConnectionRefused.into()));

@@ -96,7 +96,7 @@ fn start_connecting_datagrams(
             error
         }
     })?;
-    // If nobody receives there, the kernel may choose the target's own port: the socket would answer
+    // If no socket receives there, the kernel may choose the target's own port: the socket would answer
     // itself.
     if socket.local_addr()?.as_socket() == Some(address) {
         return Err(io::ErrorKind::ConnectionRefused.into());

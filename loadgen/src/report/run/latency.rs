@@ -352,7 +352,7 @@ fn histogram(drawn: &Drawn<'_>) -> Chart {
     }
 }
 
-/// Samples by bar number, with so many bars for each factor of ten.
+/// Samples by bar number. A factor of ten has `per_decade` bars.
 pub(super) fn bars(latency: &Latency, per_decade: f64) -> BTreeMap<i32, u64> {
     let histogram = latency.histogram();
     let mut bars = BTreeMap::new();

@@ -49,7 +49,7 @@ impl Process {
         is_told_to_end: false,
     };
 
-    /// It runs and nobody wants it to end.
+    /// It runs and was not told to end.
     fn is_wanted(self) -> bool {
         self.is_alive && !self.is_told_to_end
     }

@@ -15,7 +15,7 @@ fn of(change: impl FnOnce(&mut Case)) -> (Option<f64>, Option<Source>) {
     (vouched.percentile, vouched.limit.map(|limit| limit.source))
 }
 
-/// So many response times: a hundredth of 1 ms, a thousandth of 10 ms, the others of 100 µs.
+/// `count` response times: a hundredth of 1 ms, a thousandth of 10 ms, the others of 100 µs.
 fn spread(count: u64) -> Latency {
     let mut histogram = histogram::empty();
     histogram.record_n(100_000, count - count / 100).unwrap();
