@@ -5,6 +5,7 @@ pub use crate::conn::scratch::Scratch;
 pub use crate::conn::{Conn, Next};
 pub use crate::listen::{Inherited, Keeper};
 pub use crate::metrics::WorkerMetrics;
+pub use crate::net::sys::ReservingAllocator;
 pub use crate::proxy_protocol::{
     Addresses, Begin, Header, MAX_HEADER_LEN as MAX_PROXY_HEADER_LEN, parse as parse_proxy_header,
 };

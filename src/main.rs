@@ -2,10 +2,14 @@
 
 use std::process::ExitCode;
 
-use echomark::internal::{Log, serve};
+use echomark::internal::{Log, ReservingAllocator, serve};
 use tracing::warn;
 
 mod cli;
+
+/// So that a lack of memory ends a scrape or a line of the log, and not the process.
+#[global_allocator]
+static ALLOCATOR: ReservingAllocator = ReservingAllocator;
 mod healthcheck;
 
 use cli::{Request, Task};

@@ -62,8 +62,8 @@ use crate::net::cidr::{DEFAULT_IPV6_PREFIX, SourcePrefix};
 use crate::net::endpoint::{AdminAddress, Endpoint};
 use crate::net::errno::AcceptError;
 use crate::net::stream::Socket;
-use crate::net::tcp;
 use crate::net::unix::{self, SocketFile};
+use crate::net::{sys, tcp};
 use connection::Connection;
 use table::MAX_CONNECTIONS;
 
@@ -473,6 +473,12 @@ impl AdminLoop {
     }
 
     fn drive(&mut self, key: usize) {
+        // An answer is made by allocations that can't fail in order. Without a reserve for them, its
+        // client reads an end without one.
+        if !sys::refill_reserve() {
+            self.connections.try_remove(key);
+            return;
+        }
         if let Some(connection) = self.connections.get_mut(key)
             && connection.drive(&mut self.buffer, &self.pages).is_break()
         {

@@ -6,6 +6,8 @@ use std::hash::Hash;
 
 use slab::Slab;
 
+use crate::net::sys;
+
 /// There was no memory.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct OutOfMemory;
@@ -43,14 +45,14 @@ pub(crate) fn try_copy(bytes: &[u8]) -> Result<Vec<u8>, OutOfMemory> {
 pub(crate) fn try_reserve_text(text: &mut String, additional: usize) -> Result<(), OutOfMemory> {
     #[cfg(test)]
     faults::check()?;
-    Ok(text.try_reserve_exact(additional)?)
+    Ok(sys::fallibly(|| text.try_reserve_exact(additional))?)
 }
 
 /// Makes room for exactly this number of items more.
 pub(crate) fn try_reserve_exact<T>(vec: &mut Vec<T>, additional: usize) -> Result<(), OutOfMemory> {
     #[cfg(test)]
     faults::check()?;
-    Ok(vec.try_reserve_exact(additional)?)
+    Ok(sys::fallibly(|| vec.try_reserve_exact(additional))?)
 }
 
 /// The C library maps a block of this size alone (M_MMAP_THRESHOLD, mallopt(3)), so pages of it that
@@ -70,9 +72,9 @@ pub(crate) fn try_reserve<T>(vec: &mut Vec<T>, total: usize) -> Result<(), OutOf
         let alone = MAPPED_ALONE / size_of::<T>().max(1);
         let room = total.max(2 * vec.capacity()).max(alone);
         *vec = Vec::new();
-        return Ok(vec.try_reserve_exact(room)?);
+        return Ok(sys::fallibly(|| vec.try_reserve_exact(room))?);
     }
-    Ok(vec.try_reserve(total - vec.len())?)
+    Ok(sys::fallibly(|| vec.try_reserve(total - vec.len()))?)
 }
 
 /// Makes room for one more value. A slab's own growth ends the process where memory lacks, so a
@@ -89,7 +91,7 @@ pub(crate) fn try_reserve_slab<T>(slab: &mut Slab<T>) -> Result<(), OutOfMemory>
     let capacity = (2 * slab.capacity()).max(MIN_CAPACITY);
     // An entry is a value, or the key of the next free one.
     let entry = size_of::<T>().max(size_of::<usize>()) + size_of::<usize>();
-    Vec::<u8>::new().try_reserve_exact(2 * capacity * entry)?;
+    sys::fallibly(|| Vec::<u8>::new().try_reserve_exact(2 * capacity * entry))?;
     slab.reserve_exact(capacity - slab.len());
     Ok(())
 }
@@ -104,7 +106,7 @@ pub(crate) fn try_reserve_queue<T>(
     }
     #[cfg(test)]
     faults::check()?;
-    Ok(queue.try_reserve(total - queue.len())?)
+    Ok(sys::fallibly(|| queue.try_reserve(total - queue.len()))?)
 }
 
 /// As [`try_reserve`], for a map.
@@ -117,7 +119,7 @@ pub(crate) fn try_reserve_map<K: Eq + Hash, V>(
     }
     #[cfg(test)]
     faults::check()?;
-    Ok(map.try_reserve(total - map.len())?)
+    Ok(sys::fallibly(|| map.try_reserve(total - map.len()))?)
 }
 
 /// Allocations that fail on demand, on this thread.

@@ -26,6 +26,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::metrics;
+use crate::net::sys;
 use crate::settings::{LogFormat, LogLevel};
 
 /// Lines that wait to be written: some hundred kilobytes at most.
@@ -203,6 +204,11 @@ struct RepeatLimit {
 
 impl<S: Subscriber> Layer<S> for RepeatLimit {
     fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
+        // A line is made by allocations that can't fail in order.
+        if !sys::refill_reserve() {
+            count_dropped();
+            return false;
+        }
         let metadata = event.metadata();
         // The more verbose level is the greater one.
         if *metadata.level() > Level::WARN {

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use echomark::{Config, Service};
 
-use crate::support::echod::{Echod, PROGRAM};
+use crate::support::echod::{Echod, PROGRAM, page};
 use crate::support::pattern::Pattern;
 use crate::support::{Client, Running, config, config_for, wait_until};
 
@@ -114,6 +114,42 @@ fn at_the_limit_of_its_memory_it_goes_on() {
             true
         })
     });
+}
+
+/// Some allocations can't fail in order: those for a scrape, and for lines of the log.
+#[test]
+fn at_the_limit_of_its_memory_scrapes_and_log_lines_end_nothing() {
+    const PEERS: usize = 2000;
+    const HEADROOM: u64 = 4 << 20;
+    let size = SOCKET_BUFFER.to_string();
+    let mut command = Command::new(PROGRAM);
+    let mut echod = Echod::start_command(command.env("MALLOC_ARENA_MAX", "1").args([
+        "--echo=tcp://127.0.0.1:0",
+        "--admin=127.0.0.1:0",
+        "--workers=1",
+        "--log-level=debug",
+        "--backlog-memory=off",
+        &format!("--send-buffer={size}"),
+        &format!("--recv-buffer={size}"),
+    ]));
+    let admin = echod.address_of("admin http://");
+    let mut other = echod.connect();
+    other.echo(b"before");
+    echod.limit_memory(HEADROOM);
+    let peers = connect_and_flood(echod.address(), PEERS);
+    for round in 0..50 {
+        // There may be no memory for an answer.
+        for path in ["/metrics", "/info", "/livez"] {
+            let _ = page(admin, path);
+        }
+        // A line of the log each time.
+        drop(Client::try_connect(echod.address()));
+        assert!(echod.is_running(), "it ended in round {round}");
+        other.echo_stream(Pattern(round), 10_000);
+    }
+    drop(peers);
+    wait_until("a scrape", || page(admin, "/metrics").is_some());
+    other.echo(b"as before");
 }
 
 fn small_buffers(mut config: Config) -> Config {

@@ -15,7 +15,8 @@ use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-pub(crate) use allocator::return_freed_memory;
+pub use allocator::ReservingAllocator;
+pub(crate) use allocator::{fallibly, refill_reserve, return_freed_memory};
 pub(super) use resolver::use_what_is_linked;
 pub(super) use socket::{discard, dropped, listen_queue, set_option};
 pub(crate) use thread_clock::ThreadClock;
