@@ -27,7 +27,7 @@ fn fish_completes_loadgen() {
 
 #[track_caller]
 fn completes(shell: Shell) {
-    let directory = Directory::new("completions");
+    let directory = Directory::new(&format!("completions-{}", shell.name()));
     let script = directory.path(shell.name());
     let output = run(&["completions", shell.name()]);
     assert_eq!(output.status.code(), Some(0));
