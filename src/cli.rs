@@ -147,6 +147,15 @@ pub(crate) struct Mistake {
 
 const HELP: &str = "; see echod --help";
 
+impl From<String> for Mistake {
+    fn from(problem: String) -> Self {
+        Self {
+            problem,
+            way_out: "",
+        }
+    }
+}
+
 impl From<clap::Error> for Mistake {
     fn from(error: clap::Error) -> Self {
         let text = error.render().to_string();

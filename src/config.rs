@@ -10,6 +10,7 @@ use crate::net::endpoint::{Endpoint, HostPort};
 use crate::net::memory;
 use crate::net::tuning::Tuning;
 use crate::service::Service;
+use crate::tls::ServerTls;
 
 /// The configuration of a [`Server`](crate::Server). [`Config::default`] echoes on
 /// `tcp://127.0.0.1:7777` with every CPU that the process may use.
@@ -45,6 +46,8 @@ pub struct Config {
     pub proxy_protocol: ProxyProtocol,
     /// The environment variables that [`Service::Whoami`] tells, if they are set.
     pub whoami_env: Vec<String>,
+    /// The certificate and key of every endpoint with TLS.
+    pub tls: Option<ServerTls>,
     /// Access lists, maximum connections, rates and timeouts.
     pub limits: Limits,
     /// How long a drain continues accepting, so that load balancers notice the end of the server.
@@ -75,6 +78,7 @@ impl Default for Config {
             backlog_memory: Some(memory::share_for_backlogs()),
             proxy_protocol: ProxyProtocol::default(),
             whoami_env: DEFAULT_WHOAMI_ENV.map(str::to_owned).to_vec(),
+            tls: None,
             limits: Limits::default(),
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(10),
@@ -94,6 +98,9 @@ impl Config {
         match (service, endpoint) {
             (Service::Chargen, Endpoint::Udp(_)) if !self.udp_chargen => {
                 Some("would answer to forged addresses; set udp-chargen as well if it is meant")
+            }
+            (Service::Whoami, Endpoint::Tls(_)) => {
+                Some("can't be: whoami is served without TLS; write tcp://HOST:PORT or unix:PATH")
             }
             (Service::Chargen, Endpoint::Unix(_)) => {
                 Some("can't be: Unix sockets have echo and discard; write tcp://HOST:PORT")
@@ -152,7 +159,7 @@ pub struct Limits {
     pub stall_bytes: u64,
     /// Closes a connection this long after it was accepted, busy or not.
     pub lifetime: Option<Duration>,
-    /// Closes a connection whose PROXY header is not complete after this time.
+    /// Closes a connection whose PROXY header or TLS handshake is not complete after this time.
     pub handshake_timeout: Option<Duration>,
     /// The senders of PROXY headers that are believed. Without any, none is, except over Unix sockets,
     /// where the permissions of the file decide.

@@ -34,6 +34,11 @@ pub enum Error {
         /// The option and the error.
         source: TuningError,
     },
+    /// There is an endpoint with TLS and no certificate.
+    NoCertificate {
+        /// As configured.
+        endpoint: Endpoint,
+    },
     /// The descriptors for a successor could not be made.
     Handover(io::Error),
     /// A worker could not be set up: no descriptor, no thread.
@@ -77,6 +82,9 @@ impl fmt::Display for Error {
                 write!(f, ": {source}")
             }
             Self::Tuning { endpoint, source } => write!(f, "{endpoint}: {source}"),
+            Self::NoCertificate { endpoint } => {
+                write!(f, "there is no certificate for {endpoint}")
+            }
             Self::Handover(source) => {
                 write!(f, "cannot prepare the hand-over to a successor: {source}")
             }
@@ -96,7 +104,7 @@ impl std::error::Error for Error {
             | Self::Worker { source, .. }
             | Self::Handover(source) => Some(source),
             Self::Tuning { source, .. } => Some(source),
-            Self::Panicked { .. } => None,
+            Self::NoCertificate { .. } | Self::Panicked { .. } => None,
         }
     }
 }

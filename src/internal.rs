@@ -19,6 +19,7 @@ pub use crate::{
         SettingsStatus, Status, respond,
     },
     process::{
+        certificates::Certificates,
         failure::Failure,
         handover::{
             AdminSocket, Answer, Claim, Confirmed, Offer, Takeover, TakeoverError,
@@ -31,6 +32,6 @@ pub use crate::{
     },
     settings::{
         Announce, Audience, Change, FILE_VARIABLE, Group, KEYS, Key, Kind, LogFormat, LogLevel,
-        PREFIX, Resolved, SandboxMode, Settings, SettingsError, UserName,
+        PREFIX, Resolved, SandboxMode, Settings, SettingsError, TlsFiles, UserName,
     },
 };

@@ -16,6 +16,7 @@
 //! - `admin`: metrics, readiness and `/info` over HTTP, on a thread of its own.
 //! - `config`, `error`, `service`: the configuration, the errors and the services of a server.
 //! - `settings`: the configuration as text: flags, environment and file. Only the program uses it.
+//! - [`tls`]: a TLS session, and with a socket a stream that `conn` drives like a plain one.
 //! - [`net`]: endpoints, units, socket options, affinity, and `net::sys`, the only module with raw
 //!   system calls.
 //!
@@ -73,6 +74,7 @@ mod settings;
 mod spin;
 mod timeouts;
 mod timer;
+pub mod tls;
 mod udp;
 
 pub use config::{Balance, Config, Limits, ProxyProtocol, Spin};

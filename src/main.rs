@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use echomark::internal::{Log, ReservingAllocator, serve};
+use echomark::internal::{Certificates, Log, ReservingAllocator, serve};
 use tracing::warn;
 
 mod cli;
@@ -24,6 +24,14 @@ fn main() -> ExitCode {
         Ok(resolved) => resolved,
         Err(mistake) => return cli::refuse_mistake(&mistake),
     };
+    let certificates = match cli.task {
+        Task::PrintConfig | Task::CheckHealth(_) => Ok(Certificates::default()),
+        Task::CheckConfig | Task::Serve => Certificates::load(&resolved.settings),
+    };
+    let certificates = match certificates {
+        Ok(certificates) => certificates,
+        Err(problem) => return cli::refuse_mistake(&problem.into()),
+    };
     let mut log = Log::start(resolved.settings.log_format, resolved.settings.log_level);
     if !resolved.unknown_variables.is_empty() {
         let names = resolved.unknown_variables.join(", ");
@@ -38,7 +46,8 @@ fn main() -> ExitCode {
         Task::CheckHealth(probe) => return cli::check_health(&resolved.settings, probe),
         Task::Serve => {
             let resolve = move || cli.resolve_again().map_err(|mistake| mistake.to_string());
-            serve(resolved, Box::new(resolve), &mut log).map_err(|failure| failure.to_string())
+            serve(resolved, certificates, Box::new(resolve), &mut log)
+                .map_err(|failure| failure.to_string())
         }
     };
     match ended {

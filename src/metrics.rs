@@ -62,6 +62,12 @@ reasons! {
         DrainTimeout = "drain_timeout",
         /// Its PROXY header was missing or bad, or names a client that is not served.
         ProxyHeader = "proxy_header",
+        /// Its input ended without close_notify: by TLS, it may have been cut off.
+        Truncated = "truncated",
+        /// Its TLS handshake failed, or was not complete in time.
+        Handshake = "handshake",
+        /// TLS failed after the handshake: a record that is none, or an alert.
+        Tls = "tls",
         /// There was no memory for its state.
         Memory = "memory",
         /// The server was stopped at once.
@@ -121,6 +127,56 @@ reasons! {
         Truncated = "truncated",
         /// The header was not complete in time.
         Timeout = "timeout",
+    }
+}
+
+reasons! {
+    /// Why a TLS handshake failed.
+    HandshakeError {
+        /// The peer closed the connection without having sent a byte, as a check of a port does.
+        NoData = "no_data",
+        /// The peer closed or reset the connection in the middle.
+        Closed = "closed",
+        /// It was not complete in time.
+        Timeout = "timeout",
+        /// What came is not TLS.
+        NotTls = "not_tls",
+        /// The peer has no version, cipher or group in common with us.
+        Incompatible = "incompatible",
+        /// The peer's certificate is missing, expired or of an unknown authority.
+        Certificate = "certificate",
+        /// The peer refused us by an alert: our certificate, for example.
+        Alert = "alert",
+        /// The peer broke the protocol in another way.
+        Protocol = "protocol",
+    }
+}
+
+/// A complete TLS handshake: its version, and whether it resumed an earlier session.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Handshake {
+    /// TLS 1.2, with certificates.
+    Full12,
+    /// TLS 1.2, resumed.
+    Resumed12,
+    /// TLS 1.3, with certificates.
+    Full13,
+    /// TLS 1.3, resumed.
+    Resumed13,
+}
+
+impl Handshake {
+    /// Every kind, in the order of the counters.
+    pub const ALL: [Self; 4] = [Self::Full12, Self::Resumed12, Self::Full13, Self::Resumed13];
+
+    /// The values of the metric's labels `version` and `resumed`.
+    pub const fn labels(self) -> [&'static str; 2] {
+        match self {
+            Self::Full12 => ["1.2", "no"],
+            Self::Resumed12 => ["1.2", "yes"],
+            Self::Full13 => ["1.3", "no"],
+            Self::Resumed13 => ["1.3", "yes"],
+        }
     }
 }
 
@@ -190,6 +246,9 @@ pub(crate) enum Kind {
     Gauge,
 }
 
+/// Pairs of label values, each with the metric's value.
+pub(crate) type PairedValues = Vec<([&'static str; 2], u64)>;
+
 /// How the workers' values become a metric's values.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Values {
@@ -201,6 +260,11 @@ pub(crate) enum Values {
     Labelled {
         label: &'static str,
         values: fn(&Snapshot) -> Vec<(&'static str, u64)>,
+    },
+    /// One for each pair of values of two labels, the sum over the workers.
+    Paired {
+        labels: [&'static str; 2],
+        values: fn(&Snapshot) -> PairedValues,
     },
 }
 
@@ -215,6 +279,12 @@ macro_rules! metrics {
                 $labelled:ident[$label:ident: $Label:ty] = $labelled_name:literal,
             )*
         }
+        paired {
+            $(
+                #[doc = $paired_help:literal]
+                $paired:ident[$one:ident, $other:ident: $Pair:ty] = $paired_name:literal,
+            )*
+        }
     ) => {
         /// The counters of one worker. Aligned so that two workers never write to one pair of cache
         /// lines.
@@ -224,6 +294,7 @@ macro_rules! metrics {
             $(#[doc = $total_help] pub $total: Counter,)*
             $(#[doc = $worker_help] pub $worker: Counter,)*
             $($labelled: [Counter; <$Label>::ALL.len()],)*
+            $($paired: [Counter; <$Pair>::ALL.len()],)*
         }
 
         impl WorkerMetrics {
@@ -233,6 +304,12 @@ macro_rules! metrics {
                     &self.$labelled[$label as usize]
                 }
             )*
+            $(
+                #[doc = $paired_help]
+                pub fn $paired(&self, kind: $Pair) -> &Counter {
+                    &self.$paired[kind as usize]
+                }
+            )*
 
             /// All values as they are now.
             pub fn snapshot(&self) -> Snapshot {
@@ -240,6 +317,7 @@ macro_rules! metrics {
                     $($total: self.$total.value(),)*
                     $($worker: self.$worker.value(),)*
                     $($labelled: self.$labelled.each_ref().map(Counter::value),)*
+                    $($paired: self.$paired.each_ref().map(Counter::value),)*
                 }
             }
         }
@@ -250,6 +328,7 @@ macro_rules! metrics {
             $(#[doc = $total_help] pub $total: u64,)*
             $(#[doc = $worker_help] pub $worker: u64,)*
             $($labelled: [u64; <$Label>::ALL.len()],)*
+            $($paired: [u64; <$Pair>::ALL.len()],)*
         }
 
         impl Snapshot {
@@ -257,6 +336,12 @@ macro_rules! metrics {
                 #[doc = $labelled_help]
                 pub fn $labelled(&self, $label: $Label) -> u64 {
                     self.$labelled[$label as usize]
+                }
+            )*
+            $(
+                #[doc = $paired_help]
+                pub fn $paired(&self, kind: $Pair) -> u64 {
+                    self.$paired[kind as usize]
                 }
             )*
         }
@@ -267,6 +352,11 @@ macro_rules! metrics {
                 $(self.$worker += other.$worker;)*
                 $(
                     for (sum, value) in self.$labelled.iter_mut().zip(other.$labelled) {
+                        *sum += value;
+                    }
+                )*
+                $(
+                    for (sum, value) in self.$paired.iter_mut().zip(other.$paired) {
                         *sum += value;
                     }
                 )*
@@ -295,6 +385,17 @@ macro_rules! metrics {
                     label: stringify!($label),
                     values: |snapshot| {
                         <$Label>::ALL.map(|it| (it.name(), snapshot.$labelled(it))).into()
+                    },
+                },
+            },)*
+            $(Metric {
+                name: $paired_name,
+                help: $paired_help.trim_ascii(),
+                kind: Kind::Counter,
+                values: Values::Paired {
+                    labels: [stringify!($one), stringify!($other)],
+                    values: |snapshot| {
+                        <$Pair>::ALL.map(|it| (it.labels(), snapshot.$paired(it))).into()
                     },
                 },
             },)*
@@ -346,6 +447,12 @@ metrics! {
         proxy_errors[reason: ProxyError] = "echod_proxy_errors_total",
         /// Failures of accept(2), by errno.
         accept_errors[error: AcceptError] = "echod_accept_errors_total",
+        /// TLS handshakes that failed, by reason.
+        tls_handshake_errors[reason: HandshakeError] = "echod_tls_handshake_errors_total",
+    }
+    paired {
+        /// TLS handshakes completed, by version, and whether they resumed an earlier session.
+        tls_handshakes[version, resumed: Handshake] = "echod_tls_handshakes_total",
     }
 }
 
@@ -407,6 +514,13 @@ mod tests {
         }
         for error in AcceptError::ALL {
             worker.accept_errors(error).add(1);
+        }
+        for reason in HandshakeError::ALL {
+            worker.tls_handshake_errors(reason).add(1);
+        }
+        for kind in Handshake::ALL {
+            worker.tls_handshakes(kind).add(1);
+            assert_eq!(worker.snapshot().tls_handshakes(kind), 1);
         }
         let snapshot = worker.snapshot();
         for metric in METRICS {

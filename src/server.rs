@@ -20,7 +20,8 @@ use crate::net::stream::Socket;
 use crate::net::sys;
 use crate::net::tcp;
 use crate::reactor::{
-    Control, Epoll, HandOff, Listening, MAX_INBOX, Origin, Reactor, Setup, Share, UdpEndpoint,
+    Control, Epoll, HandOff, Listening, MAX_INBOX, Origin, Reactor, Rules, Security, Setup, Share,
+    UdpEndpoint,
 };
 use crate::service::Service;
 use crate::service::whoami::Whoami;
@@ -108,6 +109,7 @@ impl Server {
         inherited: Vec<Inherited>,
         succession: Succession,
     ) -> Result<Self, Error> {
+        refuse_missing_certificate(&config)?;
         let bound = listen::bind_all(&config, inherited)?;
         warn_of_cut_backlog(&config);
         let to_pass = sockets_to_pass(&bound, succession)?;
@@ -130,7 +132,8 @@ impl Server {
 
         let workers = config.workers.get();
         let memory = Budget::new(config.backlog_memory);
-        let control = Control::new(&config.limits, memory, workers, endpoints.len());
+        let rules = Rules::new(&config.limits, config.tls.clone());
+        let control = Control::new(rules, memory, workers, endpoints.len());
         let control = Arc::new(control.with(whoami(&config), config.proxy_protocol));
         let (polls, wakers) = polls(workers)?;
         let inherited = bound.iter().enumerate().filter(|(_, it)| it.inherited > 0);
@@ -291,6 +294,16 @@ fn setup_error(worker: usize) -> impl Fn(io::Error) -> Error {
     move |source| Error::Setup { worker, source }
 }
 
+fn refuse_missing_certificate(config: &Config) -> Result<(), Error> {
+    let mut endpoints = config.services.iter().map(|(_, endpoint)| endpoint);
+    match endpoints.find(|endpoint| matches!(endpoint, Endpoint::Tls(_))) {
+        Some(endpoint) if config.tls.is_none() => Err(Error::NoCertificate {
+            endpoint: endpoint.clone(),
+        }),
+        _ => Ok(()),
+    }
+}
+
 fn warn_of_cut_backlog(config: &Config) {
     if let Some(somaxconn) = tcp::somaxconn()
         && somaxconn < config.backlog
@@ -378,6 +391,10 @@ fn distribute(bound: Vec<Bound>, assigned: &[Assignment], config: &Config) -> Ve
         let is_beside: Vec<_> = (0..bound.sockets.descriptors().len())
             .map(|number| bound.is_beside(number))
             .collect();
+        let security = match bound.configured {
+            Endpoint::Tls(_) => Security::Tls,
+            Endpoint::Tcp(_) | Endpoint::Udp(_) | Endpoint::Unix(_) => Security::None,
+        };
         let Bound { service, owner, .. } = bound;
         let share = match assignment.balance {
             Balance::LeastConnections => Share::LeastLoaded,
@@ -394,7 +411,8 @@ fn distribute(bound: Vec<Bound>, assigned: &[Assignment], config: &Config) -> Ve
             } else {
                 Origin::Endpoint
             };
-            let listening = Listening::new(endpoint, origin, service, share, max_queued);
+            let listening =
+                Listening::new(endpoint, origin, (service, security), share, max_queued);
             let worker = &mut workers[assignment.worker_of(number)];
             worker.listeners.push((listening, listener));
         };
@@ -453,6 +471,6 @@ fn prefer_cpus(bound: &Bound, cpu_of: impl Fn(usize) -> Option<usize>) -> Result
 fn udp_port((_, endpoint): &(Service, Endpoint)) -> Option<u16> {
     match endpoint {
         Endpoint::Udp(address) => Some(address.port),
-        Endpoint::Tcp(_) | Endpoint::Unix(_) => None,
+        Endpoint::Tcp(_) | Endpoint::Tls(_) | Endpoint::Unix(_) => None,
     }
 }

@@ -28,6 +28,7 @@ const SERVER: &[&str] = &[
     "config",
     "error",
     "service",
+    "tls",
     "net",
     "net::sys",
 ];

@@ -28,6 +28,11 @@ pub(super) enum Samples {
         /// Pairs of label value and metric value.
         values: Vec<(String, Value)>,
     },
+    /// One value for each pair of values of two labels.
+    Paired {
+        labels: [&'static str; 2],
+        values: Vec<([&'static str; 2], Value)>,
+    },
 }
 
 /// A value, exact in either format.
@@ -61,7 +66,7 @@ pub(super) fn text(families: &[Family]) -> String {
 }
 
 /// The values as a JSON object, keyed by name without the prefix `echod_`. A metric with a label is
-/// an object keyed by the label's values.
+/// an object keyed by the label's values, and one with two labels an object of such objects.
 pub(super) fn json(families: &[Family]) -> Json {
     let mut object = Map::new();
     for family in families {
@@ -73,6 +78,14 @@ pub(super) fn json(families: &[Family]) -> Json {
                     .iter()
                     .map(|(at, value)| (at.clone(), number(*value)));
                 Json::Object(values.collect())
+            }
+            Samples::Paired { values, .. } => {
+                let mut outer = Map::new();
+                for ([one, other], value) in values {
+                    let inner = outer.entry(*one).or_insert_with(|| Map::new().into());
+                    inner[*other] = number(*value);
+                }
+                Json::Object(outer)
             }
         };
         object.insert(name.to_owned(), value);
@@ -92,6 +105,13 @@ fn write_family(text: &mut String, family: &Family) -> fmt::Result {
         Samples::One(value) => writeln!(text, "{name} {value}"),
         Samples::Labelled { label, values } => values.iter().try_for_each(|(at, value)| {
             writeln!(text, "{name}{{{label}=\"{}\"}} {value}", escaped_label(at))
+        }),
+        Samples::Paired { labels, values } => values.iter().try_for_each(|(at, value)| {
+            let [(one, first), (other, second)] = [0, 1].map(|i| (labels[i], escaped_label(at[i])));
+            writeln!(
+                text,
+                "{name}{{{one}=\"{first}\",{other}=\"{second}\"}} {value}"
+            )
         }),
     }
 }

@@ -75,6 +75,13 @@ pub(super) fn families(report: &Report) -> Vec<Family> {
             Values::PerWorker(value) => {
                 report.per_worker(|worker| Value::Integer(value(&worker.counters)))
             }
+            Values::Paired { labels, values } => Samples::Paired {
+                labels,
+                values: values(&total)
+                    .into_iter()
+                    .map(|(at, value)| (at, Value::Integer(value)))
+                    .collect(),
+            },
             Values::Labelled { label, values } => labelled(
                 label,
                 values(&total)
@@ -290,7 +297,7 @@ mod tests {
             .iter()
             .filter_map(|family| match &family.samples {
                 Samples::Labelled { values, .. } => Some(values.iter().map(|(at, _)| at.as_str())),
-                Samples::One(_) => None,
+                Samples::One(_) | Samples::Paired { .. } => None,
             })
             .flatten()
             .collect();

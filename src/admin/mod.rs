@@ -164,7 +164,7 @@ impl Admin {
                 let file = SocketFile::at(&path)?;
                 Self::on_unix(listener.into(), &path, file)
             }
-            Endpoint::Tcp(_) | Endpoint::Udp(_) => Self::on_tcp(listener.into()),
+            Endpoint::Tcp(_) | Endpoint::Tls(_) | Endpoint::Udp(_) => Self::on_tcp(listener.into()),
         }
     }
 

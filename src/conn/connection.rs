@@ -194,6 +194,54 @@ impl<S: Stream> Conn<S> {
         self.is_queued
     }
 
+    /// Acts on this connection as if another stream, over its own, were its stream.
+    pub(crate) fn over<'a, T: Stream, R>(
+        &'a mut self,
+        wrap: impl FnOnce(&'a mut S) -> T,
+        act: impl FnOnce(&mut Conn<T>) -> R,
+    ) -> R {
+        let Self {
+            stream,
+            backlog,
+            state,
+            ready,
+            is_queued,
+            is_bulk,
+        } = self;
+        let mut conn = Conn {
+            stream: wrap(stream),
+            backlog: std::mem::take(backlog),
+            state: *state,
+            ready: *ready,
+            is_queued: *is_queued,
+            is_bulk: *is_bulk,
+        };
+        let result = act(&mut conn);
+        *backlog = conn.backlog;
+        *state = conn.state;
+        *ready = conn.ready;
+        *is_queued = conn.is_queued;
+        *is_bulk = conn.is_bulk;
+        result
+    }
+
+    /// Sends what the stream itself has to send.
+    pub(crate) fn flush_stream(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+
+    /// Half-closes a connection that was just closed, because what its peer sent makes no sense, and
+    /// discards the rest of that: closing it at once would reset it, which may destroy the answer.
+    /// The caller bounds the time until then.
+    pub(crate) fn linger_after_failure(&mut self, reason: CloseReason) -> Next {
+        if self.stream.shutdown_write().is_err() {
+            return Next::Close(reason);
+        }
+        self.state = State::Lingering(reason);
+        self.ready |= Readiness::READABLE;
+        Next::Yield
+    }
+
     /// Handles a failed call.
     #[cold]
     pub(super) fn fail(&mut self, error: &io::Error) -> Next {

@@ -223,7 +223,7 @@ pub(crate) fn endpoint_of(socket: &impl AsFd) -> io::Result<Endpoint> {
 /// Binds one endpoint. A name with several addresses is bound on the first.
 fn bind(service: Service, configured: &Endpoint, config: &Config) -> Result<Bound, Error> {
     let (sockets, owner) = match configured {
-        Endpoint::Tcp(_) => {
+        Endpoint::Tcp(_) | Endpoint::Tls(_) => {
             let address = resolve(configured)?;
             let count = match config.balance {
                 Balance::Kernel | Balance::IncomingCpu => config.workers.get(),
@@ -275,9 +275,7 @@ fn resolve(endpoint: &Endpoint) -> Result<SocketAddr, Error> {
 /// The socket options of an endpoint. An IPv6 wildcard takes IPv4 connections as well, unless the
 /// configuration has an IPv4 endpoint at the same port.
 fn tuning_for(endpoint: &Endpoint, address: SocketAddr, config: &Config) -> Tuning {
-    let same_transport = |other: &Endpoint| {
-        std::mem::discriminant(other) == std::mem::discriminant(endpoint) && other != endpoint
-    };
+    let same_transport = |other: &Endpoint| other.has_socket_like(endpoint) && other != endpoint;
     let is_of_ipv4 = |other: &Endpoint| {
         other.resolve().is_ok_and(|addresses| {
             let first = addresses.first();
@@ -309,7 +307,7 @@ fn adopt(inherited: Inherited, config: &Config) -> Result<Bound, Error> {
         Keeper::ServiceManager => Owner::Another,
     };
     let sockets = match &configured {
-        Endpoint::Tcp(_) => {
+        Endpoint::Tcp(_) | Endpoint::Tls(_) => {
             let mut listeners = Vec::with_capacity(sockets.len());
             for socket in sockets {
                 // Those of a predecessor follow once it grants the sockets.
@@ -394,8 +392,12 @@ impl Bound {
     /// Sets the endpoint to the first socket's address.
     fn name_as_bound(&mut self) -> Result<(), Error> {
         if let Some(first) = self.sockets.descriptors().first() {
-            self.endpoint = endpoint_of(first)
+            let bound = endpoint_of(first)
                 .map_err(|source| fail(&self.configured, None, ListenError::Socket(source)))?;
+            self.endpoint = match (&self.configured, bound) {
+                (Endpoint::Tls(_), Endpoint::Tcp(address)) => Endpoint::Tls(address),
+                (_, bound) => bound,
+            };
         }
         Ok(())
     }

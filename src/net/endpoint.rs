@@ -1,5 +1,5 @@
-//! Addresses to listen on or connect to: `tcp://HOST:PORT`, `udp://HOST:PORT`, IPv6 hosts in
-//! brackets, or `unix:PATH`.
+//! Addresses to listen on or connect to: `tcp://HOST:PORT`, `tls://HOST:PORT`, `udp://HOST:PORT`,
+//! IPv6 hosts in brackets, or `unix:PATH`.
 
 use std::fmt;
 use std::io;
@@ -14,6 +14,8 @@ use super::sys;
 pub enum Endpoint {
     /// A TCP endpoint.
     Tcp(HostPort),
+    /// A TCP endpoint with TLS on its connections.
+    Tls(HostPort),
     /// A UDP endpoint.
     Udp(HostPort),
     /// A Unix stream socket in the file system.
@@ -28,12 +30,30 @@ impl Endpoint {
     /// `Unsupported` for a path, which has no internet address.
     pub fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
         match self {
-            Self::Tcp(address) | Self::Udp(address) => address.resolve(),
+            Self::Tcp(address) | Self::Tls(address) | Self::Udp(address) => address.resolve(),
             Self::Unix(_) => Err(io::Error::new(
                 io::ErrorKind::Unsupported,
                 "a path has no internet address",
             )),
         }
+    }
+
+    /// The endpoint of its socket, which knows no TLS.
+    pub fn of_socket(&self) -> Self {
+        match self {
+            Self::Tls(address) => Self::Tcp(address.clone()),
+            other => other.clone(),
+        }
+    }
+
+    /// Whether sockets of both are of one kind.
+    pub fn has_socket_like(&self, other: &Self) -> bool {
+        let kind = |endpoint: &Self| match endpoint {
+            Self::Tcp(_) | Self::Tls(_) => 0,
+            Self::Udp(_) => 1,
+            Self::Unix(_) => 2,
+        };
+        kind(self) == kind(other)
     }
 }
 
@@ -53,6 +73,7 @@ impl FromStr for Endpoint {
             .ok_or_else(|| fail(EndpointProblem::NoScheme))?;
         match scheme {
             "tcp" => rest.parse().map(Self::Tcp).map_err(fail),
+            "tls" => rest.parse().map(Self::Tls).map_err(fail),
             "udp" => rest.parse().map(Self::Udp).map_err(fail),
             _ => Err(fail(EndpointProblem::UnknownScheme)),
         }
@@ -63,6 +84,7 @@ impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => write!(f, "tcp://{address}"),
+            Self::Tls(address) => write!(f, "tls://{address}"),
             Self::Udp(address) => write!(f, "udp://{address}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
@@ -265,7 +287,7 @@ impl fmt::Display for EndpointProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NoScheme => "it does not start with a scheme such as tcp://",
-            Self::UnknownScheme => "its scheme is not tcp, udp or unix",
+            Self::UnknownScheme => "its scheme is not tcp, tls, udp or unix",
             Self::NoPort => "its port is missing",
             Self::BadPort => "its port is not a number from 0 to 65535",
             Self::BadHost => "its host is not a name or an address",
@@ -292,6 +314,7 @@ mod tests {
             "tcp://[::1]:0",
             "tcp://[fe80::1%lo]:7",
             "tcp://localhost:65535",
+            "tls://[::1]:853",
             "udp://0.0.0.0:7",
             "udp://[::]:7",
             "unix:/run/echod.sock",
@@ -372,7 +395,8 @@ mod tests {
         /// What a server prints, a client can be given.
         #[test]
         fn a_printed_address_is_read_and_resolved_to_the_same(address in socket_addresses()) {
-            for endpoint in [Endpoint::Tcp(address.into()), Endpoint::Udp(address.into())] {
+            let kinds = [Endpoint::Tcp, Endpoint::Tls, Endpoint::Udp];
+            for endpoint in kinds.map(|kind| kind(address.into())) {
                 let read: Endpoint = endpoint.to_string().parse().unwrap();
                 prop_assert_eq!(&read, &endpoint);
                 prop_assert_eq!(read.resolve().unwrap(), [address]);
@@ -388,7 +412,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_the_parser_panic(text in "(tcp://|udp://|unix:)?\\PC{0,20}") {
+        fn no_text_makes_the_parser_panic(text in "(tcp://|tls://|udp://|unix:)?\\PC{0,20}") {
             if let Ok(endpoint) = text.parse::<Endpoint>() {
                 prop_assert_eq!(endpoint.to_string().parse::<Endpoint>(), Ok(endpoint));
             }

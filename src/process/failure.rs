@@ -143,6 +143,7 @@ fn way_out(error: &Error) -> Option<&'static str> {
         Error::Setup { .. } => {
             Some("fewer --workers need fewer descriptors and threads; see ulimit -n and -u")
         }
+        Error::NoCertificate { .. } => Some("give one with --tls-cert and --tls-key"),
         Error::Tuning { .. }
         | Error::Handover(_)
         | Error::Worker { .. }

@@ -1,6 +1,7 @@
 //! The program `echod` around its server: log, signals, service manager, replacement.
 
 mod admin_port;
+pub(crate) mod certificates;
 pub(crate) mod failure;
 pub(crate) mod handover;
 pub(crate) mod logging;

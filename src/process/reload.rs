@@ -1,14 +1,16 @@
-//! Applies changed limits and access lists while the server runs.
+//! Applies changed limits, access lists and certificates while the server runs.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use tracing::{error, info, warn};
 
+use super::certificates::{self, Certificates};
 use super::systemd;
 use crate::admin::SettingsStatus;
 use crate::server::Handle;
 use crate::settings::{Resolved, Settings};
+use crate::tls::ServerTls;
 
 /// Reads the settings again; an error is one line that names the mistake.
 pub type Resolve = Box<dyn Fn() -> Result<Resolved, String> + Send>;
@@ -77,28 +79,33 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(super) struct Reloader {
     pub(super) handle: Handle,
     pub(super) resolve: Resolve,
+    pub(super) certificates: Certificates,
     pub(super) in_force: SettingsInForce,
 }
 
 impl Reloader {
-    /// Applies the current flags, environment and file, or nothing if any of them is wrong.
+    /// Applies the current flags, environment, file and certificates, or nothing if any of them is wrong.
     pub(super) fn reload(&self) {
         if self.handle.is_draining() {
             info!("draining; did not reload");
             return;
         }
         systemd::reloading();
-        match (self.resolve)() {
+        let read = (self.resolve)().and_then(|resolved| {
+            let tls = self.certificates.read(&resolved.settings)?;
+            Ok((resolved, tls))
+        });
+        match read {
             Err(mistake) => {
                 self.in_force.note_refusal();
                 error!(%mistake, "did not reload; the old settings stay");
             }
-            Ok(resolved) => self.apply(resolved),
+            Ok((resolved, tls)) => self.apply(resolved, tls),
         }
         systemd::ready();
     }
 
-    fn apply(&self, resolved: Resolved) {
+    fn apply(&self, resolved: Resolved, tls: Option<ServerTls>) {
         let has_endpoints = resolved.has_endpoints();
         let mut settings = resolved.settings;
         let mut in_force = self.in_force.lock();
@@ -107,8 +114,15 @@ impl Reloader {
             settings.config.services.clear();
         }
         let needing_restart = settings.needing_restart(&in_force).join(", ");
-        self.handle.set_limits(&settings.config.limits);
+        match tls {
+            Some(tls) => {
+                certificates::announce(&tls, &settings.tls);
+                self.handle.set_limits_and_tls(&settings.config.limits, tls);
+            }
+            None => self.handle.set_limits(&settings.config.limits),
+        }
         in_force.config.limits = settings.config.limits;
+        in_force.tls = settings.tls;
         drop(in_force);
         self.in_force.note_success();
         if !needing_restart.is_empty() {

@@ -9,6 +9,7 @@ use std::thread;
 use tracing::{error, info};
 
 use super::admin_port;
+use super::certificates::{self, Certificates};
 use super::failure::{Failure, FirstFailure};
 use super::logging::Log;
 use super::reload::{Reloader, Resolve, SettingsInForce};
@@ -24,12 +25,19 @@ use crate::settings::{Announce, Resolved, Settings};
 ///
 /// # Errors
 /// [`Failure`] names the step that failed.
-pub fn serve(resolved: Resolved, resolve: Resolve, log: &mut Log) -> Result<(), Failure> {
+pub fn serve(
+    resolved: Resolved,
+    certificates: Certificates,
+    resolve: Resolve,
+    log: &mut Log,
+) -> Result<(), Failure> {
     let has_endpoints = resolved.has_endpoints();
     let missing_limits = warnings::missing_limits(&resolved);
     let mut files = Files::default();
     files.read.extend(resolved.file);
     let mut settings = resolved.settings;
+    files.read.extend(certificates::files(&settings.tls));
+    settings.config.tls = certificates.tls();
     let user = settings.user.as_ref().map(Identity::look_up).transpose();
     let user = user.map_err(Failure::User)?;
     let config = &mut settings.config;
@@ -47,6 +55,9 @@ pub fn serve(resolved: Resolved, resolve: Resolve, log: &mut Log) -> Result<(), 
         role,
     } = replacement::prepare(&settings, &passed)?;
     drop(passed);
+    if let Some(tls) = &settings.config.tls {
+        certificates::announce(tls, &settings.tls);
+    }
     warnings::warn_of_admin(admin.as_ref());
     warnings::warn_of_reflection(&settings.config.limits, server.endpoints());
     warnings::warn_of_missing_limits(&missing_limits, server.endpoints());
@@ -67,6 +78,7 @@ pub fn serve(resolved: Resolved, resolve: Resolve, log: &mut Log) -> Result<(), 
     let reloader = Reloader {
         handle: handle.clone(),
         resolve,
+        certificates,
         in_force,
     };
     // Before any report of readiness, which may bring the first signal.
@@ -101,7 +113,7 @@ fn socket_files(server: &Server, admin: Option<&Admin>, settings: &Settings) -> 
         .chain(&admin)
         .filter_map(|endpoint| match endpoint {
             Endpoint::Unix(path) => Some(path),
-            Endpoint::Tcp(_) | Endpoint::Udp(_) => None,
+            Endpoint::Tcp(_) | Endpoint::Tls(_) | Endpoint::Udp(_) => None,
         });
     paths.chain(&settings.handover).cloned().collect()
 }

@@ -69,7 +69,7 @@ pub(crate) fn passed_sockets(config: &Config) -> io::Result<Vec<Inherited>> {
 fn named_in(config: &Config, address: &Endpoint) -> Option<(Service, Endpoint)> {
     let means = |endpoint: &Endpoint| {
         endpoint == address
-            || std::mem::discriminant(endpoint) == std::mem::discriminant(address)
+            || endpoint.has_socket_like(address)
                 && match (endpoint.resolve(), address.resolve()) {
                     (Ok(configured), Ok(passed)) => configured.first() == passed.first(),
                     _ => false,

@@ -57,7 +57,7 @@ pub(super) fn warn_of_missing_limits(missing: &[&str], endpoints: &[(Service, En
         return;
     }
     let is_open = |(_, endpoint): &&(Service, Endpoint)| match endpoint {
-        Endpoint::Tcp(address) => !is_loopback(address),
+        Endpoint::Tcp(address) | Endpoint::Tls(address) => !is_loopback(address),
         Endpoint::Udp(_) | Endpoint::Unix(_) => false,
     };
     if let Some((service, endpoint)) = endpoints.iter().find(is_open) {

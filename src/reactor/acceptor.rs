@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use tracing::warn;
 
-use super::connections::{Admitted, Connections, Introduction};
+use super::connections::{Admitted, Connections, Introduction, Security};
 use super::context::Context;
 use super::control::Origin;
 use super::hand_off::HandOff;
@@ -41,6 +41,7 @@ pub(crate) struct Listening {
     origin: Origin,
     /// The service of its connections.
     service: Service,
+    security: Security,
     share: Share,
     /// The most connections accepted while closing. It bounds the emptying of a queue that another
     /// process's open socket keeps filling.
@@ -95,7 +96,7 @@ impl Listening {
     pub(crate) fn new(
         endpoint: usize,
         origin: Origin,
-        service: Service,
+        (service, security): (Service, Security),
         share: Share,
         max_queued: u32,
     ) -> Self {
@@ -103,6 +104,7 @@ impl Listening {
             endpoint,
             origin,
             service,
+            security,
             share,
             max_queued,
             state: State::Open,
@@ -277,6 +279,7 @@ impl Acceptor {
             Ok(permit) => Some(Admitted {
                 stream,
                 service: self.listeners[index].service,
+                security: self.listeners[index].security,
                 permit,
                 peer,
                 introduction,

@@ -5,6 +5,8 @@
 //!   reaches another connection.
 //! - A connection that yields waits behind all connections with events.
 //! - A connection that we end lingers for a second at most, half-closed or about to be reset.
+//! - What a plain connection needs is in its entry; what TLS and limits need is in a block of its own,
+//!   and a plain connection without limits comes across none of their code.
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,19 +16,18 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
 use slab::Slab;
-use tracing::{debug, field};
+use tracing::debug;
 
 use super::context::Context;
 use super::kernel::Kernel;
+use super::secured::{Lent, Secured, secure};
 use super::token::Deadline;
 use crate::admission::Permit;
 use crate::conn::scratch::Scratch;
 use crate::conn::{Conn, Next};
 use crate::memory::Budget;
-use crate::memory::allocation::{
-    OutOfMemory, try_box, try_reserve, try_reserve_queue, try_reserve_slab,
-};
-use crate::metrics::{CloseReason, RefuseReason};
+use crate::memory::allocation::{OutOfMemory, try_box, try_reserve, try_reserve_queue};
+use crate::metrics::CloseReason;
 use crate::net::readiness::Readiness;
 use crate::net::stream::Stream;
 use crate::service::Service;
@@ -35,7 +36,9 @@ use crate::timeouts::Activity;
 #[cfg(test)]
 mod inspection;
 mod introduction;
+mod opening;
 mod timeouts;
+mod tls;
 
 /// How long a half-closed connection waits for its peer's end, and one that is going to be reset
 /// for its peer to take what was echoed.
@@ -49,6 +52,7 @@ pub(crate) const MAX_REFUSED_LINGERING: usize = 256;
 pub(crate) struct Admitted<S> {
     pub(super) stream: S,
     pub(super) service: Service,
+    pub(super) security: Security,
     pub(super) permit: Permit,
     /// The client's address, for the log.
     pub(super) peer: Option<IpAddr>,
@@ -75,12 +79,21 @@ struct Unidentified {
     since_ms: u64,
 }
 
+/// What protects the connections of an endpoint.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Security {
+    None,
+    Tls,
+}
+
 /// A worker's connections, by their slab keys.
 #[derive(Debug)]
 pub(super) struct Connections<S: Stream> {
     table: Slab<Entry<S>>,
     /// The buffer and pipe that connections use in turn.
     scratch: Scratch<S::Pipe>,
+    /// What connections with TLS use in turn.
+    lent: Lent,
     /// Connections that yielded; some may be closed before their turn.
     run_queue: VecDeque<usize>,
     /// Connections for which the kernel had no memory; some may be closed before their turn.
@@ -94,7 +107,7 @@ pub(super) struct Connections<S: Stream> {
 #[derive(Debug)]
 struct Entry<S> {
     conn: Conn<S>,
-    /// `None` unless a limit needs it, so that an idle connection costs little.
+    /// `None` unless TLS or a limit needs it, so that an idle connection costs little.
     limited: Option<Box<[Limited; 1]>>,
 }
 
@@ -102,9 +115,10 @@ struct Entry<S> {
 #[cfg(not(debug_assertions))]
 const _: () = assert!(size_of::<Entry<crate::net::stream::Socket>>() <= 32);
 
-/// The state of one connection that limits need.
+/// The state of one connection that TLS and limits need.
 #[derive(Debug, Default)]
 struct Limited {
+    tls: Option<Box<[Secured; 1]>>,
     /// For the timeouts; `None` while there are none.
     activity: Option<Activity>,
     /// For the limit per address.
@@ -120,11 +134,17 @@ impl<S: Stream> Connections<S> {
         Self {
             table: Slab::new(),
             scratch: Scratch::within(Arc::clone(memory), buffer_len),
+            lent: Lent::new(memory),
             run_queue: VecDeque::with_capacity(batch),
             short_of_memory: Vec::new(),
             closed: Vec::new(),
             refused_lingering: 0,
         }
+    }
+
+    /// Gets the memory for connections with TLS.
+    pub(super) fn prepare_tls(&mut self) {
+        self.lent.reserve();
     }
 
     /// Sends a request for each time that much memory of backlogs was freed.
@@ -172,7 +192,7 @@ impl<S: Stream> Connections<S> {
         };
         entry.conn.note(readiness);
         if entry.limited.is_some() {
-            self.serve_limited(key, cx);
+            self.serve_limited(key, readiness, cx);
             return;
         }
         let next = entry.conn.pump(&mut self.scratch, &cx.metrics);
@@ -190,10 +210,10 @@ impl<S: Stream> Connections<S> {
         self.serve(key, readiness, cx);
     }
 
-    /// Serves a connection that may have timeouts, which count its moved bytes: the worker's
+    /// Serves a connection that may have TLS, or timeouts, which count its moved bytes: the worker's
     /// counters before and after the call differ by them.
     #[inline(never)]
-    fn serve_limited<K>(&mut self, key: usize, cx: &mut Context<K>)
+    fn serve_limited<K>(&mut self, key: usize, readiness: Readiness, cx: &mut Context<K>)
     where
         K: Kernel<Stream = S>,
     {
@@ -201,9 +221,14 @@ impl<S: Stream> Connections<S> {
             return;
         };
         let before = cx.metrics.moved_bytes();
-        let next = entry.conn.pump(&mut self.scratch, &cx.metrics);
+        let next = match entry.secured() {
+            None => entry.conn.pump(&mut self.scratch, &cx.metrics),
+            Some(_) => self.pump_secured(key, readiness, cx),
+        };
         let moved = cx.metrics.moved_bytes().wrapping_sub(before);
-        if moved > 0 {
+        if moved > 0
+            && let Some(entry) = self.table.get_mut(key)
+        {
             entry.note_moved(key, moved, cx);
         }
         self.follow(key, next, cx);
@@ -286,124 +311,6 @@ impl<S: Stream> Connections<S> {
         }
     }
 
-    /// Adds an admitted connection.
-    ///
-    /// # Errors
-    /// What kept it from being served: it is refused, and the next would be too.
-    pub(super) fn open<K>(&mut self, admitted: Admitted<S>, cx: &mut Context<K>) -> io::Result<()>
-    where
-        K: Kernel<Stream = S>,
-    {
-        let Admitted {
-            stream,
-            service,
-            permit,
-            peer,
-            introduction,
-        } = admitted;
-        let is_limited = permit != Permit::default()
-            || !cx.rules.timeouts.is_empty()
-            || introduction != Introduction::None;
-        let limited = is_limited.then(Limited::default);
-        let conn = match introduction {
-            Introduction::None => Conn::new(stream, service),
-            Introduction::MayCome | Introduction::MustCome => Conn::awaiting_header(stream),
-        };
-        match self.insert(conn, limited, cx) {
-            Ok(key) => {
-                cx.metrics.accepted.add(1);
-                let shown = peer.map(field::display);
-                debug!(worker = cx.index, connection = key, %service, peer = shown, "connection opened");
-                cx.metrics.active.add(1);
-                let entry = self.table.get_mut(key);
-                if let Some(limited) = entry.and_then(|it| it.limited.as_mut()) {
-                    limited[0].permit = permit;
-                }
-                if introduction != Introduction::None {
-                    self.await_header(key, service, peer, introduction, cx);
-                    return Ok(());
-                }
-                if !cx.rules.timeouts.is_empty() {
-                    self.start_timeouts(key, cx);
-                }
-                if service == Service::Whoami {
-                    self.greet(key, None, cx);
-                }
-                Ok(())
-            }
-            Err((conn, error)) => {
-                cx.metrics.refused(RefuseReason::Resources).add(1);
-                cx.control.admission.release(permit);
-                self.end_at_once(conn.into_stream());
-                Err(error)
-            }
-        }
-    }
-
-    /// Closes a refused connection such that its peer reads an end and not a reset.
-    pub(super) fn refuse<K>(&mut self, stream: S, reason: RefuseReason, cx: &mut Context<K>)
-    where
-        K: Kernel<Stream = S>,
-    {
-        cx.metrics.refused(reason).add(1);
-        if self.refused_lingering >= MAX_REFUSED_LINGERING {
-            self.end_at_once(stream);
-            return;
-        }
-        match self.insert(Conn::new(stream, Service::Discard), None, cx) {
-            Ok(key) => {
-                self.refused_lingering += 1;
-                self.linger(key, CloseReason::Refused, cx);
-            }
-            Err((conn, _)) => self.end_at_once(conn.into_stream()),
-        }
-    }
-
-    /// Closes a connection that was not served.
-    fn end_at_once(&mut self, mut stream: S) {
-        // If one of these fails, the peer is gone already. Its input is read first, so that closing
-        // does not reset the connection.
-        let _ = stream.shutdown_write();
-        let _ = stream.discard(self.scratch.whole());
-    }
-
-    /// Assigns a key to a connection and registers it, once, for all events.
-    fn insert<K>(
-        &mut self,
-        mut conn: Conn<S>,
-        limited: Option<Limited>,
-        cx: &mut Context<K>,
-    ) -> Result<usize, (Conn<S>, io::Error)>
-    where
-        K: Kernel<Stream = S>,
-    {
-        let prepared = self.try_reserve(cx).and_then(|key| {
-            let limited = limited.map(try_box).transpose()?;
-            Ok((key, limited))
-        });
-        let (key, limited) = match prepared {
-            Ok(prepared) => prepared,
-            Err(error) => return Err((conn, error.into())),
-        };
-        if let Err(error) = cx.kernel.register(conn.stream_mut(), key) {
-            return Err((conn, error));
-        }
-        self.table.insert(Entry { conn, limited });
-        Ok(key)
-    }
-
-    /// Makes room for one more connection, in the table and in what its end needs, and returns its
-    /// key.
-    fn try_reserve<K>(&mut self, cx: &mut Context<K>) -> Result<usize, OutOfMemory> {
-        try_reserve_slab(&mut self.table)?;
-        let key = self.table.vacant_key();
-        try_reserve(&mut self.closed, self.table.len() + 1)?;
-        let timers = Deadline::Conn(key).id() + 1;
-        cx.timers.try_reserve(timers)?;
-        try_reserve(&mut cx.due, timers)?;
-        Ok(key)
-    }
-
     /// Ends a connection by our own decision, and bounds its lingering.
     pub(super) fn linger<K>(&mut self, key: usize, reason: CloseReason, cx: &mut Context<K>)
     where
@@ -415,7 +322,7 @@ impl<S: Stream> Connections<S> {
         if entry.conn.is_closed() {
             return;
         }
-        let next = entry.conn.linger(reason, &mut self.scratch, &cx.metrics);
+        let next = self.linger_over(key, reason, cx);
         cx.arm(Deadline::Conn(key), MAX_LINGER_MS);
         self.follow(key, next, cx);
     }
@@ -428,6 +335,9 @@ impl<S: Stream> Connections<S> {
                 continue;
             };
             entry.conn.drop_backlog(self.scratch.memory(), &cx.metrics);
+            if let Some((_, secured)) = entry.secured() {
+                self.lent.release(secured);
+            }
             cx.timers.cancel(Deadline::Conn(key).id());
             if reason == CloseReason::Refused {
                 self.refused_lingering -= 1;
@@ -460,7 +370,29 @@ impl<S: Stream> Connections<S> {
     }
 }
 
+impl Limited {
+    /// That of a new connection with TLS.
+    fn secured<K: Kernel>(service: Service, cx: &mut Context<K>) -> io::Result<Self> {
+        let secured = secure(service, cx)?;
+        Ok(Self {
+            tls: Some(try_box(secured)?),
+            ..Self::default()
+        })
+    }
+}
+
 impl<S: Stream> Entry<S> {
+    /// The connection and its TLS, if it has that.
+    fn secured(&mut self) -> Option<(&mut Conn<S>, &mut Secured)> {
+        if self.conn.is_awaiting_header() {
+            // A PROXY header comes before the handshake.
+            return None;
+        }
+        let [limited] = &mut **self.limited.as_mut()?;
+        let [secured] = &mut **limited.tls.as_mut()?;
+        Some((&mut self.conn, secured))
+    }
+
     fn activity(&mut self) -> Option<&mut Activity> {
         self.limited.as_mut().and_then(|it| it[0].activity.as_mut())
     }

@@ -11,6 +11,7 @@ use crate::memory::Budget;
 use crate::metrics::WorkerMetrics;
 use crate::service::whoami::Whoami;
 use crate::timeouts::{Timeouts, whole_ms};
+use crate::tls::ServerTls;
 
 /// Shared by all workers of one server. The data plane uses only the atomics; only a worker that
 /// was woken to apply new limits takes the lock.
@@ -49,25 +50,28 @@ pub(crate) struct Control {
 #[repr(align(128))]
 struct HandedOff(AtomicUsize);
 
-/// The reloadable limits, compiled for the workers.
+/// What may change while the server runs, compiled for the workers.
 #[derive(Debug)]
 pub(crate) struct Rules {
     pub(crate) policy: Policy,
     pub(crate) timeouts: Timeouts,
     /// Whose PROXY headers are believed; `None` for nobody's.
     proxy_from: Option<AccessList>,
-    /// How long a PROXY header may take.
+    /// How long a PROXY header may take, and then a TLS handshake.
     pub(crate) handshake_ms: Option<u64>,
+    /// `None` without endpoints that need it.
+    pub(crate) tls: Option<ServerTls>,
 }
 
 impl Rules {
-    pub(crate) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits, tls: Option<ServerTls>) -> Self {
         Self {
             policy: Policy::new(limits),
             timeouts: Timeouts::new(limits),
             proxy_from: (!limits.proxy_from.is_empty())
                 .then(|| AccessList::new(&limits.proxy_from, &[])),
             handshake_ms: limits.handshake_timeout.map(whole_ms),
+            tls,
         }
     }
 
@@ -108,9 +112,9 @@ pub(crate) enum Origin {
 }
 
 impl Control {
-    /// Control for `workers` workers and `endpoints` endpoints under these limits.
+    /// Control for `workers` workers and `endpoints` endpoints under these rules.
     pub(crate) fn new(
-        limits: &Limits,
+        rules: Rules,
         backlog_memory: Budget,
         workers: usize,
         endpoints: usize,
@@ -122,7 +126,7 @@ impl Control {
             backlog_memory: Arc::new(backlog_memory),
             whoami: Arc::default(),
             proxy_protocol: ProxyProtocol::Off,
-            rules: Mutex::new(Arc::new(Rules::new(limits))),
+            rules: Mutex::new(Arc::new(rules)),
             rules_version: AtomicU64::new(0),
             ended: (0..workers).map(|_| AtomicBool::new(false)).collect(),
             left: (0..endpoints).map(|_| AtomicU8::new(0)).collect(),

@@ -132,20 +132,27 @@ mod tests {
     use crate::admission::Permit;
     use crate::config::Limits;
     use crate::memory::Budget;
-    use crate::reactor::connections::Introduction;
+    use crate::reactor::connections::{Introduction, Security};
+    use crate::reactor::control::Rules;
     use crate::service::Service;
 
     /// No inbox is emptied, as if the other workers hung.
     #[test]
     fn a_full_inbox_leaves_the_connection_to_the_sender() {
         const CONNECTIONS: usize = 5 * MAX_INBOX;
-        let control = Control::new(&Limits::default(), Budget::new(None), 3, 1);
+        let control = Control::new(
+            Rules::new(&Limits::default(), None),
+            Budget::new(None),
+            3,
+            1,
+        );
         let mut ends = HandOff::among(3, MAX_INBOX);
         let mut kept = Vec::new();
         for stream in 0..CONNECTIONS {
             let admitted = Admitted {
                 stream,
                 service: Service::Echo,
+                security: Security::None,
                 permit: Permit::default(),
                 peer: None,
                 introduction: Introduction::None,

@@ -22,6 +22,7 @@ mod drain;
 mod hand_off;
 mod kernel;
 mod reload;
+mod secured;
 #[cfg(test)]
 mod simulation;
 mod token;
@@ -30,7 +31,7 @@ mod told;
 use acceptor::Acceptor;
 pub(crate) use acceptor::{Listening, Share};
 use connections::Connections;
-pub(crate) use connections::MAX_REFUSED_LINGERING;
+pub(crate) use connections::{MAX_REFUSED_LINGERING, Security};
 use context::Context;
 pub(crate) use control::{Control, LeftTo, Origin, Request, Rules};
 use datagrams::DatagramTable;
@@ -149,13 +150,17 @@ impl<K: Kernel> Reactor<K> {
         {
             hand_off.start_sending(&context.control);
         }
+        let mut connections = Connections::new(
+            &context.control.backlog_memory,
+            config.read_buffer.get(),
+            MAX_EVENTS,
+        );
+        if context.rules.tls.is_some() {
+            connections.prepare_tls();
+        }
         Self {
             layout,
-            connections: Connections::new(
-                &context.control.backlog_memory,
-                config.read_buffer.get(),
-                MAX_EVENTS,
-            ),
+            connections,
             acceptor,
             datagrams: DatagramTable::new(
                 datagrams,

@@ -15,6 +15,7 @@ use crate::listen::{Inherited, InheritedOptions};
 use crate::metrics::Snapshot;
 use crate::net::sys::ThreadClock;
 use crate::reactor::{Control, LeftTo, Request, Rules};
+use crate::tls::ServerTls;
 
 /// Whether a server can grant its sockets to a successor.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -95,7 +96,15 @@ impl Handle {
     /// Applies new limits: access lists and maxima to new connections, timeouts to all. Returns at
     /// once; each worker applies them in its next turn.
     pub fn set_limits(&self, limits: &Limits) {
-        self.control.set_rules(Rules::new(limits));
+        let tls = self.control.rules().tls.clone();
+        self.control.set_rules(Rules::new(limits, tls));
+        self.wake();
+    }
+
+    /// As [`Handle::set_limits`], and shows this certificate to new connections of every endpoint with
+    /// TLS.
+    pub fn set_limits_and_tls(&self, limits: &Limits, tls: ServerTls) {
+        self.control.set_rules(Rules::new(limits, Some(tls)));
         self.wake();
     }
 

@@ -59,6 +59,8 @@ pub enum Group {
     Limits,
     /// Proxies in front of the server.
     Proxy,
+    /// Certificates and handshakes.
+    Tls,
     /// Rates of UDP answers.
     Udp,
     /// Starting and ending.
@@ -80,6 +82,7 @@ impl Group {
             Self::Sockets => "Sockets",
             Self::Limits => "Limits",
             Self::Proxy => "Proxies",
+            Self::Tls => "TLS",
             Self::Udp => "UDP",
             Self::LifeCycle => "Life cycle",
             Self::Administration => "Administration",

@@ -9,6 +9,7 @@ mod limits;
 mod process;
 mod services;
 mod sockets;
+mod tls;
 mod workers;
 
 /// The common fields of settings with one value.
@@ -42,11 +43,12 @@ const FLAG: Key = Key {
 };
 
 /// Every group, in the order of the documentation.
-const GROUPS: [&[Key]; 5] = [
+const GROUPS: [&[Key]; 6] = [
     services::KEYS,
     workers::KEYS,
     sockets::KEYS,
     limits::KEYS,
+    tls::KEYS,
     process::KEYS,
 ];
 

@@ -21,4 +21,4 @@ pub use key::{Audience, Change, FILE_VARIABLE, Group, Key, Kind, PREFIX};
 pub use keys::KEYS;
 pub use resolve::Resolved;
 pub use source::SettingsError;
-pub use values::{Announce, LogFormat, LogLevel, SandboxMode, Settings, UserName};
+pub use values::{Announce, LogFormat, LogLevel, SandboxMode, Settings, TlsFiles, UserName};

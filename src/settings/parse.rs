@@ -40,6 +40,15 @@ pub(super) fn boolean(text: &str) -> Result<bool, String> {
     }
 }
 
+/// The path of a file.
+pub(super) fn file(text: &str) -> Result<PathBuf, String> {
+    // A line end would break the lines that name the file.
+    if text.is_empty() || text.contains(char::is_control) {
+        return Err("it is not the path of a file".to_owned());
+    }
+    Ok(text.into())
+}
+
 pub(super) fn workers(text: &str) -> Result<NonZeroUsize, String> {
     /// More workers than any machine has CPUs are a typing error.
     const MAX_WORKERS: usize = 4096;

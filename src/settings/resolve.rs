@@ -290,8 +290,10 @@ fn is_of_a_service(name: &str) -> bool {
 /// Whether two endpoints can't both be bound. Port 0 is a different port each time.
 fn is_same(one: &Endpoint, other: &Endpoint) -> bool {
     match one {
-        Endpoint::Tcp(HostPort { port: 0, .. }) | Endpoint::Udp(HostPort { port: 0, .. }) => false,
-        _ => one == other,
+        Endpoint::Tcp(HostPort { port: 0, .. })
+        | Endpoint::Tls(HostPort { port: 0, .. })
+        | Endpoint::Udp(HostPort { port: 0, .. }) => false,
+        _ => one.of_socket() == other.of_socket(),
     }
 }
 

@@ -558,6 +558,7 @@ fn values(key: &Key) -> &'static str {
         ("max-connections" | "udp-rate-per-source", _) => "off|[1-9]",
         ("stall-bytes", _) => "[1-9][0-9]{0,12}(k|MB)?",
         (_, "ENDPOINT") => "tcp://([a-z]{1,9}|\\[::1\\]):[0-9]{1,4}",
+        (_, "FILE") => "/?[a-z.]{1,20}",
         (_, "BOOL") => "true|false|yes|no|0|1",
         (_, "N|auto") => "auto|[1-9][0-9]{0,2}",
         (_, "DURATION|auto|always") => "auto|always|0|[1-9][0-9]{0,4}(us|ms)",

@@ -20,6 +20,8 @@ pub struct Settings {
     pub handover: Option<PathBuf>,
     /// Where the lines go that scripts wait for.
     pub announce: Announce,
+    /// The files of certificates.
+    pub tls: TlsFiles,
     /// The format of log lines.
     pub log_format: LogFormat,
     /// The least important log lines to print.
@@ -28,6 +30,19 @@ pub struct Settings {
     pub user: Option<UserName>,
     /// Whether the process then enters a sandbox.
     pub sandbox: SandboxMode,
+}
+
+/// The files of certificates, which are read at the start and at each reload.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct TlsFiles {
+    /// The server's certificate, with those that lead to its authority.
+    pub cert: Option<PathBuf>,
+    /// Its private key.
+    pub key: Option<PathBuf>,
+    /// The authorities of clients.
+    pub client_ca: Option<PathBuf>,
+    /// Whether a certificate is made at the start instead.
+    pub self_signed: bool,
 }
 
 /// A user, by name or number, and perhaps a group.

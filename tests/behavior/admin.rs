@@ -150,8 +150,9 @@ impl Metrics {
                 };
                 assert_eq!(name, family, "samples stand behind their type");
                 assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
-                if !labels.is_empty() {
-                    let (label, value) = labels.split_once("=\"").expect("a label");
+                // A value that needed escapes would be cut at its comma or quote.
+                for pair in labels.split(',').filter(|pair| !pair.is_empty()) {
+                    let (label, value) = pair.split_once("=\"").expect("a label");
                     assert!(label.bytes().all(|b| b.is_ascii_lowercase()));
                     let value = value.strip_suffix('"').expect("a quote");
                     assert!(

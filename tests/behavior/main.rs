@@ -40,6 +40,7 @@ mod reset;
 mod sandbox;
 mod support;
 mod systemd;
+mod tls;
 mod udp;
 mod unix;
 mod urgent;

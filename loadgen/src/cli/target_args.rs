@@ -38,6 +38,13 @@ impl TargetArgs {
     }
 
     pub(super) fn check(&self) -> Result<(), String> {
+        if let Some(target) = self
+            .targets
+            .iter()
+            .find(|it| matches!(it, Endpoint::Tls(_)))
+        {
+            return Err(format!("{target}: loadgen does not speak TLS"));
+        }
         if self.is_datagram() && !self.targets.iter().all(is_datagram) {
             return Err(
                 "a run is either over UDP or over streams; measure these targets in two runs"

@@ -174,12 +174,19 @@ impl<S: Stream> Connections<S> {
             return;
         };
         conn.begin(service);
-        if let Some(limited) = limited {
-            limited[0].unidentified = None;
+        let mut is_secured = false;
+        if let Some([limited]) = limited.as_deref_mut() {
+            limited.unidentified = None;
+            if let Some([secured]) = limited.tls.as_deref_mut() {
+                is_secured = true;
+                secured.begin(cx.rules.handshake_ms, cx.now_ms());
+            }
         }
         cx.timers.cancel(Deadline::Conn(key).id());
         if !cx.rules.timeouts.is_empty() {
             self.start_timeouts(key, cx);
+        } else if is_secured {
+            self.expire(key, cx);
         }
         if service == Service::Whoami {
             self.greet(key, header, cx);

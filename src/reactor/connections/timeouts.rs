@@ -31,18 +31,32 @@ impl<S: Stream> Connections<S> {
             self.expire_header(key, cx);
             return;
         }
-        let Some(activity) = limited.as_mut().and_then(|it| it[0].activity.as_mut()) else {
+        let Some([Limited { activity, tls, .. }]) = limited.as_deref_mut() else {
             return;
         };
+        let handshake_end = tls.as_ref().and_then(|it| it[0].handshake_end_ms());
+        if handshake_end.is_some_and(|end| end <= cx.now_ms()) {
+            self.end_handshake(key, cx);
+            return;
+        }
         let blocked = if conn.is_blocked() {
             Blocked::Yes
         } else {
             Blocked::No
         };
         let now_ms = cx.now_ms();
-        match activity.check(&cx.rules.timeouts, blocked, now_ms) {
-            Decision::Keep(Some(deadline)) => cx.timers.arm(Deadline::Conn(key).id(), deadline),
-            Decision::Keep(None) => cx.timers.cancel(Deadline::Conn(key).id()),
+        let decision = match activity {
+            Some(activity) => activity.check(&cx.rules.timeouts, blocked, now_ms),
+            None => Decision::Keep(None),
+        };
+        match decision {
+            Decision::Keep(deadline) => {
+                let id = Deadline::Conn(key).id();
+                match deadline.into_iter().chain(handshake_end).min() {
+                    Some(deadline) => cx.timers.arm(id, deadline),
+                    None => cx.timers.cancel(id),
+                }
+            }
             Decision::Close(reason) => self.linger(key, reason, cx),
         }
     }
@@ -77,7 +91,8 @@ impl<S: Stream> Connections<S> {
                         self.expire(key, cx);
                     } else {
                         limited[0].activity = None;
-                        cx.timers.cancel(Deadline::Conn(key).id());
+                        // Only a handshake may still have a deadline.
+                        self.expire(key, cx);
                     }
                 }
                 _ if !has_timeouts => {}

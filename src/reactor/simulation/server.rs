@@ -16,7 +16,7 @@ use crate::conn::{Conn, MAX_READS_PER_PUMP};
 use crate::memory::Budget;
 use crate::metrics::{CloseReason, DropReason, RefuseReason, Snapshot};
 use crate::net::readiness::Readiness;
-use crate::reactor::connections::MAX_LINGER_MS;
+use crate::reactor::connections::{MAX_LINGER_MS, Security};
 use crate::reactor::{
     Context, Control, DatagramTable, Deadline, HandOff, LeftTo, Listening, Origin, Reactor,
     Request, Rules, Share, TokenLayout, UdpEndpoint,
@@ -63,7 +63,12 @@ impl Server {
         let budget = random.one_in(2).then(|| random.below(2000) as usize);
         drop(borrowed);
         let memory = Budget::new(budget.map(|it| it as u64));
-        let control = Arc::new(Control::new(&limits, memory, WORKERS, ENDPOINTS));
+        let control = Arc::new(Control::new(
+            Rules::new(&limits, None),
+            memory,
+            WORKERS,
+            ENDPOINTS,
+        ));
         let mut workers = Vec::new();
         for (worker, hand_off) in HandOff::among(WORKERS, max_inbox).into_iter().enumerate() {
             let id = WorkerId { generation, worker };
@@ -133,7 +138,7 @@ impl Server {
 
     pub(super) fn reload(&mut self) {
         let limits = limits(&mut self.world.borrow_mut().random);
-        self.control.set_rules(Rules::new(&limits));
+        self.control.set_rules(Rules::new(&limits, None));
         self.limits = limits;
         self.same_limits = false;
         self.wake();
@@ -466,7 +471,7 @@ fn listen(world: &Rc<RefCell<World>>, id: WorkerId) -> (Simulated, Vec<Listening
         listening.push(Listening::new(
             endpoint,
             Origin::Endpoint,
-            socket.service,
+            (socket.service, Security::None),
             share,
             4096,
         ));

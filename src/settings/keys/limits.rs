@@ -129,8 +129,8 @@ pub(super) const KEYS: &[Key] = &[
         name: "handshake-timeout",
         value: "DURATION",
         group: Group::Proxy,
-        help: "Close a connection whose PROXY header is not complete after this time; with accept, \
-               serve it as one without.",
+        help: "Close a connection whose PROXY header or TLS handshake is not complete after this \
+               time; with proxy-protocol accept, serve one without a header.",
         default: "10s",
         change: Change::Reload,
         apply: |s, text| {

@@ -12,8 +12,8 @@ pub(super) const KEYS: &[Key] = &[
         name: "echo",
         value: "ENDPOINT",
         group: Group::Services,
-        help: "Echo here (RFC 862): tcp://HOST:PORT, udp://HOST:PORT or unix:PATH, an IPv6 host in \
-               brackets; port 0 takes a free one. Endpoints of all services belong \
+        help: "Echo here (RFC 862): tcp://HOST:PORT, tls://HOST:PORT, udp://HOST:PORT or unix:PATH, an \
+               IPv6 host in brackets; port 0 takes a free one. Endpoints of all services belong \
                together: a source that gives any of them replaces all that weaker sources gave.",
         default: "tcp://127.0.0.1:7777 if there is no endpoint at all",
         apply: |s, text| serve(s, Service::Echo, text),

@@ -1,0 +1,155 @@
+//! Connections with TLS: the same [`Conn`](crate::conn::Conn), over the stream that its socket and its
+//! session make together.
+
+use tracing::debug;
+
+use super::{Connections, Entry, MAX_LINGER_MS};
+use crate::conn::Next;
+use crate::metrics::{CloseReason, HandshakeError};
+use crate::net::readiness::Readiness;
+use crate::net::stream::Stream;
+use crate::reactor::context::Context;
+use crate::reactor::kernel::Kernel;
+use crate::reactor::secured::count_handshake;
+use crate::reactor::token::Deadline;
+use crate::tls::Failure;
+
+impl<S: Stream> Connections<S> {
+    /// Adds the kernel's report to a connection with TLS, and pumps it.
+    pub(super) fn pump_secured<K>(
+        &mut self,
+        key: usize,
+        readiness: Readiness,
+        cx: &mut Context<K>,
+    ) -> Next
+    where
+        K: Kernel<Stream = S>,
+    {
+        let Some((conn, secured)) = self.table.get_mut(key).and_then(Entry::secured) else {
+            return Next::Wait;
+        };
+        if readiness != Readiness::NONE {
+            secured.session.note(readiness);
+            // Any event may let either direction go on.
+            conn.note(Readiness::READABLE | Readiness::WRITABLE);
+        }
+        let was_served = conn.lingering().is_none();
+        let was_handshaking = was_served && secured.session.is_handshaking();
+        let turn = cx.metrics.loop_iterations.value();
+        if !self.lent.prepare() {
+            // What waits for the peer can still go, and gives its memory back. An error shows again in
+            // the next call.
+            let _ = conn.over(
+                |socket| secured.over(socket, &mut self.lent),
+                |conn| conn.flush_stream(),
+            );
+            self.lent.settle(secured, turn);
+            if !self.lent.prepare() {
+                self.close_longest_stuck();
+                return Next::Retry;
+            }
+        }
+        let next = conn.over(
+            |socket| secured.over(socket, &mut self.lent),
+            |conn| conn.pump(&mut self.scratch, &cx.metrics),
+        );
+        self.lent.settle(secured, turn);
+        let is_short = secured.held > 0 && !self.lent.prepare();
+        if was_handshaking {
+            count_handshake(&secured.session, next, &cx.metrics);
+        }
+        if is_short {
+            self.close_longest_stuck();
+        }
+        match next {
+            Next::Close(reason) if was_served => self.close_secured(key, reason, cx),
+            next => next,
+        }
+    }
+
+    /// Closes the connection whose records have waited the longest without a change, to have memory for
+    /// the others.
+    fn close_longest_stuck(&mut self) {
+        let holding = self.table.iter().filter_map(|(key, entry)| {
+            let secured = &entry.limited.as_ref()?[0].tls.as_ref()?[0];
+            let is_open = secured.held > 0 && !entry.conn.is_closed();
+            is_open.then_some((secured.changed_in_turn, key))
+        });
+        if let Some((_, key)) = holding.min() {
+            self.close(key, CloseReason::Memory);
+        }
+    }
+
+    /// What becomes of a connection with TLS that was closed for this reason.
+    fn close_secured<K>(&mut self, key: usize, reason: CloseReason, cx: &mut Context<K>) -> Next
+    where
+        K: Kernel<Stream = S>,
+    {
+        let Some((conn, secured)) = self.table.get_mut(key).and_then(Entry::secured) else {
+            return Next::Wait;
+        };
+        let Some(failure) = secured.session.failure() else {
+            return Next::Close(reason);
+        };
+        let reason = match (reason, failure) {
+            (CloseReason::Error, _) if secured.session.is_handshaking() => CloseReason::Handshake,
+            (CloseReason::Error, Failure::Truncated) => CloseReason::Truncated,
+            (CloseReason::Error, _) => CloseReason::Tls,
+            (reason, _) => reason,
+        };
+        debug!(worker = cx.index, connection = key, %failure, "TLS failed");
+        if !matches!(failure, Failure::Tls(_))
+            || !matches!(reason, CloseReason::Handshake | CloseReason::Tls)
+        {
+            return Next::Close(reason);
+        }
+        let next = conn.over(
+            |socket| secured.over(socket, &mut self.lent),
+            |conn| conn.linger_after_failure(reason),
+        );
+        cx.arm(Deadline::Conn(key), MAX_LINGER_MS);
+        next
+    }
+
+    /// Ends a handshake that took too long.
+    pub(super) fn end_handshake<K>(&mut self, key: usize, cx: &mut Context<K>)
+    where
+        K: Kernel<Stream = S>,
+    {
+        cx.metrics
+            .tls_handshake_errors(HandshakeError::Timeout)
+            .add(1);
+        self.linger(key, CloseReason::Handshake, cx);
+    }
+
+    /// As [`Conn::linger`](crate::conn::Conn::linger), of a connection with or without TLS.
+    pub(super) fn linger_over<K>(
+        &mut self,
+        key: usize,
+        reason: CloseReason,
+        cx: &Context<K>,
+    ) -> Next
+    where
+        K: Kernel<Stream = S>,
+    {
+        let Some(entry) = self.table.get_mut(key) else {
+            return Next::Wait;
+        };
+        if entry.conn.is_awaiting_header()
+            && let Some([limited]) = entry.limited.as_deref_mut()
+        {
+            // There is no handshake to come.
+            limited.tls = None;
+        }
+        let Some((conn, secured)) = entry.secured() else {
+            return entry.conn.linger(reason, &mut self.scratch, &cx.metrics);
+        };
+        let next = conn.over(
+            |socket| secured.over(socket, &mut self.lent),
+            |conn| conn.linger(reason, &mut self.scratch, &cx.metrics),
+        );
+        self.lent
+            .settle(secured, cx.metrics.loop_iterations.value());
+        next
+    }
+}

@@ -1,0 +1,224 @@
+//! What a server shows to its clients: its certificate, and whom it accepts.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::{NoServerSessionStorage, UnbufferedServerConnection, WebPkiClientVerifier};
+use rustls::{RootCertStore, ServerConfig};
+
+use super::session::{OnEnd, Session};
+
+/// A server's certificate with its key, and the authorities of its clients if it asks them for
+/// certificates. Clones are the same one, and only clones are equal.
+#[derive(Clone, Debug)]
+pub struct ServerTls {
+    config: Arc<ServerConfig>,
+    fingerprint: Arc<str>,
+    objection: Option<Arc<str>>,
+}
+
+impl PartialEq for ServerTls {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.config, &other.config)
+    }
+}
+
+/// What a [`TlsError`] is about.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Part {
+    /// The certificate, with those that lead to its authority.
+    Certificate,
+    /// The private key.
+    Key,
+    /// The authorities of clients.
+    ClientAuthorities,
+}
+
+/// A certificate, a key or authorities that can't be used.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TlsError {
+    /// What is wrong.
+    pub part: Part,
+    /// Why, in a few words.
+    pub problem: String,
+}
+
+impl fmt::Display for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let part = match self.part {
+            Part::Certificate => "the certificate",
+            Part::Key => "the key",
+            Part::ClientAuthorities => "the authorities of clients",
+        };
+        write!(f, "{part}: {}", self.problem)
+    }
+}
+
+impl std::error::Error for TlsError {}
+
+impl TlsError {
+    fn of(part: Part, problem: impl fmt::Display) -> Self {
+        Self {
+            part,
+            problem: problem.to_string(),
+        }
+    }
+}
+
+impl ServerTls {
+    /// From texts in PEM: the server's certificate and those that lead to its authority, its private
+    /// key, and the authorities whose certificates clients have to show, if any.
+    ///
+    /// # Errors
+    /// [`TlsError`] says which of the texts can't be used: it holds nothing of its kind, can't be read,
+    /// or the key is not that of the certificate.
+    pub fn from_pem(
+        certificates: &[u8],
+        key: &[u8],
+        client_authorities: Option<&[u8]>,
+    ) -> Result<Self, TlsError> {
+        let chain = read_certificates(certificates, Part::Certificate)?;
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| match error {
+            pem::Error::NoItemsFound => TlsError::of(Part::Key, "there is no private key in it"),
+            error => TlsError::of(Part::Key, error),
+        })?;
+        Self::new(chain, key, client_authorities)
+    }
+
+    /// As [`ServerTls::from_pem`], of a chain and a key in DER.
+    ///
+    /// # Errors
+    /// As [`ServerTls::from_pem`].
+    pub fn new(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+        client_authorities: Option<&[u8]>,
+    ) -> Result<Self, TlsError> {
+        let provider = Arc::new(ring::default_provider());
+        let leaf = chain
+            .first()
+            .cloned()
+            .ok_or_else(|| TlsError::of(Part::Certificate, "there is no certificate in it"))?;
+        let fingerprint = fingerprint(&provider, &leaf);
+        let objection = objection(&provider, &leaf)?;
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| TlsError::of(Part::Certificate, error))?;
+        let builder = match client_authorities {
+            None => builder.with_no_client_auth(),
+            Some(pem) => {
+                let roots = Arc::new(read_authorities(pem)?);
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider)
+                    .build()
+                    .map_err(|error| TlsError::of(Part::ClientAuthorities, error))?;
+                builder.with_client_cert_verifier(verifier)
+            }
+        };
+        let mut config = builder
+            .with_single_cert(chain, key)
+            .map_err(|error| match error {
+                rustls::Error::InconsistentKeys(_) => {
+                    TlsError::of(Part::Key, "it is not the key of the certificate")
+                }
+                rustls::Error::InvalidCertificate(error) => {
+                    TlsError::of(Part::Certificate, format!("{error:?}"))
+                }
+                error => TlsError::of(Part::Key, error),
+            })?;
+        // Sessions are resumed by tickets, which the clients keep: no memory and no lock of ours.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.ticketer = ring::Ticketer::new().map_err(|error| TlsError::of(Part::Key, error))?;
+        Ok(Self {
+            config: Arc::new(config),
+            fingerprint: fingerprint.into(),
+            objection: objection.map(Into::into),
+        })
+    }
+
+    /// The SHA-256 fingerprint of the certificate, as `openssl x509 -fingerprint -sha256` prints it.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    /// Why clients are going to refuse the certificate, if that is known: it is expired, for example.
+    pub fn objection(&self) -> Option<&str> {
+        self.objection.as_deref()
+    }
+
+    /// A session for a connection that was accepted.
+    ///
+    /// # Errors
+    /// What rustls reports, which would be a defect.
+    pub fn accept(
+        &self,
+        on_end: OnEnd,
+    ) -> Result<Session<UnbufferedServerConnection>, rustls::Error> {
+        let connection = UnbufferedServerConnection::new(Arc::clone(&self.config))?;
+        Ok(Session::new(connection, on_end))
+    }
+}
+
+fn read_certificates(text: &[u8], part: Part) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(text)
+        .collect::<Result<_, _>>()
+        .map_err(|error| TlsError::of(part, error))?;
+    if certificates.is_empty() {
+        return Err(TlsError::of(part, "there is no certificate in it"));
+    }
+    Ok(certificates)
+}
+
+fn read_authorities(text: &[u8]) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in read_certificates(text, Part::ClientAuthorities)? {
+        roots
+            .add(certificate)
+            .map_err(|error| TlsError::of(Part::ClientAuthorities, error))?;
+    }
+    Ok(roots)
+}
+
+/// What a client would object to, whatever it trusts: the time of validity.
+fn objection(
+    provider: &CryptoProvider,
+    leaf: &CertificateDer<'_>,
+) -> Result<Option<String>, TlsError> {
+    let certificate = webpki::EndEntityCert::try_from(leaf)
+        .map_err(|error| TlsError::of(Part::Certificate, error))?;
+    // No authority is given, so it never succeeds; the times are checked first.
+    let verified = certificate.verify_for_usage(
+        provider.signature_verification_algorithms.all,
+        &[],
+        &[],
+        UnixTime::now(),
+        webpki::KeyUsage::server_auth(),
+        None,
+        None,
+    );
+    Ok(match verified.err() {
+        Some(webpki::Error::CertExpired { .. }) => Some("the certificate is expired".to_owned()),
+        Some(webpki::Error::CertNotValidYet { .. }) => {
+            Some("the certificate is not valid yet".to_owned())
+        }
+        Some(webpki::Error::InvalidCertValidity) => {
+            Some("the time of validity ends before it begins".to_owned())
+        }
+        _ => None,
+    })
+}
+
+/// SHA-256 of a certificate, in pairs of hexadecimal digits.
+fn fingerprint(provider: &CryptoProvider, certificate: &CertificateDer<'_>) -> String {
+    let suites = provider.cipher_suites.iter();
+    let sha256 = suites
+        .filter_map(|suite| suite.tls13())
+        .map(|suite| suite.common.hash_provider)
+        .find(|hash| hash.algorithm() == rustls::crypto::hash::HashAlgorithm::SHA256);
+    let digest = sha256.map(|hash| hash.hash(certificate));
+    let bytes = digest.iter().flat_map(|digest| digest.as_ref());
+    let pairs: Vec<_> = bytes.map(|byte| format!("{byte:02X}")).collect();
+    pairs.join(":")
+}

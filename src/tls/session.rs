@@ -1,0 +1,483 @@
+//! One TLS connection without its socket: what rustls keeps, and the bytes that are on their way.
+//!
+//! rustls works on buffers of the caller's (its unbuffered API): records are decrypted in the buffer
+//! that a thread lends to each of its connections in turn, and encrypted into another one. What a
+//! session keeps between two calls is:
+//! - a part of a record that has not come whole, or handshake messages in parts;
+//! - plaintext of a record that did not fit the caller's buffer;
+//! - records that the socket did not take: of one write, because there is no further one meanwhile,
+//!   and at most one key update, which rustls answers once however many come. So reading need not wait
+//!   for them; if it did, two sides that both send would wait for each other.
+//!
+//! The socket is edge-triggered. Its readiness is kept here, because plaintext that waits in the
+//! session, or a record in parts, makes the readiness of the connection a different one.
+
+use std::fmt;
+use std::io::{self, ErrorKind};
+
+use rustls::{HandshakeKind, ProtocolVersion};
+
+use super::failure::Failure;
+use super::queue::Queue;
+use super::side::Side;
+use super::steps::{self, MAX_OVERHEAD, Sink, Step, Stepped};
+use crate::net::readiness::Readiness;
+use crate::net::stream::Stream;
+
+mod ending;
+
+/// The longest record: a header, 2^14 bytes and what encryption adds (RFC 8446 and RFC 5246, 6.2.3).
+const MAX_RECORD: usize = 5 + (1 << 14) + 2048;
+/// The longest handshake message that rustls accepts, with the headers of its records.
+const MAX_HANDSHAKE_MESSAGE: usize = (1 << 16) + 4096;
+/// Plaintext that one write encrypts: with one call for all of it, bulk costs few system calls.
+const MAX_WRITE: usize = 64 << 10;
+/// Receives of one read that bring no plaintext: parts of a record, handshake messages, key updates.
+const MAX_RECEIVES: usize = 4;
+
+/// The buffers that a thread lends to each of its sessions in turn; empty between two calls.
+#[derive(Debug)]
+pub struct Buffers {
+    /// Records as received; decrypted in place.
+    incoming: Box<[u8]>,
+    /// Records to send.
+    outgoing: Vec<u8>,
+}
+
+impl Default for Buffers {
+    fn default() -> Self {
+        Self {
+            incoming: vec![0; MAX_HANDSHAKE_MESSAGE + MAX_RECORD].into_boxed_slice(),
+            outgoing: vec![0; MAX_WRITE + MAX_OVERHEAD],
+        }
+    }
+}
+
+/// A client's or a server's end of one connection.
+pub struct Session<C> {
+    connection: C,
+    /// Received and not processed: a part of a record, or of a handshake message.
+    incoming: Vec<u8>,
+    plaintext: Queue,
+    /// Records that the socket did not take.
+    outgoing: Queue,
+    /// The readiness of the socket, as [`Conn`](crate::conn::Conn) keeps that of a plain one.
+    ready: Readiness,
+    input: Input,
+    output: Output,
+    on_end: OnEnd,
+    has_received: bool,
+    failure: Option<Failure>,
+}
+
+/// What to do when the peer has ended its output by a close_notify.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum OnEnd {
+    /// End ours as well, before the end is reported: the caller has no more to write, and closes.
+    Answer,
+    /// Go on writing. Only TLS 1.3 has such an end of one direction: in TLS 1.2 a close_notify has to
+    /// be answered at once (RFC 5246, 7.2.1).
+    GoOn,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Input {
+    Open,
+    /// The peer sent a close_notify.
+    Closed,
+    /// The socket ended without it.
+    Truncated,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Output {
+    Open,
+    /// Our close_notify is sent, or waits in the queue of records.
+    Closed,
+    /// The socket is half-closed, and its input discarded without decryption.
+    Shut,
+}
+
+impl<C> fmt::Debug for Session<C> {
+    /// Without rustls's state, which holds secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("ready", &self.ready)
+            .field("input", &self.input)
+            .field("output", &self.output)
+            .field("failure", &self.failure)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<C: Side> Session<C> {
+    /// The session of a connection whose socket is writable, like any fresh one, and not known to be
+    /// readable.
+    pub fn new(connection: C, on_end: OnEnd) -> Self {
+        Self {
+            connection,
+            incoming: Vec::new(),
+            plaintext: Queue::default(),
+            outgoing: Queue::default(),
+            ready: Readiness::WRITABLE,
+            input: Input::Open,
+            output: Output::Open,
+            on_end,
+            has_received: false,
+            failure: None,
+        }
+    }
+
+    /// Adds readiness of the socket that the kernel reported.
+    pub fn note(&mut self, readiness: Readiness) {
+        self.ready |= readiness;
+    }
+
+    /// Whether the handshake is not complete.
+    pub fn is_handshaking(&self) -> bool {
+        self.connection.common().is_handshaking()
+    }
+
+    /// What a complete handshake agreed on: the version, and whether it resumed an earlier session.
+    pub fn agreed(&self) -> Option<(ProtocolVersion, HandshakeKind)> {
+        let common = self.connection.common();
+        Some((common.protocol_version()?, common.handshake_kind()?))
+    }
+
+    /// rustls's state of the connection: what was negotiated.
+    pub fn connection(&self) -> &C {
+        &self.connection
+    }
+
+    /// Why the connection failed, if it did so by TLS and not by its socket.
+    pub fn failure(&self) -> Option<&Failure> {
+        self.failure.as_ref()
+    }
+
+    /// Bytes on the heap that wait for the peer or for the caller. The state of rustls is not counted;
+    /// it does not depend on what the peer does.
+    pub fn waiting_bytes(&self) -> usize {
+        self.incoming.capacity() + self.plaintext.capacity() + self.outgoing.capacity()
+    }
+
+    /// The most that [`Session::waiting_bytes`] can become after a handshake, with reads of at most this
+    /// length: a part of a record, the plaintext of two records, and one write.
+    pub fn max_waiting_bytes() -> usize {
+        MAX_RECORD + 2 * MAX_RECORD + MAX_WRITE + MAX_OVERHEAD
+    }
+
+    /// Whether nothing of the peer's is left in the session or the socket that the caller has not read,
+    /// and nothing of ours that the socket has not taken. During a handshake nothing counts.
+    pub(super) fn is_drained(&self, socket: &mut impl Stream) -> bool {
+        self.is_handshaking()
+            || self.incoming.is_empty()
+                && self.plaintext.is_empty()
+                && self.outgoing.is_empty()
+                && socket.is_drained()
+    }
+
+    /// Whether only an event of the socket can bring more to read.
+    pub(super) fn has_read_all(&self) -> bool {
+        !self.ready.is_readable() && self.plaintext.is_empty() && self.input == Input::Open
+    }
+
+    /// Reads plaintext. 0 is the end that the peer declared by a close_notify.
+    ///
+    /// # Errors
+    /// `WouldBlock` until the socket reports an event, `Interrupted` to call again soon; `UnexpectedEof`
+    /// for an end without close_notify, `InvalidData` for any other failure of TLS (see
+    /// [`Session::failure`]), else the socket's own.
+    pub(super) fn read(
+        &mut self,
+        socket: &mut impl Stream,
+        buffers: &mut Buffers,
+        out: &mut [u8],
+    ) -> io::Result<usize> {
+        if self.output == Output::Shut {
+            return socket.read(out);
+        }
+        if self.plaintext.is_empty() {
+            let count = self.receive(socket, buffers, out)?;
+            if count > 0 || self.plaintext.is_empty() {
+                return Ok(count);
+            }
+        }
+        let count = self.copy_kept(out);
+        self.plaintext.take(count);
+        Ok(count)
+    }
+
+    /// Copies plaintext and leaves it in the session.
+    ///
+    /// # Errors
+    /// As [`Session::read`].
+    pub(super) fn peek(
+        &mut self,
+        socket: &mut impl Stream,
+        buffers: &mut Buffers,
+        out: &mut [u8],
+    ) -> io::Result<usize> {
+        if self.plaintext.is_empty() {
+            self.receive(socket, buffers, &mut [])?;
+        }
+        Ok(self.copy_kept(out))
+    }
+
+    fn copy_kept(&self, out: &mut [u8]) -> usize {
+        let kept = self.plaintext.rest();
+        let count = kept.len().min(out.len());
+        out[..count].copy_from_slice(&kept[..count]);
+        count
+    }
+
+    /// Whether the socket is half-closed, and its input to be discarded without decryption.
+    pub(super) fn is_shut(&self) -> bool {
+        self.output == Output::Shut
+    }
+
+    /// Encrypts and sends; the socket may take the records later. Returns how much was encrypted.
+    ///
+    /// # Errors
+    /// `WouldBlock` while earlier records wait for the socket, or for the handshake; `BrokenPipe` after
+    /// our close_notify; else as [`Session::read`].
+    pub(super) fn write(
+        &mut self,
+        socket: &mut impl Stream,
+        buffers: &mut Buffers,
+        bytes: &[u8],
+    ) -> io::Result<usize> {
+        self.flush(socket)?;
+        if self.is_handshaking() {
+            match self.receive(socket, buffers, &mut []) {
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+            if self.is_handshaking() || !self.outgoing.is_empty() {
+                return Err(ErrorKind::WouldBlock.into());
+            }
+        }
+        if self.output != Output::Open {
+            return Err(ErrorKind::BrokenPipe.into());
+        }
+        let bytes = &bytes[..bytes.len().min(MAX_WRITE)];
+        let mut incoming = std::mem::take(&mut self.incoming);
+        let stepped = self.step_to_end(&mut incoming, buffers, &mut [], Some(bytes));
+        self.incoming = incoming;
+        let (step, _) = self.finish_steps(socket, buffers, stepped)?;
+        match step {
+            Step::Open => Ok(bytes.len()),
+            Step::Over => Err(ErrorKind::BrokenPipe.into()),
+            Step::More | Step::Blocked | Step::Failed(_) => Err(ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    /// Sends records that wait.
+    ///
+    /// # Errors
+    /// `WouldBlock` if some still wait; else the socket's own.
+    pub(super) fn flush(&mut self, socket: &mut impl Stream) -> io::Result<()> {
+        while !self.outgoing.is_empty() {
+            if !self.ready.is_writable() {
+                return Err(ErrorKind::WouldBlock.into());
+            }
+            match socket.write(self.outgoing.rest()) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(count) => self.outgoing.take(count),
+                Err(error) => {
+                    if error.kind() == ErrorKind::WouldBlock {
+                        self.ready.remove(Readiness::WRITABLE);
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`Session::flush`]; what waits on is no error.
+    fn try_flush(&mut self, socket: &mut impl Stream) -> io::Result<()> {
+        match self.flush(socket) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
+            flushed => flushed,
+        }
+    }
+
+    /// Receives and processes until there is plaintext, the input ended, or the socket is drained.
+    fn receive(
+        &mut self,
+        socket: &mut impl Stream,
+        buffers: &mut Buffers,
+        out: &mut [u8],
+    ) -> io::Result<usize> {
+        self.try_flush(socket)?;
+        if let Some(Failure::Tls(_)) = self.failure {
+            return Err(ErrorKind::InvalidData.into());
+        }
+        if self.is_handshaking() && !self.has_received {
+            // A client speaks first.
+            self.process(socket, buffers, 0, &mut [])?;
+        }
+        for _ in 0..MAX_RECEIVES {
+            if self.input != Input::Open {
+                return self.report_end(socket, buffers);
+            }
+            if !self.ready.is_readable() {
+                return Err(ErrorKind::WouldBlock.into());
+            }
+            let kept = self.take_kept_input(buffers);
+            let received = self.fill(socket, buffers, kept, out.len());
+            let received = match received {
+                Ok(received) => received,
+                Err(error) => {
+                    self.incoming.extend_from_slice(&buffers.incoming[..kept]);
+                    return Err(error);
+                }
+            };
+            if received == 0 {
+                self.note_end_of_socket();
+                continue;
+            }
+            self.has_received = true;
+            let count = self.process(socket, buffers, kept + received, out)?;
+            if count > 0 || !self.plaintext.is_empty() {
+                return Ok(count);
+            }
+        }
+        Err(ErrorKind::Interrupted.into())
+    }
+
+    /// Moves input that was kept to the front of the lent buffer, and returns its length.
+    fn take_kept_input(&mut self, buffers: &mut Buffers) -> usize {
+        let kept = self.incoming.len();
+        if kept > 0 {
+            buffers.incoming[..kept].copy_from_slice(&self.incoming);
+            self.incoming = Vec::new();
+        }
+        kept
+    }
+
+    /// Receives behind the first `kept` bytes of the lent buffer, no more than fits `room` bytes of
+    /// plaintext, but at least a record.
+    fn fill(
+        &mut self,
+        socket: &mut impl Stream,
+        buffers: &mut Buffers,
+        kept: usize,
+        room: usize,
+    ) -> io::Result<usize> {
+        let end = room.max(kept + MAX_RECORD).min(buffers.incoming.len());
+        let free = &mut buffers.incoming[kept..end];
+        let asked = free.len();
+        match socket.read(free) {
+            Ok(count) => {
+                // As for a plain connection; see `Conn::note_taken`.
+                if count < asked
+                    && !self.ready.intersects(Readiness::HANGUP | Readiness::URGENT)
+                    && socket.drained_by_short_read()
+                {
+                    self.ready.remove(Readiness::READABLE);
+                }
+                Ok(count)
+            }
+            Err(error) => {
+                if error.kind() == ErrorKind::WouldBlock {
+                    self.ready.remove(Readiness::READABLE | Readiness::URGENT);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Processes the first `len` bytes of the lent buffer, sends what that brings, and keeps the rest.
+    fn process(
+        &mut self,
+        socket: &mut impl Stream,
+        buffers: &mut Buffers,
+        len: usize,
+        out: &mut [u8],
+    ) -> io::Result<usize> {
+        let mut incoming = std::mem::take(&mut buffers.incoming);
+        let stepped = self.step(&mut incoming[..len], buffers, out, None);
+        let rest = &incoming[stepped.discard..len];
+        self.incoming.reserve_exact(rest.len());
+        self.incoming.extend_from_slice(rest);
+        buffers.incoming = incoming;
+        let (_, count) = self.finish_steps(socket, buffers, stepped)?;
+        Ok(count)
+    }
+
+    /// As [`Session::step`], and removes from `incoming` what was processed.
+    fn step_to_end(
+        &mut self,
+        incoming: &mut Vec<u8>,
+        buffers: &mut Buffers,
+        out: &mut [u8],
+        bytes: Option<&[u8]>,
+    ) -> Stepped {
+        let stepped = self.step(incoming, buffers, out, bytes);
+        if stepped.discard == incoming.len() {
+            *incoming = Vec::new();
+        } else {
+            incoming.drain(..stepped.discard);
+        }
+        stepped
+    }
+
+    /// Lets rustls process input until nothing more comes of it, and then encrypts `bytes`.
+    fn step(
+        &mut self,
+        incoming: &mut [u8],
+        buffers: &mut Buffers,
+        out: &mut [u8],
+        bytes: Option<&[u8]>,
+    ) -> Stepped {
+        if let Some(Failure::Tls(error)) = &self.failure {
+            return Stepped::failed(error.clone());
+        }
+        let sink = Sink::new(out, &mut self.plaintext, &mut buffers.outgoing);
+        let stepped = steps::run(&mut self.connection, incoming, sink, bytes);
+        if stepped.has_peer_closed {
+            self.input = Input::Closed;
+        }
+        stepped
+    }
+
+    /// Sends the records of some steps, and reports a failure.
+    fn finish_steps(
+        &mut self,
+        socket: &mut impl Stream,
+        buffers: &Buffers,
+        stepped: Stepped,
+    ) -> io::Result<(Step, usize)> {
+        let sent = self.send(socket, buffers, stepped.written);
+        if let Step::Failed(error) = stepped.last {
+            let is_first = self.failure.is_none();
+            self.output = Output::Closed;
+            if is_first {
+                self.failure = Some(Failure::Tls(error));
+            }
+            return Err(ErrorKind::InvalidData.into());
+        }
+        sent?;
+        Ok((stepped.last, stepped.count))
+    }
+
+    /// Sends the first `len` bytes of the lent records, and keeps what the socket does not take.
+    fn send(&mut self, socket: &mut impl Stream, buffers: &Buffers, len: usize) -> io::Result<()> {
+        let mut records = &buffers.outgoing[..len];
+        while self.outgoing.is_empty() && !records.is_empty() && self.ready.is_writable() {
+            match socket.write(records) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(count) => records = &records[count..],
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.ready.remove(Readiness::WRITABLE);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.outgoing.push(records);
+        Ok(())
+    }
+}

@@ -1,0 +1,191 @@
+"""Clients of an echo with TLS, by Python's ssl module: `client.py TASK PORT CA [CERT KEY]`.
+
+Each task ends with exit code 0 if all is as it should be.
+"""
+
+import select
+import socket
+import ssl
+import sys
+import threading
+
+TASK, PORT, CA, *IDENTITY = sys.argv[1:]
+DEADLINE = 60
+VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
+
+
+def context(version=None):
+    made = ssl.create_default_context(cafile=CA)
+    if version:
+        made.minimum_version = made.maximum_version = version
+    if IDENTITY:
+        made.load_cert_chain(*IDENTITY)
+    return made
+
+
+def tcp():
+    return socket.create_connection(("127.0.0.1", int(PORT)), timeout=DEADLINE)
+
+
+def connect(made, **options):
+    return made.wrap_socket(tcp(), server_hostname="localhost", **options)
+
+
+def receive(stream, count):
+    received = b""
+    while len(received) < count:
+        more = stream.recv(65536)
+        assert more, f"an end after {len(received)} of {count} bytes"
+        received += more
+    return received
+
+
+def echo(stream, data):
+    """Sends and receives in one thread: OpenSSL's connections are not for two."""
+    stream.setblocking(False)
+    sent, received = 0, b""
+    while len(received) < len(data):
+        wants = []
+        try:
+            sent += stream.send(data[sent : sent + 65536]) if sent < len(data) else 0
+            wants = [stream] if sent < len(data) else []
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            wants = [stream]
+        try:
+            more = stream.recv(65536)
+            assert more, f"an end after {len(received)} of {len(data)} bytes"
+            received += more
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            ready = select.select([stream], wants, [], DEADLINE)
+            assert any(ready), f"{len(received)} of {len(data)} bytes in time"
+    stream.settimeout(DEADLINE)
+    assert received == data
+
+
+def versions():
+    """Both versions echo, end in order, and resume."""
+    for version in VERSIONS:
+        made = context(version)
+        stream = connect(made)
+        echo(stream, b"a few bytes")
+        echo(stream, bytes(range(256)) * 20_000)
+        session = stream.session
+        # Sends close_notify and waits for the peer's; then the socket ends.
+        plain = stream.unwrap()
+        assert plain.recv(1) == b""
+        stream = connect(made, session=session)
+        assert stream.session_reused
+        echo(stream, b"once more")
+        stream.unwrap()
+
+
+def half_close():
+    """All that was sent before close_notify comes back behind it, and then the peer's."""
+    data = bytes(range(256)) * 4_000
+    for version in VERSIONS:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = context(version).wrap_bio(incoming, outgoing, server_hostname="localhost")
+        plain = tcp()
+
+        def step(call):
+            while True:
+                try:
+                    result = call()
+                    plain.sendall(outgoing.read())
+                    return result
+                except ssl.SSLWantReadError:
+                    plain.sendall(outgoing.read())
+                    more = plain.recv(65536)
+                    if more:
+                        incoming.write(more)
+                    else:
+                        incoming.write_eof()
+
+        step(tls.do_handshake)
+        tls.write(data)
+        try:
+            tls.unwrap()
+        except (ssl.SSLWantReadError, ssl.SSLError):
+            pass  # The close_notify is in `outgoing`.
+        sender = threading.Thread(target=plain.sendall, args=(outgoing.read(),))
+        sender.start()
+        # Python reads nothing after its own close_notify, so the records are counted.
+        received = b""
+        while True:
+            more = plain.recv(65536)
+            if not more:
+                break
+            received += more
+        sender.join()
+        lengths, kinds = 0, []
+        while received:
+            kind, length = received[0], int.from_bytes(received[3:5], "big")
+            kinds.append(kind)
+            lengths += length
+            received = received[5 + length :]
+        assert lengths > len(data), f"{lengths} bytes of records for {len(data)}"
+        if version == ssl.TLSVersion.TLSv1_2:
+            assert kinds[-1] == 21, "an alert is the last record"
+
+
+def truncation():
+    """The socket ends without close_notify: what was sent comes back all the same."""
+    for version in VERSIONS:
+        stream = connect(context(version))
+        stream.sendall(b"cut off")
+        assert receive(stream, 7) == b"cut off"
+        stream.detach_and_close = socket.socket(fileno=stream.detach())
+        stream.detach_and_close.close()
+
+
+def refused():
+    """No handshake is completed; a TLS 1.3 client learns it with its first read."""
+    try:
+        stream = connect(context())
+        stream.sendall(b"x")
+        received = stream.recv(1)
+    except (ssl.SSLError, ConnectionError):
+        return
+    raise AssertionError(f"served: {received}")
+
+
+def plain_text():
+    """An alert, or nothing, and an orderly end."""
+    plain = tcp()
+    plain.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 200)
+    while plain.recv(65536):
+        pass
+
+
+def half_a_handshake():
+    """The peer ends what does not go on."""
+    plain = tcp()
+    plain.sendall(b"\x16\x03\x01\x02\x00")
+    assert plain.recv(1) == b""
+
+
+def hold():
+    """Stays while something happens to the server, until a line comes."""
+    stream = connect(context())
+    echo(stream, b"before")
+    print("held", flush=True)
+    sys.stdin.readline()
+    echo(stream, b"after " * 10_000)
+    stream.unwrap()
+
+
+def never_read():
+    """Sends as much as the server takes and reads nothing, on many connections."""
+    streams = [connect(context()) for _ in range(40)]
+    for stream in streams:
+        stream.settimeout(0.3)
+        try:
+            while True:
+                stream.send(bytes(16384))
+        except (TimeoutError, ssl.SSLError, ConnectionError):
+            pass
+    print("held", flush=True)
+    sys.stdin.readline()
+
+
+globals()[TASK]()
