@@ -61,14 +61,7 @@ fn result(text: &str) -> Result<ImportedResult, ImportError> {
         achieved_rate: per_second.map(|(received, seconds)| received as f64 / seconds),
         sent_bits_per_s: bandwidth(text),
         received_bits_per_s: None,
-        messages: ImportedMessages {
-            sent: whole(valid, "SentMessages=").or_else(|| whole(text, "Total of ")),
-            received,
-            lost: whole(text, "# dropped messages = "),
-            failed: None,
-            duplicated: whole(text, "# duplicated messages = "),
-            reordered: whole(text, "# out-of-order messages = "),
-        },
+        messages: messages(text, valid),
         latency_ns: latency,
         retransmits: None,
         tcp_rtt_ns_mean: None,
@@ -82,6 +75,18 @@ fn result(text: &str) -> Result<ImportedResult, ImportError> {
                 .chain(dropped),
         ),
     })
+}
+
+/// Of the time after the warm-up, or of all where no answer is counted.
+fn messages(text: &str, valid: &str) -> ImportedMessages {
+    ImportedMessages {
+        sent: whole(valid, "SentMessages=").or_else(|| whole(text, "Total of ")),
+        received: whole(valid, "ReceivedMessages="),
+        lost: whole(text, "# dropped messages = "),
+        failed: None,
+        duplicated: whole(text, "# duplicated messages = "),
+        reordered: whole(text, "# out-of-order messages = "),
+    }
 }
 
 /// The rest of the first line in which `key` stands, behind it.
