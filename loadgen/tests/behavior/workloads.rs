@@ -351,7 +351,8 @@ fn a_pattern_that_is_not_known_is_not_called_verified_and_a_wrong_byte_is_found(
         connections: number(1),
         workload: stream(Direction::Down),
         size: Sizes::Fixed(10_000),
-        duration: Some(Duration::from_millis(200)),
+        // The wrong byte is sent within 50 ms.
+        duration: Some(Duration::from_secs(1)),
         ..plan(target)
     };
     // Such a result does not add up to received = verified + corrupt.
