@@ -18,7 +18,7 @@ pub(crate) fn return_freed_memory() {
 /// The system's allocator, with a reserve. Rust ends the process when an allocation fails that does
 /// not say so in order, and such are in the standard library and in others everywhere. Where memory
 /// lacks, one of these gets the reserve's; until there is a reserve again, what can wait is to ask
-/// [`refill_reserve`] first.
+/// `refill_reserve` first.
 #[derive(Clone, Copy, Debug)]
 pub struct ReservingAllocator;
 
