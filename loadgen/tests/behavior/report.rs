@@ -476,7 +476,7 @@ fn a_comparison_reads_as_it_did() {
 /// A page is all that is left of a run sometimes.
 #[test]
 fn the_result_is_read_back_from_its_page() {
-    let directory = Directory::new("page");
+    let directory = Directory::new("report-page");
     // A name that would end the element if it were written as it is.
     let path = |name: &str| directory.path(name).display().to_string();
     let json = path("<script><b>.json");
