@@ -22,7 +22,7 @@ use loadgen::RunResult;
 use loadgen::plan::Target;
 use loadgen::result::Latency;
 
-use crate::support::tools::skip_test;
+use crate::support::tools::{name_of, say};
 
 /// Bytes of every message to these servers.
 pub(crate) const SIZE: usize = 64;
@@ -398,7 +398,7 @@ pub(crate) fn are_disturbed(result: &RunResult, report: &Report) -> bool {
 }
 
 /// Repeats a measurement until it was not disturbed. The measurement returns whether it was. If each
-/// was, the test says that it judged nothing.
+/// was, only what holds on a busy machine too was judged, and the test says so.
 pub(crate) fn until_undisturbed<F: FnMut() -> bool>(mut measure: F) {
     /// Concurrent measurements would disturb each other.
     static TURN: Mutex<()> = Mutex::new(());
@@ -409,5 +409,8 @@ pub(crate) fn until_undisturbed<F: FnMut() -> bool>(mut measure: F) {
         }
         show("disturbed");
     }
-    skip_test(type_name::<F>(), "processors without other work");
+    let test = name_of(type_name::<F>());
+    say(&format!(
+        "disturbed: {test} was judged within the bounds of a busy machine only"
+    ));
 }

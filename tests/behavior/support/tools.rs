@@ -85,8 +85,7 @@ pub(crate) fn fail_if_required(tool: &str) {
 
 /// Records a skipped test. `place` is the type name of a closure in the test.
 pub(crate) fn skip_test(place: &str, need: &str) {
-    let test = place.trim_end_matches("::{{closure}}");
-    let test = test.split_once("::").map_or(test, |(_, test)| test);
+    let test = name_of(place);
     static AT_END: Once = Once::new();
     AT_END.call_once(|| {
         sys::atexit(summarize);
@@ -94,6 +93,12 @@ pub(crate) fn skip_test(place: &str, need: &str) {
     say(&format!("skipped: {test} needs {need}"));
     let mut skipped = SKIPPED.lock().unwrap_or_else(PoisonError::into_inner);
     *skipped.entry(need.to_owned()).or_default() += 1;
+}
+
+/// The test that a closure of this type name is in.
+pub(crate) fn name_of(place: &str) -> &str {
+    let test = place.trim_end_matches("::{{closure}}");
+    test.split_once("::").map_or(test, |(_, test)| test)
 }
 
 /// Prints the last line of a test program.
@@ -105,13 +110,11 @@ extern "C" fn summarize() {
         .collect();
     let total: usize = skipped.values().sum();
     let which = counts.join(", ");
-    say(&format!(
-        "skipped {total} tests for want of what they need: {which}"
-    ));
+    say(&format!("skipped {total} tests for want of tools: {which}"));
 }
 
 /// Prints a line on stderr, which the test harness does not capture.
-fn say(line: &str) {
+pub(crate) fn say(line: &str) {
     // A lost line is harmless.
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
