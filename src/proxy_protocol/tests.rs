@@ -151,7 +151,7 @@ fn bad_binary_headers_are_refused() {
     ] {
         assert_eq!(parse(&bytes), Err(error), "{}", bytes.escape_ascii());
     }
-    // It is refused as soon as it is certain.
+    // A header that is too long is refused once its length has arrived.
     assert_eq!(parse(&binary(0x21, 0x11, &[0; 521])[..16]), Err(TooLong));
 }
 

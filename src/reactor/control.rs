@@ -55,7 +55,7 @@ struct HandedOff(AtomicUsize);
 pub(crate) struct Rules {
     pub(crate) policy: Policy,
     pub(crate) timeouts: Timeouts,
-    /// Whose PROXY headers are believed; `None` for nobody's.
+    /// The proxies whose PROXY headers are believed; `None` without a proxy.
     proxy_from: Option<AccessList>,
     /// How long a PROXY header may take, and then a TLS handshake.
     pub(crate) handshake_ms: Option<u64>,

@@ -241,10 +241,10 @@ impl Resolved {
         Ok(())
     }
 
-    /// Headers from nobody would be believed.
+    /// Refuses PROXY headers over TCP without an address of a proxy: none would be believed.
     fn check_proxies(&self) -> Result<(), SettingsError> {
         let config = &self.settings.config;
-        let is_tcp = |endpoint: &Endpoint| matches!(endpoint, Endpoint::Tcp(_));
+        let is_tcp = |endpoint: &Endpoint| matches!(endpoint, Endpoint::Tcp(_) | Endpoint::Tls(_));
         if config.proxy_protocol != ProxyProtocol::Off
             && config.limits.proxy_from.is_empty()
             && config.services.iter().any(|(_, endpoint)| is_tcp(endpoint))

@@ -74,7 +74,7 @@ fn a_draining_echod_is_alive_and_not_ready() {
 
 #[test]
 fn nobody_there_is_unhealthy() {
-    // Bound and not listening: nobody else gets the port.
+    // Bound and not listening: no other program gets the port.
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
     socket.bind(&any.into()).unwrap();

@@ -83,7 +83,7 @@ fn headers_of_both_versions_name_the_client() {
             connection.half_close();
             connection.expect_end();
         }
-        // Nobody is named: the proxy's own connection, and one that it can't say more of.
+        // Headers without a client's address: a health check of the proxy, and an unknown client.
         for header in [v2(0x20, 0, b""), b"PROXY UNKNOWN\r\n".to_vec()] {
             let mut connection = connect(&echod, &header);
             assert!(greeting(&mut connection)["proxied"].is_null());
@@ -273,12 +273,16 @@ fn a_drain_does_not_wait_for_a_header() {
 }
 
 #[test]
-fn nobody_believed_is_a_mistake() {
-    let exit = Echod::run_to_end(
-        Command::new(crate::support::echod::PROGRAM).args([WHOAMI, "--proxy-protocol=require"]),
-    );
-    assert_eq!(exit.code, Some(2));
-    assert!(exit.stderr[0].contains("--proxy-from"), "{exit:#?}");
+fn headers_without_a_believed_proxy_are_a_mistake() {
+    for endpoint in [
+        &[WHOAMI][..],
+        &["--echo=tls://127.0.0.1:0", "--tls-self-signed"],
+    ] {
+        let mut command = Command::new(crate::support::echod::PROGRAM);
+        let exit = Echod::run_to_end(command.args(endpoint).arg("--proxy-protocol=require"));
+        assert_eq!(exit.code, Some(2), "{exit:#?}");
+        assert!(exit.stderr[0].contains("--proxy-from"), "{exit:#?}");
+    }
 }
 
 /// A program that passes connections on. Dropping it ends it.

@@ -115,9 +115,9 @@ pub(super) const KEYS: &[Key] = &[
         name: "proxy-from",
         value: "CIDR",
         group: Group::Proxy,
-        help: "Believe PROXY headers from addresses of this prefix; over a Unix socket, whoever may open \
-               it is believed.",
-        default: "nobody",
+        help: "Believe PROXY headers from addresses of this prefix; every client of a Unix socket is \
+               believed.",
+        default: "none",
         change: Change::Reload,
         audience: Audience::ThisMachine,
         apply: |s, text| parse::from_str::<Cidr>(text).map(|v| s.config.limits.proxy_from.push(v)),
