@@ -9,6 +9,7 @@ use std::fmt;
 use serde_json::Value;
 
 use crate::result::imported::{ImportedLatency, ImportedPercentile, ImportedResult};
+use crate::result::latency::supports;
 use crate::result::{Code, Reason, Verdict};
 
 mod fortio;
@@ -18,8 +19,6 @@ mod sockperf;
 
 /// A larger file is none of these outputs.
 pub const MAX_LEN: usize = 64 << 20;
-/// The fewest samples beyond a percentile that support it.
-const MIN_BEYOND: f64 = 10.0;
 
 /// Why the output of a tool has no result. Its text continues a sentence that begins with the file's name.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -85,9 +84,7 @@ fn keep_supported(latency: &mut ImportedLatency, tool: &str) -> Option<String> {
         return (!latency.percentiles.is_empty())
             .then(|| format!("{tool} does not tell how many samples a percentile rests on"));
     };
-    let is_supported = |given: &ImportedPercentile| {
-        (1.0 - given.percentile / 100.0) * count as f64 >= MIN_BEYOND - 1e-6
-    };
+    let is_supported = |given: &ImportedPercentile| supports(count, given.percentile / 100.0);
     let (kept, dropped): (Vec<_>, Vec<_>) = latency.percentiles.drain(..).partition(is_supported);
     latency.percentiles = kept;
     let names: Vec<String> = dropped
