@@ -7,7 +7,9 @@ use tracing::{debug, field};
 use super::{Admitted, Connections, Entry, Introduction, Limited, MAX_REFUSED_LINGERING, Security};
 use crate::admission::Permit;
 use crate::conn::Conn;
-use crate::memory::allocation::{OutOfMemory, try_box, try_reserve, try_reserve_slab};
+use crate::memory::allocation::{
+    OutOfMemory, try_box, try_reserve, try_reserve_queue, try_reserve_slab,
+};
 use crate::metrics::{CloseReason, RefuseReason};
 use crate::net::stream::Stream;
 use crate::reactor::context::Context;
@@ -147,12 +149,15 @@ impl<S: Stream> Connections<S> {
         Ok(key)
     }
 
-    /// Makes room for one more connection, in the table and in what its end needs, and returns its
-    /// key.
+    /// Makes room for one more connection, in the table and in what its turns and its end need, and
+    /// returns its key. A connection that is open then never has to be closed for want of a list.
     fn try_reserve<K>(&mut self, cx: &mut Context<K>) -> Result<usize, OutOfMemory> {
         try_reserve_slab(&mut self.table)?;
         let key = self.table.vacant_key();
-        try_reserve(&mut self.closed, self.table.len() + 1)?;
+        let total = self.table.len() + 1;
+        try_reserve(&mut self.closed, total)?;
+        try_reserve(&mut self.short_of_memory, total)?;
+        try_reserve_queue(&mut self.run_queue, total)?;
         let timers = Deadline::Conn(key).id() + 1;
         cx.timers.try_reserve(timers)?;
         try_reserve(&mut cx.due, timers)?;
