@@ -228,6 +228,12 @@ impl Counter {
     }
 }
 
+/// What one worker received at one endpoint: connections that it serves, or datagrams. Aligned so that
+/// two workers never write to one pair of cache lines.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct Arrivals(pub(crate) Counter);
+
 /// A counter as a scrape shows it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Metric {

@@ -31,7 +31,7 @@ pub(super) enum Samples {
     /// One value for each pair of values of two labels.
     Paired {
         labels: [&'static str; 2],
-        values: Vec<([&'static str; 2], Value)>,
+        values: Vec<([String; 2], Value)>,
     },
 }
 
@@ -82,8 +82,8 @@ pub(super) fn json(families: &[Family]) -> Json {
             Samples::Paired { values, .. } => {
                 let mut outer = Map::new();
                 for ([one, other], value) in values {
-                    let inner = outer.entry(*one).or_insert_with(|| Map::new().into());
-                    inner[*other] = number(*value);
+                    let inner = outer.entry(one).or_insert_with(|| Map::new().into());
+                    inner[other] = number(*value);
                 }
                 Json::Object(outer)
             }
@@ -107,7 +107,8 @@ fn write_family(text: &mut String, family: &Family) -> fmt::Result {
             writeln!(text, "{name}{{{label}=\"{}\"}} {value}", escaped_label(at))
         }),
         Samples::Paired { labels, values } => values.iter().try_for_each(|(at, value)| {
-            let [(one, first), (other, second)] = [0, 1].map(|i| (labels[i], escaped_label(at[i])));
+            let [(one, first), (other, second)] =
+                [0, 1].map(|i| (labels[i], escaped_label(&at[i])));
             writeln!(
                 text,
                 "{name}{{{one}=\"{first}\",{other}=\"{second}\"}} {value}"

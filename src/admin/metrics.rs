@@ -10,7 +10,9 @@ use serde_json::{Map, Value as Json};
 use super::exposition::{Family, Samples, Value};
 use super::http::Readiness;
 use crate::metrics::{Kind, METRICS, Snapshot, Values};
+use crate::net::endpoint::Endpoint;
 use crate::server::EndpointCounts;
+use crate::service::Service;
 
 /// The state of a server at one moment.
 #[derive(Clone, Debug)]
@@ -20,6 +22,8 @@ pub(super) struct Report {
     pub(super) readiness: Readiness,
     /// Every worker, in the order of their indices.
     pub(super) workers: Vec<Worker>,
+    /// What came to each endpoint.
+    pub(super) arrivals: Vec<Arrived>,
     /// The kernel's counts at each endpoint that has some.
     pub(super) endpoints: Vec<(String, EndpointCounts)>,
     /// Log lines that were dropped.
@@ -28,6 +32,14 @@ pub(super) struct Report {
     pub(super) settings: Vec<Family>,
     /// The metrics of the process.
     pub(super) process: Vec<Family>,
+}
+
+/// What came to an endpoint: connections that are or were served, or datagrams.
+#[derive(Clone, Debug)]
+pub(super) struct Arrived {
+    pub(super) service: Service,
+    pub(super) endpoint: Endpoint,
+    pub(super) count: u64,
 }
 
 /// The state of a worker at one moment.
@@ -79,7 +91,7 @@ pub(super) fn families(report: &Report) -> Vec<Family> {
                 labels,
                 values: values(&total)
                     .into_iter()
-                    .map(|(at, value)| (at, Value::Integer(value)))
+                    .map(|(at, value)| (at.map(str::to_owned), Value::Integer(value)))
                     .collect(),
             },
             Values::Labelled { label, values } => labelled(
@@ -91,6 +103,7 @@ pub(super) fn families(report: &Report) -> Vec<Family> {
         },
     });
     let mut families: Vec<_> = counted.collect();
+    families.extend(arrivals(report));
     families.extend(of_endpoints(report));
     families.extend([
         Family {
@@ -123,6 +136,39 @@ pub(super) fn families(report: &Report) -> Vec<Family> {
     families.extend(report.settings.iter().cloned());
     families.extend(report.process.iter().cloned());
     families
+}
+
+/// What came to each endpoint. The sums over all endpoints are the totals.
+fn arrivals(report: &Report) -> [Family; 2] {
+    let family = |name, help, are_datagrams| {
+        let at = report.arrivals.iter();
+        let at = at.filter(|it| matches!(it.endpoint, Endpoint::Udp(_)) == are_datagrams);
+        let values = at.map(|it| {
+            let labels = [it.service.to_string(), it.endpoint.to_string()];
+            (labels, Value::Integer(it.count))
+        });
+        Family {
+            name,
+            help,
+            kind: Kind::Counter,
+            samples: Samples::Paired {
+                labels: ["service", "endpoint"],
+                values: values.collect(),
+            },
+        }
+    };
+    [
+        family(
+            "echod_endpoint_connections_accepted_total",
+            "Connections accepted and served, by the endpoint to which they came.",
+            false,
+        ),
+        family(
+            "echod_endpoint_received_datagrams_total",
+            "Datagrams received, by the endpoint to which they came.",
+            true,
+        ),
+    ]
 }
 
 /// What the kernel counts at the sockets, up to the start of a drain.
@@ -214,6 +260,13 @@ mod tests {
             version: "1.2.3",
             readiness: Readiness::Ready,
             workers: vec![worker, Worker::default()],
+            arrivals: [("tcp://[::]:7", 3), ("udp://[::]:7", 8)]
+                .map(|(endpoint, count)| Arrived {
+                    service: Service::Echo,
+                    endpoint: endpoint.parse().unwrap(),
+                    count,
+                })
+                .into(),
             endpoints: vec![
                 (
                     "udp://[::]:7".to_owned(),
@@ -248,6 +301,8 @@ mod tests {
             "echod_accept_errors_total{error=\"EMFILE\"} 0",
             "echod_worker_cpu_seconds_total{worker=\"0\"} 1.25",
             "echod_draining 0",
+            "echod_endpoint_connections_accepted_total{service=\"echo\",endpoint=\"tcp://[::]:7\"} 3",
+            "echod_endpoint_received_datagrams_total{service=\"echo\",endpoint=\"udp://[::]:7\"} 8",
             "echod_udp_kernel_dropped_datagrams_total{endpoint=\"udp://[::]:7\"} 4",
             "echod_listen_dropped_connects_total{endpoint=\"tcp://[::]:7\"} 5",
             "echod_listen_queue_connections{endpoint=\"tcp://[::]:7\"} 6",
@@ -264,6 +319,8 @@ mod tests {
         assert_eq!(json["connections_accepted_total"], 3);
         assert_eq!(json["connections_closed_total"]["idle_timeout"], 2);
         assert_eq!(json["worker_cpu_seconds_total"]["0"], 1.25);
+        let accepted = &json["endpoint_connections_accepted_total"];
+        assert_eq!(accepted["echo"]["tcp://[::]:7"], 3);
     }
 
     #[test]

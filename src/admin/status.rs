@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::host::HostNames;
 use super::http::{Pages, Readiness};
-use super::metrics::{self, Report, Worker};
+use super::metrics::{self, Arrived, Report, Worker};
 use super::settings::{self, SettingsStatus};
 use super::{exposition, process};
 use crate::config::Balance;
@@ -79,6 +79,18 @@ impl Status {
             .collect()
     }
 
+    fn arrivals(&self) -> Vec<Arrived> {
+        let endpoints = self.about.endpoints.iter();
+        let arrived = endpoints.zip(self.handle.arrivals());
+        arrived
+            .map(|((service, endpoint), count)| Arrived {
+                service: *service,
+                endpoint: endpoint.clone(),
+                count,
+            })
+            .collect()
+    }
+
     fn report(&self) -> Report {
         let workers = self.handle.workers().into_iter();
         let workers = workers.zip(self.handle.cpu_times());
@@ -88,6 +100,7 @@ impl Status {
             workers: workers
                 .map(|(counters, cpu_time)| Worker { counters, cpu_time })
                 .collect(),
+            arrivals: self.arrivals(),
             endpoints: self.endpoint_counts(),
             log_dropped_lines: LOG_DROPPED_LINES.load(Ordering::Relaxed),
             settings: settings::families(&(self.about.settings)()),

@@ -278,6 +278,7 @@ impl Acceptor {
         match cx.acquire_permit(counted) {
             Ok(permit) => Some(Admitted {
                 stream,
+                endpoint: self.listeners[index].endpoint,
                 service: self.listeners[index].service,
                 security: self.listeners[index].security,
                 permit,

@@ -51,6 +51,8 @@ pub(crate) const MAX_REFUSED_LINGERING: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Admitted<S> {
     pub(super) stream: S,
+    /// The index of its endpoint in the server.
+    pub(super) endpoint: usize,
     pub(super) service: Service,
     pub(super) security: Security,
     pub(super) permit: Permit,

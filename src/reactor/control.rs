@@ -8,7 +8,7 @@ use crate::admission::access::AccessList;
 use crate::admission::{Admission, Policy};
 use crate::config::{Limits, ProxyProtocol};
 use crate::memory::Budget;
-use crate::metrics::WorkerMetrics;
+use crate::metrics::{Arrivals, Counter, WorkerMetrics};
 use crate::service::whoami::Whoami;
 use crate::timeouts::{Timeouts, whole_ms};
 use crate::tls::ServerTls;
@@ -20,6 +20,8 @@ pub(crate) struct Control {
     requested: AtomicU8,
     pub(crate) admission: Admission,
     pub(crate) metrics: Vec<Arc<WorkerMetrics>>,
+    /// Of each worker, by the index of the endpoint.
+    arrivals: Vec<Vec<Arrivals>>,
     /// For bytes that wait for their peers.
     pub(crate) backlog_memory: Arc<Budget>,
     /// What it says of itself.
@@ -123,6 +125,9 @@ impl Control {
             requested: AtomicU8::new(Request::Serve as u8),
             admission: Admission::new(),
             metrics: (0..workers).map(|_| Arc::default()).collect(),
+            arrivals: (0..workers)
+                .map(|_| (0..endpoints).map(|_| Arrivals::default()).collect())
+                .collect(),
             backlog_memory: Arc::new(backlog_memory),
             whoami: Arc::default(),
             proxy_protocol: ProxyProtocol::Off,
@@ -144,6 +149,20 @@ impl Control {
             proxy_protocol,
             ..self
         }
+    }
+
+    /// Connections that this worker serves, or datagrams, of this endpoint.
+    pub(super) fn arrivals(&self, worker: usize, endpoint: usize) -> &Counter {
+        &self.arrivals[worker][endpoint].0
+    }
+
+    /// The arrivals at each endpoint, at all workers together.
+    pub(crate) fn arrivals_of_endpoints(&self) -> Vec<u64> {
+        let at = |endpoint: usize| {
+            let workers = self.arrivals.iter();
+            workers.map(|endpoints| endpoints[endpoint].0.value()).sum()
+        };
+        (0..self.left.len()).map(at).collect()
     }
 
     /// Raises the request to at least this one. The caller wakes the workers afterwards.

@@ -107,6 +107,7 @@ impl<D: DatagramSocket> DatagramTable<D> {
             return;
         };
         let Context {
+            index: worker,
             clock,
             kernel,
             control,
@@ -114,6 +115,7 @@ impl<D: DatagramSocket> DatagramTable<D> {
             metrics,
             ..
         } = cx;
+        let before = metrics.udp_received_datagrams.value();
         let mut limited = None;
         let next = datagrams.pump(
             &mut self.batch,
@@ -129,6 +131,8 @@ impl<D: DatagramSocket> DatagramTable<D> {
             },
             metrics,
         );
+        let received = metrics.udp_received_datagrams.value().wrapping_sub(before);
+        control.arrivals(*worker, served.endpoint).add(received);
         served.has_more = next == Next::Yield;
         served.short_of_memory = next == Next::Retry;
         if served.short_of_memory {

@@ -151,6 +151,7 @@ mod tests {
         for stream in 0..CONNECTIONS {
             let admitted = Admitted {
                 stream,
+                endpoint: 0,
                 service: Service::Echo,
                 security: Security::None,
                 permit: Permit::default(),

@@ -264,6 +264,12 @@ impl Handle {
         self.socket_counters.read()
     }
 
+    /// The connections served, or the datagrams received, at each endpoint, in the order of
+    /// [`Server::endpoints`](crate::Server::endpoints).
+    pub(crate) fn arrivals(&self) -> Vec<u64> {
+        self.control.arrivals_of_endpoints()
+    }
+
     /// Whether a drain or a stop was requested; stays true.
     pub fn is_draining(&self) -> bool {
         self.control.requested() != Request::Serve

@@ -244,6 +244,57 @@ fn a_scrape_counts_the_traffic() {
     }
 }
 
+#[test]
+fn what_comes_is_counted_at_its_endpoint() {
+    let echo = "tcp://127.0.0.1:0".parse::<Endpoint>().expect("valid");
+    let discard = "tcp://[::1]:0".parse::<Endpoint>().expect("valid");
+    let udp = "udp://127.0.0.1:0".parse::<Endpoint>().expect("valid");
+    let administered = Administered::start(Config {
+        services: vec![
+            (Service::Echo, echo),
+            (Service::Discard, discard),
+            (Service::Echo, udp),
+        ],
+        ..two_workers()
+    });
+    let bound = &administered.server.addresses;
+    for _ in 0..5 {
+        Client::connect(bound[0]).echo(b"echo");
+    }
+    let mut ended = Client::connect(bound[1]);
+    ended.half_close();
+    ended.expect_end();
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    socket.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+    for _ in 0..3 {
+        socket.send_to(b"datagram", bound[2]).expect("loopback");
+        socket.recv(&mut [0; 8]).expect("an answer");
+    }
+    let after = administered.scrape();
+    for (sample, count) in [
+        (
+            "connections_accepted_total{service=\"echo\",endpoint=\"tcp://127.0.0.1:0\"}",
+            5.0,
+        ),
+        (
+            "connections_accepted_total{service=\"discard\",endpoint=\"tcp://[::1]:0\"}",
+            1.0,
+        ),
+        (
+            "received_datagrams_total{service=\"echo\",endpoint=\"udp://127.0.0.1:0\"}",
+            3.0,
+        ),
+    ] {
+        assert_eq!(
+            after.value(&format!("echod_endpoint_{sample}")),
+            count,
+            "{sample}"
+        );
+    }
+    assert_eq!(after.value("echod_connections_accepted_total"), 6.0);
+    assert_eq!(after.value("echod_udp_received_datagrams_total"), 3.0);
+}
+
 /// Nobody accepts: the kernel completes as many connections as its queue holds and drops the next.
 #[test]
 fn connections_that_wait_or_find_the_queue_full_are_counted() {

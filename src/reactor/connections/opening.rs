@@ -32,6 +32,7 @@ impl<S: Stream> Connections<S> {
     {
         let Admitted {
             stream,
+            endpoint,
             service,
             security,
             permit,
@@ -59,6 +60,7 @@ impl<S: Stream> Connections<S> {
         match self.insert(conn, limited, cx) {
             Ok(key) => {
                 cx.metrics.accepted.add(1);
+                cx.control.arrivals(cx.index, endpoint).add(1);
                 let shown = peer.map(field::display);
                 debug!(worker = cx.index, connection = key, %service, peer = shown, "connection opened");
                 cx.metrics.active.add(1);
