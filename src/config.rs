@@ -99,9 +99,6 @@ impl Config {
             (Service::Chargen, Endpoint::Udp(_)) if !self.udp_chargen => {
                 Some("would answer to forged addresses; set udp-chargen as well if it is meant")
             }
-            (Service::Whoami, Endpoint::Tls(_)) => {
-                Some("can't be: whoami is served without TLS; write tcp://HOST:PORT or unix:PATH")
-            }
             (Service::Chargen, Endpoint::Unix(_)) => {
                 Some("can't be: Unix sockets have echo and discard; write tcp://HOST:PORT")
             }

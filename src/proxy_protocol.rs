@@ -36,8 +36,8 @@ pub enum Begin<'a> {
 pub struct Header<'a> {
     /// The version of the protocol.
     pub version: ProxyVersion,
-    /// Its length in bytes.
-    pub len: usize,
+    /// All of it.
+    pub bytes: &'a [u8],
     /// For whom the proxy speaks. `None` if that is itself (LOCAL, as in a health check), unknown, or
     /// not an internet address.
     pub addresses: Option<Addresses>,
@@ -97,7 +97,7 @@ fn parse_line(input: &[u8]) -> Result<Begin<'_>, ProxyError> {
     };
     Ok(Begin::Header(Header {
         version: ProxyVersion::V1,
-        len: end + 2,
+        bytes: &input[..end + 2],
         addresses,
         authority: None,
         unique_id: None,
@@ -160,7 +160,7 @@ fn parse_binary(input: &[u8]) -> Result<Begin<'_>, ProxyError> {
     };
     let mut found = Header {
         version: ProxyVersion::V2,
-        len,
+        bytes: header,
         addresses: None,
         authority: None,
         unique_id: None,

@@ -126,6 +126,22 @@ impl<S: Stream> Conn<S> {
         self.ready |= readiness;
     }
 
+    /// What the kernel has reported and no call has used up.
+    pub(crate) fn readiness(&self) -> Readiness {
+        self.ready
+    }
+
+    /// What a connection needs whose stream's handshake has stopped with this outcome.
+    #[cold]
+    pub(crate) fn await_handshake(&mut self, outcome: io::Result<()>) -> Next {
+        match outcome {
+            Ok(()) => Next::Yield,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Next::Wait,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Next::Yield,
+            Err(error) => self.fail(&error),
+        }
+    }
+
     /// Marks the connection as closed: it does nothing more until it is removed. If bytes are left
     /// that will not be echoed, removing it resets it.
     pub fn close(&mut self) {

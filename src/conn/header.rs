@@ -58,7 +58,7 @@ impl<S: Stream> Conn<S> {
             Err(error) => return Found::Ended(self.fail(&error)),
         };
         let len = match proxy_protocol::parse(&buffer[..count]) {
-            Ok(Begin::Header(header)) => header.len,
+            Ok(Begin::Header(header)) => header.bytes.len(),
             Ok(Begin::Other) => return Found::Other,
             Ok(Begin::Incomplete) if self.ready.intersects(Readiness::HANGUP) => {
                 return Found::Failed(ProxyError::Truncated);

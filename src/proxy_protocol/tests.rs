@@ -57,7 +57,7 @@ fn lines_are_read() {
         let input = format!("{line}behind it");
         let header = header(input.as_bytes());
         assert_eq!(header.version, ProxyVersion::V1);
-        assert_eq!(header.len, line.len());
+        assert_eq!(header.bytes, line.as_bytes());
         assert_eq!(header.addresses, expected, "{line}");
     }
 }
@@ -93,7 +93,7 @@ fn binary_headers_are_read() {
     let bytes = binary(0x21, 0x11, &V4);
     let expected = addresses("192.0.2.1:4660", "198.51.100.2:7");
     assert_eq!(header(&bytes).addresses, expected);
-    assert_eq!(header(&bytes).len, 28);
+    assert_eq!(header(&bytes).bytes.len(), 28);
 
     let mut v6 = [0; 36];
     v6[15] = 1;
@@ -113,7 +113,7 @@ fn binary_headers_are_read() {
     let found = header(&bytes);
     assert_eq!(found.authority, Some("example.org"));
     assert_eq!(found.unique_id, Some(&b"\0\xff"[..]));
-    assert_eq!(found.len, bytes.len());
+    assert_eq!(found.bytes, bytes);
 
     for (command, family, body) in [
         (0x21, 0x00, &b""[..]),
@@ -125,7 +125,7 @@ fn binary_headers_are_read() {
     ] {
         let bytes = binary(command, family, body);
         assert_eq!(header(&bytes).addresses, None);
-        assert_eq!(header(&bytes).len, bytes.len());
+        assert_eq!(header(&bytes).bytes, bytes);
     }
 }
 
@@ -242,7 +242,7 @@ proptest! {
             let Ok(Begin::Header(found)) = parse(&all[..len]) else {
                 return Err(TestCaseError::fail("no header"));
             };
-            prop_assert_eq!(found.len, header.len());
+            prop_assert_eq!(found.bytes, &header[..]);
             prop_assert!(found.addresses.is_some());
         }
     }

@@ -33,6 +33,7 @@ use crate::net::stream::Stream;
 use crate::service::Service;
 use crate::timeouts::Activity;
 
+mod greeting;
 #[cfg(test)]
 mod inspection;
 mod introduction;

@@ -16,12 +16,13 @@ use rustls::{HandshakeKind, ProtocolVersion};
 use super::context::Context;
 use super::kernel::Kernel;
 use crate::conn::Next;
+use crate::memory::allocation::{OutOfMemory, try_box, try_copy};
 use crate::memory::{Budget, cost};
 use crate::metrics::{Handshake, HandshakeError, WorkerMetrics};
 use crate::net::readiness::Readiness;
 use crate::net::stream::Stream;
 use crate::service::Service;
-use crate::tls::{Buffers, Failure, OnEnd, Session, TlsStream};
+use crate::tls::{AskedName, Buffers, Failure, OnEnd, Session, TlsStream};
 
 type ServerSession = Session<UnbufferedServerConnection>;
 
@@ -29,12 +30,22 @@ type ServerSession = Session<UnbufferedServerConnection>;
 #[derive(Debug)]
 pub(super) struct Secured {
     pub(super) session: ServerSession,
+    /// For the line of a whoami, until it is sent.
+    pub(super) greeting: Option<Box<[Greeting; 1]>>,
     /// When the handshake has to be complete; `None` afterwards, or without a limit.
     handshake_end_ms: Option<u64>,
     /// Bytes of the budget that it holds.
     pub(super) held: usize,
     /// The turn of the loop in which that last changed.
     pub(super) changed_in_turn: u64,
+}
+
+/// What the line of a whoami tells beside what the session knows.
+#[derive(Debug)]
+pub(super) struct Greeting {
+    /// The PROXY header, or nothing.
+    pub(super) header: Vec<u8>,
+    pub(super) name: AskedName,
 }
 
 /// What a worker lends to its connections with TLS.
@@ -88,6 +99,11 @@ impl Lent {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn in_hand(&self) -> usize {
+        self.in_hand
+    }
+
     /// Takes back what a session held that is gone.
     pub(super) fn release(&self, secured: &Secured) {
         self.budget.give_back(secured.held);
@@ -101,11 +117,18 @@ impl Drop for Lent {
 }
 
 impl Secured {
-    /// Begins the handshake behind a PROXY header, whose end the kernel has reported already.
-    pub(super) fn begin(&mut self, limit_ms: Option<u64>, now_ms: u64) {
-        self.session
-            .note(Readiness::READABLE | Readiness::WRITABLE | Readiness::HANGUP);
+    /// Begins the handshake behind a PROXY header: what the kernel reported until then counts on.
+    pub(super) fn begin(&mut self, reported: Readiness, limit_ms: Option<u64>, now_ms: u64) {
+        self.session.note(reported);
         self.handshake_end_ms = limit_ms.map(|after| now_ms.saturating_add(after));
+    }
+
+    /// Keeps a PROXY header for the line of a whoami.
+    pub(super) fn keep_header(&mut self, header: &[u8]) -> Result<(), OutOfMemory> {
+        if let Some([greeting]) = self.greeting.as_deref_mut() {
+            greeting.header = try_copy(header)?;
+        }
+        Ok(())
     }
 
     /// The time at which a handshake that is not complete has to end.
@@ -126,11 +149,19 @@ pub(super) fn secure<K: Kernel>(service: Service, cx: &mut Context<K>) -> io::Re
     };
     let tls = cx.rules.tls.as_ref();
     let tls = tls.ok_or_else(|| io::Error::other("there is no certificate"))?;
-    let session = tls.accept(on_end).map_err(io::Error::other)?;
+    let (session, greeting) = if service == Service::Whoami {
+        let accepted = tls.accept_with_name(on_end).map_err(io::Error::other)?;
+        let (session, name) = accepted;
+        let header = Vec::new();
+        (session, Some(try_box(Greeting { header, name })?))
+    } else {
+        (tls.accept(on_end).map_err(io::Error::other)?, None)
+    };
     let handshake_ms = cx.rules.handshake_ms;
     let now_ms = cx.now_ms();
     Ok(Secured {
         session,
+        greeting,
         handshake_end_ms: handshake_ms.map(|after| now_ms.saturating_add(after)),
         held: 0,
         changed_in_turn: 0,
@@ -180,7 +211,8 @@ fn error_of(session: &ServerSession) -> HandshakeError {
 
     match session.failure() {
         Some(Failure::NoData) => HandshakeError::NoData,
-        // Reset by the peer.
+        // Reset by the peer, as some checks of a port end.
+        None if !session.has_received() => HandshakeError::NoData,
         Some(Failure::Closed | Failure::Truncated) | None => HandshakeError::Closed,
         Some(Failure::Tls(error)) => match error {
             Error::InvalidMessage(_) => HandshakeError::NotTls,

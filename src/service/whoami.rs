@@ -8,7 +8,7 @@ use super::Service;
 
 /// What a line has beside the texts of its server: at most that of the longest names of
 /// connections, each byte of which may need six.
-const MAX_CONNECTION_LEN: usize = 8 << 10;
+const MAX_CONNECTION_LEN: usize = 12 << 10;
 
 /// A server that says who it is.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +28,7 @@ pub(crate) struct Asked<'a> {
     /// Ours.
     pub(crate) server: Option<SocketAddr>,
     pub(crate) proxied: Option<Proxied<'a>>,
+    pub(crate) tls: Option<Tls<'a>>,
 }
 
 /// What a proxy has told.
@@ -39,6 +40,19 @@ pub(crate) struct Proxied<'a> {
     pub(crate) server: SocketAddr,
     pub(crate) authority: Option<&'a str>,
     pub(crate) unique_id: Option<&'a [u8]>,
+}
+
+/// What a handshake has agreed on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tls<'a> {
+    pub(crate) version: &'a str,
+    pub(crate) cipher: &'a str,
+    /// The server name that the client asked for.
+    pub(crate) sni: Option<&'a str>,
+    pub(crate) alpn: Option<&'a str>,
+    /// Of the client's certificate.
+    pub(crate) client_subject: Option<&'a str>,
+    pub(crate) is_resumed: bool,
 }
 
 impl Whoami {
@@ -80,7 +94,10 @@ impl Whoami {
             None => members.raw("proxied", "null"),
             Some(proxied) => members.proxied(proxied),
         }
-        members.raw("tls", "null");
+        match asked.tls {
+            None => members.raw("tls", "null"),
+            Some(tls) => members.tls(tls),
+        }
         members.name("env");
         members.0.push('{');
         members.0.push_str(&self.environment);
@@ -142,6 +159,25 @@ impl Line {
         self.0.push('}');
     }
 
+    fn tls(&mut self, tls: Tls<'_>) {
+        self.name("tls");
+        self.0.push('{');
+        self.member("version", tls.version);
+        self.member("cipher", tls.cipher);
+        self.optional("sni", tls.sni);
+        self.optional("alpn", tls.alpn);
+        self.optional("client_subject", tls.client_subject);
+        self.raw("resumed", tls.is_resumed);
+        self.0.push('}');
+    }
+
+    fn optional(&mut self, name: &str, value: Option<&str>) {
+        match value {
+            Some(value) => self.member(name, value),
+            None => self.raw(name, "null"),
+        }
+    }
+
     fn name(&mut self, name: &str) {
         if !self.0.is_empty() && !self.0.ends_with('{') {
             self.0.push(',');
@@ -186,6 +222,7 @@ mod tests {
             client: Some("[::ffff:192.0.2.1]:5".parse().unwrap()),
             server: None,
             proxied: None,
+            tls: None,
         };
         let expected = serde_json::json!({
             "service": "whoami", "host": "a \"host\"", "pid": std::process::id(),
@@ -214,6 +251,32 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_line_tells_what_a_handshake_agreed_on() {
+        let tls = Tls {
+            version: "1.3",
+            cipher: "TLS_AES_128_GCM_SHA256",
+            sni: Some("example.org"),
+            alpn: None,
+            client_subject: Some("CN=\"a\",O=b"),
+            is_resumed: false,
+        };
+        let asked = Asked {
+            worker: 0,
+            client: None,
+            server: None,
+            proxied: None,
+            tls: Some(tls),
+        };
+        assert_eq!(
+            line(&Whoami::default(), asked)["tls"],
+            serde_json::json!({
+                "version": "1.3", "cipher": "TLS_AES_128_GCM_SHA256", "sni": "example.org",
+                "alpn": null, "client_subject": "CN=\"a\",O=b", "resumed": false,
+            })
+        );
+    }
+
     proptest! {
         #[test]
         fn any_text_is_read_back(text in any::<String>(), name in "[A-Z]{1,9}") {
@@ -227,7 +290,16 @@ mod tests {
                 authority: Some(&text).filter(|it| it.len() <= 520).map(String::as_str),
                 unique_id: Some(id),
             };
-            let asked = Asked { worker: 0, client: None, server: None, proxied: Some(proxied) };
+            let tls = Tls {
+                version: "1.2",
+                cipher: "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+                sni: Some(&text).filter(|it| it.len() <= 253).map(String::as_str),
+                alpn: Some(&text).filter(|it| it.len() <= 255).map(String::as_str),
+                client_subject: Some(&text).filter(|it| it.len() <= 512).map(String::as_str),
+                is_resumed: true,
+            };
+            let (proxied, tls) = (Some(proxied), Some(tls));
+            let asked = Asked { worker: 0, client: None, server: None, proxied, tls };
             let line = line(&whoami, asked);
             prop_assert_eq!(&line["host"], &text);
             prop_assert_eq!(&line["env"][&name], &text);

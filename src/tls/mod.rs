@@ -5,16 +5,19 @@
 //! [`ServerTls`] is what a server shows to its clients. Nothing here opens a file or knows a setting.
 
 mod failure;
+mod negotiated;
 mod queue;
 mod server;
 mod session;
 mod side;
 mod steps;
 mod stream;
+mod subject;
 #[cfg(test)]
 mod tests;
 
 pub use failure::Failure;
+pub use negotiated::{AskedName, Negotiated};
 pub use server::{Part, ServerTls, TlsError};
 pub use session::{Buffers, OnEnd, Session};
 pub use side::Side;

@@ -9,6 +9,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::{NoServerSessionStorage, UnbufferedServerConnection, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 
+use super::negotiated::AskedName;
 use super::session::{OnEnd, Session};
 
 /// A server's certificate with its key, and the authorities of its clients if it asks them for
@@ -158,6 +159,21 @@ impl ServerTls {
     ) -> Result<Session<UnbufferedServerConnection>, rustls::Error> {
         let connection = UnbufferedServerConnection::new(Arc::clone(&self.config))?;
         Ok(Session::new(connection, on_end))
+    }
+
+    /// As [`ServerTls::accept`], with the name that the client is going to ask for.
+    ///
+    /// # Errors
+    /// As [`ServerTls::accept`].
+    pub fn accept_with_name(
+        &self,
+        on_end: OnEnd,
+    ) -> Result<(Session<UnbufferedServerConnection>, AskedName), rustls::Error> {
+        let asked = AskedName::beside(Arc::clone(&self.config.cert_resolver));
+        let mut config = ServerConfig::clone(&self.config);
+        config.cert_resolver = asked.resolver();
+        let connection = UnbufferedServerConnection::new(Arc::new(config))?;
+        Ok((Session::new(connection, on_end), asked))
     }
 }
 

@@ -21,6 +21,7 @@ use super::failure::Failure;
 use super::queue::Queue;
 use super::side::Side;
 use super::steps::{self, MAX_OVERHEAD, Sink, Step, Stepped};
+use crate::net::errno;
 use crate::net::readiness::Readiness;
 use crate::net::stream::Stream;
 
@@ -154,6 +155,16 @@ impl<C: Side> Session<C> {
         self.failure.as_ref()
     }
 
+    /// Whether the peer has sent anything.
+    pub fn has_received(&self) -> bool {
+        self.has_received
+    }
+
+    /// Whether both sides have declared the end of their output.
+    pub fn has_ended(&self) -> bool {
+        self.input == Input::Closed && self.output != Output::Open
+    }
+
     /// Bytes on the heap that wait for the peer or for the caller. The state of rustls is not counted;
     /// it does not depend on what the peer does.
     pub fn waiting_bytes(&self) -> usize {
@@ -228,6 +239,34 @@ impl<C: Side> Session<C> {
         let count = kept.len().min(out.len());
         out[..count].copy_from_slice(&kept[..count]);
         count
+    }
+
+    /// Completes the handshake. Plaintext behind it is kept.
+    ///
+    /// # Errors
+    /// As [`Session::read`], until it is complete.
+    pub(super) fn handshake(
+        &mut self,
+        socket: &mut impl Stream,
+        buffers: &mut Buffers,
+    ) -> io::Result<()> {
+        if !self.is_handshaking() {
+            return Ok(());
+        }
+        let received = self.receive(socket, buffers, &mut []);
+        if !self.is_handshaking() {
+            // What else there is to say shows in the next read.
+            return Ok(());
+        }
+        received?;
+        // The peer has ended it in order.
+        self.failure = Some(Failure::Closed);
+        Err(ErrorKind::UnexpectedEof.into())
+    }
+
+    /// Whether records wait although the socket is not known to be full: it had no memory for them.
+    pub fn owes_output(&self) -> bool {
+        !self.outgoing.is_empty() && self.ready.is_writable()
     }
 
     /// Whether the socket is half-closed, and its input to be discarded without decryption.
@@ -474,6 +513,8 @@ impl<C: Side> Session<C> {
                     self.ready.remove(Readiness::WRITABLE);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // They are encrypted and can't be taken back.
+                Err(error) if errno::is_lack_of_memory(&error) => break,
                 Err(error) => return Err(error),
             }
         }

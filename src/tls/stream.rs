@@ -19,6 +19,16 @@ pub struct TlsStream<'a, S, C> {
     pub buffers: &'a mut Buffers,
 }
 
+impl<S: Stream, C: Side> TlsStream<'_, S, C> {
+    /// Completes the handshake. What came behind it waits to be read.
+    ///
+    /// # Errors
+    /// As those of a read until it is complete.
+    pub fn handshake(&mut self) -> io::Result<()> {
+        self.session.handshake(self.socket, self.buffers)
+    }
+}
+
 impl<S: Stream, C: Side> Read for TlsStream<'_, S, C> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         self.session.read(self.socket, self.buffers, out)

@@ -54,6 +54,7 @@ impl<S: DatagramSocket> Datagrams<S> {
             client: Some(datagram.source),
             server: destination.and_then(|it| Some(SocketAddr::new(it.address, port?))),
             proxied: None,
+            tls: None,
         };
         teller.whoami.write(asked, &mut teller.line);
         let len = datagram.payload.len().min(granted * datagram.segment_len);

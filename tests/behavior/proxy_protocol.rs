@@ -16,11 +16,11 @@ use crate::support::{Client, DEADLINE, wait_for, wait_until};
 
 const WHOAMI: &str = "--whoami=tcp://127.0.0.1:0";
 const ADMIN: &str = "--admin=127.0.0.1:0";
-const V1: &[u8] = b"PROXY TCP4 192.0.2.1 198.51.100.2 4660 7\r\n";
+pub(crate) const V1: &[u8] = b"PROXY TCP4 192.0.2.1 198.51.100.2 4660 7\r\n";
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
 /// A header of version 2.
-fn v2(command: u8, family: u8, body: &[u8]) -> Vec<u8> {
+pub(crate) fn v2(command: u8, family: u8, body: &[u8]) -> Vec<u8> {
     let mut header = SIGNATURE.to_vec();
     header.extend([command, family]);
     header.extend(u16::try_from(body.len()).expect("short").to_be_bytes());
@@ -28,7 +28,7 @@ fn v2(command: u8, family: u8, body: &[u8]) -> Vec<u8> {
     header
 }
 
-fn v2_of(client: [u8; 4]) -> Vec<u8> {
+pub(crate) fn v2_of(client: [u8; 4]) -> Vec<u8> {
     let addresses = [&client[..], &[198, 51, 100, 2, 0x12, 0x34, 0, 7]].concat();
     v2(0x21, 0x11, &addresses)
 }
@@ -286,7 +286,7 @@ fn headers_without_a_believed_proxy_are_a_mistake() {
 }
 
 /// A program that passes connections on. Dropping it ends it.
-struct Proxy(Child);
+pub(crate) struct Proxy(Child);
 
 impl Drop for Proxy {
     fn drop(&mut self) {
@@ -296,14 +296,14 @@ impl Drop for Proxy {
 }
 
 /// A port that was free a moment ago.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("an address").port()
 }
 
 /// Starts a proxy on a free port and returns its address once it listens.
 #[track_caller]
-fn start_proxy(program: &str, args: &[&str], file: &Path) -> Proxy {
+pub(crate) fn start_proxy(program: &str, args: &[&str], file: &Path) -> Proxy {
     let child = Command::new(program)
         .args(args)
         .arg(file)
@@ -335,7 +335,7 @@ fn through(proxy: &mut Proxy, port: u16) -> (SocketAddr, Value) {
     (ours, serde_json::from_str(&line).expect("JSON"))
 }
 
-fn haproxy_file(port: u16, server: &str) -> String {
+pub(crate) fn haproxy_file(port: u16, server: &str) -> String {
     format!(
         "defaults\n mode tcp\n timeout connect 10s\n timeout client 1m\n timeout server 1m\n\
          frontend front\n bind 127.0.0.1:{port}\n unique-id-format conn-%pid\n default_backend back\n\

@@ -254,7 +254,7 @@ fn become_an_activated_echod() {
 
 /// Starts `echod` with these sockets, each by its name, as a service manager does.
 #[track_caller]
-fn activate(sockets: &[(&str, BorrowedFd<'_>)], args: &[&str]) -> Echod {
+pub(crate) fn activate(sockets: &[(&str, BorrowedFd<'_>)], args: &[&str]) -> Echod {
     activate_with(sockets, args, |command| Echod::start_command(command))
 }
 

@@ -1,12 +1,10 @@
 //! Connections that begin with a PROXY header: until it has come they are served nothing, and what it
-//! says decides whether they are served. And the line by which a whoami begins.
+//! says decides whether they are served.
 
 use std::net::IpAddr;
 
 use super::{Connections, Entry, Introduction, Unidentified};
-use crate::conn::Next;
 use crate::conn::header::Found;
-use crate::memory::allocation::try_reserve_text;
 use crate::metrics::{CloseReason, ProxyError, RefuseReason};
 use crate::net::readiness::Readiness;
 use crate::net::stream::Stream;
@@ -15,7 +13,6 @@ use crate::reactor::context::Context;
 use crate::reactor::kernel::Kernel;
 use crate::reactor::token::Deadline;
 use crate::service::Service;
-use crate::service::whoami::{Asked, Proxied};
 
 impl<S: Stream> Connections<S> {
     /// Begins to wait for the header of a new connection.
@@ -179,7 +176,7 @@ impl<S: Stream> Connections<S> {
             limited.unidentified = None;
             if let Some([secured]) = limited.tls.as_deref_mut() {
                 is_secured = true;
-                secured.begin(cx.rules.handshake_ms, cx.now_ms());
+                secured.begin(conn.readiness(), cx.rules.handshake_ms, cx.now_ms());
             }
         }
         cx.timers.cancel(Deadline::Conn(key).id());
@@ -204,44 +201,5 @@ impl<S: Stream> Connections<S> {
         cx.metrics.proxy_errors(error).add(1);
         cx.log_proxy_error(error);
         self.linger(key, CloseReason::ProxyHeader, cx);
-    }
-
-    /// Sends the line of whoami.
-    pub(super) fn greet<K>(&mut self, key: usize, header: Option<&Header<'_>>, cx: &mut Context<K>)
-    where
-        K: Kernel<Stream = S>,
-    {
-        let Some(entry) = self.table.get_mut(key) else {
-            return;
-        };
-        let whoami = &cx.control.whoami;
-        let mut line = String::new();
-        if try_reserve_text(&mut line, whoami.max_len()).is_err() {
-            self.close(key, CloseReason::Memory);
-            return;
-        }
-        let (client, server) = entry.conn.addresses();
-        let asked = Asked {
-            worker: cx.index,
-            client,
-            server,
-            proxied: header.and_then(|header| {
-                let Addresses { client, server } = header.addresses?;
-                Some(Proxied {
-                    version: header.version.name(),
-                    client,
-                    server,
-                    authority: header.authority,
-                    unique_id: header.unique_id,
-                })
-            }),
-        };
-        whoami.write(asked, &mut line);
-        let next = entry
-            .conn
-            .greet(line.as_bytes(), &mut self.scratch, &cx.metrics);
-        if next != Next::Wait {
-            self.follow(key, next, cx);
-        }
     }
 }

@@ -3,14 +3,16 @@
 
 use tracing::debug;
 
+use super::greeting::greet_secured;
 use super::{Connections, Entry, MAX_LINGER_MS};
-use crate::conn::Next;
+use crate::conn::scratch::Scratch;
+use crate::conn::{Conn, Next};
 use crate::metrics::{CloseReason, HandshakeError};
 use crate::net::readiness::Readiness;
 use crate::net::stream::Stream;
 use crate::reactor::context::Context;
 use crate::reactor::kernel::Kernel;
-use crate::reactor::secured::count_handshake;
+use crate::reactor::secured::{Lent, Secured, count_handshake};
 use crate::reactor::token::Deadline;
 use crate::tls::Failure;
 
@@ -28,8 +30,8 @@ impl<S: Stream> Connections<S> {
         let Some((conn, secured)) = self.table.get_mut(key).and_then(Entry::secured) else {
             return Next::Wait;
         };
-        if readiness != Readiness::NONE {
-            secured.session.note(readiness);
+        secured.session.note(readiness);
+        if readiness != Readiness::NONE || secured.session.owes_output() {
             // Any event may let either direction go on.
             conn.note(Readiness::READABLE | Readiness::WRITABLE);
         }
@@ -49,10 +51,7 @@ impl<S: Stream> Connections<S> {
                 return Next::Retry;
             }
         }
-        let next = conn.over(
-            |socket| secured.over(socket, &mut self.lent),
-            |conn| conn.pump(&mut self.scratch, &cx.metrics),
-        );
+        let next = advance(conn, secured, &mut self.lent, &mut self.scratch, cx);
         self.lent.settle(secured, turn);
         let is_short = secured.held > 0 && !self.lent.prepare();
         if was_handshaking {
@@ -89,7 +88,13 @@ impl<S: Stream> Connections<S> {
             return Next::Wait;
         };
         let Some(failure) = secured.session.failure() else {
-            return Next::Close(reason);
+            // By TLS 1.2 the end of the input is the end of the output, also for who would go on.
+            let is_in_order = reason == CloseReason::Error && secured.session.has_ended();
+            return Next::Close(if is_in_order {
+                CloseReason::Finished
+            } else {
+                reason
+            });
         };
         let reason = match (reason, failure) {
             (CloseReason::Error, _) if secured.session.is_handshaking() => CloseReason::Handshake,
@@ -152,4 +157,30 @@ impl<S: Stream> Connections<S> {
             .settle(secured, cx.metrics.loop_iterations.value());
         next
     }
+}
+
+/// Lets a connection go on: with its handshake, its greeting, its service.
+fn advance<S, K>(
+    conn: &mut Conn<S>,
+    secured: &mut Secured,
+    lent: &mut Lent,
+    scratch: &mut Scratch<S::Pipe>,
+    cx: &Context<K>,
+) -> Next
+where
+    S: Stream,
+    K: Kernel<Stream = S>,
+{
+    let next = match greet_secured(conn, secured, lent, scratch, cx) {
+        Some(next) => next,
+        None => conn.over(
+            |socket| secured.over(socket, lent),
+            |conn| conn.pump(scratch, &cx.metrics),
+        ),
+    };
+    if next == Next::Wait && secured.session.owes_output() {
+        // The socket had no memory for it, and no event reports when there is some.
+        return Next::Retry;
+    }
+    next
 }

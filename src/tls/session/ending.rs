@@ -6,6 +6,7 @@ use rustls::ProtocolVersion;
 use rustls::unbuffered::ConnectionState;
 
 use super::{Buffers, Input, OnEnd, Output, Session};
+use crate::net::errno;
 use crate::net::readiness::Readiness;
 use crate::net::stream::Stream;
 use crate::tls::failure::Failure;
@@ -56,7 +57,8 @@ impl<C: Side> Session<C> {
         match self.close_output(socket, buffers) {
             Ok(()) => {}
             // The end without it says that something is missing, which is true.
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error)
+                if error.kind() == ErrorKind::WouldBlock || errno::is_lack_of_memory(&error) => {}
             Err(error) => return Err(error),
         }
         self.output = Output::Shut;

@@ -1,8 +1,11 @@
 """Clients of an echo with TLS, by Python's ssl module: `client.py TASK PORT CA [CERT KEY]`.
 
-Each task ends with exit code 0 if all is as it should be.
+Each task ends with exit code 0 if all is as it should be. If HEADER is in the environment, in hexadecimal
+digits, each connection begins with it, in pieces of PIECE bytes.
 """
 
+import json
+import os
 import select
 import socket
 import ssl
@@ -10,6 +13,8 @@ import sys
 import threading
 
 TASK, PORT, CA, *IDENTITY = sys.argv[1:]
+HEADER = bytes.fromhex(os.environ.get("HEADER", ""))
+PIECE = int(os.environ.get("PIECE", "1000"))
 DEADLINE = 60
 VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
 
@@ -23,8 +28,17 @@ def context(version=None):
     return made
 
 
+def connected():
+    plain = socket.create_connection(("127.0.0.1", int(PORT)), timeout=DEADLINE)
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return plain
+
+
 def tcp():
-    return socket.create_connection(("127.0.0.1", int(PORT)), timeout=DEADLINE)
+    plain = connected()
+    for at in range(0, len(HEADER), PIECE):
+        plain.sendall(HEADER[at : at + PIECE])
+    return plain
 
 
 def connect(made, **options):
@@ -174,6 +188,52 @@ def hold():
     stream.unwrap()
 
 
+def finish(tls, plain, incoming, outgoing):
+    while True:
+        try:
+            tls.do_handshake()
+            return
+        except ssl.SSLWantReadError:
+            plain.sendall(outgoing.read())
+            more = plain.recv(65536)
+            if not more:
+                raise ConnectionError from None
+            incoming.write(more)
+
+
+def hold_half():
+    """As `hold`, in the middle of the first flight."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context().wrap_bio(incoming, outgoing, server_hostname="localhost")
+    plain = tcp()
+    try:
+        tls.do_handshake()
+    except ssl.SSLWantReadError:
+        pass
+    hello = outgoing.read()
+    plain.sendall(hello[:100])
+    # It is accepted, and has its part, once a later connection is served.
+    connect(context()).unwrap()
+    print("held", flush=True)
+    sys.stdin.readline()
+    try:
+        plain.sendall(hello[100:])
+        finish(tls, plain, incoming, outgoing)
+    except OSError:
+        sys.exit("ended by its peer")
+    tls.write(b"served")
+    plain.sendall(outgoing.read())
+    received = b""
+    while len(received) < 6:
+        try:
+            received += tls.read(6)
+        except ssl.SSLWantReadError:
+            more = plain.recv(65536)
+            assert more, "an end"
+            incoming.write(more)
+    plain.close()
+
+
 def never_read():
     """Sends as much as the server takes and reads nothing, on many connections."""
     streams = [connect(context()) for _ in range(40)]
@@ -186,6 +246,88 @@ def never_read():
             pass
     print("held", flush=True)
     sys.stdin.readline()
+
+
+def line_of(stream):
+    line = b""
+    while not line.endswith(b"\n"):
+        more = stream.recv(1)
+        assert more, f"an end after {line}"
+        line += more
+    return line.decode()
+
+
+def show(stream, line):
+    """Prints the greeting, and what this side knows of the connection."""
+    ours = {
+        "version": stream.version(),
+        "cipher": stream.cipher()[0],
+        "resumed": stream.session_reused,
+        "address": "%s:%d" % stream.getsockname(),
+    }
+    print(json.dumps({"line": json.loads(line), "ours": ours}))
+
+
+def greetings():
+    """Both versions, the second time resumed; then one that asks for no name and names protocols."""
+    for version in VERSIONS:
+        made, session = context(version), None
+        for _ in range(2):
+            stream = connect(made, session=session)
+            show(stream, line_of(stream))
+            echo(stream, b"and then an echo" * 1000)
+            session = stream.session
+            stream.unwrap()
+    made = context()
+    made.set_alpn_protocols(["echo"])
+    stream = made.wrap_socket(tcp(), server_hostname="127.0.0.1")
+    show(stream, line_of(stream))
+    assert stream.selected_alpn_protocol() is None
+    stream.unwrap()
+
+
+def greeting():
+    stream = connect(context())
+    show(stream, line_of(stream))
+    echo(stream, b"and then an echo")
+    stream.unwrap()
+
+
+def greeting_first():
+    """What comes in one segment with the end of the handshake, and with a PROXY header before it, is
+    echoed behind the greeting."""
+    for version in VERSIONS:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = context(version).wrap_bio(incoming, outgoing, server_hostname="localhost")
+        plain, first, data = connected(), HEADER, b"sent early"
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                plain.sendall(first + outgoing.read())
+                first = b""
+                incoming.write(plain.recv(65536))
+        tls.write(data)
+        plain.sendall(outgoing.read())
+        received = b""
+        while not received.endswith(data):
+            try:
+                received += tls.read(65536)
+            except ssl.SSLWantReadError:
+                more = plain.recv(65536)
+                assert more, f"an end after {received}"
+                incoming.write(more)
+        line, _, rest = received.partition(b"\n")
+        assert rest == data, received
+        print(line.decode())
+        plain.close()
+
+
+def nothing():
+    """The peer ends in order what is no header, without a word."""
+    answered = tcp().recv(65536)
+    assert answered == b"", answered
 
 
 globals()[TASK]()

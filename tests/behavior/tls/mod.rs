@@ -1,6 +1,7 @@
 //! TLS, against clients of another making: OpenSSL's `s_client` and Python's ssl module.
 
 use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
@@ -8,6 +9,10 @@ use crate::support::directory::Directory;
 use crate::support::echod::{Echod, Exit, PROGRAM, Signal};
 use crate::support::tools::{require, require_python};
 use crate::support::wait_until;
+
+mod greeting;
+mod passed;
+mod proxied;
 
 /// An authority with a server's and a client's certificate, and strangers.
 struct Authority {
@@ -93,13 +98,13 @@ impl Authority {
     }
 
     /// A client in Python at a task; see there.
-    fn client(&self, echod: &Echod, task: &str, identity: Option<&str>) -> Command {
+    fn client(&self, port: u16, task: &str, identity: Option<&str>) -> Command {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/behavior/tls/client.py");
         let mut command = Command::new("python3");
         command
             .arg(script)
             .arg(task)
-            .arg(port(echod))
+            .arg(port.to_string())
             .arg(self.path("ca.pem"));
         if let Some(name) = identity {
             command.args([self.cert(name), self.key(name)]);
@@ -109,16 +114,13 @@ impl Authority {
 
     #[track_caller]
     fn expect(&self, echod: &Echod, task: &str, identity: Option<&str>) {
-        let ran = self.client(echod, task, identity).output();
-        let ran = ran.expect("python3 starts");
-        let said = String::from_utf8_lossy(&ran.stderr);
-        assert!(ran.status.success(), "{task}: {said}");
+        run(&mut self.client(port(echod), task, identity));
     }
 
     /// A client in Python that holds its connection until it is released.
     #[track_caller]
     fn hold(&self, echod: &Echod, task: &str) -> Held {
-        let mut command = self.client(echod, task, None);
+        let mut command = self.client(port(echod), task, None);
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -152,8 +154,26 @@ impl Held {
     }
 }
 
-fn port(echod: &Echod) -> String {
-    echod.address_of("echo tls://").port().to_string()
+/// Runs a client to its end, and returns what it printed.
+#[track_caller]
+fn run(client: &mut Command) -> String {
+    let ran = client.output().expect("python3 starts");
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "{client:?}: {said}");
+    String::from_utf8_lossy(&ran.stdout).into_owned()
+}
+
+/// The port of its only endpoint with TLS.
+#[track_caller]
+fn port(echod: &Echod) -> u16 {
+    address(echod).port()
+}
+
+#[track_caller]
+fn address(echod: &Echod) -> SocketAddr {
+    let address = echod.listening().find_map(|it| it.split_once(" tls://"));
+    let address = address.and_then(|(_, address)| address.parse().ok());
+    address.expect("an endpoint with TLS")
 }
 
 #[track_caller]
@@ -230,7 +250,7 @@ fn what_is_no_handshake_ends_in_order_and_disturbs_nobody() {
     wait_for_errors(&echod, "not_tls", 1);
     authority.expect(&echod, "half_a_handshake", None);
     wait_for_errors(&echod, "timeout", 1);
-    drop(std::net::TcpStream::connect(echod.address_of("echo tls://")).unwrap());
+    drop(std::net::TcpStream::connect(address(&echod)).unwrap());
     wait_for_errors(&echod, "no_data", 1);
     wait_for_closed(&echod, "handshake", 3);
     held.expect_served();
@@ -389,10 +409,10 @@ fn a_replacement_keeps_the_endpoint_and_its_connections() {
     let handover = format!("--handover={}", authority.path("handover").display());
     let more = [handover.as_str(), "--drain-timeout=10m"];
     let first = authority.serve(&more);
-    let address = first.address_of("echo tls://");
+    let listening = address(&first);
     let held = authority.hold(&first, "hold");
     let second = authority.serve(&more);
-    assert_eq!(second.address_of("echo tls://"), address);
+    assert_eq!(address(&second), listening);
     authority.expect(&second, "versions", None);
     assert_eq!(handshakes(&second, "1.3", "no"), 1);
     held.expect_served();

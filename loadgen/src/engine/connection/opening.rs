@@ -239,7 +239,7 @@ mod tests {
                 };
                 let [client, server] = told.map(|it| it.parse().unwrap());
                 assert_eq!(found.addresses, Some(Addresses { client, server }));
-                assert_eq!(found.len, bytes.len());
+                assert_eq!(found.bytes, bytes);
             }
         }
         for version in [ProxyVersion::V1, ProxyVersion::V2] {
