@@ -23,6 +23,17 @@ impl<S: Stream> Connections<S> {
         self.scratch.memory_held()
     }
 
+    /// Bytes of the budget that sessions hold, and that are in hand for the next one.
+    pub(in crate::reactor) fn tls_memory_held(&self) -> usize {
+        let limited = self
+            .table
+            .iter()
+            .filter_map(|(_, it)| it.limited.as_deref());
+        let secured = limited.filter_map(|[it]| it.tls.as_deref());
+        let held = secured.map(|[it]| it.held).sum::<usize>();
+        held + self.lent.in_hand()
+    }
+
     pub(in crate::reactor) fn refused_lingering(&self) -> usize {
         self.refused_lingering
     }

@@ -286,9 +286,23 @@ fn check_client_needs_nothing(client: &Client) {
     let id = client.id;
     assert!(!client.reset, "sleeps although client {id} is gone");
     let has_room = client.written - client.taken < client.room;
-    let has_backlog = client.service == Service::Echo && client.read > client.written;
     let has_input = client.sent > client.read || client.ended;
     let may_write = has_room && !client.server_ended;
+    if let Some(secured) = client.secured.as_deref() {
+        let is_blocked = !has_room && client.found_no_room && !client.server_ended;
+        let ended_chargen = client.service == Service::Chargen && client.sent == client.read;
+        assert!(
+            !has_input || is_blocked || ended_chargen,
+            "sleeps although client {id} sent records"
+        );
+        let generates = client.service == Service::Chargen && secured.has_received();
+        assert!(
+            !(generates && may_write && !has_input),
+            "sleeps although client {id} has room for what is made"
+        );
+        return;
+    }
+    let has_backlog = client.service == Service::Echo && client.read > client.written;
     let wants_to_write = has_backlog || client.service == Service::Chargen;
     assert!(
         !(wants_to_write && may_write),

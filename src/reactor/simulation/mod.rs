@@ -3,7 +3,8 @@
 //! The seed determines a run.
 //!
 //! Each server has two workers. They serve TCP with a listener each, a listener whose connections
-//! the first worker accepts for both, and UDP; bulk streams are relayed through a pipe. A server is
+//! the first worker accepts for both, and UDP; bulk streams are relayed through a pipe. In some worlds
+//! a listener has TLS, whose clients speak real records. A server is
 //! drained, stopped, or replaced by a successor that takes over its sockets and may fail.
 
 use std::cell::RefCell;
@@ -13,23 +14,28 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use crate::memory::allocation;
-use crate::metrics::{CloseReason, DropReason, RefuseReason, Snapshot};
+use crate::metrics::{CloseReason, DropReason, Handshake, RefuseReason, Snapshot};
 use crate::net::readiness::Readiness;
+use crate::reactor::connections::Security;
 use crate::service::Service;
 
 mod datagrams;
 mod kernel;
 mod server;
 mod stream;
+mod tls;
 mod world;
 
 use server::Server;
+use tls::ClientConfigs;
 use world::*;
 
 /// Worlds in one run of the test.
 const SEEDS: u64 = 3000;
 /// Steps of each before the clients leave.
 const STEPS: usize = 250;
+/// One world in so many has TLS, because a handshake takes as long as all else in a world.
+const TLS_WORLDS: u64 = 6;
 /// The workers' buffer: small, so that rare cases happen often.
 const BUFFER: usize = 32;
 /// The most simulated time between a deadline and the turn that handles it.
@@ -43,15 +49,8 @@ fn whatever_clients_and_kernel_do_the_promises_hold() {
     // A world without events would satisfy every check.
     for reason in CloseReason::ALL {
         let count = sum.closed(reason);
-        // Calls fail only by a reset, no client speaks for another, and no endpoint has TLS.
-        let is_expected = !matches!(
-            reason,
-            CloseReason::Error
-                | CloseReason::ProxyHeader
-                | CloseReason::Truncated
-                | CloseReason::Handshake
-                | CloseReason::Tls
-        );
+        // Calls fail only by a reset, and no client speaks for another.
+        let is_expected = !matches!(reason, CloseReason::Error | CloseReason::ProxyHeader);
         assert_eq!(count > 0, is_expected, "{count} closed for {reason:?}");
     }
     for reason in [
@@ -71,6 +70,9 @@ fn whatever_clients_and_kernel_do_the_promises_hold() {
     ] {
         let count = sum.udp_dropped(reason);
         assert!(count > 0, "no datagram was dropped for {reason:?}");
+    }
+    for kind in Handshake::ALL {
+        assert!(sum.tls_handshakes(kind) > 0, "no handshake was {kind:?}");
     }
     assert!(sum.short_writes > 0 && sum.peeked_reads > 0 && sum.udp_sent_datagrams > 0);
 }
@@ -153,10 +155,23 @@ impl Run {
         let endpoints = [(); 3].map(|()| random.some(&services));
         let shared = random.some(&[Kind::Tcp, Kind::Unix]);
         let own = [(endpoints[0], Kind::Tcp); WORKERS];
+        let has_tls = random.one_in(TLS_WORLDS);
+        let (own_tls, shared_tls) = match random.below(3) {
+            0 => (true, false),
+            1 => (false, true),
+            _ => (true, true),
+        };
+        world.client_tls = has_tls.then(ClientConfigs::new);
         for (service, kind) in own.into_iter().chain([(endpoints[1], shared)]) {
+            let is_shared = world.listeners.len() == WORKERS;
+            let has_tls = has_tls && if is_shared { shared_tls } else { own_tls };
             world.listeners.push(ListenSocket {
                 service,
                 kind,
+                security: match kind {
+                    Kind::Tcp if has_tls => Security::Tls,
+                    Kind::Tcp | Kind::Unix => Security::None,
+                },
                 queue: VecDeque::new(),
                 is_refusing: false,
                 holders: Vec::new(),
@@ -215,6 +230,7 @@ impl Run {
 
     /// Runs every worker that has work, in random order. If none has, time passes.
     fn turn(&mut self) {
+        self.world.borrow_mut().let_clients_go_on();
         let mut due = self.due();
         if due.is_empty() {
             self.pass_time();
@@ -339,6 +355,10 @@ impl Run {
             allocation::faults::end();
             world.accept_fault = None;
             for client in world.clients.iter_mut().filter(|it| !it.gone) {
+                if client.secured.is_some() {
+                    client.leave_secured();
+                    continue;
+                }
                 client.ended = true;
                 client.edge = true;
             }
@@ -356,7 +376,11 @@ impl Run {
     fn clients_read(&self) {
         let mut world = self.world.borrow_mut();
         for client in world.clients.iter_mut().filter(|it| !it.gone) {
-            client.take(u64::MAX);
+            if client.secured.is_some() {
+                client.take_secured(u64::MAX);
+            } else {
+                client.take(u64::MAX);
+            }
             // A chargen client hangs up.
             if client.service == Service::Chargen && client.accepted_by.is_some() {
                 client.reset = true;

@@ -6,6 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::server::UnbufferedServerConnection;
+
 use super::datagrams::SimDatagrams;
 use super::kernel::Simulated;
 use super::world::*;
@@ -13,16 +15,17 @@ use super::{BUFFER, SLACK_MS, STEPS};
 use crate::admission::Policy;
 use crate::config::{Config, Limits};
 use crate::conn::{Conn, MAX_READS_PER_PUMP};
-use crate::memory::Budget;
-use crate::metrics::{CloseReason, DropReason, RefuseReason, Snapshot};
+use crate::memory::{Budget, cost};
+use crate::metrics::{CloseReason, DropReason, HandshakeError, RefuseReason, Snapshot};
 use crate::net::readiness::Readiness;
-use crate::reactor::connections::{MAX_LINGER_MS, Security};
+use crate::reactor::connections::MAX_LINGER_MS;
 use crate::reactor::{
     Context, Control, DatagramTable, Deadline, HandOff, LeftTo, Listening, Origin, Reactor,
     Request, Rules, Share, TokenLayout, UdpEndpoint,
 };
 use crate::service::Service;
 use crate::timeouts::whole_ms;
+use crate::tls::{ServerTls, Session};
 use crate::udp::{DatagramSocket, Guard};
 
 /// The endpoints: TCP with a listener for each worker, one listener for all, and UDP.
@@ -36,6 +39,7 @@ pub(super) struct Server {
     /// `None` once it has ended.
     workers: Vec<Option<Reactor<Simulated>>>,
     limits: Limits,
+    tls: Option<ServerTls>,
     /// No reload has changed the limits, so they apply to every connection.
     same_limits: bool,
     /// For backlogs; `None` is unlimited.
@@ -60,11 +64,18 @@ impl Server {
             ..Config::default()
         };
         let max_inbox = 1 + random.below(3) as usize;
-        let budget = random.one_in(2).then(|| random.below(2000) as usize);
+        let mut budget = random.one_in(2).then(|| random.below(2000) as usize);
+        let has_tls = borrowed.client_tls.is_some();
+        if has_tls && let Some(budget) = &mut budget {
+            // With less than that no session is served.
+            *budget += WORKERS * cost(Session::<UnbufferedServerConnection>::max_waiting_bytes());
+            *budget += borrowed.random.some(&[0, 50_000, 200_000]);
+        }
+        let tls = has_tls.then(super::tls::server);
         drop(borrowed);
         let memory = Budget::new(budget.map(|it| it as u64));
         let control = Arc::new(Control::new(
-            Rules::new(&limits, None),
+            Rules::new(&limits, tls.clone()),
             memory,
             WORKERS,
             ENDPOINTS,
@@ -88,6 +99,7 @@ impl Server {
             control,
             workers,
             limits,
+            tls,
             same_limits: true,
             budget,
             drain_timeout_ms: drain_timeout_ms + whole_ms(config.drain_delay),
@@ -120,7 +132,12 @@ impl Server {
         let end_drain = Deadline::EndDrain.id();
         let drain_ends = reactor.context.timers.deadline(end_drain);
         begin_turn(&self.world, id, reactor);
+        let moved = reactor.context.metrics.moved_bytes();
         reactor.turn(events).unwrap();
+        if reactor.context.metrics.moved_bytes() != moved {
+            // With TLS also without a call.
+            self.world.borrow_mut().note_progress(id);
+        }
         let has_drain_ended = drain_ends.is_some()
             && reactor.context.timers.deadline(end_drain) != drain_ends
             && !reactor.acceptor.has_open_listeners();
@@ -138,7 +155,8 @@ impl Server {
 
     pub(super) fn reload(&mut self) {
         let limits = limits(&mut self.world.borrow_mut().random);
-        self.control.set_rules(Rules::new(&limits, None));
+        let rules = Rules::new(&limits, self.tls.clone());
+        self.control.set_rules(rules);
         self.limits = limits;
         self.same_limits = false;
         self.wake();
@@ -251,6 +269,7 @@ impl Server {
             let mut kept = 0;
             if let Some(reactor) = reactor {
                 held += reactor.connections.memory_held();
+                held += reactor.connections.tls_memory_held();
                 for (_, conn) in reactor.connections.iter() {
                     kept += conn.backlog_len();
                     used += conn.backlog_cost();
@@ -311,7 +330,8 @@ impl Server {
             let is_in_time = at_most(client.accepted_ms, self.limits.lifetime);
             assert!(is_in_time, "lives too long");
             let is_active = at_most(client.last_moved_ms, self.limits.idle_timeout);
-            assert!(is_active, "idles too long");
+            // What waits in a session moves later than its records.
+            assert!(is_active || client.secured.is_some(), "idles too long");
         }
         if let Some(max) = self.limits.max_connections_per_ip {
             for address in ADDRESSES.into_iter().flatten() {
@@ -325,6 +345,8 @@ impl Server {
     /// Checks that no connection ends before its timeout.
     fn check_patience(&self, client: &Client) {
         let (since, limit) = match self.conn(client).and_then(Conn::lingering) {
+            // The bytes of a handshake are no activity, but the world's clients know no others.
+            Some(CloseReason::IdleTimeout) if client.secured.is_some() => return,
             Some(CloseReason::IdleTimeout) => (client.last_moved_ms, self.limits.idle_timeout),
             Some(CloseReason::Lifetime) => (client.accepted_ms, self.limits.lifetime),
             _ => return,
@@ -339,6 +361,11 @@ impl Server {
 
     /// The invariants after the end of the last worker.
     fn check_the_end(&self) {
+        for client in &mut self.world.borrow_mut().clients {
+            if client.secured.is_some() {
+                client.take_secured(u64::MAX);
+            }
+        }
         let world = self.world.borrow();
         let metrics = self.metrics();
         assert_eq!((metrics.active, metrics.backlog_bytes), (0, 0));
@@ -379,7 +406,14 @@ impl Server {
         .iter()
         .sum();
         let is_unlimited = cut + refused(&metrics) == 0;
+        let in_time = metrics.tls_handshake_errors(HandshakeError::Timeout) == 0;
         for client in own.filter(|it| !it.reset) {
+            if client.secured.is_some() {
+                if is_unlimited && in_time {
+                    client.expect_whole_echo();
+                }
+                continue;
+            }
             assert!(!client.cut_off || !is_unlimited, "input was cut off");
             if client.service == Service::Echo && is_unlimited {
                 assert_eq!(
@@ -422,11 +456,15 @@ fn end_turn(
 ) {
     /// A first read; a relay that moves nothing, and the read that reveals why.
     const MAX_ECHO_READS: usize = 3;
+    /// Some for each of a session's, and for a write that drives a handshake.
+    const MAX_SECURED_READS: usize = 4 * (MAX_READS_PER_PUMP + 1);
     let mut world = world.borrow_mut();
     let now_ms = world.now_ms();
     for client in &mut world.clients {
         let turn = client.turn;
-        let reads_per_call = if client.service == Service::Echo && !turn.was_lingering {
+        let reads_per_call = if client.secured.is_some() {
+            MAX_SECURED_READS
+        } else if client.service == Service::Echo && !turn.was_lingering {
             MAX_ECHO_READS
         } else {
             MAX_READS_PER_PUMP
@@ -471,7 +509,7 @@ fn listen(world: &Rc<RefCell<World>>, id: WorkerId) -> (Simulated, Vec<Listening
         listening.push(Listening::new(
             endpoint,
             Origin::Endpoint,
-            (socket.service, Security::None),
+            (socket.service, socket.security),
             share,
             4096,
         ));
@@ -521,6 +559,7 @@ fn limits(random: &mut Random) -> Limits {
         stall_timeout: some(3, 300).map(Duration::from_millis),
         stall_bytes: 40,
         lifetime: some(6, 1000).map(Duration::from_millis),
+        handshake_timeout: some(2, 3000).map(Duration::from_millis),
         udp_rate: some(6, 100).map(|it| it as f64),
         ..Limits::default()
     }

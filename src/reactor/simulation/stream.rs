@@ -35,13 +35,16 @@ impl Drop for SimStream {
         client.edge = false;
         // Without unread input, close(2) sends an end behind the last byte.
         client.cut_off = (client.sent > client.read || client.resets_on_close) && !client.reset;
-        let is_whole = client.service != Service::Echo || client.written == client.sent;
+        // With TLS the client itself knows.
+        let is_plain_echo = client.service == Service::Echo && client.secured.is_none();
+        let is_whole = !is_plain_echo || client.written == client.sent;
         assert!(
             client.server_ended || client.reset || client.cut_off || is_whole,
             "client {} takes a part for everything",
             self.id
         );
         client.server_ended = true;
+        client.note_end_of_secured();
     }
 }
 
@@ -63,13 +66,14 @@ impl SimStream {
         if client.reset {
             return error(ECONNRESET);
         }
-        if client.service == Service::Echo && client.written > client.read {
+        let is_plain_echo = client.service == Service::Echo && client.secured.is_none();
+        if is_plain_echo && client.written > client.read {
             // Written before it is taken: only that may be taken now.
             let written = client.written - client.read;
             assert!(max as u64 <= written, "took what it did not echo");
         } else {
             client.turn.reads += 1;
-            let has_backlog = client.service == Service::Echo && client.read > client.written;
+            let has_backlog = is_plain_echo && client.read > client.written;
             assert!(
                 !has_backlog || client.server_ended,
                 "read while a backlog waits"
@@ -85,8 +89,12 @@ impl SimStream {
                 error(EAGAIN)
             };
         }
-        let bytes = (client.read..client.read + count).map(|at| client.byte(at));
-        let bytes = bytes.collect();
+        let bytes = match client.secured.as_deref_mut() {
+            Some(secured) => secured.read(count),
+            None => (client.read..client.read + count)
+                .map(|at| client.byte(at))
+                .collect(),
+        };
         client.take_input(count, now_ms);
         self.note_progress(&mut world);
         Ok(bytes)
@@ -110,7 +118,16 @@ impl SimStream {
             return error(EAGAIN);
         }
         let count = room.min(bytes.len() as u64).min(max);
-        for (at, &byte) in bytes[..count as usize].iter().enumerate() {
+        let taken = &bytes[..count as usize];
+        // What is in records is the client's to check.
+        let plain = match client.secured.as_deref_mut() {
+            Some(secured) => {
+                secured.write(taken);
+                &[]
+            }
+            None => taken,
+        };
+        for (at, &byte) in plain.iter().enumerate() {
             let offset = client.written + at as u64;
             let expected = match client.service {
                 Service::Echo => client.byte(offset),
@@ -121,7 +138,7 @@ impl SimStream {
         }
         client.written += count;
         client.last_moved_ms = now_ms;
-        if client.service == Service::Echo {
+        if client.service == Service::Echo && client.secured.is_none() {
             assert!(client.written <= client.peeked, "echoed what was not read");
         }
         self.note_progress(&mut world);
@@ -178,7 +195,10 @@ impl Stream for SimStream {
         client.server_ended = true;
         client.server_ended_ms = now_ms;
         client.turn.was_ended = true;
-        client.was_cut_at_end = client.service == Service::Echo && client.sent > client.written;
+        client.note_end_of_secured();
+        client.was_cut_at_end = client.service == Service::Echo
+            && client.secured.is_none()
+            && client.sent > client.written;
         Ok(())
     }
 

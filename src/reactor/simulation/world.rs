@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4};
 
+use super::tls::{ClientConfigs, Secured};
 use crate::net::readiness::Readiness;
+use crate::reactor::connections::Security;
 use crate::service::Service;
 
 /// Workers of each server.
@@ -82,6 +84,8 @@ pub(super) struct World {
     pub(super) leaving: Vec<usize>,
     /// The error that accept(2) returns for now.
     pub(super) accept_fault: Option<i32>,
+    /// The TLS of its clients, if a listener has it.
+    pub(super) client_tls: Option<ClientConfigs>,
     /// Whether calls on connections sometimes fail with EINTR or for lack of memory.
     pub(super) faults: bool,
 }
@@ -101,6 +105,7 @@ pub(super) struct Thread {
 pub(super) struct ListenSocket {
     pub(super) service: Service,
     pub(super) kind: Kind,
+    pub(super) security: Security,
     /// Completed connections that were not accepted yet.
     pub(super) queue: VecDeque<usize>,
     pub(super) is_refusing: bool,
@@ -141,6 +146,8 @@ pub(super) struct Client {
     pub(super) service: Service,
     pub(super) kind: Kind,
     pub(super) ip: Option<IpAddr>,
+    /// With TLS, its bytes are records.
+    pub(super) secured: Option<Box<Secured>>,
     /// The server that accepted it.
     pub(super) accepted_by: Option<usize>,
     /// The worker that serves it and its slab key there.
@@ -196,7 +203,11 @@ pub(super) struct ClientTurn {
 
 impl Client {
     pub(super) fn byte(&self, offset: u64) -> u8 {
-        (self.id as u64)
+        Self::byte_of(self.id, offset)
+    }
+
+    pub(super) fn byte_of(id: usize, offset: u64) -> u8 {
+        (id as u64)
             .wrapping_mul(0x9e37)
             .wrapping_add(offset)
             .wrapping_mul(0x2545_f491)
@@ -272,6 +283,7 @@ impl World {
             workers: Vec::new(),
             leaving: Vec::new(),
             accept_fault: None,
+            client_tls: None,
             faults,
         }
     }
@@ -323,12 +335,22 @@ impl World {
     pub(super) fn connect(&mut self) {
         let listener = self.random.below(self.listeners.len() as u64) as usize;
         let ip = self.random.some(&ADDRESSES);
-        let room = 1 + self.random.below(200);
+        let mut room = 1 + self.random.below(200);
         let socket = &mut self.listeners[listener];
         if socket.holders.is_empty() || socket.is_refusing {
             return;
         }
         let id = self.clients.len();
+        let mut secured = None;
+        if socket.security == Security::Tls
+            && let Some(configs) = &self.client_tls
+        {
+            secured = Some(Box::new(Secured::new(configs, &mut self.random)));
+            if self.random.one_in(2) {
+                // A server's flight fits.
+                room += 4000;
+            }
+        }
         self.clients.push(Client {
             id,
             service: socket.service,
@@ -337,6 +359,7 @@ impl World {
                 Kind::Tcp => ip,
                 Kind::Unix => None,
             },
+            secured,
             accepted_by: None,
             key: None,
             edge: false,
@@ -370,14 +393,25 @@ impl World {
     pub(super) fn send(&mut self) {
         let large = self.random.one_in(4);
         let count = 1 + self.random.below(if large { 400 } else { 40 });
+        // Of the records of a client with TLS.
+        let most = 1 + self.random.below(if large { 40_000 } else { 300 });
+        let is_garbage = self.random.one_in(60);
+        let garbage = if is_garbage { count } else { 0 };
         if let Some(client) = self.some_client().filter(|it| !it.ended && !it.reset) {
+            if client.secured.is_some() {
+                // Sometimes a record that is longer than any buffer of the server's.
+                let count = if large { 50 * count } else { count };
+                client.send_secured(count, most, garbage);
+                return;
+            }
             client.sent += count;
             client.edge = true;
         }
     }
 
     pub(super) fn send_urgently(&mut self) {
-        if let Some(client) = self.some_client().filter(|it| !it.ended && !it.reset) {
+        let client = self.some_client();
+        if let Some(client) = client.filter(|it| !it.ended && !it.reset && it.secured.is_none()) {
             // Only the last urgent byte is remembered (tcp(7)).
             client.marks.clear();
             client.marks.push_back(client.sent);
@@ -389,12 +423,21 @@ impl World {
     pub(super) fn take(&mut self) {
         let count = 1 + self.random.below(100);
         if let Some(client) = self.some_client() {
+            if client.secured.is_some() {
+                client.take_secured(20 * count);
+                return;
+            }
             client.take(count);
         }
     }
 
     pub(super) fn end(&mut self) {
+        let (is_cut, is_at_once) = (self.random.one_in(4), self.random.one_in(2));
         if let Some(client) = self.some_client().filter(|it| !it.ended) {
+            if client.secured.is_some() {
+                client.end_secured(is_cut, is_at_once);
+                return;
+            }
             client.ended = true;
             client.edge = true;
         }
@@ -404,6 +447,13 @@ impl World {
         if let Some(client) = self.some_client().filter(|it| it.accepted_by.is_some()) {
             client.reset = true;
             client.edge = true;
+        }
+    }
+
+    /// Clients with TLS that wait for nothing do what they can.
+    pub(super) fn let_clients_go_on(&mut self) {
+        for client in self.clients.iter_mut().filter(|it| it.secured.is_some()) {
+            client.go_on();
         }
     }
 
