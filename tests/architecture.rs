@@ -37,6 +37,7 @@ const SERVER: &[&str] = &[
 const LOADGEN: &[&str] = &[
     "internal",
     "trials",
+    "watch",
     "run",
     "embedded",
     "import",

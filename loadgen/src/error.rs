@@ -7,6 +7,7 @@ use echomark::net::endpoint::Endpoint;
 use echomark::net::errno;
 
 use crate::admin::AdminUrl;
+use crate::plan::watch::WatchPlanError;
 use crate::profile::ProfileError;
 
 /// The reason for a run without a result.
@@ -28,6 +29,8 @@ pub enum RunError {
     Descriptors { needed: usize, limit: u64 },
     /// The server's admin port did not provide its counters.
     Admin { admin: AdminUrl, source: io::Error },
+    /// The options of a watch don't go together.
+    Watch(WatchPlanError),
     /// The rate can't be laid out over the window.
     Rate(ProfileError),
     /// The embedded server could not be started.
@@ -86,6 +89,7 @@ impl fmt::Display for RunError {
                  echod that is measured (echod --admin)?"
             ),
             Self::Rate(error) => error.fmt(f),
+            Self::Watch(error) => error.fmt(f),
             Self::Embedded(error) => write!(f, "cannot start the embedded server: {error}"),
             Self::System(error) => write!(f, "a system call failed: {error}"),
         }
@@ -101,6 +105,7 @@ impl std::error::Error for RunError {
             Self::Embedded(source) => Some(source),
             Self::System(source) => Some(source),
             Self::Rate(source) => Some(source),
+            Self::Watch(source) => Some(source),
             Self::ClosesAtOnce { .. } | Self::Refused { .. } | Self::Descriptors { .. } => None,
         }
     }

@@ -1,8 +1,9 @@
 //! The client's machine, and its CPU time taken by others.
 
 use std::fs;
+use std::time::Duration;
 
-use echomark::net::affinity;
+use echomark::net::{affinity, clock};
 
 use crate::result::Host;
 
@@ -36,6 +37,12 @@ impl CpuTicks {
         let total = self.total.checked_sub(earlier.total)?;
         let steal = self.steal.checked_sub(earlier.steal)?;
         (total > 0).then(|| steal as f64 / total as f64)
+    }
+
+    /// The CPU time since `earlier` that the hypervisor gave to other guests.
+    pub(crate) fn stolen_since(self, earlier: Self) -> Duration {
+        let ticks = self.steal.saturating_sub(earlier.steal);
+        Duration::from_secs_f64(ticks as f64 / clock::ticks_per_second() as f64)
     }
 
     fn parse(stat: &str) -> Option<Self> {

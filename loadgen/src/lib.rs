@@ -13,6 +13,7 @@
 //! - [`result`](mod@result): the stored result. [`report`]: its output formats.
 //! - [`search`]: the highest load that meets objectives, from trials to bounds. Pure. [`trials`]:
 //!   a search with runs as trials.
+//! - [`watch`]: outages and their causes.
 //! - [`compare`]: whether one server is worse than another. [`merge`](mod@merge): the union of results
 //!   of several processes. Pure.
 //!
@@ -61,11 +62,12 @@ mod run;
 pub mod search;
 mod text;
 pub mod trials;
+pub mod watch;
 
 pub use error::RunError;
 pub use host::describe as describe_host;
 pub use observer::{Control, Observer};
 pub use plan::{Plan, PlanBuilder, PlanError};
-pub use result::{RunResult, SearchResult};
+pub use result::{RunResult, SearchResult, WatchResult};
 pub use run::run;
 pub use text::TextError;

@@ -9,7 +9,7 @@ mod exit;
 mod terminal;
 
 use cli::Command;
-use commands::{compare, man, merge, report, run, scenario, search};
+use commands::{compare, man, merge, report, run, scenario, search, watch};
 
 fn main() -> ExitCode {
     let (command, matches) = match cli::parse() {
@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         Command::Run(_) => run::run(&matches),
         Command::Search(_) => search::run(&matches),
         Command::Compare(_) => compare::run(&matches),
+        Command::Watch(args) => watch::run(&args),
         Command::Merge(args) => merge::run(&args),
         Command::Scenario(args) => scenario::run(&args),
         Command::Report(args) => report::run(&args),

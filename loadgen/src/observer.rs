@@ -1,5 +1,7 @@
 //! Progress of a run, and its control.
 
+pub mod watch;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};

@@ -26,7 +26,7 @@ use crate::plan::sizes::Sizes;
 use crate::plan::{Background, Direction, Load, Plan, Target, Workload};
 use crate::result::{Code, RateChange, RunResult};
 
-mod addresses;
+pub(crate) mod addresses;
 mod start;
 mod threads;
 

@@ -297,6 +297,7 @@ fn outcome_of_failure(error: &RunError) -> Outcome {
         RunError::Resolve { .. }
         | RunError::Descriptors { .. }
         | RunError::Rate(_)
+        | RunError::Watch(_)
         | RunError::Embedded(_)
         | RunError::Admin { .. }
         | RunError::System(_) => Outcome::ClientFailed,

@@ -104,7 +104,7 @@ const EXIT_CODES: &[(u8, &str)] = &[
     (REGRESSION, "A comparison found a regression."),
     (
         OBJECTIVE_NOT_MET,
-        "A search found that the objective is not met.",
+        "A search found that the objective is not met, or a watch an outage that is too long.",
     ),
     (
         INTERRUPTED,

@@ -21,6 +21,7 @@ mod plan_args;
 mod report_args;
 mod search_args;
 mod target_args;
+mod watch_args;
 
 pub(crate) use compare_args::{Comparands, CompareArgs, ServerArg, SideArg};
 pub(crate) use keys::{Keys, Kind};
@@ -30,6 +31,7 @@ pub(crate) use place::{is_same, is_stdout};
 pub(crate) use plan_args::PlanArgs;
 pub(crate) use report_args::{Format, ReportArgs};
 pub(crate) use search_args::SearchArgs;
+pub(crate) use watch_args::WatchArgs;
 
 /// What to try first. It is also the answer to a call without arguments.
 const START: &str = "\
@@ -38,6 +40,7 @@ To begin with:
   loadgen run tcp://HOST:PORT -c 50 -R 20k            latency at 20 000 messages per second
   loadgen search tcp://HOST:PORT --slo 'p99<1ms'      the highest rate that meets this
   loadgen compare tcp://HOST:PORT tcp://HOST:PORT     which of two servers is better
+  loadgen watch tcp://HOST:PORT                       how long it does not answer, and why
 loadgen run --help has the options, loadgen man run the page of the manual.";
 
 /// Measures latency and throughput of echo servers, truthfully.
@@ -169,6 +172,8 @@ pub(crate) enum Command {
     Search(Box<SearchArgs>),
     /// Compare two servers, measured in turn, or two results
     Compare(Box<CompareArgs>),
+    /// Watch for outages, their causes and lengths, until stopped
+    Watch(Box<WatchArgs>),
     /// Add up the results of several hosts or processes that measured at the same time
     Merge(MergeArgs),
     /// Make the runs of a file one after the other, and put a result of each into a folder

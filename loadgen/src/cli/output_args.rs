@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::parse;
-use super::place::{is_same, is_stdout};
+use super::place::{check_apart, is_stdout};
 use crate::terminal::progress;
 
 /// Where the result goes.
@@ -56,18 +56,7 @@ impl OutputArgs {
     /// # Errors
     /// One line for the user: two options with the same place, or a missing terminal.
     pub(crate) fn check(&self) -> Result<(), String> {
-        let places = self.places();
-        for (index, (option, place)) in places.iter().enumerate() {
-            let earlier = places[..index]
-                .iter()
-                .find(|(_, other)| is_same(other, place));
-            if let Some((other, _)) = earlier {
-                return Err(format!(
-                    "--{other} and --{option} can't both go to {}; give each a file of its own",
-                    place.display()
-                ));
-            }
-        }
+        check_apart(&self.places())?;
         if self.tui && !io::stderr().is_terminal() {
             return Err("--tui draws on a terminal, and stderr is none; run without it".to_owned());
         }

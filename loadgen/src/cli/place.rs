@@ -38,6 +38,25 @@ pub(crate) fn is_same(a: &Path, b: &Path) -> bool {
             && Identity::of(a) == Identity::of(b)
 }
 
+/// Checks that no output overwrites another; each has the name of its option.
+///
+/// # Errors
+/// One line for the user: two options with the same place.
+pub(super) fn check_apart(places: &[(&'static str, &Path)]) -> Result<(), String> {
+    for (index, (option, place)) in places.iter().enumerate() {
+        let earlier = places[..index]
+            .iter()
+            .find(|(_, other)| is_same(other, place));
+        if let Some((other, _)) = earlier {
+            return Err(format!(
+                "--{other} and --{option} can't both go to {}; give each a file of its own",
+                place.display()
+            ));
+        }
+    }
+    Ok(())
+}
+
 fn is_open_as_stdout(path: &Path) -> bool {
     let Ok((file, stdout)) = fs::metadata(path).and_then(|file| Ok((file, fstat(io::stdout())?)))
     else {

@@ -12,3 +12,4 @@ pub(crate) mod search;
 pub(crate) mod servers;
 pub(crate) mod signals;
 pub(crate) mod stored;
+pub(crate) mod watch;

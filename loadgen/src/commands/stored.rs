@@ -55,6 +55,7 @@ pub(crate) fn kind(stored: &Stored) -> &'static str {
         Stored::Search(_) => "a search",
         Stored::Comparison(_) | Stored::SideBySide(_) => "a comparison",
         Stored::Imported(_) => "another tool",
+        Stored::Watch(_) => "a watch",
     }
 }
 

@@ -16,6 +16,7 @@ mod builder;
 pub mod defaults;
 pub mod opening;
 pub mod sizes;
+pub mod watch;
 
 pub use builder::{PlanBuilder, PlanError};
 pub use opening::{ExpectedShare, Opening, ProxyVersion};

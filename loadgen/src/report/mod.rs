@@ -1,7 +1,7 @@
 //! Output formats of results, for people and programs, a file for each.
 //!
 //! Reports after a run are pure functions of the result. A result kind makes the contents
-//! ([`Report`]: `run`, `search`, `comparison`, `imported`, `side_by_side`). [`text`], [`markdown`], [`html`] and [`csv`]
+//! ([`Report`]: `run`, `search`, `comparison`, `imported`, `side_by_side`, `watch`). [`text`], [`markdown`], [`html`] and [`csv`]
 //! render them, whatever the kind. [`json`] and [`prometheus`] use the keys of the result itself.
 //! [`hlog`] and [`ndjson`] are written during a run, as its observers.
 
@@ -24,6 +24,7 @@ mod search;
 mod side_by_side;
 mod stream;
 pub mod text;
+mod watch;
 pub mod words;
 
 pub use document::{Document, Medium, Records, Report};
@@ -39,5 +40,6 @@ pub fn of(stored: &Stored) -> &dyn Report {
         Stored::Comparison(result) => result.as_ref(),
         Stored::Imported(result) => result.as_ref(),
         Stored::SideBySide(result) => result.as_ref(),
+        Stored::Watch(result) => result.as_ref(),
     }
 }

@@ -4,6 +4,8 @@
 //! "interval"`, without its histograms. The last line has `"kind": "summary"`. The bytes received
 //! by background streams are not known yet, and null.
 
+mod watch;
+
 use std::io::{self, Write};
 use std::time::SystemTime;
 
@@ -15,6 +17,8 @@ use crate::engine::slice::Slice;
 use crate::observer::Observer;
 use crate::result::Verdict;
 use crate::result::{IntervalResult, Messages, Rate, RunResult};
+
+pub use watch::WatchNdjson;
 
 /// Maximum of lines waiting to be written: a few hundred bytes each, and seconds of the shortest
 /// intervals.
@@ -102,7 +106,7 @@ impl Observer for Ndjson {
 }
 
 /// Writes each line at once, so that a reader sees it.
-fn write(lines: impl IntoIterator<Item = Line>, mut out: impl Write) -> io::Result<()> {
+fn write(lines: impl IntoIterator<Item = impl Serialize>, mut out: impl Write) -> io::Result<()> {
     for line in lines {
         let mut text = json::compact(&line)?;
         text.push('\n');

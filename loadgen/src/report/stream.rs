@@ -24,7 +24,7 @@ pub(crate) struct Stream<T> {
 pub enum StreamError {
     /// Writing failed.
     Write(io::Error),
-    /// This number of intervals is missing, because writing them took longer than the run.
+    /// This number of intervals or events is missing, because writing them took longer than the run.
     Dropped(u64),
 }
 
@@ -89,8 +89,8 @@ impl fmt::Display for StreamError {
             Self::Write(error) => error.fmt(f),
             Self::Dropped(count) => write!(
                 f,
-                "{count} intervals are missing, because it did not take them as fast as they came; \
-                 use longer intervals (--interval) or a faster disk or reader"
+                "{count} lines are missing, because it did not take them as fast as they came; use \
+                 a faster disk or reader, or in a run longer intervals (--interval)"
             ),
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! - [`run`]: the result of a run, of repeats, or of a union. [`search`], [`comparison`]: those of the
 //!   other subcommands.
+//! - [`watch`]: outages and their causes.
 //! - [`imported`]: what another tool measured. [`side_by_side`]: such a result beside another.
 //! - [`counts`]: what is counted, declared once.
 //! - [`latency`], [`histogram`]: latencies keep their histograms, so results of several threads, runs or
@@ -30,6 +31,7 @@ pub mod statistics;
 pub mod stored;
 pub mod tcp;
 pub mod verdict;
+pub mod watch;
 
 pub use backends::{BackendResult, ShareResult, SharesResult};
 pub use counts::{Connections, Counts, IntervalCounts, Messages};
@@ -51,3 +53,4 @@ pub use side_by_side::SideBySide;
 pub use stored::{Stored, StoredError};
 pub use tcp::{Gauge, TcpGauges, TcpInterval, TcpLimit, TcpLimitCode, TcpResult, TcpShares};
 pub use verdict::{Code, Reason, Status, Verdict};
+pub use watch::WatchResult;

@@ -17,6 +17,7 @@ use super::objective::Objective;
 use super::run::RunResult;
 use super::search::{CONFIDENCE, SearchResult};
 use super::verdict::Code;
+use super::watch::WatchResult;
 use crate::admin::AdminUrl;
 use crate::plan::sizes::Sizes;
 use crate::profile::Profile;
@@ -108,6 +109,11 @@ fn constraints() -> Vec<(&'static str, Value)> {
             json!({"maximum": 1}),
         ),
         ("CurvePoint.trials", json!({"minimum": 1})),
+        ("TargetResult.availability", json!({"maximum": 1})),
+        ("TargetResult.outages", json!({"maxItems": 2000})),
+        ("WatchClient.absences", json!({"maxItems": 1000})),
+        ("Timeline.bins", json!({"maxItems": 600})),
+        ("WatchPlan.targets", json!({"minItems": 1})),
         ("Comparison.confidence", between_0_and_1()),
         ("RatioInterval.confidence", between_0_and_1()),
         ("MetricComparison.rounds_needed", json!({"minimum": 1})),
@@ -134,6 +140,11 @@ fn constraints() -> Vec<(&'static str, Value)> {
         "TrialResult.load",
         "TrialResult.planned_s",
         "CurvePoint.load",
+        "WatchPlan.interval_s",
+        "WatchPlan.timeout_s",
+        "WatchPlan.late_s",
+        "WatchPlan.duration_s",
+        "Timeline.bin_s",
     ];
     constraints.extend(positive.map(|property| (property, above_0())));
     constraints
@@ -163,6 +174,10 @@ fn schemas_in_docs_are_those_of_the_types() {
                 "loadgen compare --json",
                 &mut used,
             ),
+        ),
+        (
+            "watch",
+            generate::<WatchResult>("Result of loadgen watch", "loadgen watch --json", &mut used),
         ),
     ] {
         let mut schema = schema;
@@ -213,10 +228,11 @@ fn generate<T: JsonSchema>(title: &str, command: &str, used: &mut Vec<&'static s
 fn divide_codes(definitions: &mut Map<String, Value>, is_comparison: bool) {
     let own: Vec<String> = OF_COMPARISONS.iter().map(Code::to_string).collect();
     let is_own = |code: &Value| own.iter().any(|name| code["const"] == **name);
-    let Some(Value::Array(codes)) = definitions["Code"]
-        .as_object_mut()
-        .and_then(|code| code.get_mut("oneOf"))
-    else {
+    let Some(code) = definitions.get_mut("Code") else {
+        // A watch has no verdict of codes.
+        return;
+    };
+    let Some(Value::Array(codes)) = code.get_mut("oneOf") else {
         panic!("a code is one of several");
     };
     let mut all = std::mem::take(codes);

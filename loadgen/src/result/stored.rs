@@ -10,6 +10,7 @@ use super::imported::ImportedResult;
 use super::run::RunResult;
 use super::search::SearchResult;
 use super::side_by_side::SideBySide;
+use super::watch::WatchResult;
 
 /// The version of the layout that is read and written.
 const SCHEMA: u32 = 1;
@@ -30,6 +31,8 @@ pub enum Stored {
     Imported(Box<ImportedResult>),
     /// Of another tool, beside another result.
     SideBySide(Box<SideBySide>),
+    /// Of a watch.
+    Watch(Box<WatchResult>),
 }
 
 /// Why a file can't be read as a result. Its text continues a sentence that begins with the file's
@@ -86,6 +89,9 @@ impl Stored {
                 .map_err(StoredError::Damaged),
             Some("side_by_side") => serde_json::from_slice(json)
                 .map(Self::SideBySide)
+                .map_err(StoredError::Damaged),
+            Some("watch") => serde_json::from_slice(json)
+                .map(Self::Watch)
                 .map_err(StoredError::Damaged),
             Some(kind) => Err(StoredError::Kind {
                 kind: kind.to_owned(),

@@ -36,7 +36,7 @@ pub(super) fn resolve(
 
 /// Does work that blocks on a separate thread. Returns `None` as soon as the user stops the run; the
 /// thread then ends when the work does.
-pub(super) fn unless_stopped<T: Send + 'static>(
+pub(crate) fn unless_stopped<T: Send + 'static>(
     control: &Control,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<Option<T>, RunError> {

@@ -67,8 +67,7 @@ fn show(update: &Receiver<Update>, mut state: LiveState, is_stream: bool) {
 
 /// Joins texts to a line that fits the terminal.
 pub(crate) fn fitted(texts: &[String]) -> String {
-    let parts = texts.iter().cloned().map(Part::Text).collect();
-    fit(parts, usize::from(width()), style::wants_color())
+    fit_parts(texts.iter().cloned().map(Part::Text).collect())
 }
 
 /// Rewrites the line on the terminal.
@@ -77,12 +76,19 @@ pub(crate) fn write(line: &str) {
     let _ = io::stderr().write_all(format!("{REWIND}{line}{ERASE}").as_bytes());
 }
 
+/// Joins parts to a line that fits the terminal.
+pub(crate) fn fit_parts(parts: Vec<Part>) -> String {
+    fit(parts, usize::from(width()), style::wants_color())
+}
+
 /// A part of the line.
 #[derive(Clone, Debug, PartialEq)]
-enum Part {
+pub(crate) enum Part {
     /// The fill of a bar. Left out if the rest needs its room.
     Bar(f64),
+    /// A figure.
     Text(String),
+    /// A failure.
     Trouble(String),
 }
 
@@ -174,7 +180,8 @@ fn fit(mut parts: Vec<Part>, width: usize, is_colored: bool) -> String {
 }
 
 impl Part {
-    fn text(&self) -> String {
+    /// Its characters.
+    pub(crate) fn text(&self) -> String {
         match self {
             Self::Bar(ratio) => style::bar(*ratio, BAR),
             Self::Text(text) | Self::Trouble(text) => text.clone(),

@@ -32,4 +32,5 @@ mod support;
 mod timing;
 mod truth;
 mod truth_udp;
+mod watch;
 mod workloads;

@@ -59,6 +59,17 @@ pub(crate) fn check_json(result: &Value) {
     check_against(schema(), result);
 }
 
+fn watch_schema() -> &'static Validator {
+    static SCHEMA: OnceLock<Validator> = OnceLock::new();
+    SCHEMA.get_or_init(|| validator(include_str!("../../../docs/watch.schema.json")))
+}
+
+/// Holds the result of a watch against its schema.
+#[track_caller]
+pub(crate) fn check_watch(result: &Value) {
+    check_against(watch_schema(), result);
+}
+
 /// Holds the result of a search against its schema.
 #[track_caller]
 pub(crate) fn check_search(result: &Value) {

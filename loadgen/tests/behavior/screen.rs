@@ -274,6 +274,10 @@ fn every_line_of_every_command_fits_into_80_columns() {
         ),
         (format!("report '{one}'"), "verdict "),
         (
+            format!("watch {first} {second} tcp://127.0.0.1:1 -d 500ms --late 1us"),
+            "how it began",
+        ),
+        (
             format!("merge '{one}' {two} --allow-invalid"),
             "connections",
         ),

@@ -165,7 +165,11 @@ pub(crate) fn print(report: &dyn Report) -> io::Result<()> {
     io::stdout().write_all(table.as_bytes())
 }
 
-fn open<T>(
+/// Opens an output, if it is asked for.
+///
+/// # Errors
+/// One line for the user: the output that can't be written, and why.
+pub(crate) fn open<T>(
     path: Option<&Path>,
     open: impl FnOnce(&Path) -> io::Result<T>,
 ) -> Result<Option<T>, String> {
@@ -190,18 +194,25 @@ pub(crate) fn not_written(path: &Path, error: impl ToString) -> Failure {
 
 /// The output that could not be written.
 #[derive(Default)]
-struct Problems {
+pub(crate) struct Problems {
     texts: Vec<String>,
 }
 
 impl Problems {
-    fn note<E: ToString>(&mut self, path: Option<&Path>, written: Option<Result<(), E>>) {
+    /// Notes the outcome of an output, if it was written.
+    pub(crate) fn note<E: ToString>(
+        &mut self,
+        path: Option<&Path>,
+        written: Option<Result<(), E>>,
+    ) {
         if let Some((path, Err(error))) = path.zip(written) {
             self.texts.push(problem(path, error));
         }
     }
 
-    fn into_result(self) -> Result<(), String> {
+    /// # Errors
+    /// One line for the user: the outputs that could not be written, and why.
+    pub(crate) fn into_result(self) -> Result<(), String> {
         if self.texts.is_empty() {
             Ok(())
         } else {
