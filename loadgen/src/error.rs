@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 use echomark::net::endpoint::Endpoint;
 use echomark::net::errno;
+use echomark::net::units::format_duration;
 
 use crate::admin::AdminUrl;
 use crate::plan::watch::WatchPlanError;
@@ -31,6 +33,10 @@ pub enum RunError {
     Admin { admin: AdminUrl, source: io::Error },
     /// The options of a watch don't go together.
     Watch(WatchPlanError),
+    /// The common start of the shards had passed before this one's connections were made.
+    Late { by: Duration, max_skew: Duration },
+    /// The shards of a run did not meet; the fact, as a sentence.
+    Apart(String),
     /// The rate can't be laid out over the window.
     Rate(ProfileError),
     /// The embedded server could not be started.
@@ -88,6 +94,15 @@ impl fmt::Display for RunError {
                 "cannot read what the server counts at {admin}: {source}; is it the admin port of the \
                  echod that is measured (echod --admin)?"
             ),
+            Self::Late { by, max_skew } => write!(
+                f,
+                "the connections were made too late: this shard would have started {} after the common \
+                 start (--start-at), and {} are allowed (--max-skew); it has measured nothing: start \
+                 later, or connect faster (--ramp)",
+                format_duration(rounded(*by)),
+                format_duration(*max_skew)
+            ),
+            Self::Apart(problem) => f.write_str(problem),
             Self::Rate(error) => error.fmt(f),
             Self::Watch(error) => error.fmt(f),
             Self::Embedded(error) => write!(f, "cannot start the embedded server: {error}"),
@@ -106,7 +121,16 @@ impl std::error::Error for RunError {
             Self::System(source) => Some(source),
             Self::Rate(source) => Some(source),
             Self::Watch(source) => Some(source),
-            Self::ClosesAtOnce { .. } | Self::Refused { .. } | Self::Descriptors { .. } => None,
+            Self::ClosesAtOnce { .. }
+            | Self::Refused { .. }
+            | Self::Descriptors { .. }
+            | Self::Late { .. }
+            | Self::Apart(_) => None,
         }
     }
+}
+
+/// To a millisecond.
+fn rounded(duration: Duration) -> Duration {
+    Duration::from_millis(duration.as_millis() as u64)
 }

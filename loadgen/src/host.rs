@@ -19,6 +19,11 @@ pub fn describe() -> Host {
     }
 }
 
+/// The identity of this kernel's run; `None` if /proc lacks it (random(4)).
+pub(crate) fn boot_id() -> Option<String> {
+    line("/proc/sys/kernel/random/boot_id")
+}
+
 /// CPU time of the whole machine since its start, in ticks (proc(5), /proc/stat).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct CpuTicks {

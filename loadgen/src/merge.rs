@@ -2,7 +2,8 @@
 //!
 //! Histograms, counts and rates add, so the union is the result that one load generator with all
 //! the connections would have had. Values that do not add are not estimated: gauges of connections
-//! are kept per part, and intervals without histograms have no percentiles.
+//! are kept per part, and intervals without histograms have no percentiles. Shards of one run
+//! (`--rank`) must belong together besides: `shards`.
 
 use std::collections::BTreeMap;
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -14,6 +15,11 @@ use crate::result::{
     BackgroundResult, Host, IntervalResult, MergedPart, RampInterval, RunResult, Statistics,
 };
 use crate::result::{Code, Reason};
+
+mod server;
+mod shards;
+
+use shards::Shards;
 
 /// Options that add, or that differ between parts.
 const OF_A_PART: [&str; 6] = [
@@ -32,45 +38,103 @@ const MAX_APART_OF_WINDOW: f64 = 0.05;
 /// The union of `parts`, each with its name, in the order of the report.
 ///
 /// # Errors
-/// One line for the user: there is no part, a run is in two of them, or the options in which two of
-/// them differ.
+/// As [`Union::add`] and [`Union::finish`].
 pub fn merge(parts: Vec<(String, RunResult)>) -> Result<RunResult, String> {
-    let Some((_, first)) = parts.first() else {
-        return Err("there is nothing to merge".to_owned());
-    };
-    let mut plan = first.plan.clone();
-    for (name, part) in &parts[1..] {
-        add_plan(&mut plan, &part.plan).map_err(|differences| {
-            format!(
-                "{} and {name} are of different plans and can't be added; {differences}",
-                parts[0].0
-            )
-        })?;
+    let mut union = Union::default();
+    for (name, part) in parts {
+        union.add(name, part)?;
     }
-    let described = describe_all(&parts)?;
-    let apart = not_together(&parts);
-    let mut union: Option<RunResult> = None;
-    for (name, mut part) in parts {
+    union.finish()
+}
+
+/// A union in the making. Results are added one after the other, so that only the union and one of them
+/// are in memory.
+#[derive(Debug, Default)]
+pub struct Union {
+    /// The sum so far, and the name of its first part.
+    sum: Option<(String, RunResult)>,
+    /// The runs in it.
+    runs: Vec<MergedPart>,
+    /// Their identities, each with the name of its part.
+    known: BTreeMap<String, String>,
+    /// What the parts have to do with each other, if they are shards of one run.
+    shards: Shards,
+    span: Span,
+}
+
+impl Union {
+    /// Adds a part. `name` is its file.
+    ///
+    /// # Errors
+    /// One line for the user: the part is of another plan than the first, or of no time that it shares
+    /// with it, or what is in it is in the union already.
+    pub fn add(&mut self, name: String, mut part: RunResult) -> Result<(), String> {
+        let runs = match part.merged.take() {
+            Some(runs) => runs,
+            None => vec![describe(&name, &part)],
+        };
+        self.shards.add(&name, &part, &runs)?;
+        self.know(&name, &runs)?;
+        self.span.add(&part);
         for reason in &mut part.verdict.reasons {
             reason.text = format!("{name}: {}", reason.text);
         }
-        match &mut union {
-            None => union = Some(part),
-            Some(union) => add(union, part),
+        self.runs.extend(runs);
+        let Some((first, sum)) = &mut self.sum else {
+            part.plan.shard = None;
+            self.sum = Some((name, part));
+            return Ok(());
+        };
+        let added = if self.shards.is_empty() {
+            add_plan(&mut sum.plan, &part.plan)
+        } else {
+            shards::add_plan(&mut sum.plan, &part.plan)
+        };
+        added.map_err(|differences| {
+            format!("{first} and {name} are of different plans and can't be added; {differences}")
+        })?;
+        add(sum, part);
+        Ok(())
+    }
+
+    /// The union of the parts.
+    ///
+    /// # Errors
+    /// One line for the user: there is no part.
+    pub fn finish(self) -> Result<RunResult, String> {
+        let Some((_, mut union)) = self.sum else {
+            return Err("there is nothing to merge".to_owned());
+        };
+        // They are listed for each part.
+        (union.tcp, union.fairness, union.server) = (None, None, None);
+        union.shard = None;
+        if self.runs.len() > 1 {
+            // These describe one process. Blocks and connections of other processes are not in them.
+            union.statistics = Statistics::default();
+            union.repeats = None;
         }
+        if !self.shards.is_empty() {
+            self.shards.complete(&mut union);
+        } else if self.runs.len() > 1 {
+            union.verdict.add_reasons(self.span.objection());
+        }
+        union.merged = Some(self.runs);
+        Ok(union)
     }
-    let mut union = union.ok_or_else(|| "there is nothing to merge".to_owned())?;
-    if described.len() > 1 {
-        // These describe one process. Blocks and connections of other processes are not in them.
-        union.statistics = Statistics::default();
-        union.repeats = None;
-        union.verdict.add_reasons(apart);
+
+    /// Notes the runs of a part, which must all be new: the messages of a run that is in two parts,
+    /// whatever their files are called, would count twice.
+    fn know(&mut self, name: &str, runs: &[MergedPart]) -> Result<(), String> {
+        for run in runs {
+            if let Some(other) = self.known.insert(identity(run), name.to_owned()) {
+                return Err(format!(
+                    "{other} and {name} contain the same run, and its messages would count twice; give \
+                     each result once"
+                ));
+            }
+        }
+        Ok(())
     }
-    // These are listed for each part.
-    (union.tcp, union.fairness, union.server) = (None, None, None);
-    union.plan = plan;
-    union.merged = Some(described);
-    Ok(union)
 }
 
 /// Adds a part's plan to the union's.
@@ -129,9 +193,10 @@ fn describe(name: &str, part: &RunResult) -> MergedPart {
     MergedPart {
         name: name.to_owned(),
         started_at: part.started_at.clone(),
+        shard: part.shard.clone(),
         host: part.host.clone(),
         duration_s: part.duration_s,
-        connections: part.plan.connections.get(),
+        connections: part.plan.own_connections(),
         achieved: part.rate.achieved,
         response_p50_ns: response.and_then(|response| response.quantile(0.5)),
         response_p99_ns: response.and_then(|response| response.quantile(0.99)),
@@ -140,29 +205,6 @@ fn describe(name: &str, part: &RunResult) -> MergedPart {
         fairness: part.fairness.clone(),
         server: part.server.clone(),
     }
-}
-
-/// The runs that the parts consist of, which must all be different: the messages of a run that is in
-/// two parts, whatever their files are called, would count twice.
-fn describe_all(parts: &[(String, RunResult)]) -> Result<Vec<MergedPart>, String> {
-    let mut described = Vec::new();
-    let mut known: BTreeMap<String, &str> = BTreeMap::new();
-    for (name, part) in parts {
-        let runs = match &part.merged {
-            Some(runs) => runs.clone(),
-            None => vec![describe(name, part)],
-        };
-        for run in runs {
-            if let Some(other) = known.insert(identity(&run), name) {
-                return Err(format!(
-                    "{other} and {name} contain the same run, and its messages would count twice; give \
-                     each result once"
-                ));
-            }
-            described.push(run);
-        }
-    }
-    Ok(described)
 }
 
 /// What no two runs share: when and where a run was made, to the nanosecond what it took, and what
@@ -180,34 +222,44 @@ fn identity(run: &MergedPart) -> String {
     )
 }
 
-/// Whether the parts were measured at different times, so that their sum is meaningless.
-fn not_together(parts: &[(String, RunResult)]) -> Option<Reason> {
-    let starts: Option<Vec<SystemTime>> = parts
-        .iter()
-        .map(|(_, part)| humantime::parse_rfc3339(&part.started_at).ok())
-        .collect();
-    let starts = starts?;
-    let apart = starts
-        .iter()
-        .max()?
-        .duration_since(*starts.iter().min()?)
-        .ok()?;
-    let window = parts
-        .iter()
-        .map(|(_, part)| part.duration_s)
-        .fold(0.0, f64::max);
-    // In seconds, because a file may contain a length that is no valid duration.
-    let may_be_apart_s = f64::max(MAX_APART.as_secs_f64(), window * MAX_APART_OF_WINDOW);
-    (apart.as_secs_f64() > may_be_apart_s).then(|| {
-        Reason::suspect(
-            Code::NotTogether,
-            format!(
-                "the parts were started {:.1} s apart, so their rates do not add up; start them \
-                 together, or use --repeat for consecutive runs",
-                apart.as_secs_f64()
-            ),
-        )
-    })
+/// When parts were started that are no shards.
+#[derive(Debug, Default)]
+struct Span {
+    first: Option<SystemTime>,
+    last: Option<SystemTime>,
+    /// Whether the start of a part is not known.
+    is_unknown: bool,
+    window_s: f64,
+}
+
+impl Span {
+    fn add(&mut self, part: &RunResult) {
+        match humantime::parse_rfc3339(&part.started_at) {
+            Ok(start) => {
+                self.first = Some(self.first.map_or(start, |first| first.min(start)));
+                self.last = self.last.max(Some(start));
+            }
+            Err(_) => self.is_unknown = true,
+        }
+        self.window_s = self.window_s.max(part.duration_s);
+    }
+
+    /// Whether the parts were measured at different times, so that their sum is meaningless.
+    fn objection(&self) -> Option<Reason> {
+        let apart = self.last?.duration_since(self.first?).ok()?;
+        // In seconds, because a file may contain a length that is no valid duration.
+        let may_be_apart_s = f64::max(MAX_APART.as_secs_f64(), self.window_s * MAX_APART_OF_WINDOW);
+        (!self.is_unknown && apart.as_secs_f64() > may_be_apart_s).then(|| {
+            Reason::suspect(
+                Code::NotTogether,
+                format!(
+                    "the parts were started {:.1} s apart, so their rates do not add up; start them \
+                     together (--rank, --start-at), or use --repeat for consecutive runs",
+                    apart.as_secs_f64()
+                ),
+            )
+        })
+    }
 }
 
 /// Adds a part to the union.

@@ -1,7 +1,7 @@
 //! One run from plan to result: starts the threads, receives their reports, and summarizes them.
 
 use std::num::NonZeroUsize;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -18,24 +18,26 @@ use crate::embedded::Embedded;
 use crate::engine::hiccups::HiccupProbe;
 use crate::engine::priority::{MemoryLock, Scheduling, SessionPriority};
 use crate::engine::sys;
-use crate::engine::task::Report;
 use crate::error::RunError;
 use crate::host::CpuTicks;
-use crate::observer::{Control, Observer, Phase, Unobserved};
+use crate::observer::{Control, Observer, Phase};
 use crate::plan::sizes::Sizes;
 use crate::plan::{Background, Direction, Load, Plan, Target, Workload};
-use crate::result::{Code, RateChange, RunResult};
+use crate::result::{Code, RunResult};
 
 pub(crate) mod addresses;
+mod coordinator;
 mod start;
 mod threads;
+mod together;
 
-use threads::{Threads, error_of, spawn};
+pub(crate) use together::Meeting;
+
+use coordinator::Coordinator;
+use threads::{Threads, spawn};
 
 /// Descriptors besides connections: standard streams, epoll instances, listeners.
 const SPARE_DESCRIPTORS: usize = 64;
-/// How often the coordinator checks for interruptions and rate changes.
-const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Niceness of the coordinator: measuring threads and the server go first (nice(1)).
 const COORDINATOR_NICE: i32 = 10;
 /// Block size of background streams, and the number of blocks in flight on each.
@@ -52,6 +54,19 @@ pub fn run(
     plan: &Plan,
     control: &Control,
     observer: &mut dyn Observer,
+) -> Result<RunResult, RunError> {
+    run_together(plan, control, observer, None)
+}
+
+/// The same, with a start that `meeting` agrees on with the other processes of the run.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn run_together(
+    plan: &Plan,
+    control: &Control,
+    observer: &mut dyn Observer,
+    mut meeting: Option<&mut dyn Meeting>,
 ) -> Result<RunResult, RunError> {
     check_descriptors(plan)?;
     if let Load::Open { rate, .. } = &plan.load {
@@ -73,7 +88,12 @@ pub fn run(
         }
     };
     let (targets, beside) = targets_of(plan, embedded.as_ref());
-    let clock = WallClock::start();
+    let surroundings = Surroundings {
+        targets: &targets,
+        beside: &beside,
+        scheduling: &scheduling,
+        clock: WallClock::start(),
+    };
     let mut results = Vec::with_capacity(plan.repeat.get());
     let mut failure = None;
     for _ in 0..plan.repeat.get() {
@@ -82,15 +102,8 @@ pub fn run(
             thread::Builder::new()
                 .name("loadgen-coord".to_owned())
                 .spawn_scoped(scope, || {
-                    measure(
-                        plan,
-                        &targets,
-                        &beside,
-                        &scheduling,
-                        control,
-                        &mut *observer,
-                        &clock,
-                    )
+                    let meeting = meeting.as_deref_mut().map(|meeting| meeting as _);
+                    measure(plan, &surroundings, control, &mut *observer, meeting)
                 })
                 .map_err(RunError::System)?
                 .join()
@@ -160,18 +173,32 @@ impl WallClock {
     }
 }
 
+/// What the repeats of a run share.
+struct Surroundings<'a> {
+    /// The targets of the workload, and of the background streams.
+    targets: &'a [Endpoint],
+    beside: &'a [Endpoint],
+    scheduling: &'a Scheduling,
+    clock: WallClock,
+}
+
 /// Makes one run. Longer than other functions, because the order of its steps decides what is
 /// measured, and shows here.
 fn measure(
     plan: &Plan,
-    targets: &[Endpoint],
-    beside: &[Endpoint],
-    scheduling: &Scheduling,
+    surroundings: &Surroundings<'_>,
     control: &Control,
     observer: &mut dyn Observer,
-    clock: &WallClock,
+    meeting: Option<&mut dyn Meeting>,
 ) -> Result<RunResult, RunError> {
+    let &Surroundings {
+        targets,
+        beside,
+        scheduling,
+        ref clock,
+    } = surroundings;
     let started_at = humantime::format_rfc3339_millis(clock.at(monotonic_ns())).to_string();
+    let planned = together::planned(plan)?;
     let background_plan = plan
         .background
         .as_ref()
@@ -233,7 +260,14 @@ fn measure(
     observer.phase(Phase::Connecting);
     coordinator.await_connections(observer)?;
     let memory_lock = scheduling.is_raised().then(MemoryLock::take).flatten();
-    let start = start::next_start(&plan.load);
+    let planned = match meeting {
+        Some(meeting) => meeting.agree(control)?,
+        None => planned,
+    };
+    let start = match planned {
+        Some(planned) => together::await_start(planned, plan, control)?,
+        None => start::next_start(&plan.load),
+    };
     for group in &mut coordinator.groups {
         group.window_start = start + plan.warmup.as_nanos() as u64;
     }
@@ -247,6 +281,7 @@ fn measure(
     }
     observer.phase(Phase::WarmingUp(plan.warmup));
     let ticks = CpuTicks::now();
+    let common_start = plan.shard.is_some().then(|| together::note(start, planned));
     hiccup_probe.begin(start + plan.warmup.as_nanos() as u64);
     coordinator.receive_reports(observer)?;
     let steal_ratio = CpuTicks::now()
@@ -268,6 +303,7 @@ fn measure(
         steal_ratio,
         hiccup: hiccup_probe.finish(),
         memory_locked: memory_lock.is_some(),
+        common_start,
         rate_changes,
         background: plan.background.as_ref().zip(groups.next()),
         server_probe,
@@ -287,6 +323,7 @@ fn stopped_before_connecting(plan: &Plan, targets: &[Endpoint], started_at: Stri
         steal_ratio: None,
         hiccup: None,
         memory_locked: false,
+        common_start: None,
         rate_changes: Vec::new(),
         background: None,
         server_probe: None,
@@ -323,155 +360,6 @@ fn service_for(direction: Option<Direction>) -> Service {
     }
 }
 
-/// Receives the threads' reports.
-struct Coordinator<'a> {
-    plan: &'a Plan,
-    /// The targets of the workload, and of the background streams.
-    targets: [&'a [Endpoint]; 2],
-    reports: &'a Receiver<Report>,
-    threads: &'a Threads,
-    /// The reports of the workload's threads, and of the background streams' threads.
-    groups: Vec<Aggregate>,
-    control: &'a Control,
-    rate: Option<f64>,
-    rate_changes: Vec<RateChange>,
-}
-
-impl Coordinator<'_> {
-    /// Waits until every thread has tried to connect. Fails if a group has no connection.
-    fn await_connections(&mut self, observer: &mut dyn Observer) -> Result<(), RunError> {
-        let mut opened_by = [0; 2];
-        let mut failures = [None, None];
-        let mut waiting = self.threads.handles.len();
-        while waiting > 0 {
-            match self.reports.recv_timeout(POLL_INTERVAL) {
-                Ok(Report::Connected {
-                    worker,
-                    opened,
-                    failure,
-                }) => {
-                    let group = self.group(worker);
-                    opened_by[group] += opened;
-                    failures[group] = failures[group].take().or(failure);
-                    waiting -= 1;
-                }
-                Ok(report) => {
-                    self.take(report, observer)?;
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Err(RunError::thread_died()),
-            }
-        }
-        for group in &mut self.groups {
-            group.close_ramp(&mut Unobserved);
-        }
-        if self.control.is_stopped() {
-            // An interrupted run ends soon by itself, and has a result.
-            return Ok(());
-        }
-        for (group, failure) in failures.into_iter().enumerate() {
-            if let Some((target, source)) = failure.filter(|_| opened_by[group] == 0) {
-                return Err(RunError::NoConnection {
-                    target: self.targets[group][target].clone(),
-                    source,
-                });
-            }
-        }
-        Ok(())
-    }
-
-    /// The group of a thread: 0 is the workload, 1 the background streams.
-    fn group(&self, worker: usize) -> usize {
-        usize::from(worker >= self.plan.threads.get())
-    }
-
-    /// Adds reports until every thread has finished.
-    fn receive_reports(&mut self, observer: &mut dyn Observer) -> Result<(), RunError> {
-        let mut running = self.threads.handles.len();
-        let mut phases = self.phases().into_iter().peekable();
-        while running > 0 {
-            match self.reports.recv_timeout(POLL_INTERVAL) {
-                Ok(report) => running -= usize::from(self.take(report, observer)?),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Err(RunError::thread_died()),
-            }
-            if let Some((_, phase)) = phases.next_if(|&(begin, _)| begin <= monotonic_ns()) {
-                observer.phase(phase);
-            }
-            self.note_rate();
-        }
-        let (main, others) = self.groups.split_at_mut(1);
-        for group in main {
-            group.close_all(observer);
-            group.close_drain(observer);
-        }
-        for group in others {
-            group.close_all(&mut Unobserved);
-        }
-        Ok(())
-    }
-
-    /// The phases after the warm-up, and when they begin.
-    fn phases(&self) -> Vec<(u64, Phase)> {
-        let start = self.groups[0].window_start;
-        let end = self
-            .plan
-            .duration
-            .map(|duration| (start + duration.as_nanos() as u64, Phase::Draining));
-        std::iter::once((start, Phase::Measuring(self.plan.duration)))
-            .chain(end)
-            .collect()
-    }
-
-    /// Handles a report, and returns whether its thread has finished.
-    fn take(&mut self, report: Report, observer: &mut dyn Observer) -> Result<bool, RunError> {
-        let group = self.group(report.worker());
-        // Background streams are not observed.
-        let mut unobserved = Unobserved;
-        let observer = if group == 0 {
-            observer
-        } else {
-            &mut unobserved
-        };
-        match report {
-            Report::Slice {
-                worker,
-                interval,
-                end,
-                slice,
-            } => {
-                self.groups[group].add(interval, end, slice, &self.threads.spare[worker], observer);
-                Ok(false)
-            }
-            Report::Finished {
-                worker,
-                account,
-                flows,
-                tcp,
-                backends,
-            } => {
-                self.groups[group].backends.extend(backends);
-                let thread = worker - group * self.plan.threads.get();
-                self.groups[group].add_account(thread, *account, flows, tcp);
-                Ok(true)
-            }
-            Report::Failed { failure, .. } => Err(error_of(failure, self.targets[group])),
-            Report::Connected { .. } => Ok(false),
-        }
-    }
-
-    /// Records a rate change by the user.
-    fn note_rate(&mut self) {
-        let rate = self.control.rate();
-        if rate != self.rate {
-            self.rate = rate;
-            let at_s = (monotonic_ns() as f64 - self.groups[0].window_start as f64) / 1e9;
-            self.rate_changes
-                .extend(rate.map(|rate| RateChange { at_s, rate }));
-        }
-    }
-}
-
 fn check_descriptors(plan: &Plan) -> Result<(), RunError> {
     let sockets_per_connection = match plan.target {
         Target::Servers { .. } => 1,
@@ -481,7 +369,7 @@ fn check_descriptors(plan: &Plan) -> Result<(), RunError> {
         .background
         .as_ref()
         .map_or(0, |background| background.streams.get());
-    let needed = (plan.connections.get() + streams)
+    let needed = (plan.own_connections() + streams)
         .saturating_mul(sockets_per_connection)
         .saturating_add(SPARE_DESCRIPTORS);
     let limit = descriptors::raise_descriptor_limit().map_err(RunError::System)?;

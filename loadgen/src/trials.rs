@@ -296,6 +296,8 @@ fn outcome_of_failure(error: &RunError) -> Outcome {
         }),
         RunError::Resolve { .. }
         | RunError::Descriptors { .. }
+        | RunError::Late { .. }
+        | RunError::Apart(_)
         | RunError::Rate(_)
         | RunError::Watch(_)
         | RunError::Embedded(_)
@@ -320,7 +322,7 @@ fn missing_connections(result: &RunResult) -> Option<f64> {
     if result.plan.has_connection_per_message() {
         return None;
     }
-    let wanted = result.plan.connections.get() as f64;
+    let wanted = result.plan.own_connections() as f64;
     Some((1.0 - result.connections.held as f64 / wanted).clamp(0.0, 1.0))
 }
 

@@ -6,6 +6,7 @@
 //!   result. `totals`: what adds up however results are combined.
 //! - [`statistics`]: the precision of the figures. `fairness`: fairness between connections.
 //! - [`verdict`]: whether the result is reliable.
+//! - `shard`: when a shard started.
 //! - `server_side`: the server's counters beside the client's.
 
 pub(crate) mod aggregate;
@@ -16,6 +17,7 @@ pub(crate) mod repeats;
 pub(crate) mod samples;
 pub(crate) mod server_side;
 pub(crate) mod service;
+pub(crate) mod shard;
 pub(crate) mod statistics;
 pub(crate) mod summarize;
 pub(crate) mod tcp;

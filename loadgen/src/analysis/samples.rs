@@ -83,6 +83,7 @@ pub(crate) fn result(plan: &Plan, threads: &[Vec<Slice<BucketCounts>>]) -> RunRe
             started_at: "2026-01-01T00:00:00.000Z".to_owned(),
             steal_ratio: None,
             memory_locked: false,
+            common_start: None,
             hiccup: None,
             rate_changes: Vec::new(),
             background: None,

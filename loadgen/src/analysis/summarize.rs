@@ -8,6 +8,7 @@ use hdrhistogram::Histogram;
 use crate::analysis::aggregate::Aggregate;
 use crate::analysis::server_side::{ClientSide, ServerProbe};
 use crate::analysis::service::Service;
+use crate::analysis::shard::CommonStart;
 use crate::analysis::statistics::backlog::growth;
 use crate::analysis::statistics::interval::{quantile_interval, rate_interval};
 use crate::analysis::verdict::{Evidence, MIN_ACHIEVED};
@@ -41,6 +42,8 @@ pub(crate) struct Context<'a> {
     pub(crate) steal_ratio: Option<f64>,
     pub(crate) hiccup: Option<Histogram<u64>>,
     pub(crate) memory_locked: bool,
+    /// The start of a shard; `None` for a run that is none, or did not start.
+    pub(crate) common_start: Option<CommonStart>,
     pub(crate) rate_changes: Vec<RateChange>,
     pub(crate) background: Option<(&'a Background, Aggregate)>,
     pub(crate) server_probe: Option<ServerProbe>,
@@ -56,7 +59,7 @@ pub(crate) fn summarize(aggregate: Aggregate, plan: &Plan, mut context: Context<
     let counts = aggregate.total.counts.with_wrong_copies();
     let held = aggregate.held();
     let rate = Rate {
-        target: plan.target_rate(),
+        target: plan.own_target_rate(),
         offered: per_second(counts.issued, duration_s),
         achieved: per_second(
             aggregate.completed(duration_s, plan, &context.rate_changes),
@@ -91,8 +94,9 @@ pub(crate) fn summarize(aggregate: Aggregate, plan: &Plan, mut context: Context<
         })
     });
     let service = Service::of(&aggregate, plan);
+    let began_at = aggregate.began_at();
     let backends = backends::summarize(aggregate.backends);
-    let verdict = Verdict::of(&Evidence {
+    let mut verdict = Verdict::of(&Evidence {
         service: &service,
         duration_s,
         plan,
@@ -104,6 +108,8 @@ pub(crate) fn summarize(aggregate: Aggregate, plan: &Plan, mut context: Context<
         server: server.as_ref().map(Result::as_ref),
         held,
     });
+    let common_start = plan.shard.as_ref().zip(context.common_start.as_ref());
+    verdict.add_reasons(common_start.and_then(|(shard, start)| start.objection(shard, began_at)));
     RunResult {
         schema: 1,
         tool: Tool::this(),
@@ -130,6 +136,8 @@ pub(crate) fn summarize(aggregate: Aggregate, plan: &Plan, mut context: Context<
             .map(|(background, streams)| background_result(background, &streams)),
         repeats: None,
         merged: None,
+        shard: common_start.map(|(shard, start)| start.result(shard, began_at)),
+        shards: None,
         server: server.and_then(Result::ok),
         client,
         verdict,
@@ -260,6 +268,12 @@ impl Aggregate {
     /// Length of the window. A number of messages or an interruption may have ended it early.
     fn duration_s(&self) -> f64 {
         self.seconds_until(|account| account.window_ended_at)
+    }
+
+    /// When the last thread was ready to send.
+    fn began_at(&self) -> u64 {
+        let began = self.accounts.iter().map(|account| account.began_at);
+        began.max().unwrap_or(0)
     }
 
     /// The latest such time of the threads, from the start of the window.

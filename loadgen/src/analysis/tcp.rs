@@ -28,6 +28,40 @@ pub(crate) fn summarize(
     })
 }
 
+/// The totals of several processes. Gauges of single connections don't add.
+///
+/// The connections of processes that measured at the same time lived equally long, so a mean by their
+/// numbers is the share of all lifetimes.
+pub(crate) fn union(
+    sum: Option<TcpResult>,
+    next: Option<&TcpResult>,
+    direction: Option<Direction>,
+) -> Option<TcpResult> {
+    let (Some(sum), Some(next)) = (&sum, next) else {
+        return sum.or_else(|| next.cloned());
+    };
+    let connections = sum.connections + next.connections;
+    let part = next.connections as f64 / connections.max(1) as f64;
+    let mean = |sum: f64, next: f64| sum + (next - sum) * part;
+    let shares = TcpShares {
+        idle: mean(sum.shares.idle, next.shares.idle),
+        receive_window: mean(sum.shares.receive_window, next.shares.receive_window),
+        send_buffer: mean(sum.shares.send_buffer, next.shares.send_buffer),
+        network: mean(sum.shares.network, next.shares.network),
+    };
+    Some(TcpResult {
+        connections,
+        at_end: None,
+        retransmits: sum.retransmits + next.retransmits,
+        bytes_retransmitted: sum.bytes_retransmitted + next.bytes_retransmitted,
+        duplicates: sum.duplicates + next.duplicates,
+        reorderings: sum.reorderings + next.reorderings,
+        received_out_of_order: sum.received_out_of_order + next.received_out_of_order,
+        limit: TcpLimit::of(&shares, direction),
+        shares,
+    })
+}
+
 fn gauges(flows: &[(usize, FlowReport)]) -> Option<TcpGauges> {
     let infos = || flows.iter().filter_map(|(_, flow)| flow.tcp.as_deref());
     let bits = |bytes: u64| bytes as f64 * 8.0;

@@ -13,6 +13,7 @@ use crate::exit::{Failure, USAGE};
 
 mod compare_args;
 mod keys;
+mod launcher;
 mod manual;
 mod output_args;
 mod parse;
@@ -20,6 +21,7 @@ mod place;
 mod plan_args;
 mod report_args;
 mod search_args;
+mod shard_args;
 mod target_args;
 mod watch_args;
 
@@ -31,6 +33,7 @@ pub(crate) use place::{is_same, is_stdout};
 pub(crate) use plan_args::PlanArgs;
 pub(crate) use report_args::{Format, ReportArgs};
 pub(crate) use search_args::SearchArgs;
+pub(crate) use shard_args::ShardArgs;
 pub(crate) use watch_args::WatchArgs;
 
 /// What to try first. It is also the answer to a call without arguments.
@@ -192,6 +195,9 @@ pub(crate) struct RunArgs {
     pub(crate) plan: PlanArgs,
 
     #[command(flatten)]
+    pub(crate) shard: ShardArgs,
+
+    #[command(flatten)]
     pub(crate) output: OutputArgs,
 }
 
@@ -203,16 +209,24 @@ impl RunArgs {
     pub(crate) fn resolve(run: &ArgMatches) -> Result<(Self, Plan), String> {
         let args = Self::from_arg_matches(run).map_err(|error| one_line(&error))?;
         let is_given = |name: &str| run.value_source(name) == Some(ValueSource::CommandLine);
-        let plan = args.plan.to_plan(is_given)?;
+        let mut plan = args.plan.to_plan(is_given)?;
+        args.shard.apply(&mut plan, is_given)?;
         args.output.check()?;
+        if plan.shard.is_some() && args.output.tui {
+            return Err(
+                "--tui can change the rate, and the other shards would not know (--rank)"
+                    .to_owned(),
+            );
+        }
         Ok((args, plan))
     }
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct MergeArgs {
-    /// The results, of one plan: only rates, connections, threads and targets may differ
-    #[arg(value_name = "RESULT", required = true)]
+    /// The results, of one plan: the shards of a run (--rank), or runs whose rates, connections,
+    /// threads and targets may differ; -: from stdin, one after the other, as logs have them
+    #[arg(value_name = "RESULT|-", required = true)]
     pub(crate) results: Vec<PathBuf>,
 
     /// Write the union here as JSON; -: to stdout, and nothing else there

@@ -3,12 +3,12 @@
 use std::io;
 use std::path::Path;
 
-use loadgen::merge::merge;
+use loadgen::merge::Union;
 use loadgen::report::json;
 
 use crate::cli::{MergeArgs, is_stdout};
 use crate::commands::outputs::{self, OutputFile, not_written};
-use crate::commands::stored;
+use crate::commands::stored::{self, Stream};
 use crate::exit::{DONE, Failure, INVALID};
 
 /// Merges the results, writes the union, and returns the exit code.
@@ -17,12 +17,21 @@ pub(crate) fn run(args: &MergeArgs) -> Result<u8, Failure> {
         &args.results.iter().collect::<Vec<_>>(),
         args.json.as_deref(),
     )?;
-    let parts = args
-        .results
-        .iter()
-        .map(|path| Ok((path.display().to_string(), stored::read_run(path)?)))
-        .collect::<Result<Vec<_>, Failure>>()?;
-    let union = merge(parts).map_err(Failure::usage)?;
+    let mut union = Union::default();
+    for path in &args.results {
+        if is_stdout(path) {
+            for result in Stream::of(io::stdin().lock()) {
+                let (name, result) = result?;
+                union.add(name, result).map_err(Failure::usage)?;
+            }
+        } else {
+            let result = stored::read_run(path)?;
+            union
+                .add(path.display().to_string(), result)
+                .map_err(Failure::usage)?;
+        }
+    }
+    let union = union.finish().map_err(Failure::usage)?;
     let stdout = Path::new("-");
     match args.json.as_deref() {
         Some(path) if is_stdout(path) => {

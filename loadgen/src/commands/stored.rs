@@ -12,6 +12,10 @@ use loadgen::{RunResult, import};
 use crate::cli::{is_same, is_stdout};
 use crate::exit::Failure;
 
+mod stream;
+
+pub(crate) use stream::Stream;
+
 /// Reads a result from a file: the JSON, the page that contains it, or the output of another tool. `-` is
 /// stdin.
 ///
@@ -73,7 +77,8 @@ pub(crate) fn no_run(path: &Path, kind: &str) -> Failure {
 /// A usage error.
 pub(crate) fn keep(results: &[&PathBuf], output: Option<&Path>) -> Result<(), Failure> {
     let overwritten = |output: &&Path| results.iter().any(|result| is_same(result, output));
-    match output.filter(overwritten) {
+    // Stdin and stdout have the same sign.
+    match output.filter(|it| !is_stdout(it)).filter(overwritten) {
         Some(output) => Err(Failure::usage(format!(
             "{} is one of the results that are read, and would be overwritten; write to another file",
             output.display()

@@ -48,7 +48,7 @@ impl MessageSource {
     /// Messages without a schedule, which is set later.
     pub(crate) fn new(task: &Task) -> Self {
         let plan = &task.plan;
-        let size_seed = plan.seed ^ (task.index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let size_seed = plan.seed ^ (task.share().first as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         Self {
             schedule: Schedule::idle(),
             payload: Arc::clone(&task.payload),

@@ -61,11 +61,7 @@ impl Task {
 
     /// The flows of the run that belong to this thread.
     pub(crate) fn share(&self) -> Share {
-        Share {
-            total: self.plan.connections.get(),
-            first: self.index,
-            stride: self.plan.threads.get(),
-        }
+        Share::of_thread(&self.plan, self.index)
     }
 }
 
@@ -127,6 +123,8 @@ pub(crate) enum Failure {
 /// A thread's account of the run.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Account {
+    /// When it had laid out its schedule: from the start on, or later.
+    pub(crate) began_at: u64,
     /// When it recorded its last echo or gave up.
     pub(crate) finished_at: u64,
     /// The end of its window: by plan, by an interruption, or at the last message of a given

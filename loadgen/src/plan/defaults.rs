@@ -90,6 +90,7 @@ impl Default for Plan {
             background: None,
             repeat: NonZeroUsize::MIN,
             server_admin: None,
+            shard: None,
         }
     }
 }

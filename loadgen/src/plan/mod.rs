@@ -15,11 +15,13 @@ use crate::profile::Profile;
 mod builder;
 pub mod defaults;
 pub mod opening;
+pub mod shard;
 pub mod sizes;
 pub mod watch;
 
 pub use builder::{PlanBuilder, PlanError};
 pub use opening::{ExpectedShare, Opening, ProxyVersion};
+pub use shard::{Shard, StartAt};
 
 use sizes::Sizes;
 
@@ -94,6 +96,10 @@ pub struct Plan {
     /// URL of the server's admin port; null if its counters are not read.
     #[serde(default)]
     pub server_admin: Option<AdminUrl>,
+    /// The part of this run that the process makes, of the connections, the messages and the rate above
+    /// (--rank); absent if it makes the whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<Shard>,
 }
 
 /// What is measured.

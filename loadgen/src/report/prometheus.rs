@@ -63,7 +63,7 @@ fn run(result: &RunResult, page: &mut Page) -> fmt::Result {
     page.gauge(
         "planned_connections",
         "Connections that were asked for.",
-        result.plan.connections,
+        result.plan.own_connections(),
     )
 }
 

@@ -4,6 +4,7 @@
 //!   other subcommands.
 //! - [`watch`]: outages and their causes.
 //! - [`imported`]: what another tool measured. [`side_by_side`]: such a result beside another.
+//! - [`shard`]: processes that made one run.
 //! - [`counts`]: what is counted, declared once.
 //! - [`latency`], [`histogram`]: latencies keep their histograms, so results of several threads, runs or
 //!   hosts add without loss.
@@ -26,6 +27,7 @@ pub mod run;
 mod schema;
 pub mod search;
 pub mod server;
+pub mod shard;
 pub mod side_by_side;
 pub mod statistics;
 pub mod stored;
@@ -49,6 +51,7 @@ pub use search::{
     TrialResult,
 };
 pub use server::{ServerAccounts, ServerResult, ServerWindow, ServerWorker};
+pub use shard::{ClockState, ShardResult, ShardsResult};
 pub use side_by_side::SideBySide;
 pub use stored::{Stored, StoredError};
 pub use tcp::{Gauge, TcpGauges, TcpInterval, TcpLimit, TcpLimitCode, TcpResult, TcpShares};

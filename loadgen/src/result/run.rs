@@ -8,6 +8,7 @@ use super::fairness::FairnessResult;
 use super::latency::{IntervalLatency, Latency};
 use super::origin::{Host, Tool};
 use super::server::ServerResult;
+use super::shard::{ShardResult, ShardsResult};
 use super::statistics::{QuantileEstimate, RateEstimate, Spread, Trend};
 use super::tcp::{TcpInterval, TcpResult};
 use super::verdict::{Status, Verdict};
@@ -70,6 +71,12 @@ pub struct RunResult {
     /// percentiles of an interval of which a part lacks the histogram.
     #[serde(default)]
     pub merged: Option<Vec<MergedPart>>,
+    /// The part of a run that this process made (--rank); absent if it made the whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<ShardResult>,
+    /// How the shards of this union belong together; absent if it is of no shards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shards: Option<ShardsResult>,
     /// The server's own counters (--server-admin); null if they were not read.
     #[serde(default)]
     pub server: Option<ServerResult>,
@@ -321,6 +328,9 @@ pub struct MergedPart {
     pub name: String,
     /// Its start, RFC 3339 in UTC.
     pub started_at: String,
+    /// The part of the run that it is; absent if it is no shard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<ShardResult>,
     /// The host of its client.
     pub host: Host,
     /// Length of its window.

@@ -89,6 +89,14 @@ pub enum Code {
     ServerDisagrees,
     /// The parts of a union were not measured at the same time.
     NotTogether,
+    /// The clocks of the shards' hosts are not synchronised, or may differ too much.
+    ClocksDiffer,
+    /// A shard started later than the run allows.
+    StartedLate,
+    /// A shard was ended before the end of its window.
+    EndedEarly,
+    /// Results of shards are missing.
+    ShardsMissing,
     /// A client thread was busy almost all of the time.
     ClientBusy,
     /// A client thread had to wait for a CPU.

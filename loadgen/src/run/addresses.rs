@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use echomark::net::endpoint::Endpoint;
 
-use super::POLL_INTERVAL;
+use super::coordinator::POLL_INTERVAL;
 use crate::engine::connection::Address;
 use crate::error::RunError;
 use crate::observer::Control;

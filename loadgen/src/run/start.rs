@@ -8,7 +8,7 @@ use rustix::time::{ClockId, clock_getres};
 use crate::plan::{Load, Spacing};
 
 /// The least time between the last connect and the start, so that every thread is ready.
-const DELAY_NS: u64 = 5_000_000;
+pub(super) const DELAY_NS: u64 = 5_000_000;
 
 /// The common start of all threads, on CLOCK_MONOTONIC in nanoseconds.
 ///

@@ -11,10 +11,11 @@
 //!   server, unless the server refused connections; with such a lag, a hit says nothing either. A
 //!   few such trials in a row at a load make it the client's limit.
 //!   it the client's limit.
-//! - **The client was disturbed** (`send_lag`, `preempted`, `steal`, `standstill`, `hiccups`), to
-//!   an extent that is known in an open loop. A hit counts. A miss counts if it remains a miss
-//!   without the delay that the client may have added; see [`Lateness`]. Otherwise the trial is
-//!   repeated, more often than above, because such disturbances come from outside and pass.
+//! - **The client was disturbed** (`send_lag`, `preempted`, `steal`, `standstill`, `hiccups`; among
+//!   shards `started_late`, `not_together`), to an extent that is known in an open loop. A hit counts.
+//!   A miss counts if it remains a miss without the delay that the client may have added; see
+//!   [`Lateness`]. Otherwise the trial is repeated, more often than above, because such disturbances
+//!   come from outside and pass.
 //!
 //! An overloaded server can cause all other reasons: `rate_not_achieved`, `unsent`, `no_data`,
 //! `missing`, `connections_failed`, `drift` and others.
@@ -71,9 +72,13 @@ impl ClientState {
     fn of(code: &Code) -> Self {
         match code {
             Code::ClientBusy | Code::OutOfPorts => Self::AtLimit,
-            Code::SendLag | Code::Preempted | Code::Steal | Code::Standstill | Code::Hiccups => {
-                Self::Disturbed
-            }
+            Code::SendLag
+            | Code::Preempted
+            | Code::Steal
+            | Code::Standstill
+            | Code::Hiccups
+            | Code::NotTogether
+            | Code::StartedLate => Self::Disturbed,
             Code::Corrupt
             | Code::NoEcho
             | Code::NotServed
@@ -90,7 +95,9 @@ impl ClientState {
             | Code::RepeatFailed
             | Code::ServerLimited
             | Code::ServerDisagrees
-            | Code::NotTogether
+            | Code::ClocksDiffer
+            | Code::EndedEarly
+            | Code::ShardsMissing
             | Code::FewSamples
             | Code::WarmingUp
             | Code::Drift

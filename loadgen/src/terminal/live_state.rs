@@ -96,7 +96,7 @@ impl LiveState {
             facts: Facts {
                 ramp: plan.ramp,
                 timeout: plan.timeout,
-                requests: plan.requests.map(u64::from),
+                requests: plan.own_requests(),
                 runs: plan.repeat.get(),
             },
             phase: Phase::Connecting,

@@ -28,6 +28,7 @@ mod screen;
 mod search;
 mod server_side;
 mod service;
+mod shards;
 mod support;
 mod timing;
 mod truth;

@@ -7,8 +7,8 @@ use crate::error::RunError;
 use crate::plan::Plan;
 use crate::result::statistics::Trend;
 use crate::result::{
-    Client, Code, Counts, Latencies, Latency, Rate, Reason, ServerResult, Statistics, Status,
-    Verdict,
+    Client, Code, Counts, Latencies, Latency, Rate, Reason, ServerAccounts, ServerResult,
+    Statistics, Status, Verdict,
 };
 
 mod client;
@@ -230,18 +230,23 @@ fn server(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
         }
     }
     if !accounts.agree {
-        reasons.push(Reason::suspect(
-            Code::ServerDisagrees,
-            format!(
-                "{} bytes were sent and the server counted {}; it sent {} bytes and {} came back: it \
-                 served other clients too, or is not the server that was measured",
-                accounts.client_sent_bytes,
-                accounts.server_received_bytes,
-                accounts.server_sent_bytes,
-                accounts.client_received_bytes,
-            ),
-        ));
+        reasons.push(disagreement(accounts));
     }
+}
+
+/// The objection that client and server counted different bytes.
+pub(crate) fn disagreement(accounts: &ServerAccounts) -> Reason {
+    Reason::suspect(
+        Code::ServerDisagrees,
+        format!(
+            "{} bytes were sent and the server counted {}; it sent {} bytes and {} came back: it served \
+             other clients too, or is not the server that was measured",
+            accounts.client_sent_bytes,
+            accounts.server_received_bytes,
+            accounts.server_sent_bytes,
+            accounts.client_received_bytes,
+        ),
+    )
 }
 
 /// Whether there are enough messages, of one load.

@@ -107,7 +107,7 @@ fn connections(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
             ),
         ));
     }
-    let wanted = evidence.plan.connections.get() as u64;
+    let wanted = evidence.plan.own_connections() as u64;
     if evidence.plan.workload == Workload::Idle && evidence.held < wanted {
         reasons.push(Reason::suspect(
             Code::NotHeld,

@@ -61,6 +61,7 @@ impl Case {
                 background: None,
                 repeat: NonZeroUsize::MIN,
                 server_admin: None,
+                shard: None,
             },
             rate: Rate {
                 target: Some(1000.0),

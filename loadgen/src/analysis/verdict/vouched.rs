@@ -259,7 +259,7 @@ impl Waits {
 
 /// The most messages in flight.
 fn in_flight(plan: &Plan) -> f64 {
-    let connections = plan.connections.get() as f64;
+    let connections = plan.own_connections() as f64;
     plan.pipeline().map_or(f64::INFINITY, |pipeline| {
         connections * pipeline.get() as f64
     })

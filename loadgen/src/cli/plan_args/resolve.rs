@@ -107,6 +107,7 @@ impl LoadArgs {
             background: self.to_background(duration)?,
             repeat: self.repeat,
             server_admin: self.server_admin.clone(),
+            shard: None,
         })
     }
 

@@ -11,6 +11,7 @@ use echomark::net::unix;
 
 use super::opening::Openings;
 use super::transport::{Kind, Transport};
+use crate::engine::schedule::Share;
 use crate::engine::sys;
 use crate::plan::Opening;
 
@@ -32,34 +33,31 @@ pub(crate) struct Dialer {
     /// Index of the next source address, and the step between this thread's indices.
     next_source: u128,
     stride: u128,
-    index: usize,
     pub(super) openings: Openings,
 }
 
 impl Dialer {
-    /// Creates sockets to `addresses`, with the addresses of `sources` in turn. The thread is the
-    /// `index`-th of `threads` threads that share the sources.
+    /// Creates sockets to `addresses`, with the addresses of `sources` in turn, which all threads share
+    /// as they share the flows.
     pub(crate) fn new(
         addresses: Arc<[Address]>,
         tuning: Tuning,
         sources: Vec<Cidr>,
-        index: usize,
-        threads: usize,
+        share: Share,
     ) -> Self {
         Self {
             addresses,
             tuning,
             sources,
-            next_source: index as u128,
-            stride: threads as u128,
-            index,
+            next_source: share.first as u128,
+            stride: share.stride as u128,
             openings: Openings::default(),
         }
     }
 
     /// The same, for connections that begin so.
     pub(crate) fn opening(mut self, opening: &Opening) -> Self {
-        self.openings = Openings::new(opening.clone(), self.index, self.stride as usize);
+        self.openings = Openings::new(opening.clone(), self.next_source, self.stride);
         self
     }
 

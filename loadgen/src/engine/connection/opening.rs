@@ -25,11 +25,11 @@ pub(super) struct Openings {
 }
 
 impl Openings {
-    pub(super) fn new(opening: Opening, index: usize, threads: usize) -> Self {
+    pub(super) fn new(opening: Opening, first: u128, stride: u128) -> Self {
         Self {
             opening,
-            next: index as u128,
-            stride: threads as u128,
+            next: first,
+            stride,
         }
     }
 

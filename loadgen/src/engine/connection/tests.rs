@@ -9,12 +9,20 @@ use std::time::{Duration, Instant};
 use echomark::net::tuning::Tuning;
 use mio::{Events, Poll};
 
+use crate::engine::schedule::Share;
+
+const ALONE: Share = Share {
+    total: 1,
+    first: 0,
+    stride: 1,
+};
+
 /// The end of the stream hides behind the bytes, and no event reports it again.
 #[test]
 fn a_hangup_reported_while_connecting_is_not_forgotten() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = Address::Tcp(listener.local_addr().unwrap());
-    let mut dialer = Dialer::new(Arc::new([address]), Tuning::default(), Vec::new(), 0, 1);
+    let mut dialer = Dialer::new(Arc::new([address]), Tuning::default(), Vec::new(), ALONE);
     let mut poll = Poll::new().unwrap();
     let mut connection = Connection::new(FlowId {
         key: 0,
@@ -57,7 +65,7 @@ fn a_socket_that_is_connected_to_itself_is_refused() {
     socket.set_nonblocking(true).unwrap();
     let poll = Poll::new().unwrap();
     let address = Address::Tcp(own.as_socket().unwrap());
-    let mut dialer = Dialer::new(Arc::new([address]), Tuning::default(), Vec::new(), 0, 1);
+    let mut dialer = Dialer::new(Arc::new([address]), Tuning::default(), Vec::new(), ALONE);
     let mut connection = Connection::new(FlowId {
         key: 0,
         number: 0,

@@ -1,6 +1,10 @@
 //! Properties of a schedule: of one thread, over all threads, and when its rate changes.
 
+use std::collections::BTreeMap;
+use std::num::{NonZeroU64, NonZeroUsize};
+
 use super::*;
+use crate::plan::{Plan, Shard};
 use proptest::prelude::*;
 
 const FOREVER: Span = Span {
@@ -531,6 +535,101 @@ proptest! {
         let threads = threads.min(total);
         let parts = (0..threads).map(|first| share(total, first, threads).part_of(messages));
         prop_assert_eq!(parts.sum::<u64>(), messages);
+    }
+}
+
+/// What a thread of a plan issues: the time of each message, and its flow in the whole run.
+fn drain_thread(plan: &Plan, arrivals: &Arrivals, index: usize, span: Span) -> Vec<(u64, usize)> {
+    let share = Share::of_thread(plan, index);
+    // As `Worker::schedule` does.
+    let arrivals = match arrivals.clone() {
+        Arrivals::Poisson { profile, seed } => Arrivals::Poisson {
+            profile,
+            seed: seed.wrapping_add(share.first as u64),
+        },
+        other => other,
+    };
+    let mut schedule = Schedule::new(arrivals, share, span);
+    let due = drain(&mut schedule, u64::MAX);
+    due.iter()
+        .map(|due| (due.intended, share.global(due.flow)))
+        .collect()
+}
+
+/// What all threads of some processes issue, in the order of the threads of the whole run.
+fn drain_processes(
+    plans: &[Plan],
+    arrivals: &Arrivals,
+    span: Span,
+) -> BTreeMap<usize, Vec<(u64, usize)>> {
+    let threads = plans.iter().flat_map(|plan| {
+        (0..plan.threads.get()).map(move |index| {
+            let first = Share::of_thread(plan, index).first;
+            (first, drain_thread(plan, arrivals, index, span))
+        })
+    });
+    threads.collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Message n is due at the same time on the same connection, whether it is in a shard or not.
+    #[test]
+    fn the_shards_of_a_run_issue_what_one_process_with_their_threads_would(
+        profile in prop::sample::select(vec!["900", "5k", "1k..9k", "4k,0,1k", "2k@300ms,0@1s,3k@1s"]),
+        is_poisson: bool,
+        connections in 1_usize..60,
+        size in 1_usize..20,
+        threads in 1_usize..4,
+        quota in prop::option::of(1_u64..4_000),
+        seed: u64,
+    ) {
+        let connections = connections.max(size * threads);
+        let number = |number| NonZeroUsize::new(number).unwrap();
+        let profile: Profile = profile.parse().unwrap();
+        let arrivals = if is_poisson {
+            Arrivals::Poisson { profile, seed }
+        } else {
+            Arrivals::Constant { profile }
+        };
+        let span = Span { quota: quota.unwrap_or(u64::MAX), ..WINDOW };
+        let whole = Plan {
+            connections: number(connections),
+            threads: number(size * threads),
+            requests: quota.and_then(NonZeroU64::new),
+            ..Plan::default()
+        };
+        let shard = |rank| Plan {
+            threads: number(threads),
+            shard: Some(Shard {
+                rank,
+                size: number(size),
+                start_at: None,
+                max_skew: Duration::ZERO,
+            }),
+            ..whole.clone()
+        };
+        let shards: Vec<Plan> = (0..size).map(shard).collect();
+        let own: usize = shards.iter().map(Plan::own_connections).sum();
+        prop_assert_eq!(own, connections);
+        let own: Option<u64> = shards.iter().map(Plan::own_requests).sum();
+        prop_assert_eq!(own, quota);
+
+        let one = drain_processes(std::slice::from_ref(&whole), &arrivals, span);
+        let many = drain_processes(&shards, &arrivals, span);
+        prop_assert_eq!(&many, &one);
+        // At even distances, the number of threads does not matter, and may differ between hosts.
+        if !is_poisson {
+            let sorted = |threads: BTreeMap<usize, Vec<(u64, usize)>>| {
+                let mut all: Vec<_> = threads.into_values().flatten().collect();
+                all.sort_unstable();
+                all
+            };
+            let single = Plan { threads: NonZeroUsize::MIN, ..whole };
+            let single = drain_processes(&[single], &arrivals, span);
+            prop_assert_eq!(sorted(single), sorted(many));
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 mod alarm;
+mod clock;
 mod connect;
 mod socket_options;
 mod tcp_info;
@@ -14,6 +15,7 @@ mod thread;
 use std::io;
 
 pub(crate) use alarm::Alarm;
+pub(crate) use clock::clock_discipline;
 pub(crate) use connect::{connect, connect_datagram, reset_on_close};
 pub(crate) use socket_options::outgoing_queue;
 pub(crate) use tcp_info::{TcpInfo, tcp_info};

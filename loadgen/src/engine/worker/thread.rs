@@ -72,6 +72,8 @@ pub(crate) struct Worker<F> {
     /// The end of the wait for echoes.
     pub(super) deadline: u64,
     pub(super) task: Task,
+    /// When the schedule was laid out.
+    began_at: u64,
     /// What the thread got of the scheduler.
     scheduling: Granted,
 }
@@ -123,8 +125,7 @@ impl<F: Flow> Worker<F> {
                 Arc::clone(&task.addresses),
                 plan.socket.tuning(),
                 plan.sources.clone(),
-                task.index,
-                plan.threads.get(),
+                share,
             )
             .opening(&plan.opening),
             connects: match plan.workload {
@@ -147,6 +148,7 @@ impl<F: Flow> Worker<F> {
             silent_since: None,
             deadline: u64::MAX,
             task,
+            began_at: 0,
             scheduling: Granted::default(),
         })
     }
@@ -181,6 +183,7 @@ impl<F: Flow> Worker<F> {
         });
         let window_end = window_end.min(schedule.end());
         self.context.begin(schedule, window_start, window_end);
+        self.began_at = self.context.now().max(start);
         self.deadline = window_end.saturating_add(self.context.timeout_ns);
         for key in 0..self.flows.len() {
             if self.connects == Connects::PerMessage {
@@ -218,7 +221,7 @@ impl<F: Flow> Worker<F> {
                     Spacing::Constant => Arrivals::Constant { profile },
                     Spacing::Poisson => Arrivals::Poisson {
                         profile,
-                        seed: plan.seed.wrapping_add(self.task.index as u64),
+                        seed: plan.seed.wrapping_add(self.task.share().first as u64),
                     },
                 }
             }
@@ -258,6 +261,7 @@ impl<F: Flow> Worker<F> {
         counts.unsent += unsent;
         let account = Box::new(Account {
             scheduling: self.scheduling,
+            began_at: self.began_at,
             ..self.context.recorder.finish()
         });
         let (flows, tcp) = self.final_reports();

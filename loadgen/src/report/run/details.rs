@@ -2,7 +2,7 @@
 
 use echomark::net::units::format_duration_ns;
 
-use super::{backends, confidence, runs, server, tcp};
+use super::{backends, confidence, runs, server, shards, tcp};
 use crate::report::document::{Document, Fact, Medium, PAGE, Section, TERMINAL_AND_PAGE, Table};
 use crate::report::format::{bits_per_second, count, duration, grouped, known, number, percent};
 use crate::report::options;
@@ -25,8 +25,9 @@ pub(super) fn describe(result: &RunResult, document: &mut Document) {
         runs::repeats(repeats, document);
     }
     if let Some(parts) = &result.merged {
-        runs::parts(parts, document);
+        runs::parts(parts, result.shards.as_ref(), document);
     }
+    shards::one(result, document);
     document.section(TERMINAL_AND_PAGE, "ramp", "Ramp", |section| {
         if let Some(ramp) = ramp(result) {
             section.line("ramp", ramp);

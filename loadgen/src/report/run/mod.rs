@@ -26,6 +26,7 @@ mod over_time;
 mod records;
 mod runs;
 mod server;
+mod shards;
 mod tcp;
 
 impl Report for RunResult {

@@ -2,12 +2,12 @@
 
 use echomark::net::units::format_duration_ns;
 
-use super::tcp;
-use crate::report::document::{Document, Medium, PAGE, TERMINAL_AND_PAGE, Table};
+use super::{shards, tcp};
+use crate::report::document::{Document, Medium, PAGE, Section, TERMINAL_AND_PAGE, Table};
 use crate::report::format::{duration, grouped, known, percent, rate};
 use crate::report::words;
 use crate::result::statistics::Spread;
-use crate::result::{MergedPart, Repeats};
+use crate::result::{MergedPart, Repeats, ShardsResult};
 
 /// Adds the runs of a union, and their spread.
 pub(super) fn repeats(repeats: &Repeats, document: &mut Document) {
@@ -54,38 +54,24 @@ pub(super) fn repeats(repeats: &Repeats, document: &mut Document) {
 }
 
 /// Adds the merged results: values that do not add are listed for each part.
-pub(super) fn parts(parts: &[MergedPart], document: &mut Document) {
-    document.section(TERMINAL_AND_PAGE, "parts", "Parts", |section| {
-        let rows = parts.iter().map(|part| {
-            [
-                part.name.clone(),
-                known(part.host.name.clone()),
-                part.started_at.clone(),
-                grouped(part.connections as u64),
-                rate(part.achieved),
-                duration(part.response_p50_ns),
-                duration(part.response_p99_ns),
-                words::status(part.status).to_lowercase(),
-            ]
-        });
-        let table = Table::new(
-            [
-                "part",
-                "host",
-                "start",
-                "connections",
-                "achieved",
-                "p50",
-                "p99",
-                "verdict",
-            ],
-            rows,
-        )
-        .with_words(1);
-        if section.is_for(Medium::Terminal) {
-            return section.table(table.without(&["host", "start"]));
+pub(super) fn parts(
+    parts: &[MergedPart],
+    of_one_run: Option<&ShardsResult>,
+    document: &mut Document,
+) {
+    let title = if of_one_run.is_some() {
+        "Shards"
+    } else {
+        "Parts"
+    };
+    document.section(TERMINAL_AND_PAGE, "parts", title, |section| {
+        match of_one_run {
+            Some(together) => shards::all(together, parts, section),
+            None => table_of_parts(parts, section),
         }
-        section.table(table);
+        if section.is_for(Medium::Terminal) {
+            return;
+        }
         for part in parts {
             if let Some(tcp) = &part.tcp {
                 section.details(format!("TCP of {}", part.name), |section| {
@@ -102,6 +88,40 @@ pub(super) fn parts(parts: &[MergedPart], document: &mut Document) {
                 );
             }
         }
+    });
+}
+
+fn table_of_parts(parts: &[MergedPart], section: &mut Section) {
+    let rows = parts.iter().map(|part| {
+        [
+            part.name.clone(),
+            known(part.host.name.clone()),
+            part.started_at.clone(),
+            grouped(part.connections as u64),
+            rate(part.achieved),
+            duration(part.response_p50_ns),
+            duration(part.response_p99_ns),
+            words::status(part.status).to_lowercase(),
+        ]
+    });
+    let table = Table::new(
+        [
+            "part",
+            "host",
+            "start",
+            "connections",
+            "achieved",
+            "p50",
+            "p99",
+            "verdict",
+        ],
+        rows,
+    )
+    .with_words(1);
+    section.table(if section.is_for(Medium::Terminal) {
+        table.without(&["host", "start"])
+    } else {
+        table
     });
 }
 
