@@ -270,7 +270,13 @@ fn what_comes_is_counted_at_its_endpoint() {
         socket.send_to(b"datagram", bound[2]).expect("loopback");
         socket.recv(&mut [0; 8]).expect("an answer");
     }
-    let after = administered.scrape();
+    // A batch is counted once its answers were sent.
+    let after = wait_for("the last datagram's count", || {
+        let scrape = administered.scrape();
+        let name = "echod_endpoint_received_datagrams_total";
+        let sample = format!("{name}{{service=\"echo\",endpoint=\"udp://127.0.0.1:0\"}}");
+        (scrape.value(&sample) >= 3.0).then_some(scrape)
+    });
     for (sample, count) in [
         (
             "connections_accepted_total{service=\"echo\",endpoint=\"tcp://127.0.0.1:0\"}",
