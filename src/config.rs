@@ -4,6 +4,7 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use crate::faults::Faults;
 use crate::net::affinity;
 use crate::net::cidr::{Cidr, DEFAULT_IPV6_PREFIX};
 use crate::net::endpoint::{Endpoint, HostPort};
@@ -18,6 +19,9 @@ use crate::tls::ServerTls;
 pub struct Config {
     /// The services and their endpoints.
     pub services: Vec<(Service, Endpoint)>,
+    /// What goes wrong at each endpoint, in the order of `services`; endpoints beyond the end of this list
+    /// have no faults.
+    pub faults: Vec<Faults>,
     /// The number of workers, each a thread with its own event loop.
     pub workers: NonZeroUsize,
     /// Whether worker i is bound to the i-th CPU that the process may use, counting round.
@@ -66,6 +70,7 @@ impl Default for Config {
                     port: 7777,
                 }),
             )],
+            faults: Vec::new(),
             workers: affinity::usable_cpus(),
             pin: false,
             spin: Spin::Never,
@@ -91,6 +96,34 @@ impl Config {
     /// packets.
     pub fn pins_workers(&self) -> bool {
         self.pin || self.balance == Balance::IncomingCpu
+    }
+
+    /// Each endpoint with its service, and with its faults if it has any.
+    pub(crate) fn endpoints(&self) -> impl Iterator<Item = (Service, &Endpoint, Option<&Faults>)> {
+        let services = self.services.iter().enumerate();
+        services.map(|(index, (service, endpoint))| {
+            let faults = self
+                .faults
+                .get(index)
+                .filter(|it| **it != Faults::default());
+            (*service, endpoint, faults)
+        })
+    }
+
+    /// Takes the faults that another configuration has for the same endpoints. Endpoints that it does not
+    /// have keep theirs.
+    pub(crate) fn take_faults(&mut self, other: &Self) {
+        let mut others: Vec<_> = other.endpoints().collect();
+        self.faults.resize(self.services.len(), Faults::default());
+        for ((service, endpoint), faults) in self.services.iter().zip(&mut self.faults) {
+            let same = others
+                .iter()
+                .position(|it| it.0 == *service && it.1 == endpoint);
+            if let Some(same) = same {
+                // Each once: endpoints with port 0 look alike.
+                *faults = others.remove(same).2.cloned().unwrap_or_default();
+            }
+        }
     }
 
     /// What speaks against a service on an endpoint, if anything does.

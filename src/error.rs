@@ -39,6 +39,13 @@ pub enum Error {
         /// As configured.
         endpoint: Endpoint,
     },
+    /// An endpoint has a fault that makes no sense for its service.
+    Faults {
+        /// As configured.
+        endpoint: Endpoint,
+        /// Which one, and what to do instead.
+        problem: String,
+    },
     /// The descriptors for a successor could not be made.
     Handover(io::Error),
     /// A worker could not be set up: no descriptor, no thread.
@@ -85,6 +92,7 @@ impl fmt::Display for Error {
             Self::NoCertificate { endpoint } => {
                 write!(f, "there is no certificate for {endpoint}")
             }
+            Self::Faults { endpoint, problem } => write!(f, "{endpoint} {problem}"),
             Self::Handover(source) => {
                 write!(f, "cannot prepare the hand-over to a successor: {source}")
             }
@@ -104,7 +112,7 @@ impl std::error::Error for Error {
             | Self::Worker { source, .. }
             | Self::Handover(source) => Some(source),
             Self::Tuning { source, .. } => Some(source),
-            Self::NoCertificate { .. } | Self::Panicked { .. } => None,
+            Self::NoCertificate { .. } | Self::Faults { .. } | Self::Panicked { .. } => None,
         }
     }
 }

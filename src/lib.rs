@@ -14,6 +14,7 @@
 //! - `timer`, `timeouts`, `spin`, `admission`, `memory`, [`metrics`]: the parts of the above. They use
 //!   no socket and no clock.
 //! - `admin`: metrics, readiness and `/info` over HTTP, on a thread of its own.
+//! - `faults`: what goes wrong at an endpoint on order, and the decisions about each message.
 //! - `config`, `error`, `service`: the configuration, the errors and the services of a server.
 //! - `settings`: the configuration as text: flags, environment and file. Only the program uses it.
 //! - [`tls`]: a TLS session, and with a socket a stream that `conn` drives like a plain one.
@@ -57,6 +58,7 @@ mod admission;
 mod config;
 mod conn;
 mod error;
+mod faults;
 #[doc(hidden)]
 pub mod internal;
 mod listen;
@@ -79,5 +81,6 @@ mod udp;
 
 pub use config::{Balance, Config, Limits, ProxyProtocol, Spin};
 pub use error::Error;
+pub use faults::{Distribution, Faults, FaultsError, Ratio, Stall};
 pub use server::{Handle, Server};
 pub use service::{Service, ServiceError};

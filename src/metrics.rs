@@ -68,6 +68,8 @@ reasons! {
         Handshake = "handshake",
         /// TLS failed after the handshake: a record that is none, or an alert.
         Tls = "tls",
+        /// A fault of its endpoint: a reset, or its last message.
+        Fault = "fault",
         /// There was no memory for its state.
         Memory = "memory",
         /// The server was stopped at once.
@@ -75,6 +77,30 @@ reasons! {
         ;
         /// It was refused when it was accepted: counted as refused, not as closed.
         Refused = "refused"
+    }
+}
+
+reasons! {
+    /// What an endpoint with faults did on order.
+    Fault {
+        /// A message was answered late.
+        Delay = "delay",
+        /// A message cost processor time.
+        Work = "work",
+        /// A message was not answered.
+        Drop = "drop",
+        /// An answer was sent twice.
+        Duplicate = "duplicate",
+        /// An answer was kept for the next one to overtake it.
+        Reorder = "reorder",
+        /// An answer was sent with one bit changed.
+        Corrupt = "corrupt",
+        /// A connection was reset instead of an answer.
+        Reset = "reset",
+        /// A connection was closed after its last message.
+        CloseAfter = "close_after",
+        /// A worker found the endpoint at a standstill: once for each standstill.
+        Stall = "stall",
     }
 }
 
@@ -451,6 +477,8 @@ metrics! {
         proxy_headers[version: ProxyVersion] = "echod_proxy_headers_total",
         /// Connections not served for want of a good PROXY header, by reason.
         proxy_errors[reason: ProxyError] = "echod_proxy_errors_total",
+        /// What endpoints with faults did on order, by fault.
+        faults[fault: Fault] = "echod_faults_total",
         /// Failures of accept(2), by errno.
         accept_errors[error: AcceptError] = "echod_accept_errors_total",
         /// TLS handshakes that failed, by reason.
@@ -520,6 +548,9 @@ mod tests {
         }
         for error in AcceptError::ALL {
             worker.accept_errors(error).add(1);
+        }
+        for fault in Fault::ALL {
+            worker.faults(fault).add(1);
         }
         for reason in HandshakeError::ALL {
             worker.tls_handshake_errors(reason).add(1);

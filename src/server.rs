@@ -110,6 +110,7 @@ impl Server {
         succession: Succession,
     ) -> Result<Self, Error> {
         refuse_missing_certificate(&config)?;
+        refuse_faults_without_sense(&config)?;
         let bound = listen::bind_all(&config, inherited)?;
         warn_of_cut_backlog(&config);
         let to_pass = sockets_to_pass(&bound, succession)?;
@@ -134,7 +135,8 @@ impl Server {
         let memory = Budget::new(config.backlog_memory);
         let rules = Rules::new(&config.limits, config.tls.clone());
         let control = Control::new(rules, memory, workers, endpoints.len());
-        let control = Arc::new(control.with(whoami(&config), config.proxy_protocol));
+        let control = control.with(whoami(&config), config.proxy_protocol);
+        let control = Arc::new(control.with_faults(&config.faults));
         let (polls, wakers) = polls(workers)?;
         let inherited = bound.iter().enumerate().filter(|(_, it)| it.inherited > 0);
         let inherited = inherited.map(|(index, _)| index).collect();
@@ -302,6 +304,18 @@ fn refuse_missing_certificate(config: &Config) -> Result<(), Error> {
         }),
         _ => Ok(()),
     }
+}
+
+fn refuse_faults_without_sense(config: &Config) -> Result<(), Error> {
+    for ((service, endpoint), faults) in config.services.iter().zip(&config.faults) {
+        if let Some(problem) = faults.objection(*service, endpoint) {
+            return Err(Error::Faults {
+                endpoint: endpoint.clone(),
+                problem,
+            });
+        }
+    }
+    Ok(())
 }
 
 fn warn_of_cut_backlog(config: &Config) {

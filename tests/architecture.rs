@@ -27,6 +27,7 @@ const SERVER: &[&str] = &[
     "metrics",
     "config",
     "error",
+    "faults",
     "service",
     "tls",
     "net",

@@ -20,7 +20,8 @@
 //! - `workers`: their number; `per_worker`: for each worker `connections_active`,
 //!   `connections_accepted`, `loop_iterations`, `loop_events`, `loop_full_batches`, `cpu_seconds`
 //! - `balance`: the configured distribution of connections over the workers
-//! - `endpoints`: for each endpoint its `service`, `endpoint` as bound, and effective `balance`
+//! - `endpoints`: for each endpoint its `service`, `endpoint` as bound, effective `balance`, and the
+//!   `faults` in force as they are written, with their seed, or null
 //! - `configuration`: the resolved configuration in force; on an address off loopback, access lists
 //!   are numbers of prefixes
 //! - `sandbox`: what confines the process

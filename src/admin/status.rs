@@ -117,11 +117,13 @@ impl Pages for Status {
     fn info(&self) -> String {
         let report = self.report();
         let endpoints = self.about.endpoints.iter().zip(&self.about.balances);
-        let endpoints = endpoints.map(|((service, endpoint), balance)| {
+        let endpoints = endpoints.zip(self.handle.faults());
+        let endpoints = endpoints.map(|(((service, endpoint), balance), faults)| {
             json!({
                 "service": service.to_string(),
                 "endpoint": endpoint.to_string(),
                 "balance": balance.name(),
+                "faults": faults.map(|it| it.to_string()),
             })
         });
         let info = json!({

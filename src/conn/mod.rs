@@ -22,7 +22,9 @@ mod chargen;
 mod connection;
 mod discard;
 mod echo;
+pub(crate) mod faulty;
 pub(crate) mod header;
+mod held;
 pub(crate) mod scratch;
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@
 //! It knows no servers, connections or load, and imports no other module of this crate.
 
 pub mod affinity;
+pub(crate) mod alarm;
 pub mod cidr;
 pub mod clock;
 pub(crate) mod datagram;

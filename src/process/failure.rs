@@ -145,6 +145,7 @@ fn way_out(error: &Error) -> Option<&'static str> {
         }
         Error::NoCertificate { .. } => Some("give one with --tls-cert and --tls-key"),
         Error::Tuning { .. }
+        | Error::Faults { .. }
         | Error::Handover(_)
         | Error::Worker { .. }
         | Error::Panicked { .. } => None,

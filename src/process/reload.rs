@@ -121,6 +121,8 @@ impl Reloader {
             }
             None => self.handle.set_limits(&settings.config.limits),
         }
+        in_force.config.take_faults(&settings.config);
+        self.handle.set_faults(&in_force.config.faults);
         in_force.config.limits = settings.config.limits;
         in_force.tls = settings.tls;
         drop(in_force);

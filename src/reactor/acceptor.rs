@@ -13,6 +13,7 @@ use super::hand_off::HandOff;
 use super::kernel::Kernel;
 use super::token::Deadline;
 use crate::config::ProxyProtocol;
+use crate::conn::faulty::Faulty;
 use crate::metrics::{ProxyError, RefuseReason};
 use crate::net::errno::AcceptError;
 use crate::service::Service;
@@ -275,12 +276,17 @@ impl Acceptor {
         };
         // A proxy speaks for others, whose addresses come later.
         let counted = peer.filter(|_| introduction == Introduction::None);
+        let listener = &self.listeners[index];
         match cx.acquire_permit(counted) {
             Ok(permit) => Some(Admitted {
                 stream,
-                endpoint: self.listeners[index].endpoint,
-                service: self.listeners[index].service,
-                security: self.listeners[index].security,
+                endpoint: listener.endpoint,
+                service: listener.service,
+                security: listener.security,
+                faults: cx.rules.faults_of(listener.endpoint).map(|_| {
+                    let number = cx.control.next_connection(listener.endpoint);
+                    Faulty::new(listener.endpoint, number)
+                }),
                 permit,
                 peer,
                 introduction,

@@ -20,9 +20,11 @@ use tracing::debug;
 
 use super::context::Context;
 use super::kernel::Kernel;
+use super::pumping::Pumping;
 use super::secured::{Lent, Secured, secure};
 use super::token::Deadline;
 use crate::admission::Permit;
+use crate::conn::faulty::Faulty;
 use crate::conn::scratch::Scratch;
 use crate::conn::{Conn, Next};
 use crate::memory::Budget;
@@ -33,6 +35,7 @@ use crate::net::stream::Stream;
 use crate::service::Service;
 use crate::timeouts::Activity;
 
+mod faulty;
 mod greeting;
 #[cfg(test)]
 mod inspection;
@@ -60,6 +63,8 @@ pub(crate) struct Admitted<S> {
     /// The client's address, for the log.
     pub(super) peer: Option<IpAddr>,
     pub(super) introduction: Introduction,
+    /// `None` unless its endpoint has faults.
+    pub(super) faults: Option<Faulty>,
 }
 
 /// How a server learns whom a connection is of.
@@ -110,7 +115,7 @@ pub(super) struct Connections<S: Stream> {
 #[derive(Debug)]
 struct Entry<S> {
     conn: Conn<S>,
-    /// `None` unless TLS or a limit needs it, so that an idle connection costs little.
+    /// `None` unless TLS, a limit or a fault needs it, so that an idle connection costs little.
     limited: Option<Box<[Limited; 1]>>,
 }
 
@@ -118,7 +123,7 @@ struct Entry<S> {
 #[cfg(not(debug_assertions))]
 const _: () = assert!(size_of::<Entry<crate::net::stream::Socket>>() <= 32);
 
-/// The state of one connection that TLS and limits need.
+/// The state of one connection that TLS, limits and faults need.
 #[derive(Debug, Default)]
 struct Limited {
     tls: Option<Box<[Secured; 1]>>,
@@ -128,6 +133,8 @@ struct Limited {
     permit: Permit,
     /// `None` once it is known whom the connection is of.
     unidentified: Option<Unidentified>,
+    /// `None` unless its endpoint had faults when it was accepted.
+    faults: Option<Box<[Faulty; 1]>>,
 }
 
 impl<S: Stream> Connections<S> {
@@ -213,7 +220,7 @@ impl<S: Stream> Connections<S> {
         self.serve(key, readiness, cx);
     }
 
-    /// Serves a connection that may have TLS, or timeouts, which count its moved bytes: the worker's
+    /// Serves a connection that may have TLS, faults, or timeouts, which count its moved bytes: the worker's
     /// counters before and after the call differ by them.
     #[inline(never)]
     fn serve_limited<K>(&mut self, key: usize, readiness: Readiness, cx: &mut Context<K>)
@@ -225,7 +232,11 @@ impl<S: Stream> Connections<S> {
         };
         let before = cx.metrics.moved_bytes();
         let next = match entry.secured() {
-            None => entry.conn.pump(&mut self.scratch, &cx.metrics),
+            None => {
+                let (conn, faulty) = entry.parts();
+                let mut pumping = Pumping::new(faulty.as_deref(), cx);
+                pumping.pump(conn, faulty, &mut self.scratch)
+            }
             Some(_) => self.pump_secured(key, readiness, cx),
         };
         let moved = cx.metrics.moved_bytes().wrapping_sub(before);
@@ -235,6 +246,7 @@ impl<S: Stream> Connections<S> {
             entry.note_moved(key, moved, cx);
         }
         self.follow(key, next, cx);
+        self.obey_faults(key, cx);
     }
 
     /// Handles the result of `pump`; in steady state there is nothing to do.
@@ -304,10 +316,16 @@ impl<S: Stream> Connections<S> {
 
     /// Closes a connection at once, unless it is closed.
     fn close(&mut self, key: usize, reason: CloseReason) {
-        if let Some(Entry { conn, .. }) = self.table.get_mut(key)
-            && !conn.is_closed()
-        {
+        let Some(entry) = self.table.get_mut(key) else {
+            return;
+        };
+        let is_cut_off = entry.holds_back();
+        let conn = &mut entry.conn;
+        if !conn.is_closed() {
             let reason = conn.lingering().unwrap_or(reason);
+            if is_cut_off {
+                conn.cut_off(reason);
+            }
             conn.close();
             // Every connection has its room here.
             self.closed.push((key, reason));
@@ -338,8 +356,12 @@ impl<S: Stream> Connections<S> {
                 continue;
             };
             entry.conn.drop_backlog(self.scratch.memory(), &cx.metrics);
-            if let Some((_, secured)) = entry.secured() {
+            if let Some((_, secured, _)) = entry.secured() {
                 self.lent.release(secured);
+            }
+            if let Some(faulty) = entry.faulty() {
+                faulty.clear(&cx.control.backlog_memory, &cx.metrics);
+                cx.set_alarm_of_conn(key, None);
             }
             cx.timers.cancel(Deadline::Conn(key).id());
             if reason == CloseReason::Refused {
@@ -385,15 +407,24 @@ impl Limited {
 }
 
 impl<S: Stream> Entry<S> {
-    /// The connection and its TLS, if it has that.
-    fn secured(&mut self) -> Option<(&mut Conn<S>, &mut Secured)> {
+    /// The connection and its TLS, if it has that, and its faults.
+    fn secured(&mut self) -> Option<(&mut Conn<S>, &mut Secured, Option<&mut Faulty>)> {
         if self.conn.is_awaiting_header() {
             // A PROXY header comes before the handshake.
             return None;
         }
         let [limited] = &mut **self.limited.as_mut()?;
         let [secured] = &mut **limited.tls.as_mut()?;
-        Some((&mut self.conn, secured))
+        let faulty = limited.faults.as_deref_mut().map(|[it]| it);
+        Some((&mut self.conn, secured, faulty))
+    }
+
+    /// The connection and its faults. They begin behind a PROXY header.
+    fn parts(&mut self) -> (&mut Conn<S>, Option<&mut Faulty>) {
+        let begins = !self.conn.is_awaiting_header();
+        let limited = self.limited.as_deref_mut().filter(|_| begins);
+        let faulty = limited.and_then(|[it]| it.faults.as_deref_mut());
+        (&mut self.conn, faulty.map(|[it]| it))
     }
 
     fn activity(&mut self) -> Option<&mut Activity> {

@@ -2,19 +2,25 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::{debug, field, warn};
 
+use super::alarms::{AlarmOf, Alarms};
 use super::control::{Control, Rules};
 use super::kernel::Kernel;
 use super::token::Deadline;
 use super::told::Told;
 use crate::admission::Permit;
+use crate::memory::allocation::OutOfMemory;
 use crate::metrics::{ProxyError, RefuseReason, WorkerMetrics};
 use crate::timer::Timers;
 
 /// The delay before a retry after the kernel had no memory, or did not wake another worker.
 const RETRY_MS: u64 = 20;
+/// How long before an alarm a worker stays awake: waking up takes tens of microseconds, and at times
+/// hundreds (docs/calibration.md).
+const ALARM_SPIN_NS: u64 = 250_000;
 
 /// One worker's context, lent to each part of its loop in turn.
 #[derive(Debug)]
@@ -30,6 +36,10 @@ pub(super) struct Context<K> {
     /// For the deadlines of one turn: with room for every connection's.
     pub(super) due: Vec<usize>,
     pub(super) clock: Clock,
+    /// Of connections and UDP sockets with faults. While there are any, [`Deadline::Alarm`] is armed.
+    alarms: Alarms,
+    /// The last standstill of each endpoint that this worker has counted.
+    pub(super) last_stalls: Vec<Option<u64>>,
     pub(super) refusals: Told<{ RefuseReason::ALL.len() }>,
     pub(super) proxy_errors: Told<{ ProxyError::ALL.len() }>,
 }
@@ -53,6 +63,8 @@ impl<K: Kernel> Context<K> {
             index,
             metrics: Arc::clone(&control.metrics[index]),
             rules: control.rules(),
+            last_stalls: vec![None; control.endpoints()],
+            alarms: Alarms::default(),
             control,
             timers: Timers::new(0),
             due: Vec::new(),
@@ -83,6 +95,65 @@ impl<K: Kernel> Context<K> {
     pub(super) fn arm(&mut self, deadline: Deadline, after_ms: u64) {
         let at = self.now_ms().saturating_add(after_ms);
         self.timers.arm(deadline.id(), at);
+    }
+
+    /// Sets or removes the alarm of a connection.
+    pub(super) fn set_alarm_of_conn(&mut self, key: usize, at_ns: Option<u64>) {
+        self.set_alarm(AlarmOf::Conn(key), at_ns);
+    }
+
+    /// Makes room for the alarm of a connection.
+    pub(super) fn try_reserve_alarm_of_conn(&mut self, key: usize) -> Result<(), OutOfMemory> {
+        if self.rules.has_faults() {
+            self.alarms.try_reserve(AlarmOf::Conn(key).id())?;
+        }
+        Ok(())
+    }
+
+    /// Sets or removes an alarm.
+    pub(super) fn set_alarm(&mut self, of: AlarmOf, at_ns: Option<u64>) {
+        match at_ns {
+            Some(at_ns) => {
+                self.alarms.set(of.id(), at_ns);
+                self.keep_timers_armed();
+            }
+            None => self.alarms.cancel(of.id()),
+        }
+    }
+
+    /// Arms [`Deadline::Alarm`] behind the next alarm, if there is one.
+    pub(super) fn keep_timers_armed(&mut self) {
+        if let Some(next_ns) = self.alarms.next()
+            && !self.timers.is_armed(Deadline::Alarm.id())
+        {
+            let next_ms = next_ns.saturating_sub(self.clock.origin_ns) / 1_000_000;
+            self.timers
+                .arm(Deadline::Alarm.id(), next_ms.saturating_add(2));
+        }
+    }
+
+    /// Takes an alarm that is due at this time.
+    pub(super) fn pop_alarm(&mut self, now_ns: u64) -> Option<AlarmOf> {
+        self.alarms.pop_due(now_ns).map(AlarmOf::of)
+    }
+
+    /// How many alarms there are.
+    pub(super) fn alarms(&self) -> usize {
+        self.alarms.len()
+    }
+
+    /// How long the worker may sleep for the next alarm; `None` if it is woken.
+    pub(super) fn sleep_until_alarm(&mut self) -> Option<Duration> {
+        let next_ns = self.alarms.next()?;
+        let sleep_ns = next_ns.saturating_sub(self.kernel.now_ns());
+        let Some(sleep_ns) = sleep_ns.checked_sub(ALARM_SPIN_NS).filter(|it| *it > 0) else {
+            return Some(Duration::ZERO);
+        };
+        match self.kernel.set_alarm(next_ns - ALARM_SPIN_NS) {
+            Ok(()) => None,
+            // A timeout is rounded up, so it ends a millisecond before.
+            Err(_) => Some(Duration::from_millis(sleep_ns / 1_000_000)),
+        }
     }
 
     /// Arms the retry after a lack of memory or a failed wake-up.

@@ -1,5 +1,7 @@
 //! The state that the workers of a server share: requests, limits in force, counts.
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::admission::access::AccessList;
 use crate::admission::{Admission, Policy};
 use crate::config::{Limits, ProxyProtocol};
+use crate::faults::Faults;
 use crate::memory::Budget;
 use crate::metrics::{Arrivals, Counter, WorkerMetrics};
 use crate::service::whoami::Whoami;
@@ -28,6 +31,8 @@ pub(crate) struct Control {
     pub(crate) whoami: Arc<Whoami>,
     /// Whether connections begin with a PROXY header.
     pub(crate) proxy_protocol: ProxyProtocol,
+    /// What the faults of each endpoint depend on.
+    pub(crate) numbers: Vec<Numbers>,
     rules: Mutex<Arc<Rules>>,
     rules_version: AtomicU64,
     /// Whether the worker with this index has ended.
@@ -47,13 +52,35 @@ pub(crate) struct Control {
     handed_off: Vec<HandedOff>,
 }
 
+/// What decisions about faults of one endpoint depend on beside the options, whichever worker serves it.
+#[derive(Debug)]
+pub(crate) struct Numbers {
+    /// The seed if none is given.
+    pub(crate) seed: u64,
+    /// That of the next connection, counted while the endpoint has faults.
+    pub(crate) connections: AtomicU64,
+    /// That of the next datagram, counted likewise.
+    pub(crate) datagrams: AtomicU64,
+}
+
+impl Numbers {
+    fn drawn() -> Self {
+        Self {
+            // The standard library's hashers have random keys.
+            seed: RandomState::new().hash_one(0),
+            connections: AtomicU64::new(0),
+            datagrams: AtomicU64::new(0),
+        }
+    }
+}
+
 /// Aligned so that two workers never write to one pair of cache lines.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct HandedOff(AtomicUsize);
 
 /// What may change while the server runs, compiled for the workers.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Rules {
     pub(crate) policy: Policy,
     pub(crate) timeouts: Timeouts,
@@ -63,6 +90,8 @@ pub(crate) struct Rules {
     pub(crate) handshake_ms: Option<u64>,
     /// `None` without endpoints that need it.
     pub(crate) tls: Option<ServerTls>,
+    /// Those of each endpoint, in their order; endpoints beyond the end have none.
+    pub(crate) faults: Arc<[Option<Arc<Faults>>]>,
 }
 
 impl Rules {
@@ -74,7 +103,23 @@ impl Rules {
                 .then(|| AccessList::new(&limits.proxy_from, &[])),
             handshake_ms: limits.handshake_timeout.map(whole_ms),
             tls,
+            faults: Arc::default(),
         }
+    }
+
+    /// The same rules with faults of the endpoints.
+    pub(crate) fn with_faults(self, faults: Arc<[Option<Arc<Faults>>]>) -> Self {
+        Self { faults, ..self }
+    }
+
+    /// The faults of the endpoint with this index, if it has any.
+    pub(crate) fn faults_of(&self, endpoint: usize) -> Option<&Arc<Faults>> {
+        self.faults.get(endpoint)?.as_ref()
+    }
+
+    /// Whether any endpoint has faults.
+    pub(crate) fn has_faults(&self) -> bool {
+        self.faults.iter().any(Option::is_some)
     }
 
     /// Whether a PROXY header from this sender is believed. Who has no address came through the file
@@ -131,6 +176,7 @@ impl Control {
             backlog_memory: Arc::new(backlog_memory),
             whoami: Arc::default(),
             proxy_protocol: ProxyProtocol::Off,
+            numbers: (0..endpoints).map(|_| Numbers::drawn()).collect(),
             rules: Mutex::new(Arc::new(rules)),
             rules_version: AtomicU64::new(0),
             ended: (0..workers).map(|_| AtomicBool::new(false)).collect(),
@@ -163,6 +209,43 @@ impl Control {
             workers.map(|endpoints| endpoints[endpoint].0.value()).sum()
         };
         (0..self.left.len()).map(at).collect()
+    }
+
+    /// The same control with faults of its endpoints, before any worker runs.
+    pub(crate) fn with_faults(self, faults: &[Faults]) -> Self {
+        self.set_faults(faults);
+        self
+    }
+
+    /// Puts faults of the endpoints in force. The caller wakes the workers afterwards.
+    pub(crate) fn set_faults(&self, faults: &[Faults]) {
+        let rules = (*self.rules()).clone();
+        self.set_rules(rules.with_faults(self.faults_in_force(faults)));
+    }
+
+    /// The number of endpoints.
+    pub(crate) fn endpoints(&self) -> usize {
+        self.numbers.len()
+    }
+
+    /// The number of an endpoint's new connection.
+    pub(super) fn next_connection(&self, endpoint: usize) -> u64 {
+        let next = &self.numbers[endpoint].connections;
+        next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// These faults of the endpoints, in their order, as they are in force: with a seed, and without
+    /// those that are none.
+    fn faults_in_force(&self, faults: &[Faults]) -> Arc<[Option<Arc<Faults>>]> {
+        let in_force = faults.iter().zip(&self.numbers).map(|(faults, numbers)| {
+            (!faults.is_none()).then(|| {
+                Arc::new(Faults {
+                    seed: faults.seed.or(Some(numbers.seed)),
+                    ..faults.clone()
+                })
+            })
+        });
+        in_force.collect()
     }
 
     /// Raises the request to at least this one. The caller wakes the workers afterwards.

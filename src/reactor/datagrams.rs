@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tracing::warn;
 
+use super::alarms::AlarmOf;
 use super::context::Context;
 use super::control::Origin;
 use super::kernel::Kernel;
@@ -14,7 +15,9 @@ use crate::net::datagram::Batch;
 use crate::net::readiness::Readiness;
 use crate::service::Service;
 use crate::service::whoami::Whoami;
-use crate::udp::{DatagramSocket, Datagrams, Guard, Next};
+use crate::udp::{DatagramSocket, Datagrams, FaultyDatagrams, Guard, Next};
+
+mod faulty;
 
 /// How often a worker logs that it drops datagrams beyond the rate of a source.
 const LOG_INTERVAL_NS: u64 = 60_000_000_000;
@@ -43,6 +46,8 @@ struct Served<D> {
     endpoint: usize,
     /// `None` once closed.
     datagrams: Option<Datagrams<D>>,
+    /// `None` without faults.
+    faulty: Option<Box<FaultyDatagrams>>,
     /// Whether it yielded with more to receive.
     has_more: bool,
     /// Whether the kernel had no memory for it.
@@ -63,6 +68,7 @@ impl<D: DatagramSocket> DatagramTable<D> {
         let sockets = endpoints.into_iter().map(|it| Served {
             endpoint: it.endpoint,
             datagrams: Some(served(it.socket, it.service, memory, whoami)),
+            faulty: None,
             has_more: true,
             short_of_memory: false,
         });
@@ -103,6 +109,10 @@ impl<D: DatagramSocket> DatagramTable<D> {
 
     fn pump<K: Kernel>(&mut self, index: usize, cx: &mut Context<K>) {
         let served = &mut self.sockets[index];
+        if served.faulty.is_some() {
+            self.pump_faulty(index, cx);
+            return;
+        }
         let Some(datagrams) = &mut served.datagrams else {
             return;
         };
@@ -133,13 +143,20 @@ impl<D: DatagramSocket> DatagramTable<D> {
         );
         let received = metrics.udp_received_datagrams.value().wrapping_sub(before);
         control.arrivals(*worker, served.endpoint).add(received);
+        self.follow(index, next, cx);
+        if let Some(source) = limited {
+            self.log_limited(source, cx);
+        }
+    }
+
+    /// Does what a socket needs after it was pumped.
+    #[inline]
+    fn follow<K: Kernel>(&mut self, index: usize, next: Next, cx: &mut Context<K>) {
+        let served = &mut self.sockets[index];
         served.has_more = next == Next::Yield;
         served.short_of_memory = next == Next::Retry;
         if served.short_of_memory {
             cx.retry_soon();
-        }
-        if let Some(source) = limited {
-            self.log_limited(source, cx);
         }
     }
 
@@ -168,31 +185,37 @@ impl<D: DatagramSocket> DatagramTable<D> {
         }
     }
 
-    /// Releases the sockets that another server keeps.
-    pub(super) fn release_left<K: Kernel>(&mut self, cx: &Context<K>) {
-        self.close(cx, |endpoint| {
-            cx.control.is_left(endpoint, Origin::Endpoint)
-        });
+    /// Releases the sockets that another server keeps. One that holds answers back receives no more and
+    /// is released when they have left.
+    pub(super) fn release_left<K: Kernel>(&mut self, cx: &mut Context<K>) {
+        for index in 0..self.sockets.len() {
+            let endpoint = self.sockets[index].endpoint;
+            if cx.control.is_left(endpoint, Origin::Endpoint) && !self.end_faulty(index, cx) {
+                self.close_one(index, cx);
+            }
+        }
     }
 
     /// Answers waiting datagrams, within one budget for each socket, and closes all sockets.
     pub(super) fn close_all<K: Kernel>(&mut self, cx: &mut Context<K>) {
         for index in 0..self.sockets.len() {
             self.serve(index, Readiness::READABLE, cx);
+            self.close_one(index, cx);
         }
-        self.close(cx, |_| true);
     }
 
-    fn close<K: Kernel>(&mut self, cx: &Context<K>, is_meant: impl Fn(usize) -> bool) {
-        for served in &mut self.sockets {
-            if is_meant(served.endpoint)
-                && let Some(datagrams) = served.datagrams.take()
-            {
-                served.has_more = false;
-                served.short_of_memory = false;
-                datagrams.close(&cx.metrics);
-            }
+    fn close_one<K: Kernel>(&mut self, index: usize, cx: &mut Context<K>) {
+        let served = &mut self.sockets[index];
+        let Some(datagrams) = served.datagrams.take() else {
+            return;
+        };
+        served.has_more = false;
+        served.short_of_memory = false;
+        if let Some(mut faulty) = served.faulty.take() {
+            faulty.clear(&cx.control.backlog_memory, &cx.metrics);
+            cx.set_alarm(AlarmOf::Datagrams(index), None);
         }
+        datagrams.close(&cx.metrics);
     }
 }
 

@@ -79,6 +79,11 @@ impl Drain {
         }
     }
 
+    /// Whether the worker ends by itself, and not at once.
+    pub(super) fn waits(&self) -> bool {
+        self.phase == Phase::Draining
+    }
+
     /// Ends the worker at once.
     pub(super) fn stop(&mut self) {
         self.phase = Phase::Stopping;

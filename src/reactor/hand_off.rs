@@ -157,6 +157,7 @@ mod tests {
                 permit: Permit::default(),
                 peer: None,
                 introduction: Introduction::None,
+                faults: None,
             };
             if let Some(admitted) = ends[0].pass_on(0, &control, admitted) {
                 control.metrics[0].active.add(1);

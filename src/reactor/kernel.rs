@@ -9,7 +9,9 @@ use std::time::Duration;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::token::{Source, TokenLayout};
+use crate::faults::Time;
 use crate::listen::Listener;
+use crate::net::alarm::Alarm;
 use crate::net::clock;
 use crate::net::readiness::Readiness;
 use crate::net::stream::{Socket, Stream};
@@ -49,11 +51,40 @@ pub(crate) trait Kernel {
     /// Closes our descriptor of a listener that a successor took over.
     fn release(&mut self, listener: usize);
 
+    /// Nanoseconds since the Unix epoch on the wall clock.
+    fn real_ns(&self) -> u64;
+
+    /// Uses so much time of the processor.
+    fn burn(&mut self, ns: u64);
+
+    /// Ends a wait at this time on the clock of [`Kernel::now_ns`], exactly.
+    ///
+    /// # Errors
+    /// There is no timer for it: only the timeout ends a wait.
+    fn set_alarm(&mut self, at_ns: u64) -> io::Result<()>;
+
     /// Wakes a worker of this server.
     ///
     /// # Errors
     /// What write(2) to its eventfd reports: the worker may sleep on.
     fn wake(&self, worker: usize) -> io::Result<()>;
+}
+
+/// The clocks and the processor of a kernel, for faults.
+pub(super) struct KernelTime<'a, K>(pub(super) &'a mut K);
+
+impl<K: Kernel> Time for KernelTime<'_, K> {
+    fn now_ns(&self) -> u64 {
+        self.0.now_ns()
+    }
+
+    fn real_ns(&self) -> u64 {
+        self.0.real_ns()
+    }
+
+    fn burn(&mut self, ns: u64) {
+        self.0.burn(ns);
+    }
 }
 
 /// epoll, by mio.
@@ -65,6 +96,8 @@ pub(crate) struct Epoll {
     listeners: Vec<Option<Listener>>,
     /// The wakers of all workers.
     wakers: Arc<[Waker]>,
+    /// `None` until something has to be exact.
+    alarm: Option<Alarm>,
 }
 
 impl Epoll {
@@ -99,6 +132,7 @@ impl Epoll {
             layout,
             listeners: listeners.into_iter().map(Some).collect(),
             wakers,
+            alarm: None,
         };
         Ok((epoll, registered))
     }
@@ -158,6 +192,29 @@ impl Kernel for Epoll {
 
     fn release(&mut self, listener: usize) {
         self.release_with(listener, Listener::release);
+    }
+
+    fn real_ns(&self) -> u64 {
+        clock::real_ns()
+    }
+
+    fn burn(&mut self, ns: u64) {
+        // Time without a processor does not count.
+        let end_ns = clock::thread_cpu_ns().saturating_add(ns);
+        while clock::thread_cpu_ns() < end_ns {
+            std::hint::spin_loop();
+        }
+    }
+
+    fn set_alarm(&mut self, at_ns: u64) -> io::Result<()> {
+        let alarm = match &mut self.alarm {
+            Some(alarm) => alarm,
+            none => {
+                let token = Source::Alarm.token(self.layout);
+                none.insert(Alarm::new(self.poll.registry(), token)?)
+            }
+        };
+        alarm.set(at_ns)
     }
 
     fn wake(&self, worker: usize) -> io::Result<()> {

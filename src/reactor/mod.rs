@@ -14,6 +14,7 @@ use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 mod acceptor;
+mod alarms;
 mod connections;
 mod context;
 mod control;
@@ -21,6 +22,7 @@ mod datagrams;
 mod drain;
 mod hand_off;
 mod kernel;
+mod pumping;
 mod reload;
 mod secured;
 #[cfg(test)]
@@ -30,6 +32,7 @@ mod told;
 
 use acceptor::Acceptor;
 pub(crate) use acceptor::{Listening, Share};
+use alarms::AlarmOf;
 use connections::Connections;
 pub(crate) use connections::{MAX_REFUSED_LINGERING, Security};
 use context::Context;
@@ -158,16 +161,20 @@ impl<K: Kernel> Reactor<K> {
         if context.rules.tls.is_some() {
             connections.prepare_tls();
         }
+        let mut datagrams = DatagramTable::new(
+            datagrams,
+            guard,
+            &context.control.backlog_memory,
+            (&context.control.whoami, context.index),
+        );
+        if let Some(datagrams) = &mut datagrams {
+            datagrams.apply_faults(&context);
+        }
         Self {
             layout,
             connections,
             acceptor,
-            datagrams: DatagramTable::new(
-                datagrams,
-                guard,
-                &context.control.backlog_memory,
-                (&context.control.whoami, context.index),
-            ),
+            datagrams,
             hand_off,
             reload: Reload::new(&context),
             drain: Drain::new(config.drain_delay, config.drain_timeout),
@@ -211,6 +218,8 @@ impl<K: Kernel> Reactor<K> {
                 Source::Listener(index) => self.acceptor.note(index),
                 Source::Datagrams(index) => self.serve_datagrams(index, readiness),
                 Source::Waker => self.is_woken = true,
+                // It has ended the wait; what is due comes with the deadlines.
+                Source::Alarm => {}
             }
         }
         self.context.metrics.loop_events.add(count);
@@ -244,7 +253,8 @@ impl<K: Kernel> Reactor<K> {
     /// Applies changed limits.
     fn reload(&mut self) {
         if self.is_woken {
-            self.reload.apply(&mut self.connections, &mut self.context);
+            let (connections, datagrams) = (&mut self.connections, self.datagrams.as_mut());
+            self.reload.apply(connections, datagrams, &mut self.context);
         }
     }
 
@@ -260,6 +270,7 @@ impl<K: Kernel> Reactor<K> {
         if self.context.timers.is_empty() {
             return;
         }
+        self.ring_alarms();
         let mut due = std::mem::take(&mut self.context.due);
         let now_ms = self.context.now_ms();
         self.context.timers.advance(now_ms, &mut due);
@@ -274,6 +285,25 @@ impl<K: Kernel> Reactor<K> {
         // A connection that came meanwhile has made room in another one.
         if due.capacity() > self.context.due.capacity() {
             self.context.due = due;
+        }
+    }
+
+    /// Serves the connections and UDP sockets whose alarm is due.
+    fn ring_alarms(&mut self) {
+        if self.context.alarms() == 0 {
+            return;
+        }
+        let now_ns = self.context.kernel.now_ns();
+        // Each is served once, even if it sets another one that is due.
+        for _ in 0..self.context.alarms() {
+            match self.context.pop_alarm(now_ns) {
+                Some(AlarmOf::Conn(key)) => {
+                    let cx = &mut self.context;
+                    self.connections.serve_late(key, Readiness::NONE, cx);
+                }
+                Some(AlarmOf::Datagrams(index)) => self.serve_datagrams(index, Readiness::NONE),
+                None => return,
+            }
         }
     }
 
@@ -297,6 +327,7 @@ impl<K: Kernel> Reactor<K> {
                     datagrams.retry_short_of_memory();
                 }
             }
+            Deadline::Alarm => context.keep_timers_armed(),
             Deadline::Conn(key) => connections.expire(key, context),
         }
     }
@@ -329,7 +360,7 @@ impl<K: Kernel> Reactor<K> {
         self.drain.begin(haste, &mut self.context);
         self.acceptor.release_left(&mut self.context);
         if let Some(datagrams) = &mut self.datagrams {
-            datagrams.release_left(&self.context);
+            datagrams.release_left(&mut self.context);
         }
     }
 
@@ -352,14 +383,24 @@ impl<K: Kernel> Reactor<K> {
             return Some(Duration::ZERO);
         }
         let deadline = self.context.timers.next_deadline()?;
+        let alarm = self.context.sleep_until_alarm();
         let now_ms = self.context.now_ms();
-        Some(Duration::from_millis(deadline.saturating_sub(now_ms)))
+        let timeout = Duration::from_millis(deadline.saturating_sub(now_ms));
+        Some(alarm.map_or(timeout, |alarm| alarm.min(timeout)))
     }
 
     fn is_finished(&self) -> bool {
         let hand_off = self.hand_off.as_ref();
-        self.drain
-            .is_finished(&self.acceptor, &self.connections, hand_off, &self.context)
+        // Answers that faults hold back have the time of the drain to leave.
+        let holds_back = self
+            .datagrams
+            .as_ref()
+            .is_some_and(DatagramTable::holds_back);
+        let may_leave = self.context.timers.is_armed(Deadline::EndDrain.id());
+        !(holds_back && may_leave && self.drain.waits())
+            && self
+                .drain
+                .is_finished(&self.acceptor, &self.connections, hand_off, &self.context)
     }
 
     /// Closes everything.

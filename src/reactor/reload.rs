@@ -2,6 +2,7 @@
 
 use super::connections::Connections;
 use super::context::Context;
+use super::datagrams::DatagramTable;
 use super::kernel::Kernel;
 
 /// The version of the limits that this worker applies.
@@ -23,6 +24,7 @@ impl Reload {
     pub(super) fn apply<K: Kernel>(
         &mut self,
         connections: &mut Connections<K::Stream>,
+        datagrams: Option<&mut DatagramTable<K::Datagrams>>,
         cx: &mut Context<K>,
     ) {
         let version = cx.control.rules_version();
@@ -32,5 +34,8 @@ impl Reload {
         self.version = version;
         cx.rules = cx.control.rules();
         connections.apply_timeouts(cx);
+        if let Some(datagrams) = datagrams {
+            datagrams.apply_faults(cx);
+        }
     }
 }

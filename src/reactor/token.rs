@@ -7,6 +7,8 @@ use mio::Token;
 pub(super) enum Source {
     /// Another thread changed the server's state or sent a connection.
     Waker,
+    /// The time of an alarm has come.
+    Alarm,
     /// The worker's listener with this index.
     Listener(usize),
     /// The worker's UDP socket with this index.
@@ -27,15 +29,16 @@ impl TokenLayout {
     pub(super) fn new(listeners: usize, datagrams: usize) -> Self {
         Self {
             listeners,
-            lowest: WAKER - listeners - datagrams,
+            lowest: ALARM - listeners - datagrams,
         }
     }
 }
 
 /// Connections have the tokens from 0 on, so that the most frequent need no arithmetic; the other
-/// sources count down from the top: the waker, then the listeners, then the UDP sockets.
+/// sources count down from the top: the waker, the alarm, then the listeners, then the UDP sockets.
 const WAKER: usize = usize::MAX;
-const FIRST: usize = WAKER - 1;
+const ALARM: usize = WAKER - 1;
+const FIRST: usize = ALARM - 1;
 
 impl Source {
     #[inline]
@@ -43,6 +46,7 @@ impl Source {
         match token.0 {
             key if key < layout.lowest => Self::Conn(key),
             WAKER => Self::Waker,
+            ALARM => Self::Alarm,
             other => match (FIRST - other).checked_sub(layout.listeners) {
                 None => Self::Listener(FIRST - other),
                 Some(index) => Self::Datagrams(index),
@@ -53,6 +57,7 @@ impl Source {
     pub(super) fn token(self, layout: TokenLayout) -> Token {
         Token(match self {
             Self::Waker => WAKER,
+            Self::Alarm => ALARM,
             Self::Listener(index) => FIRST - index,
             Self::Datagrams(index) => FIRST - layout.listeners - index,
             Self::Conn(key) => key,
@@ -73,12 +78,14 @@ pub(super) enum Deadline {
     EndDrain,
     /// Try again to serve connections for which the kernel had no memory, and to wake workers.
     Retry,
+    /// There are alarms: this one keeps the timers from being empty, on which each turn depends.
+    Alarm,
     /// The connection with this slab key may have broken a timeout or lingered long enough.
     Conn(usize),
 }
 
 /// Ids below this are not connections.
-const FIRST_CONN: usize = 5;
+const FIRST_CONN: usize = 6;
 
 impl Deadline {
     pub(super) fn of(id: usize) -> Self {
@@ -88,6 +95,7 @@ impl Deadline {
             2 => Self::CloseListeners,
             3 => Self::EndDrain,
             4 => Self::Retry,
+            5 => Self::Alarm,
             id => Self::Conn(id - FIRST_CONN),
         }
     }
@@ -99,6 +107,7 @@ impl Deadline {
             Self::CloseListeners => 2,
             Self::EndDrain => 3,
             Self::Retry => 4,
+            Self::Alarm => 5,
             Self::Conn(key) => key + FIRST_CONN,
         }
     }
@@ -113,6 +122,7 @@ mod tests {
         let layout = TokenLayout::new(5, 3);
         for source in [
             Source::Waker,
+            Source::Alarm,
             Source::Listener(0),
             Source::Listener(4),
             Source::Datagrams(0),
@@ -128,6 +138,7 @@ mod tests {
             Deadline::CloseListeners,
             Deadline::EndDrain,
             Deadline::Retry,
+            Deadline::Alarm,
             Deadline::Conn(0),
             Deadline::Conn(9),
         ] {

@@ -11,6 +11,7 @@ use tracing::warn;
 use super::socket_counters::{EndpointCounts, SocketCounters};
 use crate::config::Limits;
 use crate::error::Error;
+use crate::faults::Faults;
 use crate::listen::{Inherited, InheritedOptions};
 use crate::metrics::Snapshot;
 use crate::net::sys::ThreadClock;
@@ -97,14 +98,37 @@ impl Handle {
     /// once; each worker applies them in its next turn.
     pub fn set_limits(&self, limits: &Limits) {
         let tls = self.control.rules().tls.clone();
-        self.control.set_rules(Rules::new(limits, tls));
-        self.wake();
+        self.set_rules(Rules::new(limits, tls));
     }
 
     /// As [`Handle::set_limits`], and shows this certificate to new connections of every endpoint with
     /// TLS.
     pub fn set_limits_and_tls(&self, limits: &Limits, tls: ServerTls) {
-        self.control.set_rules(Rules::new(limits, Some(tls)));
+        self.set_rules(Rules::new(limits, Some(tls)));
+    }
+
+    /// Applies new faults to the endpoints, in the order of
+    /// [`Server::endpoints`](crate::Server::endpoints); those beyond the end have none. They hold from the
+    /// next message on, of connections that were accepted while their endpoint had faults, and of all
+    /// later ones. Returns at once; each worker applies them in its next turn.
+    pub fn set_faults(&self, faults: &[Faults]) {
+        self.control.set_faults(faults);
+        self.wake();
+    }
+
+    /// The faults of each endpoint that are in force, with their seeds; `None` for an endpoint without.
+    pub fn faults(&self) -> Vec<Option<Faults>> {
+        let rules = self.control.rules();
+        let endpoints = 0..self.control.endpoints();
+        endpoints
+            .map(|it| rules.faults_of(it).map(|faults| (**faults).clone()))
+            .collect()
+    }
+
+    /// Puts rules in force, with the faults that there are.
+    fn set_rules(&self, rules: Rules) {
+        let faults = Arc::clone(&self.control.rules().faults);
+        self.control.set_rules(rules.with_faults(faults));
         self.wake();
     }
 

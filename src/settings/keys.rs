@@ -4,6 +4,7 @@ use std::fmt::Display;
 
 use super::key::{Audience, Change, Group, Key, Kind};
 use crate::net::units;
+use crate::service::Service;
 
 mod limits;
 mod process;
@@ -76,6 +77,11 @@ pub const KEYS: &[Key] = &{
     }
     keys
 };
+
+/// Whether the values of a key are endpoints of a service.
+pub(super) fn is_of_endpoints(name: &str) -> bool {
+    Service::ALL.iter().any(|service| service.name() == name)
+}
 
 /// The key of this name.
 pub(super) fn named(name: &str) -> Option<&'static Key> {

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 
 use super::file;
 use super::key::{Audience, Change, Key, Kind, PREFIX};
-use super::keys::{self, KEYS};
+use super::keys::{self, KEYS, is_of_endpoints};
 use super::nearest::nearest;
 use super::parse::OFF;
 use super::source::{Given, Origin, SettingsError, from_environment, from_flags, one_line};
 use super::values::Settings;
 use crate::config::{Balance, ProxyProtocol};
+use crate::faults::Faults;
 use crate::net::endpoint::{AdminAddress, Endpoint, HostPort};
 use crate::service::Service;
 
@@ -43,8 +44,23 @@ impl Settings {
         resolved.unknown_variables = unknown_variables;
         resolved.add(from_flags(flags)?)?;
         // The order of keys in a source has no meaning, but users compare outputs.
-        let services = &mut resolved.settings.config.services;
-        services.sort_by_key(|(service, _)| *service);
+        let config = &mut resolved.settings.config;
+        let endpoints = config.endpoints();
+        let mut endpoints: Vec<_> = endpoints
+            .map(|(service, endpoint, faults)| {
+                let faults = faults.cloned().unwrap_or_default();
+                ((service, endpoint.clone()), faults)
+            })
+            .collect();
+        endpoints.sort_by_key(|((service, _), _)| *service);
+        (config.services, config.faults) = endpoints.into_iter().unzip();
+        let faults = &mut config.faults;
+        faults.truncate(
+            faults
+                .iter()
+                .rposition(|it| *it != Faults::default())
+                .map_or(0, |it| it + 1),
+        );
         resolved.check()?;
         resolved.imply();
         Ok(resolved)
@@ -71,10 +87,23 @@ impl Settings {
     /// The names of keys that differ from `running` and need a restart.
     pub fn needing_restart(&self, running: &Self) -> Vec<&'static str> {
         KEYS.iter()
-            .filter(|key| key.change == Change::Restart && (key.show)(self) != (key.show)(running))
+            .filter(|key| {
+                let shown = |settings| restarted_for(key, (key.show)(settings));
+                key.change == Change::Restart && shown(self) != shown(running)
+            })
             .map(|key| key.name)
             .collect()
     }
+}
+
+/// The part of a key's values that needs a restart: faults of endpoints don't.
+fn restarted_for(key: &Key, mut values: Vec<String>) -> Vec<String> {
+    if is_of_endpoints(key.name) {
+        for value in &mut values {
+            value.truncate(value.find('?').unwrap_or(value.len()));
+        }
+    }
+    values
 }
 
 /// Settings with their origins.
@@ -156,7 +185,7 @@ impl Resolved {
     fn add(&mut self, given: Vec<Given>) -> Result<(), SettingsError> {
         for source in &given {
             (source.key.clear)(&mut self.settings);
-            if Service::ALL.iter().any(|it| it.name() == source.key.name) {
+            if is_of_endpoints(source.key.name) {
                 // This source decides about all services, even to leave them empty.
                 for service in Service::ALL {
                     let origin = source.origin.clone();
@@ -202,6 +231,10 @@ impl Resolved {
             let fail = |problem| Err(self.error(service.name(), format!("{endpoint} {problem}")));
             if let Some(objection) = config.objection(*service, endpoint) {
                 return fail(objection);
+            }
+            let faults = config.faults.get(index);
+            if let Some(objection) = faults.and_then(|it| it.objection(*service, endpoint)) {
+                return fail(&objection);
             }
             let earlier = &config.services[..index];
             if let Some((other, _)) = earlier.iter().find(|(_, e)| is_same(e, endpoint)) {

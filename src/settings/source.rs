@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::key::{FILE_VARIABLE, Key, Kind, PREFIX};
-use super::keys::{self, KEYS};
+use super::keys::{self, KEYS, is_of_endpoints};
 
 /// The origin of a value.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -117,6 +117,7 @@ pub(super) fn from_environment(
         }
         let origin = Origin::Variable(name);
         let texts: Vec<_> = match key.kind {
+            Kind::List if is_of_endpoints(key.name) => endpoints(&value),
             Kind::List => value.split(',').map(str::trim).collect(),
             Kind::Value | Kind::Flag => vec![value.trim()],
         };
@@ -131,6 +132,22 @@ pub(super) fn from_environment(
         });
     }
     (given, unknown)
+}
+
+/// The endpoints of a list: a comma before anything else belongs to the options of the one before it.
+fn endpoints(list: &str) -> Vec<&str> {
+    let is_begin = |text: &str| text.trim_start().starts_with("unix:") || text.contains("://");
+    let mut endpoints = Vec::new();
+    let mut begin = 0;
+    for (at, _) in list.match_indices(',') {
+        let next = list[at + 1..].split(',').next().unwrap_or_default();
+        if is_begin(next) || next.trim().is_empty() || !list[begin..at].contains('?') {
+            endpoints.push(list[begin..at].trim());
+            begin = at + 1;
+        }
+    }
+    endpoints.push(list[begin..].trim());
+    endpoints
 }
 
 /// The text with line ends and other control characters escaped.

@@ -10,6 +10,8 @@ use super::resolve::quote;
 use super::*;
 use crate::config::{Balance, Config, Spin};
 
+mod faults;
+
 const FILE: &str = "/etc/echod.toml";
 
 /// Resolves the three sources.
@@ -557,7 +559,9 @@ fn values(key: &Key) -> &'static str {
         ("idle-timeout", _) => "off|[1-9]m",
         ("max-connections" | "udp-rate-per-source", _) => "off|[1-9]",
         ("stall-bytes", _) => "[1-9][0-9]{0,12}(k|MB)?",
-        (_, "ENDPOINT") => "tcp://([a-z]{1,9}|\\[::1\\]):[0-9]{1,4}",
+        (_, "ENDPOINT") => {
+            "tcp://([a-z]{1,9}|\\[::1\\]):[0-9]{1,4}(\\?stall=[1-9]ms/1s(&work=exp:[1-9]us)?)?"
+        }
         (_, "FILE") => "/?[a-z.]{1,20}",
         (_, "BOOL") => "true|false|yes|no|0|1",
         (_, "N|auto") => "auto|[1-9][0-9]{0,2}",

@@ -21,10 +21,12 @@ use std::sync::Arc;
 
 use mio::Interest;
 
+mod faulty;
 mod guard;
 mod socket;
 mod whoami;
 
+pub(crate) use faulty::{FaultyDatagrams, Means};
 pub(crate) use guard::Guard;
 pub(crate) use socket::{DatagramSocket, EpollSocket};
 
@@ -207,15 +209,47 @@ impl<S: DatagramSocket> Datagrams<S> {
         allowance: &mut impl FnMut(IpAddr, u32) -> UdpAllowance,
         metrics: &WorkerMetrics,
     ) {
+        let granted = self.grant(index, batch, guard, allowance, metrics);
+        if granted == 0 {
+            return;
+        }
+        let datagram = batch.datagram(index);
+        let (len, segment_len) = (datagram.payload.len(), datagram.segment_len);
+        let destination = datagram.destination.or(self.destination);
+        // All but the last datagram of an aggregate have one length, so the first ones do too.
+        let len = len.min(granted * segment_len);
+        match self.service {
+            Service::Discard => {}
+            // An empty datagram has a segment length of 0 and an empty answer.
+            Service::Echo => batch.answer(index, len),
+            Service::Whoami => self.tell(index, granted, destination, batch, metrics),
+            Service::Chargen => {
+                let (len, segment_len) = chargen_lens(len, segment_len);
+                let payload = chargen::from(self.chargen_offset, len);
+                batch.answer_with(index, payload, segment_len);
+                self.chargen_offset = (self.chargen_offset + chargen::LINE) % chargen::CYCLE;
+            }
+        }
+    }
+
+    /// Counts the datagram in slot `index`, and returns how many of an aggregate may be answered.
+    fn grant(
+        &self,
+        index: usize,
+        batch: &Batch,
+        guard: &Guard,
+        allowance: &mut impl FnMut(IpAddr, u32) -> UdpAllowance,
+        metrics: &WorkerMetrics,
+    ) -> usize {
         let datagram = batch.datagram(index);
         let count = datagram.count();
         metrics.udp_received_datagrams.add(count.into());
         metrics.received_bytes.add(datagram.payload.len() as u64);
         if self.service == Service::Discard {
-            return;
+            return 0;
         }
         let destination = datagram.destination.or(self.destination);
-        let granted = match permitted(&datagram, destination, guard, allowance) {
+        match permitted(&datagram, destination, guard, allowance) {
             Ok(allowed) => {
                 for (reason, datagrams) in [
                     (DropReason::Denied, allowed.denied),
@@ -231,24 +265,6 @@ impl<S: DatagramSocket> Datagrams<S> {
             Err(reason) => {
                 metrics.udp_dropped(reason).add(count.into());
                 0
-            }
-        };
-        if granted == 0 {
-            return;
-        }
-        let (len, segment_len) = (datagram.payload.len(), datagram.segment_len);
-        // All but the last datagram of an aggregate have one length, so the first ones do too.
-        let len = len.min(granted * segment_len);
-        match self.service {
-            Service::Discard => {}
-            // An empty datagram has a segment length of 0 and an empty answer.
-            Service::Echo => batch.answer(index, len),
-            Service::Whoami => self.tell(index, granted, destination, batch, metrics),
-            Service::Chargen => {
-                let (len, segment_len) = chargen_lens(len, segment_len);
-                let payload = chargen::from(self.chargen_offset, len);
-                batch.answer_with(index, payload, segment_len);
-                self.chargen_offset = (self.chargen_offset + chargen::LINE) % chargen::CYCLE;
             }
         }
     }

@@ -21,6 +21,7 @@ mod discard;
 mod drain;
 mod echo;
 mod fairness;
+mod fault_options;
 mod faults;
 mod half_close;
 mod handover;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::Range;
 use std::os::fd::AsFd;
 
 use super::encoding::{Control, Destination, RawAddress};
@@ -194,6 +195,26 @@ impl Batch {
         progress
     }
 
+    /// A copy of a part of what was received in `slot`, as an answer to its sender; `None` if there is no
+    /// memory for it.
+    ///
+    /// # Panics
+    /// When the part is not within what was received.
+    pub(crate) fn try_copy(&self, slot: usize, part: Range<usize>) -> Option<UnsentAnswer> {
+        let received = &self.received[slot];
+        assert!(part.end <= received.len, "a part of what was received");
+        let mut payload = Vec::new();
+        payload.try_reserve_exact(part.len()).ok()?;
+        payload.extend_from_slice(&self.bytes[slot * STRIDE..][part]);
+        Some(UnsentAnswer {
+            to: self.addresses[slot],
+            from: received.destination,
+            segment_len: payload.len(),
+            payload,
+            sent: 0,
+        })
+    }
+
     fn mark(&mut self, slot: usize, payload: Payload, segment_len: usize) {
         assert!(
             self.answers.last().is_none_or(|last| last.slot < slot),
@@ -300,6 +321,11 @@ impl UnsentAnswer {
     /// Bytes of payload that were copied.
     pub(crate) fn copied_len(&self) -> usize {
         self.payload.len()
+    }
+
+    /// The bytes of payload, to be changed.
+    pub(crate) fn payload_mut(&mut self) -> &mut [u8] {
+        &mut self.payload
     }
 
     fn message(&self) -> Message<'_> {

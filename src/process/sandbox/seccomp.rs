@@ -36,10 +36,12 @@ const DATA: &[c_long] = &[
     libc::SYS_close,
 ];
 
-/// Descriptors and sockets beside that: wakers, pipes, options, the sockets of hand-over and drain.
+/// Descriptors and sockets beside that: wakers, alarms, pipes, options, the sockets of hand-over and drain.
 const DESCRIPTORS: &[c_long] = &[
     libc::SYS_epoll_create1,
     libc::SYS_eventfd2,
+    libc::SYS_timerfd_create,
+    libc::SYS_timerfd_settime,
     libc::SYS_pipe2,
     libc::SYS_ppoll,
     libc::SYS_dup,

@@ -21,7 +21,7 @@ impl<S: Stream> Connections<S> {
         let Some(entry) = self.table.get_mut(key) else {
             return;
         };
-        if let Some((_, secured)) = entry.secured() {
+        if let Some((_, secured, _)) = entry.secured() {
             let kept = header.map_or(Ok(()), |header| secured.keep_header(header.bytes));
             if kept.is_err() {
                 self.close(key, CloseReason::Memory);

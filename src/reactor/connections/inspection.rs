@@ -37,4 +37,14 @@ impl<S: Stream> Connections<S> {
     pub(in crate::reactor) fn refused_lingering(&self) -> usize {
         self.refused_lingering
     }
+
+    /// The bytes that faults hold back, and what they cost.
+    pub(in crate::reactor) fn held_back(&self) -> (usize, usize) {
+        let limited = self.table.iter().filter_map(|(_, it)| it.limited.as_ref());
+        let faulty = limited.filter_map(|it| it[0].faults.as_ref());
+        faulty.fold((0, 0), |(len, cost), it| {
+            let of_one = it[0].held_len_and_cost();
+            (len + of_one.0, cost + of_one.1)
+        })
+    }
 }

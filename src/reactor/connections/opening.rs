@@ -7,6 +7,7 @@ use tracing::{debug, field};
 use super::{Admitted, Connections, Entry, Introduction, Limited, MAX_REFUSED_LINGERING, Security};
 use crate::admission::Permit;
 use crate::conn::Conn;
+use crate::conn::faulty::Faulty;
 use crate::memory::allocation::{
     OutOfMemory, try_box, try_reserve, try_reserve_queue, try_reserve_slab,
 };
@@ -38,14 +39,17 @@ impl<S: Stream> Connections<S> {
             permit,
             peer,
             introduction,
+            faults,
         } = admitted;
         let is_limited = permit != Permit::default()
             || !cx.rules.timeouts.is_empty()
-            || introduction != Introduction::None;
+            || introduction != Introduction::None
+            || faults.is_some();
         let limited = match security {
             Security::None => Ok(is_limited.then(Limited::default)),
             Security::Tls => Limited::secured(service, cx).map(Some),
         };
+        let limited = limited.and_then(|it| Ok(with_faults(it, faults)?));
         let limited = match limited {
             Ok(limited) => limited,
             Err(error) => {
@@ -153,7 +157,7 @@ impl<S: Stream> Connections<S> {
 
     /// Makes room for one more connection, in the table and in what its turns and its end need, and
     /// returns its key. A connection that is open then never has to be closed for want of a list.
-    fn try_reserve<K>(&mut self, cx: &mut Context<K>) -> Result<usize, OutOfMemory> {
+    fn try_reserve<K: Kernel>(&mut self, cx: &mut Context<K>) -> Result<usize, OutOfMemory> {
         try_reserve_slab(&mut self.table)?;
         let key = self.table.vacant_key();
         let total = self.table.len() + 1;
@@ -163,6 +167,16 @@ impl<S: Stream> Connections<S> {
         let timers = Deadline::Conn(key).id() + 1;
         cx.timers.try_reserve(timers)?;
         try_reserve(&mut cx.due, timers)?;
+        cx.try_reserve_alarm_of_conn(key)?;
         Ok(key)
     }
+}
+
+/// The same state with what faults need.
+fn with_faults(
+    limited: Option<Limited>,
+    faults: Option<Faulty>,
+) -> Result<Option<Limited>, OutOfMemory> {
+    let faults = faults.map(try_box).transpose()?;
+    Ok(limited.map(|it| Limited { faults, ..it }))
 }

@@ -31,7 +31,17 @@ impl<S: Stream> Connections<S> {
             self.expire_header(key, cx);
             return;
         }
-        let Some([Limited { activity, tls, .. }]) = limited.as_deref_mut() else {
+        let Some(
+            [
+                Limited {
+                    activity,
+                    tls,
+                    faults,
+                    ..
+                },
+            ],
+        ) = limited.as_deref_mut()
+        else {
             return;
         };
         let handshake_end = tls.as_ref().and_then(|it| it[0].handshake_end_ms());
@@ -39,7 +49,8 @@ impl<S: Stream> Connections<S> {
             self.end_handshake(key, cx);
             return;
         }
-        let blocked = if conn.is_blocked() {
+        let awaits_peer = faults.as_ref().is_some_and(|it| it[0].awaits_peer());
+        let blocked = if conn.is_blocked() || awaits_peer {
             Blocked::Yes
         } else {
             Blocked::No

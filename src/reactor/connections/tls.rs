@@ -5,6 +5,7 @@ use tracing::debug;
 
 use super::greeting::greet_secured;
 use super::{Connections, Entry, MAX_LINGER_MS};
+use crate::conn::faulty::Faulty;
 use crate::conn::scratch::Scratch;
 use crate::conn::{Conn, Next};
 use crate::metrics::{CloseReason, HandshakeError};
@@ -12,6 +13,7 @@ use crate::net::readiness::Readiness;
 use crate::net::stream::Stream;
 use crate::reactor::context::Context;
 use crate::reactor::kernel::Kernel;
+use crate::reactor::pumping::Pumping;
 use crate::reactor::secured::{Lent, Secured, count_handshake};
 use crate::reactor::token::Deadline;
 use crate::tls::Failure;
@@ -27,7 +29,7 @@ impl<S: Stream> Connections<S> {
     where
         K: Kernel<Stream = S>,
     {
-        let Some((conn, secured)) = self.table.get_mut(key).and_then(Entry::secured) else {
+        let Some((conn, secured, faulty)) = self.table.get_mut(key).and_then(Entry::secured) else {
             return Next::Wait;
         };
         secured.session.note(readiness);
@@ -51,7 +53,13 @@ impl<S: Stream> Connections<S> {
                 return Next::Retry;
             }
         }
-        let next = advance(conn, secured, &mut self.lent, &mut self.scratch, cx);
+        let next = advance(
+            (conn, faulty),
+            secured,
+            &mut self.lent,
+            &mut self.scratch,
+            cx,
+        );
         self.lent.settle(secured, turn);
         let is_short = secured.held > 0 && !self.lent.prepare();
         if was_handshaking {
@@ -84,7 +92,7 @@ impl<S: Stream> Connections<S> {
     where
         K: Kernel<Stream = S>,
     {
-        let Some((conn, secured)) = self.table.get_mut(key).and_then(Entry::secured) else {
+        let Some((conn, secured, _)) = self.table.get_mut(key).and_then(Entry::secured) else {
             return Next::Wait;
         };
         let Some(failure) = secured.session.failure() else {
@@ -146,7 +154,15 @@ impl<S: Stream> Connections<S> {
             // There is no handshake to come.
             limited.tls = None;
         }
-        let Some((conn, secured)) = entry.secured() else {
+        if entry.holds_back() {
+            // Answers that have not left are cut off, as input that was not echoed.
+            if let Some(faulty) = entry.faulty() {
+                faulty.clear(&cx.control.backlog_memory, &cx.metrics);
+            }
+            entry.conn.cut_off(reason);
+            return Next::Wait;
+        }
+        let Some((conn, secured, _)) = entry.secured() else {
             return entry.conn.linger(reason, &mut self.scratch, &cx.metrics);
         };
         let next = conn.over(
@@ -161,11 +177,11 @@ impl<S: Stream> Connections<S> {
 
 /// Lets a connection go on: with its handshake, its greeting, its service.
 fn advance<S, K>(
-    conn: &mut Conn<S>,
+    (conn, faulty): (&mut Conn<S>, Option<&mut Faulty>),
     secured: &mut Secured,
     lent: &mut Lent,
     scratch: &mut Scratch<S::Pipe>,
-    cx: &Context<K>,
+    cx: &mut Context<K>,
 ) -> Next
 where
     S: Stream,
@@ -173,10 +189,13 @@ where
 {
     let next = match greet_secured(conn, secured, lent, scratch, cx) {
         Some(next) => next,
-        None => conn.over(
-            |socket| secured.over(socket, lent),
-            |conn| conn.pump(scratch, &cx.metrics),
-        ),
+        None => {
+            let mut pumping = Pumping::new(faulty.as_deref(), cx);
+            conn.over(
+                |socket| secured.over(socket, lent),
+                |conn| pumping.pump(conn, faulty, scratch),
+            )
+        }
     };
     if next == Next::Wait && secured.session.owes_output() {
         // The socket had no memory for it, and no event reports when there is some.

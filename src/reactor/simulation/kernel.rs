@@ -58,7 +58,10 @@ impl Kernel for Simulated {
         }
         let now_ns = world.now_ns;
         let thread = world.thread(self.id);
-        thread.sleeps_until_ns = timeout.map(|it| now_ns + it.as_nanos() as u64);
+        let timeout_ns = timeout.map(|it| now_ns + it.as_nanos() as u64);
+        let alarm_ns = thread.alarm_ns;
+        thread.alarm_ns = alarm_ns.filter(|at| *at > now_ns);
+        thread.sleeps_until_ns = timeout_ns.into_iter().chain(alarm_ns).min();
         if is_owed || is_sleep {
             thread.idle_turns = 0;
         } else {
@@ -153,6 +156,23 @@ impl Kernel for Simulated {
         let mut world = self.world.borrow_mut();
         let holders = &mut world.listeners[socket].holders;
         holders.retain(|it| it.worker != self.id);
+    }
+
+    fn real_ns(&self) -> u64 {
+        self.world.borrow().now_ns
+    }
+
+    fn burn(&mut self, ns: u64) {
+        self.world.borrow_mut().now_ns += ns;
+    }
+
+    fn set_alarm(&mut self, at_ns: u64) -> io::Result<()> {
+        let mut world = self.world.borrow_mut();
+        if world.faults && world.random.one_in(20) {
+            return error(EMFILE);
+        }
+        world.thread(self.id).alarm_ns = Some(at_ns);
+        Ok(())
     }
 
     fn wake(&self, worker: usize) -> io::Result<()> {

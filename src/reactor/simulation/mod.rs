@@ -14,7 +14,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use crate::memory::allocation;
-use crate::metrics::{CloseReason, DropReason, Handshake, RefuseReason, Snapshot};
+use crate::metrics::{CloseReason, DropReason, Fault, Handshake, RefuseReason, Snapshot};
 use crate::net::readiness::Readiness;
 use crate::reactor::connections::Security;
 use crate::service::Service;
@@ -49,8 +49,11 @@ fn whatever_clients_and_kernel_do_the_promises_hold() {
     // A world without events would satisfy every check.
     for reason in CloseReason::ALL {
         let count = sum.closed(reason);
-        // Calls fail only by a reset, and no client speaks for another.
-        let is_expected = !matches!(reason, CloseReason::Error | CloseReason::ProxyHeader);
+        // Calls fail only by a reset, no client speaks for another, and no fault ends a connection.
+        let is_expected = !matches!(
+            reason,
+            CloseReason::Error | CloseReason::Fault | CloseReason::ProxyHeader
+        );
         assert_eq!(count > 0, is_expected, "{count} closed for {reason:?}");
     }
     for reason in [
@@ -74,6 +77,7 @@ fn whatever_clients_and_kernel_do_the_promises_hold() {
     for kind in Handshake::ALL {
         assert!(sum.tls_handshakes(kind) > 0, "no handshake was {kind:?}");
     }
+    assert!(sum.faults(Fault::Delay) > 0 && sum.faults(Fault::Stall) > 0);
     assert!(sum.short_writes > 0 && sum.peeked_reads > 0 && sum.udp_sent_datagrams > 0);
 }
 

@@ -15,6 +15,7 @@ use super::{BUFFER, SLACK_MS, STEPS};
 use crate::admission::Policy;
 use crate::config::{Config, Limits};
 use crate::conn::{Conn, MAX_READS_PER_PUMP};
+use crate::faults::Faults;
 use crate::memory::{Budget, cost};
 use crate::metrics::{CloseReason, DropReason, HandshakeError, RefuseReason, Snapshot};
 use crate::net::readiness::Readiness;
@@ -66,20 +67,29 @@ impl Server {
         let max_inbox = 1 + random.below(3) as usize;
         let mut budget = random.one_in(2).then(|| random.below(2000) as usize);
         let has_tls = borrowed.client_tls.is_some();
+        let faults = if has_tls {
+            Vec::new()
+        } else {
+            faults(&mut borrowed.random)
+        };
         if has_tls && let Some(budget) = &mut budget {
             // With less than that no session is served.
             *budget += WORKERS * cost(Session::<UnbufferedServerConnection>::max_waiting_bytes());
             *budget += borrowed.random.some(&[0, 50_000, 200_000]);
         }
+        if !faults.is_empty()
+            && let Some(budget) = &mut budget
+        {
+            // What is held back needs room for a message; plain connections do without.
+            *budget += 5000;
+        }
+        borrowed.holds_back |= !faults.is_empty();
         let tls = has_tls.then(super::tls::server);
         drop(borrowed);
         let memory = Budget::new(budget.map(|it| it as u64));
-        let control = Arc::new(Control::new(
-            Rules::new(&limits, tls.clone()),
-            memory,
-            WORKERS,
-            ENDPOINTS,
-        ));
+        let rules = Rules::new(&limits, tls.clone());
+        let control = Control::new(rules, memory, WORKERS, ENDPOINTS);
+        let control = Arc::new(control.with_faults(&faults));
         let mut workers = Vec::new();
         for (worker, hand_off) in HandOff::among(WORKERS, max_inbox).into_iter().enumerate() {
             let id = WorkerId { generation, worker };
@@ -155,7 +165,8 @@ impl Server {
 
     pub(super) fn reload(&mut self) {
         let limits = limits(&mut self.world.borrow_mut().random);
-        let rules = Rules::new(&limits, self.tls.clone());
+        let faults = Arc::clone(&self.control.rules().faults);
+        let rules = Rules::new(&limits, self.tls.clone()).with_faults(faults);
         self.control.set_rules(rules);
         self.limits = limits;
         self.same_limits = false;
@@ -270,6 +281,9 @@ impl Server {
             if let Some(reactor) = reactor {
                 held += reactor.connections.memory_held();
                 held += reactor.connections.tls_memory_held();
+                let (held_back, cost) = reactor.connections.held_back();
+                kept += held_back;
+                used += cost;
                 for (_, conn) in reactor.connections.iter() {
                     kept += conn.backlog_len();
                     used += conn.backlog_cost();
@@ -458,25 +472,28 @@ fn end_turn(
     const MAX_ECHO_READS: usize = 3;
     /// Some for each of a session's, and for a write that drives a handshake.
     const MAX_SECURED_READS: usize = 4 * (MAX_READS_PER_PUMP + 1);
+    let has_faults = reactor.context.rules.has_faults();
     let mut world = world.borrow_mut();
     let now_ms = world.now_ms();
     for client in &mut world.clients {
         let turn = client.turn;
+        let is_plain = !has_faults && !turn.was_lingering;
         let reads_per_call = if client.secured.is_some() {
             MAX_SECURED_READS
-        } else if client.service == Service::Echo && !turn.was_lingering {
+        } else if client.service == Service::Echo && is_plain {
             MAX_ECHO_READS
         } else {
             MAX_READS_PER_PUMP
         };
         // A call for each report; one for each entry of its key in the run queue, of which some may
         // be left of closed connections with that key; one if a report has queued it; one at the end
-        // of a drain; and one that discards input, if it was half-closed.
+        // of a drain; one by its alarm; and one that discards input, if it was half-closed.
         let may_have_yielded = turn.events > 0 && !turn.was_queued;
         let calls = turn.events
             + turn.queue_entries
             + usize::from(may_have_yielded)
-            + usize::from(has_drain_ended);
+            + usize::from(has_drain_ended)
+            + usize::from(has_faults);
         let most = calls * reads_per_call + usize::from(turn.was_ended) * MAX_READS_PER_PUMP;
         assert!(
             turn.reads <= most,
@@ -544,6 +561,21 @@ fn receive_datagrams(world: &Rc<RefCell<World>>, id: WorkerId) -> UdpEndpoint<Si
 fn refused(metrics: &Snapshot) -> u64 {
     let refused = RefuseReason::ALL.map(|reason| metrics.refused(reason));
     refused.iter().sum()
+}
+
+/// Delays and standstills of the endpoints for streams, in some worlds. None loses anything.
+fn faults(random: &mut Random) -> Vec<Faults> {
+    if !random.one_in(4) {
+        return Vec::new();
+    }
+    let choices = [
+        "delay=uniform:0-60ms&seed=1",
+        "delay=exp:5ms&stall=20ms/90ms&seed=2",
+        "stall=10ms/30ms",
+    ];
+    [(); ENDPOINTS - 1]
+        .map(|()| random.some(&choices).parse().expect("options"))
+        .to_vec()
 }
 
 /// Random limits, low enough to be reached often.

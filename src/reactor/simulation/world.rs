@@ -88,6 +88,8 @@ pub(super) struct World {
     pub(super) client_tls: Option<ClientConfigs>,
     /// Whether calls on connections sometimes fail with EINTR or for lack of memory.
     pub(super) faults: bool,
+    /// Whether a server holds answers back on order, and reads on meanwhile.
+    pub(super) holds_back: bool,
 }
 
 /// The kernel's state of a worker's thread.
@@ -99,6 +101,8 @@ pub(super) struct Thread {
     pub(super) idle_turns: usize,
     /// When it wakes without an event; `None`: never.
     pub(super) sleeps_until_ns: Option<u64>,
+    /// The time of its alarm, until it has fired.
+    pub(super) alarm_ns: Option<u64>,
 }
 
 /// A listening socket, possibly shared by two servers.
@@ -285,6 +289,7 @@ impl World {
             accept_fault: None,
             client_tls: None,
             faults,
+            holds_back: false,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Services and their endpoints.
 
 use super::{FLAG, LIST, VALUE, all, one, shown};
+use crate::faults::Faults;
 use crate::net::endpoint::Endpoint;
 use crate::service::Service;
 use crate::settings::key::{Group, Key};
@@ -13,7 +14,9 @@ pub(super) const KEYS: &[Key] = &[
         value: "ENDPOINT",
         group: Group::Services,
         help: "Echo here (RFC 862): tcp://HOST:PORT, tls://HOST:PORT, udp://HOST:PORT or unix:PATH, an \
-               IPv6 host in brackets; port 0 takes a free one. Endpoints of all services belong \
+               IPv6 host in brackets; port 0 takes a free one. Faults on order follow a question mark, such as \
+               tcp://HOST:PORT?delay=exp:1ms&drop=0.1%: delay, work, drop, duplicate, reorder, corrupt, \
+               reset, close-after, stall and seed. Endpoints of all services belong \
                together: a source that gives any of them replaces all that weaker sources gave.",
         default: "tcp://127.0.0.1:7777 if there is no endpoint at all",
         apply: |s, text| serve(s, Service::Echo, text),
@@ -89,16 +92,29 @@ pub(super) const KEYS: &[Key] = &[
 ];
 
 fn serve(settings: &mut Settings, service: Service, text: &str) -> Result<(), String> {
-    let endpoint = parse::from_str::<Endpoint>(text)?;
-    settings.config.services.push((service, endpoint));
+    // So a path can't have a question mark.
+    let (endpoint, faults) = match text.split_once('?') {
+        Some((endpoint, options)) => (endpoint, parse::from_str::<Faults>(options)?),
+        None => (text, Faults::default()),
+    };
+    let endpoint = parse::from_str::<Endpoint>(endpoint)?;
+    let config = &mut settings.config;
+    config
+        .faults
+        .resize(config.services.len(), Faults::default());
+    config.services.push((service, endpoint));
+    config.faults.push(faults);
     Ok(())
 }
 
 fn served(settings: &Settings, service: Service) -> Vec<String> {
-    let services = settings.config.services.iter();
-    services
-        .filter(|(of, _)| *of == service)
-        .map(|(_, endpoint)| endpoint.to_string())
+    let endpoints = settings.config.endpoints();
+    endpoints
+        .filter(|(of, ..)| *of == service)
+        .map(|(_, endpoint, faults)| match faults {
+            Some(faults) => format!("{endpoint}?{faults}"),
+            None => endpoint.to_string(),
+        })
         .collect()
 }
 
@@ -106,4 +122,5 @@ fn served(settings: &Settings, service: Service) -> Vec<String> {
 /// replaces the `echo` endpoints of a file.
 fn clear_services(settings: &mut Settings) {
     settings.config.services.clear();
+    settings.config.faults.clear();
 }
