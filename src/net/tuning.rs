@@ -44,6 +44,18 @@ impl Tuning {
     /// [`TuningError`] names the option, and for an unknown congestion algorithm the available
     /// ones.
     pub fn apply(&self, socket: &Socket) -> Result<(), TuningError> {
+        self.apply_to_new(socket)?;
+        if !self.nodelay {
+            set_nodelay(socket, false)?;
+        }
+        Ok(())
+    }
+
+    /// As [`Tuning::apply`], on a socket that has the kernel's defaults: none of them is set again.
+    ///
+    /// # Errors
+    /// As [`Tuning::apply`].
+    pub fn apply_to_new(&self, socket: &Socket) -> Result<(), TuningError> {
         self.apply_buffers(socket)?;
         if let Some(name) = &self.congestion {
             socket
@@ -54,9 +66,9 @@ impl Tuning {
                     available: available_congestion(),
                 })?;
         }
-        socket
-            .set_tcp_nodelay(self.nodelay)
-            .map_err(option("TCP_NODELAY"))?;
+        if self.nodelay {
+            set_nodelay(socket, true)?;
+        }
         if let Some(timeout) = self.user_timeout {
             socket
                 .set_tcp_user_timeout(Some(timeout))
@@ -153,6 +165,10 @@ impl Tuning {
         socket.set_tcp_keepalive(&defaults)?;
         socket.set_keepalive(is_on)
     }
+}
+
+fn set_nodelay(socket: &Socket, is_on: bool) -> Result<(), TuningError> {
+    socket.set_tcp_nodelay(is_on).map_err(option("TCP_NODELAY"))
 }
 
 /// A new socket of the same kind.

@@ -8,6 +8,7 @@ mod calibration;
 mod compare;
 mod completions;
 mod contents;
+mod costs;
 mod deadlines;
 mod delivery;
 mod documents;

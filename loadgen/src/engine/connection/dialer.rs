@@ -1,13 +1,16 @@
 //! Addresses of connections: the targets, and the sources to connect from.
 
+use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use echomark::net::cidr::Cidr;
 use echomark::net::tuning::Tuning;
 use echomark::net::unix;
+use socket2::SockAddr;
 
 use super::opening::Openings;
 use super::transport::{Kind, Transport};
@@ -33,6 +36,8 @@ pub(crate) struct Dialer {
     /// Index of the next source address, and the step between this thread's indices.
     next_source: u128,
     stride: u128,
+    /// The ports that the kernel chooses from.
+    local_ports: RangeInclusive<u16>,
     pub(super) openings: Openings,
 }
 
@@ -51,6 +56,7 @@ impl Dialer {
             sources,
             next_source: share.first as u128,
             stride: share.stride as u128,
+            local_ports: local_ports(),
             openings: Openings::default(),
         }
     }
@@ -79,6 +85,16 @@ impl Dialer {
         }
     }
 
+    /// The address of a target whose port the kernel may choose for our own end.
+    pub(super) fn may_be_own(&self, target: usize) -> Option<SockAddr> {
+        match &self.addresses[target] {
+            Address::Tcp(address) if self.local_ports.contains(&address.port()) => {
+                Some((*address).into())
+            }
+            _ => None,
+        }
+    }
+
     fn take_source(&mut self) -> Option<IpAddr> {
         let total: u128 = self.sources.iter().map(Cidr::host_count).sum();
         if total == 0 {
@@ -93,5 +109,16 @@ impl Dialer {
             }
         }
         None
+    }
+}
+
+/// The ports that the kernel chooses from when it connects a socket (ip_local_port_range in ip(7)); any,
+/// if it does not say.
+fn local_ports() -> RangeInclusive<u16> {
+    let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let mut bounds = text.split_whitespace().map(|it| it.parse().ok());
+    match (bounds.next().flatten(), bounds.next().flatten()) {
+        (Some(first), Some(last)) => first..=last,
+        _ => 0..=u16::MAX,
     }
 }

@@ -95,6 +95,8 @@ enum State {
     Connecting {
         transport: Transport,
         began: u64,
+        /// Whether an event said so.
+        is_established: bool,
     },
     /// Established, but the begin of the stream is still exchanged.
     Introducing {
@@ -161,7 +163,11 @@ impl Connection {
             .register(registry, token, interest)
             .map_err(Ended::NotConnected)?;
         if transport.kind() == Kind::Tcp {
-            self.state = State::Connecting { transport, began };
+            self.state = State::Connecting {
+                transport,
+                began,
+                is_established: false,
+            };
             Ok(Connect::Pending)
         } else {
             self.introduce(transport, began, monotonic_ns(), dialer)
@@ -223,34 +229,42 @@ impl Connection {
         self.greeting.take()
     }
 
-    /// Continues a connect. It is complete if there is no error and the socket has a peer
-    /// (connect(2), EINPROGRESS).
+    /// Continues a connect. Unless an event said that it is complete, it is so if there is no error and
+    /// the socket has a peer (connect(2), EINPROGRESS).
     pub(crate) fn finish_connect(
         &mut self,
         dialer: &mut Dialer,
         registry: &Registry,
     ) -> Result<Connect, Ended> {
-        let (socket, began) = match &self.state {
+        let (socket, began, is_established) = match &self.state {
             State::Waiting { began } => return self.connect_since(*began, dialer, registry),
             State::Introducing { .. } => return self.go_on_introducing(),
-            State::Connecting { transport, began } => (SockRef::from(transport), *began),
+            State::Connecting {
+                transport,
+                began,
+                is_established,
+            } => (SockRef::from(transport), *began, *is_established),
             _ => return Ok(Connect::Pending),
         };
         let now = monotonic_ns();
-        if let Some(error) = socket.take_error().unwrap_or_else(Some) {
-            return Err(Ended::NotConnected(error));
+        if !is_established {
+            if let Some(error) = socket.take_error().unwrap_or_else(Some) {
+                return Err(Ended::NotConnected(error));
+            }
+            match socket.peer_addr() {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotConnected => {
+                    return Ok(Connect::Pending);
+                }
+                Err(error) => return Err(Ended::NotConnected(error)),
+            }
         }
-        match socket.peer_addr() {
-            // If no socket listens, a port that the kernel chose may be the target's: simultaneous open
-            // (RFC 9293, section 3.5) connects the socket to itself.
-            Ok(peer) if socket.local_addr().is_ok_and(|local| local == peer) => {
-                return Err(Ended::NotConnected(io::ErrorKind::ConnectionRefused.into()));
-            }
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => {
-                return Ok(Connect::Pending);
-            }
-            Err(error) => return Err(Ended::NotConnected(error)),
+        // If no socket listens, a port that the kernel chose may be the target's: simultaneous open
+        // (RFC 9293, section 3.5) connects the socket to itself.
+        if let Some(own) = dialer.may_be_own(self.id.target)
+            && socket.local_addr().is_ok_and(|local| local == own)
+        {
+            return Err(Ended::NotConnected(io::ErrorKind::ConnectionRefused.into()));
         }
         match std::mem::replace(&mut self.state, State::Down { retry_at: 0 }) {
             State::Connecting { transport, .. } => self.introduce(transport, began, now, dialer),
@@ -286,6 +300,7 @@ impl Connection {
         let is_hung_up = || event.is_read_closed() || event.is_error();
         if !self.is_open() {
             self.drained_by_short_read &= !is_hung_up();
+            self.note_connecting(event);
             return;
         }
         self.readable |= event.is_readable();
@@ -294,6 +309,15 @@ impl Connection {
             self.readable = true;
             self.writable = true;
             self.drained_by_short_read = false;
+        }
+    }
+
+    /// A socket that is still connecting is not writable, and one whose connect failed has an error and
+    /// is hung up (tcp_poll in the kernel).
+    #[cold]
+    fn note_connecting(&mut self, event: &Event) {
+        if let State::Connecting { is_established, .. } = &mut self.state {
+            *is_established = event.is_writable() && !event.is_error() && !event.is_write_closed();
         }
     }
 

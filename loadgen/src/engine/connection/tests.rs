@@ -74,6 +74,7 @@ fn a_socket_that_is_connected_to_itself_is_refused() {
     connection.state = State::Connecting {
         transport: Transport::new(Kind::Tcp, socket),
         began: 0,
+        is_established: false,
     };
     match connection.finish_connect(&mut dialer, poll.registry()) {
         Err(Ended::NotConnected(error)) => {

@@ -33,7 +33,7 @@ pub(crate) fn connect(
     tuning: &Tuning,
 ) -> io::Result<std::net::TcpStream> {
     let socket = stream_socket(address)?;
-    tuning.apply(&socket).map_err(io::Error::other)?;
+    tuning.apply_to_new(&socket).map_err(io::Error::other)?;
     start_connecting(&socket, address, source)?;
     Ok(socket.into())
 }

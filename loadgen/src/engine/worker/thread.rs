@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
 use echomark::net::affinity;
+use echomark::net::tuning::Tuning;
 use mio::{Events, Interest, Poll, Token};
 
 use super::key_queue::KeyQueue;
@@ -24,7 +25,7 @@ use crate::engine::sys::Alarm;
 use crate::engine::task::{Account, Failure, Report, Task};
 use crate::engine::tcp::TcpTotals;
 use crate::engine::workload::{Connects, Flow};
-use crate::plan::{Direction, Load, Pacing, Spacing, Workload};
+use crate::plan::{Direction, Load, Opening, Pacing, Spacing, Workload};
 
 /// Maximum of events per epoll_wait(2).
 pub(super) const MAX_EVENTS: usize = 256;
@@ -123,7 +124,7 @@ impl<F: Flow> Worker<F> {
             },
             dialer: Dialer::new(
                 Arc::clone(&task.addresses),
-                plan.socket.tuning(),
+                tuning(&task),
                 plan.sources.clone(),
                 share,
             )
@@ -273,5 +274,22 @@ impl<F: Flow> Worker<F> {
             tcp,
             backends: self.context.backends.reports(),
         });
+    }
+}
+
+/// The options of the thread's sockets. TCP_NODELAY is not set where it would change nothing: Nagle's
+/// algorithm holds no segment back while none is unacknowledged (RFC 9293, section 3.7.4), and in churn a
+/// message that fits one segment is all that its connection sends.
+fn tuning(task: &Task) -> Tuning {
+    /// The segment that every path takes (RFC 9293, section 3.7.1).
+    const MIN_SEGMENT: u32 = 536;
+    let plan = &task.plan;
+    let tuning = plan.socket.tuning();
+    let is_one_segment = matches!(plan.workload, Workload::Churn { .. })
+        && plan.size.most() <= MIN_SEGMENT
+        && plan.opening == Opening::default();
+    Tuning {
+        nodelay: tuning.nodelay && !is_one_segment,
+        ..tuning
     }
 }
