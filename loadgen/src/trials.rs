@@ -339,13 +339,14 @@ impl Figures {
             sent,
             lost,
             timed_out,
+            abandoned,
             unfinished,
             unsent,
             ..
         } = result.messages;
         Self {
             due: sent + unsent,
-            lost: lost + timed_out + unfinished + unsent,
+            lost: lost + timed_out + abandoned + unfinished + unsent,
             completed: (result.rate.achieved * result.duration_s).round() as u64,
         }
     }

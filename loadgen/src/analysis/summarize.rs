@@ -89,7 +89,8 @@ pub(crate) fn summarize(aggregate: Aggregate, plan: &Plan, mut context: Context<
             messages: &messages,
             message_bytes: &bytes,
             has_loose_ends: interrupted
-                || messages.lost + messages.timed_out + messages.unfinished > 0
+                || messages.lost + messages.timed_out + messages.abandoned + messages.unfinished
+                    > 0
                 || connections.reset + connections.closed_by_peer > 0,
         })
     });

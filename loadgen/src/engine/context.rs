@@ -4,7 +4,7 @@ use std::sync::mpsc::Receiver;
 
 use super::backends::Backends;
 use super::histogram::BucketCounts;
-use super::in_flight::Abandoned;
+use super::in_flight::Unanswered;
 use super::interval::nanoseconds;
 use super::recorder::{End, Recorder};
 use super::schedule::Schedule;
@@ -113,9 +113,9 @@ impl Context {
     }
 
     /// Records messages that a flow gave up. A closed loop gets their slots back.
-    pub(crate) fn give_up(&mut self, flow: usize, abandoned: Abandoned) {
-        self.recorder.record_abandoned(abandoned);
-        for _ in 0..abandoned.places {
+    pub(crate) fn give_up(&mut self, flow: usize, unanswered: Unanswered) {
+        self.recorder.record_unanswered(unanswered);
+        for _ in 0..unanswered.places {
             self.free_place(flow);
         }
     }

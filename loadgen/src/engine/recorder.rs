@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use super::clock::{Clock, Elapsed};
 use super::cpu::CpuAccount;
 use super::histogram::BucketCounts;
-use super::in_flight::{Abandoned, Done, Sent};
+use super::in_flight::{Done, Sent, Unanswered};
 use super::interval::Interval;
 use super::slice::{Contents, Slice};
 use super::sys::TcpInfo;
@@ -229,11 +229,12 @@ impl Recorder {
         self.account.bytes_out + self.slice.counts.bytes_out > 0
     }
 
-    /// Records abandoned messages.
-    pub(crate) fn record_abandoned(&mut self, abandoned: Abandoned) {
+    /// Records messages that were given up.
+    pub(crate) fn record_unanswered(&mut self, unanswered: Unanswered) {
         self.enter_interval();
-        self.slice.counts.lost += abandoned.lost;
-        self.slice.counts.timed_out += abandoned.timed_out;
+        self.slice.counts.lost += unanswered.lost;
+        self.slice.counts.timed_out += unanswered.timed_out;
+        self.slice.counts.abandoned += unanswered.abandoned;
     }
 
     /// Records that `count` bytes were written, of which `counted` belong to messages that count.

@@ -14,7 +14,7 @@ macro_rules! counts {
         $(
             $(#[$part_doc:meta])*
             struct $Part:ident {
-                $(#[doc = $meaning:literal] $name:ident,)*
+                $(#[doc = $meaning:literal] $(#[serde($serde:ident)])? $name:ident,)*
                 $(besides $(#[doc = $other_meaning:literal] $other:ident,)*)?
             }
         )*
@@ -23,7 +23,7 @@ macro_rules! counts {
         }
         $(#[$interval_doc:meta])*
         interval $Interval:ident {
-            $(#[doc = $interval_meaning:literal] $within:ident,)*
+            $(#[doc = $within_meaning:literal] $(#[serde($within_serde:ident)])? $within:ident,)*
         }
     ) => {
         /// The recorded counts. Messages are those intended for the window
@@ -46,7 +46,7 @@ macro_rules! counts {
             #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
             #[cfg_attr(test, derive(schemars::JsonSchema))]
             pub struct $Part {
-                $(#[doc = $meaning] pub $name: u64,)*
+                $(#[doc = $meaning] $(#[serde($serde)])? pub $name: u64,)*
                 $($(#[doc = $other_meaning] pub $other: u64,)*)?
             }
 
@@ -81,7 +81,7 @@ macro_rules! counts {
         #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
         #[cfg_attr(test, derive(schemars::JsonSchema))]
         pub struct $Interval {
-            $(#[doc = $interval_meaning] pub $within: u64,)*
+            $(#[doc = $within_meaning] $(#[serde($within_serde)])? pub $within: u64,)*
         }
 
         impl $Interval {
@@ -106,8 +106,8 @@ macro_rules! counts {
 
 counts! {
     /// Outcomes of the messages intended for the window:
-    /// `sent = received + lost + unfinished + timed_out` and `received = verified + corrupt`, unless
-    /// verification is off.
+    /// `sent = received + lost + timed_out + abandoned + unfinished` and `received = verified + corrupt`,
+    /// unless verification is off.
     struct Messages {
         /// First byte handed to the kernel.
         sent,
@@ -138,6 +138,11 @@ counts! {
         // During the window; their connection was ended.
         /// Out for the timeout.
         timed_out,
+        // The server may have answered them yet: the client ended their connection. Results of earlier versions
+        // counted them as lost.
+        /// Behind one that timed out, on a connection that was ended for that.
+        #[serde(default)]
+        abandoned,
     }
 
     /// Connections over the whole run, set-up and warm-up included.
@@ -192,6 +197,9 @@ counts! {
         lost,
         /// Messages given up after the timeout.
         timed_out,
+        /// Messages behind one that was given up.
+        #[serde(default)]
+        abandoned,
         /// Datagrams that came back again.
         duplicated,
         /// Datagrams that came back after a later one.
@@ -215,6 +223,6 @@ impl Counts {
 impl Messages {
     /// Those that were due and did not come back as they were sent.
     pub fn failed(&self) -> u64 {
-        self.lost + self.timed_out + self.unfinished + self.unsent + self.corrupt
+        self.lost + self.timed_out + self.abandoned + self.unfinished + self.unsent + self.corrupt
     }
 }

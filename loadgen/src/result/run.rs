@@ -36,8 +36,8 @@ pub struct RunResult {
     pub rate: Rate,
     /// Of all messages in the window.
     pub throughput: Throughput,
-    /// Outcomes of the messages intended for the window: sent = received + lost + unfinished +
-    /// timed_out, and received = verified + corrupt if the run verifies.
+    /// Outcomes of the messages intended for the window: sent = received + lost + timed_out +
+    /// abandoned + unfinished, and received = verified + corrupt if the run verifies.
     pub messages: Messages,
     /// Payload of the messages intended for the window.
     pub bytes: Bytes,

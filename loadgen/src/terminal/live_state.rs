@@ -75,11 +75,12 @@ impl Stage {
 }
 
 /// Failed messages, by kind.
-pub(crate) fn message_failures(counts: &Counts) -> [(&'static str, u64); 4] {
+pub(crate) fn message_failures(counts: &Counts) -> [(&'static str, u64); 5] {
     [
         ("corrupt", counts.corrupt + counts.corrupt_in_warm_up),
         ("lost", counts.lost),
         ("timed out", counts.timed_out),
+        ("abandoned", counts.abandoned),
         ("unsent", counts.unsent),
     ]
 }

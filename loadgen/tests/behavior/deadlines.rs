@@ -2,6 +2,7 @@
 //! messages are.
 
 use std::num::NonZeroU64;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use loadgen::plan::{Close, Plan, Workload};
@@ -171,4 +172,39 @@ fn a_server_that_speaks_first_is_not_stormed_with_connections() {
             }
         }
     }
+}
+
+/// A server that answers 500 messages per second is asked for 1500: it loses none, and is told to lose none.
+#[test]
+fn an_overloaded_server_that_is_faithful_loses_nothing() {
+    let target = PlainServer::start(|peer, bytes| {
+        for message in bytes.chunks(64) {
+            let until = Instant::now() + Duration::from_millis(2);
+            while let Some(left) = until.checked_duration_since(Instant::now()) {
+                thread::park_timeout(left);
+            }
+            if !peer.send(message) {
+                return false;
+            }
+        }
+        true
+    });
+    let result = run(&Plan {
+        connections: number(1),
+        load: constant(1500.0),
+        duration: Some(Duration::from_secs(2)),
+        timeout: Duration::from_millis(300),
+        ..plan(server(&target))
+    });
+    let messages = &result.messages;
+    assert_eq!(messages.lost, 0, "{messages:?}");
+    assert!(messages.timed_out > 0, "{messages:?}");
+    assert!(messages.abandoned > messages.timed_out, "{messages:?}");
+    let missing = result.verdict.reasons.iter();
+    let missing = missing.filter(|reason| reason.code == Code::Missing);
+    let [reason] = &missing.collect::<Vec<_>>()[..] else {
+        panic!("{:?}", result.verdict);
+    };
+    let abandoned = format!("{} behind them were abandoned", messages.abandoned);
+    assert!(reason.text.contains(&abandoned), "{}", reason.text);
 }

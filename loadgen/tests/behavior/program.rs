@@ -155,6 +155,7 @@ fn json_on_stdout_is_all_there_is_on_stdout_and_has_the_keys_of_schema_1() {
         "/messages/unsent",
         "/messages/unfinished",
         "/messages/timed_out",
+        "/messages/abandoned",
         "/bytes/sent",
         "/bytes/received",
         "/connections/opened",
@@ -278,6 +279,7 @@ fn an_interrupt_ends_the_run_with_a_valid_marked_result() {
                 + messages("lost")
                 + messages("unfinished")
                 + messages("timed_out")
+                + messages("abandoned")
         );
     }
 }

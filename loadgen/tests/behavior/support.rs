@@ -343,7 +343,11 @@ pub(crate) fn check_accounts(result: &RunResult) {
     let messages = &result.messages;
     assert_eq!(
         messages.sent,
-        messages.received + messages.lost + messages.unfinished + messages.timed_out,
+        messages.received
+            + messages.lost
+            + messages.timed_out
+            + messages.abandoned
+            + messages.unfinished,
         "{messages:?}"
     );
     if result.plan.verify {
@@ -359,6 +363,10 @@ pub(crate) fn check_accounts(result: &RunResult) {
     assert_eq!(
         sum(|interval| interval.counts.timed_out),
         messages.timed_out
+    );
+    assert_eq!(
+        sum(|interval| interval.counts.abandoned),
+        messages.abandoned
     );
     assert!(
         intervals

@@ -77,7 +77,7 @@ impl Verdict {
             (
                 Status::Suspect,
                 Code::Missing,
-                counts.lost + counts.timed_out > 0,
+                counts.lost + counts.timed_out + counts.abandoned > 0,
             ),
             (Status::Suspect, Code::ConnectionsFailed, counts.failed > 0),
         ];
@@ -87,6 +87,22 @@ impl Verdict {
             .map_or((Status::Valid, None), |(status, code, _)| {
                 (status, Some(code))
             })
+    }
+}
+
+/// Those of the missing messages that the client gave up: the server may have answered them yet.
+fn given_up(counts: &Counts) -> String {
+    let Counts {
+        timed_out,
+        abandoned,
+        ..
+    } = counts;
+    match (timed_out, abandoned) {
+        (0, _) => String::new(),
+        (_, 0) => format!(": {timed_out} timed out"),
+        _ => {
+            format!(": {timed_out} timed out, and {abandoned} behind them were abandoned with them")
+        }
     }
 }
 
@@ -115,7 +131,7 @@ fn content(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
             "no message came back in the window".to_owned(),
         ));
     }
-    let missing = counts.lost + counts.timed_out + counts.unfinished;
+    let missing = counts.lost + counts.timed_out + counts.abandoned + counts.unfinished;
     if missing > 0 {
         // With the server's counters, a reason of its own tells.
         let hint = if evidence.plan.is_datagram() && evidence.server.is_none() {
@@ -126,7 +142,10 @@ fn content(evidence: &Evidence<'_>, reasons: &mut Vec<Reason>) {
         };
         reasons.push(Reason::suspect(
             Code::Missing,
-            format!("{missing} messages did not come back; the percentiles leave them out{hint}"),
+            format!(
+                "{missing} messages did not come back{}; the percentiles leave them out{hint}",
+                given_up(counts)
+            ),
         ));
     }
     let judged = counts.verified + counts.corrupt;

@@ -4,12 +4,12 @@
 
 use std::collections::VecDeque;
 
-use super::outcome::{Abandoned, Done, Left, Sent};
+use super::outcome::{Done, Left, Sent, Unanswered};
 
 /// The number of settled datagrams that are remembered, to tell duplicates from stray datagrams. An
 /// echo further behind is not counted.
 const HISTORY: usize = 1024;
-/// The number of abandoned datagrams remembered beyond that, to recognise late echoes. At a high
+/// The number of given-up datagrams remembered beyond that, to recognise late echoes. At a high
 /// rate, many others are settled before a late echo arrives.
 const GIVEN_UP: usize = 4096;
 
@@ -22,7 +22,7 @@ pub struct DatagramsInFlight {
     /// The sent datagrams by sequence number, from `base` on.
     slots: VecDeque<Slot>,
     base: u64,
-    /// Abandoned datagrams before `base` without a late echo, in ascending order.
+    /// Given-up datagrams before `base` without a late echo, in ascending order.
     given_up: VecDeque<GivenUp>,
     /// No datagram before this sequence number is outstanding.
     settled_before: u64,
@@ -93,7 +93,7 @@ pub enum Arrival {
         /// Its size in bytes, if that is remembered.
         size: Option<u32>,
     },
-    /// The echo of an abandoned datagram.
+    /// The echo of a given-up datagram.
     Late {
         /// Whether the message counts.
         counted: bool,
@@ -252,8 +252,8 @@ impl DatagramsInFlight {
 
     /// Gives up every datagram sent at or before `began`. They count as lost, because UDP does not
     /// guarantee delivery.
-    pub fn expire(&mut self, began: u64) -> Abandoned {
-        let mut abandoned = Abandoned::default();
+    pub fn expire(&mut self, began: u64) -> Unanswered {
+        let mut unanswered = Unanswered::default();
         let skip = (self.settled_before - self.base) as usize;
         for slot in self.slots.iter_mut().skip(skip) {
             if slot.began > began {
@@ -261,13 +261,13 @@ impl DatagramsInFlight {
             }
             if slot.state == State::Out {
                 slot.state = State::GivenUp;
-                abandoned.places += 1;
-                abandoned.lost += u64::from(slot.counted);
+                unanswered.places += 1;
+                unanswered.lost += u64::from(slot.counted);
             }
         }
-        self.out -= abandoned.places;
+        self.out -= unanswered.places;
         self.forget_settled();
-        abandoned
+        unanswered
     }
 
     /// When sending of the oldest outstanding datagram began.

@@ -8,5 +8,6 @@ mod ring;
 mod stream;
 
 pub use datagrams::{Arrival, DatagramsInFlight, Next};
-pub use outcome::{Abandoned, Done, Left, Sent};
+pub(crate) use outcome::Restart;
+pub use outcome::{Done, Left, Sent, Unanswered};
 pub(crate) use stream::StreamInFlight;

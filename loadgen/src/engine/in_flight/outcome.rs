@@ -26,13 +26,24 @@ pub struct Done {
 
 /// Outstanding messages that were given up.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Abandoned {
+pub struct Unanswered {
     /// All of them, counted or not: the freed slots of the pipeline.
     pub places: usize,
     /// Counted messages that reached the timeout.
     pub timed_out: u64,
-    /// The other counted messages.
+    /// Counted messages that the peer can't answer any more: it ended the connection, or did not answer a datagram.
     pub lost: u64,
+    /// Counted messages behind one that reached the timeout, on a connection that is ended for that.
+    pub abandoned: u64,
+}
+
+/// Why a connection with outstanding messages ends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Restart {
+    /// Not by this side's decision.
+    Lost,
+    /// A message timed out, and so did all whose write began at or before this time.
+    TimedOut(u64),
 }
 
 /// Counted messages at the end of a run.

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use super::outcome::{Abandoned, Done, Left, Sent};
+use super::outcome::{Done, Left, Restart, Sent, Unanswered};
 use super::ring::Ring;
 
 /// The queued and outstanding messages of one connection, oldest first.
@@ -193,12 +193,11 @@ impl StreamInFlight {
     }
 
     /// Starts a new connection. Outstanding messages are given up; queued messages stay, with their
-    /// intended times. Messages whose write began at or before `timed_out_before` count as timed
-    /// out.
-    pub(crate) fn restart(&mut self, timed_out_before: u64) -> Abandoned {
-        let mut abandoned = Abandoned {
+    /// intended times.
+    pub(crate) fn restart(&mut self, restart: Restart) -> Unanswered {
+        let mut unanswered = Unanswered {
             places: self.out(),
-            ..Abandoned::default()
+            ..Unanswered::default()
         };
         let mut restarted = Self::new(Some(self.depth));
         for number in self.oldest..self.messages.end() {
@@ -206,14 +205,18 @@ impl StreamInFlight {
             let is_counted = message.end > self.counted_from;
             if number >= self.queued {
                 restarted.append(message, is_counted);
-            } else if is_counted && message.write_began <= timed_out_before {
-                abandoned.timed_out += 1;
             } else if is_counted {
-                abandoned.lost += 1;
+                match restart {
+                    Restart::Lost => unanswered.lost += 1,
+                    Restart::TimedOut(before) if message.write_began <= before => {
+                        unanswered.timed_out += 1;
+                    }
+                    Restart::TimedOut(_) => unanswered.abandoned += 1,
+                }
             }
         }
         *self = restarted;
-        abandoned
+        unanswered
     }
 
     /// Queued bytes that may be written now.

@@ -8,7 +8,7 @@ use super::flow::Flow;
 use super::outgoing::{FOREIGN_WITHIN, stream_of, write};
 use crate::engine::connection::{Connection, Ended};
 use crate::engine::context::Context;
-use crate::engine::in_flight::{Abandoned, Done, Left, Sent};
+use crate::engine::in_flight::{Done, Left, Sent, Unanswered};
 use crate::engine::payload::ByteStream;
 use crate::engine::slice::Contents;
 use crate::engine::source::Order;
@@ -172,10 +172,11 @@ impl Flow for Churn {
         };
         context.give_up(
             self.connection.id.key,
-            Abandoned {
+            Unanswered {
                 places: 1,
                 timed_out,
                 lost,
+                abandoned: 0,
             },
         );
     }

@@ -106,8 +106,8 @@ impl Flow for Datagram {
 
     fn abandon(&mut self, _ended: &Ended, context: &mut Context) {
         self.hold(context.now(), context);
-        let abandoned = self.in_flight.expire(u64::MAX);
-        context.give_up(self.connection.id.key, abandoned);
+        let unanswered = self.in_flight.expire(u64::MAX);
+        context.give_up(self.connection.id.key, unanswered);
     }
 
     fn waits_since(&self) -> Option<u64> {
@@ -284,8 +284,8 @@ impl Datagram {
             .oldest_write()
             .is_some_and(|began| began <= given_up)
         {
-            let abandoned = self.in_flight.expire(given_up);
-            context.give_up(self.connection.id.key, abandoned);
+            let unanswered = self.in_flight.expire(given_up);
+            context.give_up(self.connection.id.key, unanswered);
         }
     }
 

@@ -5,7 +5,7 @@ use super::flow::Flow;
 use crate::engine::chargen::Pattern;
 use crate::engine::connection::{Connection, Ended};
 use crate::engine::context::Context;
-use crate::engine::in_flight::{Abandoned, Left};
+use crate::engine::in_flight::{Left, Unanswered};
 use crate::engine::slice::Contents;
 use crate::engine::source::Order;
 use crate::engine::task::FlowShare;
@@ -95,10 +95,11 @@ impl Flow for Download {
             };
             context.recorder.record_issued();
             context.recorder.counts().sent += 1;
-            context.recorder.record_abandoned(Abandoned {
+            context.recorder.record_unanswered(Unanswered {
                 places: 0,
                 timed_out,
                 lost,
+                abandoned: 0,
             });
         }
         (self.partial, self.is_corrupt) = (0, false);

@@ -6,7 +6,7 @@ use super::flow::Flow;
 use super::outgoing::{FOREIGN_WITHIN, Outgoing};
 use crate::engine::connection::{Connection, Ended};
 use crate::engine::context::Context;
-use crate::engine::in_flight::Left;
+use crate::engine::in_flight::{Left, Restart};
 use crate::engine::recorder::Recorder;
 use crate::engine::slice::Contents;
 use crate::engine::source::Order;
@@ -87,14 +87,14 @@ impl<const GREETED: bool> Flow for Request<GREETED> {
             context.recorder.counts().duplicated += 1;
         }
         let now = context.now();
-        let timed_out_before = match ended {
-            Ended::TimedOut => now.saturating_sub(context.timeout_ns),
-            _ => 0,
+        let restart = match ended {
+            Ended::TimedOut => Restart::TimedOut(now.saturating_sub(context.timeout_ns)),
+            _ => Restart::Lost,
         };
         self.outgoing.hold(now, &mut context.recorder);
         self.is_corrupt = false;
-        let abandoned = self.outgoing.in_flight.restart(timed_out_before);
-        context.give_up(self.connection.id.key, abandoned);
+        let unanswered = self.outgoing.in_flight.restart(restart);
+        context.give_up(self.connection.id.key, unanswered);
     }
 
     fn waits_since(&self) -> Option<u64> {

@@ -8,7 +8,7 @@ use super::flow::Flow;
 use super::outgoing::Outgoing;
 use crate::engine::connection::{Connection, Ended};
 use crate::engine::context::Context;
-use crate::engine::in_flight::Left;
+use crate::engine::in_flight::{Left, Restart};
 use crate::engine::source::Order;
 use crate::engine::task::FlowShare;
 
@@ -98,16 +98,17 @@ impl Flow for Upload {
     fn abandon(&mut self, ended: &Ended, context: &mut Context) {
         self.settle(context);
         self.outgoing.hold(context.now(), &mut context.recorder);
-        let timed_out_before = match ended {
-            Ended::TimedOut => u64::MAX,
-            _ => 0,
+        // None is before another: the stream stood still.
+        let restart = match ended {
+            Ended::TimedOut => Restart::TimedOut(u64::MAX),
+            _ => Restart::Lost,
         };
         let whole = self.outgoing.in_flight.written_whole();
-        let abandoned = self.outgoing.in_flight.restart(timed_out_before);
-        context.recorder.record_abandoned(abandoned);
-        context.source.outstanding -= abandoned.places;
+        let unanswered = self.outgoing.in_flight.restart(restart);
+        context.recorder.record_unanswered(unanswered);
+        context.source.outstanding -= unanswered.places;
         // The other blocks gave their slots back when they were written completely.
-        for _ in whole..abandoned.places {
+        for _ in whole..unanswered.places {
             context.source.schedule.completed(self.connection.id.key);
         }
     }

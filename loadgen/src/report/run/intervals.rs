@@ -142,7 +142,8 @@ impl Column {
             missing: interval
                 .counts
                 .lost
-                .saturating_add(interval.counts.timed_out),
+                .saturating_add(interval.counts.timed_out)
+                .saturating_add(interval.counts.abandoned),
             response: Latencies {
                 p50: response(|latency| latency.p50),
                 p99: response(|latency| latency.p99),

@@ -166,6 +166,7 @@ fn summary(result: &RunResult, medium: Medium) -> Vec<Fact> {
     let missing = [
         messages.lost,
         messages.timed_out,
+        messages.abandoned,
         messages.unfinished,
         messages.unsent,
     ]

@@ -48,6 +48,7 @@ mod tests {
                 received: 4,
                 lost: 5,
                 timed_out: 6,
+                abandoned: 24,
                 duplicated: 7,
                 reordered: 8,
             },
@@ -122,6 +123,9 @@ mod tests {
         gap.tcp = None;
         gap.background_received_bytes = None;
         let fields = Records::of(&columns(), &[gap]).rows.remove(0);
-        assert_eq!(fields.join(","), "0.5,1,3,4,5,6,7,8,9,10,11,12,,,1,,,,,,,,");
+        assert_eq!(
+            fields.join(","),
+            "0.5,1,3,4,5,6,24,7,8,9,10,11,12,,,1,,,,,,,,"
+        );
     }
 }

@@ -44,8 +44,8 @@ fn arrivals_are_told_apart() {
     assert_eq!(datagrams.received(0), echo(0, true));
     assert_eq!(datagrams.received(1), twice);
     assert_eq!(datagrams.received(4), Arrival::Stray);
-    let abandoned = datagrams.expire(2);
-    assert_eq!((abandoned.places, abandoned.lost), (1, 1));
+    let unanswered = datagrams.expire(2);
+    assert_eq!((unanswered.places, unanswered.lost), (1, 1));
     assert_eq!(datagrams.received(2), late);
     assert_eq!(datagrams.received(2), twice);
     assert_eq!(datagrams.received(3), echo(3, false));

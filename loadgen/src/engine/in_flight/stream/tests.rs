@@ -78,15 +78,22 @@ fn a_restart_gives_up_what_was_out_and_keeps_what_was_queued() {
     }
     messages.wrote(8, 100, |_| ());
     messages.wrote(4, 200, |_| ());
-    let abandoned = messages.restart(150);
-    assert_eq!(
-        abandoned,
-        Abandoned {
-            places: 3,
-            timed_out: 1,
-            lost: 1
-        }
-    );
+    let unanswered = messages.clone().restart(Restart::TimedOut(150));
+    let expected = Unanswered {
+        places: 3,
+        timed_out: 1,
+        lost: 0,
+        abandoned: 1,
+    };
+    assert_eq!(unanswered, expected);
+    let unanswered = messages.restart(Restart::Lost);
+    let expected = Unanswered {
+        places: 3,
+        timed_out: 0,
+        lost: 2,
+        abandoned: 0,
+    };
+    assert_eq!(unanswered, expected);
     assert_eq!(
         (messages.left(), messages.writable()),
         (Left { out: 0, queued: 1 }, 4)
@@ -139,11 +146,12 @@ proptest! {
                 }
                 _ if amount == 1 => {
                     let out = messages.left().out;
-                    let abandoned = messages.restart(time as u64 / 2);
-                    prop_assert_eq!(abandoned.lost + abandoned.timed_out, out);
+                    let restarted = messages.restart(Restart::TimedOut(time as u64 / 2));
+                    prop_assert_eq!(restarted.timed_out + restarted.abandoned, out);
+                    prop_assert_eq!(restarted.lost, 0);
                     given_up += out;
                     bytes_lost = bytes_out - bytes_back;
-                    sizes.drain(..abandoned.places);
+                    sizes.drain(..restarted.places);
                     begin = 0;
                 }
                 _ => {}
