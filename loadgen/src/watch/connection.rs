@@ -62,6 +62,7 @@ impl Connection {
             }
             Address::Udp(address) => {
                 let socket = sys::connect_datagram(*address, None, &tuning)?;
+                sys::queue_errors(&socket, address.is_ipv4())?;
                 (socket.into(), true, true)
             }
             Address::Unix(path) => (unix::connect_nonblocking(path)?.into(), false, true),
@@ -172,6 +173,18 @@ impl Connection {
             }
         }
         Ok(())
+    }
+
+    /// The probes to which the network had an answer. Those of the lane that are not out any more may be among
+    /// them.
+    pub(super) fn refused(&self, nonce: u64) -> Vec<u64> {
+        let mut refused = Vec::new();
+        let mut buffer = [0; 64];
+        // As many as can be out, and the kernel's queue ends.
+        while let Ok(count) = sys::take_refused_datagram(&self.socket, &mut buffer) {
+            refused.extend(probe::decode(nonce, &buffer[..count]));
+        }
+        refused
     }
 
     fn take_answers(&mut self, nonce: u64, answered: &mut Vec<u64>) -> Result<(), End> {

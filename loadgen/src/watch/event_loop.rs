@@ -1,7 +1,7 @@
 //! The loop of a watch: sleep until a probe is due, a probe's time is over, or a socket has news.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use mio::{Events, Interest, Poll, Token};
 
@@ -33,6 +33,7 @@ pub(super) struct EventLoop<'a> {
     plan: &'a WatchPlan,
     observer: &'a mut dyn WatchObserver,
     clock: Clock,
+    started: SystemTime,
     poll: Poll,
     alarm: Alarm,
     prober: Prober,
@@ -43,6 +44,7 @@ pub(super) struct EventLoop<'a> {
 
 /// What a watch found.
 pub(super) struct Found {
+    pub(super) started: SystemTime,
     pub(super) targets: Vec<TargetResult>,
     pub(super) client: WatchClient,
     pub(super) duration: Duration,
@@ -68,6 +70,7 @@ impl<'a> EventLoop<'a> {
             plan,
             observer,
             clock,
+            started: SystemTime::now(),
             poll,
             alarm,
             prober: Prober::new(plan, addresses, registry, FIRST_SOCKET, nonce),
@@ -238,6 +241,7 @@ impl<'a> EventLoop<'a> {
             series.result(target.to_string())
         });
         Found {
+            started: self.started,
             targets: targets.collect(),
             client: self.presence.result(self.prober.error.take()),
             duration: Duration::from_nanos(now),

@@ -60,8 +60,9 @@ struct Probe {
 enum State {
     /// The last probe was answered in time.
     Up,
-    /// The last probes failed.
-    Out(Stretch),
+    /// Probes failed. With the first answer that came since, the outage is over, unless a probe that was due
+    /// before that failed too.
+    Out(Stretch, Option<u64>),
     /// The last answers were late.
     Late(Stretch),
 }
@@ -156,20 +157,20 @@ impl Lane {
         }
         match std::mem::replace(&mut self.state, State::Up) {
             State::Up => {}
-            State::Out(stretch) | State::Late(stretch) => {
-                let is_outage = stretch.class != OutageClass::Late;
-                let end = if is_outage { now } else { stretch.end };
+            State::Out(stretch, answered) => {
                 let stretch = Stretch {
-                    end: end.max(stretch.start),
-                    ongoing: is_outage,
+                    end: answered.unwrap_or(now).max(stretch.start),
+                    ongoing: answered.is_none(),
                     ..stretch
                 };
                 series.end(self.connection, stretch);
             }
+            State::Late(stretch) => series.end(self.connection, stretch),
         }
     }
 
     fn judge(&mut self, probe: Probe, series: &mut Series) {
+        self.end_outage_before(probe.due, series);
         match probe.outcome {
             Some(Outcome::Answered(at)) => {
                 let waited = at.saturating_sub(probe.due);
@@ -188,11 +189,11 @@ impl Lane {
                 {
                     self.lost = None;
                 }
-                self.end_outage(at, series);
                 if is_late {
                     self.answer_late(probe.due, at);
                 } else {
                     self.end_late(series);
+                    self.answer_in_time(at);
                 }
             }
             Some(Outcome::Failed(failure)) => {
@@ -209,38 +210,61 @@ impl Lane {
     }
 
     fn fail(&mut self, due: u64, failure: Failure, series: &mut Series) {
-        if let State::Out(stretch) = &mut self.state {
+        if let State::Out(stretch, _) = &mut self.state {
             stretch.probes += 1;
             return;
         }
         let Failure { class, error } = match self.lost.take() {
             Some((lost_at, loss)) if due > lost_at => loss,
+            _ if failure.class == OutageClass::Timeout => self.told(due).unwrap_or(failure),
             _ => failure,
         };
         series.begin(self.connection, due, class, error.clone());
-        self.state = State::Out(self.stretch(due, due, class, error));
+        self.state = State::Out(self.stretch(due, due, class, error), None);
     }
 
-    /// An answer came at `at`, which ends an outage.
-    fn end_outage(&mut self, at: u64, series: &mut Series) {
-        if matches!(self.state, State::Out(_))
-            && let State::Out(stretch) = std::mem::replace(&mut self.state, State::Up)
+    /// What was told of a probe that was due within a timeout from `start` on: it explains the silence. The network
+    /// does not answer every datagram.
+    fn told(&self, start: u64) -> Option<Failure> {
+        let until = start + self.timeout;
+        let probes = self.probes.iter().take_while(|probe| probe.due < until);
+        let mut outcomes = probes.filter_map(|probe| probe.outcome.as_ref());
+        outcomes.find_map(|outcome| match outcome {
+            Outcome::Failed(failure) if failure.class != OutageClass::Timeout => {
+                Some(failure.clone())
+            }
+            _ => None,
+        })
+    }
+
+    /// Ends an outage if an answer came before a probe was due at `due`: no probe before that is unknown.
+    fn end_outage_before(&mut self, due: u64, series: &mut Series) {
+        if let State::Out(_, Some(answered)) = self.state
+            && answered <= due
+            && let State::Out(stretch, _) = std::mem::replace(&mut self.state, State::Up)
         {
-            let end = at.max(stretch.start);
+            let end = answered.max(stretch.start);
             self.covered_until = end;
             series.end(self.connection, Stretch { end, ..stretch });
         }
     }
 
+    fn answer_in_time(&mut self, at: u64) {
+        if let State::Out(_, answered) = &mut self.state {
+            *answered = Some(answered.map_or(at, |earlier| earlier.min(at)));
+        }
+    }
+
     fn answer_late(&mut self, due: u64, at: u64) {
         match &mut self.state {
+            State::Out(..) => self.answer_in_time(at),
             State::Late(stretch) => {
                 stretch.end = stretch.end.max(at);
                 stretch.probes += 1;
             }
             // What waited behind an outage came with its end.
-            _ if at <= self.covered_until + USUAL_LAG_NS => {}
-            _ => self.state = State::Late(self.stretch(due, at, OutageClass::Late, None)),
+            State::Up if at <= self.covered_until + USUAL_LAG_NS => {}
+            State::Up => self.state = State::Late(self.stretch(due, at, OutageClass::Late, None)),
         }
     }
 

@@ -29,8 +29,6 @@ mod series;
 mod stretches;
 mod timeline;
 
-use std::time::SystemTime;
-
 use event_loop::EventLoop;
 
 use crate::error::RunError;
@@ -55,14 +53,13 @@ pub fn run(
     let Some(addresses) = address::resolve(&plan.targets, control)? else {
         return Ok(None);
     };
-    let started = SystemTime::now();
     let event_loop = EventLoop::new(plan, &addresses, observer).map_err(RunError::System)?;
     let found = event_loop.run(control).map_err(RunError::System)?;
     Ok(Some(WatchResult {
         schema: 1,
         kind: WatchKind::Watch,
         tool: Tool::this(),
-        started_at: humantime::format_rfc3339_millis(started).to_string(),
+        started_at: humantime::format_rfc3339_millis(found.started).to_string(),
         interrupted: found.interrupted,
         duration_s: found.duration.as_secs_f64(),
         host: host::describe(),

@@ -257,9 +257,9 @@ impl Prober {
             self.lose(token, &End::Failed(error), now);
             return;
         }
-        // The error is of an earlier datagram if one is out, and this one was not sent.
+        // The error is of an earlier datagram if the network had an answer, and this one was not sent.
         connection.out.pop_back();
-        if self.fail_oldest(token, &error) {
+        if self.fail_refused(token, &error) {
             let again = self.connections.get_mut(&token);
             if again.is_some_and(|connection| connection.ask(nonce, number).is_ok()) {
                 return;
@@ -268,19 +268,18 @@ impl Prober {
         self.settle(lane, number, classify::outcome(&error));
     }
 
-    /// Settles the oldest datagram that is out. Returns whether there was one.
-    fn fail_oldest(&mut self, token: usize, error: &io::Error) -> bool {
+    /// Settles the datagrams to which the network had an answer. Returns whether there was one.
+    fn fail_refused(&mut self, token: usize, error: &io::Error) -> bool {
         let Some(connection) = self.connections.get_mut(&token) else {
             return false;
         };
         let lane = connection.lane;
-        while let Some(number) = connection.out.pop_front() {
-            if self.lanes[lane].lane.deadline(number).is_some() {
-                self.settle(lane, number, classify::outcome(error));
-                return true;
-            }
+        let refused = connection.refused(self.lanes[lane].nonce);
+        connection.out.retain(|number| !refused.contains(number));
+        for &number in &refused {
+            self.settle(lane, number, classify::outcome(error));
         }
-        false
+        !refused.is_empty()
     }
 
     /// A socket has news.
@@ -310,7 +309,7 @@ impl Prober {
             Ok(()) => self.close_if_done(token),
             // The network's answer to one datagram; the socket stays.
             Err(End::Failed(error)) if is_datagram => {
-                self.fail_oldest(token, &error);
+                self.fail_refused(token, &error);
                 self.close_if_done(token);
             }
             Err(end) => self.lose(token, &end, now),

@@ -17,7 +17,7 @@ use std::io;
 pub(crate) use alarm::Alarm;
 pub(crate) use clock::clock_discipline;
 pub(crate) use connect::{connect, connect_datagram, reset_on_close};
-pub(crate) use socket_options::outgoing_queue;
+pub(crate) use socket_options::{outgoing_queue, queue_errors, take_refused_datagram};
 pub(crate) use tcp_info::{TcpInfo, tcp_info};
 pub(crate) use thread::{
     SchedulerStatistics, ThreadUsage, lock_memory, set_thread_nice, set_thread_realtime,

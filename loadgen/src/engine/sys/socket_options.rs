@@ -1,7 +1,9 @@
 //! Socket options and queue lengths that std, rustix and socket2 lack.
 
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd};
+
+use rustix::net::{RecvAncillaryBuffer, RecvFlags, recvmsg};
 
 use super::check;
 
@@ -32,6 +34,32 @@ pub(crate) fn outgoing_queue(socket: &impl AsFd) -> io::Result<u64> {
 /// The error of setsockopt(2); ENOPROTOOPT before Linux 4.2.
 pub(super) fn leave_port_to_connect(socket: &impl AsFd) -> io::Result<()> {
     set_option(socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)
+}
+
+/// With this option, the network's answer to a datagram is an error of the socket whatever it says, and waits in a
+/// queue, which [`take_refused_datagram`] empties. Without it, only a refusal of the port is (IP_RECVERR, ip(7);
+/// IPV6_RECVERR, ipv6(7)).
+///
+/// # Errors
+/// The error of setsockopt(2).
+pub(crate) fn queue_errors(socket: &impl AsFd, is_v4: bool) -> io::Result<()> {
+    if is_v4 {
+        set_option(socket, libc::IPPROTO_IP, libc::IP_RECVERR, 1)
+    } else {
+        set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1)
+    }
+}
+
+/// Takes a datagram to which the network had an answer out of the queue, as far as it fits into `buffer`, and returns
+/// its length (recvmsg(2), MSG_ERRQUEUE).
+///
+/// # Errors
+/// The error of recvmsg(2); `WouldBlock` if there is none.
+pub(crate) fn take_refused_datagram(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut control = RecvAncillaryBuffer::default();
+    let mut parts = [IoSliceMut::new(buffer)];
+    let taken = recvmsg(socket, &mut parts, &mut control, RecvFlags::ERRQUEUE)?;
+    Ok(taken.bytes)
 }
 
 /// Restricts this socket to one port, so that a test can run out of ports (IP_LOCAL_PORT_RANGE,
@@ -94,7 +122,7 @@ fn set_option(
 mod tests {
     use super::*;
     use std::io::{Read, Write};
-    use std::net::{TcpListener, TcpStream};
+    use std::net::{TcpListener, TcpStream, UdpSocket};
     use std::os::unix::net::UnixStream;
     use std::time::{Duration, Instant};
 
@@ -130,6 +158,24 @@ mod tests {
             outgoing_queue(&sender).unwrap() == 0
         });
         assert!(outgoing_queue(&listener).is_err());
+    }
+
+    #[test]
+    fn a_refused_datagram_waits_in_the_queue_of_errors() {
+        for (any, is_v4) in [("127.0.0.1:0", true), ("[::1]:0", false)] {
+            let closed = UdpSocket::bind(any).unwrap().local_addr().unwrap();
+            let socket = UdpSocket::bind(any).unwrap();
+            socket.connect(closed).unwrap();
+            queue_errors(&socket, is_v4).unwrap();
+            let mut buffer = [0; 8];
+            socket.send(b"probe").unwrap();
+            wait("the refusal is there", || {
+                take_refused_datagram(&socket, &mut buffer).is_ok_and(|count| count == 5)
+            });
+            assert_eq!(&buffer[..5], b"probe");
+            let none = take_refused_datagram(&socket, &mut buffer).unwrap_err();
+            assert_eq!(none.kind(), io::ErrorKind::WouldBlock);
+        }
     }
 
     #[test]

@@ -68,7 +68,8 @@ fn an_outage_lasts_from_the_first_failed_probe_until_the_next_answer() {
         simulation.probe(due, at, outcome);
     }
     let result = simulation.finish(1000 * MS);
-    assert_eq!(times(&result), [(300, 501, OutageClass::Timeout)]);
+    // Of the first nothing is known, and the next ones tell why.
+    assert_eq!(times(&result), [(300, 501, OutageClass::Refused)]);
     assert_eq!((result.failed.timeout, result.failed.refused), (1, 19));
     assert_eq!((result.answered, result.probes), (80, 100));
     assert_eq!(result.availability, Some(0.8));
@@ -113,6 +114,46 @@ fn what_waited_behind_an_outage_is_part_of_it() {
     }
     let result = simulation.finish(2000 * MS);
     assert_eq!(times(&result), [(300, 1300, OutageClass::Timeout)]);
+}
+
+#[test]
+fn an_outage_is_over_when_any_answer_comes_that_no_failure_follows() {
+    let mut simulation = Simulation::new();
+    // The old connection brings its answers at 400 ms, after a new one was answered at 301.
+    for (due, answered) in [
+        (0, Some(0)),
+        (100, None),
+        (150, Some(400)),
+        (200, None),
+        (300, Some(301)),
+        (320, Some(320)),
+        (500, Some(500)),
+    ] {
+        let outcome = match answered {
+            Some(at) => Outcome::Answered(at * MS),
+            None => Simulation::fail(OutageClass::Timeout),
+        };
+        simulation.probe(due * MS, due * MS, outcome);
+    }
+    let result = simulation.finish(600 * MS);
+    assert_eq!(times(&result), [(100, 301, OutageClass::Timeout),]);
+    assert_eq!(result.failed.timeout, 2);
+}
+
+#[test]
+fn what_is_told_long_after_the_beginning_does_not_explain_it() {
+    let mut simulation = Simulation::new();
+    for number in 0..100 {
+        let due = number * 10 * MS;
+        let outcome = match due / MS {
+            300..600 => (due + TIMEOUT, Simulation::fail(OutageClass::Timeout)),
+            600..700 => (due + MS, Simulation::fail(OutageClass::Refused)),
+            _ => (due, Outcome::Answered(due)),
+        };
+        simulation.probe(due, outcome.0, outcome.1);
+    }
+    let result = simulation.finish(1000 * MS);
+    assert_eq!(times(&result), [(300, 700, OutageClass::Timeout)]);
 }
 
 #[test]
