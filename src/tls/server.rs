@@ -149,7 +149,8 @@ impl ServerTls {
         self.objection.as_deref()
     }
 
-    /// A session for a connection that was accepted.
+    /// A session for a connection that was accepted. Records that a read makes may wait for the next write:
+    /// the caller flushes after its reads and writes.
     ///
     /// # Errors
     /// What rustls reports, which would be a defect.
@@ -158,7 +159,7 @@ impl ServerTls {
         on_end: OnEnd,
     ) -> Result<Session<UnbufferedServerConnection>, rustls::Error> {
         let connection = UnbufferedServerConnection::new(Arc::clone(&self.config))?;
-        Ok(Session::new(connection, on_end))
+        Ok(Session::new(connection, on_end).hold_records())
     }
 
     /// As [`ServerTls::accept`], with the name that the client is going to ask for.
@@ -173,7 +174,7 @@ impl ServerTls {
         let mut config = ServerConfig::clone(&self.config);
         config.cert_resolver = asked.resolver();
         let connection = UnbufferedServerConnection::new(Arc::new(config))?;
-        Ok((Session::new(connection, on_end), asked))
+        Ok((Session::new(connection, on_end).hold_records(), asked))
     }
 }
 

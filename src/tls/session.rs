@@ -21,11 +21,11 @@ use super::failure::Failure;
 use super::queue::Queue;
 use super::side::Side;
 use super::steps::{self, MAX_OVERHEAD, Sink, Step, Stepped};
-use crate::net::errno;
 use crate::net::readiness::Readiness;
 use crate::net::stream::Stream;
 
 mod ending;
+mod sending;
 
 /// The longest record: a header, 2^14 bytes and what encryption adds (RFC 8446 and RFC 5246, 6.2.3).
 const MAX_RECORD: usize = 5 + (1 << 14) + 2048;
@@ -33,6 +33,9 @@ const MAX_RECORD: usize = 5 + (1 << 14) + 2048;
 const MAX_HANDSHAKE_MESSAGE: usize = (1 << 16) + 4096;
 /// Plaintext that one write encrypts: with one call for all of it, bulk costs few system calls.
 const MAX_WRITE: usize = 64 << 10;
+/// Records that hold as much as one write takes: where a peer sends streams in full ones, what one read
+/// brings is written at once, and no part of a record is left of it.
+const MAX_READ: usize = MAX_WRITE + 4 * 22;
 /// Receives of one read that bring no plaintext: parts of a record, handshake messages, key updates.
 const MAX_RECEIVES: usize = 4;
 
@@ -60,8 +63,9 @@ pub struct Session<C> {
     /// Received and not processed: a part of a record, or of a handshake message.
     incoming: Vec<u8>,
     plaintext: Queue,
-    /// Records that the socket did not take.
+    /// Records that the socket did not take, or that wait for the next write.
     outgoing: Queue,
+    holding: Holding,
     /// The readiness of the socket, as [`Conn`](crate::conn::Conn) keeps that of a plain one.
     ready: Readiness,
     input: Input,
@@ -79,6 +83,16 @@ pub enum OnEnd {
     /// Go on writing. Only TLS 1.3 has such an end of one direction: in TLS 1.2 a close_notify has to
     /// be answered at once (RFC 5246, 7.2.1).
     GoOn,
+}
+
+/// Whether records that a read makes, such as tickets, wait for the answer to what it returns, which saves
+/// a call and a segment.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Holding {
+    No,
+    Yes,
+    /// Some wait, which the socket was not offered.
+    Some,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -120,6 +134,7 @@ impl<C: Side> Session<C> {
             incoming: Vec::new(),
             plaintext: Queue::default(),
             outgoing: Queue::default(),
+            holding: Holding::No,
             ready: Readiness::WRITABLE,
             input: Input::Open,
             output: Output::Open,
@@ -127,6 +142,13 @@ impl<C: Side> Session<C> {
             has_received: false,
             failure: None,
         }
+    }
+
+    /// Lets records that a read makes wait for the next write, if the read returned plaintext. The caller
+    /// flushes after its reads and writes.
+    pub(super) fn hold_records(mut self) -> Self {
+        self.holding = Holding::Yes;
+        self
     }
 
     /// Adds readiness of the socket that the kernel reported.
@@ -264,82 +286,9 @@ impl<C: Side> Session<C> {
         Err(ErrorKind::UnexpectedEof.into())
     }
 
-    /// Whether records wait although the socket is not known to be full: it had no memory for them.
-    pub fn owes_output(&self) -> bool {
-        !self.outgoing.is_empty() && self.ready.is_writable()
-    }
-
     /// Whether the socket is half-closed, and its input to be discarded without decryption.
     pub(super) fn is_shut(&self) -> bool {
         self.output == Output::Shut
-    }
-
-    /// Encrypts and sends; the socket may take the records later. Returns how much was encrypted.
-    ///
-    /// # Errors
-    /// `WouldBlock` while earlier records wait for the socket, or for the handshake; `BrokenPipe` after
-    /// our close_notify; else as [`Session::read`].
-    pub(super) fn write(
-        &mut self,
-        socket: &mut impl Stream,
-        buffers: &mut Buffers,
-        bytes: &[u8],
-    ) -> io::Result<usize> {
-        self.flush(socket)?;
-        if self.is_handshaking() {
-            match self.receive(socket, buffers, &mut []) {
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
-            if self.is_handshaking() || !self.outgoing.is_empty() {
-                return Err(ErrorKind::WouldBlock.into());
-            }
-        }
-        if self.output != Output::Open {
-            return Err(ErrorKind::BrokenPipe.into());
-        }
-        let bytes = &bytes[..bytes.len().min(MAX_WRITE)];
-        let mut incoming = std::mem::take(&mut self.incoming);
-        let stepped = self.step_to_end(&mut incoming, buffers, &mut [], Some(bytes));
-        self.incoming = incoming;
-        let (step, _) = self.finish_steps(socket, buffers, stepped)?;
-        match step {
-            Step::Open => Ok(bytes.len()),
-            Step::Over => Err(ErrorKind::BrokenPipe.into()),
-            Step::More | Step::Blocked | Step::Failed(_) => Err(ErrorKind::WouldBlock.into()),
-        }
-    }
-
-    /// Sends records that wait.
-    ///
-    /// # Errors
-    /// `WouldBlock` if some still wait; else the socket's own.
-    pub(super) fn flush(&mut self, socket: &mut impl Stream) -> io::Result<()> {
-        while !self.outgoing.is_empty() {
-            if !self.ready.is_writable() {
-                return Err(ErrorKind::WouldBlock.into());
-            }
-            match socket.write(self.outgoing.rest()) {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(count) => self.outgoing.take(count),
-                Err(error) => {
-                    if error.kind() == ErrorKind::WouldBlock {
-                        self.ready.remove(Readiness::WRITABLE);
-                    }
-                    return Err(error);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// As [`Session::flush`]; what waits on is no error.
-    fn try_flush(&mut self, socket: &mut impl Stream) -> io::Result<()> {
-        match self.flush(socket) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
-            flushed => flushed,
-        }
     }
 
     /// Receives and processes until there is plaintext, the input ended, or the socket is drained.
@@ -405,7 +354,8 @@ impl<C: Side> Session<C> {
         kept: usize,
         room: usize,
     ) -> io::Result<usize> {
-        let end = room.max(kept + MAX_RECORD).min(buffers.incoming.len());
+        let wanted = if room < MAX_WRITE { room } else { MAX_READ };
+        let end = wanted.max(kept + MAX_RECORD).min(buffers.incoming.len());
         let free = &mut buffers.incoming[kept..end];
         let asked = free.len();
         match socket.read(free) {
@@ -437,44 +387,34 @@ impl<C: Side> Session<C> {
         out: &mut [u8],
     ) -> io::Result<usize> {
         let mut incoming = std::mem::take(&mut buffers.incoming);
-        let stepped = self.step(&mut incoming[..len], buffers, out, None);
+        let stepped = self.step(&mut incoming[..len], buffers, out, 0, None);
         let rest = &incoming[stepped.discard..len];
         self.incoming.reserve_exact(rest.len());
         self.incoming.extend_from_slice(rest);
         buffers.incoming = incoming;
+        if self.may_hold(&stepped) {
+            self.outgoing.push(&buffers.outgoing[..stepped.written]);
+            self.holding = Holding::Some;
+            return Ok(stepped.count);
+        }
         let (_, count) = self.finish_steps(socket, buffers, stepped)?;
         Ok(count)
     }
 
-    /// As [`Session::step`], and removes from `incoming` what was processed.
-    fn step_to_end(
-        &mut self,
-        incoming: &mut Vec<u8>,
-        buffers: &mut Buffers,
-        out: &mut [u8],
-        bytes: Option<&[u8]>,
-    ) -> Stepped {
-        let stepped = self.step(incoming, buffers, out, bytes);
-        if stepped.discard == incoming.len() {
-            *incoming = Vec::new();
-        } else {
-            incoming.drain(..stepped.discard);
-        }
-        stepped
-    }
-
-    /// Lets rustls process input until nothing more comes of it, and then encrypts `bytes`.
+    /// Lets rustls process input until nothing more comes of it, and then encrypts `bytes`, all behind
+    /// `held` bytes of records.
     fn step(
         &mut self,
         incoming: &mut [u8],
         buffers: &mut Buffers,
         out: &mut [u8],
+        held: usize,
         bytes: Option<&[u8]>,
     ) -> Stepped {
         if let Some(Failure::Tls(error)) = &self.failure {
             return Stepped::failed(error.clone());
         }
-        let sink = Sink::new(out, &mut self.plaintext, &mut buffers.outgoing);
+        let sink = Sink::new(out, &mut self.plaintext, &mut buffers.outgoing, held);
         let stepped = steps::run(&mut self.connection, incoming, sink, bytes);
         if stepped.has_peer_closed {
             self.input = Input::Closed;
@@ -500,25 +440,5 @@ impl<C: Side> Session<C> {
         }
         sent?;
         Ok((stepped.last, stepped.count))
-    }
-
-    /// Sends the first `len` bytes of the lent records, and keeps what the socket does not take.
-    fn send(&mut self, socket: &mut impl Stream, buffers: &Buffers, len: usize) -> io::Result<()> {
-        let mut records = &buffers.outgoing[..len];
-        while self.outgoing.is_empty() && !records.is_empty() && self.ready.is_writable() {
-            match socket.write(records) {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(count) => records = &records[count..],
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.ready.remove(Readiness::WRITABLE);
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // They are encrypted and can't be taken back.
-                Err(error) if errno::is_lack_of_memory(&error) => break,
-                Err(error) => return Err(error),
-            }
-        }
-        self.outgoing.push(records);
-        Ok(())
     }
 }

@@ -41,13 +41,14 @@ impl<'a> Sink<'a> {
         out: &'a mut [u8],
         plaintext: &'a mut Queue,
         outgoing: &'a mut Vec<u8>,
+        len: usize,
     ) -> Self {
         Self {
             out,
             count: 0,
             plaintext,
             outgoing,
-            len: 0,
+            len,
         }
     }
 

@@ -197,6 +197,14 @@ where
             )
         }
     };
+    if matches!(next, Next::Close(_)) || !secured.session.owes_output() {
+        return next;
+    }
+    // Nothing was written that could have taken it along; a failure shows again in the next call.
+    let _ = conn.over(
+        |socket| secured.over(socket, lent),
+        |conn| conn.flush_stream(),
+    );
     if next == Next::Wait && secured.session.owes_output() {
         // The socket had no memory for it, and no event reports when there is some.
         return Next::Retry;
