@@ -7,7 +7,7 @@ use super::connection::{Conn, Input, Next, State};
 use super::scratch::Scratch;
 use crate::metrics::{CloseReason, ProxyError, WorkerMetrics};
 use crate::net::readiness::Readiness;
-use crate::net::stream::Stream;
+use crate::net::stream::{Stream, Taken};
 use crate::proxy_protocol::{self, Begin, Header, MAX_HEADER_LEN};
 use crate::service::Service;
 
@@ -39,10 +39,9 @@ impl<S: Stream> Conn<S> {
         self.state == State::AwaitingHeader
     }
 
-    /// Starts the service. Input may wait for it.
+    /// Starts the service.
     pub(crate) fn begin(&mut self, service: Service) {
         self.state = State::of(service);
-        self.ready |= Readiness::READABLE;
     }
 
     /// Looks for the header, and takes it if it is whole.
@@ -72,6 +71,13 @@ impl<S: Stream> Conn<S> {
         };
         if let Err(error) = self.take_written(&mut buffer[..len]) {
             return Found::Ended(self.fail(&error));
+        }
+        if count == len {
+            // As after any short read: what follows raises an edge, and need not be looked for.
+            self.note_taken(Taken {
+                count,
+                asked: MAX_HEADER_LEN,
+            });
         }
         match proxy_protocol::parse(&buffer[..len]) {
             Ok(Begin::Header(header)) => Found::Header(header),

@@ -117,6 +117,10 @@ impl<S: Stream> Connections<S> {
     where
         K: Kernel<Stream = S>,
     {
+        if let Some(entry) = self.table.get_mut(key) {
+            // What it sent instead of a header was only looked at.
+            entry.conn.note(Readiness::READABLE);
+        }
         match waiting.sender {
             Some(sender) => self.serve_client(key, waiting, sender, None, cx),
             None => self.begin(key, waiting.service, None, cx),
@@ -188,7 +192,7 @@ impl<S: Stream> Connections<S> {
         if service == Service::Whoami {
             self.greet(key, header, cx);
         }
-        // What came behind the header raises no further event.
+        // What came with the header raises no further event.
         if self.is_served(key) {
             self.serve_late(key, Readiness::NONE, cx);
         }
