@@ -57,18 +57,8 @@ impl OutputArgs {
     /// One line for the user: two options with the same place, or a missing terminal.
     pub(crate) fn check(&self) -> Result<(), String> {
         check_apart(&self.places())?;
-        if self.tui && !io::stderr().is_terminal() {
-            return Err("--tui draws on a terminal, and stderr is none; run without it".to_owned());
-        }
-        if self.tui && !progress::is_possible() {
-            return Err(
-                "--tui draws on the whole terminal, and TERM=dumb says that it has no cursor to \
-                 move; run without it, or set TERM to what the terminal is"
-                    .to_owned(),
-            );
-        }
-        if self.tui && self.ndjson.as_deref().is_some_and(is_stdout) && io::stdout().is_terminal() {
-            return Err("--tui and --ndjson - can't both write to the terminal".to_owned());
+        if self.tui {
+            check_screen(self.ndjson.as_deref())?;
         }
         Ok(())
     }
@@ -92,4 +82,25 @@ impl OutputArgs {
         .filter_map(|(option, place)| Some((option, place.as_deref()?)))
         .collect()
     }
+}
+
+/// Checks that there is a terminal to draw on, and that the lines of `ndjson` do not go there too.
+///
+/// # Errors
+/// One line for the user: what is in the way.
+pub(super) fn check_screen(ndjson: Option<&Path>) -> Result<(), String> {
+    if !io::stderr().is_terminal() {
+        return Err("--tui draws on a terminal, and stderr is none; run without it".to_owned());
+    }
+    if !progress::is_possible() {
+        return Err(
+            "--tui draws on the whole terminal, and TERM=dumb says that it has no cursor to \
+             move; run without it, or set TERM to what the terminal is"
+                .to_owned(),
+        );
+    }
+    if ndjson.is_some_and(is_stdout) && io::stdout().is_terminal() {
+        return Err("--tui and --ndjson - can't both write to the terminal".to_owned());
+    }
+    Ok(())
 }

@@ -8,6 +8,7 @@ use echomark::net::endpoint::Endpoint;
 use echomark::net::units;
 use loadgen::plan::watch::WatchPlan;
 
+use super::output_args::check_screen;
 use super::parse;
 use super::place::{check_apart, is_stdout};
 
@@ -62,8 +63,12 @@ pub(crate) struct WatchArgs {
     pub(crate) allow_invalid: bool,
 
     /// No live line and no table
-    #[arg(short, long, help_heading = "Output")]
+    #[arg(short, long, conflicts_with = "tui", help_heading = "Output")]
     pub(crate) quiet: bool,
+
+    /// Show the watch on the whole terminal; keys end it
+    #[arg(long, help_heading = "Output")]
+    pub(crate) tui: bool,
 }
 
 impl WatchArgs {
@@ -86,6 +91,9 @@ impl WatchArgs {
         };
         plan.check().map_err(|error| error.to_string())?;
         check_apart(&self.places())?;
+        if self.tui {
+            check_screen(self.ndjson.as_deref())?;
+        }
         Ok(plan)
     }
 

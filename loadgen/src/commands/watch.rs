@@ -4,25 +4,25 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use loadgen::WatchResult;
 use loadgen::observer::watch::{WatchEvent, WatchObserver, WatchStatus};
 use loadgen::plan::watch::WatchPlan;
 use loadgen::report::ndjson::WatchNdjson;
 use loadgen::report::{html, json};
 use loadgen::watch;
+use loadgen::{Control, WatchResult};
 
 use crate::cli::{WatchArgs, is_stdout};
 use crate::commands::outputs::{OutputFile, Problems, open, print};
 use crate::commands::signals;
 use crate::exit::{DONE, Failure, INTERRUPTED, INVALID, OBJECTIVE_NOT_MET};
 use crate::terminal::progress;
-use crate::terminal::watch::line;
+use crate::terminal::watch::{line, tui};
 
 /// Watches, writes the result to the outputs, and returns the exit code.
 pub(crate) fn run(args: &WatchArgs) -> Result<u8, Failure> {
     let plan = args.resolve().map_err(Failure::usage)?;
-    let mut outputs = Outputs::open(args, &plan).map_err(Failure::of_run)?;
     let control = signals::stop_on_signals()?;
+    let mut outputs = Outputs::open(args, &plan, &control).map_err(Failure::of_run)?;
     let result = watch::run(&plan, &control, &mut outputs)
         .map_err(|error| Failure::of_run(error.to_string()))?;
     let Some(result) = result else {
@@ -55,8 +55,9 @@ struct Outputs<'a> {
 }
 
 impl<'a> Outputs<'a> {
-    /// Opens every file before the watch, so that a wrong path fails early.
-    fn open(args: &'a WatchArgs, plan: &WatchPlan) -> Result<Self, String> {
+    /// Opens every file before the watch, so that a wrong path fails early. On the whole terminal, keys end
+    /// the watch through `control`.
+    fn open(args: &'a WatchArgs, plan: &WatchPlan, control: &Control) -> Result<Self, String> {
         let at_end = |path: &Path| {
             (!is_stdout(path))
                 .then(|| OutputFile::open(path))
@@ -75,7 +76,9 @@ impl<'a> Outputs<'a> {
                 }
             })?,
         };
-        if !args.quiet && progress::is_possible() {
+        if args.tui {
+            outputs.live = Some(Box::new(tui::start(plan, control)?));
+        } else if !args.quiet && progress::is_possible() {
             let line = line::start(plan)
                 .map_err(|error| format!("cannot start a thread for the live line: {error}"))?;
             outputs.live = Some(Box::new(line));

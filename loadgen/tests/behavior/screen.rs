@@ -491,3 +491,32 @@ fn keys_change_the_rate_of_an_open_loop() {
     let last = changes.last().expect("a change is noted");
     assert_eq!(last["rate"].as_f64().unwrap().round(), 1122.0);
 }
+
+#[test]
+fn a_watch_is_shown_on_one_line_or_on_the_whole_screen() {
+    require!("script", "sh", "stty");
+    let target = PlainServer::echo();
+    let program = env!("CARGO_BIN_EXE_loadgen");
+    let watch = format!("exec {program} watch {} --interval 10ms", target.endpoint());
+    let (code, output) = Session::run(&format!("{watch} -d 700ms")).finish();
+    assert_eq!(code, Some(0), "{output}");
+    let (live, table) = output.rsplit_once("\r\x1b[K").expect("the line is erased");
+    assert!(
+        live.contains("watching") && live.contains("no outage"),
+        "{live:?}"
+    );
+    assert!(
+        table.starts_with("target ") && table.contains("NO OUTAGE"),
+        "{table}"
+    );
+
+    let before = target.bytes();
+    let mut session = Session::run(&format!("{watch} --tui"));
+    session.wait_for(ENTER);
+    wait_until("probes flow", || target.bytes() > before + 640);
+    session.wait_for("answers");
+    session.press("q");
+    let (code, output) = session.finish();
+    assert_eq!(code, Some(0), "nothing else ends it: {output}");
+    assert!(after_screen(&output).contains("NO OUTAGE"), "{output}");
+}

@@ -705,6 +705,7 @@ fn what_does_not_go_together_is_one_line_and_exit_code_2() {
             "--html",
         ),
         (&["watch", "localhost:1"], "tcp://localhost:1"),
+        (&["watch", "tcp://localhost:1", "--tui"], "--tui"),
     ] {
         let output = loadgen(arguments).output().unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();

@@ -7,7 +7,7 @@ use crate::report::document::{
     Document, EVERYWHERE, Fact, Judgement, Medium, PAGE, Records, Report, Section, Table,
 };
 use crate::report::format::{count, duration, grouped, known, number};
-use crate::report::{json, options};
+use crate::report::{json, options, words as plan_words};
 use crate::result::Status;
 use crate::result::watch::{Outage, ProbeKind, TargetResult, WatchResult};
 
@@ -169,7 +169,7 @@ fn availability(result: &WatchResult) -> Table {
             grouped(target.probes),
             grouped(target.failed.total()),
             grouped(target.late),
-            known(target.availability.map(words::availability)),
+            known(target.availability.map(plan_words::availability)),
             grouped(target.outage_count),
             words::length(target.longest_outage_s),
             words::length(target.outage_total_s),

@@ -1,13 +1,12 @@
 //! The words of a watch's report.
 
-use crate::plan::watch::WatchPlan;
-use crate::report::format::{self, clock, count, number};
-use crate::result::Status;
-use crate::result::watch::{Outage, TargetResult, WatchResult};
 use std::time::Duration;
 
-/// Decimals of an availability: nines are counted.
-const MAX_DECIMALS: usize = 6;
+use crate::plan::watch::WatchPlan;
+use crate::report::format::{self, clock, count};
+use crate::report::words::watch_load;
+use crate::result::Status;
+use crate::result::watch::{Outage, TargetResult, WatchResult};
 
 pub(super) const HOW_TO_READ: [&str; 6] = [
     "Probes are **due** at fixed times, whatever the answers are. Persistent connections ask on; a new connection \
@@ -25,28 +24,10 @@ pub(super) const HOW_TO_READ: [&str; 6] = [
      target: these probes are not late, and get the time back before they are given up.",
 ];
 
-/// What is asked, how often.
+/// What was asked, how often and how long.
 pub(super) fn load(plan: &WatchPlan, duration_s: f64) -> String {
-    let time = |time: Duration| format::duration(Some(time.as_nanos() as u64));
-    let mut parts = Vec::new();
-    if plan.connections > 0 {
-        let connections = count(plan.connections as u64, "connection");
-        parts.push(format!(
-            "{connections}, a probe each {}",
-            time(plan.interval)
-        ));
-    }
-    if plan.new_rate > 0.0 {
-        parts.push(format!("{} new /s", number(plan.new_rate)));
-    }
-    parts.push(format!("timeout {}", time(plan.timeout)));
-    parts.push(format!("late from {}", time(plan.late)));
-    if let Some(limit) = plan.max_outage {
-        parts.push(format!("outages up to {}", time(limit)));
-    }
     let watched = Duration::try_from_secs_f64(duration_s).unwrap_or_default();
-    parts.push(format!("watched for {}", clock(watched)));
-    parts.join(", ")
+    format!("{}, watched for {}", watch_load(plan), clock(watched))
 }
 
 /// The verdict: in a word, in a sentence, and how good the news is.
@@ -113,22 +94,6 @@ fn longest_of(target: &TargetResult) -> String {
     )
 }
 
-/// A share that is never rounded to all: `100 %`, `99.98 %`.
-pub(super) fn availability(ratio: f64) -> String {
-    if ratio >= 1.0 {
-        return "100 %".to_owned();
-    }
-    let percent = ratio * 100.0;
-    // As many nines as there are, and a digit more.
-    let decimals = (2..=MAX_DECIMALS).find(|&decimals| {
-        let factor = 10_f64.powi(decimals as i32);
-        (percent * factor).floor() / factor <= 100.0 - 9.0 / factor
-    });
-    let decimals = decimals.unwrap_or(MAX_DECIMALS);
-    let factor = 10_f64.powi(decimals as i32);
-    format!("{:.decimals$} %", (percent * factor).floor() / factor)
-}
-
 /// A length of seconds.
 pub(super) fn length(seconds: f64) -> String {
     format::duration(Some((seconds.max(0.0) * 1e9) as u64))
@@ -158,27 +123,6 @@ pub(super) fn cause(outage: &Outage) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn availability_is_never_more_than_it_was() {
-        for (ratio, text) in [
-            (1.0, "100 %"),
-            (0.9999, "99.990 %"),
-            (0.999_95, "99.995 %"),
-            (0.5, "50.00 %"),
-            (0.999_999, "99.9999 %"),
-            (0.0, "0.00 %"),
-            (1.0 - 1e-12, "99.999999 %"),
-        ] {
-            let shown = availability(ratio);
-            let number = |text: &str| -> f64 { text.trim_end_matches(" %").parse().unwrap() };
-            assert!(number(&shown) <= ratio * 100.0 + 1e-9, "{ratio}: {shown}");
-            assert!(
-                (number(&shown) - number(text)).abs() < 1e-4,
-                "{shown}: {text}"
-            );
-        }
-    }
 
     #[test]
     fn moments_are_exact_to_a_millisecond() {

@@ -22,14 +22,13 @@ mod palette;
 mod screen;
 mod view;
 
-pub(crate) use screen::restore;
+pub(crate) use keys::Request;
+pub(crate) use palette::Palette;
+pub(crate) use screen::{Screen, restore};
 
 use crate::terminal::live_state::LiveState;
 use crate::terminal::style;
 use crate::terminal::updates::{Update, Updates};
-use keys::Request;
-use palette::Palette;
-use screen::Screen;
 use view::View;
 
 /// How often the thread checks for updates. Keys are handled at once.
@@ -79,6 +78,41 @@ pub(crate) fn start(plan: &Plan, control: &Control) -> Result<Updates, String> {
     .map_err(|error| format!("cannot start a thread for --tui: {error}"))
 }
 
+/// Waits briefly for a key and performs its action. Returns whether the display changes.
+///
+/// # Errors
+/// The error of the terminal, or of the action.
+pub(crate) fn handle_keys(mut apply: impl FnMut(Request) -> io::Result<()>) -> io::Result<bool> {
+    let mut wait = TICK;
+    let mut is_visible = false;
+    for _ in 0..MAX_KEYS {
+        if !event::poll(wait)? {
+            break;
+        }
+        wait = Duration::ZERO;
+        match event::read()? {
+            Event::Key(key) => {
+                if let Some(request) = keys::request(key) {
+                    apply(request)?;
+                    is_visible = true;
+                }
+            }
+            Event::Resize(..) => is_visible = true,
+            _ => {}
+        }
+    }
+    Ok(is_visible)
+}
+
+/// Acts as ctrl-C: in raw mode, the terminal sends no signal for it.
+///
+/// # Errors
+/// The error of kill(2).
+pub(crate) fn interrupt() -> io::Result<()> {
+    PRESSED_INTERRUPTS.fetch_add(1, Ordering::Relaxed);
+    low_level::raise(SIGINT)
+}
+
 /// The displayed run, and the state set by updates and keys.
 struct App {
     state: LiveState,
@@ -111,7 +145,7 @@ impl App {
                 screen.draw(|frame| draw::draw(frame, &self.view(now)))?;
                 due = now + FRAME;
             }
-            if self.handle_keys()? {
+            if handle_keys(|request| self.apply(request))? {
                 due = now;
             }
         }
@@ -142,39 +176,12 @@ impl App {
         self.asked.map(|rate| self.control.rate().unwrap_or(rate))
     }
 
-    /// Waits briefly for a key and performs its action. Returns whether the display changes.
-    fn handle_keys(&mut self) -> io::Result<bool> {
-        let mut wait = TICK;
-        let mut is_visible = false;
-        for _ in 0..MAX_KEYS {
-            if !event::poll(wait)? {
-                break;
-            }
-            wait = Duration::ZERO;
-            match event::read()? {
-                Event::Key(key) => {
-                    if let Some(request) = keys::request(key) {
-                        self.apply(request)?;
-                        is_visible = true;
-                    }
-                }
-                Event::Resize(..) => is_visible = true,
-                _ => {}
-            }
-        }
-        Ok(is_visible)
-    }
-
     fn apply(&mut self, request: Request) -> io::Result<()> {
         match request {
             Request::End => {
                 self.control.stop();
             }
-            // In raw mode, the terminal sends no signal for ctrl-C.
-            Request::Interrupt => {
-                PRESSED_INTERRUPTS.fetch_add(1, Ordering::Relaxed);
-                low_level::raise(SIGINT)?;
-            }
+            Request::Interrupt => interrupt()?,
             Request::Scale(factor) => {
                 if let Some(rate) = self.rate() {
                     self.control.set_rate(keys::scaled(rate, factor));

@@ -7,7 +7,7 @@ use loadgen::observer::watch::{TargetStatus, WatchStatus};
 use loadgen::plan::watch::WatchPlan;
 use loadgen::report::format;
 
-use super::Feed;
+use super::{Feed, News};
 use crate::terminal::progress::{self, Part};
 
 /// Shows a watch on stderr until the feed is dropped.
@@ -16,12 +16,15 @@ use crate::terminal::progress::{self, Part};
 /// The error of the kernel if no thread can be started.
 pub(crate) fn start(plan: &WatchPlan) -> io::Result<Feed> {
     let targets = plan.targets.len();
-    Feed::start("loadgen-line", move |states| show(states, targets))
+    Feed::start("loadgen-line", move |news| show(news, targets))
 }
 
-fn show(states: &Receiver<WatchStatus>, targets: usize) {
+fn show(news: &Receiver<News>, targets: usize) {
     let mut shown = String::new();
-    for status in states {
+    for news in news {
+        let News::Status(status) = news else {
+            continue;
+        };
         let line = progress::fit_parts(parts(&status, targets));
         if line != shown {
             progress::write(&line);
