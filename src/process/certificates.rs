@@ -149,7 +149,7 @@ fn mistake(error: &TlsError, files: &TlsFiles) -> String {
     let (key, path) = match error.part {
         Part::Certificate => ("tls-cert", &files.cert),
         Part::Key => ("tls-key", &files.key),
-        Part::ClientAuthorities => ("tls-client-ca", &files.client_ca),
+        Part::ClientAuthorities | Part::ServerAuthorities => ("tls-client-ca", &files.client_ca),
     };
     match path {
         Some(path) => format!("{key}: {}: {}", path.display(), error.problem),

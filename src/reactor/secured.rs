@@ -11,7 +11,6 @@ use std::io;
 use std::sync::Arc;
 
 use rustls::server::UnbufferedServerConnection;
-use rustls::{HandshakeKind, ProtocolVersion};
 
 use super::context::Context;
 use super::kernel::Kernel;
@@ -22,7 +21,7 @@ use crate::metrics::{Handshake, HandshakeError, WorkerMetrics};
 use crate::net::readiness::Readiness;
 use crate::net::stream::Stream;
 use crate::service::Service;
-use crate::tls::{AskedName, Buffers, Failure, OnEnd, Session, TlsStream};
+use crate::tls::{AskedName, Buffers, Failure, OnEnd, Session, TlsStream, Version};
 
 type ServerSession = Session<UnbufferedServerConnection>;
 
@@ -193,16 +192,12 @@ pub(super) fn count_handshake(session: &ServerSession, next: Next, metrics: &Wor
 }
 
 fn completed(session: &ServerSession) -> Option<Handshake> {
-    if session.is_handshaking() {
-        return None;
-    }
-    let (version, kind) = session.agreed()?;
-    let is_resumed = kind == HandshakeKind::Resumed;
-    Some(match (version, is_resumed) {
-        (ProtocolVersion::TLSv1_2, false) => Handshake::Full12,
-        (ProtocolVersion::TLSv1_2, true) => Handshake::Resumed12,
-        (_, false) => Handshake::Full13,
-        (_, true) => Handshake::Resumed13,
+    let agreed = session.agreed()?;
+    Some(match (agreed.version, agreed.is_resumed) {
+        (Version::Tls12, false) => Handshake::Full12,
+        (Version::Tls12, true) => Handshake::Resumed12,
+        (Version::Tls13, false) => Handshake::Full13,
+        (Version::Tls13, true) => Handshake::Resumed13,
     })
 }
 

@@ -4,7 +4,6 @@ use std::sync::{Arc, OnceLock};
 
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{HandshakeKind, ProtocolVersion};
 
 use super::session::Session;
 use super::side::Side;
@@ -26,23 +25,13 @@ pub struct Negotiated<'a> {
 impl<C: Side> Session<C> {
     /// What a complete handshake agreed on.
     pub fn negotiated(&self) -> Option<Negotiated<'_>> {
-        let (version, kind) = self.agreed()?;
-        let common = self.connection().common();
-        let cipher = common.negotiated_cipher_suite()?.suite();
-        let name = cipher.as_str().unwrap_or_default();
+        let agreed = self.agreed()?;
+        let alpn = self.connection().common().alpn_protocol();
         Some(Negotiated {
-            version: match version {
-                ProtocolVersion::TLSv1_2 => "1.2",
-                _ => "1.3",
-            },
-            cipher: match name.strip_prefix("TLS13_") {
-                Some(name) => format!("TLS_{name}"),
-                None => name.to_owned(),
-            },
-            alpn: common
-                .alpn_protocol()
-                .and_then(|it| str::from_utf8(it).ok()),
-            is_resumed: kind == HandshakeKind::Resumed,
+            version: agreed.version.name(),
+            cipher: agreed.cipher(),
+            alpn: alpn.and_then(|it| str::from_utf8(it).ok()),
+            is_resumed: agreed.is_resumed,
         })
     }
 

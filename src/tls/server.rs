@@ -1,15 +1,14 @@
 //! What a server shows to its clients: its certificate, and whom it accepts.
 
-use std::fmt;
 use std::sync::Arc;
 
+use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::{NoServerSessionStorage, UnbufferedServerConnection, WebPkiClientVerifier};
-use rustls::{RootCertStore, ServerConfig};
 
 use super::negotiated::AskedName;
+use super::pem::{Part, TlsError, read_authorities, read_certificates, read_key};
 use super::session::{OnEnd, Session};
 
 /// A server's certificate with its key, and the authorities of its clients if it asks them for
@@ -27,48 +26,6 @@ impl PartialEq for ServerTls {
     }
 }
 
-/// What a [`TlsError`] is about.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Part {
-    /// The certificate, with those that lead to its authority.
-    Certificate,
-    /// The private key.
-    Key,
-    /// The authorities of clients.
-    ClientAuthorities,
-}
-
-/// A certificate, a key or authorities that can't be used.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct TlsError {
-    /// What is wrong.
-    pub part: Part,
-    /// Why, in a few words.
-    pub problem: String,
-}
-
-impl fmt::Display for TlsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let part = match self.part {
-            Part::Certificate => "the certificate",
-            Part::Key => "the key",
-            Part::ClientAuthorities => "the authorities of clients",
-        };
-        write!(f, "{part}: {}", self.problem)
-    }
-}
-
-impl std::error::Error for TlsError {}
-
-impl TlsError {
-    fn of(part: Part, problem: impl fmt::Display) -> Self {
-        Self {
-            part,
-            problem: problem.to_string(),
-        }
-    }
-}
-
 impl ServerTls {
     /// From texts in PEM: the server's certificate and those that lead to its authority, its private
     /// key, and the authorities whose certificates clients have to show, if any.
@@ -82,11 +39,7 @@ impl ServerTls {
         client_authorities: Option<&[u8]>,
     ) -> Result<Self, TlsError> {
         let chain = read_certificates(certificates, Part::Certificate)?;
-        let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| match error {
-            pem::Error::NoItemsFound => TlsError::of(Part::Key, "there is no private key in it"),
-            error => TlsError::of(Part::Key, error),
-        })?;
-        Self::new(chain, key, client_authorities)
+        Self::new(chain, read_key(key)?, client_authorities)
     }
 
     /// As [`ServerTls::from_pem`], of a chain and a key in DER.
@@ -111,7 +64,7 @@ impl ServerTls {
         let builder = match client_authorities {
             None => builder.with_no_client_auth(),
             Some(pem) => {
-                let roots = Arc::new(read_authorities(pem)?);
+                let roots = Arc::new(read_authorities(pem, Part::ClientAuthorities)?);
                 let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider)
                     .build()
                     .map_err(|error| TlsError::of(Part::ClientAuthorities, error))?;
@@ -120,15 +73,7 @@ impl ServerTls {
         };
         let mut config = builder
             .with_single_cert(chain, key)
-            .map_err(|error| match error {
-                rustls::Error::InconsistentKeys(_) => {
-                    TlsError::of(Part::Key, "it is not the key of the certificate")
-                }
-                rustls::Error::InvalidCertificate(error) => {
-                    TlsError::of(Part::Certificate, format!("{error:?}"))
-                }
-                error => TlsError::of(Part::Key, error),
-            })?;
+            .map_err(|error| TlsError::of_identity(&error))?;
         // Sessions are resumed by tickets, which the clients keep: no memory and no lock of ours.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = ring::Ticketer::new().map_err(|error| TlsError::of(Part::Key, error))?;
@@ -176,26 +121,6 @@ impl ServerTls {
         let connection = UnbufferedServerConnection::new(Arc::new(config))?;
         Ok((Session::new(connection, on_end).hold_records(), asked))
     }
-}
-
-fn read_certificates(text: &[u8], part: Part) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let certificates: Vec<_> = CertificateDer::pem_slice_iter(text)
-        .collect::<Result<_, _>>()
-        .map_err(|error| TlsError::of(part, error))?;
-    if certificates.is_empty() {
-        return Err(TlsError::of(part, "there is no certificate in it"));
-    }
-    Ok(certificates)
-}
-
-fn read_authorities(text: &[u8]) -> Result<RootCertStore, TlsError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in read_certificates(text, Part::ClientAuthorities)? {
-        roots
-            .add(certificate)
-            .map_err(|error| TlsError::of(Part::ClientAuthorities, error))?;
-    }
-    Ok(roots)
 }
 
 /// What a client would object to, whatever it trusts: the time of validity.

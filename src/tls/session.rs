@@ -15,7 +15,7 @@
 use std::fmt;
 use std::io::{self, ErrorKind};
 
-use rustls::{HandshakeKind, ProtocolVersion};
+use rustls::client::UnbufferedClientConnection;
 
 use super::failure::Failure;
 use super::queue::Queue;
@@ -74,6 +74,9 @@ pub struct Session<C> {
     has_received: bool,
     failure: Option<Failure>,
 }
+
+/// A client's end of one connection.
+pub type ClientSession = Session<UnbufferedClientConnection>;
 
 /// What to do when the peer has ended its output by a close_notify.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -161,12 +164,6 @@ impl<C: Side> Session<C> {
         self.connection.common().is_handshaking()
     }
 
-    /// What a complete handshake agreed on: the version, and whether it resumed an earlier session.
-    pub fn agreed(&self) -> Option<(ProtocolVersion, HandshakeKind)> {
-        let common = self.connection.common();
-        Some((common.protocol_version()?, common.handshake_kind()?))
-    }
-
     /// rustls's state of the connection: what was negotiated.
     pub fn connection(&self) -> &C {
         &self.connection
@@ -191,6 +188,11 @@ impl<C: Side> Session<C> {
     /// it does not depend on what the peer does.
     pub fn waiting_bytes(&self) -> usize {
         self.incoming.capacity() + self.plaintext.capacity() + self.outgoing.capacity()
+    }
+
+    /// Bytes of records that the socket has not taken.
+    pub fn unsent_bytes(&self) -> usize {
+        self.outgoing.rest().len()
     }
 
     /// The most that [`Session::waiting_bytes`] can become after a handshake, with reads of at most this

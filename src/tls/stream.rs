@@ -27,6 +27,15 @@ impl<S: Stream, C: Side> TlsStream<'_, S, C> {
     pub fn handshake(&mut self) -> io::Result<()> {
         self.session.handshake(self.socket, self.buffers)
     }
+
+    /// Ends our output by close_notify and a half-close, and goes on reading what the peer still sends:
+    /// a [`shutdown_write`](Stream::shutdown_write) would discard it.
+    ///
+    /// # Errors
+    /// What the socket reports.
+    pub fn end_output(&mut self) -> io::Result<()> {
+        self.session.end_output(self.socket, self.buffers)
+    }
 }
 
 impl<S: Stream, C: Side> Read for TlsStream<'_, S, C> {

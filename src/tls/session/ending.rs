@@ -70,10 +70,22 @@ impl<C: Side> Session<C> {
         socket.shutdown_write()
     }
 
-    /// Ends our output by close_notify, and leaves the socket's open: the answers still come.
-    #[cfg(test)]
-    pub(in crate::tls) fn end_output(&mut self, socket: &mut impl Stream, buffers: &mut Buffers) {
-        let _ = self.close_output(socket, buffers);
+    /// Ends our output by close_notify and a half-close of the socket, and goes on reading: the answers
+    /// still come. If the socket takes no close_notify now, the next read sends it, and there is no
+    /// half-close, which adds nothing to it.
+    ///
+    /// # Errors
+    /// What the socket reports.
+    pub(in crate::tls) fn end_output(
+        &mut self,
+        socket: &mut impl Stream,
+        buffers: &mut Buffers,
+    ) -> io::Result<()> {
+        match self.close_output(socket, buffers) {
+            Ok(()) => socket.shutdown_write(),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Sends close_notify, once.
