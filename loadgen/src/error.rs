@@ -7,6 +7,7 @@ use std::time::Duration;
 use echomark::net::endpoint::Endpoint;
 use echomark::net::errno;
 use echomark::net::units::format_duration;
+use echomark::tls::Refusal;
 
 use crate::admin::AdminUrl;
 use crate::plan::watch::WatchPlanError;
@@ -37,6 +38,8 @@ pub enum RunError {
     Late { by: Duration, max_skew: Duration },
     /// The shards of a run did not meet; the fact, as a sentence.
     Apart(String),
+    /// What TLS needs can't be used: what it is, and why.
+    Tls(String),
     /// The rate can't be laid out over the window.
     Rate(ProfileError),
     /// The embedded server could not be started.
@@ -67,6 +70,9 @@ impl fmt::Display for RunError {
             ),
             Self::NoConnection { target, source } => {
                 write!(f, "cannot connect to {target}: {source}")?;
+                if let Some(refusal) = refusal_of(source) {
+                    return f.write_str(way_out(refusal));
+                }
                 // Other errors explain themselves, or are not the server's.
                 match source.kind() {
                     io::ErrorKind::ConnectionRefused
@@ -103,6 +109,7 @@ impl fmt::Display for RunError {
                 format_duration(*max_skew)
             ),
             Self::Apart(problem) => f.write_str(problem),
+            Self::Tls(problem) => f.write_str(problem),
             Self::Rate(error) => error.fmt(f),
             Self::Watch(error) => error.fmt(f),
             Self::Embedded(error) => write!(f, "cannot start the embedded server: {error}"),
@@ -125,7 +132,8 @@ impl std::error::Error for RunError {
             | Self::Refused { .. }
             | Self::Descriptors { .. }
             | Self::Late { .. }
-            | Self::Apart(_) => None,
+            | Self::Apart(_)
+            | Self::Tls(_) => None,
         }
     }
 }
@@ -133,4 +141,31 @@ impl std::error::Error for RunError {
 /// To a millisecond.
 fn rounded(duration: Duration) -> Duration {
     Duration::from_millis(duration.as_millis() as u64)
+}
+
+/// Why there is no TLS on a connection, if that is what an error is about.
+fn refusal_of(error: &io::Error) -> Option<Refusal> {
+    error.get_ref()?.downcast_ref().copied()
+}
+
+/// What the user can do.
+fn way_out(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::UnknownAuthority => {
+            "; name its authority with --tls-ca FILE, or believe anybody with --tls-insecure"
+        }
+        Refusal::WrongName => "; say which with --tls-server-name NAME",
+        Refusal::Expired | Refusal::NotYetValid | Refusal::BadCertificate => {
+            "; --tls-insecure accepts it all the same"
+        }
+        Refusal::NoCommonVersion => "; leave out --tls-version, if it is given",
+        Refusal::NotTls | Refusal::NoAnswer => "; is it a server for tcp:// targets?",
+        Refusal::Silent => " (--timeout); is it a server for tcp:// targets?",
+        Refusal::CertificateRequired => "; give one with --tls-cert FILE and --tls-key FILE",
+        Refusal::CertificateRefused => {
+            "; give another with --tls-cert FILE and --tls-key FILE, or ask for its authority to be known"
+        }
+        Refusal::UnknownName => "; give another with --tls-server-name NAME",
+        Refusal::Closed | Refusal::Alert(_) | Refusal::Broken => "",
+    }
 }

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::{Duration, SystemTime};
 
+use crate::analysis::tls;
 use crate::analysis::totals::{self, add_latency};
 use crate::plan::{Load, Plan, Target};
 use crate::result::{
@@ -268,6 +269,7 @@ fn add(sum: &mut RunResult, mut next: RunResult) {
     sum.started_at = earlier(&sum.started_at, next.started_at);
     sum.host = both(&sum.host, &next.host);
     sum.duration_s = sum.duration_s.max(next.duration_s);
+    tls::set_rate(sum);
     sum.rate.target = sum.rate.target.zip(next.rate.target).map(|(a, b)| a + b);
     sum.rate.offered += next.rate.offered;
     sum.rate.achieved += next.rate.achieved;

@@ -29,12 +29,14 @@ pub(crate) mod addresses;
 mod coordinator;
 mod start;
 mod threads;
+mod tls;
 mod together;
 
 pub(crate) use together::Meeting;
 
 use coordinator::Coordinator;
 use threads::{Threads, spawn};
+use tls::Tls;
 
 /// Descriptors besides connections: standard streams, epoll instances, listeners.
 const SPARE_DESCRIPTORS: usize = 64;
@@ -203,7 +205,9 @@ fn measure(
         .background
         .as_ref()
         .map(|background| background_plan(plan, background));
-    let Some(addresses) = addresses::resolve(targets, plan.timeout, control)? else {
+    let tls = Tls::load(targets.iter().chain(beside), &plan.tls)?;
+    let tls = tls.as_ref();
+    let Some(addresses) = addresses::resolve(targets, tls, plan.timeout, control)? else {
         return Ok(stopped_before_connecting(plan, targets, started_at));
     };
     let mut server_probe = match plan.server_admin.clone() {
@@ -226,7 +230,7 @@ fn measure(
         &mut threads,
     )?;
     if let Some(background_plan) = &background_plan {
-        let Some(addresses) = addresses::resolve(beside, plan.timeout, control)? else {
+        let Some(addresses) = addresses::resolve(beside, tls, plan.timeout, control)? else {
             return Ok(stopped_before_connecting(plan, targets, started_at));
         };
         // It ends with the run, but its rate is not changed.

@@ -298,6 +298,7 @@ fn outcome_of_failure(error: &RunError) -> Outcome {
         | RunError::Descriptors { .. }
         | RunError::Late { .. }
         | RunError::Apart(_)
+        | RunError::Tls(_)
         | RunError::Rate(_)
         | RunError::Watch(_)
         | RunError::Embedded(_)

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
+use echomark::tls::Agreed;
+
 use crate::analysis::statistics::blocks::Blocks;
 use crate::engine::backends::BackendReport;
 use crate::engine::histogram::BucketCounts;
@@ -46,6 +48,8 @@ pub(crate) struct Aggregate {
     pub(crate) tcp: TcpTotals,
     /// Each thread's.
     pub(crate) backends: Vec<BackendReport>,
+    /// What their TLS handshakes agreed on.
+    pub(crate) agreed: Vec<Agreed>,
 }
 
 struct OpenSlice {
@@ -83,6 +87,7 @@ impl Aggregate {
             flows: Vec::new(),
             tcp: TcpTotals::default(),
             backends: Vec::new(),
+            agreed: Vec::new(),
         }
     }
 

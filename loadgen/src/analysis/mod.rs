@@ -2,7 +2,7 @@
 //! `server_side` reads the server's admin port.
 //!
 //! - `aggregate`: slices to intervals, intervals to the total.
-//! - `summarize`: the total to a result; `tcp`: its TCP part. `repeats`: repeated runs to one
+//! - `summarize`: the total to a result; `tcp`, `tls`: parts of it. `repeats`: repeated runs to one
 //!   result. `totals`: what adds up however results are combined.
 //! - [`statistics`]: the precision of the figures. `fairness`: fairness between connections.
 //! - [`verdict`]: whether the result is reliable.
@@ -21,5 +21,6 @@ pub(crate) mod shard;
 pub(crate) mod statistics;
 pub(crate) mod summarize;
 pub(crate) mod tcp;
+pub(crate) mod tls;
 pub(crate) mod totals;
 pub(crate) mod verdict;

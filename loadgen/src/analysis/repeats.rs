@@ -3,7 +3,7 @@
 //! Histograms and counts add, so percentiles of the union are exact. The spread of the runs shows
 //! the variation that a single run can't show: between one set of connections and the next.
 
-use crate::analysis::totals;
+use crate::analysis::{tls, totals};
 use crate::error::RunError;
 use crate::plan::Plan;
 use crate::result::statistics::Spread;
@@ -99,6 +99,7 @@ fn add(sum: &mut RunResult, mut next: RunResult) {
             interval
         }));
     sum.duration_s = total_s;
+    tls::set_rate(sum);
     // These describe single connections, which differ in each run. The last run's are kept.
     sum.ramp = next.ramp;
     sum.tcp = next.tcp;

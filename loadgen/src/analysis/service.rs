@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use crate::analysis::aggregate::Aggregate;
-use crate::engine::connection::Unserved;
+use crate::engine::connection::{ConnectError, Unserved};
 use crate::engine::task::ConnectErrors;
 use crate::plan::{Direction, Plan};
 
@@ -49,7 +49,7 @@ impl Service {
             connections: aggregate.flows.len() as u64,
             unserved: causes.values().sum(),
             cause: commonest.map_or_else(String::new, |(&cause, _)| words(cause)),
-            connect_error: errors.commonest().map(error_text),
+            connect_error: errors.commonest().map(connect_words),
             instead: instead(aggregate, plan),
         }
     }
@@ -71,11 +71,19 @@ fn instead(aggregate: &Aggregate, plan: &Plan) -> Option<Instead> {
 
 fn words(cause: Unserved) -> String {
     match cause {
-        Unserved::NotConnected(errno) => error_text(errno),
+        Unserved::NotConnected(error) => connect_words(error),
+        Unserved::Refused(refusal) => refusal.to_string(),
         Unserved::Closed => "closed by the server before it answered".to_owned(),
         Unserved::Reset => "reset before an answer".to_owned(),
         Unserved::Foreign => "more came back than was sent".to_owned(),
         Unserved::Silent => "no answer".to_owned(),
+    }
+}
+
+fn connect_words(error: ConnectError) -> String {
+    match error {
+        ConnectError::System(errno) => error_text(errno),
+        ConnectError::Tls(refusal) => refusal.to_string(),
     }
 }
 
@@ -91,10 +99,14 @@ fn error_text(errno: i32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use echomark::tls::Refusal;
 
     #[test]
     fn causes_are_named() {
-        assert_eq!(words(Unserved::NotConnected(111)), "Connection refused");
+        let refused = Unserved::NotConnected(ConnectError::System(111));
+        assert_eq!(words(refused), "Connection refused");
+        let tls = Unserved::NotConnected(ConnectError::Tls(Refusal::NotTls));
+        assert_eq!(words(tls), "it does not speak TLS");
         assert_eq!(words(Unserved::Silent), "no answer");
     }
 
@@ -105,12 +117,12 @@ mod tests {
         for errno in [110, 111, 111, 110, 111] {
             one.add(&error(errno));
         }
-        assert_eq!(one.commonest(), Some(111));
+        assert_eq!(one.commonest(), Some(ConnectError::System(111)));
         let mut other = ConnectErrors::default();
         for _ in 0..3 {
             other.add(&error(99));
         }
         one.merge(other);
-        assert_eq!(one.commonest(), Some(99));
+        assert_eq!(one.commonest(), Some(ConnectError::System(99)));
     }
 }

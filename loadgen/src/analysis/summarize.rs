@@ -12,7 +12,7 @@ use crate::analysis::shard::CommonStart;
 use crate::analysis::statistics::backlog::growth;
 use crate::analysis::statistics::interval::{quantile_interval, rate_interval};
 use crate::analysis::verdict::{Evidence, MIN_ACHIEVED};
-use crate::analysis::{backends, fairness, tcp};
+use crate::analysis::{backends, fairness, tcp, tls};
 use crate::engine::slice::Slice;
 use crate::engine::task::Account;
 use crate::host;
@@ -96,6 +96,7 @@ pub(crate) fn summarize(aggregate: Aggregate, plan: &Plan, mut context: Context<
     });
     let service = Service::of(&aggregate, plan);
     let began_at = aggregate.began_at();
+    let tls = tls::summarize(&aggregate);
     let backends = backends::summarize(aggregate.backends);
     let mut verdict = Verdict::of(&Evidence {
         service: &service,
@@ -111,7 +112,7 @@ pub(crate) fn summarize(aggregate: Aggregate, plan: &Plan, mut context: Context<
     });
     let common_start = plan.shard.as_ref().zip(context.common_start.as_ref());
     verdict.add_reasons(common_start.and_then(|(shard, start)| start.objection(shard, began_at)));
-    RunResult {
+    let mut result = RunResult {
         schema: 1,
         tool: Tool::this(),
         started_at: context.started_at,
@@ -127,6 +128,7 @@ pub(crate) fn summarize(aggregate: Aggregate, plan: &Plan, mut context: Context<
         latency_ns,
         statistics,
         tcp: tcp::summarize(&aggregate.tcp, &aggregate.flows, plan.direction()),
+        tls,
         fairness: fairness::of(&aggregate.flows, context.targets, plan),
         expected_shares: backends::check(&backends, &plan.opening.expected_shares),
         backends,
@@ -142,7 +144,9 @@ pub(crate) fn summarize(aggregate: Aggregate, plan: &Plan, mut context: Context<
         server: server.and_then(Result::ok),
         client,
         verdict,
-    }
+    };
+    tls::set_rate(&mut result);
+    result
 }
 
 fn latencies(total: &Slice) -> Latencies {
@@ -151,6 +155,7 @@ fn latencies(total: &Slice) -> Latencies {
         response: Latency::new(total.response.clone()),
         service: Latency::new(total.service.clone()),
         connect: Latency::new(total.connect.clone()),
+        handshake: Latency::new(total.handshake()),
         first_byte: Latency::new(total.first_byte.clone()),
         close: Latency::new(total.close.clone()),
     }

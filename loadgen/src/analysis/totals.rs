@@ -3,8 +3,8 @@
 
 use std::ops::AddAssign;
 
-use crate::analysis::backends;
-use crate::result::{Bytes, Latencies, RunResult};
+use crate::analysis::{backends, tls};
+use crate::result::{Bytes, Latencies, RunResult, TlsResult};
 
 /// Adds to `sum` what adds up of `next`, and takes it from there.
 pub(crate) fn add(sum: &mut RunResult, next: &mut RunResult) {
@@ -21,15 +21,31 @@ pub(crate) fn add(sum: &mut RunResult, next: &mut RunResult) {
         .scheduling
         .zip(other.scheduling)
         .map(|(one, other)| one.least(other));
+    add_tls(&mut sum.tls, next.tls.take());
     backends::add(&mut sum.backends, std::mem::take(&mut next.backends));
     sum.expected_shares = backends::check(&sum.backends, &sum.plan.opening.expected_shares);
     sum.verdict.union(&mut next.verdict);
+}
+
+/// Adds all but the rate.
+fn add_tls(sum: &mut Option<TlsResult>, next: Option<TlsResult>) {
+    match (sum.as_mut(), next) {
+        (Some(sum), Some(next)) => {
+            tls::add(sum, &next);
+            let handshakes = &mut sum.handshake_ns;
+            add_latency(&mut handshakes.full, next.handshake_ns.full);
+            add_latency(&mut handshakes.resumed, next.handshake_ns.resumed);
+        }
+        (None, next) => *sum = next,
+        (Some(_), None) => {}
+    }
 }
 
 fn add_latencies(sum: &mut Latencies, next: Latencies) {
     add_latency(&mut sum.response, next.response);
     add_latency(&mut sum.service, next.service);
     add_latency(&mut sum.connect, next.connect);
+    add_latency(&mut sum.handshake, next.handshake);
     add_latency(&mut sum.send_lag, next.send_lag);
     add_latency(&mut sum.first_byte, next.first_byte);
     add_latency(&mut sum.close, next.close);

@@ -13,7 +13,7 @@ use loadgen::compare::MAX_ROUNDS;
 use loadgen::search::parse_ratio;
 
 use super::plan_args::LoadArgs;
-use super::target_args::TargetArgs;
+use super::target_args::{TargetArgs, has_tls};
 use super::{one_line, parse};
 
 /// The default window of each run, and the warm-up before it: many short rounds tell more than a
@@ -161,8 +161,8 @@ impl CompareArgs {
         match (base, new) {
             (SideArg::Result(base), SideArg::Result(new)) => Ok(Comparands::Results(base, new)),
             (SideArg::Result(file), _) | (_, SideArg::Result(file)) => Err(format!(
-                "{} is not a target, tcp://HOST:PORT, udp://HOST:PORT or unix:PATH: a stored result \
-                 can only be compared with another",
+                "{} is not a target, tcp://HOST:PORT, tls://HOST:PORT, udp://HOST:PORT or unix:PATH: a \
+                 stored result can only be compared with another",
                 file.display()
             )),
             (base, new) => Ok(Comparands::Servers {
@@ -217,6 +217,20 @@ impl CompareArgs {
                             .to_owned(),
                     );
                 }
+                let is_secured = |server: &ServerArg| match &server.side {
+                    SideArg::Target(target) => has_tls(target),
+                    // What it prints decides.
+                    SideArg::Command(_) => true,
+                    SideArg::Result(_) => false,
+                };
+                if let Some(name) = self.load.tls_option()
+                    && !is_secured(base)
+                    && !is_secured(new)
+                {
+                    return Err(format!(
+                        "{name} is for TLS, and no target is tls://HOST:PORT; leave it out"
+                    ));
+                }
                 if self.given.contains("repeat") {
                     return Err("the rounds are the repeats: --rounds".to_owned());
                 }
@@ -258,7 +272,12 @@ impl CompareArgs {
         admin: Option<AdminUrl>,
     ) -> Result<Plan, String> {
         let is_given = |name: &str| self.given.contains(name);
-        let mut plan = self.load.to_plan(&TargetArgs::one(target), is_given)?;
+        let load = if has_tls(&target) {
+            self.load.clone()
+        } else {
+            self.load.without_tls()
+        };
+        let mut plan = load.to_plan(&TargetArgs::one(target), is_given)?;
         let has_length = is_given("requests") || plan.is_open_loop() && !plan.has_steady_load();
         if !is_given("duration") && !has_length {
             plan.duration = Some(WINDOW);
@@ -277,7 +296,7 @@ fn is_option(id: &str) -> bool {
 }
 
 fn side(text: &str) -> Result<SideArg, String> {
-    let is_target = ["tcp:", "udp:", "unix:"]
+    let is_target = ["tcp:", "tls:", "udp:", "unix:"]
         .iter()
         .any(|scheme| text.starts_with(scheme));
     if is_target || parse::is_like_an_endpoint(text) && !Path::new(text).exists() {

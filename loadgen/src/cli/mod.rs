@@ -23,6 +23,7 @@ mod report_args;
 mod search_args;
 mod shard_args;
 mod target_args;
+mod tls_args;
 mod watch_args;
 
 pub(crate) use compare_args::{Comparands, CompareArgs, ServerArg, SideArg};

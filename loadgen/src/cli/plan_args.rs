@@ -19,6 +19,7 @@ mod resolve;
 
 use super::parse::{self, at_least_one};
 use super::target_args::TargetArgs;
+use super::tls_args::TlsArgs;
 
 /// What is measured, and how.
 #[derive(Args, Clone, Debug)]
@@ -170,6 +171,9 @@ pub(crate) struct LoadArgs {
         help_heading = "Connections"
     )]
     expect_share: Vec<ExpectedShare>,
+
+    #[command(flatten)]
+    tls: TlsArgs,
 
     /// Receive buffer of each socket [default: the kernel's choice]
     #[arg(long, value_name = "SIZE", value_parser = parse::buffer, help_heading = "Connections")]
@@ -337,6 +341,22 @@ impl PlanArgs {
     /// One line for the user: options that don't go together.
     pub(crate) fn to_plan(&self, is_given: impl Fn(&str) -> bool) -> Result<Plan, String> {
         self.load.to_plan(&self.targets, is_given)
+    }
+}
+
+impl LoadArgs {
+    /// The first option given that is for targets with TLS.
+    pub(crate) fn tls_option(&self) -> Option<&'static str> {
+        self.tls.given()
+    }
+
+    /// The same for a target without TLS, beside one that has it.
+    #[must_use]
+    pub(crate) fn without_tls(&self) -> Self {
+        Self {
+            tls: TlsArgs::default(),
+            ..self.clone()
+        }
     }
 }
 

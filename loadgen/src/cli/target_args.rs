@@ -10,7 +10,8 @@ use super::parse;
 /// What is measured.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct TargetArgs {
-    /// Servers, tcp://HOST:PORT, udp://HOST:PORT or unix:PATH; connections are spread over them
+    /// Servers, tcp://HOST:PORT, tls://HOST:PORT, udp://HOST:PORT or unix:PATH; connections are spread
+    /// over them
     /// [default: an echod inside this process, on a free loopback port]
     #[arg(value_name = "TARGET", value_parser = parse::endpoint)]
     pub(super) targets: Vec<Endpoint>,
@@ -38,13 +39,6 @@ impl TargetArgs {
     }
 
     pub(super) fn check(&self) -> Result<(), String> {
-        if let Some(target) = self
-            .targets
-            .iter()
-            .find(|it| matches!(it, Endpoint::Tls(_)))
-        {
-            return Err(format!("{target}: loadgen does not speak TLS"));
-        }
         if self.is_datagram() && !self.targets.iter().all(is_datagram) {
             return Err(
                 "a run is either over UDP or over streams; measure these targets in two runs"
@@ -58,6 +52,10 @@ impl TargetArgs {
     pub(super) fn is_on_this_host(&self) -> bool {
         self.targets.iter().any(is_local)
     }
+}
+
+pub(super) fn has_tls(target: &Endpoint) -> bool {
+    matches!(target, Endpoint::Tls(_))
 }
 
 pub(super) fn is_datagram(target: &Endpoint) -> bool {

@@ -2,7 +2,10 @@
 
 use std::sync::mpsc::Receiver;
 
+use echomark::tls::Agreed;
+
 use super::backends::Backends;
+use super::connection::Handshake;
 use super::histogram::BucketCounts;
 use super::in_flight::Unanswered;
 use super::interval::nanoseconds;
@@ -24,6 +27,8 @@ pub(crate) struct Context {
     /// The servers that greeted, if they do.
     pub(crate) backends: Backends,
     pub(crate) is_greeted: bool,
+    /// What the TLS handshakes agreed on, each once.
+    pub(crate) agreed: Vec<Agreed>,
     /// Until this time, no message of the thread's flows can be overdue.
     pub(crate) none_overdue_until: u64,
     /// How the churn workload closes its connections.
@@ -40,6 +45,7 @@ impl Context {
             timeout_ns: nanoseconds(plan.timeout),
             backends: Backends::default(),
             is_greeted: plan.opening.greeting,
+            agreed: Vec::new(),
             none_overdue_until: 0,
             close: match plan.workload {
                 Workload::Churn { close } => close,
@@ -83,6 +89,17 @@ impl Context {
     #[inline]
     pub(crate) fn is_overdue(&self, since: u64) -> bool {
         since.saturating_add(self.timeout_ns) <= self.now()
+    }
+
+    /// Records a complete TLS handshake. Its time counts if its message does, or if there are others
+    /// on the connection.
+    pub(crate) fn note_handshake(&mut self, handshake: &Handshake, counted: bool) {
+        let agreed = handshake.agreed;
+        if !self.agreed.contains(&agreed) {
+            self.agreed.push(agreed);
+        }
+        let took = counted.then_some(handshake.took);
+        self.recorder.record_handshake(agreed.is_resumed, took);
     }
 
     /// Creates the order for a message due at `intended`, and records it as issued.

@@ -260,6 +260,23 @@ impl Recorder {
         self.slice.connect.record(took);
     }
 
+    /// Records a complete TLS handshake, and its time if that counts.
+    pub(crate) fn record_handshake(&mut self, is_resumed: bool, took: Option<u64>) {
+        let slice = &mut self.slice;
+        let (count, histogram) = if is_resumed {
+            (
+                &mut slice.counts.resumed_handshakes,
+                &mut slice.resumed_handshake,
+            )
+        } else {
+            (&mut slice.counts.full_handshakes, &mut slice.full_handshake)
+        };
+        *count += 1;
+        if let Some(took) = took {
+            histogram.record(took);
+        }
+    }
+
     /// Records the time from the start of the write call to the first byte of the echo.
     pub(crate) fn record_first_byte(&mut self, took: u64) {
         self.slice.first_byte.record(took);

@@ -39,6 +39,10 @@ pub struct Slice<D = Histogram<u64>> {
     pub first_byte: D,
     /// From the half-close until the peer closed too. Recorded as `first_byte` is.
     pub close: D,
+    /// From the established connection to the end of its TLS handshake, if that was a full one,
+    pub full_handshake: D,
+    /// and if it resumed an earlier session.
+    pub resumed_handshake: D,
     /// TCP_INFO samples of the connections.
     pub tcp: TcpSamples,
     /// Event counts.
@@ -58,10 +62,11 @@ pub enum Contents {
 
 impl Slice<BucketCounts> {
     /// An empty slice whose memory is mapped already. Page faults while recording would be measured
-    /// as latency.
+    /// as latency. Those of handshakes are not: most runs have none, and a page fault is short beside one.
     pub fn touched() -> Box<Self> {
         let mut slice = Box::<Self>::default();
-        for histogram in slice.distributions_mut() {
+        let [histograms @ .., _, _] = slice.distributions_mut();
+        for histogram in histograms {
             histogram.clear();
         }
         slice
@@ -131,6 +136,11 @@ impl Slice {
         sum(&self.free_lag, &self.held_lag)
     }
 
+    /// The times of all TLS handshakes.
+    pub fn handshake(&self) -> Histogram<u64> {
+        sum(&self.full_handshake, &self.resumed_handshake)
+    }
+
     /// The client's own part of the lag of all messages.
     pub fn own_send_lag(&self) -> Histogram<u64> {
         sum(&self.free_lag, &self.held_own_lag)
@@ -149,6 +159,8 @@ impl<D: Distribution> Slice<D> {
             connect: D::empty(),
             first_byte: D::empty(),
             close: D::empty(),
+            full_handshake: D::empty(),
+            resumed_handshake: D::empty(),
             tcp: TcpSamples::default(),
             counts: Counts::default(),
         }
@@ -161,7 +173,7 @@ impl<D: Distribution> Slice<D> {
             && self.distributions().iter().all(|all| all.has_none())
     }
 
-    fn distributions(&self) -> [&D; 8] {
+    fn distributions(&self) -> [&D; 10] {
         [
             &self.response,
             &self.service,
@@ -171,10 +183,12 @@ impl<D: Distribution> Slice<D> {
             &self.connect,
             &self.first_byte,
             &self.close,
+            &self.full_handshake,
+            &self.resumed_handshake,
         ]
     }
 
-    fn distributions_mut(&mut self) -> [&mut D; 8] {
+    fn distributions_mut(&mut self) -> [&mut D; 10] {
         [
             &mut self.response,
             &mut self.service,
@@ -184,6 +198,8 @@ impl<D: Distribution> Slice<D> {
             &mut self.connect,
             &mut self.first_byte,
             &mut self.close,
+            &mut self.full_handshake,
+            &mut self.resumed_handshake,
         ]
     }
 }

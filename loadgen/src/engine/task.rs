@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 
-use rustix::io::Errno;
+use echomark::tls::{Agreed, Refusal};
 
 use super::backends::BackendReport;
-use super::connection::{Address, Unserved};
+use super::connection::{Address, ConnectError, Unserved};
 use super::cpu::CpuUse;
 use super::histogram::BucketCounts;
 use super::interval::Interval;
@@ -92,6 +92,8 @@ pub(crate) enum Report {
         tcp: TcpTotals,
         /// The servers that greeted its connections.
         backends: Vec<BackendReport>,
+        /// What its TLS handshakes agreed on.
+        agreed: Vec<Agreed>,
     },
     /// The thread can't continue.
     Failed { worker: usize, failure: Failure },
@@ -116,6 +118,8 @@ pub(crate) enum Failure {
     System(io::Error),
     /// The target with this number accepts connections and closes them without an echo.
     ClosesAtOnce { target: usize },
+    /// The target with this number ends connections by TLS before it echoes anything.
+    Tls { target: usize, refusal: Refusal },
     /// No socket receives datagrams at the target with this number.
     Refused { target: usize },
 }
@@ -176,37 +180,34 @@ impl Foreign {
 /// The commonest error of failed connects (Boyer and Moore's majority vote).
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ConnectErrors {
-    errno: Option<i32>,
+    error: Option<ConnectError>,
     lead: u64,
 }
 
 impl ConnectErrors {
     pub(crate) fn add(&mut self, error: &io::Error) {
-        let errno = error
-            .raw_os_error()
-            .unwrap_or(Errno::TIMEDOUT.raw_os_error());
-        self.vote(errno, 1);
+        self.vote(error.into(), 1);
     }
 
     /// Adds those of another thread.
     pub(crate) fn merge(&mut self, other: Self) {
-        if let Some(errno) = other.errno {
-            self.vote(errno, other.lead);
+        if let Some(error) = other.error {
+            self.vote(error, other.lead);
         }
     }
 
-    fn vote(&mut self, errno: i32, votes: u64) {
-        if self.errno == Some(errno) {
+    fn vote(&mut self, error: ConnectError, votes: u64) {
+        if self.error == Some(error) {
             self.lead += votes;
         } else if self.lead >= votes {
             self.lead -= votes;
         } else {
-            (self.errno, self.lead) = (Some(errno), votes - self.lead);
+            (self.error, self.lead) = (Some(error), votes - self.lead);
         }
     }
 
-    pub(crate) fn commonest(&self) -> Option<i32> {
-        self.errno
+    pub(crate) fn commonest(&self) -> Option<ConnectError> {
+        self.error
     }
 }
 

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use super::sizes::Sizes;
-use super::{Load, Opening, Pacing, Plan, Priority, SocketOptions, Target, Workload};
+use super::{Load, Opening, Pacing, Plan, Priority, SocketOptions, Target, TlsOptions, Workload};
 
 /// The length of the window if neither it nor a number of messages is given.
 pub const WINDOW: Duration = Duration::from_secs(10);
@@ -86,6 +86,7 @@ impl Default for Plan {
             priority: Priority::default(),
             sources: Vec::new(),
             opening: Opening::default(),
+            tls: TlsOptions::default(),
             socket: SocketOptions::default(),
             background: None,
             repeat: NonZeroUsize::MIN,

@@ -17,11 +17,13 @@ pub mod defaults;
 pub mod opening;
 pub mod shard;
 pub mod sizes;
+mod tls;
 pub mod watch;
 
 pub use builder::{PlanBuilder, PlanError};
 pub use opening::{ExpectedShare, Opening, ProxyVersion};
 pub use shard::{Shard, StartAt};
+pub use tls::{TlsOptions, TlsVersion};
 
 use sizes::Sizes;
 
@@ -87,6 +89,9 @@ pub struct Plan {
     /// What connections exchange before their first message; absent if nothing.
     #[serde(default, skip_serializing_if = "Opening::is_none")]
     pub opening: Opening,
+    /// TLS of `tls://` targets; absent if nothing but the default is asked for.
+    #[serde(default, skip_serializing_if = "TlsOptions::is_default")]
+    pub tls: TlsOptions,
     /// Options of the client's sockets.
     pub socket: SocketOptions,
     /// Background streams; null if there are none.
@@ -348,8 +353,11 @@ impl Plan {
         let mut differences = Vec::new();
         let values = [self, other].map(|plan| serde_json::to_value(plan).unwrap_or_default());
         collect_differences("", [&values[0], &values[1]], &mut differences);
-        differences
-            .retain(|(name, _)| ![SERVER_OPTIONS, besides].concat().contains(&name.as_str()));
+        let is_other = |name: &str| {
+            let option = name.split('.').next().unwrap_or(name);
+            SERVER_OPTIONS.contains(&option) || besides.contains(&name)
+        };
+        differences.retain(|(name, _)| !is_other(name));
         differences
             .into_iter()
             .map(|(name, values)| format!("{name}: {values}"))
@@ -365,8 +373,8 @@ impl Plan {
     }
 }
 
-/// Options that say which server is measured.
-const SERVER_OPTIONS: &[&str] = &["targets", "embedded_workers", "server_admin"];
+/// Options that say which server is measured, and whether and how it is encrypted.
+const SERVER_OPTIONS: &[&str] = &["targets", "embedded_workers", "server_admin", "tls"];
 
 /// Collects what differs between two options of the name, or within them, as text of both values.
 fn collect_differences(

@@ -131,6 +131,26 @@ fn counts(result: &RunResult, page: &mut Page) -> fmt::Result {
             tcp.bytes_retransmitted,
         )?;
     }
+    if let Some(tls) = &result.tls {
+        page.family(
+            "tls_handshakes_total",
+            Type::Counter,
+            "Complete TLS handshakes.",
+        )?;
+        for (resumed, count) in [("false", tls.full), ("true", tls.resumed)] {
+            page.sample("tls_handshakes_total", &[("resumed", resumed)], count)?;
+        }
+        page.counter(
+            "tls_failed_handshakes_total",
+            "TLS handshakes that failed.",
+            tls.failed,
+        )?;
+        page.counter(
+            "tls_truncated_connections_total",
+            "Connections that the server ended without close_notify.",
+            tls.truncated,
+        )?;
+    }
     if let Some(fairness) = &result.fairness {
         page.gauge(
             "fairness_jain_ratio",
@@ -158,6 +178,11 @@ fn latencies(result: &RunResult, page: &mut Page) -> fmt::Result {
             "connect",
             "From the start of the connect call until the connection stood.",
             &latencies.connect,
+        ),
+        (
+            "handshake",
+            "From the established connection to the end of the TLS handshake.",
+            &latencies.handshake,
         ),
         (
             "send_lag",

@@ -176,6 +176,14 @@ counts! {
         wrong_copies,
         /// Echoes that were complete within the window, whenever their message was intended.
         completed,
+        /// TLS handshakes that were complete and resumed nothing,
+        full_handshakes,
+        /// that resumed an earlier session,
+        resumed_handshakes,
+        /// and that failed.
+        failed_handshakes,
+        /// Connections with TLS that the server ended without close_notify.
+        truncated,
         /// Payload bytes handed to the kernel within the window.
         bytes_out,
         /// Payload bytes that came back within the window; in a stream to the server, those that its

@@ -32,6 +32,7 @@ pub mod side_by_side;
 pub mod statistics;
 pub mod stored;
 pub mod tcp;
+pub mod tls;
 pub mod verdict;
 pub mod watch;
 
@@ -55,5 +56,6 @@ pub use shard::{ClockState, ShardResult, ShardsResult};
 pub use side_by_side::SideBySide;
 pub use stored::{Stored, StoredError};
 pub use tcp::{Gauge, TcpGauges, TcpInterval, TcpLimit, TcpLimitCode, TcpResult, TcpShares};
+pub use tls::{TlsHandshakes, TlsResult};
 pub use verdict::{Code, Reason, Status, Verdict};
 pub use watch::WatchResult;

@@ -11,6 +11,7 @@ use super::server::ServerResult;
 use super::shard::{ShardResult, ShardsResult};
 use super::statistics::{QuantileEstimate, RateEstimate, Spread, Trend};
 use super::tcp::{TcpInterval, TcpResult};
+use super::tls::TlsResult;
 use super::verdict::{Status, Verdict};
 use crate::plan::Plan;
 
@@ -54,6 +55,9 @@ pub struct RunResult {
     pub ramp: Vec<RampInterval>,
     /// TCP_INFO of the connections; null for other transports.
     pub tcp: Option<TcpResult>,
+    /// TLS on the connections; absent if no target has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsResult>,
     /// Fairness between the connections; null with a connection per message, or a single one.
     pub fairness: Option<FairnessResult>,
     /// The servers that greeted the connections (--greeting); absent if none was to.
@@ -145,6 +149,9 @@ pub struct Latencies {
     /// From the start of the connect call until the connection was open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connect: Option<Latency>,
+    /// From then until the TLS handshake was complete; `tls` has full and resumed ones apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handshake: Option<Latency>,
     /// From the intended time to the start of the write call; open loop only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub send_lag: Option<Latency>,

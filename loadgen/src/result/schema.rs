@@ -80,7 +80,7 @@ fn constraints() -> Vec<(&'static str, Value)> {
         ("Host.cpus", json!({"minimum": 1})),
         (
             "Plan.targets",
-            json!({"minItems": 1, "items": {"type": "string", "pattern": "^(tcp://|udp://|unix:)"}}),
+            json!({"minItems": 1, "items": {"type": "string", "pattern": "^(tcp://|tls://|udp://|unix:)"}}),
         ),
         ("Client.threads", json!({"minItems": 1})),
         ("Client.steal_ratio", json!({"maximum": 1})),

@@ -11,6 +11,7 @@ use std::time::Duration;
 use echomark::net::endpoint::Endpoint;
 
 use super::coordinator::POLL_INTERVAL;
+use super::tls::Tls;
 use crate::engine::connection::Address;
 use crate::error::RunError;
 use crate::observer::Control;
@@ -21,14 +22,16 @@ const MAX_PROBE: Duration = Duration::from_millis(300);
 /// One address for each target. `None` if the user stopped the run.
 pub(super) fn resolve(
     targets: &[Endpoint],
+    tls: Option<&Tls>,
     timeout: Duration,
     control: &Control,
 ) -> Result<Option<Arc<[Address]>>, RunError> {
     let targets = targets.to_vec();
+    let tls = tls.cloned();
     let addresses = unless_stopped(control, move || {
         targets
             .iter()
-            .map(|target| address_of(target, timeout))
+            .map(|target| address_of(target, tls.as_ref(), timeout))
             .collect()
     })?;
     addresses.transpose()
@@ -58,7 +61,11 @@ pub(crate) fn unless_stopped<T: Send + 'static>(
     }
 }
 
-fn address_of(target: &Endpoint, timeout: Duration) -> Result<Address, RunError> {
+fn address_of(
+    target: &Endpoint,
+    tls: Option<&Tls>,
+    timeout: Duration,
+) -> Result<Address, RunError> {
     if let Endpoint::Unix(path) = target {
         return Ok(Address::Unix(path.clone()));
     }
@@ -72,12 +79,20 @@ fn address_of(target: &Endpoint, timeout: Duration) -> Result<Address, RunError>
             .ok_or_else(|| RunError::Refused {
                 target: target.clone(),
             }),
-        _ => first_accepting(&addresses, timeout)
-            .map(Address::Tcp)
-            .map_err(|source| RunError::NoConnection {
-                target: target.clone(),
-                source,
-            }),
+        _ => {
+            let address =
+                first_accepting(&addresses, timeout).map_err(|source| RunError::NoConnection {
+                    target: target.clone(),
+                    source,
+                })?;
+            match (target, tls) {
+                (Endpoint::Tls(server), Some(tls)) => Ok(Address::Tls {
+                    address,
+                    connector: tls.connector(&server.host)?,
+                }),
+                _ => Ok(Address::Tcp(address)),
+            }
+        }
     }
 }
 

@@ -146,8 +146,10 @@ impl Coordinator<'_> {
                 flows,
                 tcp,
                 backends,
+                agreed,
             } => {
                 self.groups[group].backends.extend(backends);
+                self.groups[group].agreed.extend(agreed);
                 let thread = worker - group * self.plan.threads.get();
                 self.groups[group].add_account(thread, *account, flows, tcp);
                 Ok(true)

@@ -1,5 +1,6 @@
 //! The measuring threads of a run: start and join.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
@@ -113,6 +114,10 @@ pub(super) fn error_of(failure: Failure, targets: &[Endpoint]) -> RunError {
         Failure::System(error) => RunError::System(error),
         Failure::ClosesAtOnce { target } => RunError::ClosesAtOnce {
             target: targets[target].clone(),
+        },
+        Failure::Tls { target, refusal } => RunError::NoConnection {
+            target: targets[target].clone(),
+            source: io::Error::new(io::ErrorKind::InvalidData, refusal),
         },
         Failure::Refused { target } => RunError::Refused {
             target: targets[target].clone(),

@@ -32,6 +32,7 @@ mod service;
 mod shards;
 mod support;
 mod timing;
+mod tls;
 mod truth;
 mod truth_udp;
 mod watch;

@@ -53,7 +53,7 @@ fn no_echo(instead: &Instead, plan: &Plan) -> String {
             "this is an HTTP server; use an echo server's port"
         }
         [b'S', b'S', b'H', b'-', ..] => "this is an SSH server; use an echo server's port",
-        [0x15, 0x03, ..] => "this is a TLS server",
+        [0x15, 0x03, ..] => "this is a TLS server; measure it as tls://HOST:PORT",
         [b' ', b'!', b'"', b'#', ..] => {
             "this is a chargen server; use --workload stream --direction down"
         }

@@ -19,7 +19,7 @@ use super::{
     constant,
 };
 use crate::cli::parse::at_least_one;
-use crate::cli::target_args::{TargetArgs, is_datagram};
+use crate::cli::target_args::{TargetArgs, has_tls, is_datagram};
 
 /// The embedded server's rate if neither a target nor a load is given: far below the capacity of
 /// one core, so that an idle two-core machine measures itself without being the bottleneck.
@@ -39,6 +39,7 @@ impl LoadArgs {
         targets.check()?;
         self.check_background(targets, &is_given)?;
         self.check_socket_options(targets)?;
+        self.check_tls(targets)?;
         let workload = self.to_workload(targets)?;
         let connections = self.connections;
         let connections = connections.unwrap_or_else(|| defaults::connections(workload));
@@ -98,6 +99,7 @@ impl LoadArgs {
                 .unwrap_or_else(|| defaults::interval(duration)),
             sources: self.source.clone(),
             opening: self.to_opening(targets, workload)?,
+            tls: self.tls.to_options(),
             socket: SocketOptions {
                 recv_buffer: self.recv_buffer,
                 send_buffer: self.send_buffer,
@@ -140,7 +142,7 @@ impl LoadArgs {
         };
         if is_over_udp {
             return Err(
-                "background streams (--background) use TCP or Unix sockets; name a \
+                "background streams (--background) use TCP, TLS or Unix sockets; name a \
                  target for them with --background-target"
                     .to_owned(),
             );
@@ -148,16 +150,34 @@ impl LoadArgs {
         Ok(())
     }
 
-    /// Refuses options that have no effect on any socket of the run.
-    fn check_socket_options(&self, targets: &TargetArgs) -> Result<(), String> {
+    /// The targets, and those of the background streams.
+    fn endpoints<'a>(
+        &'a self,
+        targets: &'a TargetArgs,
+    ) -> impl Iterator<Item = &'a Endpoint> + Clone {
         let background = self.background.and(Some(&self.background_target));
-        let mut endpoints = targets
+        targets
             .targets
             .iter()
-            .chain(background.into_iter().flatten());
+            .chain(background.into_iter().flatten())
+    }
+
+    /// Refuses options of TLS where no target has it.
+    fn check_tls(&self, targets: &TargetArgs) -> Result<(), String> {
+        match self.tls.given() {
+            Some(name) if !self.endpoints(targets).any(has_tls) => Err(format!(
+                "{name} is for TLS, and no target is tls://HOST:PORT; leave it out"
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses options that have no effect on any socket of the run.
+    fn check_socket_options(&self, targets: &TargetArgs) -> Result<(), String> {
+        let mut endpoints = self.endpoints(targets);
         // The embedded server is on TCP.
-        let has_tcp =
-            targets.is_empty() || endpoints.clone().any(|it| matches!(it, Endpoint::Tcp(_)));
+        let is_tcp = |it: &Endpoint| matches!(it, Endpoint::Tcp(_) | Endpoint::Tls(_));
+        let has_tcp = targets.is_empty() || endpoints.clone().any(is_tcp);
         let has_internet = has_tcp || endpoints.any(is_datagram);
         let options = [
             ("--congestion", self.congestion.is_some(), has_tcp, "TCP"),
@@ -289,7 +309,7 @@ impl LoadArgs {
         };
         match workload {
             Workload::Churn { .. } if targets.is_datagram() => {
-                Err("UDP has no connections to make and close; churn needs tcp:// or unix:".to_owned())
+                Err("UDP has no connections to make and close; churn needs tcp://, tls:// or unix:".to_owned())
             }
             Workload::Churn { .. } if self.pipeline.is_some() => Err(
                 "each message of churn has a connection of its own; -c says how many there are at \

@@ -10,9 +10,11 @@ use std::sync::Arc;
 use echomark::net::cidr::Cidr;
 use echomark::net::tuning::Tuning;
 use echomark::net::unix;
+use echomark::tls::Connector;
 use socket2::SockAddr;
 
 use super::opening::Openings;
+use super::tls::Tls;
 use super::transport::{Kind, Transport};
 use crate::engine::schedule::Share;
 use crate::engine::sys;
@@ -22,6 +24,10 @@ use crate::plan::Opening;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Address {
     Tcp(SocketAddr),
+    Tls {
+        address: SocketAddr,
+        connector: Connector,
+    },
     Udp(SocketAddr),
     Unix(PathBuf),
 }
@@ -39,6 +45,8 @@ pub(crate) struct Dialer {
     /// The ports that the kernel chooses from.
     local_ports: RangeInclusive<u16>,
     pub(super) openings: Openings,
+    /// `None` if no target has TLS.
+    pub(super) tls: Option<Tls>,
 }
 
 impl Dialer {
@@ -50,7 +58,14 @@ impl Dialer {
         sources: Vec<Cidr>,
         share: Share,
     ) -> Self {
+        let connectors = addresses.iter().map(|address| match address {
+            // Threads share no sessions.
+            Address::Tls { connector, .. } => Some(connector.separate()),
+            Address::Tcp(_) | Address::Udp(_) | Address::Unix(_) => None,
+        });
+        let connectors = connectors.collect();
         Self {
+            tls: Tls::new(connectors),
             addresses,
             tuning,
             sources,
@@ -70,7 +85,7 @@ impl Dialer {
     pub(super) fn dial(&mut self, target: usize) -> io::Result<Transport> {
         let source = self.take_source();
         match &self.addresses[target] {
-            Address::Tcp(address) => {
+            Address::Tcp(address) | Address::Tls { address, .. } => {
                 let stream = sys::connect(*address, source, &self.tuning)?;
                 Ok(Transport::new(Kind::Tcp, stream))
             }
@@ -88,11 +103,18 @@ impl Dialer {
     /// The address of a target whose port the kernel may choose for our own end.
     pub(super) fn may_be_own(&self, target: usize) -> Option<SockAddr> {
         match &self.addresses[target] {
-            Address::Tcp(address) if self.local_ports.contains(&address.port()) => {
+            Address::Tcp(address) | Address::Tls { address, .. }
+                if self.local_ports.contains(&address.port()) =>
+            {
                 Some((*address).into())
             }
             _ => None,
         }
+    }
+
+    /// Whether a target has TLS.
+    pub(super) fn has_tls(&self, target: usize) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.has(target))
     }
 
     fn take_source(&mut self) -> Option<IpAddr> {

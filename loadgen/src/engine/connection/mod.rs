@@ -4,24 +4,27 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use echomark::net::clock::monotonic_ns;
 use mio::event::Event;
-use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
 use socket2::SockRef;
 
 use crate::engine::sys::{self, TcpInfo};
 
+mod connecting;
 mod dialer;
 mod ended;
 mod opening;
+mod secured;
+mod tls;
 mod transfer;
 mod transport;
 
 pub(crate) use dialer::{Address, Dialer};
-pub(crate) use ended::{Ended, Unserved};
+pub(crate) use ended::{ConnectError, Ended, Unserved};
+pub(crate) use tls::Handshake;
 
-use opening::{Exchange, Progress};
+use opening::Exchange;
+use tls::{Secured, Securing};
 use transport::{Kind, Transport};
 
 /// The backoff before a reconnect after a connection without an answer. Doubled each time, up to one
@@ -46,6 +49,21 @@ pub(crate) enum Connect {
     Pending,
     /// It is established, after this many nanoseconds.
     Done(u64),
+    /// It is established after `took` nanoseconds, and then came the handshake.
+    Secured {
+        took: u64,
+        handshake: Handshake,
+    },
+}
+
+impl Connect {
+    /// How long it took to establish the connection, if it is.
+    pub(crate) fn took(&self) -> Option<u64> {
+        match *self {
+            Self::Pending => None,
+            Self::Done(took) | Self::Secured { took, .. } => Some(took),
+        }
+    }
 }
 
 /// A flow's connection, through all reconnects.
@@ -105,9 +123,13 @@ enum State {
         established: u64,
         exchange: Exchange,
     },
+    /// Established, and the TLS handshake or the greeting behind it is under way.
+    Securing(Box<Securing>),
     Open {
         transport: Transport,
     },
+    /// Open, with TLS.
+    Secured(Box<Secured>),
 }
 
 impl Connection {
@@ -131,159 +153,25 @@ impl Connection {
         }
     }
 
-    /// Starts to connect. A Unix or UDP socket is connected at once.
-    pub(crate) fn connect(
-        &mut self,
-        dialer: &mut Dialer,
-        registry: &Registry,
-    ) -> Result<Connect, Ended> {
-        let began = monotonic_ns();
-        self.connect_since(began, dialer, registry)
-    }
-
-    fn connect_since(
-        &mut self,
-        began: u64,
-        dialer: &mut Dialer,
-        registry: &Registry,
-    ) -> Result<Connect, Ended> {
-        let transport = match dialer.dial(self.id.target) {
-            Ok(transport) => transport,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.state = State::Waiting { began };
-                return Ok(Connect::Pending);
-            }
-            Err(error) => return Err(Ended::NotConnected(error)),
-        };
-        // From here on, the kernel may report a hang-up.
-        self.drained_by_short_read = transport.drained_by_short_read();
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        let token = Token(self.id.key);
-        transport
-            .register(registry, token, interest)
-            .map_err(Ended::NotConnected)?;
-        if transport.kind() == Kind::Tcp {
-            self.state = State::Connecting {
-                transport,
-                began,
-                is_established: false,
-            };
-            Ok(Connect::Pending)
-        } else {
-            self.introduce(transport, began, monotonic_ns(), dialer)
-        }
-    }
-
-    /// Begins the stream of an established connection, and opens it if nothing is to be exchanged.
-    fn introduce(
-        &mut self,
-        transport: Transport,
-        began: u64,
-        now: u64,
-        dialer: &mut Dialer,
-    ) -> Result<Connect, Ended> {
-        let Some(exchange) = dialer.openings.begin(&transport) else {
-            return Ok(self.open(transport, began, now));
-        };
-        self.state = State::Introducing {
-            transport,
-            began,
-            established: now,
-            exchange,
-        };
-        self.go_on_introducing()
-    }
-
-    fn go_on_introducing(&mut self) -> Result<Connect, Ended> {
-        let state = std::mem::replace(&mut self.state, State::Down { retry_at: 0 });
-        let State::Introducing {
-            transport,
-            began,
-            established,
-            mut exchange,
-        } = state
-        else {
-            self.state = state;
-            return Ok(Connect::Pending);
-        };
-        match exchange.go_on(&transport)? {
-            Progress::Pending => {
-                self.state = State::Introducing {
-                    transport,
-                    began,
-                    established,
-                    exchange,
-                };
-                Ok(Connect::Pending)
-            }
-            Progress::Done(greeting) => {
-                self.greeting = greeting;
-                self.open(transport, began, monotonic_ns());
-                Ok(Connect::Done(established.saturating_sub(began)))
-            }
-        }
-    }
-
     /// The server's greeting, once.
     pub(crate) fn take_greeting(&mut self) -> Option<Box<str>> {
         self.greeting.take()
     }
 
-    /// Continues a connect. Unless an event said that it is complete, it is so if there is no error and
-    /// the socket has a peer (connect(2), EINPROGRESS).
-    pub(crate) fn finish_connect(
-        &mut self,
-        dialer: &mut Dialer,
-        registry: &Registry,
-    ) -> Result<Connect, Ended> {
-        let (socket, began, is_established) = match &self.state {
-            State::Waiting { began } => return self.connect_since(*began, dialer, registry),
-            State::Introducing { .. } => return self.go_on_introducing(),
-            State::Connecting {
-                transport,
-                began,
-                is_established,
-            } => (SockRef::from(transport), *began, *is_established),
-            _ => return Ok(Connect::Pending),
-        };
-        let now = monotonic_ns();
-        if !is_established {
-            if let Some(error) = socket.take_error().unwrap_or_else(Some) {
-                return Err(Ended::NotConnected(error));
-            }
-            match socket.peer_addr() {
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotConnected => {
-                    return Ok(Connect::Pending);
-                }
-                Err(error) => return Err(Ended::NotConnected(error)),
-            }
-        }
-        // If no socket listens, a port that the kernel chose may be the target's: simultaneous open
-        // (RFC 9293, section 3.5) connects the socket to itself.
-        if let Some(own) = dialer.may_be_own(self.id.target)
-            && socket.local_addr().is_ok_and(|local| local == own)
-        {
-            return Err(Ended::NotConnected(io::ErrorKind::ConnectionRefused.into()));
-        }
-        match std::mem::replace(&mut self.state, State::Down { retry_at: 0 }) {
-            State::Connecting { transport, .. } => self.introduce(transport, began, now, dialer),
-            state => {
-                self.state = state;
-                Ok(Connect::Pending)
-            }
-        }
+    fn open(&mut self, transport: Transport, [began, established]: [u64; 2]) -> Connect {
+        self.state = State::Open { transport };
+        self.begin_messages(established);
+        Connect::Done(established.saturating_sub(began))
     }
 
-    fn open(&mut self, transport: Transport, began: u64, now: u64) -> Connect {
-        self.state = State::Open { transport };
+    /// An open connection has neither read nor answered anything.
+    fn begin_messages(&mut self, established: u64) {
         self.readable = true;
         self.writable = true;
         self.has_heard = false;
         self.has_answered = false;
         self.seen_retransmits = 0;
-        self.opened_at = now;
-        Connect::Done(now.saturating_sub(began))
+        self.opened_at = established;
     }
 
     /// Notes that a message was answered.
@@ -296,41 +184,35 @@ impl Connection {
     /// Adds the readiness that the kernel reported.
     #[inline]
     pub(crate) fn note(&mut self, event: &Event) {
-        // A socket whose writing side alone is closed has an error (epoll_ctl(2)).
-        let is_hung_up = || event.is_read_closed() || event.is_error();
-        if !self.is_open() {
-            self.drained_by_short_read &= !is_hung_up();
-            self.note_connecting(event);
-            return;
-        }
+        let State::Open { .. } = self.state else {
+            return self.note_elsewhere(event);
+        };
         self.readable |= event.is_readable();
         self.writable |= event.is_writable();
-        if is_hung_up() {
+        if is_hung_up(event) {
             self.readable = true;
             self.writable = true;
             self.drained_by_short_read = false;
         }
     }
 
-    /// A socket that is still connecting is not writable, and one whose connect failed has an error and
-    /// is hung up (tcp_poll in the kernel).
-    #[cold]
-    fn note_connecting(&mut self, event: &Event) {
-        if let State::Connecting { is_established, .. } = &mut self.state {
-            *is_established = event.is_writable() && !event.is_error() && !event.is_write_closed();
-        }
-    }
-
     /// Half-closes: tells the peer that no more bytes follow.
-    pub(crate) fn shutdown_write(&self) {
-        if let State::Open { transport } = &self.state {
-            // It fails only if the peer is gone, which the next read reports.
-            let _ = transport.shutdown_write();
+    pub(crate) fn shutdown_write(&mut self) {
+        match &mut self.state {
+            State::Open { transport } => {
+                // It fails only if the peer is gone, which the next read reports.
+                let _ = transport.shutdown_write();
+            }
+            State::Secured(secured) => secured.end_output(),
+            _ => {}
         }
     }
 
     /// Makes the next close a reset.
-    pub(crate) fn reset_on_close(&self) {
+    pub(crate) fn reset_on_close(&mut self) {
+        if let State::Secured(secured) = &mut self.state {
+            secured.reset_on_close();
+        }
         if let Some(socket) = self.socket() {
             // If setting the option fails, the close is orderly, which is only slower.
             let _ = sys::reset_on_close(&socket);
@@ -355,7 +237,11 @@ impl Connection {
         } else {
             0
         };
-        self.was_closed_at_once = !self.has_heard && matches!(ended, Ended::ByPeer | Ended::Broken);
+        self.was_closed_at_once = !self.has_heard
+            && matches!(
+                ended,
+                Ended::ByPeer | Ended::Broken | Ended::Truncated | Ended::Refused(_)
+            );
         self.has_heard = false;
         self.has_answered = false;
         self.readable = false;
@@ -371,6 +257,7 @@ impl Connection {
             State::Open { transport } if transport.kind() == Kind::Tcp => {
                 sys::tcp_info(transport).ok()
             }
+            State::Secured(secured) => sys::tcp_info(&secured.socket).ok(),
             _ => None,
         }
     }
@@ -378,17 +265,24 @@ impl Connection {
     /// Bytes that were written and that the peer has not acknowledged (see
     /// [`sys::outgoing_queue`]).
     pub(crate) fn outgoing(&self) -> Option<u64> {
-        sys::outgoing_queue(&self.socket()?).ok()
+        let queued = sys::outgoing_queue(&self.socket()?).ok()?;
+        Some(match &self.state {
+            // Of records, which are a little longer than what is in them.
+            State::Secured(secured) => queued + secured.unsent_bytes() as u64,
+            _ => queued,
+        })
     }
 
     /// The socket of an open connection.
     fn socket(&self) -> Option<BorrowedFd<'_>> {
         match &self.state {
             State::Open { transport } => Some(transport.as_fd()),
+            State::Secured(secured) => Some(secured.socket.as_fd()),
             State::Down { .. }
             | State::Waiting { .. }
             | State::Connecting { .. }
-            | State::Introducing { .. } => None,
+            | State::Introducing { .. }
+            | State::Securing(_) => None,
         }
     }
 
@@ -400,7 +294,7 @@ impl Connection {
     /// Why the last connections were not served; [`Unserved::Silent`] if none ended so far.
     pub(crate) fn unserved(&self) -> Unserved {
         if self.is_refused_datagrams() {
-            Unserved::NotConnected(Errno::CONNREFUSED.raw_os_error())
+            Unserved::NotConnected(ConnectError::System(Errno::CONNREFUSED.raw_os_error()))
         } else {
             self.unserved
         }
@@ -429,14 +323,26 @@ impl Connection {
             State::Connecting { began, .. }
             | State::Waiting { began }
             | State::Introducing { began, .. } => Some(began),
-            State::Down { .. } | State::Open { .. } => None,
+            State::Securing(ref securing) => Some(securing.began),
+            State::Down { .. } | State::Open { .. } | State::Secured(_) => None,
+        }
+    }
+
+    /// The error of a connect that takes too long.
+    pub(crate) fn connect_timeout(&self) -> io::Error {
+        match &self.state {
+            State::Securing(securing) => securing.timeout(),
+            _ => io::ErrorKind::TimedOut.into(),
         }
     }
 
     pub(crate) fn is_connecting(&self) -> bool {
         matches!(
             self.state,
-            State::Connecting { .. } | State::Waiting { .. } | State::Introducing { .. }
+            State::Connecting { .. }
+                | State::Waiting { .. }
+                | State::Introducing { .. }
+                | State::Securing(_)
         )
     }
 
@@ -446,7 +352,7 @@ impl Connection {
     }
 
     pub(crate) fn is_open(&self) -> bool {
-        matches!(self.state, State::Open { .. })
+        matches!(self.state, State::Open { .. } | State::Secured(_))
     }
 
     /// Whether a message queued now could be written at once, as far as is known.
@@ -472,6 +378,11 @@ impl Connection {
     pub(crate) fn may_read(&self) -> bool {
         self.readable
     }
+}
+
+/// A socket whose writing side alone is closed has an error (epoll_ctl(2)).
+fn is_hung_up(event: &Event) -> bool {
+    event.is_read_closed() || event.is_error()
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::transport::Transport;
 use crate::plan::{Opening, ProxyVersion};
 
 /// The longest greeting, which bounds what a server can make this program keep.
-const MAX_GREETING: usize = 16 << 10;
+pub(super) const MAX_GREETING: usize = 16 << 10;
 
 /// How the connections of a thread begin.
 #[derive(Clone, Debug, Default)]
@@ -33,9 +33,16 @@ impl Openings {
         }
     }
 
-    /// What a new connection begins with; `None` if that is its first message.
-    pub(super) fn begin(&mut self, transport: &Transport) -> Option<Exchange> {
-        if self.opening == Opening::default() {
+    /// Whether servers greet.
+    pub(super) fn awaits_greeting(&self) -> bool {
+        self.opening.greeting
+    }
+
+    /// What a new connection begins with; `None` if that is its first message. Over TLS, the greeting
+    /// comes later.
+    pub(super) fn begin(&mut self, transport: &Transport, over_tls: bool) -> Option<Exchange> {
+        let awaits_greeting = self.opening.greeting && !over_tls;
+        if self.opening.proxy_protocol.is_none() && !awaits_greeting {
             return None;
         }
         Some(Exchange {
@@ -45,7 +52,7 @@ impl Openings {
                 .map(|version| header(version, self.take_client(transport), server(transport)))
                 .unwrap_or_default(),
             sent: 0,
-            awaits_greeting: self.opening.greeting,
+            awaits_greeting,
         })
     }
 

@@ -18,7 +18,7 @@ impl Connection {
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, Ended> {
         while self.readable {
             let State::Open { transport } = &self.state else {
-                return Ok(None);
+                return self.read_secured(buffer);
             };
             match socket::receive(transport, buffer) {
                 Ok(0) if transport.kind() != Kind::Udp => return Err(Ended::ByPeer),
@@ -55,7 +55,7 @@ impl Connection {
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<Option<usize>, Ended> {
         while self.writable {
             let State::Open { transport } = &self.state else {
-                return Ok(None);
+                return self.write_secured(bytes);
             };
             match socket::send(transport, bytes) {
                 Ok(count) => return Ok(Some(count)),
@@ -79,7 +79,9 @@ impl Connection {
     ) -> Result<Option<usize>, Ended> {
         while self.writable {
             let State::Open { transport } = &self.state else {
-                return Ok(None);
+                // A record has room for each piece alone.
+                let first = pieces.iter().find(|piece| !piece.is_empty());
+                return self.write_secured(first.map_or(&[], |piece| piece));
             };
             match transport.write_vectored(pieces) {
                 Ok(count) => return Ok(Some(count)),

@@ -3,6 +3,8 @@
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use echomark::net::stream::Socket;
+use mio::net::TcpStream;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use rustix::net::{Shutdown, shutdown};
@@ -59,6 +61,14 @@ impl Transport {
     /// Ends the output: shutdown(2) with `SHUT_WR`.
     pub(super) fn shutdown_write(&self) -> io::Result<()> {
         Ok(shutdown(&self.socket, Shutdown::Write)?)
+    }
+}
+
+impl From<Transport> for Socket {
+    /// A TCP socket as a stream of the kind that TLS runs over.
+    fn from(transport: Transport) -> Self {
+        let stream = std::net::TcpStream::from(transport.socket);
+        Self::Tcp(TcpStream::from_std(stream))
     }
 }
 

@@ -1,11 +1,10 @@
 //! Work without strict timing: timeouts, reconnects, the stop flag, rate changes, TCP_INFO, and
 //! whether the target can be measured at all.
 
-use std::io;
 use std::sync::atomic::Ordering;
 
 use super::thread::Worker;
-use crate::engine::connection::{Connection, Ended};
+use crate::engine::connection::{Connection, Ended, Unserved};
 use crate::engine::interval::nanoseconds;
 use crate::engine::recorder::End;
 use crate::engine::task::Failure;
@@ -119,7 +118,8 @@ impl<F: Flow> Worker<F> {
             let flow = &mut self.flows[key];
             if let Some(since) = flow.connection().connecting_since() {
                 if self.context.is_overdue(since) {
-                    self.end(key, &Ended::NotConnected(io::ErrorKind::TimedOut.into()));
+                    let timeout = flow.connection().connect_timeout();
+                    self.end(key, &Ended::NotConnected(timeout));
                     continue;
                 }
                 deadline = deadline.min(since.saturating_add(self.context.timeout_ns));
@@ -183,15 +183,21 @@ impl<F: Flow> Worker<F> {
             Connects::PerMessage => connections().any(is_barren),
             Connects::Always | Connects::Once => connections().all(is_barren),
         };
-        let target_of = |is_cause: fn(&&Connection) -> bool| {
-            let cause = connections().filter(|_| is_hopeless).find(is_cause);
-            cause.map(|connection| connection.id.target)
+        let cause_of = |is_cause: fn(&&Connection) -> bool| {
+            connections().filter(|_| is_hopeless).find(is_cause)
         };
-        if let Some(target) = target_of(|connection| connection.was_closed_at_once) {
-            return Err(Failure::ClosesAtOnce { target });
+        let closed_at_once = |connection: &&Connection| connection.was_closed_at_once;
+        if let Some(connection) = cause_of(closed_at_once) {
+            let target = connection.id.target;
+            return Err(match connection.unserved() {
+                Unserved::Refused(refusal) => Failure::Tls { target, refusal },
+                _ => Failure::ClosesAtOnce { target },
+            });
         }
-        match target_of(|connection| connection.is_refused_datagrams()) {
-            Some(target) => Err(Failure::Refused { target }),
+        match cause_of(|connection| connection.is_refused_datagrams()) {
+            Some(connection) => Err(Failure::Refused {
+                target: connection.id.target,
+            }),
             None => Ok(()),
         }
     }

@@ -94,7 +94,7 @@ impl<F: Flow> Worker<F> {
             let connection = self.flows[key].connection();
             let since = connection.connecting_since();
             if since.is_some_and(|since| self.context.is_overdue(since)) {
-                let timeout = io::ErrorKind::TimedOut.into();
+                let timeout = connection.connect_timeout();
                 self.follow(key, Err(Ended::NotConnected(timeout)), ramp);
             } else if connection.is_waiting_for_room() {
                 self.try_on(key, ramp);
@@ -115,6 +115,11 @@ impl<F: Flow> Worker<F> {
             Ok(Connect::Pending) => {}
             Ok(Connect::Done(took)) => {
                 ramp.connecting -= 1;
+                self.flows[key].connected(took, &mut self.context);
+            }
+            Ok(Connect::Secured { took, handshake }) => {
+                ramp.connecting -= 1;
+                self.flows[key].secured(&handshake, &mut self.context);
                 self.flows[key].connected(took, &mut self.context);
             }
             Err(ended) => {

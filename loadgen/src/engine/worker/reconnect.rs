@@ -5,7 +5,7 @@ use std::io;
 use echomark::net::errno;
 
 use super::thread::Worker;
-use crate::engine::connection::{Connect, Ended};
+use crate::engine::connection::{Connect, ConnectError, Ended};
 use crate::engine::workload::{Connects, Flow};
 
 impl<F: Flow> Worker<F> {
@@ -36,7 +36,7 @@ impl<F: Flow> Worker<F> {
     /// A connect that took longer than the timeout has failed.
     pub(super) fn in_time(&self, result: Result<Connect, Ended>) -> Result<Connect, Ended> {
         match result {
-            Ok(Connect::Done(took)) if took >= self.context.timeout_ns => {
+            Ok(connect) if connect.took() >= Some(self.context.timeout_ns) => {
                 Err(Ended::NotConnected(io::ErrorKind::TimedOut.into()))
             }
             result => result,
@@ -44,16 +44,17 @@ impl<F: Flow> Worker<F> {
     }
 
     fn note_connect(&mut self, key: usize, connect: &Connect) -> bool {
-        match *connect {
-            Connect::Pending => false,
-            Connect::Done(took) => {
-                self.context.tick();
-                self.context.recorder.enter_interval();
-                self.flows[key].connected(took, &mut self.context);
-                self.dirty.push(key);
-                true
-            }
+        let Some(took) = connect.took() else {
+            return false;
+        };
+        self.context.tick();
+        self.context.recorder.enter_interval();
+        if let Connect::Secured { handshake, .. } = connect {
+            self.flows[key].secured(handshake, &mut self.context);
         }
+        self.flows[key].connected(took, &mut self.context);
+        self.dirty.push(key);
+        true
     }
 
     /// Ends a connection, and reconnects if that makes sense.
@@ -85,9 +86,14 @@ impl<F: Flow> Worker<F> {
             Ended::NotConnected(error) => {
                 counts.failed += 1;
                 counts.out_of_ports += u64::from(errno::is_port_exhaustion(error));
+                counts.failed_handshakes += u64::from(is_refusal(error));
             }
             Ended::ByPeer => counts.closed_by_peer += 1,
-            Ended::Broken => counts.reset += 1,
+            Ended::Broken | Ended::Refused(_) => counts.reset += 1,
+            Ended::Truncated => {
+                counts.reset += 1;
+                counts.truncated += 1;
+            }
             // The client ends these itself.
             Ended::Excess | Ended::TimedOut | Ended::ByUs | Ended::Unclosed => {}
         }
@@ -103,4 +109,9 @@ impl<F: Flow> Worker<F> {
             self.connect(key);
         }
     }
+}
+
+/// Whether a connect failed in the TLS handshake.
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(ConnectError::from(error), ConnectError::Tls(_))
 }

@@ -12,7 +12,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::key_queue::KeyQueue;
 use super::tcp_sampler::TcpSampler;
-use crate::engine::connection::{Connection, Dialer, FlowId};
+use crate::engine::connection::{Address, Connection, Dialer, FlowId};
 use crate::engine::context::Context;
 use crate::engine::histogram::BucketCounts;
 use crate::engine::interval::nanoseconds;
@@ -273,6 +273,7 @@ impl<F: Flow> Worker<F> {
             flows,
             tcp,
             backends: self.context.backends.reports(),
+            agreed: std::mem::take(&mut self.context.agreed),
         });
     }
 }
@@ -285,9 +286,13 @@ fn tuning(task: &Task) -> Tuning {
     const MIN_SEGMENT: u32 = 536;
     let plan = &task.plan;
     let tuning = plan.socket.tuning();
+    // A handshake has several segments.
+    let mut addresses = task.addresses.iter();
+    let has_tls = addresses.any(|address| matches!(address, Address::Tls { .. }));
     let is_one_segment = matches!(plan.workload, Workload::Churn { .. })
         && plan.size.most() <= MIN_SEGMENT
-        && plan.opening == Opening::default();
+        && plan.opening == Opening::default()
+        && !has_tls;
     Tuning {
         nodelay: tuning.nodelay && !is_one_segment,
         ..tuning

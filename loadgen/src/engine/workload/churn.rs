@@ -6,7 +6,7 @@ use echomark::net::clock::monotonic_ns;
 
 use super::flow::Flow;
 use super::outgoing::{FOREIGN_WITHIN, stream_of, write};
-use crate::engine::connection::{Connection, Ended};
+use crate::engine::connection::{Connection, Ended, Handshake};
 use crate::engine::context::Context;
 use crate::engine::in_flight::{Done, Left, Sent, Unanswered};
 use crate::engine::payload::ByteStream;
@@ -99,11 +99,21 @@ impl Flow for Churn {
         }
     }
 
+    fn secured(&mut self, handshake: &Handshake, context: &mut Context) {
+        let counted = self.exchange.is_some_and(|exchange| exchange.counted);
+        context.note_handshake(handshake, counted);
+    }
+
     fn receive(&mut self, context: &mut Context, buffer: &mut [u8]) -> Result<bool, Ended> {
         let count = match self.connection.read(buffer) {
             Ok(Some(count)) => count,
             Ok(None) => return Ok(false),
             Err(Ended::ByPeer) => return Err(self.closed_by_peer(context)),
+            // The echo is complete, so nothing that matters can be missing.
+            Err(Ended::Truncated) if self.is_closing() => {
+                context.recorder.counts().truncated += 1;
+                return Err(self.closed_by_peer(context));
+            }
             Err(ended) => return Err(ended),
         };
         context.tick();
@@ -214,6 +224,12 @@ impl Flow for Churn {
 }
 
 impl Churn {
+    /// Whether the echo is complete, and the server's close is awaited.
+    fn is_closing(&self) -> bool {
+        let exchange = self.exchange.as_ref();
+        exchange.is_some_and(|exchange| exchange.closing_since.is_some())
+    }
+
     fn closed_by_peer(&self, context: &mut Context) -> Ended {
         let Some(Exchange {
             counted,

@@ -1,6 +1,6 @@
 //! The interface between the event loop and a flow.
 
-use crate::engine::connection::{Connection, Ended};
+use crate::engine::connection::{Connection, Ended, Handshake};
 use crate::engine::context::Context;
 use crate::engine::in_flight::Left;
 use crate::engine::source::Order;
@@ -35,6 +35,12 @@ pub(crate) trait Flow: Sized {
 
     /// Notes that the connection is established, after `took` nanoseconds.
     fn connected(&mut self, took: u64, context: &mut Context);
+
+    /// Notes that the TLS handshake of a connection is complete, just before that is
+    /// [`connected`](Self::connected).
+    fn secured(&mut self, handshake: &Handshake, context: &mut Context) {
+        context.note_handshake(handshake, true);
+    }
 
     /// Reads once and records what came. Returns whether there may be more.
     ///

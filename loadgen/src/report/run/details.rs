@@ -2,7 +2,7 @@
 
 use echomark::net::units::format_duration_ns;
 
-use super::{backends, confidence, runs, server, shards, tcp};
+use super::{backends, confidence, runs, server, shards, tcp, tls};
 use crate::report::document::{Document, Fact, Medium, PAGE, Section, TERMINAL_AND_PAGE, Table};
 use crate::report::format::{bits_per_second, count, duration, grouped, known, number, percent};
 use crate::report::options;
@@ -36,6 +36,11 @@ pub(super) fn describe(result: &RunResult, document: &mut Document) {
     document.section(TERMINAL_AND_PAGE, "tcp", "TCP", |section| {
         if let Some(tcp) = &result.tcp {
             tcp::describe("tcp", tcp, section);
+        }
+    });
+    document.section(TERMINAL_AND_PAGE, "tls", "TLS", |section| {
+        if let Some(tls) = &result.tls {
+            tls::describe(tls, section);
         }
     });
     document.section(TERMINAL_AND_PAGE, "fairness", "Fairness", |section| {

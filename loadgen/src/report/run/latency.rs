@@ -8,7 +8,7 @@ use crate::report::chart::{Axis, Chart, Line, Marker, Shape, Stop, Whisker, step
 use crate::report::document::{Document, EVERYWHERE, Medium, Section, Table};
 use crate::report::format::{duration, grouped};
 use crate::report::scale::Scale;
-use crate::result::{Latency, RunResult};
+use crate::result::{Latency, RunResult, TlsHandshakes};
 
 /// Points of a percentile curve per factor of ten in the samples beyond.
 const POINTS_PER_DECADE: usize = 20;
@@ -76,12 +76,24 @@ fn charts(result: &RunResult, section: &mut Section) {
     );
 }
 
+/// Full and resumed handshakes, if there were both.
+fn handshakes(result: &RunResult) -> TlsHandshakes {
+    let handshakes = result.tls.as_ref().map(|tls| tls.handshake_ns.clone());
+    handshakes
+        .filter(|both| both.full.is_some() && both.resumed.is_some())
+        .unwrap_or_default()
+}
+
 fn table(result: &RunResult) -> Table {
     let latencies = &result.latency_ns;
+    let handshakes = handshakes(result);
     let rows = [
         ("response", &latencies.response),
         ("service", &latencies.service),
         ("connect", &latencies.connect),
+        ("handshake", &latencies.handshake),
+        ("– full", &handshakes.full),
+        ("– resumed", &handshakes.resumed),
         ("1st byte", &latencies.first_byte),
         ("close", &latencies.close),
         ("send lag", &latencies.send_lag),

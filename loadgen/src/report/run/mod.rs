@@ -28,6 +28,7 @@ mod runs;
 mod server;
 mod shards;
 mod tcp;
+mod tls;
 
 impl Report for RunResult {
     fn document(&self, medium: Medium) -> Document {
