@@ -11,6 +11,7 @@ import socket
 import ssl
 import sys
 import threading
+import time
 
 TASK, PORT, CA, *IDENTITY = sys.argv[1:]
 HEADER = bytes.fromhex(os.environ.get("HEADER", ""))
@@ -328,6 +329,45 @@ def nothing():
     """The peer ends in order what is no header, without a word."""
     answered = tcp().recv(65536)
     assert answered == b"", answered
+
+
+def delayed():
+    """Each answer comes 50 ms later, and behind the third comes an end in order."""
+    for version in VERSIONS:
+        with connect(context(version)) as stream:
+            for _ in range(3):
+                begin = time.monotonic()
+                stream.sendall(b"how long?")
+                assert receive(stream, 9) == b"how long?"
+                assert time.monotonic() - begin >= 0.05
+            assert stream.recv(1) == b""
+
+
+def twice_and_corrupt():
+    """The answer comes twice, each time with the same bit changed."""
+    for version in VERSIONS:
+        with connect(context(version)) as stream:
+            stream.sendall(b"what?")
+            answer = receive(stream, 10)
+            assert answer[:5] == answer[5:], answer
+            changed = [bin(a ^ b).count("1") for a, b in zip(answer, b"what?")]
+            assert sum(changed) == 1, answer
+
+
+def reset():
+    """A reset comes instead of the answer. The module takes one for an end, so the socket is asked."""
+    for version in VERSIONS:
+        plain = tcp()
+        below = plain.dup()
+        with context(version).wrap_socket(plain, server_hostname="localhost") as stream:
+            stream.sendall(b"anybody?")
+            try:
+                while below.recv(65536):
+                    pass
+                raise AssertionError("an end in order")
+            except ConnectionResetError:
+                pass
+            below.close()
 
 
 globals()[TASK]()

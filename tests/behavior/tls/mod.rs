@@ -10,6 +10,7 @@ use crate::support::echod::{Echod, Exit, PROGRAM, Signal};
 use crate::support::tools::{require, require_python};
 use crate::support::wait_until;
 
+mod faulty;
 mod greeting;
 mod passed;
 mod proxied;
