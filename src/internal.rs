@@ -1,6 +1,8 @@
 //! Items for the program `echod` and for this repository's tests, benchmarks and fuzz targets. They
 //! are not part of the public API and may change at any time.
 
+use std::time::Duration;
+
 pub use crate::conn::scratch::Scratch;
 pub use crate::conn::{Conn, Next};
 pub use crate::listen::{Inherited, Keeper};
@@ -11,6 +13,12 @@ pub use crate::proxy_protocol::{
 };
 pub use crate::server::{Alive, Heartbeat, Succession};
 pub use crate::timer::Timers;
+
+/// The delays that faults with a seed decide for the messages of a connection, from the first on. A
+/// datagram is of connection 0.
+pub fn delays(faults: &crate::Faults, connection: u64) -> impl Iterator<Item = Duration> {
+    (0..).map(move |message| faults.delay_of(connection, message))
+}
 
 #[cfg(feature = "program")]
 pub use crate::{

@@ -1,5 +1,7 @@
 //! What becomes of one message.
 
+use std::time::Duration;
+
 use super::distribution::unit;
 use super::{Distribution, Faults, Ratio};
 
@@ -96,6 +98,13 @@ impl Draws {
 }
 
 impl Faults {
+    /// The delay of the answer to a message.
+    pub(crate) fn delay_of(&self, connection: u64, message: u64) -> Duration {
+        let draws = Draws::of(self.seed.unwrap_or_default(), connection, message);
+        let delay_ns = self.delay.as_ref().map_or(0, |it| draws.delay(it));
+        Duration::from_nanos(delay_ns)
+    }
+
     /// Decides about a message: first whether it gets a reset, then whether it gets an answer, then
     /// which.
     pub(crate) fn decide(&self, draws: Draws) -> Decision {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use loadgen::plan::{Close, Plan, Workload};
 use loadgen::result::Code;
 
+use crate::known::ordered::Ordered;
 use crate::known::{Known, SIZE};
 use crate::support::{DEADLINE, PlainServer, constant, number, plan, run, server};
 
@@ -53,7 +54,7 @@ fn no_answer_is_received_after_the_timeout() {
 /// answered 120 to 150 ms after the start, before the wait for answers ends at 160 ms.
 #[test]
 fn no_answer_is_received_after_the_timeout_when_the_window_is_over() {
-    let target = Known::tcp(|_| Duration::from_millis(70));
+    let target = Ordered::start("tcp", "delay=70ms");
     let result = run(&Plan {
         connections: number(10),
         duration: Some(Duration::from_millis(100)),
@@ -112,7 +113,7 @@ fn a_number_of_messages_does_not_lengthen_the_window() {
 /// to the last of the window after it. In each interval, bytes are those of the messages.
 #[test]
 fn the_bytes_of_an_interval_are_those_of_its_messages() {
-    let target = Known::tcp(|_| Duration::from_millis(30));
+    let target = Ordered::start("tcp", "delay=30ms");
     let result = run(&Plan {
         load: constant(400.0),
         warmup: Duration::from_millis(100),

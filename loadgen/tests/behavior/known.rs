@@ -1,10 +1,13 @@
-//! Servers that answer at self-chosen times and record them: the truth for checking results.
+//! Servers that answer at self-chosen times and record them: the truth for checking results. What an
+//! echod can do on order (delays of a distribution, standstills, losses by a share) it does: `ordered`.
+//! Here is what it can't: a limited rate, delays by connection or by time, records of each arrival.
 //!
 //! One thread polls all of a server's sockets and never sleeps, so it knows the arrival time of
 //! each message within microseconds. It records the real times, including its own lateness. It
 //! yields its CPU between two polls, for the sake of other tests.
 
 pub(crate) mod datagrams;
+pub(crate) mod ordered;
 pub(crate) mod streams;
 
 use std::any::type_name;
@@ -31,7 +34,7 @@ const ATTEMPTS: usize = 3;
 /// A figure may differ from the truth by this much, or by one percent if that is more.
 const TOLERANCE: Duration = Duration::from_micros(20);
 /// Above this share of time without a CPU, a run counts as disturbed.
-const MAX_ABSENT: f64 = 0.01;
+pub(crate) const MAX_ABSENT: f64 = 0.01;
 /// Maximum time between two polls of the sockets, unless the server had no CPU.
 const MAX_LOOK: Duration = Duration::from_micros(50);
 /// Buffer for messages that arrive while a server has no CPU.
@@ -56,9 +59,6 @@ pub(crate) struct Served {
     pub(crate) arrived: Duration,
     /// From its arrival until the answer was about to be written: the client can't measure less.
     pub(crate) took: Duration,
-    /// From the last look at the sockets that did not find it until the answer was written: what the
-    /// client measures beyond this is its own.
-    took_at_most: Duration,
 }
 
 /// The records of a server.
@@ -219,8 +219,6 @@ impl Transport for Datagrams {
 /// A delayed answer.
 struct Held<P> {
     connection: usize,
-    /// The begin of the look before the one that found it.
-    not_before: Instant,
     arrived: Instant,
     peer: P,
     message: [u8; SIZE],
@@ -236,7 +234,6 @@ fn serve<W: Transport>(
     let mut due: BinaryHeap<Reverse<(Instant, usize)>> = BinaryHeap::new();
     let mut begin: Option<Instant> = None;
     let mut looked = Instant::now();
-    let mut looks_at = looked;
     while !stop.load(Ordering::Relaxed) {
         let look = looked.elapsed();
         looked += look;
@@ -248,7 +245,6 @@ fn serve<W: Transport>(
                 Duration::ZERO
             };
         }
-        let not_before = std::mem::replace(&mut looks_at, Instant::now());
         transport.receive(&mut |peer, connection, message| {
             let arrived = Instant::now();
             let begin = *begin.get_or_insert(arrived);
@@ -261,7 +257,6 @@ fn serve<W: Transport>(
             due.push(Reverse((arrived + wait, number)));
             held.push(Some(Held {
                 connection,
-                not_before,
                 arrived,
                 peer,
                 message,
@@ -280,7 +275,6 @@ fn serve<W: Transport>(
                 connection: answer.connection,
                 arrived: answer.arrived - begin.unwrap_or(answer.arrived),
                 took,
-                took_at_most: answer.not_before.elapsed(),
             });
         }
         thread::yield_now();
@@ -296,32 +290,19 @@ impl Report {
     }
 }
 
-/// The true latency: the server's time for each message, which is a lower bound, and its time with all
-/// lateness that it knows of, which is an upper bound of what the client may blame on the server.
+/// The true latency: the delay of each message, which is a lower bound, and with it what a round trip
+/// takes without a delay, which is an upper bound of what the client may blame on the server.
 pub(crate) struct Truth {
     sorted: Vec<u64>,
     sorted_at_most: Vec<u64>,
 }
 
 impl Truth {
-    pub(crate) fn of(report: &Report) -> Self {
-        let sorted = |time: fn(&Served) -> Duration| {
-            let times = report.served.iter().map(time);
-            let mut sorted: Vec<u64> = times.map(|time| time.as_nanos() as u64).collect();
-            sorted.sort_unstable();
-            sorted
-        };
-        Self {
-            sorted: sorted(|served| served.took),
-            sorted_at_most: sorted(|served| served.took_at_most),
-        }
-    }
-
     /// Compares a latency with the truth. It can't be less, nor more than the upper bound by much.
-    /// The server's lateness on a busy machine is in that bound. The client's depends on `absence`, the
-    /// share of time without a CPU: at most that share of the messages was affected on the way there,
-    /// and the same share on the way back. If all of these were measured as infinite, the measured
-    /// quantile q would be the true quantile at q plus these shares.
+    /// On a busy machine both sides are late: `absence` is the share of time without a CPU, so at most
+    /// that share of the messages was affected on the way there, and the same share on the way back. If
+    /// all of these were measured as infinite, the measured quantile q would be the true quantile at q
+    /// plus these shares.
     ///
     /// A percentile is the upper end of its bucket: the sample lies between the bucket's ends.
     #[track_caller]

@@ -1,17 +1,14 @@
-//! Latencies and rates compared with the server's records.
+//! Latencies and rates compared with what an echod does on order, or with a server's records.
 
 use std::time::Duration;
 
+use echomark::metrics::Fault;
 use loadgen::plan::{Load, Pacing, Plan, Spacing, Target};
 use loadgen::profile::Profile;
-use loadgen::result::Latency;
 use loadgen::result::{Code, Status};
-use rand_xoshiro::Xoshiro256PlusPlus;
-use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
-use crate::known::{
-    Known, Served, Truth, absence, are_disturbed, show, tolerated, until_undisturbed,
-};
+use crate::known::ordered::{Ordered, trip};
+use crate::known::{Known, MAX_ABSENT, absence, are_disturbed, show, tolerated, until_undisturbed};
 use crate::support::{codes, constant, even, number, plan, run};
 
 /// Open loop, at times that a polling client keeps to within microseconds.
@@ -24,121 +21,92 @@ fn spinning(target: Target, rate: f64) -> Plan {
     }
 }
 
-/// Runs a plan against a server until it is not disturbed, and compares both latencies with the
-/// server's records.
+/// Runs a plan against an echod with these options until neither is disturbed, and compares both
+/// latencies with the delays that the options decide.
 fn check_latencies(
-    start: impl Fn() -> Known,
+    scheme: &str,
+    options: &str,
     plan_for: impl Fn(Target) -> Plan,
     quantiles: &[f64],
-    further: impl Fn(&Latency, &[Served], bool),
 ) {
     until_undisturbed(|| {
-        let server = start();
+        let trip = trip(scheme, &plan_for);
+        let server = Ordered::polling(scheme, options);
         let result = run(&plan_for(server.target()));
-        let report = server.finish();
-        let disturbed = are_disturbed(&result, &report);
-        let absence = absence(&result) + report.absence();
-        let truth = Truth::of(&report);
+        let absences = (absence(&result), server.absence());
+        show(&format!(
+            "absent: client {:.4}, server {:.4}",
+            absences.0, absences.1
+        ));
+        let absence = absences.0 + absences.1;
+        // Messages of a stream that come together are one.
+        let delayed = server.count(Fault::Delay);
+        assert!(delayed <= result.messages.sent);
+        assert!(scheme == "tcp" || delayed == result.messages.sent);
+        let truth = server.truth(result.messages.sent, trip);
         let response = result.latency_ns.response.unwrap();
         truth.check("response", &response, quantiles, absence);
         let service = result.latency_ns.service.unwrap();
         truth.check("service", &service, quantiles, absence);
-        further(&response, &report.served, disturbed);
-        disturbed
+        absence > MAX_ABSENT
     });
 }
 
 #[test]
 fn a_fixed_delay_is_what_is_measured() {
-    const DELAY: Duration = Duration::from_millis(5);
-    check_latencies(
-        || Known::tcp(|_| DELAY),
-        |target| spinning(target, 400.0),
-        &[0.5, 0.9, 0.95],
-        |response, _, _| {
-            // The histogram keeps three digits. How much longer the server really took is its own
-            // record to say.
-            assert!(response.min() as f64 >= DELAY.as_nanos() as f64 * 0.999);
-        },
-    );
+    let plan = |target| spinning(target, 400.0);
+    check_latencies("tcp", "delay=5ms", plan, &[0.5, 0.9, 0.95]);
 }
 
 #[test]
 fn of_two_delays_each_percentile_shows_its_own() {
-    const SHORT: Duration = Duration::from_millis(1);
-    const LONG: Duration = Duration::from_millis(10);
-    check_latencies(
-        || {
-            Known::udp(|arrival| {
-                if arrival.number % 10 == 9 {
-                    LONG
-                } else {
-                    SHORT
-                }
-            })
-        },
-        |target| spinning(target, 2000.0),
-        &[0.5, 0.75, 0.95, 0.99],
-        |response, _, _| {
-            for (quantile, delay) in [(0.5, SHORT), (0.95, LONG), (0.99, LONG)] {
-                let measured = response.quantile(quantile).unwrap() as f64;
-                assert!(measured >= delay.as_nanos() as f64 * 0.999, "{quantile}");
-            }
-        },
-    );
+    let plan = |target| spinning(target, 2000.0);
+    let quantiles = [0.5, 0.75, 0.95, 0.99];
+    check_latencies("udp", "delay=mix:1ms=90,20ms=10&seed=7", plan, &quantiles);
 }
 
 #[test]
 fn an_exponential_delay_has_the_percentiles_that_the_server_gave_it() {
-    const MEAN_S: f64 = 0.002;
-    check_latencies(
-        || {
-            let mut rng = Xoshiro256PlusPlus::seed_from_u64(11);
-            Known::udp(move |_| {
-                // 53 bits make a number in (0, 1].
-                let uniform = ((rng.next_u64() >> 11) + 1) as f64 / (1_u64 << 53) as f64;
-                Duration::from_secs_f64(-uniform.ln() * MEAN_S)
-            })
-        },
-        |target| spinning(target, 4000.0),
-        &[0.5, 0.75, 0.9, 0.95, 0.99],
-        |_, served, _| assert_eq!(served.len(), 2000),
-    );
+    let plan = |target| spinning(target, 4000.0);
+    let quantiles = [0.5, 0.75, 0.9, 0.95, 0.99];
+    check_latencies("udp", "delay=exp:2ms&seed=11", plan, &quantiles);
 }
 
 #[test]
 fn a_stall_in_each_period_shows_as_arithmetic_says() {
     const PERIOD: Duration = Duration::from_millis(125);
     const STALL: Duration = Duration::from_millis(25);
-    check_latencies(
-        || {
-            Known::tcp(|arrival| {
-                let into_period = arrival.at.as_nanos() % PERIOD.as_nanos();
-                STALL.saturating_sub(Duration::from_nanos(into_period as u64))
-            })
-        },
-        |target| Plan {
-            // Whole periods, wherever they begin.
-            duration: Some(PERIOD * 4),
-            ..spinning(target, 4000.0)
-        },
-        &[0.5, 0.9, 0.95, 0.99],
-        |response, _, disturbed| {
-            // One that comes in the stall waits for its rest, from nothing to all of it alike: the
-            // quantile q lies (1 - q) / f of the stall before its end, where f is its share of the
-            // time. Messages come each 250 µs, so it is known to within that.
-            let stall = STALL.as_nanos() as f64;
-            let share = stall / PERIOD.as_nanos() as f64;
-            for quantile in [0.9, 0.95, 0.99] {
-                let expected = stall * (1.0 - (1.0 - quantile) / share);
-                let measured = response.quantile(quantile).unwrap() as f64;
-                let gap = 250_000.0;
-                assert!(measured >= expected - gap, "{quantile}: {measured}");
-                let most = tolerated(expected + gap);
-                assert!(disturbed || measured <= most, "{quantile}: {measured}");
-            }
-        },
-    );
+    let plan_for = |target| Plan {
+        // Whole periods, wherever they begin.
+        duration: Some(PERIOD * 4),
+        ..spinning(target, 4000.0)
+    };
+    until_undisturbed(|| {
+        let trip = trip("tcp", plan_for).as_nanos() as f64;
+        let server = Ordered::polling("tcp", "stall=25ms/125ms");
+        let result = run(&plan_for(server.target()));
+        let disturbed = absence(&result) + server.absence() > MAX_ABSENT;
+        let response = result.latency_ns.response.unwrap();
+        // One that comes in the stall waits for its rest, from nothing to all of it alike: the
+        // quantile q lies (1 - q) / f of the stall before its end, where f is its share of the
+        // time. Messages come each 250 µs, so it is known to within that.
+        let stall = STALL.as_nanos() as f64;
+        let share = stall / PERIOD.as_nanos() as f64;
+        for quantile in [0.9, 0.95, 0.99] {
+            let expected = stall * (1.0 - (1.0 - quantile) / share);
+            let measured = response.quantile(quantile).unwrap() as f64;
+            show(&format!(
+                "p{}: {measured}, expected {expected}",
+                quantile * 100.0
+            ));
+            let gap = 250_000.0;
+            assert!(measured >= expected - gap, "{quantile}: {measured}");
+            let most = tolerated(expected + gap + trip);
+            assert!(disturbed || measured <= most, "{quantile}: {measured}");
+        }
+        assert!(server.count(Fault::Stall) >= 4);
+        disturbed
+    });
 }
 
 /// A server with a limited rate of answers. Other messages wait.

@@ -1,15 +1,15 @@
 //! Datagrams: the server's treatment, and the outcome in the result.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use echomark::metrics::Fault;
 use loadgen::plan::{Load, Plan, Target};
 use loadgen::result::{Code, Status};
 use loadgen::{RunResult, plan::Workload};
 
 use crate::known::Known;
 use crate::known::datagrams::UdpServer;
+use crate::known::ordered::Ordered;
 use crate::support::{codes, constant, number, plan, run};
 
 /// Messages of a run, for half a second.
@@ -48,25 +48,14 @@ fn assert_lost(result: &RunResult, dropped: u64) {
 
 #[test]
 fn as_many_are_lost_as_the_server_drops() {
-    let dropped = Arc::new(AtomicU64::new(0));
-    let server = {
-        let dropped = Arc::clone(&dropped);
-        UdpServer::start(move |datagram| {
-            // Not the last ones: one that left late would not have had its time at the end.
-            if datagram.number % 7 == 3 && datagram.number < MESSAGES - 100 {
-                dropped.fetch_add(1, Ordering::Relaxed);
-            } else {
-                datagram.answer();
-            }
-        })
-    };
+    let server = Ordered::start("udp", "drop=15%&seed=3");
     let result = run(&Plan {
         timeout: Duration::from_millis(300),
         ..single(server.target())
     });
     assert_all_arrived(&result);
-    let dropped = dropped.load(Ordering::Relaxed);
-    assert_eq!(dropped, 129);
+    let dropped = server.count(Fault::Drop);
+    assert!((100..200).contains(&dropped), "{dropped}");
     assert_lost(&result, dropped);
     let missing = result.messages.lost + result.messages.unfinished;
     assert_eq!(result.messages.received, MESSAGES - missing);
@@ -75,17 +64,7 @@ fn as_many_are_lost_as_the_server_drops() {
 
 #[test]
 fn a_closed_loop_gets_over_what_is_dropped() {
-    let dropped = Arc::new(AtomicU64::new(0));
-    let server = {
-        let dropped = Arc::clone(&dropped);
-        UdpServer::start(move |datagram| {
-            if datagram.number % 100 == 50 {
-                dropped.fetch_add(1, Ordering::Relaxed);
-            } else {
-                datagram.answer();
-            }
-        })
-    };
+    let server = Ordered::start("udp", "drop=1%&seed=4");
     let result = run(&Plan {
         timeout: Duration::from_millis(100),
         load: Load::Closed {
@@ -94,22 +73,19 @@ fn a_closed_loop_gets_over_what_is_dropped() {
         ..plan(server.target())
     });
     assert!(result.messages.received > 100);
-    assert_lost(&result, dropped.load(Ordering::Relaxed));
+    assert_lost(&result, server.count(Fault::Drop));
     assert_eq!(result.messages.unfinished, 0);
 }
 
 #[test]
 fn each_second_echo_is_a_duplicate() {
-    let server = UdpServer::start(|datagram| {
-        datagram.answer();
-        if datagram.number % 10 == 4 {
-            datagram.answer();
-        }
-    });
+    let server = Ordered::start("udp", "duplicate=10%&seed=5");
     let result = run(&single(server.target()));
     assert_all_arrived(&result);
     assert_eq!(result.messages.received, MESSAGES);
-    assert_eq!(result.messages.duplicated, 100);
+    let duplicated = server.count(Fault::Duplicate);
+    assert!((50..150).contains(&duplicated), "{duplicated}");
+    assert_eq!(result.messages.duplicated, duplicated);
     assert_eq!(result.messages.reordered, 0);
     // Networks may do that.
     assert!(!codes(&result).contains(&&Code::Corrupt));
@@ -117,20 +93,18 @@ fn each_second_echo_is_a_duplicate() {
 
 #[test]
 fn each_swapped_pair_is_one_reordered() {
-    let mut held = None;
-    let server = UdpServer::start(move |datagram| match datagram.number % 8 {
-        2 => held = Some(datagram.bytes.to_vec()),
-        3 => {
-            datagram.answer();
-            let held = held.take().unwrap();
-            datagram.socket.send_to(&held, datagram.from).unwrap();
-        }
-        _ => datagram.answer(),
-    });
+    let server = Ordered::start("udp", "reorder=12%&seed=6");
     let result = run(&single(server.target()));
     assert_all_arrived(&result);
     assert_eq!(result.messages.received, MESSAGES);
-    assert_eq!(result.messages.reordered, 125);
+    let swapped = server.count(Fault::Reorder);
+    assert!((50..170).contains(&swapped), "{swapped}");
+    // One that is not followed within 10 ms leaves alone: the last, or on a busy machine others.
+    let reordered = result.messages.reordered;
+    assert!(
+        reordered <= swapped && reordered + 20 > swapped,
+        "{reordered} {swapped}"
+    );
     assert_eq!(result.messages.duplicated, 0);
 }
 
