@@ -316,10 +316,22 @@ pub(crate) fn even(profile: &str) -> Load {
     }
 }
 
-/// Runs a plan and checks what must hold of every result.
+/// Runs a plan and checks what must hold of every result. A timeout that is short for the sake of a test
+/// bounds the first connects too: where a busy machine took longer for them, nothing was measured, and
+/// it is tried again.
 #[track_caller]
 pub(crate) fn run(plan: &Plan) -> RunResult {
-    let result = try_run(plan).unwrap_or_else(|error| panic!("the run failed: {error}"));
+    let deadline = Instant::now() + DEADLINE;
+    let result = loop {
+        match try_run(plan) {
+            Ok(result) => break result,
+            Err(RunError::NoConnection { source, .. })
+                if source.kind() == std::io::ErrorKind::TimedOut
+                    && plan.timeout < Duration::from_secs(1)
+                    && Instant::now() < deadline => {}
+            Err(error) => panic!("the run failed: {error}"),
+        }
+    };
     check_accounts(&result);
     check_that_it_reads_back(&result);
     result
