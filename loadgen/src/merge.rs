@@ -17,6 +17,7 @@ use crate::result::{
 };
 use crate::result::{Code, Reason};
 
+mod precision;
 mod server;
 mod shards;
 
@@ -208,11 +209,12 @@ fn describe(name: &str, part: &RunResult) -> MergedPart {
     }
 }
 
-/// What no two runs share: when and where a run was made, to the nanosecond what it took, and what
-/// it found.
+/// What no two runs share: when and where a run was made, as which shard, to the nanosecond what it took,
+/// and what it found.
 fn identity(run: &MergedPart) -> String {
     format!(
-        "{} {:?} {} {} {} {:?} {:?}",
+        "{:?} {} {:?} {} {} {} {:?} {:?}",
+        run.shard.as_ref().map(|shard| shard.rank),
         run.started_at,
         run.host.name,
         run.duration_s,

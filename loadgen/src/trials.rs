@@ -3,8 +3,6 @@
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant, SystemTime};
 
-use echomark::net::errno;
-
 use crate::error::RunError;
 use crate::host;
 use crate::observer::{Control, Unobserved};
@@ -16,13 +14,19 @@ use crate::result::{
 };
 use crate::run::run;
 use crate::search::{
-    Axis, CONFIDENCE, ClientPart, Goal, Judgement, Limits, Outcome, Search, Step, StopReason,
-    TrialMessages,
+    Axis, CONFIDENCE, ClientPart, Goal, Limits, Outcome, Search, Step, StopReason, TrialMessages,
 };
 
 /// Consecutive trials without a connection after which the target counts as lost. An overloaded
 /// server may refuse connections for a while.
 const MAX_UNREACHABLE: usize = 3;
+
+mod exchange;
+mod trial;
+
+pub use exchange::Exchange;
+
+use trial::{Cause, Trial};
 
 /// A search with every option resolved.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,6 +59,34 @@ pub fn find(
     control: &Control,
     observer: &mut dyn SearchObserver,
 ) -> Result<SearchResult, RunError> {
+    search(plan, control, observer, None)
+}
+
+/// The same, by several processes: each makes its part of every trial, and all judge the union.
+///
+/// # Errors
+/// As [`find`], and [`RunError::Apart`] if another process is missing or has ended the search.
+pub fn find_together(
+    plan: &SearchPlan,
+    exchange: &mut Exchange,
+    control: &Control,
+    observer: &mut dyn SearchObserver,
+) -> Result<SearchResult, RunError> {
+    let result = search(plan, control, observer, Some(exchange));
+    match &result {
+        Ok(result) if !result.interrupted => {}
+        Ok(_) => exchange.leave("it was interrupted"),
+        Err(error) => exchange.leave(&error.to_string()),
+    }
+    result
+}
+
+fn search(
+    plan: &SearchPlan,
+    control: &Control,
+    observer: &mut dyn SearchObserver,
+    mut exchange: Option<&mut Exchange>,
+) -> Result<SearchResult, RunError> {
     let mut log = Log::new(plan);
     let mut search = Search::new(plan.goals.clone(), plan.over, plan.limits);
     let mut first_plan = None;
@@ -69,10 +101,16 @@ pub fn find(
         observer.trial(&search, &log.trials, load, window);
         let trial_plan = plan.at(load, window, log.trials.len() as u64)?;
         let began = Instant::now();
-        let measured = run(&trial_plan, control, &mut Unobserved);
-        let cost = began.elapsed();
+        let trial = match exchange.as_deref_mut() {
+            None => Some(Trial::of(run(&trial_plan, control, &mut Unobserved), began)),
+            Some(exchange) => exchange.measure(&trial_plan, log.trials.len(), control)?,
+        };
         first_plan.get_or_insert(trial_plan);
-        let Some(outcomes) = log.add(plan, load, window, began, measured)? else {
+        let Some(trial) = trial else {
+            break StopReason::Interrupted;
+        };
+        let cost = trial.cost;
+        let Some(outcomes) = log.add(plan, load, window, began, trial)? else {
             break StopReason::Interrupted;
         };
         search.record(load, window, cost, &outcomes);
@@ -106,7 +144,8 @@ impl SearchPlan {
             (Axis::Rate, Load::Closed { .. }) => {}
             (Axis::Connections, _) => {
                 plan.connections = NonZeroUsize::new(load as usize).unwrap_or(NonZeroUsize::MIN);
-                plan.threads = plan.threads.min(plan.connections);
+                let own = NonZeroUsize::new(plan.own_connections());
+                plan.threads = plan.threads.min(own.unwrap_or(NonZeroUsize::MIN));
             }
         }
         Ok(plan)
@@ -142,11 +181,11 @@ impl Log {
         load: f64,
         window: Duration,
         began: Instant,
-        measured: Result<RunResult, RunError>,
+        made: Trial,
     ) -> Result<Option<Vec<Outcome>>, RunError> {
         let mut trial = TrialResult {
             start_s: (began - self.began).as_secs_f64(),
-            cost_s: began.elapsed().as_secs_f64(),
+            cost_s: made.cost.as_secs_f64(),
             load,
             planned_s: window.as_secs_f64(),
             outcome: TrialOutcome::Interrupted,
@@ -154,7 +193,7 @@ impl Log {
             error: None,
             measured: None,
         };
-        let outcomes = match measured {
+        let outcomes = match made.measured {
             Ok(result) => {
                 self.unreachable = 0;
                 let outcomes = (!result.interrupted).then(|| judge(plan, &result));
@@ -164,20 +203,21 @@ impl Log {
                 trial.measured = Some(TrialFigures::of(&result));
                 outcomes
             }
-            Err(error) => {
+            Err((failure, error)) => {
                 // A failed first trial means that the request itself is impossible.
                 let was_measured = self.trials.iter().any(|trial| trial.measured.is_some());
-                if !was_measured && !is_too_many_descriptors(plan, &error) {
-                    return Err(error);
+                let is_client_limit =
+                    plan.over == Axis::Connections && failure.cause == Cause::Descriptors;
+                if !was_measured && !is_client_limit {
+                    return Err(error.unwrap_or(RunError::Apart(failure.text)));
                 }
-                self.unreachable = match &error {
-                    RunError::NoConnection { .. } | RunError::Refused { .. } => {
-                        self.unreachable + 1
-                    }
+                self.unreachable = match failure.cause {
+                    Cause::Unreachable => self.unreachable + 1,
                     _ => 0,
                 };
-                trial.error = Some(error.to_string());
-                Some(vec![outcome_of_failure(&error); plan.goals.len()])
+                let outcome = failure.cause.outcome();
+                trial.error = Some(failure.text);
+                Some(vec![outcome; plan.goals.len()])
             }
         };
         if let Some(outcomes) = &outcomes {
@@ -279,37 +319,6 @@ fn busiest(threads: &[ThreadResult]) -> f64 {
         thread.busy_ratio / (1.0 - away).max(f64::MIN_POSITIVE)
     });
     shares.fold(0.0, f64::max)
-}
-
-/// The outcome for each goal if a trial could not be made. If the server accepts no connection, or
-/// closes all of them, the server failed; in all other cases, the client.
-fn outcome_of_failure(error: &RunError) -> Outcome {
-    match error {
-        RunError::NoConnection { source, .. } if errno::is_port_exhaustion(source) => {
-            Outcome::ClientFailed
-        }
-        RunError::NoConnection { .. }
-        | RunError::ClosesAtOnce { .. }
-        | RunError::Refused { .. } => Outcome::Judged(Judgement {
-            failed: 1.0,
-            is_met: false,
-        }),
-        RunError::Resolve { .. }
-        | RunError::Descriptors { .. }
-        | RunError::Late { .. }
-        | RunError::Apart(_)
-        | RunError::Tls(_)
-        | RunError::Rate(_)
-        | RunError::Watch(_)
-        | RunError::Embedded(_)
-        | RunError::Admin { .. }
-        | RunError::System(_) => Outcome::ClientFailed,
-    }
-}
-
-/// Whether the trial had more connections than this process may open: a limit of the client.
-fn is_too_many_descriptors(plan: &SearchPlan, error: &RunError) -> bool {
-    plan.over == Axis::Connections && matches!(error, RunError::Descriptors { .. })
 }
 
 /// Whether the trial says something about the server for at least one goal.

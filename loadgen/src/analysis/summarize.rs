@@ -26,7 +26,7 @@ use crate::result::{
 };
 
 /// Percentiles with a confidence interval.
-const ESTIMATED: [f64; 5] = [0.5, 0.9, 0.95, 0.99, 0.999];
+pub(crate) const ESTIMATED: [f64; 5] = [0.5, 0.9, 0.95, 0.99, 0.999];
 
 /// Up to this growth of the backlog, as a share of the offered load, the server kept up with it. It
 /// is what the verdict allows the achieved rate to lack.

@@ -12,6 +12,7 @@ use loadgen::Plan;
 use crate::exit::{Failure, USAGE};
 
 mod compare_args;
+mod exchange_args;
 mod keys;
 mod launcher;
 mod manual;
@@ -59,7 +60,7 @@ pub(crate) struct Cli {
 pub(crate) fn command() -> clap::Command {
     Cli::command().mut_subcommand("search", |search| {
         // A search refuses these with a hint. They would only lengthen its help.
-        ["duration", "requests", "repeat"]
+        ["duration", "requests", "repeat", "start_at"]
             .into_iter()
             .fold(search, |search, name| {
                 search.mut_arg(name, |argument| argument.hide(true))
@@ -212,6 +213,7 @@ impl RunArgs {
         let is_given = |name: &str| run.value_source(name) == Some(ValueSource::CommandLine);
         let mut plan = args.plan.to_plan(is_given)?;
         args.shard.apply(&mut plan, is_given)?;
+        args.shard.fit_threads(&mut plan, is_given)?;
         args.output.check()?;
         if plan.shard.is_some() && args.output.tui {
             return Err(

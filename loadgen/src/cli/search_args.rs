@@ -13,7 +13,9 @@ use loadgen::profile::MAX_RATE;
 use loadgen::search::{Axis, Goal, Limits, MIN_MESSAGES, Objective, Preset, Terms, parse_ratio};
 use loadgen::trials::SearchPlan;
 
+use super::exchange_args::ExchangeArgs;
 use super::plan_args::{PlanArgs, Trial};
+use super::shard_args::ShardArgs;
 use super::{one_line, parse};
 
 /// The default first load: low enough for any server, so that the search comes from below.
@@ -28,6 +30,12 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) struct SearchArgs {
     #[command(flatten)]
     plan: PlanArgs,
+
+    #[command(flatten)]
+    shard: ShardArgs,
+
+    #[command(flatten)]
+    pub(crate) exchange: ExchangeArgs,
 
     /// Objective: p99<1ms, p99.9<5ms, max<20ms, errors<0.1% (not back as it was sent), lost<=0
     /// (not back); several must all hold
@@ -146,8 +154,8 @@ impl SearchArgs {
         let terms = self.to_terms()?;
         let goals = self.to_goals(terms)?;
         let limits = self.to_limits(over, &goals)?;
-        let trial = self.plan.to_trial_plan(
-            is_given,
+        let mut trial = self.plan.to_trial_plan(
+            &is_given,
             &Trial {
                 over,
                 start: limits.start,
@@ -162,6 +170,12 @@ impl SearchArgs {
                     .to_owned(),
             );
         }
+        self.shard.apply(&mut trial, &is_given)?;
+        // With a number of connections that is searched for, each trial has its own number of threads.
+        if over == Axis::Rate {
+            self.shard.fit_threads(&mut trial, &is_given)?;
+        }
+        self.exchange.check(&trial, &is_given)?;
         let limits = within_what_can_be_tried(limits, over, &trial)?;
         Ok(SearchPlan {
             trial,
@@ -309,7 +323,8 @@ fn within_what_can_be_tried(limits: Limits, over: Axis, trial: &Plan) -> Result<
         loadgen::plan::Target::Embedded { .. } => 1,
     };
     let in_flight = trial.pipeline().map_or(1, NonZeroUsize::get);
-    let lowest = limits.lowest.max(targets as f64);
+    let shards = trial.shard.as_ref().map_or(1, |shard| shard.size.get());
+    let lowest = limits.lowest.max(targets.max(shards) as f64);
     let highest = limits.highest.min((MAX_IN_FLIGHT / in_flight) as f64);
     if lowest > highest {
         return Err(format!(

@@ -84,6 +84,18 @@ impl ShardArgs {
         if !is_given("seed") {
             plan.seed = 0;
         }
+        Ok(())
+    }
+
+    /// Leaves a connection of the shard to each thread.
+    ///
+    /// # Errors
+    /// One line for the user: there are fewer than the given threads.
+    pub(super) fn fit_threads(
+        &self,
+        plan: &mut Plan,
+        is_given: impl Fn(&str) -> bool,
+    ) -> Result<(), String> {
         let own = plan.own_connections();
         if own < plan.threads.get() {
             if is_given("threads") {

@@ -152,7 +152,7 @@ fn of_results(
     };
     compare::of_results(named(0), named(1), &criteria, now()).map_err(|differences| {
         Failure::usage(format!(
-            "{} and {} are of different plans and say nothing of each other; {}",
+            "{} and {} are of different plans or hosts and say nothing of each other; {}",
             names[0],
             names[1],
             differences.join(", ")

@@ -9,7 +9,7 @@ use loadgen::observer::Unobserved;
 use loadgen::report::{format, json};
 use loadgen::result::TrialResult;
 use loadgen::search::{Axis, GoalEnd, Search, StopReason};
-use loadgen::trials::{self, SearchObserver};
+use loadgen::trials::{self, Exchange, SearchObserver};
 
 use crate::cli::{SearchArgs, is_stdout};
 use crate::commands::outputs::{self, OutputFile};
@@ -35,7 +35,11 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<u8, Failure> {
     } else {
         &mut line
     };
-    let result = trials::find(&plan, &control, observer);
+    let result = match args.exchange.folder() {
+        None => trials::find(&plan, &control, observer),
+        Some((folder, timeout)) => Exchange::join(folder, &plan, timeout, &control)
+            .and_then(|mut all| trials::find_together(&plan, &mut all, &control, observer)),
+    };
     drop(line);
     let result = result.map_err(|error| Failure::of_run(error.to_string()))?;
     deliver(&args, file, &result).map_err(Failure::of_run)?;

@@ -8,6 +8,7 @@
 //! the same way. So two equal sides are reported as different in at most one comparison of twenty,
 //! whatever the number of figures and checks.
 
+mod hosts;
 mod judge;
 mod measured;
 mod metric;

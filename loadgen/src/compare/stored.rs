@@ -10,6 +10,7 @@ use crate::analysis::statistics::welch::{self, Estimate};
 use crate::result::comparison::{ComparedSide, Comparison, Method, MetricComparison, Source};
 use crate::result::{RunResult, Statistics};
 
+use super::hosts;
 use super::judge::{Criteria, ERROR, Evidence, Findings, judge};
 use super::metric::{Metric, Reading};
 use super::summarize::{End, Setting, summarize};
@@ -44,17 +45,19 @@ pub struct NamedResult<'a> {
 /// Compares two stored results; `started_at` is now, RFC 3339.
 ///
 /// # Errors
-/// The options in which their plans differ, each with both values. Such results are not comparable.
+/// The options in which their plans differ, each with both values, or the hosts on which the shards of
+/// two unions ran. Such results are not comparable.
 pub fn of_results(
     base: NamedResult<'_>,
     new: NamedResult<'_>,
     criteria: &Criteria,
     started_at: String,
 ) -> Result<Comparison, Vec<String>> {
-    let differences = base
-        .result
-        .plan
-        .differences(&new.result.plan, &["seed", "interval_s", "repeat"]);
+    let mut differences = base.result.plan.differences(
+        &new.result.plan,
+        &["seed", "interval_s", "repeat", "shard.start_at"],
+    );
+    differences.extend(hosts::differences(base.result, new.result));
     if !differences.is_empty() {
         return Err(differences);
     }

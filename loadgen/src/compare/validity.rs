@@ -87,7 +87,8 @@ pub(super) fn of_results(base: &RunResult, new: &RunResult) -> Verdict {
             reasons.push(Reason::suspect(Code::Interrupted, text));
         }
     }
-    if base.host != new.host {
+    // Unions of shards of different hosts are refused before.
+    if base.shards.is_none() && base.host != new.host {
         let text =
             "the results are of different hosts, or the host changed: that alone may change the \
                     figures"

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use echomark::net::units::format_duration;
 
-use super::server;
+use super::{precision, server};
 use crate::analysis::tcp;
 use crate::plan::Plan;
 use crate::plan::shard::MAX_SKEW;
@@ -164,6 +164,9 @@ impl Shards {
             union.rate.target = union.plan.target_rate();
         }
         union.tcp = self.tcp;
+        if shards.size > 1 {
+            union.statistics = precision::of(union);
+        }
         if let Some(mut server) = self.server {
             // What the missing ones sent is not known.
             if shards.missing.is_empty() {

@@ -149,6 +149,11 @@ impl IntervalLatency {
         }
     }
 
+    /// The samples; `None` if they were not kept.
+    pub(crate) fn samples(&self) -> Option<Histogram<u64>> {
+        Some(self.histogram.as_ref()?.latency().histogram)
+    }
+
     /// Keeps the samples too, so that it can be added to others.
     pub(crate) fn keep(&mut self, histogram: &Histogram<u64>) {
         self.histogram = Samples::of(histogram);

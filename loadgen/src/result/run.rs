@@ -46,7 +46,7 @@ pub struct RunResult {
     pub connections: Connections,
     /// Distributions of nanoseconds; one that does not apply, or has no sample, is absent.
     pub latency_ns: Latencies,
-    /// Precision of the figures; empty for the union of several runs.
+    /// Precision of the figures; empty for a union, unless it is of the shards of one run.
     pub statistics: Statistics,
     /// The window cut into pieces, by the time at which things happened; the last may be the wait for
     /// echoes after the window. Repeats follow each other.
@@ -71,8 +71,8 @@ pub struct RunResult {
     /// The runs that this is the union of; null for a single run.
     pub repeats: Option<Repeats>,
     /// The results that this is the union of (loadgen merge), each with what does not add; null if it
-    /// is of one process. In a union, statistics, tcp, fairness and server are null, and so are
-    /// percentiles of an interval of which a part lacks the histogram.
+    /// is of one process. In a union, fairness is null, and so are percentiles of an interval of which a
+    /// part lacks the histogram; statistics, tcp and server too, unless it is of shards of one run.
     #[serde(default)]
     pub merged: Option<Vec<MergedPart>>,
     /// The part of a run that this process made (--rank); absent if it made the whole.

@@ -1,7 +1,8 @@
 //! Searches with real trials, on servers with a known capacity.
 
 use std::io::{Read, Write};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -24,7 +25,7 @@ use crate::known::{show, until_undisturbed};
 use crate::program::{assert_one_line, kill, loadgen, run};
 use crate::schema;
 use crate::support::tools::{require, require_python};
-use crate::support::{PlainServer, constant, number, plan, server, wait_until};
+use crate::support::{Directory, PlainServer, constant, number, plan, server, wait_until};
 
 /// Short trials, so that a search takes seconds. The server's limit is chosen to suit them.
 fn short_terms() -> Terms {
@@ -273,6 +274,148 @@ fn the_program_finds_what_a_throttled_server_takes_and_says_so() {
         assert_eq!(code, Some(0), "{page}");
         false
     });
+}
+
+/// Starts one of the shards of a search.
+fn start_shard(rank: &str, folder: &Path, arguments: &[&str]) -> Child {
+    let mut command = loadgen(&[
+        "search", "-w", "50ms", "--slo", "p50<10ms", "--trial", "200ms",
+    ]);
+    command
+        .args([
+            "--start",
+            "600",
+            "--max-time",
+            "60s",
+            "--rank",
+            rank,
+            "-q",
+            "--json",
+            "-",
+        ])
+        .arg("--exchange")
+        .arg(folder)
+        .args(arguments);
+    let command = command.stdin(Stdio::null()).stdout(Stdio::piped());
+    command.stderr(Stdio::piped()).spawn().unwrap()
+}
+
+#[test]
+fn three_shards_of_a_search_make_the_same_trials_and_find_what_the_server_takes() {
+    const RATE: u64 = 1_500;
+    until_undisturbed(|| {
+        let throttled = Throttled::to(RATE);
+        let endpoint = throttled.server.endpoint().to_string();
+        let directory = Directory::new("search-shards");
+        let folder = directory.path("exchange");
+        std::fs::create_dir(&folder).unwrap();
+        let arguments = [endpoint.as_str(), "-c", "3", "-t", "1"];
+        let children = ["0/3", "1/3", "2/3"].map(|rank| start_shard(rank, &folder, &arguments));
+        let outputs = children.map(|child| child.wait_with_output().unwrap());
+        let results = outputs.each_ref().map(|output| -> Value {
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            let result = serde_json::from_slice(&output.stdout);
+            let result = result.unwrap_or_else(|error| panic!("{error}: {stderr}"));
+            schema::check_search(&result);
+            result
+        });
+        // All but the moments at which each began its trials.
+        let decided = results.each_ref().map(|result| {
+            let mut trials = result["trials"].clone();
+            for trial in trials.as_array_mut().unwrap() {
+                trial.as_object_mut().unwrap().remove("start_s");
+            }
+            (trials, result["goals"].clone(), result["stop"].clone())
+        });
+        assert!(decided[0] == decided[1] && decided[1] == decided[2]);
+        let due = |trial: &Value| trial["measured"]["due"].as_u64();
+        let trials = results[0]["trials"].as_array().unwrap();
+        let offered = trials.iter().filter_map(|trial| {
+            Some(due(trial)? as f64 / trial["planned_s"].as_f64()? / trial["load"].as_f64()?)
+        });
+        for offered in offered {
+            assert!(
+                (offered - 1.0).abs() < 0.05,
+                "the whole load, and once: {offered}"
+            );
+        }
+
+        let window = Duration::from_millis(200);
+        let warm_up = Duration::from_millis(50);
+        let truth = Throttled::capacity(RATE, Duration::from_millis(10), warm_up, window);
+        let finding = &results[0]["goals"][0]["finding"];
+        show(&format!(
+            "capacity {truth:.0} /s, {} trials: {finding}",
+            trials.len()
+        ));
+        let bound = |pointer: &str| finding.pointer(pointer).and_then(Value::as_f64);
+        assert!(bound("/interval/lower").is_none_or(|lower| lower <= truth));
+        let codes = outputs.each_ref().map(|output| output.status.code());
+        assert!(codes[0] == codes[1] && codes[1] == codes[2], "{codes:?}");
+        if throttled.was_disturbed() || codes[0] != Some(0) {
+            return true;
+        }
+        let late = Throttled::LATE.as_secs_f64() / (warm_up + window / 2).as_secs_f64();
+        let least = truth - RATE as f64 * late;
+        assert!(
+            bound("/interval/upper").is_none_or(|upper| upper > least),
+            "{finding}"
+        );
+        false
+    });
+}
+
+#[test]
+fn a_search_ends_with_a_line_when_a_shard_is_missing_or_leaves() {
+    let server = PlainServer::echo();
+    let endpoint = server.endpoint().to_string();
+    let directory = Directory::new("search-missing");
+    let folder = |name: &str| {
+        let folder = directory.path(name);
+        std::fs::create_dir(&folder).unwrap();
+        folder
+    };
+    let arguments = [endpoint.as_str(), "-c", "4", "-t", "1"];
+    let alone = [&arguments[..], &["--exchange-timeout", "100ms"]].concat();
+    let missing = start_shard("0/2", &folder("missing"), &alone);
+    let words = ["rank 1 of 2 did not come to join the search within 100ms"];
+    assert_one_line(&missing.wait_with_output().unwrap(), 1, &words);
+    // One is told to end, and one is killed.
+    for (name, signal, arguments, words) in [
+        (
+            "ended",
+            Signal::TERM,
+            &arguments[..],
+            "rank 1 has ended the search: it was interrupted",
+        ),
+        (
+            "killed",
+            Signal::KILL,
+            &[&arguments[..], &["--exchange-timeout", "2s"]].concat(),
+            "rank 1 of 2 did not come to",
+        ),
+    ] {
+        let folder = folder(name);
+        let kept = start_shard("0/2", &folder, arguments);
+        let other = start_shard("1/2", &folder, arguments);
+        wait_until("the second trial begins", || {
+            folder.join("trial-1-ready-1").exists()
+        });
+        kill(&other, signal);
+        other.wait_with_output().unwrap();
+        assert_one_line(&kept.wait_with_output().unwrap(), 1, &[words]);
+    }
+    for (arguments, words) in [
+        (&["--rank", "0/2"][..], "--exchange"),
+        (&["--exchange", "."], "--rank 0/3"),
+        (
+            &["--rank", "0/2", "--exchange", ".", "--start-at", "+1s"],
+            "--start-at",
+        ),
+    ] {
+        let search = ["search", endpoint.as_str(), "--slo", "p50<1ms"];
+        assert_one_line(&run(&[&search[..], arguments].concat()), 2, &[words]);
+    }
 }
 
 #[test]

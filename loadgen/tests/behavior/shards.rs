@@ -218,6 +218,8 @@ fn three(server: &PlainServer) -> Vec<Value> {
         "0",
         "-t",
         "1",
+        "--interval",
+        "50ms",
     ];
     shards(3, &[&plan[..], &["--start-at", &soon()]].concat())
 }
@@ -245,6 +247,9 @@ fn shards_start_together_and_their_union_says_how_exactly() {
     // Counts of TCP add, gauges of single connections don't.
     assert_eq!(union["tcp"]["connections"], 6);
     assert!(union["tcp"]["at_end"].is_null());
+
+    // The intervals of all together tell how precise the figures are.
+    assert!(union["statistics"]["rate"]["batches"].as_u64() >= Some(5));
 
     let table = merge(&all, &["--allow-invalid"]);
     let table = String::from_utf8(table.stdout).unwrap();
@@ -347,6 +352,109 @@ fn what_does_not_belong_together_is_told_and_never_merged_silently() {
 }
 
 #[test]
+fn unions_are_compared_if_they_are_of_the_same_hosts() {
+    let server = PlainServer::echo();
+    let shards = three(&server);
+    let directory = Directory::new("shards-compare");
+    let store = |name: &str, results: &[&Value]| {
+        let (union, _) = union(results);
+        let path = directory.path(name).to_str().unwrap().to_owned();
+        fs::write(&path, union.to_string()).unwrap();
+        path
+    };
+    let all: Vec<&Value> = shards.iter().collect();
+    let base = store("base.json", &all);
+    let json = ["--json", "-", "--allow-invalid"];
+    let same = run(&[&["compare", &base, &base][..], &json].concat());
+    assert_eq!(same.status.code(), Some(0), "{same:?}");
+    let comparison: Value = serde_json::from_slice(&same.stdout).unwrap();
+    schema::check_comparison(&comparison);
+    let mut figures = comparison["metrics"].as_array().unwrap().iter();
+    let rate = figures
+        .find(|figure| figure["name"] == "achieved_rate")
+        .unwrap();
+    assert!(rate["ratio"].is_number(), "{rate}");
+
+    let missing = store("missing.json", &all[..2]);
+    assert_one_line(
+        &run(&["compare", &base, &missing]),
+        2,
+        &["shards.missing: [] and [2]"],
+    );
+    let mut elsewhere = shards[2].clone();
+    elsewhere["host"]["name"] = json!("elsewhere");
+    elsewhere["shard"]["clock"]["boot_id"] = json!("another");
+    let elsewhere = store("elsewhere.json", &[all[0], all[1], &elsewhere]);
+    assert_one_line(
+        &run(&["compare", &base, &elsewhere]),
+        2,
+        &["hosts: ", "elsewhere"],
+    );
+    let alone = directory.path("alone.json").to_str().unwrap().to_owned();
+    fs::write(&alone, shards[0].to_string()).unwrap();
+    assert_one_line(
+        &run(&["compare", &base, &alone]),
+        2,
+        &["shards: 3 and one process"],
+    );
+    // One that is renamed, as a pod is, is the same host.
+    let mut renamed = shards[2].clone();
+    renamed["host"]["name"] = json!("loadgen-2-xyz");
+    let renamed = store("renamed.json", &[all[0], all[1], &renamed]);
+    let same = run(&[&["compare", &base, &renamed][..], &json].concat());
+    assert_eq!(same.status.code(), Some(0), "{same:?}");
+}
+
+/// What is held of a result beyond the union would fill the memory: sixteen results take no more than
+/// five.
+#[test]
+fn results_are_merged_one_after_the_other_in_flat_memory() {
+    const RESULTS: usize = 16;
+    let server = PlainServer::echo();
+    let mut shard = three(&server).remove(0);
+    let interval = shard["intervals"][1].clone();
+    let intervals = (0..200).map(|number| {
+        let mut interval = interval.clone();
+        (interval["start_s"], interval["end_s"]) = (json!(number), json!(number + 1));
+        interval
+    });
+    shard["intervals"] = intervals.collect();
+    shard["shard"]["size"] = json!(RESULTS);
+    let mut child = loadgen(&["merge", "-", "--json", "-", "--allow-invalid"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let mut peaks = Vec::new();
+    for rank in 0..RESULTS {
+        shard["shard"]["rank"] = json!(rank);
+        // It is read when the one before is merged, because a pipe takes a part of it only.
+        writeln!(stdin, "{shard}").unwrap();
+        peaks.push(peak_kib(child.id()));
+    }
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    let union: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let sent = |result: &Value| result["messages"]["sent"].as_u64().unwrap();
+    assert_eq!(sent(&union), sent(&shard) * RESULTS as u64);
+    let (few, many) = (peaks[4], peaks[RESULTS - 1]);
+    let one = shard.to_string().len() as u64 / 1024;
+    assert!(
+        many < few + 4 * one,
+        "{few} KiB after five, {many} KiB after all; {one} KiB each"
+    );
+}
+
+/// The most memory that a process has had, in KiB (proc_pid_status(5)).
+fn peak_kib(process: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = peak.unwrap().trim().strip_suffix(" kB").unwrap();
+    kib.trim().parse().unwrap()
+}
+
+#[test]
 fn a_shard_that_is_late_measures_nothing_and_one_of_another_time_is_marked() {
     let server = PlainServer::echo();
     let target = server.endpoint().to_string();
@@ -402,7 +510,13 @@ fn a_shard_that_is_ended_early_is_named() {
         "-t",
         "1",
     ];
-    let shard = |rank| start(&[&plan[..], &["--rank", rank]].concat(), &[]);
+    let at = soon();
+    let shard = |rank| {
+        start(
+            &[&plan[..], &["--rank", rank, "--start-at", &at]].concat(),
+            &[],
+        )
+    };
     let (kept, ended) = (shard("0/2"), shard("1/2"));
     wait_until("messages flow", || server.bytes() > 64 * 20);
     kill(&ended, Signal::TERM);
