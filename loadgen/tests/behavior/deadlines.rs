@@ -200,7 +200,8 @@ fn an_overloaded_server_that_is_faithful_loses_nothing() {
     let messages = &result.messages;
     assert_eq!(messages.lost, 0, "{messages:?}");
     assert!(messages.timed_out > 0, "{messages:?}");
-    assert!(messages.abandoned > messages.timed_out, "{messages:?}");
+    // How many depends on the machine: between two connections, messages time out that were never sent.
+    assert!(messages.abandoned > 0, "{messages:?}");
     let missing = result.verdict.reasons.iter();
     let missing = missing.filter(|reason| reason.code == Code::Missing);
     let [reason] = &missing.collect::<Vec<_>>()[..] else {
