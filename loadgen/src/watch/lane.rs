@@ -44,7 +44,8 @@ pub(super) struct Lane {
     state: State,
     /// Late answers up to here belong to the outage before them.
     covered_until: u64,
-    /// When the connection was lost between two probes, and how: that is how an outage begins.
+    /// How the connection was lost before the probe of this number was sent: so an outage begins that begins with
+    /// it.
     lost: Option<(u64, Failure)>,
 }
 
@@ -114,9 +115,9 @@ impl Lane {
             .then(|| probe.due + self.timeout + probe.absent)
     }
 
-    /// The connection was lost at `now`.
-    pub(super) fn note_loss(&mut self, now: u64, failure: Failure) {
-        self.lost = Some((now, failure));
+    /// The connection was lost.
+    pub(super) fn note_loss(&mut self, failure: Failure) {
+        self.lost = Some((self.first + self.probes.len() as u64, failure));
     }
 
     /// Number of probes whose outcome is open.
@@ -141,18 +142,17 @@ impl Lane {
         probe.outcome.get_or_insert(outcome);
         while self.probes.front().is_some_and(|it| it.outcome.is_some()) {
             if let Some(probe) = self.probes.pop_front() {
+                self.judge(self.first, probe, series);
                 self.first += 1;
-                self.judge(probe, series);
             }
         }
     }
 
     /// Ends the lane at `now`: what is not settled stays open.
     pub(super) fn end(&mut self, now: u64, series: &mut Series) {
-        for mut probe in std::mem::take(&mut self.probes) {
+        for (number, probe) in (self.first..).zip(std::mem::take(&mut self.probes)) {
             if probe.outcome.is_some() {
-                let outcome = probe.outcome.take();
-                self.judge(Probe { outcome, ..probe }, series);
+                self.judge(number, probe, series);
             }
         }
         match std::mem::replace(&mut self.state, State::Up) {
@@ -169,7 +169,7 @@ impl Lane {
         }
     }
 
-    fn judge(&mut self, probe: Probe, series: &mut Series) {
+    fn judge(&mut self, number: u64, probe: Probe, series: &mut Series) {
         self.end_outage_before(probe.due, series);
         match probe.outcome {
             Some(Outcome::Answered(at)) => {
@@ -182,13 +182,7 @@ impl Lane {
                     is_late,
                     is_timed: probe.absent == 0,
                 });
-                if self
-                    .lost
-                    .as_ref()
-                    .is_some_and(|&(lost_at, _)| probe.due > lost_at)
-                {
-                    self.lost = None;
-                }
+                self.lost.take_if(|(next, _)| number >= *next);
                 if is_late {
                     self.answer_late(probe.due, at);
                 } else {
@@ -199,7 +193,7 @@ impl Lane {
             Some(Outcome::Failed(failure)) => {
                 series.note_failure(probe.due, failure.class);
                 self.end_late(series);
-                self.fail(probe.due, failure, series);
+                self.fail(number, probe.due, failure, series);
             }
             Some(Outcome::Unsent) => {
                 series.sent -= 1;
@@ -209,13 +203,13 @@ impl Lane {
         }
     }
 
-    fn fail(&mut self, due: u64, failure: Failure, series: &mut Series) {
+    fn fail(&mut self, number: u64, due: u64, failure: Failure, series: &mut Series) {
         if let State::Out(stretch, _) = &mut self.state {
             stretch.probes += 1;
             return;
         }
         let Failure { class, error } = match self.lost.take() {
-            Some((lost_at, loss)) if due > lost_at => loss,
+            Some((next, loss)) if number >= next => loss,
             _ if failure.class == OutageClass::Timeout => self.told(due).unwrap_or(failure),
             _ => failure,
         };

@@ -351,7 +351,7 @@ impl Prober {
             probed.current = None;
             probed.lost_at = Some(now);
             if let Ok(Outcome::Failed(failure)) = outcome {
-                probed.lane.note_loss(now, failure);
+                probed.lane.note_loss(failure);
             }
             if connection.has_answered && self.schedule.next().is_some() {
                 // If that fails at once, the next probe that is due dials again.

@@ -59,6 +59,10 @@ impl Network {
         {
             self.must(place, &["ip", "address", "add", address, "dev", device]);
             self.must(place, &["ip", "link", "set", device, "up"]);
+            // A link that is up again finds its neighbour at once, also if the first question is lost.
+            let retry = format!("net.ipv4.neigh.{device}.retrans_time_ms=10");
+            let often = format!("net.ipv4.neigh.{device}.mcast_solicit=100");
+            self.must(place, &["sysctl", "-qw", &retry, &often]);
             self.must(place, &["ip", "link", "set", "lo", "up"]);
         }
     }
@@ -71,12 +75,12 @@ impl Network {
         }]
     }
 
-    /// A command there, before other work of the host.
+    /// A command there, before other work of the host: what is measured is not how busy that is.
     pub(crate) fn command(&self, place: Place, command: &[&str]) -> Command {
         let mut entered = Command::new("nsenter");
         entered
             .arg(format!("--net=/run/netns/{}", self.name(place)))
-            .args(["nice", "-n", "-15"])
+            .args(["chrt", "--fifo", "5"])
             .args(command)
             .stdin(Stdio::null());
         entered

@@ -117,7 +117,7 @@ impl Server {
         }
     }
 
-    /// nsenter(1) and nice(1) become the program that they start.
+    /// nsenter(1) and chrt(1) become the program that they start.
     fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.process.0), signal).unwrap();
     }
@@ -264,6 +264,8 @@ struct Judge<'a> {
     /// By how much the ends of stretches lie beyond the moments of the faults, in seconds.
     deviations: Vec<f64>,
     found: usize,
+    /// Faults in which the client did not run.
+    unseen: usize,
 }
 
 impl Judge<'_> {
@@ -278,6 +280,15 @@ impl Judge<'_> {
             .filter(|it| it.start_s < at + 0.2 && it.end_s > at - 0.2)
             .map(|it| it.end_s - it.start_s)
             .sum()
+    }
+
+    /// Whether the client, as it tells itself, ran for no more than a timeout of this time.
+    fn is_unseen(&self, from: f64, to: f64) -> bool {
+        let absences = self.result.client.absences.iter();
+        let absent: f64 = absences
+            .map(|it| (it.end_s.min(to) - it.start_s.max(from)).max(0.0))
+            .sum();
+        absent > 0.0 && to - from - absent < TIMEOUT_S
     }
 
     /// How far a moment is from a window. A mistake if it is farther than an interval.
@@ -333,6 +344,7 @@ impl Judge<'_> {
                     self.time("began (late)", start, began, &whose);
                     self.time("ended (late)", end, ended, &whose);
                 }
+                _ if self.is_unseen(began[1], ended[0]) => self.unseen += 1,
                 (expected, _) => {
                     self.mistakes
                         .push(format!("{whose}: {expected:?}, and found {near:?}"));
@@ -375,7 +387,7 @@ fn watch(network: &Network, json: &str) -> Process {
 #[test]
 #[ignore = "a campaign of minutes"]
 fn outages() {
-    require!("ip", "nft", "nice", "nsenter", "sysctl");
+    require!("ip", "nft", "chrt", "nsenter", "sysctl");
     let Some(network) = Network::new() else {
         skip!("network namespaces (root)");
     };
@@ -418,6 +430,7 @@ fn report(result: &WatchResult, faults: &[Happened], seed: u64) {
         mistakes: Vec::new(),
         deviations: Vec::new(),
         found: 0,
+        unseen: 0,
     };
     let mut invented = Vec::new();
     let mut late = 0;
@@ -437,11 +450,12 @@ fn report(result: &WatchResult, faults: &[Happened], seed: u64) {
             * 1000.0
     };
     say(&format!(
-        "seed {seed}: {} faults, {} stretches found for them; beyond the moments of the faults by {:.1} ms at p50, \
+        "seed {seed}: {} faults, {} stretches found for them, {} missed by a client that did not run; beyond the moments of the faults by {:.1} ms at p50, \
          {:.1} at p90, {:.1} at p99, {:.1} at most; {} invented outages, {late} stretches of late answers without \
          a fault; the client was absent {} times, {:.3} s together",
         faults.len(),
         judge.found,
+        judge.unseen,
         quantile(0.5),
         quantile(0.9),
         quantile(0.99),

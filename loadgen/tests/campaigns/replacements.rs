@@ -1,37 +1,17 @@
 //! echod is replaced ten times with `--handover`, and restarted ten times without, under a watch: no outage, and
 //! how long ones.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use loadgen::WatchResult;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::network::{Process, pass};
-use crate::{echod, number, say};
+use crate::support::{free_endpoint, start};
+use crate::{number, say};
 
 const REST: Duration = Duration::from_millis(500);
-
-fn start(endpoint: &str, options: &[&str]) -> (Process, String) {
-    let mut child = Command::new(echod())
-        .args(["--echo", endpoint, "--workers", "1"])
-        .args(options)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut bound = String::new();
-    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
-        let line = line.unwrap();
-        match line.strip_prefix("listening echo ") {
-            Some(endpoint) => bound = endpoint.to_owned(),
-            None if line == "ready" => return (Process(child), bound),
-            None => {}
-        }
-    }
-    panic!("echod ended");
-}
 
 fn watch(endpoint: &str, json: &str) -> Process {
     let child = Command::new(env!("CARGO_BIN_EXE_loadgen"))
@@ -55,7 +35,8 @@ fn campaign(
     replace: impl Fn(Process, &str) -> Process,
 ) -> WatchResult {
     let path = std::env::temp_dir().join(format!("echomark-{name}-{}.json", std::process::id()));
-    let (mut server, endpoint) = start("tcp://127.0.0.1:0", options);
+    let endpoint = free_endpoint();
+    let mut server = start(&endpoint, options);
     let mut watch = watch(&endpoint, path.to_str().unwrap());
     let count = number("CAMPAIGN_REPLACEMENTS", 10);
     for _ in 0..count {
@@ -97,7 +78,7 @@ fn replacements() {
         "a replacement with --handover",
         &handover,
         |mut old, endpoint| {
-            let (successor, _) = start(endpoint, &handover);
+            let successor = start(endpoint, &handover);
             old.0.wait().unwrap();
             successor
         },
@@ -105,9 +86,10 @@ fn replacements() {
     for target in &rolling.targets {
         assert_eq!(target.outage_count, 0, "{:?}", target.outages);
     }
-    let restarts = campaign("a restart", &[], |mut old, endpoint| {
+    let drain = ["--drain-timeout", "200ms"];
+    let restarts = campaign("a restart", &drain, |mut old, endpoint| {
         end(&mut old, Signal::TERM);
-        start(endpoint, &[]).0
+        start(endpoint, &drain)
     });
     assert!(
         restarts

@@ -1,11 +1,7 @@
 //! Beside a server whose answers take two seconds once in a hundred, a watch sees late answers and no outage, for
 //! `CAMPAIGN_MINUTES` (60). Each minute the client itself is stopped for a second.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
 use std::process::Command;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
 use std::time::Duration;
 
 use loadgen::WatchResult;
@@ -13,24 +9,11 @@ use loadgen::result::watch::Outage;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::network::{Process, pass};
-use crate::{Random, number, say};
+use crate::support::{free_endpoint, start};
+use crate::{number, say};
 
-const TAIL: Duration = Duration::from_secs(2);
-const MILLISECOND: Duration = Duration::from_millis(1);
-
-/// Answers of a connection keep their order, so those behind a slow one wait too.
-fn serve(mut stream: TcpStream, seed: u64) {
-    let mut random = Random(seed);
-    let mut buffer = [0; 16];
-    stream.set_nodelay(true).unwrap();
-    while stream.read_exact(&mut buffer).is_ok() {
-        let is_slow = random.unit() < 0.01;
-        pass(if is_slow { TAIL } else { MILLISECOND });
-        if stream.write_all(&buffer).is_err() {
-            return;
-        }
-    }
-}
+/// What the endpoint is asked for. Answers of a connection keep their order, so those behind a slow one wait too.
+const FAULT: &str = "delay=mix:1ms=99,2s=1";
 
 /// The resident memory of a process in KiB (proc_pid_status(5)).
 fn resident_kib(process: &Process) -> u64 {
@@ -43,15 +26,8 @@ fn resident_kib(process: &Process) -> u64 {
 #[test]
 #[ignore = "a campaign of an hour"]
 fn tail() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let endpoint = format!("tcp://{}", listener.local_addr().unwrap());
-    let connections = AtomicU64::new(0);
-    thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            let seed = connections.fetch_add(1, Ordering::Relaxed);
-            thread::spawn(move || serve(stream, seed));
-        }
-    });
+    let endpoint = free_endpoint();
+    let _server = start(&format!("{endpoint}?{FAULT}"), &[]);
     let path = std::env::temp_dir().join(format!("echomark-tail-{}.json", std::process::id()));
     let child = Command::new(env!("CARGO_BIN_EXE_loadgen"))
         .args(["watch", &endpoint, "-c", "4", "--quiet", "--json"])
