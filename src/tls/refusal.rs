@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible};
+use rustls::{
+    AlertDescription, CertificateError, Error, HandshakeType, InvalidMessage, PeerIncompatible,
+};
 
 use super::failure::Failure;
 
@@ -107,6 +109,11 @@ impl From<&Error> for Refusal {
                 | InvalidMessage::MessageTooLarge
                 | InvalidMessage::InvalidEmptyPayload,
             ) => Self::NotTls,
+            // Our own words: an echo without TLS.
+            Error::InappropriateHandshakeMessage {
+                got_type: HandshakeType::ClientHello,
+                ..
+            } => Self::NotTls,
             Error::AlertReceived(alert) => of_alert(*alert),
             _ => Self::Broken,
         }

@@ -78,3 +78,33 @@ pub(crate) fn add(sum: &mut TlsResult, next: &TlsResult) {
     sum.failed += next.failed;
     sum.truncated += next.truncated;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn result(version: &str, group: Option<&str>, full: u64) -> TlsResult {
+        TlsResult {
+            version: Some(version.to_owned()),
+            group: group.map(str::to_owned),
+            full,
+            truncated: 1,
+            ..TlsResult::default()
+        }
+    }
+
+    #[test]
+    fn names_are_listed_once_and_counts_add() {
+        let mut sum = result("1.3", None, 2);
+        for next in [
+            result("1.2", Some("x25519"), 3),
+            result("1.2, 1.3", Some("secp256r1"), 5),
+        ] {
+            add(&mut sum, &next);
+        }
+        assert_eq!(sum.version.as_deref(), Some("1.2, 1.3"));
+        assert_eq!(sum.group.as_deref(), Some("secp256r1, x25519"));
+        assert_eq!(sum.cipher, None);
+        assert_eq!((sum.full, sum.truncated), (10, 3));
+    }
+}

@@ -11,12 +11,13 @@ use echomark::net::endpoint::Endpoint;
 use echomark::{Config, Limits, Server, Service};
 use loadgen::observer::Unobserved;
 use loadgen::plan::sizes::Sizes;
-use loadgen::plan::{Close, Direction, Load, Plan, Target, Workload};
+use loadgen::plan::{Close, Direction, Load, Plan, Target, TlsOptions, Workload};
 use loadgen::{Control, RunResult};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 use crate::support::{DEADLINE, check_accounts, constant, even, number, plan, run};
+use crate::tls::identity::Authority;
 
 /// Attempts for a run in which something came back.
 const ATTEMPTS: usize = 5;
@@ -25,6 +26,9 @@ const ATTEMPTS: usize = 5;
 struct Echod {
     endpoint: Endpoint,
     handle: echomark::Handle,
+    tls: TlsOptions,
+    /// The files of its certificate.
+    _authority: Option<Authority>,
     thread: Option<thread::JoinHandle<()>>,
     path: Option<PathBuf>,
 }
@@ -34,6 +38,7 @@ enum Transport {
     Tcp,
     Unix,
     Udp,
+    Tls,
 }
 
 impl Echod {
@@ -47,10 +52,15 @@ impl Echod {
         let endpoint = match (transport, &path) {
             (_, Some(path)) => Endpoint::Unix(path.clone()),
             (Transport::Udp, None) => "udp://127.0.0.1:0".parse().unwrap(),
+            (Transport::Tls, None) => "tls://127.0.0.1:0".parse().unwrap(),
             (_, None) => "tcp://127.0.0.1:0".parse().unwrap(),
         };
+        let authority = (transport == Transport::Tls).then(Authority::new);
         let server = Server::bind(Config {
             services: vec![(service, endpoint)],
+            tls: authority
+                .as_ref()
+                .map(|authority| authority.identity("server").server(None)),
             workers: number(1),
             // A test sends all it has from one address.
             limits: Limits {
@@ -66,6 +76,11 @@ impl Echod {
         Self {
             endpoint,
             handle,
+            tls: TlsOptions {
+                ca: authority.as_ref().map(Authority::ca),
+                ..TlsOptions::default()
+            },
+            _authority: authority,
             thread: Some(thread),
             path,
         }
@@ -157,6 +172,7 @@ fn plans(transport: Transport, mut take: impl FnMut(&Plan)) {
                 ramp: Duration::from_millis(20),
                 interval: Duration::from_millis(30),
                 timeout: Duration::from_secs(2),
+                tls: server.tls.clone(),
                 ..plan(Target::Servers {
                     targets: vec![server.endpoint.clone()],
                 })
@@ -249,6 +265,11 @@ fn everything_adds_up_over_unix_sockets() {
 }
 
 #[test]
+fn everything_adds_up_over_tls() {
+    complete(Transport::Tls);
+}
+
+#[test]
 fn everything_adds_up_over_udp() {
     complete(Transport::Udp);
 }
@@ -304,6 +325,11 @@ fn an_interruption_leaves_accounts_that_add_up_over_tcp() {
 #[test]
 fn an_interruption_leaves_accounts_that_add_up_over_unix_sockets() {
     interrupted(Transport::Unix);
+}
+
+#[test]
+fn an_interruption_leaves_accounts_that_add_up_over_tls() {
+    interrupted(Transport::Tls);
 }
 
 #[test]

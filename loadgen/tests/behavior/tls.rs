@@ -1,6 +1,7 @@
 //! Targets with TLS: the echod of this repository, servers of another making, and servers that refuse,
 //! stop or lie.
 
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use crate::program;
 use crate::support::tools::{require, require_python};
 use crate::support::{PlainServer, constant, plan, run, try_run, wait_until};
 
-mod identity;
+pub(crate) mod identity;
 
 use identity::Authority;
 
@@ -401,7 +402,10 @@ fn servers_that_speak_no_tls_stop_or_close_are_named() {
             &plain,
             "it does not speak TLS; is it a server for tcp:// targets?",
         ),
-        (&echo, "the rules of TLS were broken"),
+        (
+            &echo,
+            "it does not speak TLS; is it a server for tcp:// targets?",
+        ),
         (
             &silent,
             "it did not complete the TLS handshake in time (--timeout)",
@@ -491,6 +495,32 @@ impl Drop for Foreign {
 }
 
 impl Foreign {
+    /// OpenSSL's server of one version, which answers no message.
+    fn openssl(authority: &Authority, version: &str) -> Self {
+        let identity = authority.identity("openssl");
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let child = Command::new("openssl")
+            .args(["s_server", "-quiet", version, "-accept", &port.to_string()])
+            .arg("-cert")
+            .arg(identity.cert)
+            .arg("-key")
+            .arg(identity.key)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("openssl starts");
+        wait_until("openssl listens", || {
+            TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        Self {
+            child,
+            endpoint: format!("tls://127.0.0.1:{port}"),
+        }
+    }
+
     /// An echo in Python, which ends its connections by close_notify, or without it.
     fn python(authority: &Authority, ending: &str) -> Self {
         use std::io::{BufRead, BufReader};
@@ -533,6 +563,93 @@ fn a_server_by_openssl_is_measured_and_ends_without_close_notify_are_counted() {
         assert!(tls.resumed > 0, "{tls:?}");
         assert_eq!(tls.truncated > 0, is_truncated, "{tls:?}");
     }
+}
+
+#[test]
+fn connections_that_are_cut_off_are_counted_and_made_again() {
+    require!("python3");
+    require_python!("ssl", "ssl");
+    let authority = Authority::new();
+    let server = Foreign::python(&authority, "cut");
+    let result = run(&Plan {
+        tls: trusting(&authority),
+        ..plan(target(&server.endpoint))
+    });
+    let tls = result.tls.as_ref().unwrap();
+    assert!(result.messages.verified > 0);
+    assert_eq!(result.messages.corrupt, 0);
+    assert!(tls.truncated > 0, "{tls:?}");
+    assert!(result.connections.reset >= tls.truncated);
+    assert_eq!(result.connections.closed_by_peer, 0);
+    assert_eq!(tls.full + tls.resumed, result.connections.opened);
+    assert!(result.connections.opened > 4, "they are made again");
+}
+
+#[test]
+fn a_version_that_the_server_does_not_speak_is_named() {
+    require!("openssl");
+    let authority = Authority::new();
+    for (spoken, asked) in [("-tls1_2", TlsVersion::V1_3), ("-tls1_3", TlsVersion::V1_2)] {
+        let server = Foreign::openssl(&authority, spoken);
+        let problem = refused(&Plan {
+            tls: TlsOptions {
+                version: Some(asked),
+                ..trusting(&authority)
+            },
+            ..plan(target(&server.endpoint))
+        });
+        let clause = "it speaks no version of TLS that is allowed here; leave out --tls-version";
+        assert!(problem.contains(clause), "{problem}");
+    }
+}
+
+#[test]
+fn handshakes_of_several_processes_and_of_repeats_add_up() {
+    let authority = Authority::new();
+    let server = Secured::start(Service::Echo, authority.identity("server").server(None));
+    let churn = |version| Plan {
+        tls: TlsOptions {
+            version: Some(version),
+            ..trusting(&authority)
+        },
+        workload: CHURN,
+        ..plan(server.target())
+    };
+    let parts = [TlsVersion::V1_2, TlsVersion::V1_3].map(|version| run(&churn(version)));
+    let sum = |count: fn(&TlsResult) -> u64| -> u64 {
+        parts
+            .iter()
+            .map(|part| count(part.tls.as_ref().unwrap()))
+            .sum()
+    };
+    let named = parts.iter().cloned().enumerate();
+    let named = named.map(|(number, part)| (format!("{number}.json"), part));
+    let union = loadgen::merge::merge(named.collect()).unwrap();
+    let tls = union.tls.as_ref().unwrap();
+    assert_eq!(tls.version.as_deref(), Some("1.2, 1.3"));
+    assert_eq!(tls.group.as_deref(), Some("x25519"));
+    assert_eq!(tls.full, sum(|tls| tls.full));
+    assert_eq!(tls.resumed, sum(|tls| tls.resumed));
+    let timed: u64 = parts
+        .iter()
+        .map(|part| count(&part.latency_ns.handshake))
+        .sum();
+    assert_eq!(count(&union.latency_ns.handshake), timed);
+    assert_eq!(
+        count(&tls.handshake_ns.full) + count(&tls.handshake_ns.resumed),
+        timed
+    );
+    let expected = timed as f64 / union.duration_s;
+    assert!((tls.handshakes_per_s.unwrap() - expected).abs() < 1e-6);
+
+    let repeated = run(&Plan {
+        repeat: crate::support::number(2),
+        ..churn(TlsVersion::V1_3)
+    });
+    let tls = repeated.tls.as_ref().unwrap();
+    assert_eq!(tls.full + tls.resumed, repeated.connections.opened);
+    let timed = count(&repeated.latency_ns.handshake) as f64;
+    assert!((tls.handshakes_per_s.unwrap() - timed / repeated.duration_s).abs() < 1e-6);
 }
 
 #[test]

@@ -11,12 +11,12 @@ pub(super) fn describe(tls: &TlsResult, section: &mut Section) {
         Fact::new("version", known(tls.version.clone())),
         Fact::new("cipher", known(tls.cipher.clone())),
         Fact::new("key exchange", known(tls.group.clone())),
-        Fact::new("full", grouped(tls.full)).noted("handshakes"),
-        Fact::new("resumed", grouped(tls.resumed)).noted("handshakes"),
     ];
     if let Some(per_second) = tls.handshakes_per_s {
-        facts.push(Fact::new("handshakes", rate(per_second)));
+        facts.push(Fact::new("handshakes", rate(per_second)).noted("of the window"));
     }
+    facts.push(Fact::new("full handshakes", grouped(tls.full)).noted("of the whole run"));
+    facts.push(Fact::new("resumed", grouped(tls.resumed)).noted("with less to do"));
     facts.extend(above_zero([
         ("failed", tls.failed),
         ("truncated", tls.truncated),

@@ -1,7 +1,7 @@
 """An echo server by Python's ssl module, which is OpenSSL: a thread for each connection.
 
-Arguments: `close_notify` or `without`, how it ends connections; the files of its certificate and its key.
-Prints its port.
+Arguments: `close_notify` or `without`, how it ends connections when its client does, or `cut`, without and in the
+middle of them; the files of its certificate and its key. Prints its port.
 """
 
 import socket
@@ -17,8 +17,12 @@ context.load_cert_chain(certificate, key)
 def serve(connection):
     try:
         with context.wrap_socket(connection, server_side=True) as stream:
+            echoed = 0
             while data := stream.recv(65536):
                 stream.sendall(data)
+                echoed += len(data)
+                if ending == "cut" and echoed > 1000:
+                    return
             if ending == "close_notify":
                 # The client's came before.
                 stream.unwrap().close()
