@@ -52,6 +52,8 @@ pub struct Conn<S> {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum State {
     Echo,
+    /// Behind so many bytes of a PROXY header.
+    EchoBehind(u16),
     Discard,
     Chargen(Chargen),
     /// Its PROXY header is not there yet, and decides whether it is served.
@@ -155,7 +157,8 @@ impl<S: Stream> Conn<S> {
     /// Whether bytes that the peer sent would not come back if the connection ended now. Only an
     /// echo owes its input.
     pub(super) fn would_cut_off(&mut self) -> bool {
-        self.state == State::Echo && (!self.backlog.is_empty() || !self.stream.is_drained())
+        matches!(self.state, State::Echo | State::EchoBehind(_))
+            && (!self.backlog.is_empty() || !self.stream.is_drained())
     }
 
     /// Marks the connection as queued to run and returns whether the mark is new.
@@ -173,6 +176,7 @@ impl<S: Stream> Conn<S> {
         match self.state {
             State::Lingering(reason) | State::CutOff(reason) => Some(reason),
             State::Echo
+            | State::EchoBehind(_)
             | State::Discard
             | State::Chargen(_)
             | State::AwaitingHeader

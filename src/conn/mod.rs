@@ -51,6 +51,7 @@ impl<S: Stream> Conn<S> {
     fn pump_otherwise(&mut self, scratch: &mut Scratch<S::Pipe>, metrics: &WorkerMetrics) -> Next {
         let next = match self.state {
             State::Echo => return self.echo(scratch, metrics),
+            State::EchoBehind(header) => return self.echo_behind(header, scratch, metrics),
             State::Discard => self.discard(scratch.whole(), metrics),
             State::Chargen(chargen) => self.chargen(chargen, scratch.whole(), metrics),
             State::Lingering(reason) => Ok(self.await_end(scratch.whole(), reason)),

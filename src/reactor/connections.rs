@@ -25,6 +25,7 @@ use super::secured::{Lent, Secured, secure};
 use super::token::Deadline;
 use crate::admission::Permit;
 use crate::conn::faulty::Faulty;
+use crate::conn::header::Left;
 use crate::conn::scratch::Scratch;
 use crate::conn::{Conn, Next};
 use crate::memory::Budget;
@@ -85,6 +86,8 @@ struct Unidentified {
     sender: Option<IpAddr>,
     introduction: Introduction,
     since_ms: u64,
+    /// Of the header that was found, what is still in the stream.
+    header: Left,
 }
 
 /// What protects the connections of an endpoint.

@@ -435,6 +435,8 @@ impl<C: Side> Session<C> {
         if let Step::Failed(error) = stepped.last {
             let is_first = self.failure.is_none();
             self.output = Output::Closed;
+            // What of it the caller's buffer took is not returned, so neither is what came behind that.
+            self.plaintext = Queue::default();
             if is_first {
                 self.failure = Some(Failure::Tls(error));
             }

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::support::directory::Directory;
 use crate::support::echod::{Echod, Signal};
+use crate::support::pattern::Pattern;
 use crate::support::tools::{require, skip_without};
 use crate::support::{Client, DEADLINE, wait_for, wait_until};
 
@@ -114,6 +115,44 @@ fn a_header_is_whole_in_any_pieces() {
             );
             assert_eq!(connection.receive(9), b"then data");
         }
+    }
+}
+
+/// Also where the buffer is smaller than the header, and where nothing may be kept.
+#[test]
+fn what_comes_in_one_segment_with_a_header_is_echoed() {
+    for more in [&[][..], &["--read-buffer=16"], &["--backlog-memory=1"]] {
+        let args = [
+            "--echo=tcp://127.0.0.1:0",
+            ADMIN,
+            "--proxy-protocol=require",
+            "--proxy-from=127.0.0.1",
+            "--workers=1",
+        ];
+        let echod = Echod::start(&[&args[..], more].concat());
+        let mut sent = 0;
+        for header in [V1.to_vec(), v2_of([192, 0, 2, 1]), v2(0x20, 0, b"")] {
+            let mut client = Client::connect(echod.address());
+            client.send(&[&header[..], b"Hello, World!"].concat());
+            assert_eq!(client.receive(13), b"Hello, World!");
+            client.echo_stream(Pattern(5), 100_000);
+            // All at once, and no more.
+            let mut other = Client::connect(echod.address());
+            other.send(&[&header[..], b"the last words"].concat());
+            other.half_close();
+            assert_eq!(other.receive(14), b"the last words");
+            other.expect_end();
+            client.half_close();
+            client.expect_end();
+            sent += 13 + 100_000 + 14;
+        }
+        wait_until("all closed", || {
+            let closed = "echod_connections_closed_total{reason=\"finished\"}";
+            echod.metric(closed) == 6
+        });
+        // A header is nobody's input.
+        assert_eq!(echod.metric("echod_received_bytes_total"), sent);
+        assert_eq!(echod.metric("echod_sent_bytes_total"), sent);
     }
 }
 

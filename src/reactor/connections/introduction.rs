@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use super::{Connections, Entry, Introduction, Unidentified};
-use crate::conn::header::Found;
+use crate::conn::header::{Found, Left, MayStay};
 use crate::metrics::{CloseReason, ProxyError, RefuseReason};
 use crate::net::readiness::Readiness;
 use crate::net::stream::Stream;
@@ -37,6 +37,7 @@ impl<S: Stream> Connections<S> {
                 sender,
                 introduction,
                 since_ms,
+                header: Left::default(),
             });
         }
         if cx.rules.handshake_ms.is_some() {
@@ -71,23 +72,29 @@ impl<S: Stream> Connections<S> {
     where
         K: Kernel<Stream = S>,
     {
-        let Some(waiting) = self.unidentified(key) else {
+        let Some(mut waiting) = self.unidentified(key) else {
             return;
         };
-        let Some(entry) = self.table.get_mut(key) else {
+        let Some(Entry { conn, limited }) = self.table.get_mut(key) else {
             return;
+        };
+        let has_tls = limited.as_ref().is_some_and(|it| it[0].tls.is_some());
+        let may_stay = match waiting.service {
+            Service::Echo if !has_tls => MayStay::Yes,
+            _ => MayStay::No,
         };
         let mut buffer = [0; MAX_HEADER_LEN];
-        match entry.conn.find_header(&mut buffer) {
+        match conn.find_header(&mut buffer, may_stay) {
             Found::NotYet => {}
-            Found::Header(header) => {
+            Found::Header(header, left) => {
+                waiting.header = left;
                 cx.metrics.proxy_headers(header.version).add(1);
                 match header.addresses {
                     Some(Addresses { client, .. }) => {
                         self.serve_client(key, waiting, client.ip(), Some(&header), cx);
                     }
                     // It is the proxy's own connection, or the proxy may not say whose.
-                    None => self.begin(key, waiting.service, None, cx),
+                    None => self.begin(key, waiting, None, cx),
                 }
             }
             Found::Other if waiting.introduction == Introduction::MayCome => {
@@ -123,7 +130,7 @@ impl<S: Stream> Connections<S> {
         }
         match waiting.sender {
             Some(sender) => self.serve_client(key, waiting, sender, None, cx),
-            None => self.begin(key, waiting.service, None, cx),
+            None => self.begin(key, waiting, None, cx),
         }
     }
 
@@ -139,7 +146,7 @@ impl<S: Stream> Connections<S> {
         K: Kernel<Stream = S>,
     {
         match self.identify(key, client, cx) {
-            Ok(()) => self.begin(key, waiting.service, header, cx),
+            Ok(()) => self.begin(key, waiting, header, cx),
             Err(reason) => {
                 cx.metrics.refused(reason).add(1);
                 cx.log_refusal(Some(client), reason);
@@ -165,16 +172,17 @@ impl<S: Stream> Connections<S> {
     fn begin<K>(
         &mut self,
         key: usize,
-        service: Service,
+        waiting: Unidentified,
         header: Option<&Header<'_>>,
         cx: &mut Context<K>,
     ) where
         K: Kernel<Stream = S>,
     {
+        let service = waiting.service;
         let Some(Entry { conn, limited }) = self.table.get_mut(key) else {
             return;
         };
-        conn.begin(service);
+        conn.begin(service, waiting.header);
         let mut is_secured = false;
         if let Some([limited]) = limited.as_deref_mut() {
             limited.unidentified = None;
