@@ -181,7 +181,9 @@ impl Contest<'_> {
     fn slice(&self, client: f64, server: Usage, result: Value) -> io::Result<Slice> {
         let accounts = &result["messages"];
         let count = |name| accounts[name].as_f64().unwrap_or(0.0);
-        let wrong = ["corrupt", "lost", "timed_out", "abandoned"].into_iter().map(count);
+        let wrong = ["corrupt", "lost", "timed_out", "abandoned"]
+            .into_iter()
+            .map(count);
         if count("sent") == 0.0 || wrong.sum::<f64>() > 0.0 {
             return Err(io::Error::other(format!(
                 "messages did not come back: {accounts}"
