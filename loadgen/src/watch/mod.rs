@@ -6,14 +6,14 @@
 //!
 //! The pure parts take times as parameters and know no socket:
 //!
-//! - [`schedule`]: when probes are due.
-//! - [`lane`]: the probes of one connection, judged in their order: where outages begin and end.
-//! - [`stretches`], [`timeline`], [`series`]: what is known of a target, in bounded memory.
-//! - [`presence`]: when the client itself did not run.
-//! - [`classify`]: what errors of sockets say about a server. [`probe`]: the bytes of a probe.
+//! - `schedule`: when probes are due.
+//! - `lane`: the probes of one connection, judged in their order: where outages begin and end.
+//! - `stretches`, `timeline`, `series`: what is known of a target, in bounded memory.
+//! - `presence`: when the client itself did not run.
+//! - `classify`: what errors of sockets say about a server. `probe`: the bytes of a probe.
 //!
-//! Around them: [`address`], [`connection`], [`prober`] with the sockets of all lanes, [`clock`], and the
-//! [`event_loop`].
+//! Around them: `address`, `connection`, `prober` with the sockets of all lanes, `clock`, and the
+//! `event_loop`.
 
 mod address;
 mod classify;
