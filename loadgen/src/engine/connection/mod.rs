@@ -64,6 +64,20 @@ impl Connect {
             Self::Done(took) | Self::Secured { took, .. } => Some(took),
         }
     }
+
+    /// Why it has failed, if it took as long as the timeout, with the TLS handshake if there was one.
+    pub(crate) fn overdue(&self, timeout_ns: u64) -> Option<io::Error> {
+        match *self {
+            Self::Pending => None,
+            Self::Done(took) | Self::Secured { took, .. } if took >= timeout_ns => {
+                Some(io::ErrorKind::TimedOut.into())
+            }
+            Self::Secured { took, handshake } if took + handshake.took >= timeout_ns => {
+                Some(tls::timeout())
+            }
+            Self::Done(_) | Self::Secured { .. } => None,
+        }
+    }
 }
 
 /// A flow's connection, through all reconnects.

@@ -204,6 +204,11 @@ impl Drop for Secured {
     }
 }
 
+/// The error of a handshake that takes too long.
+pub(super) fn timeout() -> io::Error {
+    io::Error::new(ErrorKind::TimedOut, Refusal::Silent)
+}
+
 /// A connection between its establishment and its first message.
 #[derive(Debug)]
 pub(super) struct Securing {
@@ -278,7 +283,7 @@ impl Securing {
     /// The error if all this takes too long.
     pub(super) fn timeout(&self) -> io::Error {
         match self.handshake {
-            None => io::Error::new(ErrorKind::TimedOut, Refusal::Silent),
+            None => timeout(),
             Some(_) => ErrorKind::TimedOut.into(),
         }
     }

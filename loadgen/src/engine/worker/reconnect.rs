@@ -35,11 +35,10 @@ impl<F: Flow> Worker<F> {
 
     /// A connect that took longer than the timeout has failed.
     pub(super) fn in_time(&self, result: Result<Connect, Ended>) -> Result<Connect, Ended> {
-        match result {
-            Ok(connect) if connect.took() >= Some(self.context.timeout_ns) => {
-                Err(Ended::NotConnected(io::ErrorKind::TimedOut.into()))
-            }
-            result => result,
+        let connect = result?;
+        match connect.overdue(self.context.timeout_ns) {
+            Some(error) => Err(Ended::NotConnected(error)),
+            None => Ok(connect),
         }
     }
 
