@@ -24,7 +24,7 @@ pub(crate) struct CommonStart {
 }
 
 impl CommonStart {
-    /// The shard's part of the result. `began_at` is when its last thread was ready to send.
+    /// The shard's part of the result. `began_at` is when its last thread really started.
     pub(crate) fn result(&self, shard: &Shard, began_at: u64) -> ShardResult {
         ShardResult {
             rank: shard.rank,

@@ -276,7 +276,7 @@ impl Aggregate {
         self.seconds_until(|account| account.window_ended_at)
     }
 
-    /// When the last thread was ready to send.
+    /// When the last thread really started.
     fn began_at(&self) -> u64 {
         let began = self.accounts.iter().map(|account| account.began_at);
         began.max().unwrap_or(0)

@@ -127,7 +127,7 @@ pub(crate) enum Failure {
 /// A thread's account of the run.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Account {
-    /// When it had laid out its schedule: from the start on, or later.
+    /// When it really started: the start, and how late it was with its first message.
     pub(crate) began_at: u64,
     /// When it recorded its last echo or gave up.
     pub(crate) finished_at: u64,

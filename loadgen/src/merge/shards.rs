@@ -233,8 +233,8 @@ impl Shards {
             reasons.push(Reason::invalid(
                 Code::ShardsMissing,
                 format!(
-                    "of {} shards {} missing, with their connections and messages; the rates are not \
-                     those of the plan",
+                    "of {} shards {} missing, with a part of the connections and messages; the rates \
+                     are not those of the plan",
                     shards.size,
                     ranks(&shards.missing)
                 ),

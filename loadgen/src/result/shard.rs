@@ -13,7 +13,8 @@ pub struct ShardResult {
     /// The start that was agreed on, RFC 3339 in UTC with nanoseconds; absent if there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_at: Option<String>,
-    /// When it was ready to send its first message, by the clock of its host.
+    /// When it really started, by the clock of its host: the start of its schedule, and how late it was
+    /// with its first message.
     pub started_at: String,
     /// That clock.
     pub clock: ClockState,

@@ -73,7 +73,7 @@ pub(crate) struct Worker<F> {
     /// The end of the wait for echoes.
     pub(super) deadline: u64,
     pub(super) task: Task,
-    /// When the schedule was laid out.
+    /// The start, and how late the first message was.
     began_at: u64,
     /// What the thread got of the scheduler.
     scheduling: Granted,
@@ -161,7 +161,12 @@ impl<F: Flow> Worker<F> {
             return Ok(());
         };
         self.begin(start);
+        let first_due = self.context.source.schedule.next_due().unwrap_or(start);
         let mut events = Events::with_capacity(MAX_EVENTS);
+        while self.context.now() < first_due && !self.is_finished() {
+            self.turn(&mut events)?;
+        }
+        self.began_at = start + self.context.now().saturating_sub(first_due);
         while !self.is_finished() {
             self.turn(&mut events)?;
         }
@@ -184,7 +189,6 @@ impl<F: Flow> Worker<F> {
         });
         let window_end = window_end.min(schedule.end());
         self.context.begin(schedule, window_start, window_end);
-        self.began_at = self.context.now().max(start);
         self.deadline = window_end.saturating_add(self.context.timeout_ns);
         for key in 0..self.flows.len() {
             if self.connects == Connects::PerMessage {

@@ -26,7 +26,11 @@ pub(super) fn one(result: &RunResult, document: &mut Document) {
         );
         section.line(
             "shard",
-            format!("{part}; {}; {}", start(shard), clock(&shard.clock)),
+            format!(
+                "{part}; {}; its clock is {}",
+                start(shard),
+                clock(&shard.clock)
+            ),
         );
     });
 }
