@@ -71,6 +71,9 @@ impl FromStr for Endpoint {
         let (scheme, rest) = text
             .split_once("://")
             .ok_or_else(|| fail(EndpointProblem::NoScheme))?;
+        if rest.contains('?') {
+            return Err(fail(EndpointProblem::HasOptions));
+        }
         match scheme {
             "tcp" => rest.parse().map(Self::Tcp).map_err(fail),
             "tls" => rest.parse().map(Self::Tls).map_err(fail),
@@ -267,6 +270,8 @@ pub enum EndpointProblem {
     NoScheme,
     /// The scheme is not one of ours.
     UnknownScheme,
+    /// There is a `?`, and options behind it.
+    HasOptions,
     /// There is no `:PORT` at the end.
     NoPort,
     /// The port is not a number from 0 to 65535.
@@ -288,6 +293,9 @@ impl fmt::Display for EndpointProblem {
         f.write_str(match self {
             Self::NoScheme => "it does not start with a scheme such as tcp://",
             Self::UnknownScheme => "its scheme is not tcp, tls, udp or unix",
+            Self::HasOptions => {
+                "what stands behind a question mark are options of echod's endpoints"
+            }
             Self::NoPort => "its port is missing",
             Self::BadPort => "its port is not a number from 0 to 65535",
             Self::BadHost => "its host is not a name or an address",
@@ -337,6 +345,7 @@ mod tests {
         for (text, problem) in [
             ("127.0.0.1:7", EndpointProblem::NoScheme),
             ("quic://127.0.0.1:7", EndpointProblem::UnknownScheme),
+            ("tcp://127.0.0.1:7?delay=1ms", EndpointProblem::HasOptions),
             ("tcp://127.0.0.1", EndpointProblem::NoPort),
             ("tcp://[::1]", EndpointProblem::NoPort),
             ("tcp://host:65536", EndpointProblem::BadPort),
