@@ -77,7 +77,12 @@ impl Contest<'_> {
             table.leave_out(&contestant.name, absence(contestant).unwrap_or_default());
         }
         // A stream to a discard server has no operations of the server's, and idle connections have none.
-        if self.options.counts && !matches!(self.workload, Workload::Discard | Workload::Idle) {
+        if self.options.counts
+            && !matches!(
+                self.workload,
+                Workload::Discard | Workload::Idle | Workload::TlsIdle
+            )
+        {
             table.count(|index| self.count(present[index]));
         }
         table

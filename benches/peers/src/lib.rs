@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use std::process;
 
 pub mod bare;
+pub mod tls;
 
 /// Every server reads into buffers of this size.
 pub const BUFFER_LEN: usize = 64 * 1024;

@@ -33,6 +33,7 @@ pub(crate) fn run(run: &Run<'_>, watcher: &Watcher) -> io::Result<(f64, Value)> 
     let scheme = match run.workload.service() {
         Service::Echo | Service::Discard => "tcp",
         Service::UdpEcho => "udp",
+        Service::TlsEcho => "tls",
     };
     let depth = run.shape.depth;
     let workload = match run.workload {
@@ -40,8 +41,19 @@ pub(crate) fn run(run: &Run<'_>, watcher: &Watcher) -> io::Result<(f64, Value)> 
         Workload::Churn => "--workload churn --source 127.1.0.0/22".to_owned(),
         Workload::Stream => format!("--workload stream -p {depth}"),
         Workload::Discard => format!("--workload stream --direction up -p {depth}"),
-        Workload::Idle => return Err(io::Error::other("loadgen has no such workload")),
+        Workload::Idle | Workload::TlsIdle => {
+            return Err(io::Error::other("loadgen has no such workload"));
+        }
         Workload::Echo | Workload::Udp | Workload::UdpBulk => format!("-p {depth}"),
+        Workload::TlsEcho => format!("-p {depth} --tls-insecure"),
+        Workload::TlsStream => format!("--workload stream -p {depth} --tls-insecure"),
+        Workload::TlsFull | Workload::TlsResumed => {
+            let resumption = match run.workload {
+                Workload::TlsFull => "--no-resumption",
+                _ => "",
+            };
+            format!("--workload churn --source 127.1.0.0/22 --tls-insecure {resumption}")
+        }
     };
     let (target, threads) = (run.target, run.threads);
     let (connections, size) = (run.shape.connections, run.shape.size);

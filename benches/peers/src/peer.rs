@@ -25,6 +25,8 @@ pub(crate) struct Peer {
 enum Trait {
     /// It has all services, not only that of an echo over TCP.
     AllServices,
+    /// It has an echo over TLS, and nothing else.
+    OnlyTls,
     NeedsIoUring,
     /// The driver compiles it.
     NeedsLibuv,
@@ -33,7 +35,7 @@ enum Trait {
     Spins,
 }
 
-use Trait::{AllServices, Forks, NeedsIoUring, NeedsLibuv, Spins};
+use Trait::{AllServices, Forks, NeedsIoUring, NeedsLibuv, OnlyTls, Spins};
 
 const ECHOD: &str = "--{kind} {url}";
 
@@ -54,7 +56,7 @@ fn without_udp_rate(program: &str) -> Vec<String> {
 }
 
 /// Name, command and traits; `{servers}` is the directory of this package's programs.
-const PEERS: [(&str, &str, &[Trait]); 15] = [
+const PEERS: [(&str, &str, &[Trait]); 17] = [
     ("echod", "{echod} --{kind} {url}", &[AllServices]),
     ("epoll-lt", "{servers}/{bare}", &[AllServices]),
     ("epoll-et", "{servers}/peer-epoll-et", &[]),
@@ -81,6 +83,8 @@ const PEERS: [(&str, &str, &[Trait]); 15] = [
         "{echod} --{kind} {url} --spin always",
         &[AllServices, Spins],
     ),
+    ("rustls-mio", "{servers}/peer-rustls-mio", &[OnlyTls]),
+    ("tokio-rustls", "{servers}/peer-tokio-rustls", &[OnlyTls]),
     ("socat", SOCAT, &[Forks]),
     ("xinetd", XINETD, &[Forks]),
 ];
@@ -153,7 +157,16 @@ impl Peer {
         shape: Shape,
         programs: &Programs,
     ) -> Option<String> {
-        if workload.service() != Service::Echo && !self.traits.contains(&AllServices) {
+        let service = workload.service();
+        // The bare loops of that name know no TLS.
+        let knows_tls = self.traits.contains(&OnlyTls)
+            || self.traits.contains(&AllServices) && !self.command.contains("{bare}");
+        let has_service = match service {
+            Service::TlsEcho => knows_tls,
+            Service::Echo => !self.traits.contains(&OnlyTls),
+            Service::Discard | Service::UdpEcho => self.traits.contains(&AllServices),
+        };
+        if !has_service {
             return Some(format!("it has no service for {workload:?}"));
         }
         self.traits.iter().find_map(|needed| match needed {
@@ -172,7 +185,7 @@ impl Peer {
                 let found = found.is_ok_and(|status| status.success());
                 (!found).then(|| format!("{program} is not installed"))
             }
-            AllServices | Spins => None,
+            AllServices | OnlyTls | Spins => None,
         })
     }
 
@@ -187,6 +200,7 @@ impl Peer {
             Service::Echo => ("echo", "tcp://127.0.0.1:0", "peer-epoll-lt"),
             Service::Discard => ("discard", "tcp://127.0.0.1:0", "peer-discard"),
             Service::UdpEcho => ("echo", "udp://127.0.0.1:0", "peer-udp"),
+            Service::TlsEcho => ("echo", "tls://127.0.0.1:0", ""),
         };
         let port = match self.command.contains("{port}") {
             true => Some(server::free_port(service)?),
@@ -212,6 +226,9 @@ impl Peer {
         let mut command: Vec<String> = words.collect();
         if service == Service::UdpEcho && self.command.contains(ECHOD) {
             command.extend(without_udp_rate(&command[0]));
+        }
+        if service == Service::TlsEcho && self.command.contains(ECHOD) {
+            command.push("--tls-self-signed".to_owned());
         }
         Ok(Launch {
             command,

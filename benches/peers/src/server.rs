@@ -202,7 +202,9 @@ impl Drop for Dump {
 pub(crate) fn free_port(service: Service) -> io::Result<u16> {
     let any = (Ipv4Addr::LOCALHOST, 0);
     Ok(match service {
-        Service::Echo | Service::Discard => TcpListener::bind(any)?.local_addr()?.port(),
+        Service::Echo | Service::Discard | Service::TlsEcho => {
+            TcpListener::bind(any)?.local_addr()?.port()
+        }
         Service::UdpEcho => UdpSocket::bind(any)?.local_addr()?.port(),
     })
 }
@@ -216,7 +218,9 @@ fn answers(port: u16, service: Service) -> bool {
         socket.recv(&mut [0; 8]).map(drop)
     };
     match service {
-        Service::Echo | Service::Discard => TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok(),
+        Service::Echo | Service::Discard | Service::TlsEcho => {
+            TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
+        }
         Service::UdpEcho => echoes_datagram().is_ok(),
     }
 }

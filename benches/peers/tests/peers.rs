@@ -114,6 +114,17 @@ fn the_bare_loop_serves_every_workload() {
 }
 
 #[test]
+fn every_peer_with_tls_serves_every_workload_of_it() {
+    let own = ["rustls-mio", "tokio-rustls"];
+    for workload in ["tls-echo", "tls-stream", "tls-full", "tls-resumed"] {
+        let arguments = [&own[..], &["-w", workload, "-c", "5"]].concat();
+        assert_all_served(&cell(workload, &arguments), &own);
+    }
+    let cell = cell("tls-absent", &["epoll-lt", "tokio", "-w", "tls-echo"]);
+    assert_eq!(cell["absent"].as_object().unwrap().len(), 2, "{cell:#}");
+}
+
+#[test]
 fn idle_connections_are_weighed() {
     let cell = cell("idle", &["epoll-lt", "tokio", "-w", "idle", "-c", "300"]);
     let of = |row: usize| {

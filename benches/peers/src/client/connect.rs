@@ -60,7 +60,8 @@ fn batches(
     Ok(streams.into_iter().map(OwnedFd::from).collect())
 }
 
-fn connect(target: SocketAddr) -> io::Result<TcpStream> {
+/// Connects, without waiting on close.
+pub(super) fn connect(target: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect_timeout(&target, MAX_SILENCE)?;
     stream.set_read_timeout(Some(MAX_SILENCE))?;
     stream.set_nodelay(true)?;

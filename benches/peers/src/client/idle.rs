@@ -1,12 +1,13 @@
 //! Connections that echo once and say nothing more: what does a server keep for them?
 
+use std::any::Any;
 use std::io;
 use std::thread;
 use std::time::Duration;
 
-use super::connect;
-use super::load::{Load, Outcome, failed};
+use super::load::{Load, Outcome, Workload, failed};
 use super::window::Window;
+use super::{connect, tls};
 use crate::process;
 
 /// Connections after which the memory is read for the first time: what a server allocates once, for
@@ -23,14 +24,22 @@ pub(super) fn run(load: &Load) -> io::Result<Outcome> {
     };
     let mut window = Window::new(load)?;
     window.open(0, 0)?;
-    let first = connect::proven(load.target, FIRST, load.shape.size)?;
+    let first = open(load, FIRST)?;
     thread::sleep(SETTLE);
     let before = process::memory(load.server)?;
-    let others = connect::proven(load.target, rest, load.shape.size)?;
+    let others = open(load, rest)?;
     thread::sleep(SETTLE);
     window.close(load.shape.connections as u64, 0)?;
     drop((first, others));
     let mut outcome = window.outcome()?;
     outcome.memory_before = Some((before, rest));
     Ok(outcome)
+}
+
+/// Connections of which each has echoed once. They stay open until this is dropped.
+fn open(load: &Load, count: usize) -> io::Result<Box<dyn Any>> {
+    Ok(match load.workload {
+        Workload::TlsIdle => Box::new(tls::proven(load, count)?),
+        _ => Box::new(connect::proven(load.target, count, load.shape.size)?),
+    })
 }

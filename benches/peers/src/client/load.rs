@@ -31,6 +31,16 @@ pub(crate) enum Workload {
     UdpBulk,
     /// Memory of connections that echoed once and say nothing more
     Idle,
+    /// As echo, over TLS 1.3
+    TlsEcho,
+    /// As stream, over TLS 1.3
+    TlsStream,
+    /// Connect, a full handshake of TLS 1.3, one message there and back, close
+    TlsFull,
+    /// The same with a resumed handshake
+    TlsResumed,
+    /// As idle, over TLS 1.3
+    TlsIdle,
 }
 
 /// Which service of a server a workload needs.
@@ -39,6 +49,7 @@ pub(crate) enum Service {
     Echo,
     Discard,
     UdpEcho,
+    TlsEcho,
 }
 
 impl Workload {
@@ -47,28 +58,34 @@ impl Workload {
             Self::Echo | Self::Churn | Self::Stream | Self::Idle => Service::Echo,
             Self::Discard => Service::Discard,
             Self::Udp | Self::UdpBulk => Service::UdpEcho,
+            Self::TlsEcho | Self::TlsStream | Self::TlsFull | Self::TlsResumed | Self::TlsIdle => {
+                Service::TlsEcho
+            }
         }
     }
 
     /// The shape unless the user says otherwise.
     pub(crate) fn default_shape(self) -> Shape {
         match self {
-            Self::Echo | Self::Churn => Shape::new(50, 64, 1),
-            Self::Stream => Shape::new(4, 256 * 1024, 4),
+            Self::Echo | Self::Churn | Self::TlsEcho | Self::TlsFull | Self::TlsResumed => {
+                Shape::new(50, 64, 1)
+            }
+            Self::Stream | Self::TlsStream => Shape::new(4, 256 * 1024, 4),
             Self::Discard => Shape::new(4, 256 * 1024, 1),
             Self::Udp => Shape::new(100, 64, 1),
             Self::UdpBulk => Shape::new(1, 1200, 64),
             Self::Idle => Shape::new(10_000, 64, 1),
+            Self::TlsIdle => Shape::new(5000, 64, 1),
         }
     }
 
     /// The unit that figures are given in.
     pub(crate) fn unit(self) -> &'static str {
         match self {
-            Self::Echo | Self::Udp | Self::UdpBulk => "echo",
-            Self::Churn => "setup",
-            Self::Stream | Self::Discard => "MiB",
-            Self::Idle => "connection",
+            Self::Echo | Self::Udp | Self::UdpBulk | Self::TlsEcho => "echo",
+            Self::Churn | Self::TlsFull | Self::TlsResumed => "setup",
+            Self::Stream | Self::Discard | Self::TlsStream => "MiB",
+            Self::Idle | Self::TlsIdle => "connection",
         }
     }
 }

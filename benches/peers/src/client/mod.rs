@@ -13,6 +13,7 @@ mod pattern;
 mod poll;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod window;
 
 use std::io;
@@ -23,7 +24,10 @@ pub(crate) use load::{Checks, Length, Load, Outcome, Service, Shape, Workload};
 pub(crate) fn run(load: &Load) -> io::Result<Outcome> {
     match load.workload {
         Workload::Discard => discard::run(load),
-        Workload::Idle => idle::run(load),
+        Workload::Idle | Workload::TlsIdle => idle::run(load),
+        Workload::TlsEcho | Workload::TlsStream | Workload::TlsFull | Workload::TlsResumed => {
+            tls::run(load)
+        }
         _ => exchange::run(load),
     }
 }
