@@ -250,3 +250,41 @@ fn a_discard_has_work_and_limits_hold() {
     let metrics = server.wait_for_metrics("all", |it| it.udp_received_datagrams == 50);
     assert!(metrics.faults(Fault::Duplicate) < 30);
 }
+
+/// A socket that had no faults gets them by a reload, and loses them by another.
+#[test]
+fn a_reload_reaches_sockets_that_had_no_faults() {
+    let server = Running::start(Config {
+        faults: Vec::new(),
+        ..faulty("udp://127.0.0.1:0", "drop=1%")
+    });
+    let client = client(&server);
+    let mut buffer = [0; 16];
+    let mut asks = |number: u64| {
+        client.send(&message(number)).expect("sent");
+        client.recv(&mut buffer).expect("an answer")
+    };
+    assert_eq!(asks(1), 16);
+    server
+        .handle
+        .set_faults(&["duplicate=100%".parse().expect("options")]);
+    // Each worker applies them in its next turn.
+    let mut number = 2;
+    crate::support::wait_until("a duplicate", || {
+        asks(number);
+        number += 1;
+        server.metrics().faults(Fault::Duplicate) > 0
+    });
+    server.handle.set_faults(&[]);
+    assert_eq!(server.handle.faults(), [None]);
+    crate::support::wait_until("no duplicate", || {
+        let before = server.metrics();
+        client.send(&message(number)).expect("sent");
+        number += 1;
+        // An answer and its duplicate are sent, and counted, together.
+        let after = server.wait_for_metrics("an answer", |it| {
+            it.udp_sent_datagrams > before.udp_sent_datagrams && it.backlog_bytes == 0
+        });
+        after.udp_sent_datagrams == before.udp_sent_datagrams + 1
+    });
+}
