@@ -29,7 +29,7 @@ pub(crate) mod addresses;
 mod coordinator;
 mod start;
 mod threads;
-mod tls;
+pub(crate) mod tls;
 mod together;
 
 pub(crate) use together::Meeting;

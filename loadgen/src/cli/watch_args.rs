@@ -11,10 +11,12 @@ use loadgen::plan::watch::WatchPlan;
 use super::output_args::check_screen;
 use super::parse;
 use super::place::{check_apart, is_stdout};
+use super::target_args::has_tls;
+use super::tls_args::TlsArgs;
 
 #[derive(Args, Debug)]
 pub(crate) struct WatchArgs {
-    /// Servers, tcp://HOST:PORT, udp://HOST:PORT or unix:PATH; each is asked on its own
+    /// Servers, tcp://HOST:PORT, tls://HOST:PORT, udp://HOST:PORT or unix:PATH; each is asked on its own
     #[arg(value_name = "TARGET", required = true, value_parser = parse::endpoint)]
     targets: Vec<Endpoint>,
 
@@ -45,6 +47,9 @@ pub(crate) struct WatchArgs {
     /// Length of the watch [default: until it is stopped, by ctrl-C or SIGTERM]
     #[arg(short, long, value_name = "D", value_parser = parse::positive_duration)]
     duration: Option<Duration>,
+
+    #[command(flatten)]
+    tls: TlsArgs,
 
     /// Write the result here as JSON; -: to stdout, and nothing else there
     #[arg(long, value_name = "FILE|-", value_parser = parse::output, help_heading = "Output")]
@@ -88,7 +93,15 @@ impl WatchArgs {
                 .unwrap_or_else(|| WatchPlan::usual_late(self.timeout)),
             max_outage: self.max_outage,
             duration: self.duration,
+            tls: self.tls.to_options(),
         };
+        if let Some(name) = self.tls.given()
+            && !self.targets.iter().any(has_tls)
+        {
+            return Err(format!(
+                "{name} is for TLS, and no target is tls://HOST:PORT; leave it out"
+            ));
+        }
         plan.check().map_err(|error| error.to_string())?;
         check_apart(&self.places())?;
         if self.tui {

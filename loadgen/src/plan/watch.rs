@@ -6,7 +6,7 @@ use std::time::Duration;
 use echomark::net::endpoint::Endpoint;
 use serde::{Deserialize, Serialize};
 
-use super::{as_strings, optional_seconds, seconds};
+use super::{TlsOptions, as_strings, optional_seconds, seconds};
 
 /// Maximum of probes of one connection, or of new connections to one target, that may be without an answer
 /// at a time: each is accounted for in memory.
@@ -46,6 +46,9 @@ pub struct WatchPlan {
     #[serde(rename = "duration_s", with = "optional_seconds")]
     #[cfg_attr(test, schemars(with = "Option<f64>"))]
     pub duration: Option<Duration>,
+    /// TLS of `tls://` targets; absent if nothing but the default is asked for.
+    #[serde(default, skip_serializing_if = "TlsOptions::is_default")]
+    pub tls: TlsOptions,
 }
 
 /// Why a watch can't be made as planned.
@@ -54,8 +57,6 @@ pub struct WatchPlan {
 pub enum WatchPlanError {
     /// There is no target.
     NoTarget,
-    /// A target's transport can't be watched.
-    Transport { target: Endpoint },
     /// Neither persistent connections nor new ones are asked for.
     NoProbes,
     /// More persistent connections than are allowed.
@@ -83,6 +84,7 @@ impl WatchPlan {
             late: Self::usual_late(timeout),
             max_outage: None,
             duration: None,
+            tls: TlsOptions::default(),
         }
     }
 
@@ -98,14 +100,6 @@ impl WatchPlan {
     pub fn check(&self) -> Result<(), WatchPlanError> {
         if self.targets.is_empty() {
             return Err(WatchPlanError::NoTarget);
-        }
-        if let Some(target) = self
-            .targets
-            .iter()
-            .find(|target| matches!(target, Endpoint::Tls(_)))
-        {
-            let target = target.clone();
-            return Err(WatchPlanError::Transport { target });
         }
         if !(0.0..f64::INFINITY).contains(&self.new_rate) {
             let rate = self.new_rate;
@@ -149,10 +143,6 @@ impl fmt::Display for WatchPlanError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoTarget => f.write_str("name a server to watch, tcp://HOST:PORT"),
-            Self::Transport { target } => write!(
-                f,
-                "{target}: watch asks over TCP, UDP and Unix sockets, and not over TLS"
-            ),
             Self::NoProbes => {
                 f.write_str("-c 0 and --new-rate 0 together ask nothing; leave one of them out")
             }
@@ -202,10 +192,6 @@ mod tests {
         };
         for (text, words) in [
             (change(|plan| plan.targets.clear()), "tcp://HOST:PORT"),
-            (
-                change(|plan| plan.targets.push("tls://a:1".parse().unwrap())),
-                "tls://a:1",
-            ),
             (
                 change(|plan| {
                     plan.connections = 0;

@@ -15,7 +15,7 @@ const MAX_FILE_LEN: u64 = 4 << 20;
 
 /// What connects to the targets that have TLS.
 #[derive(Clone, Debug)]
-pub(super) struct Tls {
+pub(crate) struct Tls {
     client: ClientTls,
     server_name: Option<String>,
 }
@@ -25,7 +25,7 @@ impl Tls {
     ///
     /// # Errors
     /// [`RunError::Tls`] is one line that names the option, the file and the problem.
-    pub(super) fn load<'a>(
+    pub(crate) fn load<'a>(
         targets: impl IntoIterator<Item = &'a Endpoint>,
         options: &TlsOptions,
     ) -> Result<Option<Self>, RunError> {
@@ -44,7 +44,7 @@ impl Tls {
     ///
     /// # Errors
     /// [`RunError::Tls`] if no certificate can be for the name.
-    pub(super) fn connector(&self, host: &str) -> Result<Connector, RunError> {
+    pub(crate) fn connector(&self, host: &str) -> Result<Connector, RunError> {
         let (option, name) = match &self.server_name {
             Some(name) => ("--tls-server-name: ", name.as_str()),
             None => ("", host),

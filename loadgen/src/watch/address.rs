@@ -5,10 +5,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use echomark::net::endpoint::Endpoint;
+use echomark::tls::Connector;
 
 use crate::error::RunError;
 use crate::observer::Control;
+use crate::plan::watch::WatchPlan;
 use crate::run::addresses::unless_stopped;
+use crate::run::tls::Tls;
 
 /// How long each of several addresses may take to accept.
 const MAX_TRIAL: Duration = Duration::from_secs(1);
@@ -17,6 +20,7 @@ const MAX_TRIAL: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub(super) enum Address {
     Tcp(SocketAddr),
+    Tls(SocketAddr, Connector),
     Udp(SocketAddr),
     Unix(PathBuf),
 }
@@ -24,17 +28,21 @@ pub(super) enum Address {
 /// One address for each target. `None` if the user stopped the watch.
 ///
 /// # Errors
-/// A name has no address.
+/// A name has no address, or TLS is not possible as it is asked for.
 pub(super) fn resolve(
-    targets: &[Endpoint],
+    plan: &WatchPlan,
     control: &Control,
 ) -> Result<Option<Vec<Address>>, RunError> {
-    let targets = targets.to_vec();
-    let addresses = unless_stopped(control, move || targets.iter().map(address_of).collect())?;
+    let targets = plan.targets.clone();
+    let tls = Tls::load(&targets, &plan.tls)?;
+    let addresses = unless_stopped(control, move || {
+        let addresses = targets.iter();
+        addresses.map(|it| address_of(it, tls.as_ref())).collect()
+    })?;
     addresses.transpose()
 }
 
-fn address_of(target: &Endpoint) -> Result<Address, RunError> {
+fn address_of(target: &Endpoint, tls: Option<&Tls>) -> Result<Address, RunError> {
     if let Endpoint::Unix(path) = target {
         return Ok(Address::Unix(path.clone()));
     }
@@ -44,9 +52,13 @@ fn address_of(target: &Endpoint) -> Result<Address, RunError> {
     };
     let addresses = target.resolve().map_err(fail)?;
     let first = addresses[0];
-    Ok(match target {
-        Endpoint::Udp(_) => Address::Udp(first),
-        _ => Address::Tcp(accepting(&addresses).unwrap_or(first)),
+    let accepting = || accepting(&addresses).unwrap_or(first);
+    Ok(match (target, tls) {
+        (Endpoint::Udp(_), _) => Address::Udp(first),
+        (Endpoint::Tls(server), Some(tls)) => {
+            Address::Tls(accepting(), tls.connector(&server.host)?)
+        }
+        _ => Address::Tcp(accepting()),
     })
 }
 

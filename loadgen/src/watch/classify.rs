@@ -49,7 +49,14 @@ fn class(error: &io::Error) -> Option<OutageClass> {
         ) => OutageClass::Unreachable,
         // The queue of a Unix listener is full (unix(7)): it accepts nothing.
         Some(Errno::TIMEDOUT | Errno::AGAIN) => OutageClass::Timeout,
-        None if error.kind() == io::ErrorKind::ConnectionRefused => OutageClass::Refused,
+        None => match error.kind() {
+            io::ErrorKind::ConnectionRefused => OutageClass::Refused,
+            // TLS ended without a word.
+            io::ErrorKind::UnexpectedEof => OutageClass::Closed,
+            // TLS could not be agreed on, or was broken.
+            io::ErrorKind::InvalidData => OutageClass::Wrong,
+            _ => OutageClass::Reset,
+        },
         _ => OutageClass::Reset,
     })
 }

@@ -2,15 +2,16 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd};
 
 use echomark::net::tuning::Tuning;
-use echomark::net::{socket, unix};
+use echomark::net::unix;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use socket2::SockRef;
 
 use super::address::Address;
+use super::channel::{Channel, SharedBuffers};
 use super::probe::{self, PROBE_LEN};
 use crate::engine::sys;
 
@@ -21,7 +22,9 @@ const MAX_READS: usize = 16;
 /// A socket and its probes.
 #[derive(Debug)]
 pub(super) struct Connection {
-    socket: OwnedFd,
+    channel: Channel,
+    /// Whether there is a connection, on which TLS may not be agreed yet.
+    is_connected: bool,
     pub(super) lane: usize,
     pub(super) is_datagram: bool,
     pub(super) is_open: bool,
@@ -50,25 +53,38 @@ impl Connection {
     ///
     /// # Errors
     /// The error of a call that fails at once.
-    pub(super) fn dial(address: &Address, lane: usize) -> io::Result<Self> {
+    pub(super) fn dial(
+        address: &Address,
+        lane: usize,
+        buffers: &SharedBuffers,
+    ) -> io::Result<Self> {
         let tuning = Tuning {
             nodelay: true,
             ..Tuning::default()
         };
-        let (socket, is_datagram, is_open): (OwnedFd, bool, bool) = match address {
+        let (channel, is_datagram, is_open) = match address {
             Address::Tcp(address) => {
                 let stream = sys::connect(*address, None, &tuning)?;
-                (stream.into(), false, false)
+                (Channel::Plain(stream.into()), false, false)
+            }
+            Address::Tls(address, connector) => {
+                let stream = sys::connect(*address, None, &tuning)?;
+                let channel = Channel::secured(stream, connector, buffers)?;
+                (channel, false, false)
             }
             Address::Udp(address) => {
                 let socket = sys::connect_datagram(*address, None, &tuning)?;
                 sys::queue_errors(&socket, address.is_ipv4())?;
-                (socket.into(), true, true)
+                (Channel::Plain(socket.into()), true, true)
             }
-            Address::Unix(path) => (unix::connect_nonblocking(path)?.into(), false, true),
+            Address::Unix(path) => {
+                let stream = unix::connect_nonblocking(path)?;
+                (Channel::Plain(stream.into()), false, true)
+            }
         };
         Ok(Self {
-            socket,
+            channel,
+            is_connected: is_open,
             lane,
             is_datagram,
             is_open,
@@ -81,18 +97,29 @@ impl Connection {
 
     pub(super) fn register(&self, registry: &Registry, token: Token) -> io::Result<()> {
         registry.register(
-            &mut SourceFd(&self.socket.as_raw_fd()),
+            &mut SourceFd(&self.channel.as_fd().as_raw_fd()),
             token,
             Interest::READABLE | Interest::WRITABLE,
         )
     }
 
-    /// Whether the connection is established now.
+    /// The kernel reported something of the socket.
+    pub(super) fn note(&mut self) {
+        self.channel.note();
+    }
+
+    /// Whether messages may be sent now.
     ///
     /// # Errors
-    /// Why it can't be.
+    /// Why they never can be.
     pub(super) fn finish_connect(&mut self) -> io::Result<bool> {
-        let socket = SockRef::from(&self.socket);
+        self.is_connected = self.is_connected || self.is_established()?;
+        self.is_open = self.is_connected && self.channel.shake_hands()?;
+        Ok(self.is_open)
+    }
+
+    fn is_established(&self) -> io::Result<bool> {
+        let socket = SockRef::from(&self.channel);
         if let Some(error) = socket.take_error()? {
             return Err(error);
         }
@@ -103,7 +130,6 @@ impl Connection {
         if socket.local_addr()?.as_socket() == peer.as_socket() {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
-        self.is_open = true;
         Ok(true)
     }
 
@@ -127,7 +153,7 @@ impl Connection {
     /// The connection failed.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         while self.is_open && !self.output.is_empty() {
-            match socket::send(&self.socket, &self.output) {
+            match self.channel.send(&self.output) {
                 Ok(count) => drop(self.output.drain(..count)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -137,8 +163,8 @@ impl Connection {
         Ok(())
     }
 
-    fn send_datagram(&self, bytes: &[u8]) -> io::Result<()> {
-        match socket::send(&self.socket, bytes) {
+    fn send_datagram(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self.channel.send(bytes) {
             Ok(_) => Ok(()),
             // A full queue of the device drops datagrams.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
@@ -153,7 +179,7 @@ impl Connection {
     pub(super) fn receive(&mut self, nonce: u64, answered: &mut Vec<u64>) -> Result<(), End> {
         let mut buffer = [0; 64 * PROBE_LEN];
         for _ in 0..MAX_READS {
-            let count = match socket::receive(&self.socket, &mut buffer) {
+            let count = match self.channel.receive(&mut buffer) {
                 Ok(0) if !self.is_datagram => return Err(End::Closed),
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
@@ -181,7 +207,7 @@ impl Connection {
         let mut refused = Vec::new();
         let mut buffer = [0; 64];
         // As many as can be out, and the kernel's queue ends.
-        while let Ok(count) = sys::take_refused_datagram(&self.socket, &mut buffer) {
+        while let Ok(count) = sys::take_refused_datagram(&self.channel, &mut buffer) {
             refused.extend(probe::decode(nonce, &buffer[..count]));
         }
         refused

@@ -12,10 +12,11 @@
 //! - `presence`: when the client itself did not run.
 //! - `classify`: what errors of sockets say about a server. `probe`: the bytes of a probe.
 //!
-//! Around them: `address`, `connection`, `prober` with the sockets of all lanes, `clock`, and the
+//! Around them: `address`, `channel`, `connection`, `prober` with the sockets of all lanes, `clock`, and the
 //! `event_loop`.
 
 mod address;
+mod channel;
 mod classify;
 mod clock;
 mod connection;
@@ -50,7 +51,7 @@ pub fn run(
     observer: &mut dyn WatchObserver,
 ) -> Result<Option<WatchResult>, RunError> {
     plan.check().map_err(RunError::Watch)?;
-    let Some(addresses) = address::resolve(&plan.targets, control)? else {
+    let Some(addresses) = address::resolve(plan, control)? else {
         return Ok(None);
     };
     let event_loop = EventLoop::new(plan, &addresses, observer).map_err(RunError::System)?;

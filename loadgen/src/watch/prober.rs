@@ -13,6 +13,7 @@ use std::io;
 use mio::{Registry, Token};
 
 use super::address::Address;
+use super::channel::SharedBuffers;
 use super::classify;
 use super::connection::{Connection, End};
 use super::lane::{Lane, Outcome};
@@ -41,6 +42,8 @@ pub(super) struct Prober {
     /// The first error that was the client's own.
     pub(super) error: Option<String>,
     answered: Vec<u64>,
+    /// Of connections with TLS.
+    buffers: SharedBuffers,
 }
 
 /// A lane with its sockets.
@@ -88,6 +91,7 @@ impl Prober {
             reconnections: Vec::new(),
             error: None,
             answered: Vec::new(),
+            buffers: SharedBuffers::default(),
         };
         let interval = plan.interval.as_nanos() as u64;
         let lanes = (addresses.len() * plan.connections).max(1) as u64;
@@ -208,7 +212,7 @@ impl Prober {
         }
         let token = self.next_token;
         self.next_token += 1;
-        let connection = Connection::dial(&probed.address, lane)?;
+        let connection = Connection::dial(&probed.address, lane, &self.buffers)?;
         connection.register(&self.registry, Token(token))?;
         let is_open = connection.is_open;
         probed.others.insert(token);
@@ -321,6 +325,7 @@ impl Prober {
         let Some(connection) = self.connections.get_mut(&token) else {
             return Ok(());
         };
+        connection.note();
         if !connection.is_open && connection.finish_connect().map_err(End::Failed)? {
             self.adopt(token, now);
         }

@@ -23,14 +23,14 @@ pub(crate) mod identity;
 use identity::Authority;
 
 /// An echod with TLS.
-struct Secured {
+pub(crate) struct Secured {
     handle: Handle,
-    endpoint: String,
+    pub(crate) endpoint: String,
     thread: Option<thread::JoinHandle<()>>,
 }
 
 impl Secured {
-    fn start(service: Service, tls: ServerTls) -> Self {
+    pub(crate) fn start(service: Service, tls: ServerTls) -> Self {
         Self::with(service, tls, |_| {})
     }
 
@@ -103,7 +103,7 @@ fn target(endpoint: &str) -> Target {
 }
 
 /// What trusts an authority.
-fn trusting(authority: &Authority) -> TlsOptions {
+pub(crate) fn trusting(authority: &Authority) -> TlsOptions {
     TlsOptions {
         ca: Some(authority.ca()),
         ..TlsOptions::default()
