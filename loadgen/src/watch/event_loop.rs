@@ -95,8 +95,10 @@ impl<'a> EventLoop<'a> {
             self.excuse(gap, now);
             for event in events.iter().filter(|event| event.token() != ALARM) {
                 let Token(token) = event.token();
-                self.prober.ready(token, self.clock.now());
+                let now = self.present();
+                self.prober.ready(token, now);
             }
+            let now = self.present();
             self.prober.expire(now);
             if !is_ended && length.is_some_and(|length| now >= length) {
                 is_ended = true;
@@ -110,10 +112,16 @@ impl<'a> EventLoop<'a> {
         }
     }
 
-    fn sleep(&mut self, events: &mut Events, end: Option<u64>) -> io::Result<()> {
+    /// The time, after what the client missed since it last looked at it was excused.
+    fn present(&mut self) -> u64 {
         let now = self.clock.now();
-        let gap = self.presence.rest(now);
+        let gap = self.presence.go_on(now);
         self.excuse(gap, now);
+        now
+    }
+
+    fn sleep(&mut self, events: &mut Events, end: Option<u64>) -> io::Result<()> {
+        let now = self.present();
         let next = [self.prober.next_deadline(), end].into_iter().flatten();
         let wake = next.fold(now + MAX_SLEEP_NS, u64::min);
         self.presence.sleep(now, wake);

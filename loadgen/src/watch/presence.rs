@@ -87,8 +87,8 @@ impl Presence {
         }
     }
 
-    /// The client has done its work at `now`. Returns the time in which it did not run meanwhile.
-    pub(super) fn rest(&mut self, now: u64) -> Option<Gap> {
+    /// The client is at work at `now`. Returns the time in which it did not run since it was seen.
+    pub(super) fn go_on(&mut self, now: u64) -> Option<Gap> {
         let from = std::mem::replace(&mut self.seen, now);
         let is_long = now.saturating_sub(from) > MAX_LAG_OF_A_WAKE_UP_NS;
         is_long.then_some(Gap { from, until: now })
@@ -194,12 +194,12 @@ mod tests {
         let mut presence = Presence::new(0, 25 * MS);
         presence.sleep(0, 10 * MS);
         assert_eq!(presence.wake(10 * MS), None);
-        assert_eq!(presence.rest(11 * MS), None);
+        assert_eq!(presence.go_on(11 * MS), None);
         presence.sleep(11 * MS, 20 * MS);
         assert_eq!(presence.wake(20 * MS), None);
-        let gap = presence.rest(620 * MS).unwrap();
+        let gap = presence.go_on(620 * MS).unwrap();
         assert_eq!((gap.from, gap.until), (20 * MS, 620 * MS));
-        assert_eq!(presence.rest(621 * MS), None);
+        assert_eq!(presence.go_on(621 * MS), None);
     }
 
     #[test]
