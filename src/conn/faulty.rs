@@ -159,7 +159,7 @@ impl<S: Stream> Conn<S> {
                 return Ok(Next::Wait);
             }
             if faulty.is_complete && faulty.held.is_empty() {
-                return Ok(Next::Close(CloseReason::Finished));
+                return self.end_after_answers();
             }
             if taken == MAX_MESSAGES_PER_PUMP || !self.may_read(faulty) {
                 break;
@@ -194,6 +194,19 @@ impl<S: Stream> Conn<S> {
         })
     }
 
+    /// Ends a connection whose input has ended, and all answers have left.
+    fn end_after_answers(&mut self) -> io::Result<Next> {
+        match self.stream.tell_end() {
+            Ok(()) => Ok(Next::Close(CloseReason::Finished)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.ready.remove(Readiness::WRITABLE);
+                Ok(Next::Wait)
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Next::Yield),
+            Err(error) => Err(error),
+        }
+    }
+
     fn may_read(&self, faulty: &Faulty) -> bool {
         self.ready.is_readable() && !faulty.is_complete && faulty.held.has_room()
     }
@@ -221,11 +234,7 @@ impl<S: Stream> Conn<S> {
                     means.metrics.faults(Fault::Reset).add(1);
                     return Ok(true);
                 }
-                Action::Close => {
-                    faulty.order = Some(Order::Close);
-                    means.metrics.faults(Fault::CloseAfter).add(1);
-                    return Ok(true);
-                }
+                Action::Close => return self.order_close(faulty, means.metrics),
             };
             if !self.ready.is_writable() {
                 break;
@@ -250,6 +259,23 @@ impl<S: Stream> Conn<S> {
             }
         }
         Ok(true)
+    }
+
+    /// Ends the connection once the socket has all answers: records of TLS may still wait for it.
+    fn order_close(&mut self, faulty: &mut Faulty, metrics: &WorkerMetrics) -> io::Result<bool> {
+        match self.stream.flush() {
+            Ok(()) => {
+                faulty.order = Some(Order::Close);
+                metrics.faults(Fault::CloseAfter).add(1);
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.ready.remove(Readiness::WRITABLE);
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Reads a message and does what is decided about it.

@@ -28,6 +28,15 @@ pub trait Stream: Read + Write {
     /// What shutdown(2) reports; ENOTCONN when the peer is gone already.
     fn shutdown_write(&mut self) -> io::Result<()>;
 
+    /// Tells the peer that our output has ended, where a protocol says so before the stream ends: TLS by a
+    /// close_notify. Nothing is written afterwards.
+    ///
+    /// # Errors
+    /// As a write; after `WouldBlock` it is called again.
+    fn tell_end(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Makes dropping the stream reset the connection and discard what was not sent yet: SO_LINGER
     /// with a time of zero (socket(7)). A Unix socket ignores it.
     ///

@@ -400,8 +400,12 @@ impl<S: Stream> Connections<S> {
 
 impl Limited {
     /// That of a new connection with TLS.
-    fn secured<K: Kernel>(service: Service, cx: &mut Context<K>) -> io::Result<Self> {
-        let secured = secure(service, cx)?;
+    fn secured<K: Kernel>(
+        service: Service,
+        faults: Option<&Faulty>,
+        cx: &mut Context<K>,
+    ) -> io::Result<Self> {
+        let secured = secure(service, faults, cx)?;
         Ok(Self {
             tls: Some(try_box(secured)?),
             ..Self::default()

@@ -15,6 +15,7 @@ use rustls::server::UnbufferedServerConnection;
 use super::context::Context;
 use super::kernel::Kernel;
 use crate::conn::Next;
+use crate::conn::faulty::Faulty;
 use crate::memory::allocation::{OutOfMemory, try_box, try_copy};
 use crate::memory::{Budget, cost};
 use crate::metrics::{Handshake, HandshakeError, WorkerMetrics};
@@ -141,8 +142,14 @@ impl Secured {
 ///
 /// # Errors
 /// What rustls reports, and that there is no certificate; both would be a defect.
-pub(super) fn secure<K: Kernel>(service: Service, cx: &mut Context<K>) -> io::Result<Secured> {
+pub(super) fn secure<K: Kernel>(
+    service: Service,
+    faults: Option<&Faulty>,
+    cx: &mut Context<K>,
+) -> io::Result<Secured> {
     let on_end = match service {
+        // Answers may be held back when the input ends.
+        Service::Echo if faults.is_some() => OnEnd::GoOn,
         Service::Echo | Service::Discard | Service::Whoami => OnEnd::Answer,
         Service::Chargen => OnEnd::GoOn,
     };

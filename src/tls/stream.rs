@@ -62,6 +62,10 @@ impl<S: Stream, C: Side> Stream for TlsStream<'_, S, C> {
         self.session.shutdown_write(self.socket, self.buffers)
     }
 
+    fn tell_end(&mut self) -> io::Result<()> {
+        self.session.close_output(self.socket, self.buffers)
+    }
+
     fn reset_on_close(&mut self) -> io::Result<()> {
         self.socket.reset_on_close()
     }

@@ -47,7 +47,7 @@ impl<S: Stream> Connections<S> {
             || faults.is_some();
         let limited = match security {
             Security::None => Ok(is_limited.then(Limited::default)),
-            Security::Tls => Limited::secured(service, cx).map(Some),
+            Security::Tls => Limited::secured(service, faults.as_ref(), cx).map(Some),
         };
         let limited = limited.and_then(|it| Ok(with_faults(it, faults)?));
         let limited = match limited {

@@ -99,8 +99,9 @@ impl Kernel for Simulated {
             return error(EAGAIN);
         };
         world.note_progress(self.id);
-        let now_ms = world.now_ms();
+        let (now_ms, holds_back) = (world.now_ms(), world.holds_back);
         let client = &mut world.clients[id];
+        client.is_held_back = holds_back;
         client.accepted_by = Some(self.id.generation);
         client.accepted_ms = now_ms;
         client.last_moved_ms = now_ms;

@@ -67,11 +67,7 @@ impl Server {
         let max_inbox = 1 + random.below(3) as usize;
         let mut budget = random.one_in(2).then(|| random.below(2000) as usize);
         let has_tls = borrowed.client_tls.is_some();
-        let faults = if has_tls {
-            Vec::new()
-        } else {
-            faults(&mut borrowed.random)
-        };
+        let faults = faults(&mut borrowed.random);
         if has_tls && let Some(budget) = &mut budget {
             // With less than that no session is served.
             *budget += WORKERS * cost(Session::<UnbufferedServerConnection>::max_waiting_bytes());

@@ -182,6 +182,8 @@ pub(super) struct Client {
     pub(super) cut_off: bool,
     /// It had sent more than came back when the server half-closed it.
     pub(super) was_cut_at_end: bool,
+    /// Its server holds answers back on order.
+    pub(super) is_held_back: bool,
     /// When the server began to end it by its own decision.
     pub(super) lingers_since_ms: Option<u64>,
     pub(super) accepted_ms: u64,
@@ -384,6 +386,7 @@ impl World {
             resets_on_close: false,
             cut_off: false,
             was_cut_at_end: false,
+            is_held_back: false,
             lingers_since_ms: None,
             accepted_ms: 0,
             last_moved_ms: 0,

@@ -88,8 +88,15 @@ impl<C: Side> Session<C> {
         }
     }
 
-    /// Sends close_notify, once.
-    fn close_output(&mut self, socket: &mut impl Stream, buffers: &mut Buffers) -> io::Result<()> {
+    /// Sends close_notify, once, behind all other records.
+    ///
+    /// # Errors
+    /// What the socket reports; `WouldBlock` until it has taken all.
+    pub(in crate::tls) fn close_output(
+        &mut self,
+        socket: &mut impl Stream,
+        buffers: &mut Buffers,
+    ) -> io::Result<()> {
         if self.output == Output::Open {
             self.output = Output::Closed;
             if self.failure.is_none() {

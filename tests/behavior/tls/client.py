@@ -343,6 +343,41 @@ def delayed():
             assert stream.recv(1) == b""
 
 
+def delayed_end():
+    """An answer that is held back at our close_notify comes behind it, and then the peer's. By TLS 1.2 a
+    close_notify has to be answered at once (RFC 5246, 7.2.1)."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context(ssl.TLSVersion.TLSv1_3).wrap_bio(incoming, outgoing, server_hostname="localhost")
+    plain = tcp()
+    while True:
+        try:
+            tls.do_handshake()
+            break
+        except ssl.SSLWantReadError:
+            plain.sendall(outgoing.read())
+            incoming.write(plain.recv(65536))
+    tls.write(b"the last words")
+    try:
+        tls.unwrap()
+    except (ssl.SSLWantReadError, ssl.SSLError):
+        pass  # The close_notify is in `outgoing`.
+    plain.sendall(outgoing.read())
+    received = b""
+    while True:
+        try:
+            more = tls.read(65536)
+            if not more:
+                break
+            received += more
+        except ssl.SSLZeroReturnError:
+            break
+        except ssl.SSLWantReadError:
+            more = plain.recv(65536)
+            assert more, "an end without close_notify"
+            incoming.write(more)
+    assert received == b"the last words", received
+
+
 def twice_and_corrupt():
     """The answer comes twice, each time with the same bit changed."""
     for version in VERSIONS:

@@ -28,13 +28,18 @@ fn delays_losses_resets_and_ends_are_those_of_messages_in_records() {
         "--sandbox=auto".to_owned(),
     ]);
     let echod = Echod::start_command(&mut command);
-    for (number, task) in [(0, "delayed"), (1, "twice_and_corrupt"), (2, "reset")] {
+    for (number, task) in [
+        (0, "delayed"),
+        (0, "delayed_end"),
+        (1, "twice_and_corrupt"),
+        (2, "reset"),
+    ] {
         run(&mut authority.client(port_of(&echod, number), task, None));
     }
     wait_for_closed(&echod, "fault", 4);
     let fault = |name: &str| echod.metric(&format!("echod_faults_total{{fault=\"{name}\"}}"));
-    // Three messages with each version of TLS, and then one that is reset.
-    assert_eq!((fault("delay"), fault("close_after")), (6, 2));
+    // Three messages with each version of TLS, one that is the last, and one that is reset.
+    assert_eq!((fault("delay"), fault("close_after")), (7, 2));
     assert_eq!((fault("duplicate"), fault("corrupt")), (2, 2));
     assert_eq!(fault("reset"), 2);
 }
