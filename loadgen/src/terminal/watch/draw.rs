@@ -177,20 +177,19 @@ fn over_time(target: &TargetStatus, width: usize, palette: &Palette) -> Line<'st
     )
 }
 
-/// An event in words.
+/// An event, with its time.
 fn happened(event: &WatchEvent, view: &View<'_>) -> Line<'static> {
+    let (at, text, style) = in_words(event, view);
+    let time = format!("{:<NAME_COLUMNS$}", format::clock(at));
+    Line::from(vec![
+        Span::styled(time, view.palette.label),
+        Span::styled(text, style),
+    ])
+}
+
+fn in_words(event: &WatchEvent, view: &View<'_>) -> (Duration, String, Style) {
     let palette = view.palette;
-    let whom = |target: usize, kind: ProbeKind, connection: usize| {
-        let number = match view.plan.targets.len() {
-            1 => String::new(),
-            _ => format!("{} ", target + 1),
-        };
-        match kind {
-            ProbeKind::New => format!("{number}new connections"),
-            ProbeKind::Persistent => format!("{number}connection {connection}"),
-        }
-    };
-    let (at, text, style) = match event {
+    match event {
         WatchEvent::OutageBegan {
             target,
             kind,
@@ -199,7 +198,7 @@ fn happened(event: &WatchEvent, view: &View<'_>) -> Line<'static> {
             class,
             ..
         } => {
-            let whom = whom(*target, *kind, *connection);
+            let whom = whom(view, *target, *kind, *connection);
             (*start, format!("{whom} out: {class}"), palette.trouble)
         }
         WatchEvent::Ended {
@@ -211,7 +210,7 @@ fn happened(event: &WatchEvent, view: &View<'_>) -> Line<'static> {
             class,
             ..
         } => {
-            let whom = whom(*target, *kind, *connection);
+            let whom = whom(view, *target, *kind, *connection);
             let lasted = length(end.saturating_sub(*start));
             match class {
                 OutageClass::Late => (*end, format!("{whom} late for {lasted}"), palette.rare),
@@ -228,7 +227,7 @@ fn happened(event: &WatchEvent, view: &View<'_>) -> Line<'static> {
             at,
             after,
         } => {
-            let whom = whom(*target, ProbeKind::Persistent, *connection);
+            let whom = whom(view, *target, ProbeKind::Persistent, *connection);
             let text = format!("{whom} made again after {}", length(*after));
             (*at, text, Style::new())
         }
@@ -237,12 +236,19 @@ fn happened(event: &WatchEvent, view: &View<'_>) -> Line<'static> {
             let text = format!("the client did not run for {lasted} ({cause})");
             (*end, text, palette.trouble)
         }
+    }
+}
+
+/// Whose probes an event is about, with the target's number if there are several.
+fn whom(view: &View<'_>, target: usize, kind: ProbeKind, connection: usize) -> String {
+    let number = match view.plan.targets.len() {
+        1 => String::new(),
+        _ => format!("{} ", target + 1),
     };
-    let time = format!("{:<NAME_COLUMNS$}", format::clock(at));
-    Line::from(vec![
-        Span::styled(time, palette.label),
-        Span::styled(text, style),
-    ])
+    match kind {
+        ProbeKind::New => format!("{number}new connections"),
+        ProbeKind::Persistent => format!("{number}connection {connection}"),
+    }
 }
 
 fn keys_line(view: &View<'_>) -> Line<'static> {
