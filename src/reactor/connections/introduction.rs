@@ -78,9 +78,11 @@ impl<S: Stream> Connections<S> {
         let Some(Entry { conn, limited }) = self.table.get_mut(key) else {
             return;
         };
-        let has_tls = limited.as_ref().is_some_and(|it| it[0].tls.is_some());
+        let is_plain = limited
+            .as_deref()
+            .is_none_or(|[it]| it.tls.is_none() && it.faults.is_none());
         let may_stay = match waiting.service {
-            Service::Echo if !has_tls => MayStay::Yes,
+            Service::Echo if is_plain => MayStay::Yes,
             _ => MayStay::No,
         };
         let mut buffer = [0; MAX_HEADER_LEN];
