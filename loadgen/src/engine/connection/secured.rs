@@ -61,6 +61,7 @@ impl Connection {
 
     /// Adds readiness of a connection that is not plain and open.
     #[cold]
+    #[inline(never)]
     pub(super) fn note_elsewhere(&mut self, event: &Event) {
         match &mut self.state {
             State::Secured(secured) => {
@@ -80,6 +81,7 @@ impl Connection {
 
     /// As [`Connection::read`], of a connection that is not plain and open.
     #[cold]
+    #[inline(never)]
     pub(super) fn read_secured(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, Ended> {
         let State::Secured(secured) = &mut self.state else {
             return Ok(None);
@@ -92,6 +94,7 @@ impl Connection {
 
     /// As [`Connection::write`], of a connection that is not plain and open.
     #[cold]
+    #[inline(never)]
     pub(super) fn write_secured(&mut self, bytes: &[u8]) -> Result<Option<usize>, Ended> {
         let State::Secured(secured) = &mut self.state else {
             return Ok(None);
