@@ -72,17 +72,10 @@ impl<S: Stream> Connections<S> {
                 if let Some(limited) = entry.and_then(|it| it.limited.as_mut()) {
                     limited[0].permit = permit;
                 }
-                if introduction != Introduction::None {
+                if introduction == Introduction::None {
+                    self.begin_at_once(key, service, security, cx);
+                } else {
                     self.await_header(key, service, peer, introduction, cx);
-                    return Ok(());
-                }
-                if !cx.rules.timeouts.is_empty() {
-                    self.start_timeouts(key, cx);
-                } else if security == Security::Tls {
-                    self.expire(key, cx);
-                }
-                if service == Service::Whoami {
-                    self.greet(key, None, cx);
                 }
                 Ok(())
             }
@@ -90,6 +83,26 @@ impl<S: Stream> Connections<S> {
                 self.refuse_for_lack(conn.into_stream(), permit, cx);
                 Err(error)
             }
+        }
+    }
+
+    /// Begins the service, or the handshake before it, of a connection that needs no header.
+    fn begin_at_once<K>(
+        &mut self,
+        key: usize,
+        service: Service,
+        security: Security,
+        cx: &mut Context<K>,
+    ) where
+        K: Kernel<Stream = S>,
+    {
+        if !cx.rules.timeouts.is_empty() {
+            self.start_timeouts(key, cx);
+        } else if security == Security::Tls {
+            self.expire(key, cx);
+        }
+        if service == Service::Whoami {
+            self.greet(key, None, cx);
         }
     }
 
