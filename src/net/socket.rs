@@ -46,6 +46,16 @@ pub fn send(socket: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     rustix::net::send(socket, bytes, SendFlags::NOSIGNAL).map_err(error)
 }
 
+/// As [`send`], before more bytes that follow at once: the kernel sends all of them in the same segments
+/// (MSG_MORE).
+///
+/// # Errors
+/// What send(2) reports.
+pub fn send_before_more(socket: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+    let flags = SendFlags::NOSIGNAL | SendFlags::MORE;
+    rustix::net::send(socket, bytes, flags).map_err(error)
+}
+
 /// Outlined, so that the success path stays straight.
 #[cold]
 #[inline(never)]

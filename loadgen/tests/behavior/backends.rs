@@ -2,15 +2,20 @@
 //! connections.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::num::NonZeroU64;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use echomark::{Config, Handle, Limits, ProxyProtocol, Server, Service};
-use loadgen::plan::{Opening, Plan, ProxyVersion, Workload};
+use loadgen::plan::{Close, Opening, Plan, ProxyVersion, Workload};
 
 use crate::program;
 use crate::support::tools::require;
-use crate::support::{Directory, PlainServer, check_accounts, number, plan, run, wait_until};
+use crate::support::{
+    Directory, PlainServer, check_accounts, number, plan, run, server, wait_until,
+};
 
 /// A whoami that believes this machine's headers.
 struct Whoami {
@@ -71,7 +76,7 @@ fn connections_and_messages_are_told_apart_by_their_greeting() {
     for workload in [
         Workload::Request,
         Workload::Churn {
-            close: loadgen::plan::Close::Orderly,
+            close: Close::Orderly,
         },
     ] {
         let targets = servers.iter().map(PlainServer::endpoint).collect();
@@ -319,4 +324,37 @@ fn haproxy_s_weights_are_found_and_others_refused() {
     let refused = with("blue=50%,gold=50%");
     let text = String::from_utf8_lossy(&refused.stdout);
     assert_eq!(refused.status.code(), Some(99), "{text}");
+}
+
+/// The kernel keeps the header until the message comes, so that neither end pays for a segment more.
+#[test]
+fn a_header_and_the_message_behind_it_share_a_segment() {
+    const HEADER: usize = 28;
+    const SIZE: usize = 64;
+    let others = Arc::new(AtomicU64::new(0));
+    let target = PlainServer::start({
+        let others = Arc::clone(&others);
+        move |peer, bytes| {
+            if peer.received == 0 && bytes.len() == HEADER + SIZE {
+                return peer.send(&bytes[HEADER..]);
+            }
+            // A connection that only tries whether the server is there ends behind its header.
+            let is_trial = peer.received == 0 && bytes.len() == HEADER;
+            others.fetch_add(u64::from(!is_trial), Ordering::Relaxed);
+            is_trial
+        }
+    });
+    let result = run(&Plan {
+        workload: Workload::Churn {
+            close: Close::Orderly,
+        },
+        opening: Opening {
+            proxy_protocol: Some(ProxyVersion::V2),
+            ..Opening::default()
+        },
+        requests: NonZeroU64::new(50),
+        ..plan(server(&target))
+    });
+    assert_eq!(others.load(Ordering::Relaxed), 0);
+    assert_eq!(result.messages.verified, 50, "{:?}", result.messages);
 }

@@ -76,9 +76,11 @@ impl Dialer {
         }
     }
 
-    /// The same, for connections that begin so.
-    pub(crate) fn opening(mut self, opening: &Opening) -> Self {
-        self.openings = Openings::new(opening.clone(), self.next_source, self.stride);
+    /// The same, for connections that begin so, and that send a message as soon as they may if
+    /// `sends_at_once`.
+    pub(crate) fn opening(mut self, opening: &Opening, sends_at_once: bool) -> Self {
+        let (first, stride) = (self.next_source, self.stride);
+        self.openings = Openings::new(opening.clone(), first, stride, sends_at_once);
         self
     }
 

@@ -22,14 +22,17 @@ pub(super) struct Openings {
     /// The index of the next client to speak for.
     next: u128,
     stride: u128,
+    /// Whether each connection sends its first message as soon as it may.
+    sends_at_once: bool,
 }
 
 impl Openings {
-    pub(super) fn new(opening: Opening, first: u128, stride: u128) -> Self {
+    pub(super) fn new(opening: Opening, first: u128, stride: u128, sends_at_once: bool) -> Self {
         Self {
             opening,
             next: first,
             stride,
+            sends_at_once,
         }
     }
 
@@ -52,6 +55,7 @@ impl Openings {
                 .map(|version| header(version, self.take_client(transport), server(transport)))
                 .unwrap_or_default(),
             sent: 0,
+            is_followed: self.sends_at_once && !awaits_greeting,
             awaits_greeting,
         })
     }
@@ -149,6 +153,8 @@ fn binary(command: u8, family: u8, body: &[u8]) -> Vec<u8> {
 pub(super) struct Exchange {
     header: Vec<u8>,
     sent: usize,
+    /// Whether a message or a handshake follows the header at once.
+    is_followed: bool,
     awaits_greeting: bool,
 }
 
@@ -168,7 +174,13 @@ impl Exchange {
     pub(super) fn go_on(&mut self, transport: &Transport) -> Result<Progress, Ended> {
         // Each round sends some bytes or leaves the loop.
         while self.sent < self.header.len() {
-            match socket::send(transport, &self.header[self.sent..]) {
+            let rest = &self.header[self.sent..];
+            let sent = if self.is_followed {
+                socket::send_before_more(transport, rest)
+            } else {
+                socket::send(transport, rest)
+            };
+            match sent {
                 Ok(count) => self.sent += count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     return Ok(Progress::Pending);

@@ -128,7 +128,10 @@ impl<F: Flow> Worker<F> {
                 plan.sources.clone(),
                 share,
             )
-            .opening(&plan.opening),
+            .opening(
+                &plan.opening,
+                matches!(plan.workload, Workload::Churn { .. }),
+            ),
             connects: match plan.workload {
                 Workload::Churn { .. } => Connects::PerMessage,
                 Workload::Idle => Connects::Once,
