@@ -145,7 +145,7 @@ impl Held {
         (first.due_ns <= now_ns).then_some(&mut first.action)
     }
 
-    /// Notes that so many bytes of the first step were sent.
+    /// Notes that `count` bytes of the first step were sent.
     pub(super) fn note_sent(&mut self, count: usize, budget: &Budget) {
         if let Some(Item {
             action: Action::Send(bytes, sent),

@@ -18,7 +18,7 @@ pub(crate) struct Decision {
 pub(crate) enum Outcome {
     /// Nothing.
     Drop,
-    /// A reset, so long after the arrival.
+    /// A reset, this time after the arrival.
     Reset {
         delay_ns: u64,
     },

@@ -115,7 +115,7 @@ pub(crate) trait Time {
     /// Nanoseconds since the Unix epoch on the wall clock.
     fn real_ns(&self) -> u64;
 
-    /// Uses so much time of the processor.
+    /// Uses this much time of the processor.
     fn burn(&mut self, ns: u64);
 }
 

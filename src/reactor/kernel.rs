@@ -54,7 +54,7 @@ pub(crate) trait Kernel {
     /// Nanoseconds since the Unix epoch on the wall clock.
     fn real_ns(&self) -> u64;
 
-    /// Uses so much time of the processor.
+    /// Uses this much time of the processor.
     fn burn(&mut self, ns: u64);
 
     /// Ends a wait at this time on the clock of [`Kernel::now_ns`], exactly.

@@ -32,7 +32,7 @@ pub(crate) struct WatchArgs {
     #[arg(long, value_name = "R", default_value = "10", value_parser = rate)]
     new_rate: f64,
 
-    /// A probe without an answer for so long has none; when a client gives up
+    /// The time after which a probe counts as not answered: when a client gives up
     #[arg(long, value_name = "D", default_value = "5s", value_parser = parse::positive_duration)]
     timeout: Duration,
 
@@ -40,7 +40,7 @@ pub(crate) struct WatchArgs {
     #[arg(long, value_name = "D", value_parser = parse::positive_duration)]
     late: Option<Duration>,
 
-    /// Exit with 99 if an outage is longer, and with 97 if the client itself did not run for so long
+    /// Exit with 99 if an outage is longer, and with 97 if the client itself did not run for longer
     #[arg(long, value_name = "D", value_parser = duration)]
     max_outage: Option<Duration>,
 

@@ -84,7 +84,7 @@ impl Plan {
 pub enum StartAt {
     /// `2026-01-31T12:00:00Z` or `@1769860800`: at this time.
     At(SystemTime),
-    /// `+10s`: so long after the begin of the run.
+    /// `+10s`: this time after the begin of the run.
     In(Duration),
     /// `next:10s`: at the next multiple of this time since 1970 that leaves time to connect.
     Next(Duration),

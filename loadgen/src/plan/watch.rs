@@ -30,7 +30,7 @@ pub struct WatchPlan {
     pub connections: usize,
     /// New connections per second to each target.
     pub new_rate: f64,
-    /// A probe without an answer for so long has none, in seconds.
+    /// The time after which a probe counts as not answered, in seconds.
     #[serde(rename = "timeout_s", with = "seconds")]
     #[cfg_attr(test, schemars(with = "f64"))]
     pub timeout: Duration,

@@ -256,7 +256,7 @@ impl WatchResult {
         limit.is_some_and(|limit| self.longest_outage() > limit)
     }
 
-    /// Whether the client was absent for so long that it can't tell whether the limit was kept.
+    /// Whether the client was absent for longer than the limit, so that it can't tell whether the limit was kept.
     pub fn is_blind(&self) -> bool {
         let absence = seconds(self.client.longest_absence_s);
         self.plan.max_outage.is_some_and(|limit| absence > limit)

@@ -5,8 +5,7 @@
 //! later update replaces dropped ones.
 
 use std::io;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::{self, JoinHandle};
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -14,6 +13,8 @@ use loadgen::observer::{Live, Observer, Phase};
 use loadgen::result::Counts;
 use loadgen::result::histogram;
 use loadgen::result::latency::supports;
+
+use super::viewer::Viewer;
 
 /// Maximum of waiting updates: several seconds of slices.
 const MAX_WAITING: usize = 64;
@@ -23,8 +24,6 @@ const TOTALS_PERIOD: Duration = Duration::from_millis(200);
 const SAMPLES_OF_POINT: u64 = 1000;
 /// or spans this much time.
 const MAX_POINT: Duration = Duration::from_secs(1);
-/// Niceness of the showing thread: measuring threads go first (nice(1)).
-const NICE: i32 = 10;
 /// Buckets of a [`Buckets`] per factor of ten.
 pub(crate) const BUCKETS_PER_DECADE: usize = 10;
 /// Buckets up to the hour that histograms reach.
@@ -124,9 +123,7 @@ impl Buckets {
 /// A thread that shows a run. Dropping it ends the thread and joins it.
 #[derive(Debug)]
 pub(crate) struct Updates {
-    /// `None` once the thread has to end.
-    sender: Option<SyncSender<Update>>,
-    thread: Option<JoinHandle<()>>,
+    viewer: Viewer<Update>,
     phase: Phase,
     phase_began: Instant,
     totals_at: Option<Instant>,
@@ -144,17 +141,8 @@ impl Updates {
         name: &str,
         show: impl FnOnce(&Receiver<Update>) + Send + 'static,
     ) -> io::Result<Self> {
-        let (sender, receiver) = sync_channel(MAX_WAITING);
-        let thread = thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || {
-                // Without the niceness it still works, but may disturb others.
-                let _ = rustix::process::setpriority_process(None, NICE);
-                show(&receiver);
-            })?;
         Ok(Self {
-            sender: Some(sender),
-            thread: Some(thread),
+            viewer: Viewer::start(name, MAX_WAITING, show)?,
             phase: Phase::Connecting,
             phase_began: Instant::now(),
             totals_at: None,
@@ -169,16 +157,13 @@ impl Updates {
         latency: Option<LatencyPoint>,
         totals: Option<Box<Totals>>,
     ) {
-        if let Some(sender) = &self.sender {
-            // The thread is behind or has ended. The run continues.
-            let _ = sender.try_send(Update {
-                phase: self.phase,
-                phase_began: self.phase_began,
-                flow,
-                latency,
-                totals,
-            });
-        }
+        self.viewer.send(Update {
+            phase: self.phase,
+            phase_began: self.phase_began,
+            flow,
+            latency,
+            totals,
+        });
     }
 
     /// Percentiles since the last point, if they are due.
@@ -242,16 +227,6 @@ impl Observer for Updates {
         let latency = self.latency_point(live);
         let totals = self.totals(live);
         self.send(Some(flow), latency, totals);
-    }
-}
-
-impl Drop for Updates {
-    fn drop(&mut self) {
-        self.sender = None;
-        if let Some(thread) = self.thread.take() {
-            // The panic was printed.
-            let _ = thread.join();
-        }
     }
 }
 

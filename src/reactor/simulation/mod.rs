@@ -34,7 +34,7 @@ use world::*;
 const SEEDS: u64 = 3000;
 /// Steps of each before the clients leave.
 const STEPS: usize = 250;
-/// One world in so many has TLS, because a handshake takes as long as all else in a world.
+/// One world in this number has TLS, because a handshake takes as long as all else in a world.
 const TLS_WORLDS: u64 = 6;
 /// The workers' buffer: small, so that rare cases happen often.
 const BUFFER: usize = 32;
